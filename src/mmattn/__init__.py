@@ -1,0 +1,23 @@
+"""mmattn: tags and captions for videos by eye and ear, and how much of each result came from which."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mmattn.inference.pipeline import Predictor
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "load"]
+
+
+def load(run: str | Path) -> Predictor:
+    """Open a trained run (its directory or its ``model.safetensors``); call the result with a video file.
+
+    >>> mmattn.load("runs/x")("clip.mp4")["tags"]
+    """
+    from mmattn.inference.pipeline import Predictor
+
+    return Predictor.load(run)

@@ -1,0 +1,109 @@
+"""The types that pass between the rooms. Masks are bool, True = real. Times are seconds.
+
+Shape legend: B clips, T frames, F spectrogram frames, M mel bands, L tokens, D channels, N waveform samples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Literal, TypeVar
+
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+Modality = Literal["video", "audio"]
+MODALITIES: tuple[Modality, Modality] = ("video", "audio")
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One decoded span of one file. Times are presentation times of the file, 0 = its earliest selected stream's start.
+
+    A missing modality is None, which is not an error.
+    """
+
+    frames: UInt8[Tensor, "T 3 H W"] | None
+    frame_times: Float[Tensor, "T"]  # float64, the grid times that were asked for
+    waveform: Float[Tensor, "N"] | None  # mono, in [-1, 1]
+    sample_rate: int
+    audio_start: float  # the time of waveform[0]
+    source: str
+    span: tuple[float, float]
+    issues: tuple[str, ...] = ()  # recovered problems, e.g. "truncated", "bad_packets", "late_audio"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a model's forward gets. A missing modality has an all-False keep mask."""
+
+    frames: UInt8[Tensor, "B T 3 H W"]
+    frame_keep: Bool[Tensor, "B T"]
+    frame_times: Float[Tensor, "B T"]
+    spectrogram: Float[Tensor, "B F M"]
+    spectrogram_keep: Bool[Tensor, "B F"]
+    spectrogram_times: Float[Tensor, "B F"]
+    ids: tuple[str, ...]
+    targets: dict[str, Tensor] = field(default_factory=dict)
+
+    def to(self, device: torch.device | str) -> Batch:
+        return _map_tensors(self, lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Batch:
+        return _map_tensors(self, Tensor.pin_memory)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """An encoder's output: one stream of tokens with times."""
+
+    values: Float[Tensor, "B L D"]
+    keep: Bool[Tensor, "B L"]
+    times: Float[Tensor, "B L"]
+
+    @property
+    def present(self) -> Bool[Tensor, "B"]:
+        """Which clips have this modality at all."""
+        return self.keep.any(dim=1)
+
+    def without(self, drop: Bool[Tensor, "B"]) -> Tokens:
+        """The same stream with the modality missing where `drop`."""
+        return Tokens(self.values, self.keep & ~drop[:, None], self.times)
+
+
+@dataclass(frozen=True)
+class LayerStats:
+    """What one attention layer looked at, per query stream. Asked for by `stats=`, absent otherwise."""
+
+    layer: str  # e.g. "cross.0"
+    stream: str  # the modality of the queries
+    query_keep: Bool[Tensor, "B Lq"]
+    mass: dict[str, Float[Tensor, "B H Lq"]]  # attention mass on each modality, sums to 1 where a key exists
+    prior: dict[str, Float[Tensor, "B"]]  # n_m / sum n, the mass that uniform attention would give
+
+
+@dataclass(frozen=True)
+class Fused:
+    """A fusion's output."""
+
+    video: Tokens
+    audio: Tokens
+    summary: Float[Tensor, "B D"]
+    stats: tuple[LayerStats, ...] = ()
+
+
+_T = TypeVar("_T", bound=Batch)
+
+
+def _map_tensors(batch: _T, move) -> _T:
+    def one(value):
+        if isinstance(value, Tensor):
+            return move(value)
+        if isinstance(value, dict):
+            return {key: one(item) for key, item in value.items()}
+        return value
+
+    return type(batch)(**{f.name: one(getattr(batch, f.name)) for f in fields(batch)})
