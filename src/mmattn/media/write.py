@@ -1,0 +1,143 @@
+"""Writing one short video file: H.264 + AAC in MP4 unless told otherwise, whole or not at all.
+
+The same input gives the same bytes: one encoder thread, no dates, no version strings (FFmpeg's bitexact flags).
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import av
+import numpy as np
+from av.audio.stream import AudioStream
+from av.codec.context import Flags as CodecFlags
+from av.container.core import Flags as ContainerFlags
+from av.container.output import OutputContainer
+from av.video.stream import VideoStream
+
+_FORMATS = {".mp4": "mp4", ".m4a": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
+_AUDIO_FORMATS = {"aac": "fltp", "libopus": "flt", "flac": "s16", "pcm_s16le": "s16"}
+
+
+def write_video(
+    path: str | Path,
+    frames: np.ndarray | None,
+    fps: Fraction | int,
+    waveform: np.ndarray | None = None,
+    sample_rate: int = 16000,
+    video_codec: str = "libx264",
+    audio_codec: str = "aac",
+    options: Mapping[str, str] | None = None,
+) -> None:
+    """Write `frames` (T, H, W, 3) uint8 RGB at `fps` and `waveform` (N,) float32 in [-1, 1] at `sample_rate` Hz.
+
+    Either stream may be None, not both. Frame k is shown from k/fps, sample n is heard at n/sample_rate: the
+    encoder's priming is compensated by an edit list. `options` go to the video encoder, e.g. {"crf": "18"}.
+    The suffix of `path` chooses the container; the file appears under its name only when it is complete.
+    Raises ValueError for shapes, types or suffixes that cannot be written.
+    """
+    target = Path(path)
+    _check(target, frames, waveform, audio_codec)
+    with _replacing(target) as file:
+        container = av.open(file, "w", format=_FORMATS[target.suffix.lower()])
+        with container:
+            container.flags |= ContainerFlags.bitexact.value
+            video = None if frames is None else _add_video(container, frames, Fraction(fps), video_codec, options)
+            audio = None if waveform is None else _add_audio(container, sample_rate, audio_codec)
+            _encode(container, video, frames, Fraction(fps), audio, waveform, sample_rate)
+
+
+def _check(path: Path, frames: np.ndarray | None, waveform: np.ndarray | None, audio_codec: str) -> None:
+    if path.suffix.lower() not in _FORMATS:
+        raise ValueError(f"{path.name}: the suffix must be one of {', '.join(_FORMATS)}")
+    if frames is None and waveform is None:
+        raise ValueError("a file needs frames or a waveform, both are None")
+    if frames is not None:
+        if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or not len(frames):
+            raise ValueError(f"frames must be (T > 0, H, W, 3) uint8, got {frames.shape} {frames.dtype}")
+        if frames.shape[1] % 2 or frames.shape[2] % 2:
+            raise ValueError(f"yuv420p needs an even height and width, got {frames.shape[1]} x {frames.shape[2]}")
+    if waveform is not None:
+        if waveform.ndim != 1 or waveform.dtype != np.float32 or not len(waveform):
+            raise ValueError(f"waveform must be (N > 0,) float32, got {waveform.shape} {waveform.dtype}")
+        if audio_codec not in _AUDIO_FORMATS:
+            raise ValueError(f"audio_codec must be one of {', '.join(_AUDIO_FORMATS)}, got {audio_codec}")
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file beside `path` that takes its name when the body succeeds and vanishes when it fails."""
+    beside = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        with open(beside, "xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _add_video(
+    container: OutputContainer, frames: np.ndarray, fps: Fraction, codec: str, options: Mapping[str, str] | None
+) -> VideoStream:
+    stream = cast(VideoStream, container.add_stream(codec, rate=fps, options=dict(options or {})))
+    _, stream.height, stream.width, _ = frames.shape
+    stream.pix_fmt = "yuv420p"
+    stream.codec_context.time_base = 1 / fps
+    stream.codec_context.thread_count = 1  # x264 decides differently with more threads
+    stream.codec_context.flags |= CodecFlags.bitexact.value
+    return stream
+
+
+def _add_audio(container: OutputContainer, sample_rate: int, codec: str) -> AudioStream:
+    stream = cast(AudioStream, container.add_stream(codec, rate=sample_rate))
+    stream.codec_context.layout = "mono"
+    stream.codec_context.format = _AUDIO_FORMATS[codec]
+    stream.codec_context.time_base = Fraction(1, sample_rate)
+    stream.codec_context.flags |= CodecFlags.bitexact.value
+    return stream
+
+
+def _encode(
+    container: OutputContainer,
+    video: VideoStream | None,
+    frames: np.ndarray | None,
+    fps: Fraction,
+    audio: AudioStream | None,
+    waveform: np.ndarray | None,
+    sample_rate: int,
+) -> None:
+    """Encode both streams side by side, a picture and then the sound that goes with it."""
+    heard = 0
+    if video is not None and frames is not None:
+        for k, pixels in enumerate(frames):
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+            picture.pts, picture.time_base = k, 1 / fps
+            container.mux(video.encode(picture))
+            if audio is not None and waveform is not None:
+                upto = min(int((k + 1) * sample_rate / fps), len(waveform))
+                _encode_sound(container, audio, waveform[heard:upto], heard, sample_rate)
+                heard = upto
+        container.mux(video.encode(None))
+    if audio is not None and waveform is not None:
+        _encode_sound(container, audio, waveform[heard:], heard, sample_rate)
+        container.mux(audio.encode(None))
+
+
+def _encode_sound(
+    container: OutputContainer, stream: AudioStream, samples: np.ndarray, first: int, sample_rate: int
+) -> None:
+    if not len(samples):
+        return
+    if stream.codec_context.format.name == "s16":
+        samples = np.round(np.clip(samples, -1, 1) * 32767).astype(np.int16)
+    sound = av.AudioFrame.from_ndarray(samples[None], format=stream.codec_context.format.name, layout="mono")
+    sound.sample_rate, sound.time_base, sound.pts = sample_rate, Fraction(1, sample_rate), first
+    container.mux(stream.encode(sound))
