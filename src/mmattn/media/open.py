@@ -1,0 +1,208 @@
+"""Opening a file nobody vouches for.
+
+FFmpeg follows what it reads: playlists name other files and hosts, `img%d.png` names a series, a FIFO blocks for ever.
+Here it gets bytes only: a regular file opened without following a link, handed over without its name, containers from
+a fixed list, no protocol, and caps on what it may allocate. Every failure leaves as MediaError.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import av
+from av.container.input import InputContainer
+from av.error import FFmpegError
+from av.logging import set_level
+from av.video.stream import VideoStream
+
+from mmattn.errors import MediaError, MediaReason
+
+# Demuxers that read one file and nothing else. Playlists, manifests, devices, image series and raw sample dumps, which
+# would accept any bytes at all, are left out.
+FORMATS = (
+    "mov,matroska,mpegts,mpeg,mpegvideo,avi,flv,asf,ogg,rm,mxf,gxf,nut,ivf,dv,h264,hevc,obu,m4v,mjpeg,"
+    "wav,w64,aiff,au,caf,mp3,flac,aac,ac3,eac3,dts,truehd,amr,ape,wv,tta,mpc,mpc8,"
+    "gif,apng,jpeg_pipe,png_pipe,webp_pipe,bmp_pipe,tiff_pipe"
+)
+
+# The first bytes of files that a demuxer knows: if it still refuses them, the file is cut off, not something else.
+_MAGIC = (
+    (4, b"ftyp"), (4, b"moov"), (4, b"mdat"), (0, b"\x1a\x45\xdf\xa3"), (0, b"RIFF"), (0, b"OggS"), (0, b"FLV\x01"),
+    (0, b"fLaC"), (0, b"ID3"), (0, b"GIF8"), (0, b".RMF"), (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Caps on one file. Reaching one raises MediaError, too_long or too_large."""
+
+    duration_s: float = 24 * 3600.0
+    frame_pixels: int = 8192 * 4320  # an 8K picture
+    streams: int = 64
+    decoded_bytes: int = 4 << 30  # what one Clip may hold
+
+
+class Deadline:
+    """A monotonic time limit on reading one file."""
+
+    def __init__(self, path: str, seconds: float | None) -> None:
+        self.path = path
+        self.seconds = seconds
+        self._until = None if seconds is None else time.monotonic() + seconds
+
+    @property
+    def passed(self) -> bool:
+        return self._until is not None and time.monotonic() > self._until
+
+    def check(self) -> None:
+        """Raise MediaError("timeout") if the time is up."""
+        if self.passed:
+            raise MediaError(self.path, "timeout", f"not read within {self.seconds} s")
+
+
+class _Nameless:
+    """The three calls FFmpeg needs, and no name. They never raise: PyAV keeps a callback's error for a later call."""
+
+    def __init__(self, fd: int, deadline: Deadline) -> None:
+        self._fd = fd
+        self._deadline = deadline
+        self._size = os.fstat(fd).st_size
+        self._position = 0
+        self.error: OSError | None = None
+
+    def read(self, count: int) -> bytes:
+        if self._deadline.passed:
+            return b""  # looks like the file's end; the caller checks the deadline
+        try:
+            data = os.pread(self._fd, count, self._position)
+        except OSError as error:
+            self.error = error
+            return b""
+        self._position += len(data)
+        return data
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        if base + offset < 0:
+            return -1
+        self._position = base + offset
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+
+@contextmanager
+def open_container(
+    src: str | Path,
+    *,
+    limits: Limits | None = None,
+    deadline: Deadline | None = None,
+    follow_symlinks: bool = False,
+) -> Iterator[InputContainer]:
+    """An open input container on the regular file `src`, its decoders capped and single-threaded.
+
+    Raises MediaError: unreadable, not_media, truncated, too_large, too_long, timeout, and changed at the end if the
+    file's size or modification time moved. FFmpeg errors raised inside the body become MediaError("truncated").
+    """
+    limits, path = limits or Limits(), os.fspath(src)
+    deadline = deadline or Deadline(path, None)
+    set_level(None)  # FFmpeg's log callback can deadlock in threads and processes
+    fd = _open_regular(path, follow_symlinks)
+    try:
+        before = os.fstat(fd)
+        source = _Nameless(fd, deadline)
+        container = _open_av(path, fd, source, deadline, limits)
+        try:
+            _cap(container, path, limits)
+            yield container
+        except FFmpegError as error:
+            deadline.check()
+            raise MediaError(path, "truncated", one_line(error)) from error
+        finally:
+            container.close()
+        deadline.check()
+        if source.error is not None:
+            raise MediaError(path, "unreadable", one_line(source.error))
+        after = os.fstat(fd)
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            raise MediaError(path, "changed", "size or modification time moved while it was read")
+    finally:
+        os.close(fd)
+
+
+def _open_regular(path: str, follow_symlinks: bool) -> int:
+    """A descriptor of a regular file. O_NONBLOCK so that a FIFO or device returns at once."""
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow_symlinks else os.O_NOFOLLOW)
+    try:
+        fd = os.open(path, flags)
+    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the name
+        if not follow_symlinks and Path(path).is_symlink():
+            raise MediaError(path, "unreadable", "a symbolic link; allow it with follow_symlinks") from error
+        raise MediaError(path, "unreadable", getattr(error, "strerror", None) or str(error)) from error
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise MediaError(path, "unreadable", "not a regular file")
+    return fd
+
+
+def _open_av(path: str, fd: int, source: _Nameless, deadline: Deadline, limits: Limits) -> InputContainer:
+    options = {
+        "format_whitelist": FORMATS,
+        "protocol_whitelist": "none",
+        "max_pixels": str(limits.frame_pixels),
+        "max_streams": str(limits.streams),
+    }
+    try:
+        return av.open(source, "r", options=options, metadata_errors="replace", io_open=_refuse)
+    except (FFmpegError, ValueError, OSError, MemoryError) as error:
+        deadline.check()
+        if source.error is not None:
+            raise MediaError(path, "unreadable", one_line(source.error)) from error
+        raise MediaError(path, _why_not_opened(fd, error), one_line(error)) from error
+
+
+def _refuse(url: str, flags: int, options: dict[str, Any]) -> NoReturn:
+    """Whatever a file points at stays closed."""
+    raise ValueError("the file asks for another file or address")
+
+
+def _why_not_opened(fd: int, error: Exception) -> MediaReason:
+    if isinstance(error, MemoryError):
+        return "too_large"
+    head = os.pread(fd, 16, 0)
+    return "truncated" if any(head[at : at + len(magic)] == magic for at, magic in _MAGIC) else "not_media"
+
+
+def _cap(container: InputContainer, path: str, limits: Limits) -> None:
+    """Apply `limits` to what the header declares and to each decoder."""
+    if len(container.streams) > limits.streams:
+        raise MediaError(path, "too_large", f"{len(container.streams)} streams, at most {limits.streams}")
+    if container.duration and container.duration / av.time_base > limits.duration_s:
+        raise MediaError(
+            path, "too_long", f"{container.duration / av.time_base:.0f} s, at most {limits.duration_s:.0f}"
+        )
+    for stream in container.streams:
+        context = stream.codec_context
+        if context is None:  # no decoder
+            continue
+        if isinstance(stream, VideoStream):
+            pixels = stream.codec_context.width * stream.codec_context.height
+            if pixels > limits.frame_pixels:
+                raise MediaError(path, "too_large", f"{pixels} pixels a frame, at most {limits.frame_pixels}")
+            context.options = {"max_pixels": str(limits.frame_pixels)}
+        if stream.type in ("video", "audio"):
+            context.thread_count = 1
+
+
+def one_line(error: BaseException) -> str:
+    """The error's own words, without FFmpeg's number and file name."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(str(text).split())[:200]

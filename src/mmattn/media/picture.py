@@ -1,0 +1,82 @@
+"""One decoded frame -> upright RGB of the size that was asked for."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from av.video.frame import VideoFrame
+from av.video.reformatter import Interpolation, VideoReformatter
+
+Fit = Literal["stretch", "crop", "pad"]
+FITS: tuple[Fit, ...] = ("stretch", "crop", "pad")
+_HDR_TRANSFERS = (16, 18)  # SMPTE 2084 (PQ) and ARIB STD-B67 (HLG) of ITU-T H.273
+
+
+class Renderer:
+    """Frames to (H, W, 3) uint8 RGB. One swscale context for all: a fresh one a frame costs as much as decoding.
+
+    `size` (height, width) None keeps the first frame's size. `fit` says what happens when the shape differs:
+    "stretch" scales each side by itself, "crop" fills the size and cuts the middle, "pad" fits inside black borders.
+    "crop" and "pad" respect non-square pixels. HDR is converted by matrix only, not tone-mapped.
+    """
+
+    def __init__(self, size: tuple[int, int] | None, fit: Fit) -> None:
+        self.size = size
+        self.fit = fit
+        self.issues: set[str] = set()
+        self._reformatter = VideoReformatter()
+        self._shape: tuple[int, int] | None = None
+
+    def __call__(self, frame: VideoFrame, pixel_aspect: float = 1.0) -> np.ndarray:
+        """`pixel_aspect`: width over height of one stored pixel."""
+        turns = round(frame.rotation / 90) % 4
+        if turns:
+            self.issues.add("rotated")
+        if frame.color_trc in _HDR_TRANSFERS:
+            self.issues.add("hdr")
+        if self._shape not in (None, (frame.height, frame.width)):
+            self.issues.add("format_change")
+        self._shape = (frame.height, frame.width)
+        upright = (frame.width, frame.height) if turns % 2 else (frame.height, frame.width)
+        self.size = self.size or upright
+        height, width = self._scaled(upright, 1 / pixel_aspect if turns % 2 else pixel_aspect)
+        stored = (width, height) if turns % 2 else (height, width)
+        rgb = self._scale(frame, stored)
+        return _centre(np.rot90(rgb, turns) if turns else rgb, self.size)
+
+    def _scaled(self, upright: tuple[int, int], pixel_aspect: float) -> tuple[int, int]:
+        """The (height, width) to scale the upright picture to, before the middle is cut or bordered."""
+        assert self.size is not None
+        if self.fit == "stretch":
+            return self.size
+        high, wide = self.size[0] / upright[0], self.size[1] / (upright[1] * pixel_aspect)
+        factor = max(high, wide) if self.fit == "crop" else min(high, wide)
+        return max(round(upright[0] * factor), 1), max(round(upright[1] * pixel_aspect * factor), 1)
+
+    def _scale(self, frame: VideoFrame, size: tuple[int, int]) -> np.ndarray:
+        height, width = size
+        shrinks = height < frame.height and width < frame.width
+        rgb = self._reformatter.reformat(
+            frame,
+            width=width,
+            height=height,
+            format="rgb24",
+            interpolation=Interpolation.AREA if shrinks else Interpolation.BICUBIC,
+            threads=1,
+        )
+        return rgb.to_ndarray()
+
+
+def _centre(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """`image` (h, w, 3) with its middle on the middle of a (height, width, 3) canvas, cut and bordered in black."""
+    if image.shape[:2] == size:
+        return image
+    out = np.zeros((*size, 3), np.uint8)
+    source, target = [], []
+    for have, want in zip(image.shape[:2], size, strict=True):
+        shared = min(have, want)
+        source.append(slice((have - shared) // 2, (have - shared) // 2 + shared))
+        target.append(slice((want - shared) // 2, (want - shared) // 2 + shared))
+    out[tuple(target)] = image[tuple(source)]
+    return out

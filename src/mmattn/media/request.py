@@ -1,0 +1,62 @@
+"""What is asked of one file. A wrong question is a ValueError, never a MediaError: no file is to blame for it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mmattn.media.picture import FITS, Fit
+from mmattn.media.sample import fps_grid, given_grid, uniform_grid
+
+
+@dataclass(frozen=True)
+class Request:
+    """The arguments of read_clip, checked. Times in s, `size` (height, width) in pixels, `audio_rate` in Hz."""
+
+    times: Sequence[float] | None = None
+    fps: float | None = None
+    frames: int | None = None
+    start: float = 0.0
+    end: float | None = None
+    size: tuple[int, int] | None = None
+    fit: Fit = "stretch"
+    audio_rate: int | None = 16000
+    video: bool = True
+    audio: bool = True
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("times", "fps", "frames") if getattr(self, name) is not None]
+        if self.video and len(given) != 1:
+            raise ValueError(f"give exactly one of times=, fps= or frames=, got {' and '.join(given) or 'none'}")
+        if not (self.video or self.audio):
+            raise ValueError("video=False and audio=False leaves nothing to read")
+        if not (self.start >= 0 and math.isfinite(self.start)):
+            raise ValueError(f"start must be a time in s from 0 on, got {self.start}")
+        if self.end is not None and not self.start < self.end < math.inf:
+            raise ValueError(f"end must be a time in s after start = {self.start} or None, got {self.end}")
+        if self.fit not in FITS:
+            raise ValueError(f"fit must be one of {', '.join(FITS)}, got {self.fit!r}")
+        if self.size is not None and (len(self.size) != 2 or min(self.size) < 1):
+            raise ValueError(f"size must be (height, width) in pixels, got {self.size}")
+        if self.audio_rate is not None and self.audio_rate < 1:
+            raise ValueError(f"audio_rate must be positive, in Hz, got {self.audio_rate}")
+        if self.video:
+            self.grid(self.start)  # a wrong grid is refused before any file is opened
+
+    @property
+    def needs_extent(self) -> bool:
+        """Whether the grid depends on where the file's picture ends."""
+        return self.video and self.end is None and self.times is None
+
+    def grid(self, picture_end: float) -> np.ndarray:
+        """The grid times (T,) s; `picture_end` stands in for an `end` of None."""
+        end = picture_end if self.end is None else self.end
+        if self.times is not None:
+            return given_grid(self.times, math.inf if self.end is None else self.end)
+        if self.fps is not None:
+            return fps_grid(self.fps, self.start, end)
+        assert self.frames is not None
+        return uniform_grid(self.frames, self.start, end)

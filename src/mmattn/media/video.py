@@ -1,0 +1,116 @@
+"""The frames shown at given times: the last one whose presentation time is not after each time."""
+
+from __future__ import annotations
+
+import numpy as np
+from av.container.input import InputContainer
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from mmattn.errors import MediaError
+from mmattn.media.open import Deadline, Limits
+from mmattn.media.picture import Renderer
+from mmattn.media.streams import frame_seconds, time_base
+
+_MAX_SLACK_S = 0.0005
+
+
+def slack(stream: VideoStream) -> float:
+    """How far a frame's time may lie after t and still count as not after it, s.
+
+    Containers round times to ticks (a millisecond in Matroska), so a frame may be stamped half a tick late. The cap
+    is for containers whose tick is a whole frame: there the stamp is exact.
+    """
+    return min(max(time_base(stream) / 2, 1e-6), _MAX_SLACK_S)
+
+
+class Timeline:
+    """Frames' times in s on the clip's clock, made to rise where the file leaves them out or turns them back."""
+
+    def __init__(self, stream: VideoStream, origin: float) -> None:
+        self._tick = time_base(stream)
+        self._nominal = frame_seconds(stream)
+        self._origin = origin
+        self._last = -float("inf")
+        self.end: float | None = None  # when the frame placed last would vanish, s
+        self.fixed = False
+
+    def place(self, pts: int | None, duration: int | None) -> float:
+        """The time at which a frame appears, from its stamp and length in ticks."""
+        time = None if pts is None else pts * self._tick - self._origin
+        if time is None or time <= self._last:
+            self.fixed = True
+            time = 0.0 if self.end is None else self.end
+        self._last = time
+        self.end = time + ((duration or 0) * self._tick or self._nominal)
+        return time
+
+
+class PictureTrack:
+    """Renders, of all decoded frames in turn, those shown at `grid` (T,) s, rising.
+
+    A time before the first frame gets the first frame; times from the last frame's end on get none.
+    """
+
+    def __init__(
+        self, path: str, stream: VideoStream, origin: float, grid: np.ndarray, render: Renderer, limits: Limits
+    ) -> None:
+        self._path, self._grid, self._render, self._limits = path, grid, render, limits
+        self._line = Timeline(stream, origin)
+        self._slack = slack(stream)
+        self._current: VideoFrame | None = None
+        self.first_time: float | None = None
+        self.images: list[np.ndarray] = []
+
+    @property
+    def done(self) -> bool:
+        return len(self.images) == len(self._grid)
+
+    @property
+    def issues(self) -> set[str]:
+        return self._render.issues | ({"pts_fixed"} if self._line.fixed else set())
+
+    def add(self, frame: VideoFrame) -> None:
+        time = self._line.place(frame.pts, frame.duration)
+        self._show_until(time - self._slack)
+        self._current = frame
+        self.first_time = time if self.first_time is None else self.first_time
+
+    def finish(self) -> None:
+        """The last frame is shown until its end."""
+        if self._line.end is not None:
+            self._show_until(self._line.end - 1e-6)
+
+    def _show_until(self, time: float) -> None:
+        """The current frame serves the grid times before `time`."""
+        upto = int(np.searchsorted(self._grid, time, side="left"))
+        count = upto - len(self.images)
+        if self._current is None or count <= 0:
+            return
+        image = self._render(self._current)
+        if image.nbytes * len(self._grid) > self._limits.decoded_bytes:
+            raise MediaError(
+                self._path,
+                "too_large",
+                f"{len(self._grid)} frames of {image.shape[0]} x {image.shape[1]}, "
+                f"at most {self._limits.decoded_bytes} bytes",
+            )
+        self.images += [image] * count
+
+
+def picture_extent(container: InputContainer, stream: VideoStream, origin: float, deadline: Deadline) -> float:
+    """When the last packet of the picture ends, s: what the file holds, whatever its header says."""
+    tick, nominal = time_base(stream), frame_seconds(stream)
+    end, count, broken = 0.0, 0, False
+    last_dts: int | None = None
+    for packet in container.demux(stream):
+        deadline.check()
+        if not packet.size or packet.is_discard:
+            continue
+        count += 1
+        backwards = last_dts is not None and packet.dts is not None and packet.dts < last_dts
+        broken = broken or packet.pts is None or backwards
+        last_dts = packet.dts
+        if packet.pts is not None:
+            end = max(end, packet.pts * tick - origin + ((packet.duration or 0) * tick or nominal))
+    return count * nominal if broken else end
