@@ -1,7 +1,7 @@
 """A scene becomes frames. Edges are smooth because coverage is computed from the distance to the outline, not sampled.
 
-Shape legend: T frames, S the picture's side, W the width of one half, in pixels. Until the end colours are in [0, 1] and
-channels come first: numpy is several times faster when the innermost axis is long.
+Shape legend: T frames, S the width of the picture, W that of one half, in pixels. Until the end, colours are in [0, 1]
+and channels come first: numpy is several times faster when the innermost axis is long.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def _draw(half: np.ndarray, thing: Thing, flash: np.ndarray, times: np.ndarray) 
     cos, sin = np.cos(lean), np.sin(lean)
     outside = _distance(thing.shape, cos * across + sin * down, cos * down - sin * across, radius)  # (T, S, W)
     shadow = 1 - 0.4 * np.clip(1 - outside / 5, 0, 1)  # soft, all round
-    glow = 0.3 * lit * np.exp(-np.maximum(outside, 0) / 3)
+    glow = 0.3 * lit * np.exp(-np.maximum(outside, 0) / 2)
     cover = np.clip(0.5 - outside, 0, 1)
     rim = np.clip(0.5 - outside - RIM_PIXELS, 0, 1)
     relief = 0.62 + 0.38 * rim - 0.004 * down  # a dark rim, lit from above

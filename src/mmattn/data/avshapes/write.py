@@ -10,8 +10,10 @@ import json
 import multiprocessing
 import os
 import secrets
-from collections.abc import Callable, Iterator
+import signal
+from collections.abc import Callable, Generator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +67,7 @@ def make_avshapes(
     `if __name__ == "__main__":`. `progress(done, total)` is called now and then. Raises UsageError for a folder that
     holds a set of another seed or version, and for a number of clips or workers below 1.
     """
-    root = Path(root)
+    root = Path(root).expanduser()
     if clips < 1 or workers < 1:
         raise UsageError(f"AVShapes needs at least one clip and one worker, got clips={clips} workers={workers}")
     _claim(root, seed)
@@ -74,10 +76,11 @@ def make_avshapes(
     if missing:
         manifest.unlink(missing_ok=True)
     done = clips - len(missing)
-    for made in _make(root, seed, missing, workers):
-        done += made
-        if progress is not None:
-            progress(done, clips)
+    with closing(_make(root, seed, missing, workers)) as making:
+        for made in making:
+            done += made
+            if progress is not None:
+                progress(done, clips)
     rows = "".join(json.dumps(manifest_row(seed, index)) + "\n" for index in range(clips))
     if not manifest.is_file() or manifest.read_text(encoding="utf-8") != rows:
         _write_whole(manifest, rows)
@@ -104,7 +107,7 @@ def _claim(root: Path, seed: int) -> None:
         raise UsageError(f"{root} holds {theirs.strip()}, not {ours.strip()}: choose another folder or delete this one")
 
 
-def _make(root: Path, seed: int, indices: list[int], workers: int) -> Iterator[int]:
+def _make(root: Path, seed: int, indices: list[int], workers: int) -> Generator[int, None, None]:
     """Write these clips; yield how many were written each time some are."""
     chunks = [indices[start : start + CHUNK] for start in range(0, len(indices), CHUNK)]
     if workers == 1 or len(chunks) <= 1:
@@ -112,13 +115,18 @@ def _make(root: Path, seed: int, indices: list[int], workers: int) -> Iterator[i
             yield _write_clips(root, seed, chunk)
         return
     spawn = multiprocessing.get_context("spawn")  # forking a process that has threads may hang
-    with ProcessPoolExecutor(min(workers, len(chunks)), mp_context=spawn) as pool:
+    with ProcessPoolExecutor(min(workers, len(chunks)), spawn, _ignore_interrupt) as pool:
         futures = [pool.submit(_write_clips, root, seed, chunk) for chunk in chunks]
         try:
             for future in as_completed(futures):
                 yield future.result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _ignore_interrupt() -> None:
+    """Leave Ctrl-C to the parent, which lets the workers finish what they are writing and starts nothing more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _write_clips(root: Path, seed: int, indices: list[int]) -> int:

@@ -1,0 +1,3 @@
+from mmattn.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,30 @@
+"""Rotary position embedding on seconds (after Su et al. 2021, RoFormer), so that streams of any rate share one clock.
+
+A pair of channels with period p turns by 2 pi t / p: scores then depend on time differences alone, and a query finds
+the keys of its own instant whatever the rate of their stream.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def rotary_periods(head_dim: int, shortest_s: float = 0.2, longest_s: float = 20.0) -> Float[Tensor, "P"]:
+    """Periods in seconds of the head_dim // 2 channel pairs, spaced geometrically."""
+    if head_dim % 2:
+        raise ValueError(f"rotary embedding turns pairs of channels; head_dim {head_dim} is odd")
+    return torch.logspace(math.log10(shortest_s), math.log10(longest_s), head_dim // 2)
+
+
+def rotate(
+    x: Float[Tensor, "B H L D"], time: Float[Tensor, "B L"], periods: Float[Tensor, "P"]
+) -> Float[Tensor, "B H L D"]:
+    """Turn channel pairs (i, i + D/2) by their angle at `time` (seconds)."""
+    angle = (2 * math.pi * time[:, None, :, None] / periods).to(torch.float32)  # (B, 1, L, P)
+    cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)

@@ -1,0 +1,92 @@
+"""One self-contained file for a trained model: safetensors weights, with all it needs to run in the file's metadata.
+
+Loading executes nothing: no pickle, and only classes that mmattn's own conf/ names are built.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mmattn import __version__
+from mmattn.config import Config
+from mmattn.data.labels import TagVocabulary
+from mmattn.data.transforms import ClipSpec
+from mmattn.errors import UsageError
+from mmattn.model import PARTS, AVModel, build_model
+
+MODEL_FILE = "model.safetensors"
+METADATA_KEY = "mmattn"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained model with what it was trained to read and say."""
+
+    model: AVModel
+    config: Config
+    vocabulary: TagVocabulary
+    clip: ClipSpec
+    info: dict[str, Any]
+
+
+def save_model(path: Path, model: AVModel, config: Config, vocabulary: TagVocabulary, clip: ClipSpec, **info: Any) -> None:
+    """Write beside the target, sync, then replace: the file is whole or absent."""
+    from safetensors.torch import save
+
+    record = {
+        "mmattn_version": __version__,
+        "torch_version": str(torch.__version__),
+        "config": {name: config[name] for name in PARTS},
+        "vocabulary": vocabulary.to_dict(),
+        "clip": clip.to_dict(),
+        "info": info,
+    }
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    write_atomically(path, save(weights, metadata={METADATA_KEY: json.dumps(record, allow_nan=False)}))
+
+
+def load_model(path: Path) -> Checkpoint:
+    """Read a run directory or its model file, on the CPU, in eval mode. Raises UsageError saying what is wrong with it."""
+    from safetensors import SafetensorError, safe_open
+
+    if "://" in str(path):
+        raise UsageError(f"{path}: a checkpoint is a local file; download it first")
+    file = path / MODEL_FILE if path.is_dir() else path
+    if not file.is_file():
+        hint = "; it holds no finished epoch" if path.is_dir() else ""
+        raise UsageError(f"{file}: no such model{hint}; train one with: mmattn train run={path}")
+    try:
+        with safe_open(file, framework="pt") as opened:
+            record = json.loads((opened.metadata() or {})[METADATA_KEY])
+            weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dict)
+        vocabulary = TagVocabulary.from_dict(record["vocabulary"])
+        clip = ClipSpec(**record["clip"])
+        config = record["config"]
+    except (SafetensorError, KeyError, TypeError, ValueError, json.JSONDecodeError) as error:
+        raise UsageError(f"{file}: not a whole mmattn model ({type(error).__name__}: {error})") from None
+    model = build_model(config, vocabulary)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise UsageError(f"{file}: weights do not fit its config ({str(error).splitlines()[0]})") from None
+    return Checkpoint(model.eval(), config, vocabulary, clip, dict(record["info"]))
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """The whole of `data` at `path`, or what was there before."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with beside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)

@@ -1,0 +1,132 @@
+"""`mmattn VERB key=value ...`: verbs, and the promise that errors are one line with the right exit code.
+
+Exit codes: 0 done, 1 work failed, 2 asked wrongly, 130 interrupted. Heavy imports happen inside the verbs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from mmattn import __version__
+from mmattn.config import GROUPS, compose, group_choices, nearest
+from mmattn.errors import MmattnError, UsageError
+
+USAGE = """usage: mmattn VERB [key=value ...]
+
+  demo       render AVShapes, train late and cross fusion on it, report         mmattn demo
+  train      train a model into a run directory                 mmattn train data=folder data.root=videos
+  evaluate   score a trained run on a split                     mmattn evaluate run=runs/x split=test
+  predict    tag files, one JSON line a file                    mmattn predict run=runs/x source=videos
+  compare    one HTML report over runs                          mmattn compare runs=[runs/a,runs/b]
+  show       what can be chosen                                 mmattn show fusion
+
+key=value are Hydra overrides (fusion=late optim.lr=1e-3). `mmattn VERB --help` lists the keys of a verb.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _dispatch(arguments)
+    except MmattnError as error:
+        print(f"mmattn: {error}", file=sys.stderr)
+        code = error.exit_code
+    except KeyboardInterrupt:
+        print("mmattn: interrupted", file=sys.stderr)
+        code = 130
+    except BrokenPipeError:  # the reader of our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    if os.environ.get("MMATTN_DEBUG"):
+        raise
+    return code
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(USAGE, end="")
+        return 0 if arguments else 2
+    if arguments[0] in ("-V", "--version"):
+        print(f"mmattn {__version__}")
+        return 0
+    verb, *rest = arguments
+    if verb not in VERBS:
+        raise UsageError(f"no verb is named {verb!r}{nearest(verb, list(VERBS))}")
+    if any(argument in ("-h", "--help") for argument in rest):
+        _help(verb)
+        return 0
+    if options := [argument for argument in rest if argument.startswith("-")]:
+        raise UsageError(f"{options[0]}: mmattn takes key=value; see mmattn {verb} --help")
+    VERBS[verb](rest)
+    return 0
+
+
+def _help(verb: str) -> None:
+    if verb == "show":
+        print(f"mmattn show GROUP, where GROUP is one of {', '.join(GROUPS)}")
+        return
+    from mmattn.config import conf_dir
+
+    print(f"mmattn {verb} [key=value ...], with these keys and defaults:\n")
+    print((conf_dir() / f"{verb}.yaml").read_text(encoding="utf-8"), end="")
+    if verb == "train":
+        print("\ngroups:")
+        for group in GROUPS:
+            print(f"  {group}={'|'.join(group_choices(group))}")
+
+
+def _train(overrides: list[str]) -> None:
+    config = compose("train", overrides)
+    from mmattn.training.launch import launch
+
+    run = launch(config)
+    print(run)
+
+
+def _evaluate(overrides: list[str]) -> None:
+    config = compose("evaluate", overrides)
+    from mmattn.training.evaluate import evaluate
+
+    print(evaluate(config))
+
+
+def _predict(overrides: list[str]) -> None:
+    config = compose("predict", overrides)
+    from mmattn.inference.predict import predict
+
+    print(predict(config))
+
+
+def _compare(overrides: list[str]) -> None:
+    config = compose("compare", overrides)
+    from mmattn.reports.compare import compare
+
+    print(compare(config))
+
+
+def _demo(overrides: list[str]) -> None:
+    config = compose("demo", overrides)
+    from mmattn.demo import demo
+
+    demo(config)
+
+
+def _show(arguments: list[str]) -> None:
+    unknown = [name for name in arguments if name not in GROUPS]
+    if unknown:
+        raise UsageError(f"no group is named {unknown[0]!r}{nearest(unknown[0], GROUPS)}")
+    for group in arguments or GROUPS:
+        print(f"{group}: {', '.join(group_choices(group))}")
+
+
+VERBS: dict[str, Callable[[list[str]], None]] = {
+    "demo": _demo,
+    "train": _train,
+    "evaluate": _evaluate,
+    "predict": _predict,
+    "compare": _compare,
+    "show": _show,
+}

@@ -1,0 +1,189 @@
+"""Configs: one grammar (Hydra overrides), composed once, checked before anything is built.
+
+`_target_` is the only registry, and it is a closed one: what the packaged conf/ names may be built, nothing else. So a
+config that came with a checkpoint cannot call anything of its own choosing, and a new mechanism is a class and a yaml
+file. This module needs no torch.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from mmattn.errors import UsageError
+
+Config = dict[str, Any]
+GROUPS = ("data", "visual", "audio", "attention", "fusion", "task", "optim", "trainer", "logger", "experiment")
+
+
+@cache
+def conf_dir() -> Path:
+    """The packaged conf/: inside an installed wheel, or at the top of a checkout."""
+    here = Path(__file__).resolve()
+    for candidate in (here.parent / "conf", here.parents[2] / "conf"):
+        if (candidate / "train.yaml").is_file():
+            return candidate
+    raise UsageError(f"mmattn's conf/ was not found beside {here.parent}; reinstall mmattn")
+
+
+def compose(name: str, overrides: Sequence[str] = ()) -> Config:
+    """The config `name` with Hydra overrides applied and resolved, as plain dicts.
+
+    Raises UsageError naming the unknown or wrong part and its nearest valid names.
+    """
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        choices = [text for text in overrides if _group_of(text)]
+        for text in choices:
+            _check_choice(text)
+        base = _compose(name, choices)
+        for text in overrides:
+            if text not in choices:
+                _check_key(text, base)
+        config = _compose(name, list(overrides))
+        _check_kinds(OmegaConf.to_container(base), OmegaConf.to_container(config))
+        return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UsageError(_first_line(error)) from None
+
+
+def build(spec: Any, **given: Any) -> Any:
+    """Instantiate a resolved config node, after checking every `_target_` in it. `given` adds arguments at the top.
+
+    Raises UsageError for a target outside the packaged conf/, an interpolation, or arguments that do not fit.
+    """
+    from hydra.errors import InstantiationException
+    from hydra.utils import instantiate
+
+    check_spec(spec)
+    try:
+        if not given:
+            return instantiate(spec, _convert_="all")
+        # Objects do not pass through OmegaConf (it takes a dataclass for a schema), so they join at the call.
+        return instantiate({**spec, "_partial_": True}, _convert_="all")(**given)
+    except TypeError as error:
+        raise UsageError(f"{spec.get('_target_', 'config')}: {_first_line(error)}") from None
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, UsageError):
+            raise cause from None
+        raise UsageError(f"{spec.get('_target_', 'config')}: {_first_line(cause or error)}") from None
+
+
+def check_spec(spec: Any) -> None:
+    """Raises UsageError unless every `_target_` is one that conf/ names and nothing is left to interpolate."""
+    allowed = _allowed_targets()
+    for key, value in _leaves(spec):
+        if key.rpartition(".")[2] == "_target_" and value not in allowed:
+            raise UsageError(f"{key}: {value!r} may not be built{_nearest(str(value), allowed)}")
+        if isinstance(value, str) and "${" in value:
+            raise UsageError(f"{key}: {value!r} refers to something outside the config")
+
+
+@cache
+def _allowed_targets() -> frozenset[str]:
+    pattern = re.compile(r"^\s*_target_:\s*([\w.]+)\s*$", re.MULTILINE)
+    return frozenset(
+        target for path in conf_dir().rglob("*.yaml") for target in pattern.findall(path.read_text(encoding="utf-8"))
+    )
+
+
+def group_choices(group: str) -> list[str]:
+    """What `group=` may be: the yaml files of the user's ./conf and the packaged one."""
+    return sorted({path.stem for folder in _search_path() for path in (folder / group).glob("*.yaml")})
+
+
+def _search_path() -> list[Path]:
+    own = Path.cwd() / "conf"
+    return [own, conf_dir()] if own.is_dir() and own.resolve() != conf_dir() else [conf_dir()]
+
+
+def _compose(name: str, overrides: Sequence[str]):
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+
+    first, *others = _search_path()
+    extra = [f"hydra.searchpath=[{','.join(f'file://{path}' for path in others)}]"] if others else []
+    if others and not (first / f"{name}.yaml").is_file():
+        first, extra = others[0], [f"hydra.searchpath=[file://{first}]"]
+    with initialize_config_dir(str(first), version_base="1.3", job_name="mmattn"):
+        return hydra_compose(name, overrides=[*overrides, *extra])
+
+
+def _group_of(text: str) -> str | None:
+    key, equals, _ = text.lstrip("+").partition("=")
+    return key if equals and key in GROUPS else None
+
+
+def _check_choice(text: str) -> None:
+    group, _, choice = text.lstrip("+").partition("=")
+    choices = group_choices(group)
+    if choice not in choices and choice != "null":
+        raise UsageError(f"{text}: no {group} is named {choice!r}{_nearest(choice, choices)}")
+
+
+def _check_key(text: str, base: Any) -> None:
+    from omegaconf import OmegaConf
+
+    key, equals, _ = text.partition("=")
+    key = key.lstrip("+~")
+    if not equals and not text.startswith("~"):
+        raise UsageError(f"{text!r} is not key=value")
+    if text.startswith("+"):  # Hydra's way to add a key on purpose
+        return
+    node = base
+    for depth, part in enumerate(key.split(".")):
+        names = [str(name) for name in node] if OmegaConf.is_dict(node) else []
+        if part not in names:
+            prefix = ".".join(key.split(".")[:depth])
+            valid = [f"{prefix}.{name}" if prefix else name for name in [*names, *(GROUPS if depth == 0 else ())]]
+            raise UsageError(f"{key}: no such key{_nearest(key, valid)}")
+        node = node._get_node(part)
+        if OmegaConf.is_interpolation(node):
+            return  # what it refers to decides
+        node = node if OmegaConf.is_config(node) else None
+
+
+def _check_kinds(base: Any, config: Any) -> None:
+    """A number stays a number, a switch a switch: so that a typo is found before anything is built."""
+    before = dict(_leaves(base))
+    for key, value in _leaves(config):
+        old = before.get(key)
+        if value is None or old is None or "${" in f"{old}{value}":
+            continue
+        if isinstance(old, bool) != isinstance(value, bool):
+            raise UsageError(f"{key}={value}: expected {'true or false' if isinstance(old, bool) else 'a value'}")
+        if isinstance(old, (int, float)) and not isinstance(value, (int, float)):
+            raise UsageError(f"{key}={value}: expected a number, such as {old}")
+
+
+def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
+    elif isinstance(node, (list, tuple)):
+        for i, value in enumerate(node):
+            yield from _leaves(value, f"{prefix}.{i}")
+    else:
+        yield prefix, node
+
+
+def _nearest(name: str, valid: Sequence[str] | frozenset[str]) -> str:
+    near = difflib.get_close_matches(name, sorted(valid), n=3, cutoff=0.5) or sorted(valid)[:12]
+    return f"; did you mean {' or '.join(near)}?" if near else ""
+
+
+def nearest(name: str, valid: Sequence[str]) -> str:
+    """A hint with the names closest to a wrong one."""
+    return _nearest(name, valid)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

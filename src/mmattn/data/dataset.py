@@ -1,0 +1,96 @@
+"""Rows become samples and batches. Prepared samples stay in memory as far as they fit, so that later epochs read nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from torch.utils.data import Dataset
+
+from mmattn.data.augment import Augment, keyed_generator
+from mmattn.data.labels import TagVocabulary
+from mmattn.data.manifest import Row
+from mmattn.data.sampler import Item
+from mmattn.data.transforms import ClipSpec, Sample
+from mmattn.errors import MediaError
+from mmattn.progress import Progress
+from mmattn.types import Batch
+
+Labelled = tuple[str, Sample, torch.Tensor]
+
+
+class ClipDataset(Dataset[Labelled]):
+    """`dataset[(epoch, index)]` -> (id, sample, target). An unreadable file raises MediaError; see `load`."""
+
+    def __init__(
+        self,
+        rows: Sequence[Row],
+        spec: ClipSpec,
+        vocabulary: TagVocabulary,
+        *,
+        augment: Augment | None,
+        seed: int,
+        cache_bytes: int,
+    ) -> None:
+        self.rows = list(rows)
+        self.spec = spec
+        self.vocabulary = vocabulary
+        self.augment = augment
+        self.seed = seed
+        self.cache_bytes = cache_bytes
+        self._cache: dict[int, Sample] = {}
+
+    def load(self, title: str, threads: int = 2) -> list[MediaError]:
+        """Read every clip once, keep what fits, and drop the rows that cannot be read. Returns their errors.
+
+        Finding the bad files before training is what allows a failure in mid epoch to be an error, not a substitute.
+        """
+        errors: list[MediaError] = []
+        good: list[Row] = []
+        with ThreadPoolExecutor(threads) as pool, Progress(title, len(self.rows)) as progress:
+            used = 0
+            for done, (row, result) in enumerate(zip(self.rows, pool.map(self._try, self.rows), strict=True), 1):
+                progress.at(done)
+                if isinstance(result, MediaError):
+                    errors.append(result)
+                    continue
+                if used + result.nbytes <= self.cache_bytes:
+                    self._cache[len(good)] = result
+                    used += result.nbytes
+                good.append(row)
+        self.rows = good
+        return errors
+
+    def _try(self, row: Row) -> Sample | MediaError:
+        try:
+            return self._read(row)
+        except MediaError as error:
+            return error
+
+    def _read(self, row: Row) -> Sample:
+        return self.spec.prepare(self.spec.read(row.path, row.start, row.end))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, item: Item) -> Labelled:
+        epoch, index = item
+        row = self.rows[index]
+        sample = self._cache.get(index) or self._read(row)
+        if self.augment is not None:
+            sample = self.augment(sample, keyed_generator(self.seed, epoch, index))
+        return row.id, sample, self.vocabulary.encode(row.tags)
+
+
+def collate(items: Sequence[Labelled]) -> Batch:
+    """Samples have one shape, so a batch is a stack."""
+    ids, samples, targets = zip(*items, strict=True)
+    batch = stack_samples(list(samples), list(ids))
+    batch.targets["tags"] = torch.stack(list(targets))
+    return batch
+
+
+def stack_samples(samples: Sequence[Sample], ids: Sequence[str]) -> Batch:
+    stacked = {name: torch.stack([getattr(sample, name) for sample in samples]) for name in vars(samples[0])}
+    return Batch(ids=tuple(ids), **stacked)

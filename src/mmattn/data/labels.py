@@ -1,0 +1,82 @@
+"""The tag vocabulary: names in a fixed order, and which tags exclude each other.
+
+Tags named `group/name` belong to a group. A group is exclusive when every training clip has exactly one tag of it
+(the six word slots of a spoken sentence, say): its tags then share a softmax instead of standing alone.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mmattn.data.manifest import Row
+from mmattn.errors import UsageError
+
+
+@dataclass(frozen=True)
+class TagVocabulary:
+    names: tuple[str, ...]
+    exclusive: tuple[tuple[int, ...], ...] = ()  # indices of the tags of each exclusive group
+    families: dict[str, str] = field(default_factory=dict)  # tag -> family, where the manifest tells
+
+    @classmethod
+    def from_rows(cls, rows: Sequence[Row]) -> TagVocabulary:
+        """From the training rows. Raises UsageError when they hold no tags."""
+        names = tuple(sorted({tag for row in rows for tag in row.tags}))
+        if not names:
+            raise UsageError("no training clip has tags; tagging needs a 'tags' column or one folder a class")
+        families = {tag: family for row in rows for tag, family in row.families.items() if tag in names}
+        return cls(names, _exclusive_groups(names, rows), families)
+
+    def encode(self, tags: Sequence[str]) -> Float[Tensor, "K"]:
+        """1 for each tag of a clip, 0 for the others. Raises UsageError for an unknown tag."""
+        target = torch.zeros(len(self.names))
+        for tag in tags:
+            if tag not in self.names:
+                raise UsageError(f"tag {tag!r} was not seen in training")
+            target[self.names.index(tag)] = 1.0
+        return target
+
+    def check_known(self, rows: Sequence[Row], where: str) -> None:
+        """Raises UsageError naming the tags of `rows` that training never showed."""
+        unseen = Counter(tag for row in rows for tag in row.tags if tag not in self.names)
+        if unseen:
+            shown = ", ".join(f"{tag} ({count} clips)" for tag, count in unseen.most_common(5))
+            more = f" and {len(unseen) - 5} more" if len(unseen) > 5 else ""
+            raise UsageError(f"{where}: tags unseen in training: {shown}{more}; relabel them or add training clips")
+
+    def groups(self) -> dict[str, tuple[int, ...]]:
+        """The exclusive groups by name."""
+        return {self.names[indices[0]].split("/", 1)[0]: indices for indices in self.exclusive}
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "names": list(self.names),
+            "exclusive": [list(indices) for indices in self.exclusive],
+            "families": self.families,
+        }
+
+    @classmethod
+    def from_dict(cls, record: dict[str, Any]) -> TagVocabulary:
+        exclusive = tuple(tuple(int(i) for i in indices) for indices in record["exclusive"])
+        return cls(tuple(map(str, record["names"])), exclusive, dict(record["families"]))
+
+
+def _exclusive_groups(names: tuple[str, ...], rows: Sequence[Row]) -> tuple[tuple[int, ...], ...]:
+    groups: dict[str, list[int]] = {}
+    for i, name in enumerate(names):
+        groups.setdefault(name.split("/", 1)[0] if "/" in name else "", []).append(i)
+    counts = Counter()  # group -> clips with exactly one tag of it
+    for row in rows:
+        per_group = Counter(tag.split("/", 1)[0] for tag in set(row.tags) if "/" in tag)
+        counts.update(group for group, count in per_group.items() if count == 1)
+    bare = not any("/" in name for name in names)
+    if bare and len(names) > 1 and all(len(set(row.tags)) == 1 for row in rows):
+        return (tuple(range(len(names))),)  # one class a clip, as from one folder a class
+    return tuple(tuple(ids) for group, ids in groups.items() if group and len(ids) > 1 and counts[group] == len(rows))

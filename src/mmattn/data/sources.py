@@ -1,0 +1,81 @@
+"""Where the clips of a data set come from: a folder of your own, or the generated set. A source yields rows."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mmattn.data.manifest import MANIFEST_NAMES, Row, read_manifest
+from mmattn.errors import UsageError
+from mmattn.progress import Progress
+
+
+class Source(ABC):
+    """A data set. `rows` may write files first (a generated set); it never touches files that are not its own."""
+
+    @abstractmethod
+    def rows(self) -> list[Row]:
+        """Every clip, each with a split. Raises UsageError when there is nothing to read."""
+
+
+@dataclass(frozen=True)
+class FolderSource(Source):
+    """`root` with a manifest (manifest.jsonl, .parquet or .csv, or the one named), or with one folder a class.
+
+    Rows without a split get one from a hash of their id: stable when files are added or removed.
+    """
+
+    root: str
+    manifest: str | None = None
+    val_fraction: float = 0.2
+
+    def rows(self) -> list[Row]:
+        root = Path(self.root).expanduser()
+        if not root.exists():
+            raise UsageError(f"{root}: no such directory; set data.root=DIR to your videos")
+        if not root.is_dir():
+            raise UsageError(f"{root}: not a directory; data.root is a folder with a manifest or one folder a class")
+        names = [self.manifest] if self.manifest else MANIFEST_NAMES
+        found = [root / name for name in names if (root / name).is_file()]
+        if self.manifest and not found:
+            raise UsageError(f"{root / self.manifest}: no such manifest")
+        rows = read_manifest(found[0]) if found else _class_folders(root)
+        return [row if row.split else replace(row, split=self._split(row.id)) for row in rows]
+
+    def _split(self, clip_id: str) -> str:
+        digest = int.from_bytes(hashlib.sha256(clip_id.encode("utf-8", "surrogateescape")).digest()[:8], "big")
+        return "val" if digest / 2**64 < self.val_fraction else "train"
+
+
+def _class_folders(root: Path) -> list[Row]:
+    folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    rows = [
+        Row(id=str(path.relative_to(root)), path=path, tags=(folder.name,))
+        for folder in folders
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.name.startswith(".")
+    ]
+    if not rows:
+        raise UsageError(f"{root}: empty; expected {' or '.join(MANIFEST_NAMES)}, or one folder of files a class")
+    return rows
+
+
+@dataclass(frozen=True)
+class AVShapesSource(Source):
+    """The generated set, rendered into `root` on first use and reused after."""
+
+    root: str
+    clips: int
+    seed: int
+    workers: int = 2
+
+    def rows(self) -> list[Row]:
+        from mmattn.data.avshapes import make_avshapes
+
+        with Progress("rendering AVShapes", self.clips) as progress:
+            manifest = make_avshapes(
+                Path(self.root), self.clips, self.seed, self.workers, lambda done, total: progress.at(done)
+            )
+        return read_manifest(manifest)

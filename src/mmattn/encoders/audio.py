@@ -1,0 +1,34 @@
+"""The tiny built-in audio encoder: temporal convolutions over the log-mel spectrogram.
+
+Mel bands are the channels of the first convolution. Two strided convolutions take 100 Hz to 25 Hz, residual blocks
+widen what a token hears.
+"""
+
+from __future__ import annotations
+
+from torch import nn
+
+from mmattn.encoders.interface import AudioEncoder
+from mmattn.encoders.temporal import StridedConv, TemporalBlock, init_weights, zero_padding
+from mmattn.types import Batch, Tokens
+
+
+class ConvAudioEncoder(AudioEncoder):
+    """Log-mel (B, F, M) -> tokens (B, ceil(F/4), dim)."""
+
+    def __init__(self, dim: int, mels: int, blocks: int = 3, kernel: int = 7, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.dim = dim
+        self.stem = nn.ModuleList([StridedConv(mels, dim, 5, 2), StridedConv(dim, dim, 5, 2)])
+        self.blocks = nn.ModuleList([TemporalBlock(dim, kernel, dropout) for _ in range(blocks)])
+        self.norm = nn.LayerNorm(dim)
+        self.blocks.apply(init_weights)
+
+    def forward(self, batch: Batch) -> Tokens:
+        x, keep, times = batch.spectrogram, batch.spectrogram_keep, batch.spectrogram_times
+        for strided in self.stem:
+            x = strided(x, keep)
+            keep, times = strided.thin(keep), strided.thin(times)
+        for block in self.blocks:
+            x = block(x, keep)
+        return Tokens(zero_padding(self.norm(x), keep), keep, times)

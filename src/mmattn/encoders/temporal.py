@@ -1,0 +1,58 @@
+"""Convolution along time that padding cannot leak through.
+
+Attention alone learns slowly from hundreds of clips; a stem of temporal convolutions before it does not. The residual
+block is ConvNeXt's (Liu et al. 2022) in one dimension. Normalisation is per token, never over time or batch: a clip's
+tokens do not depend on what it is batched with.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+
+class TemporalBlock(nn.Module):
+    """x + MLP(LayerNorm(depthwise convolution over time)), (N, L, C) -> (N, L, C)."""
+
+    def __init__(self, dim: int, kernel: int, dropout: float) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv1d(dim, dim, kernel, padding=kernel // 2, groups=dim)
+        self.norm = nn.LayerNorm(dim)
+        self.mlp = nn.Sequential(nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim), nn.Dropout(dropout))
+
+    def forward(self, x: Float[Tensor, "N L C"], keep: Bool[Tensor, "N L"]) -> Float[Tensor, "N L C"]:
+        masked = x * keep[..., None]
+        return x + self.mlp(self.norm(self.depthwise(masked.mT).mT))
+
+
+class StridedConv(nn.Module):
+    """Convolution over time that keeps every `stride`-th position, centred on it: (N, L, C) -> (N, ceil(L/stride), D)."""
+
+    def __init__(self, channels: int, dim: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        if kernel % 2 == 0:
+            raise ValueError(f"kernel {kernel} must be odd, so that tokens stay centred on their times")
+        self.stride = stride
+        self.conv = nn.Conv1d(channels, dim, kernel, stride=stride, padding=kernel // 2)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, x: Float[Tensor, "N L C"], keep: Bool[Tensor, "N L"]) -> Float[Tensor, "N L2 D"]:
+        return nn.functional.gelu(self.norm(self.conv((x * keep[..., None]).mT).mT))
+
+    def thin(self, per_position: Tensor) -> Tensor:
+        """Times or keep masks (N, L) at the positions that remain."""
+        return per_position[:, :: self.stride]
+
+
+def init_weights(module: nn.Module) -> None:
+    """Truncated normal of width 0.02 for linear layers, zero biases; convolutions keep PyTorch's default."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def zero_padding(x: Float[Tensor, "N L C"], keep: Bool[Tensor, "N L"]) -> Float[Tensor, "N L C"]:
+    """Values of padding set to 0, so that nothing downstream can depend on them."""
+    return torch.where(keep[..., None], x, 0.0)

@@ -1,0 +1,185 @@
+"""What every fusion strategy is made of: the interface, the block of a stream, and the pooling into a summary.
+
+Shape legend: B clips, L tokens of a stream, Lk tokens read, D channels, H heads, P pooling queries.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mmattn.attention.interface import Attention, AttentionFactory, Geometry
+from mmattn.attention.rotary import rotary_periods, rotate
+from mmattn.types import MODALITIES, Fused, LayerStats, Modality, Tokens
+
+LOCAL_SCORE = 6.0  # initial score between a query and a key of the same instant, in the time-local heads
+
+
+class Fusion(nn.Module):
+    """Two streams of tokens in, the fused streams and one summary out. Either stream may be missing in any clip."""
+
+    @abstractmethod
+    def forward(self, video: Tokens, audio: Tokens, stats: frozenset[str] = frozenset()) -> Fused: ...
+
+
+class ReadingAttention(nn.Module):
+    """Multi-head attention of one stream over one or more streams at once, under one softmax.
+
+    Each stream that is read has its own key and value projection. Positions are rotary in seconds. Half of the heads
+    start time-local: their query and key biases are equal, so that rotation alone makes a query prefer keys of its own
+    instant; the others start global. Both stay free to learn.
+    """
+
+    periods: Tensor
+
+    def __init__(self, dim: int, heads: int, attention: AttentionFactory, reads: tuple[Modality, ...]) -> None:
+        super().__init__()
+        if dim % heads:
+            raise ValueError(f"dim {dim} does not divide into {heads} heads")
+        self.heads = heads
+        self.reads = reads
+        self.query = nn.Linear(dim, dim)
+        self.keys = nn.ModuleDict({name: nn.Linear(dim, dim) for name in reads})
+        self.values = nn.ModuleDict({name: nn.Linear(dim, dim) for name in reads})
+        self.out = nn.Linear(dim, dim)
+        self.attention: Attention = attention()
+        self.register_buffer("periods", rotary_periods(dim // heads), persistent=False)
+        self._start_time_local(dim // heads)
+
+    def _start_time_local(self, head_dim: int) -> None:
+        size = math.sqrt(LOCAL_SCORE * math.sqrt(head_dim) / (head_dim // 2))
+        bias = torch.zeros(self.heads, head_dim)
+        bias[: self.heads // 2, : head_dim // 2] = size  # the first channel of each rotated pair
+        with torch.no_grad():
+            self.query.bias.copy_(bias.flatten())
+            for key in self.keys.values():
+                assert isinstance(key, nn.Linear)
+                key.bias.copy_(bias.flatten())
+
+    def forward(
+        self, queries: Tokens, streams: dict[Modality, Tokens], stats: frozenset[str]
+    ) -> tuple[Float[Tensor, "B L D"], dict[str, Tensor]]:
+        read = [streams[name] for name in self.reads]
+        keep = torch.cat([tokens.keep for tokens in read], dim=1)
+        times = torch.cat([tokens.times for tokens in read], dim=1)
+        segments = tuple((name, streams[name].keep.shape[1]) for name in self.reads)
+        k = torch.cat([self.keys[name](streams[name].values) for name in self.reads], dim=1)
+        v = torch.cat([self.values[name](streams[name].values) for name in self.reads], dim=1)
+        result = self.attention(
+            rotate(self._split(self.query(queries.values)), queries.times, self.periods),
+            rotate(self._split(k), times, self.periods),
+            self._split(v),
+            Geometry(queries.keep, queries.times),
+            Geometry(keep, times, segments),
+            stats,
+        )
+        return self.out(result.out.transpose(1, 2).flatten(2)), result.stats
+
+    def _split(self, x: Float[Tensor, "B L D"]) -> Float[Tensor, "B H L d"]:
+        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
+
+
+class StreamBlock(nn.Module):
+    """Pre-norm transformer block of one stream: x + attend(LN x, LN of what it reads), then x + MLP(LN x)."""
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        attention: AttentionFactory,
+        stream: Modality,
+        reads: tuple[Modality, ...],
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.stream: Modality = stream
+        self.reads = reads
+        self.norms = nn.ModuleDict({name: nn.LayerNorm(dim) for name in reads})
+        self.attend = ReadingAttention(dim, heads, attention, reads)
+        self.mlp = nn.Sequential(
+            nn.LayerNorm(dim), nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim), nn.Dropout(dropout)
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self, streams: dict[Modality, Tokens], layer: str, stats: frozenset[str]
+    ) -> tuple[Tokens, LayerStats | None]:
+        own = streams[self.stream]
+        normed: dict[Modality, Tokens] = {
+            name: Tokens(self.norms[name](streams[name].values), streams[name].keep, streams[name].times)
+            for name in self.reads
+        }
+        read, measured = self.attend(normed[self.stream], normed, stats)
+        x = own.values + self.dropout(read)
+        x = x + self.mlp(x)
+        tokens = Tokens(torch.where(own.keep[..., None], x, 0.0), own.keep, own.times)
+        if "mass" not in measured:
+            return tokens, None
+        mass = {name: measured["mass"][..., i] for i, name in enumerate(self.reads)}
+        return tokens, LayerStats(layer, self.stream, own.keep, mass, _prior(streams, self.reads))
+
+
+def _prior(streams: dict[Modality, Tokens], reads: tuple[Modality, ...]) -> dict[str, Tensor]:
+    counts = {name: streams[name].keep.sum(dim=1).float() for name in reads}
+    total = torch.stack(list(counts.values())).sum(dim=0).clamp(min=1.0)
+    return {name: count / total for name, count in counts.items()}
+
+
+class AttentionPool(nn.Module):
+    """P learned queries read a stream (B, L, D); their readings are projected to one vector (B, D).
+
+    A clip without the modality gives one learned vector instead (never zeros, which would look like silence or black).
+    """
+
+    def __init__(self, dim: int, queries: int) -> None:
+        super().__init__()
+        self.score = nn.Linear(dim, queries)
+        self.project = nn.Sequential(nn.LayerNorm(queries * dim), nn.Linear(queries * dim, dim), nn.LayerNorm(dim))
+        self.missing = nn.Parameter(torch.randn(dim) * 0.02)
+
+    def forward(self, tokens: Tokens) -> Float[Tensor, "B D"]:
+        scores = self.score(tokens.values).float()  # (B, L, P)
+        scores = scores.masked_fill(~tokens.keep[..., None], -torch.inf)
+        weights = torch.softmax(scores, dim=1).nan_to_num(0.0).to(tokens.values.dtype)
+        pooled = self.project((weights.mT @ tokens.values).flatten(1))
+        return torch.where(tokens.present[:, None], pooled, self.missing.to(pooled.dtype))
+
+
+class TwoStream(Fusion):
+    """Two stacks of blocks, one a modality, pooled and averaged. What each block reads is the strategy."""
+
+    def __init__(
+        self,
+        name: str,
+        dim: int,
+        heads: int,
+        layers: int,
+        attention: AttentionFactory,
+        reads: dict[Modality, tuple[Modality, ...]],
+        pool_queries: int,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.blocks = nn.ModuleList(
+            nn.ModuleDict(
+                {stream: StreamBlock(dim, heads, attention, stream, reads[stream], dropout) for stream in MODALITIES}
+            )
+            for _ in range(layers)
+        )
+        self.pools = nn.ModuleDict({stream: AttentionPool(dim, pool_queries) for stream in MODALITIES})
+
+    def forward(self, video: Tokens, audio: Tokens, stats: frozenset[str] = frozenset()) -> Fused:
+        streams: dict[Modality, Tokens] = {"video": video, "audio": audio}
+        measured: list[LayerStats] = []
+        for i, pair in enumerate(self.blocks):
+            assert isinstance(pair, nn.ModuleDict)
+            done = {name: pair[name](streams, f"{self.name}.{i}", stats) for name in MODALITIES}
+            streams = {name: tokens for name, (tokens, _) in done.items()}
+            measured += [layer for _, layer in done.values() if layer is not None]
+        summary = (self.pools["video"](streams["video"]) + self.pools["audio"](streams["audio"])) / 2
+        return Fused(streams["video"], streams["audio"], summary, tuple(measured))

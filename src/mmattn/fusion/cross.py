@@ -1,0 +1,24 @@
+"""Bi-directional cross-attention: in every layer each stream reads itself and the other under one softmax.
+
+This is "vanilla cross-attention" of MBT (Nagrani et al. 2021, eq. 5-6): parameters are per stream, keys come from both.
+One softmax over both modalities is what makes attention mass a weighting of sound against picture.
+"""
+
+from __future__ import annotations
+
+from mmattn.attention.interface import AttentionFactory
+from mmattn.fusion.base import TwoStream
+
+
+class CrossFusion(TwoStream):
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        attention: AttentionFactory,
+        layers: int = 2,
+        pool_queries: int = 4,
+        dropout: float = 0.1,
+    ) -> None:
+        reads = {"video": ("video", "audio"), "audio": ("audio", "video")}
+        super().__init__("cross", dim, heads, layers, attention, reads, pool_queries, dropout)

@@ -1,0 +1,24 @@
+"""Late fusion: the streams never read each other; their summaries are averaged.
+
+With a linear head this is exactly the mean of two unimodal classifiers' logits, the field's plainest baseline. It has
+the same blocks as `cross`, so that a comparison is about who reads whom and nothing else.
+"""
+
+from __future__ import annotations
+
+from mmattn.attention.interface import AttentionFactory
+from mmattn.fusion.base import TwoStream
+
+
+class LateFusion(TwoStream):
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        attention: AttentionFactory,
+        layers: int = 2,
+        pool_queries: int = 4,
+        dropout: float = 0.1,
+    ) -> None:
+        reads = {"video": ("video",), "audio": ("audio",)}
+        super().__init__("late", dim, heads, layers, attention, reads, pool_queries, dropout)

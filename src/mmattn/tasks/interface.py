@@ -1,0 +1,24 @@
+"""What a task is: it turns a fused clip into a loss in training and into scores in use."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mmattn.types import Batch, Fused
+
+
+class Task(nn.Module):
+    @abstractmethod
+    def forward(self, fused: Fused) -> Float[Tensor, "B K"]:
+        """Raw outputs (logits)."""
+
+    @abstractmethod
+    def loss(self, logits: Float[Tensor, "B K"], batch: Batch) -> dict[str, Tensor]:
+        """Terms to log; `loss` is the one to minimise."""
+
+    @abstractmethod
+    def scores(self, logits: Float[Tensor, "B K"]) -> Float[Tensor, "B K"]:
+        """What a person is shown, in [0, 1]."""

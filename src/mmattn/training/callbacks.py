@@ -1,0 +1,161 @@
+"""What happens around training: keeping the model, stopping on a signal, seeding each step, telling the person."""
+
+from __future__ import annotations
+
+import io
+import json
+import signal
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import lightning
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch.callbacks import Callback
+
+from mmattn.checkpoint import MODEL_FILE, save_model, write_atomically
+from mmattn.config import Config
+from mmattn.data.transforms import ClipSpec
+from mmattn.errors import MmattnError
+from mmattn.progress import Progress
+from mmattn.training.module import TrainingModule
+
+LAST = Path("checkpoints") / "last.ckpt"
+EVALUATION_FILE = "evaluation.json"
+
+
+class Stopped(MmattnError):
+    """Training was asked to stop by a signal and did, with its checkpoint kept."""
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Training checkpoints that are whole or absent; loading executes nothing."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        write_atomically(Path(path), buffer.getvalue())
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        return torch.load(path, map_location=map_location or "cpu", weights_only=True)
+
+
+class KeepModel(Callback):
+    """Writes the training checkpoint after each epoch, and the model with its evaluation whenever validation improves."""
+
+    def __init__(self, run: Path, config: Config, clip: ClipSpec) -> None:
+        self.run = run
+        self.config = config
+        self.clip = clip
+        self.best = -1.0
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        assert isinstance(pl_module, TrainingModule)
+        evaluation = pl_module.evaluation
+        if evaluation is None or not trainer.is_global_zero:
+            return
+        score = evaluation["metrics"]["mAP"]
+        if score is None or score <= self.best:
+            return
+        self.best = score
+        model = pl_module.model
+        info = {"epoch": trainer.current_epoch, "step": trainer.global_step, "val_mAP": score}
+        save_model(self.run / MODEL_FILE, model, self.config, model.task.vocabulary, self.clip, **info)
+        record = {"split": "val", **info, **evaluation}
+        write_atomically(self.run / EVALUATION_FILE, json.dumps(record, indent=1).encode())
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        trainer.save_checkpoint(self.run / LAST)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best = state_dict["best"]
+
+
+class StopOnSignal(Callback):
+    """SIGINT and SIGTERM only raise a flag; after the batch all processes agree on it, save and stop.
+
+    Lightning's own handler hangs DDP when a process other than the first gets the signal.
+    """
+
+    def __init__(self, run: Path) -> None:
+        self.run = run
+        self._received = 0
+        self._before: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._flag)
+
+    def _flag(self, number: int, frame: FrameType | None) -> None:
+        self._received = number
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *_: Any) -> None:
+        received = self._received
+        if trainer.world_size > 1:
+            flag = torch.tensor(float(received), device=pl_module.device)
+            received = int(trainer.strategy.reduce(flag, reduce_op="max"))
+        if received:
+            trainer.save_checkpoint(self.run / LAST)
+            stopped = Stopped(f"stopped at step {trainer.global_step}; go on with: mmattn train resume={self.run}")
+            stopped.exit_code = 128 + received
+            raise stopped
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self._restore()
+
+    def on_exception(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
+    ) -> None:
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()
+
+
+class SeedSteps(Callback):
+    """Dropout depends on (seed, step, rank) alone, so that a resumed run repeats what it would have done."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_batch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *_: Any) -> None:
+        key = (self.seed * 1_000_003 + trainer.global_step) * 4099 + trainer.global_rank
+        torch.manual_seed(key % 2**63)
+
+
+class Report(Callback):
+    """Progress with an estimate, and a line after each validation."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self._note = ""
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        if trainer.is_global_zero:
+            self._progress = Progress(self.title, int(trainer.estimated_stepping_batches)).__enter__()
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *_: Any) -> None:
+        if trainer.is_global_zero:
+            self._progress.at(trainer.global_step, f"epoch {trainer.current_epoch + 1}{self._note}")
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        assert isinstance(pl_module, TrainingModule)
+        if pl_module.evaluation is not None:
+            metrics = pl_module.evaluation["metrics"]
+            self._note = f" mAP {metrics['mAP']:.3f}" if metrics["mAP"] is not None else ""
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        if trainer.is_global_zero:
+            self._progress.__exit__(None, None, None)
+
+    def on_exception(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
+    ) -> None:
+        if trainer.is_global_zero and hasattr(self, "_progress"):
+            self._progress.__exit__(type(exception), exception, None)

@@ -1,0 +1,94 @@
+"""From a composed config to trained weights: in this process, or as one process for each device.
+
+Workers are started on the frozen run directory, so a command line is parsed once and never again.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+
+from mmattn.config import Config
+from mmattn.errors import MmattnError, UsageError
+from mmattn.training.callbacks import LAST, Stopped
+from mmattn.training.rundir import create_run, read_config
+
+GRACE_S = 30.0  # how long the others may take to stop after one process has ended badly
+
+
+def launch(config: Config) -> Path:
+    """Train what `mmattn train` asked for; returns the run directory."""
+    from mmattn.training.run import check, train
+
+    if config["resume"]:
+        run = Path(config["resume"])
+        config = read_config(run)
+        if not (run / LAST).is_file():
+            raise UsageError(f"{run}: no checkpoint to go on from ({LAST} is missing)")
+        data = None
+    else:
+        data, _ = check(config)
+        run = create_run(config)
+    devices = config["trainer"]["devices"]
+    if devices == 1:
+        train(run, data)
+    else:
+        _spawn(run, devices)
+    return run
+
+
+def _spawn(run: Path, devices: int) -> None:
+    """One worker a device on this machine. When one fails all stop; the first failure is the run's."""
+    environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "NODE_RANK": "0"}
+    command = [sys.executable, "-m", "mmattn.training.worker", str(run)]
+    # A session of their own: Ctrl-C reaches this process alone, which passes it on once.
+    workers = [
+        subprocess.Popen(command, env={**environment, "LOCAL_RANK": str(rank)}, start_new_session=True)
+        for rank in range(devices)
+    ]
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        for worker in workers:
+            if worker.poll() is None:
+                worker.send_signal(number)
+
+    before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        code = _wait(workers)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for worker in workers:
+            if worker.poll() is None:
+                worker.kill()
+    if code:
+        stopped = Stopped if code in (130, 143) else MmattnError
+        error = stopped(f"{run}: a worker process ended with exit code {code}; its message is above")
+        error.exit_code = code if 0 < code < 256 else 1
+        raise error
+
+
+def _wait(workers: list[subprocess.Popen]) -> int:
+    """The exit code of the first worker that failed, or 0."""
+    failed, since = 0, 0.0
+    while any(worker.poll() is None for worker in workers):
+        time.sleep(0.1)
+        codes = [worker.returncode for worker in workers if worker.returncode]
+        if codes and not failed:
+            failed, since = codes[0], time.monotonic()
+        if failed and time.monotonic() - since > (GRACE_S if failed in (130, 143) else 2.0):
+            for worker in workers:
+                worker.kill()
+    return failed or next((worker.returncode for worker in workers if worker.returncode), 0)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

@@ -1,0 +1,85 @@
+"""The Lightning module: it trains an AVModel and knows nothing else. The model itself has no Lightning in it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+
+from mmattn.errors import MmattnError
+from mmattn.model import AVModel
+from mmattn.training.optim import AdamWOneCycle
+from mmattn.types import Batch
+from mmattn.weighting.evaluation import Evaluation
+
+
+class TrainingModule(lightning.LightningModule):
+    """Steps and logging. The full evaluation of the last validation is in `evaluation` afterwards."""
+
+    def __init__(self, model: AVModel, optim: AdamWOneCycle) -> None:
+        super().__init__()
+        self.model = model
+        self.optim = optim
+        self.evaluation: dict[str, Any] | None = None
+        self._running: Evaluation | None = None
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        losses = self.model.task.loss(self.model(batch), batch)
+        values = {f"train/{name}": value.detach() for name, value in losses.items()}
+        self.log_dict(values, on_step=False, on_epoch=True, batch_size=len(batch))
+        return losses["loss"]
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Stop every process before a step that would spoil the weights."""
+        norms = torch.stack([p.grad.norm() for p in self.parameters() if p.grad is not None])
+        finite = norms.isfinite().all().float()
+        if self.trainer.world_size > 1:
+            finite = self.trainer.strategy.reduce(finite, reduce_op="mean")
+        if float(finite) < 1:
+            raise MmattnError(
+                f"step {self.global_step}: the gradient is not finite (norm {float(norms.norm())} on rank "
+                f"{self.global_rank}); lower optim.lr or set trainer.precision=32-true"
+            )
+
+    def on_validation_epoch_start(self) -> None:
+        self._running = Evaluation(self.model.task.vocabulary)
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        assert self._running is not None
+        loss = self.model.task.loss(self._running.update(self.model, batch), batch)["loss"]
+        self.log("val/loss", loss, batch_size=len(batch), sync_dist=self.trainer.world_size > 1)
+
+    def on_validation_epoch_end(self) -> None:
+        assert self._running is not None
+        if self.trainer.world_size > 1:
+            parts: list[Any] = [None] * self.trainer.world_size
+            torch.distributed.all_gather_object(parts, self._running)
+            merged = Evaluation(self.model.task.vocabulary)
+            merged.merge(parts)
+            self._running = merged
+        self.evaluation = self._running.result()
+        self.log_dict(flatten(self.evaluation), rank_zero_only=True)
+        self._running = None
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        optimizer, schedule = self.optim.build(self.model, int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def flatten(evaluation: dict[str, Any]) -> dict[str, float]:
+    """The numbers of an evaluation that are worth a curve: scores, Shapley splits, attention mass by head."""
+    metrics = evaluation["metrics"]
+    flat: dict[str, float | None] = {"val/mAP": metrics["mAP"], "val/mean_accuracy": metrics["mean_accuracy"]}
+    flat |= {f"val/mAP/{family}": value for family, value in metrics["mAP_by_family"].items()}
+    flat |= {f"val/accuracy/{group}": value for group, value in metrics["accuracy"].items()}
+    flat |= {f"val/shapley/{part}": evaluation["shapley"][part] for part in ("video", "audio", "synergy")}
+    for family, split in evaluation["shapley_by_family"].items():
+        flat |= {f"val/shapley/{family}/{part}": split[part] for part in ("video", "audio", "synergy")}
+    for head in evaluation["attention"]:
+        place = f"{head['layer']}/{head['stream']}/head{head['head']}"
+        for measure in ("mass", "prior", "log_ratio"):
+            flat[f"val/attention_{measure}/{place}/audio"] = head[measure]["audio"]
+    return {name: value for name, value in flat.items() if value is not None}

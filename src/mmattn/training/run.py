@@ -1,0 +1,94 @@
+"""Training one run in this process, from its frozen config. Ranks of a distributed run each call `train`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from pathlib import Path
+
+import lightning
+import torch
+from lightning.pytorch.loggers import Logger
+
+from mmattn.config import Config, build
+from mmattn.data.module import ClipData, build_data
+from mmattn.errors import UsageError
+from mmattn.model import AVModel, build_model
+from mmattn.training.callbacks import LAST, AtomicCheckpointIO, KeepModel, Report, SeedSteps, StopOnSignal
+from mmattn.training.module import TrainingModule
+from mmattn.training.rundir import read_config
+from mmattn.training.track import make_loggers
+
+
+def check(config: Config) -> tuple[ClipData, AVModel]:
+    """Build all a run needs, so that a fault shows before anything is written. Raises UsageError."""
+    if not config["seed"] >= 0:
+        raise UsageError(f"seed={config['seed']}: expected 0 or more")
+    data = build_data(config["data"])
+    torch.manual_seed(config["seed"])
+    return data, build_model(config, data.vocabulary)
+
+
+def train(run: Path, data: ClipData | None = None) -> None:
+    """Train to the end, or on from the last checkpoint if there is one. Raises Stopped on SIGINT or SIGTERM."""
+    config = read_config(run)
+    ready = data or build_data(config["data"])
+    torch.set_num_threads(config["trainer"]["threads"] or max(1, (os.cpu_count() or 1) // config["trainer"]["devices"]))
+    torch.manual_seed(config["seed"])
+    module = TrainingModule(build_model(config, ready.vocabulary), build(config["optim"]))
+    _quiet_lightning()
+    trainer = _trainer(config, run)
+    rank, world = trainer.global_rank, trainer.world_size
+    train_loader = ready.loader(ready.dataset("train", train=True), train=True, rank=rank, world=world)
+    val_loader = ready.loader(ready.dataset("val"), train=False, rank=rank, world=world)
+    last = run / LAST
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")  # advice on workers and logging intervals
+        warnings.filterwarnings("ignore", module="torch.optim.lr_scheduler")
+        try:
+            trainer.fit(module, train_loader, val_loader, ckpt_path=str(last) if last.is_file() else None)
+        finally:
+            for logger in trainer.loggers:
+                logger.finalize("success")
+            _finish_wandb()
+
+
+def _trainer(config: Config, run: Path) -> lightning.Trainer:
+    options = config["trainer"]
+    loggers: list[Logger] = make_loggers(config, run)
+    clip = build(config["data"]["clip"])
+    try:
+        return lightning.Trainer(
+            accelerator=options["accelerator"],
+            devices=options["devices"],
+            num_nodes=options["nodes"],
+            strategy="ddp" if options["devices"] * options["nodes"] > 1 else "auto",
+            precision=options["precision"],
+            max_epochs=options["epochs"],
+            gradient_clip_val=options["gradient_clip"],
+            check_val_every_n_epoch=options["validate_every"],
+            logger=loggers,
+            callbacks=[KeepModel(run, config, clip), StopOnSignal(run), SeedSteps(config["seed"]), Report(run.name)],
+            plugins=[AtomicCheckpointIO()],
+            default_root_dir=run,
+            use_distributed_sampler=False,
+            num_sanity_val_steps=0,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+    except (ValueError, RuntimeError, lightning.fabric.utilities.exceptions.MisconfigurationException) as error:
+        raise UsageError(f"trainer: {str(error).splitlines()[0]}") from None
+
+
+def _quiet_lightning() -> None:
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _finish_wandb() -> None:
+    import sys
+
+    if "wandb" in sys.modules:
+        sys.modules["wandb"].finish()

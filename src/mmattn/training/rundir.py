@@ -1,0 +1,81 @@
+"""The run directory: one place for all that a run is. Its config.yaml is frozen; workers read nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import time
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mmattn import __version__
+from mmattn.checkpoint import write_atomically
+from mmattn.config import Config
+from mmattn.errors import UsageError
+
+CONFIG_FILE = "config.yaml"
+RUN_FILE = "run.json"
+
+
+def create_run(config: Config) -> Path:
+    """Make the run directory with its frozen config and run.json. Raises UsageError when it is taken or not writable."""
+    run = Path(config["run"] or _fresh_name(config["fusion"]["_target_"].rpartition(".")[2]))
+    if (run / CONFIG_FILE).exists():
+        raise UsageError(f"{run}: holds a run already; go on with mmattn train resume={run}, or name another run=")
+    config = {**config, "run": str(run)}
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        write_atomically(run / RUN_FILE, json.dumps(describe_run(), indent=1).encode())
+        write_atomically(run / CONFIG_FILE, yaml.safe_dump(config, sort_keys=False).encode())
+    except OSError as error:
+        raise UsageError(f"{run}: cannot be written ({error.strerror})") from None
+    return run
+
+
+def read_config(run: Path) -> Config:
+    """The frozen config. Raises UsageError when `run` is not a run directory."""
+    try:
+        config = yaml.safe_load((run / CONFIG_FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"{run}: not a run directory (no {CONFIG_FILE})") from None
+    except yaml.YAMLError as error:
+        raise UsageError(f"{run / CONFIG_FILE}: not YAML ({str(error).splitlines()[0]})") from None
+    return config
+
+
+def describe_run() -> dict[str, Any]:
+    """What made this run: code, packages, FFmpeg, machine. It names no environment variable, so it holds no secrets."""
+    import av
+
+    commit = _git("rev-parse", "HEAD")
+    return {
+        "mmattn": __version__,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "git": commit,
+        "git_dirty": bool(_git("status", "--porcelain")) if commit else None,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cores": os.cpu_count(),
+        "ffmpeg": {name: ".".join(map(str, version)) for name, version in av.library_versions.items()},
+        "packages": dict(sorted((d.metadata["Name"].lower(), d.version) for d in distributions())),
+    }
+
+
+def _fresh_name(fusion: str) -> str:
+    return str(Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{fusion.removesuffix('Fusion').lower()}")
+
+
+def _git(*arguments: str) -> str | None:
+    """Of the code's own checkout, when it is one."""
+    try:
+        result = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), *arguments], capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return result.stdout.strip()

@@ -1,0 +1,91 @@
+"""Where numbers go: always a local JSONL, which is the truth, and wandb or CSV beside it when asked."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import time
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.utilities import rank_zero_only
+
+from mmattn.config import Config
+
+METRICS_FILE = "metrics.jsonl"
+
+
+class JsonlLogger(Logger):
+    """One JSON line for each time metrics are logged: step, epoch, seconds since the start, and the numbers."""
+
+    def __init__(self, run: Path) -> None:
+        super().__init__()
+        self._path = run / METRICS_FILE
+        self._started = time.monotonic()
+
+    @property
+    def name(self) -> str:
+        return "jsonl"
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    @rank_zero_only
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any) -> None:
+        """The config is in config.yaml; nothing to do."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        numbers = {name: value for name, value in metrics.items() if math.isfinite(value)}
+        record = {"step": step, "time": round(time.monotonic() - self._started, 3), **numbers}
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+
+def make_loggers(config: Config, run: Path) -> list[Logger]:
+    """The JSONL logger and what `logger=` asks for."""
+    loggers: list[Logger] = [JsonlLogger(run)]
+    kind = config["logger"]["mode"]
+    if kind == "csv":
+        loggers.append(CSVLogger(run, name="csv", version=""))
+    elif kind == "wandb" and rank_zero_only.rank == 0:
+        if wandb := _wandb_logger(config, run):
+            loggers.append(wandb)
+    return loggers
+
+
+def _wandb_logger(config: Config, run: Path) -> Logger | None:
+    """Offline unless online is asked for and there are credentials. A failing wandb never stops training."""
+    online = config["logger"]["online"] and _has_credentials()
+    if config["logger"]["online"] and not online:
+        print("wandb: not logged in, so the run stays offline (wandb login, then wandb sync)", file=sys.stderr)
+    os.environ.setdefault("WANDB_SILENT", "true")
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    try:
+        import wandb
+        from lightning.pytorch.loggers import WandbLogger
+
+        settings = wandb.Settings(init_timeout=25, disable_git=True, x_disable_stats=True, console="off")
+        experiment = wandb.init(
+            project=config["logger"]["project"],
+            name=run.name,
+            dir=str(run),
+            mode="online" if online else "offline",
+            config=config,
+            settings=settings,
+        )
+        return WandbLogger(experiment=experiment)
+    except Exception as error:
+        print(f"wandb: {error}; training goes on, metrics are in {run / METRICS_FILE}", file=sys.stderr)
+        return None
+
+
+def _has_credentials() -> bool:
+    import wandb
+
+    return bool(os.environ.get("WANDB_API_KEY") or wandb.api.api_key)

@@ -1,0 +1,25 @@
+"""One process of a distributed run: python -m mmattn.training.worker RUN_DIR, with the ranks in the environment."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from mmattn.errors import MmattnError
+
+
+def main() -> int:
+    from mmattn.training.run import train
+
+    try:
+        train(Path(sys.argv[1]))
+    except MmattnError as error:
+        print(f"mmattn: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

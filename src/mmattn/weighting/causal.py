@@ -1,0 +1,57 @@
+"""Causal modality weightings: what a result would be without the sound, without the picture, without either.
+
+V(S) is a value (a metric, or one clip's score for a tag) when only the modalities in S are given. Removal is the
+model's own missing-modality path, so models should be trained with modality dropout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Generic, Literal, TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mmattn.model import AVModel
+from mmattn.types import Fused, Tokens
+
+Subset = Literal["none", "video", "audio", "both"]
+SUBSETS: tuple[Subset, ...] = ("none", "video", "audio", "both")
+Value = TypeVar("Value", float, Tensor)
+
+
+@dataclass(frozen=True)
+class Split(Generic[Value]):
+    """The exact Shapley split over two modalities: video + audio = V(both) - V(none). Synergy: what only both give."""
+
+    video: Value
+    audio: Value
+    synergy: Value
+
+
+def shapley(value: Mapping[Subset, Value]) -> Split[Value]:
+    """phi_a = 1/2 [V(a) - V(0)] + 1/2 [V(av) - V(v)], phi_v alike; synergy = V(av) - V(a) - V(v) + V(0). (Shapley 1953)"""
+    none, video, audio, both = (value[subset] for subset in SUBSETS)
+    return Split(
+        video=0.5 * (video - none) + 0.5 * (both - audio),
+        audio=0.5 * (audio - none) + 0.5 * (both - video),
+        synergy=both - audio - video + none,
+    )
+
+
+def subset_scores(
+    model: AVModel, video: Tokens, audio: Tokens, fused: Fused
+) -> dict[Subset, Float[Tensor, "B K"]]:
+    """Tag scores on each subset of modalities. `fused` is the fusion of both; the encoders are not run again."""
+    clips = len(video.keep)
+    everything = torch.ones(clips, dtype=torch.bool, device=video.keep.device)
+    silent, blind = audio.without(everything), video.without(everything)
+    logits: dict[Subset, Tensor] = {
+        "none": model.task(model.fuse(blind, silent)),
+        "video": model.task(model.fuse(video, silent)),
+        "audio": model.task(model.fuse(blind, audio)),
+        "both": model.task(fused),
+    }
+    return {subset: model.task.scores(value) for subset, value in logits.items()}
