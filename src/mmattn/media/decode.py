@@ -31,6 +31,7 @@ from mmattn.media.video import PictureTrack, picture_extent
 from mmattn.types import Clip
 
 _SOUGHT = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "mpegts", "avi", "wav")  # stamps after a seek are exact
+_HEADED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "flv", "asf", "wav")  # durations are not guesses
 _FAR_S = 10.0  # nearer starts are read from the beginning
 _PREROLL_S = 1.0  # sound decoders need a little past; interleaving may put it before the picture
 _INTERLEAVE_S = 10.0  # a stream this far past the end will not be overtaken by the other
@@ -64,11 +65,21 @@ def read_clip(
     """
     given = None if times is None else tuple(float(time) for time in times)
     request = Request(given, fps, frames, start, end, size, fit, audio_rate, video, audio)
-    reading = _Reading(
-        os.fspath(src), request, limits or Limits(), Deadline(os.fspath(src), deadline_s), follow_symlinks
-    )
-    grid = request.grid(reading.extent()) if video else np.zeros(0)
-    taken = reading.take(grid, seek=start > _FAR_S)
+    return answer(request, src, limits, deadline_s, follow_symlinks)
+
+
+def answer(
+    request: Request,
+    src: str | Path,
+    limits: Limits | None = None,
+    deadline_s: float | None = None,
+    follow_symlinks: bool = False,
+) -> Clip:
+    """read_clip for a question that is already checked."""
+    path = os.fspath(src)
+    reading = _Reading(path, request, limits or Limits(), Deadline(path, deadline_s), follow_symlinks)
+    grid = request.grid(reading.extent()) if request.video else np.zeros(0)
+    taken = reading.take(grid, seek=request.start > _FAR_S)
     if taken.landed_late:
         taken = reading.take(grid, seek=False)
         taken.issues.add("sequential_fallback")
@@ -209,11 +220,12 @@ def _landed_late(taken: _Taken, grid: np.ndarray, start: float) -> bool:
 
 def _cut_off(container: InputContainer, chosen: Chosen, taken: _Taken) -> bool:
     """Whether the packets ended well before the header says."""
+    if container.format.name not in _HEADED:
+        return False
     pairs = [(max(taken.reached.values(), default=0.0), (container.duration or 0) / av.time_base)]
     for stream in (chosen.video, chosen.audio):
-        declared = declared_end(stream, chosen.origin) if stream is not None else None
-        if stream is not None and declared is not None and stream.index in taken.reached:
-            pairs.append((taken.reached[stream.index], declared))
+        if stream is not None and stream.index in taken.reached:
+            pairs.append((taken.reached[stream.index], declared_end(stream, chosen.origin) or 0.0))
     return any(reached < declared - max(0.5, 0.05 * declared) for reached, declared in pairs)
 
 
