@@ -48,7 +48,7 @@ def _flash(events: np.ndarray, times: np.ndarray) -> np.ndarray:
     """How bright (T,) in [0, 1]: each event lights the frame it falls into most and the next two less and less."""
     since = (times[:, None] - events + 0.5 / FPS) * FPS  # (T, 4) in frames; the first lit frame is in [0, 1)
     lit = (since >= 0) & (since < FLASH_FRAMES)
-    return (lit * (1 - 0.6 * since / FLASH_FRAMES)).max(axis=1).astype(np.float32)
+    return (lit * (1 - 0.7 * since / FLASH_FRAMES)).max(axis=1).astype(np.float32)
 
 
 def _background(rng: np.random.Generator, around: Surroundings, times: np.ndarray) -> np.ndarray:

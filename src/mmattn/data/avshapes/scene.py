@@ -140,7 +140,7 @@ def _triple(values: np.ndarray) -> tuple[float, float, float]:
 
 def _thing(rng: np.random.Generator, slots: tuple[int, ...]) -> Thing:
     radius = rng.uniform(8.0, 10.5)
-    margin = 1.7 * radius  # the corner of a flashing triangle, the widest there is
+    margin = 1.73 * radius + 1.5  # the corner of a flashing triangle, the farthest there is, and its soft edge
     x_room, y_room = SIZE / 4 - margin, SIZE / 2 - margin
     reach = x_room * rng.uniform(0.6, 1.0), y_room * rng.uniform(0.5, 0.9)
     centre = SIZE / 4 + (x_room - reach[0]) * rng.uniform(-1, 1), SIZE / 2 + (y_room - reach[1]) * rng.uniform(-1, 1)
