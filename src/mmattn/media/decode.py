@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import av
 import numpy as np
 import torch
 from av.audio.frame import AudioFrame
@@ -26,12 +25,11 @@ from mmattn.media.audio import SoundTrack
 from mmattn.media.open import Deadline, Limits, open_container
 from mmattn.media.picture import Fit, Renderer
 from mmattn.media.request import Request
-from mmattn.media.streams import Chosen, choose, declared_end, frame_seconds, is_encrypted, time_base
+from mmattn.media.streams import Chosen, choose, cut_off, frame_seconds, is_encrypted, time_base
 from mmattn.media.video import PictureTrack, picture_extent
 from mmattn.types import Clip
 
 _SOUGHT = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "mpegts", "avi", "wav")  # stamps after a seek are exact
-_HEADED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "flv", "asf", "wav")  # durations are not guesses
 _FAR_S = 10.0  # nearer starts are read from the beginning
 _PREROLL_S = 1.0  # sound decoders need a little past; interleaving may put it before the picture
 _INTERLEAVE_S = 10.0  # a stream this far past the end will not be overtaken by the other
@@ -144,7 +142,7 @@ class _Reading:
             sought = seek and _seek(container, chosen, asked.start)
             self._decode(container, chosen, taken)
             taken.landed_late = sought and _landed_late(taken, grid, asked.start)
-            if taken.at_end and _cut_off(container, chosen, taken):
+            if taken.at_end and cut_off(container, chosen, taken.reached):
                 taken.issues.add("truncated")
         return taken
 
@@ -187,6 +185,8 @@ def _frames(packet: Packet, issues: set[str]) -> Iterator[VideoFrame | AudioFram
         return  # an empty sample; only the flush packet may be empty
     try:
         yield from packet.decode()  # type: ignore[misc]
+    except MemoryError:
+        raise
     except (FFmpegError, ValueError):
         issues.add("bad_packets")
 
@@ -216,17 +216,6 @@ def _landed_late(taken: _Taken, grid: np.ndarray, start: float) -> bool:
     pictures, sound = taken.pictures, taken.sound
     late = pictures is not None and len(grid) > 0 and (pictures.first_time is None or pictures.first_time > grid[0])
     return late or (sound is not None and (sound.first_time is None or sound.first_time > start))
-
-
-def _cut_off(container: InputContainer, chosen: Chosen, taken: _Taken) -> bool:
-    """Whether the packets ended well before the header says."""
-    if container.format.name not in _HEADED:
-        return False
-    pairs = [(max(taken.reached.values(), default=0.0), (container.duration or 0) / av.time_base)]
-    for stream in (chosen.video, chosen.audio):
-        if stream is not None and stream.index in taken.reached:
-            pairs.append((taken.reached[stream.index], declared_end(stream, chosen.origin) or 0.0))
-    return any(reached < declared - max(0.5, 0.05 * declared) for reached, declared in pairs)
 
 
 def _clip(reading: _Reading, taken: _Taken, grid: np.ndarray) -> Clip:

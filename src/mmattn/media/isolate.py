@@ -20,7 +20,7 @@ from typing import Any
 from mmattn.errors import MEDIA_REASONS, MediaError, MmattnError
 from mmattn.media.open import Limits
 from mmattn.media.request import Request
-from mmattn.media.worker import question, receive, send, unpack
+from mmattn.media.worker import OUT_OF_MEMORY, question, receive, send, unpack
 from mmattn.types import Clip
 
 _START_S = 120.0  # importing torch on a loaded machine
@@ -173,4 +173,6 @@ def _death(path: str, status: int) -> MediaError:
         return MediaError(path, "timeout", "out of processor time")
     if os.WIFSIGNALED(status):
         return MediaError(path, "crashed", f"worker ended by {signal.Signals(os.WTERMSIG(status)).name}")
+    if os.waitstatus_to_exitcode(status) == OUT_OF_MEMORY:
+        return MediaError(path, "too_large", "out of memory")
     return MediaError(path, "crashed", f"worker exited with status {os.waitstatus_to_exitcode(status)}")

@@ -123,6 +123,8 @@ def open_container(
         try:
             _cap(container, path, limits)
             yield container
+        except MemoryError as error:  # PyAV's own is an FFmpegError too
+            raise MediaError(path, "too_large", "out of memory") from error
         except FFmpegError as error:
             deadline.check()
             raise MediaError(path, "truncated", one_line(error)) from error

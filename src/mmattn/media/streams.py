@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+import av
 from av.audio.stream import AudioStream
 from av.container.input import InputContainer
 from av.packet import Packet
@@ -15,6 +16,7 @@ from av.video.stream import VideoStream
 from mmattn.errors import MediaError
 
 AnyStream = VideoStream | AudioStream
+_HEADED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "flv", "asf", "wav")  # durations are not guesses
 _S = TypeVar("_S", VideoStream, AudioStream)
 
 
@@ -76,6 +78,19 @@ def frame_seconds(stream: VideoStream) -> float:
     """How long one frame is shown by the stream's nominal rate, s; 1/25 where it names none."""
     rate = stream.average_rate or stream.guessed_rate
     return 1 / float(rate) if rate else 0.04
+
+
+def cut_off(container: InputContainer, chosen: Chosen, reached: dict[int, float]) -> bool:
+    """Whether the packets ended well before the header says. `reached`: stream index -> end of its last packet, s."""
+    if container.format.name not in _HEADED:
+        return False
+    offset = max(chosen.origin, 0.0)  # some headers count the duration from 0, not from the first stamp
+    checks = [(max(reached.values(), default=0.0), (container.duration or 0) / av.time_base)]
+    for stream in (chosen.video, chosen.audio):
+        declared = declared_end(stream, chosen.origin) if stream is not None else None
+        if stream is not None and declared is not None and stream.index in reached:
+            checks += [(reached[stream.index], declared)]
+    return any(end + offset < declared - max(0.5, 0.05 * declared) for end, declared in checks)
 
 
 def is_encrypted(packet: Packet) -> bool:

@@ -15,7 +15,7 @@ import socket
 import struct
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from mmattn.media.open import Limits
 from mmattn.media.request import Request
 from mmattn.types import Clip
 
+OUT_OF_MEMORY = 12  # exit status
 _LENGTHS = struct.Struct("<QQ")  # bytes of JSON, bytes of samples
 
 
@@ -43,8 +44,7 @@ def nursery(control_fd: int) -> None:
         worker = os.fork()
         if worker == 0:
             control.close()
-            _work(socket.socket(fileno=fds[0]))
-            os._exit(0)
+            _live(fds[0])
         os.close(fds[0])
         control.sendall(struct.pack("<ii", worker, status))
 
@@ -55,6 +55,18 @@ def _end(worker: int) -> int:
         return 0
     os.kill(worker, signal.SIGKILL)  # not yet reaped, so the id is still its own
     return os.waitpid(worker, 0)[1]
+
+
+def _live(fd: int) -> NoReturn:
+    """The whole life of a worker; it must never return into the nursery's loop."""
+    status = 1
+    try:
+        _work(socket.socket(fileno=fd))
+        status = 0
+    except MemoryError:
+        status = OUT_OF_MEMORY  # too little left even to say so
+    finally:
+        os._exit(status)
 
 
 def _work(owner: socket.socket) -> None:
@@ -95,7 +107,7 @@ def _answer(message: dict[str, Any]) -> tuple[dict[str, Any], list[np.ndarray]]:
     except MediaError as error:
         return {"reason": error.reason, "detail": error.detail}, []
     except MemoryError:
-        return {"reason": "too_large", "detail": f"more than {message['memory_bytes']} bytes of memory"}, []
+        return {"reason": "too_large", "detail": "out of memory"}, []
     return pack(clip)
 
 

@@ -1,0 +1,107 @@
+"""Decoding in a process of its own: a crash or a hang is a typed error and the next file is read."""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from media_clips import movie
+
+from mmattn.errors import MediaError
+from mmattn.media.decode import read_clip
+from mmattn.media.isolate import IsolatedReader
+from mmattn.media.request import Request
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return movie(tmp_path_factory.mktemp("good") / "a.mp4")
+
+
+@pytest.fixture(scope="module")
+def reader():
+    with IsolatedReader(deadline_s=2.0) as reader:
+        yield reader
+
+
+def test_the_clip_is_the_one_read_in_process(reader: IsolatedReader, good: Path):
+    there = reader.read(good, Request(fps=10, size=(16, 16), start=0.2))
+    here = read_clip(good, fps=10, size=(16, 16), start=0.2)
+    assert torch.equal(there.frames, here.frames) and torch.equal(there.waveform, here.waveform)
+    assert torch.equal(there.frame_times, here.frame_times)
+    assert (there.sample_rate, there.audio_start, there.span, there.issues, there.source) == (
+        here.sample_rate,
+        here.audio_start,
+        here.span,
+        here.issues,
+        here.source,
+    )
+
+
+def test_errors_cross_the_border_whole(reader: IsolatedReader, tmp_path: Path):
+    path = tmp_path / os.fsdecode(b"\xff\n.mp4")
+    path.write_bytes(b"no media")
+    with pytest.raises(MediaError) as caught:
+        reader.read(path, Request(frames=1))
+    assert (caught.value.path, caught.value.reason) == (os.fspath(path), "not_media")
+
+
+@pytest.mark.parametrize("how", [signal.SIGSEGV, signal.SIGABRT, signal.SIGKILL])
+def test_a_crash_costs_one_file(reader: IsolatedReader, good: Path, how: signal.Signals):
+    os.kill(reader.worker_pid, how)
+    with pytest.raises(MediaError, match=f"crashed .*{how.name}"):
+        reader.read(good, Request(frames=1))
+    assert reader.read(good, Request(frames=1)).frames is not None
+
+
+def test_a_hang_is_killed_at_the_deadline(good: Path):
+    with IsolatedReader(deadline_s=0.5) as reader:
+        hung = reader.worker_pid
+        os.kill(hung, signal.SIGSTOP)
+        started = time.monotonic()
+        with pytest.raises(MediaError, match="timeout"):
+            reader.read(good, Request(frames=1))
+        assert time.monotonic() - started < 5
+        with pytest.raises(ProcessLookupError):
+            os.kill(hung, 0)
+        assert reader.read(good, Request(frames=1)).frames is not None
+
+
+def test_memory_beyond_the_limit_is_too_large(good: Path):
+    with IsolatedReader(memory_bytes=1 << 20) as reader, pytest.raises(MediaError, match="too_large"):
+        reader.read(good, Request(fps=25, size=(2000, 2000)))
+
+
+def test_closing_ends_the_worker_and_a_copy_starts_its_own(good: Path):
+    reader = IsolatedReader()
+    worker = reader.worker_pid
+    copy = pickle.loads(pickle.dumps(reader))
+    reader.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(worker, 0)
+    assert copy._child is None
+
+
+def test_the_worker_ends_when_its_owner_is_killed(good: Path):
+    script = "import sys, os, signal; from mmattn.media.isolate import IsolatedReader; r = IsolatedReader()\n"
+    script += "print(r.worker_pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    worker, until = int(done.stdout), time.monotonic() + 5
+    while time.monotonic() < until and Path(f"/proc/{worker}").exists():
+        time.sleep(0.02)
+    assert not Path(f"/proc/{worker}").exists()
+
+
+def test_a_script_without_a_main_guard_can_use_it(good: Path, tmp_path: Path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\nfrom mmattn.media.isolate import IsolatedReader\nfrom mmattn.media.request import Request\n"
+        "with IsolatedReader() as reader:\n    print(len(reader.read(sys.argv[1], Request(frames=3)).frames))\n"
+    )
+    done = subprocess.run([sys.executable, str(script), str(good)], capture_output=True, text=True, check=True)
+    assert done.stdout == "3\n" and done.stderr == ""
