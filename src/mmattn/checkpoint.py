@@ -35,24 +35,24 @@ class Checkpoint:
     info: dict[str, Any]
 
 
-def save_model(path: Path, model: AVModel, config: Config, vocabulary: TagVocabulary, clip: ClipSpec, **info: Any) -> None:
+def save_model(path: Path, checkpoint: Checkpoint) -> None:
     """Write beside the target, sync, then replace: the file is whole or absent."""
     from safetensors.torch import save
 
     record = {
         "mmattn_version": __version__,
         "torch_version": str(torch.__version__),
-        "config": {name: config[name] for name in PARTS},
-        "vocabulary": vocabulary.to_dict(),
-        "clip": clip.to_dict(),
-        "info": info,
+        "config": {name: checkpoint.config[name] for name in PARTS},
+        "vocabulary": checkpoint.vocabulary.to_dict(),
+        "clip": checkpoint.clip.to_dict(),
+        "info": checkpoint.info,
     }
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.model.state_dict().items()}
     write_atomically(path, save(weights, metadata={METADATA_KEY: json.dumps(record, allow_nan=False)}))
 
 
 def load_model(path: Path) -> Checkpoint:
-    """Read a run directory or its model file, on the CPU, in eval mode. Raises UsageError saying what is wrong with it."""
+    """Read a run directory or its model file, on the CPU, in eval mode. Raises UsageError saying what is wrong."""
     from safetensors import SafetensorError, safe_open
 
     if "://" in str(path):

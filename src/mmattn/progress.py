@@ -36,7 +36,9 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
         elif time.monotonic() - self._started >= PLAIN_INTERVAL_S and kind is None:
-            print(f"{self.title}: {self.done}/{self.total} in {time.monotonic() - self._started:.0f} s", file=sys.stderr)
+            print(
+                f"{self.title}: {self.done}/{self.total} in {time.monotonic() - self._started:.0f} s", file=sys.stderr
+            )
 
     def at(self, done: int, note: str = "") -> None:
         """Say how many of the total are done."""

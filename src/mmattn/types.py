@@ -24,12 +24,13 @@ class Clip:
     """
 
     frames: UInt8[Tensor, "T 3 H W"] | None
-    frame_times: Float[Tensor, "T"]  # float64, the grid times that were asked for
-    waveform: Float[Tensor, "N"] | None  # mono, in [-1, 1]
+    frame_times: Float[Tensor, " T"]  # float64, the grid times that were asked for
+    waveform: Float[Tensor, " N"] | None  # mono, in [-1, 1]
     sample_rate: int
     audio_start: float  # the time of waveform[0]
     source: str
     span: tuple[float, float]
+    duration: float | None = None  # of the whole file, as its header tells
     issues: tuple[str, ...] = ()  # recovered problems, e.g. "truncated", "bad_packets", "late_audio"
 
 
@@ -65,11 +66,11 @@ class Tokens:
     times: Float[Tensor, "B L"]
 
     @property
-    def present(self) -> Bool[Tensor, "B"]:
+    def present(self) -> Bool[Tensor, " B"]:
         """Which clips have this modality at all."""
         return self.keep.any(dim=1)
 
-    def without(self, drop: Bool[Tensor, "B"]) -> Tokens:
+    def without(self, drop: Bool[Tensor, " B"]) -> Tokens:
         """The same stream with the modality missing where `drop`."""
         return Tokens(self.values, self.keep & ~drop[:, None], self.times)
 
@@ -82,7 +83,14 @@ class LayerStats:
     stream: str  # the modality of the queries
     query_keep: Bool[Tensor, "B Lq"]
     mass: dict[str, Float[Tensor, "B H Lq"]]  # attention mass on each modality, sums to 1 where a key exists
-    prior: dict[str, Float[Tensor, "B"]]  # n_m / sum n, the mass that uniform attention would give
+    prior: dict[str, Float[Tensor, " B"]]  # n_m / sum n, the mass that uniform attention would give
+
+    def one(self, index: int) -> LayerStats:
+        """The statistics of one clip of the batch."""
+        clip = slice(index, index + 1)
+        mass = {name: value[clip] for name, value in self.mass.items()}
+        prior = {name: value[clip] for name, value in self.prior.items()}
+        return LayerStats(self.layer, self.stream, self.query_keep[clip], mass, prior)
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,9 @@ def explicit_weights(q: Tensor, k: Tensor, keep: Tensor | None) -> Tensor:
     """softmax(q k^T / sqrt(D)) as a matrix (B, H, Lq, Lk), 0 in rows without a key. Raises ValueError above the cap."""
     size = q.shape[0] * q.shape[1] * q.shape[2] * k.shape[2]
     if size > MAX_WEIGHTS:
-        raise ValueError(f"an explicit matrix of {size} weights is above the cap of {MAX_WEIGHTS}; ask for mass instead")
+        raise ValueError(
+            f"an explicit matrix of {size} weights is above the cap of {MAX_WEIGHTS}; ask for mass instead"
+        )
     scores = q @ k.mT / math.sqrt(q.shape[-1])
     if keep is not None:
         scores = scores.masked_fill(~keep[:, None, None, :], -math.inf)

@@ -65,7 +65,9 @@ def _has_fused(q: Tensor, k: Tensor, v: Tensor) -> bool:
 def _fused(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
     if bias is not None:
         bias = bias.expand(-1, 1, q.shape[2], -1)
-    out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, False, attn_mask=bias, scale=scale)
+    out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        q, k, v, 0.0, False, attn_mask=bias, scale=scale
+    )
     return out, lse
 
 
@@ -80,6 +82,6 @@ def _portable(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float
             scores = scores + bias
         lse = torch.logsumexp(scores, dim=-1)
         weights = torch.exp(scores - torch.where(lse == -math.inf, 0.0, lse)[..., None])
-        outs.append((weights.to(v.dtype) @ v))
+        outs.append(weights.to(v.dtype) @ v)
         lses.append(lse)
     return torch.cat(outs, dim=2), torch.cat(lses, dim=2)

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def rotary_periods(head_dim: int, shortest_s: float = 0.2, longest_s: float = 20.0) -> Float[Tensor, "P"]:
+def rotary_periods(head_dim: int, shortest_s: float = 0.2, longest_s: float = 20.0) -> Float[Tensor, " P"]:
     """Periods in seconds of the head_dim // 2 channel pairs, spaced geometrically."""
     if head_dim % 2:
         raise ValueError(f"rotary embedding turns pairs of channels; head_dim {head_dim} is odd")
@@ -21,7 +21,7 @@ def rotary_periods(head_dim: int, shortest_s: float = 0.2, longest_s: float = 20
 
 
 def rotate(
-    x: Float[Tensor, "B H L D"], time: Float[Tensor, "B L"], periods: Float[Tensor, "P"]
+    x: Float[Tensor, "B H L D"], time: Float[Tensor, "B L"], periods: Float[Tensor, " P"]
 ) -> Float[Tensor, "B H L D"]:
     """Turn channel pairs (i, i + D/2) by their angle at `time` (seconds)."""
     angle = (2 * math.pi * time[:, None, :, None] / periods).to(torch.float32)  # (B, 1, L, P)

@@ -18,7 +18,8 @@ class Augment:
 
     modality_dropout: chance for each modality to be taken away (never both); what Shapley's subsets rely on.
     gain_db: loudness varies by up to this. shift_px: the picture moves by up to this, the same in all frames.
-    time_mask_s, mel_mask: longest masked stretch of time (seconds) and mel bands (SpecAugment, Park et al. 2019), `masks` of each.
+    masks: how many stretches of time and of mel bands are masked (SpecAugment, Park et al. 2019); time_mask_s,
+    mel_mask: the longest of each, in seconds and bands.
     """
 
     modality_dropout: float = 0.0

@@ -1,4 +1,4 @@
-"""Rows become samples and batches. Prepared samples stay in memory as far as they fit, so that later epochs read nothing."""
+"""Rows become samples and batches. Prepared samples stay in memory as far as they fit: later epochs read nothing."""
 
 from __future__ import annotations
 
@@ -85,12 +85,19 @@ class ClipDataset(Dataset[Labelled]):
 
 def collate(items: Sequence[Labelled]) -> Batch:
     """Samples have one shape, so a batch is a stack."""
-    ids, samples, targets = zip(*items, strict=True)
-    batch = stack_samples(list(samples), list(ids))
-    batch.targets["tags"] = torch.stack(list(targets))
+    batch = stack_samples([sample for _, sample, _ in items], [name for name, _, _ in items])
+    batch.targets["tags"] = torch.stack([target for _, _, target in items])
     return batch
 
 
 def stack_samples(samples: Sequence[Sample], ids: Sequence[str]) -> Batch:
-    stacked = {name: torch.stack([getattr(sample, name) for sample in samples]) for name in vars(samples[0])}
-    return Batch(ids=tuple(ids), **stacked)
+    """A batch without targets."""
+    return Batch(
+        frames=torch.stack([sample.frames for sample in samples]),
+        frame_keep=torch.stack([sample.frame_keep for sample in samples]),
+        frame_times=torch.stack([sample.frame_times for sample in samples]),
+        spectrogram=torch.stack([sample.spectrogram for sample in samples]),
+        spectrogram_keep=torch.stack([sample.spectrogram_keep for sample in samples]),
+        spectrogram_times=torch.stack([sample.spectrogram_times for sample in samples]),
+        ids=tuple(ids),
+    )

@@ -34,7 +34,7 @@ class TagVocabulary:
         families = {tag: family for row in rows for tag, family in row.families.items() if tag in names}
         return cls(names, _exclusive_groups(names, rows), families)
 
-    def encode(self, tags: Sequence[str]) -> Float[Tensor, "K"]:
+    def encode(self, tags: Sequence[str]) -> Float[Tensor, " K"]:
         """1 for each tag of a clip, 0 for the others. Raises UsageError for an unknown tag."""
         target = torch.zeros(len(self.names))
         for tag in tags:

@@ -34,7 +34,7 @@ class Row:
 
 
 def read_manifest(path: Path) -> list[Row]:
-    """The rows of a manifest; relative paths are relative to it. Raises UsageError naming the line of the first fault."""
+    """The rows of a manifest; relative paths are relative to it. Raises UsageError naming the line of a fault."""
     readers = {".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}
     if path.suffix not in readers:
         raise UsageError(f"{path}: a manifest ends in {', '.join(readers)}")

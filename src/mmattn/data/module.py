@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from torch.utils.data import DataLoader
 
@@ -22,10 +23,10 @@ from mmattn.errors import MediaError, UsageError
 from mmattn.types import Batch
 
 
-class ClipLoader(DataLoader[Batch]):
+class ClipLoader(DataLoader[Any]):
     """A loader that can go on in the middle of an epoch. Its state is (epoch, batches that were handed out)."""
 
-    _handed_out = (-1, 0)
+    _handed_out: tuple[int, int] = (-1, 0)
 
     def __iter__(self) -> Iterator[Batch]:
         sampler = self._sampler
@@ -100,9 +101,7 @@ class ClipData:
         return dataset
 
     def loader(self, dataset: ClipDataset, *, train: bool, rank: int = 0, world: int = 1) -> ClipLoader:
-        sampler = GlobalBatchSampler(
-            len(dataset), self.batch_size, seed=self.seed, train=train, rank=rank, world=world
-        )
+        sampler = GlobalBatchSampler(len(dataset), self.batch_size, seed=self.seed, train=train, rank=rank, world=world)
         return ClipLoader(
             dataset,
             batch_sampler=sampler,

@@ -19,9 +19,7 @@ Item = tuple[int, int]  # (epoch, index of the row)
 class GlobalBatchSampler(Sampler[list[Item]]):
     """Batches of (epoch, index). In training the last, smaller batch is left out when there is a full one."""
 
-    def __init__(
-        self, rows: int, global_batch: int, *, seed: int, train: bool, rank: int = 0, world: int = 1
-    ) -> None:
+    def __init__(self, rows: int, global_batch: int, *, seed: int, train: bool, rank: int = 0, world: int = 1) -> None:
         if train and global_batch % world:
             raise UsageError(f"data.batch_size={global_batch} does not divide among {world} processes")
         self.rows = rows
@@ -31,7 +29,10 @@ class GlobalBatchSampler(Sampler[list[Item]]):
         self.rank = rank
         self.world = world
         self.epoch = 0
-        self.seen = (-1, 0)  # (epoch, batches of it that were already seen): where a resumed run goes on
+        self.seen: tuple[int, int] = (
+            -1,
+            0,
+        )  # (epoch, batches of it that were already seen): where a resumed run goes on
 
     @property
     def sampler(self) -> GlobalBatchSampler:

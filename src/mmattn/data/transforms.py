@@ -6,6 +6,7 @@ prepares its input exactly as training did.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,8 +16,10 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
+from mmattn.media.request import Request
 from mmattn.types import Clip
 
+Reader = Callable[[Path, Request], Clip]
 FLOOR_DB = -80.0  # silence; full scale sine is near 0 dB, so nothing a person hears lies below
 CENTRE_DB, SPREAD_DB = -40.0, 20.0  # log-mel values become (dB - centre) / spread, in about [-2, 2]
 
@@ -26,11 +29,11 @@ class Sample:
     """One clip as a model sees it. Times are seconds from the start of its span."""
 
     frames: UInt8[Tensor, "T 3 H W"]
-    frame_keep: Bool[Tensor, "T"]
-    frame_times: Float[Tensor, "T"]
+    frame_keep: Bool[Tensor, " T"]
+    frame_times: Float[Tensor, " T"]
     spectrogram: Float[Tensor, "F M"]
-    spectrogram_keep: Bool[Tensor, "F"]
-    spectrogram_times: Float[Tensor, "F"]
+    spectrogram_keep: Bool[Tensor, " F"]
+    spectrogram_times: Float[Tensor, " F"]
 
     @property
     def nbytes(self) -> int:
@@ -68,20 +71,21 @@ class ClipSpec:
         grid = [start + (k + 0.5) / self.fps for k in range(self.frame_count)]
         return [time for time in grid if time < end] or [start]
 
-    def read(self, path: Path, start: float = 0.0, end: float | None = None, *, follow_symlinks: bool = True) -> Clip:
-        """Decode the span [start, start + seconds), cut at `end`. Raises MediaError."""
-        from mmattn.media.decode import read_clip
-
+    def read(self, path: Path, start: float = 0.0, end: float | None = None, *, reader: Reader | None = None) -> Clip:
+        """Decode the span [start, start + seconds), cut at `end`. `reader` None: in this process. Raises MediaError."""
         stop = start + self.seconds if end is None else min(end, start + self.seconds)
-        return read_clip(
-            path,
+        request = Request(
             times=self.times(start, stop),
             start=start,
             end=stop,
             size=(self.height, self.width),
             audio_rate=self.sample_rate,
-            follow_symlinks=follow_symlinks,
         )
+        if reader is not None:
+            return reader(path, request)
+        from mmattn.media.decode import answer
+
+        return answer(request, path, follow_symlinks=True)
 
     def prepare(self, clip: Clip) -> Sample:
         """Pad to the fixed shapes and compute the spectrogram. A missing modality has all-False masks."""
@@ -97,7 +101,7 @@ class ClipSpec:
         length = self.spectrogram_length
         spectrogram = torch.full((length, self.mels), (FLOOR_DB - CENTRE_DB) / SPREAD_DB)
         spectrogram_keep = torch.zeros(length, dtype=torch.bool)
-        if clip.waveform is not None and len(clip.waveform):
+        if clip.waveform is not None and clip.waveform.any():  # digital silence is a missing modality
             mel = self.log_mel(clip.waveform)
             offset = max(0, round((clip.audio_start - start) / self.hop_s))
             count = max(0, min(len(mel), length - offset))
@@ -106,7 +110,7 @@ class ClipSpec:
         spectrogram_times = torch.arange(length) * self.hop_s
         return Sample(frames, frame_keep, frame_times, spectrogram, spectrogram_keep, spectrogram_times)
 
-    def log_mel(self, waveform: Float[Tensor, "N"]) -> Float[Tensor, "F M"]:
+    def log_mel(self, waveform: Float[Tensor, " N"]) -> Float[Tensor, "F M"]:
         """Log-mel power, one row a hop; silence is the floor, -2."""
         window, filters = _mel_tools(self.sample_rate, self.mels, self.window_s)
         size = window.shape[0]

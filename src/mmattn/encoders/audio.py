@@ -19,14 +19,15 @@ class ConvAudioEncoder(AudioEncoder):
     def __init__(self, dim: int, mels: int, blocks: int = 3, kernel: int = 7, dropout: float = 0.1) -> None:
         super().__init__()
         self.dim = dim
-        self.stem = nn.ModuleList([StridedConv(mels, dim, 5, 2), StridedConv(dim, dim, 5, 2)])
+        self.first = StridedConv(mels, dim, 5, 2)
+        self.second = StridedConv(dim, dim, 5, 2)
         self.blocks = nn.ModuleList([TemporalBlock(dim, kernel, dropout) for _ in range(blocks)])
         self.norm = nn.LayerNorm(dim)
         self.blocks.apply(init_weights)
 
     def forward(self, batch: Batch) -> Tokens:
         x, keep, times = batch.spectrogram, batch.spectrogram_keep, batch.spectrogram_times
-        for strided in self.stem:
+        for strided in (self.first, self.second):
             x = strided(x, keep)
             keep, times = strided.thin(keep), strided.thin(times)
         for block in self.blocks:

@@ -1,11 +1,13 @@
 """The tiny built-in visual encoder: a small convolutional stem on each frame, then temporal convolutions in each cell.
 
 Each frame becomes grid x grid tokens, so that things at different places stay apart; each token carries its frame's
-time. Frames go through the stem as differences to mid-grey; a second set of three channels holds the change since the
-frame before, because what moves or flashes is what sound goes with.
+time. A frame's patches are embedded together with their change since the frame before, because what moves or flashes
+is what sound goes with.
 """
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -32,7 +34,9 @@ class ConvVisualEncoder(VisualEncoder):
         super().__init__()
         self.dim = dim
         self.grid = grid
-        self.stem = nn.Sequential(*_stem(widths, patch), nn.AdaptiveAvgPool2d(grid))
+        # Twice the channels: one half embeds the frame, the other, by linearity, its change since the frame before.
+        self.patch = nn.Conv2d(3, 2 * widths[0], patch + 1, stride=patch, padding=patch // 2)
+        self.stem = nn.Sequential(*_stem(widths), nn.AdaptiveAvgPool2d(grid))
         self.project = nn.Linear(widths[-1], dim)
         self.place = nn.Parameter(torch.randn(grid * grid, dim) * 0.02)
         self.blocks = nn.ModuleList([TemporalBlock(dim, kernel, dropout) for _ in range(blocks)])
@@ -43,8 +47,7 @@ class ConvVisualEncoder(VisualEncoder):
     def forward(self, batch: Batch) -> Tokens:
         clips, frames = batch.frame_keep.shape
         cells = self.grid * self.grid
-        x = _with_change(batch)  # (B*T, 6, H, W)
-        x = self.stem(x).flatten(2).mT  # (B*T, cells, C)
+        x = self.stem(self._patches(batch)).flatten(2).mT  # (B*T, cells, C)
         x = self.project(x).view(clips, frames, cells, self.dim) + self.place
         x = x.transpose(1, 2).reshape(clips * cells, frames, self.dim)  # each cell is a sequence in time
         keep = batch.frame_keep.repeat_interleave(cells, dim=0)
@@ -55,19 +58,19 @@ class ConvVisualEncoder(VisualEncoder):
         times = batch.frame_times.repeat_interleave(cells, dim=1)
         return Tokens(zero_padding(self.norm(x), keep), keep, times)
 
+    def _patches(self, batch: Batch) -> Float[Tensor, "BT C h w"]:
+        """Patch embedding of each frame plus that of its change since the frame before (none for the first frame)."""
+        pixels = batch.frames.flatten(0, 1).contiguous(memory_format=torch.channels_last).float() / 127.5 - 1.0
+        still, moving = self.patch(pixels).unflatten(0, batch.frame_keep.shape).chunk(2, dim=2)
+        both = (batch.frame_keep[:, 1:] & batch.frame_keep[:, :-1])[..., None, None, None]
+        change = (moving[:, 1:] - moving[:, :-1]) * both
+        x = torch.cat([still[:, :1], still[:, 1:] + change], dim=1).flatten(0, 1)
+        return x.contiguous(memory_format=torch.channels_last)
 
-def _stem(widths: tuple[int, ...], patch: int) -> list[nn.Module]:
-    """A patch embedding, then one strided 3x3 convolution for each further width; GroupNorm is per frame."""
-    layers: list[nn.Module] = [nn.Conv2d(6, widths[0], patch + 1, stride=patch, padding=patch // 2)]
-    for narrow, wide in zip(widths, widths[1:], strict=False):
+
+def _stem(widths: tuple[int, ...]) -> list[nn.Module]:
+    """One strided 3x3 convolution for each further width; GroupNorm is per frame."""
+    layers: list[nn.Module] = []
+    for narrow, wide in pairwise(widths):
         layers += [nn.GroupNorm(8, narrow), nn.GELU(), nn.Conv2d(narrow, wide, 3, stride=2, padding=1)]
     return [*layers, nn.GroupNorm(8, widths[-1]), nn.GELU()]
-
-
-def _with_change(batch: Batch) -> Float[Tensor, "BT 6 H W"]:
-    """Frames in [-1, 1] and their change since the frame before (0 for the first, and across padding)."""
-    frames = batch.frames.float() / 127.5 - 1.0
-    change = torch.zeros_like(frames)
-    both = (batch.frame_keep[:, 1:] & batch.frame_keep[:, :-1])[..., None, None, None]
-    change[:, 1:] = (frames[:, 1:] - frames[:, :-1]) * both
-    return torch.cat([frames, change], dim=2).flatten(0, 1).contiguous(memory_format=torch.channels_last)

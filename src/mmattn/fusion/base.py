@@ -16,6 +16,7 @@ from mmattn.attention.interface import Attention, AttentionFactory, Geometry
 from mmattn.attention.rotary import rotary_periods, rotate
 from mmattn.types import MODALITIES, Fused, LayerStats, Modality, Tokens
 
+Reads = dict[Modality, tuple[Modality, ...]]  # which streams each stream reads
 LOCAL_SCORE = 6.0  # initial score between a query and a key of the same instant, in the time-local heads
 
 
@@ -159,7 +160,7 @@ class TwoStream(Fusion):
         heads: int,
         layers: int,
         attention: AttentionFactory,
-        reads: dict[Modality, tuple[Modality, ...]],
+        reads: Reads,
         pool_queries: int,
         dropout: float,
     ) -> None:
@@ -179,7 +180,7 @@ class TwoStream(Fusion):
         for i, pair in enumerate(self.blocks):
             assert isinstance(pair, nn.ModuleDict)
             done = {name: pair[name](streams, f"{self.name}.{i}", stats) for name in MODALITIES}
-            streams = {name: tokens for name, (tokens, _) in done.items()}
+            streams = {name: done[name][0] for name in MODALITIES}
             measured += [layer for _, layer in done.values() if layer is not None]
         summary = (self.pools["video"](streams["video"]) + self.pools["audio"](streams["audio"])) / 2
         return Fused(streams["video"], streams["audio"], summary, tuple(measured))

@@ -7,7 +7,7 @@ One softmax over both modalities is what makes attention mass a weighting of sou
 from __future__ import annotations
 
 from mmattn.attention.interface import AttentionFactory
-from mmattn.fusion.base import TwoStream
+from mmattn.fusion.base import Reads, TwoStream
 
 
 class CrossFusion(TwoStream):
@@ -20,5 +20,5 @@ class CrossFusion(TwoStream):
         pool_queries: int = 4,
         dropout: float = 0.1,
     ) -> None:
-        reads = {"video": ("video", "audio"), "audio": ("audio", "video")}
+        reads: Reads = {"video": ("video", "audio"), "audio": ("audio", "video")}
         super().__init__("cross", dim, heads, layers, attention, reads, pool_queries, dropout)

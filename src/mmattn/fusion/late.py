@@ -7,7 +7,7 @@ the same blocks as `cross`, so that a comparison is about who reads whom and not
 from __future__ import annotations
 
 from mmattn.attention.interface import AttentionFactory
-from mmattn.fusion.base import TwoStream
+from mmattn.fusion.base import Reads, TwoStream
 
 
 class LateFusion(TwoStream):
@@ -20,5 +20,5 @@ class LateFusion(TwoStream):
         pool_queries: int = 4,
         dropout: float = 0.1,
     ) -> None:
-        reads = {"video": ("video",), "audio": ("audio",)}
+        reads: Reads = {"video": ("video",), "audio": ("audio",)}
         super().__init__("late", dim, heads, layers, attention, reads, pool_queries, dropout)

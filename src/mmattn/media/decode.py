@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import av
 import numpy as np
 import torch
 from av.audio.frame import AudioFrame
@@ -93,6 +94,7 @@ class _Taken:
     issues: set[str] = field(default_factory=set)
     decoded: int = 0  # frames of both kinds
     reached: dict[int, float] = field(default_factory=dict)  # stream index -> end of its last packet, s
+    duration: float | None = None  # of the file, as its header tells, s
     landed_late: bool = False
     at_end: bool = False
 
@@ -134,6 +136,7 @@ class _Reading:
         with self.open() as container:
             chosen = choose(container, self.path)
             taken.issues |= set(chosen.issues)
+            taken.duration = container.duration / av.time_base if container.duration else None
             if asked.video and chosen.video is not None:
                 render = Renderer(asked.size, asked.fit)
                 taken.pictures = PictureTrack(self.path, chosen.video, chosen.origin, grid, render, self.limits)
@@ -241,5 +244,6 @@ def _clip(reading: _Reading, taken: _Taken, grid: np.ndarray) -> Clip:
         audio_start=asked.start,
         source=reading.path,
         span=(asked.start, float(max(ends)) if asked.end is None else asked.end),
+        duration=taken.duration,
         issues=tuple(sorted(issues)),
     )

@@ -120,6 +120,7 @@ def pack(clip: Clip) -> tuple[dict[str, Any], list[np.ndarray]]:
         "sample_rate": clip.sample_rate,
         "audio_start": clip.audio_start,
         "span": list(clip.span),
+        "duration": clip.duration,
         "issues": list(clip.issues),
     }
     return head, list(arrays.values())
@@ -143,6 +144,7 @@ def unpack(head: dict[str, Any], samples: bytearray, source: str) -> Clip:
         audio_start=float(head["audio_start"]),
         source=source,
         span=(float(head["span"][0]), float(head["span"][1])),
+        duration=None if head["duration"] is None else float(head["duration"]),
         issues=tuple(str(issue) for issue in head["issues"]),
     )
 

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def average_precision(scores: Float[Tensor, "N K"], targets: Float[Tensor, "N K"]) -> Float[Tensor, "K"]:
+def average_precision(scores: Float[Tensor, "N K"], targets: Float[Tensor, "N K"]) -> Float[Tensor, " K"]:
     """Per tag, NaN where no clip has it. Constant scores give the tag's prevalence, which is chance."""
     from torchmetrics.functional.classification import multilabel_average_precision
 
@@ -20,9 +20,7 @@ def average_precision(scores: Float[Tensor, "N K"], targets: Float[Tensor, "N K"
     known = targets.sum(dim=0) > 0
     if known.any():
         count = int(known.sum())
-        found = multilabel_average_precision(
-            scores[:, known], targets[:, known].long(), num_labels=count, average=None
-        )
+        found = multilabel_average_precision(scores[:, known], targets[:, known].long(), num_labels=count, average=None)
         result[known] = found.reshape(-1).to(result.dtype)
     return result
 

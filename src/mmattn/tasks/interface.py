@@ -7,10 +7,15 @@ from abc import abstractmethod
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mmattn.data.labels import TagVocabulary
 from mmattn.types import Batch, Fused
 
 
 class Task(nn.Module):
+    """`vocabulary`: the tags that the K outputs stand for."""
+
+    vocabulary: TagVocabulary
+
     @abstractmethod
     def forward(self, fused: Fused) -> Float[Tensor, "B K"]:
         """Raw outputs (logits)."""

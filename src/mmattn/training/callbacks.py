@@ -14,7 +14,7 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback
 
-from mmattn.checkpoint import MODEL_FILE, save_model, write_atomically
+from mmattn.checkpoint import MODEL_FILE, Checkpoint, save_model, write_atomically
 from mmattn.config import Config
 from mmattn.data.transforms import ClipSpec
 from mmattn.errors import MmattnError
@@ -42,7 +42,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class KeepModel(Callback):
-    """Writes the training checkpoint after each epoch, and the model with its evaluation whenever validation improves."""
+    """Writes the training checkpoint after each epoch; the model with its evaluation when validation improves."""
 
     def __init__(self, run: Path, config: Config, clip: ClipSpec) -> None:
         self.run = run
@@ -59,9 +59,9 @@ class KeepModel(Callback):
         if score is None or score <= self.best:
             return
         self.best = score
-        model = pl_module.model
         info = {"epoch": trainer.current_epoch, "step": trainer.global_step, "val_mAP": score}
-        save_model(self.run / MODEL_FILE, model, self.config, model.task.vocabulary, self.clip, **info)
+        vocabulary = pl_module.model.task.vocabulary
+        save_model(self.run / MODEL_FILE, Checkpoint(pl_module.model, self.config, vocabulary, self.clip, info))
         record = {"split": "val", **info, **evaluation}
         write_atomically(self.run / EVALUATION_FILE, json.dumps(record, indent=1).encode())
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import lightning
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.loggers import Logger
 
 from mmattn.config import Config, build
@@ -78,7 +79,7 @@ def _trainer(config: Config, run: Path) -> lightning.Trainer:
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-    except (ValueError, RuntimeError, lightning.fabric.utilities.exceptions.MisconfigurationException) as error:
+    except (ValueError, RuntimeError, MisconfigurationException) as error:
         raise UsageError(f"trainer: {str(error).splitlines()[0]}") from None
 
 

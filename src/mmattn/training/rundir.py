@@ -23,7 +23,7 @@ RUN_FILE = "run.json"
 
 
 def create_run(config: Config) -> Path:
-    """Make the run directory with its frozen config and run.json. Raises UsageError when it is taken or not writable."""
+    """Make the run directory with frozen config and run.json. Raises UsageError when it is taken or not writable."""
     run = Path(config["run"] or _fresh_name(config["fusion"]["_target_"].rpartition(".")[2]))
     if (run / CONFIG_FILE).exists():
         raise UsageError(f"{run}: holds a run already; go on with mmattn train resume={run}, or name another run=")
@@ -72,10 +72,9 @@ def _fresh_name(fusion: str) -> str:
 
 def _git(*arguments: str) -> str | None:
     """Of the code's own checkout, when it is one."""
+    command = ["git", "-C", str(Path(__file__).parent), *arguments]
     try:
-        result = subprocess.run(
-            ["git", "-C", str(Path(__file__).parent), *arguments], capture_output=True, text=True, timeout=10, check=True
-        )
+        result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     return result.stdout.strip()

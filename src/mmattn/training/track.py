@@ -9,7 +9,7 @@ import sys
 import time
 from argparse import Namespace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.utilities import rank_zero_only
@@ -53,36 +53,35 @@ def make_loggers(config: Config, run: Path) -> list[Logger]:
     kind = config["logger"]["mode"]
     if kind == "csv":
         loggers.append(CSVLogger(run, name="csv", version=""))
-    elif kind == "wandb" and rank_zero_only.rank == 0:
-        if wandb := _wandb_logger(config, run):
-            loggers.append(wandb)
+    elif kind == "wandb" and rank_zero_only.rank == 0 and (wandb := _wandb_logger(config, run)):
+        loggers.append(wandb)
     return loggers
 
 
 def _wandb_logger(config: Config, run: Path) -> Logger | None:
     """Offline unless online is asked for and there are credentials. A failing wandb never stops training."""
+    os.environ.setdefault("WANDB_SILENT", "true")
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     online = config["logger"]["online"] and _has_credentials()
     if config["logger"]["online"] and not online:
         print("wandb: not logged in, so the run stays offline (wandb login, then wandb sync)", file=sys.stderr)
-    os.environ.setdefault("WANDB_SILENT", "true")
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-    try:
-        import wandb
-        from lightning.pytorch.loggers import WandbLogger
+    for mode in ("online", "offline") if online else ("offline",):
+        try:
+            return _start_wandb(config, run, mode)
+        except Exception as error:  # whatever wandb does, training goes on
+            print(f"wandb: {mode} failed ({error}); metrics are in {run / METRICS_FILE}", file=sys.stderr)
+    return None
 
-        settings = wandb.Settings(init_timeout=25, disable_git=True, x_disable_stats=True, console="off")
-        experiment = wandb.init(
-            project=config["logger"]["project"],
-            name=run.name,
-            dir=str(run),
-            mode="online" if online else "offline",
-            config=config,
-            settings=settings,
-        )
-        return WandbLogger(experiment=experiment)
-    except Exception as error:
-        print(f"wandb: {error}; training goes on, metrics are in {run / METRICS_FILE}", file=sys.stderr)
-        return None
+
+def _start_wandb(config: Config, run: Path, mode: Literal["online", "offline"]) -> Logger:
+    import wandb
+    from lightning.pytorch.loggers import WandbLogger
+
+    settings = wandb.Settings(init_timeout=25, disable_git=True, x_disable_stats=True, console="off")
+    experiment = wandb.init(
+        project=config["logger"]["project"], name=run.name, dir=str(run), mode=mode, config=config, settings=settings
+    )
+    return WandbLogger(experiment=experiment)
 
 
 def _has_credentials() -> bool:

@@ -32,7 +32,10 @@ class Split(Generic[Value]):
 
 
 def shapley(value: Mapping[Subset, Value]) -> Split[Value]:
-    """phi_a = 1/2 [V(a) - V(0)] + 1/2 [V(av) - V(v)], phi_v alike; synergy = V(av) - V(a) - V(v) + V(0). (Shapley 1953)"""
+    """phi_a = 1/2 [V(a) - V(0)] + 1/2 [V(av) - V(v)], phi_v alike; synergy = V(av) - V(a) - V(v) + V(0).
+
+    Source: Shapley 1953, with two players.
+    """
     none, video, audio, both = (value[subset] for subset in SUBSETS)
     return Split(
         video=0.5 * (video - none) + 0.5 * (both - audio),
@@ -41,9 +44,7 @@ def shapley(value: Mapping[Subset, Value]) -> Split[Value]:
     )
 
 
-def subset_scores(
-    model: AVModel, video: Tokens, audio: Tokens, fused: Fused
-) -> dict[Subset, Float[Tensor, "B K"]]:
+def subset_scores(model: AVModel, video: Tokens, audio: Tokens, fused: Fused) -> dict[Subset, Float[Tensor, "B K"]]:
     """Tag scores on each subset of modalities. `fused` is the fusion of both; the encoders are not run again."""
     clips = len(video.keep)
     everything = torch.ones(clips, dtype=torch.bool, device=video.keep.device)

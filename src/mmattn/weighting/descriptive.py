@@ -19,7 +19,7 @@ from mmattn.types import LayerStats
 
 @dataclass
 class _Sum:
-    mass: dict[str, Float[Tensor, "H"]]
+    mass: dict[str, Float[Tensor, " H"]]
     prior: dict[str, float]
     clips: int
 

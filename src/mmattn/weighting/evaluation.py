@@ -50,14 +50,16 @@ class Evaluation:
             self.mass.merge(other.mass)
 
     def result(self) -> dict[str, Any]:
-        """Scores, Shapley split of the mean average precision, by tag and family, and the attention mass. Plain data."""
+        """Scores, Shapley split of mean average precision, by tag and family, and the attention mass. Plain data."""
         names, families = self.vocabulary.names, self.vocabulary.families
         ids = sorted(self._targets)
         targets = torch.stack([self._targets[name] for name in ids])
         scores = {subset: torch.stack([self._scores[name][subset] for name in ids]) for subset in SUBSETS}
-        per_tag = {s: dict(zip(names, average_precision(scores[s], targets).tolist(), strict=True)) for s in SUBSETS}
-        per_family = {s: by_family(per_tag[s], families) for s in SUBSETS}
-        mean = {s: mean_defined(list(per_tag[s].values())) for s in SUBSETS}
+        per_tag: dict[Subset, dict[str, float]] = {
+            s: dict(zip(names, average_precision(scores[s], targets).tolist(), strict=True)) for s in SUBSETS
+        }
+        per_family: dict[Subset, dict[str, float]] = {s: by_family(per_tag[s], families) for s in SUBSETS}
+        mean: dict[Subset, float] = {s: mean_defined(list(per_tag[s].values())) for s in SUBSETS}
         accuracy = group_accuracy(scores["both"], targets, self.vocabulary.groups())
         record = {
             "clips": len(ids),

@@ -1,0 +1,157 @@
+"""A trained model and files become records: tags with scores, and what each owes to sound and to picture.
+
+A file longer than the trained clip is read in spans, evenly spread; its scores are the mean over them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmattn.checkpoint import Checkpoint, load_model
+from mmattn.data.dataset import stack_samples
+from mmattn.data.transforms import Reader, Sample
+from mmattn.errors import MediaError
+from mmattn.types import MODALITIES, Clip
+from mmattn.weighting.causal import SUBSETS, Subset, shapley, subset_scores
+from mmattn.weighting.descriptive import MassMeter
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file that was read: its prepared spans and what was noticed."""
+
+    path: Path
+    samples: list[Sample]
+    spans: list[tuple[float, float]]
+    issues: list[str]
+
+
+class Predictor:
+    """`predictor("clip.mp4")` gives the record of one file; `records` those of many. Raises nothing for a bad file."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        device: str = "cpu",
+        threshold: float = 0.5,
+        windows: int = 8,
+        batch_size: int = 16,
+        reader: Reader | None = None,
+    ) -> None:
+        self.model = checkpoint.model.to(device)
+        self.vocabulary = checkpoint.vocabulary
+        self.clip = checkpoint.clip
+        self.device = device
+        self.threshold = threshold
+        self.windows = windows
+        self.batch_size = batch_size
+        self.reader = reader
+
+    @classmethod
+    def load(cls, run: str | Path) -> Predictor:
+        """From a run directory or its model.safetensors."""
+        return cls(load_model(Path(run)))
+
+    def __call__(self, path: str | Path) -> Record:
+        return next(self.records([Path(path)]))
+
+    def records(self, paths: Sequence[Path]) -> Iterator[Record]:
+        """One record a file, in order. Spans of several files share a batch."""
+        for first in range(0, len(paths), self.batch_size):
+            files = [self._read(path) for path in paths[first : first + self.batch_size]]
+            samples = [sample for file in files if isinstance(file, _File) for sample in file.samples]
+            results = iter(self._run(samples))
+            for file in files:
+                if isinstance(file, _File):
+                    yield self._record(file, [next(results) for _ in file.samples])
+                else:
+                    yield {"path": file.path, "status": "failed", "reason": file.reason, "detail": file.detail}
+
+    def _read(self, path: Path) -> _File | MediaError:
+        try:
+            clips = [self.clip.read(path, reader=self.reader)]
+            clips += [self.clip.read(path, start, reader=self.reader) for start in self._later_starts(clips[0])]
+        except MediaError as error:
+            return error
+        samples = [self.clip.prepare(clip) for clip in clips]
+        issues = sorted({issue for clip in clips for issue in clip.issues})
+        return _File(path, samples, [clip.span for clip in clips], issues)
+
+    def _later_starts(self, first: Clip) -> list[float]:
+        """Where further spans of a long file start: as many as fit, at most `windows` in all, the last at its end."""
+        seconds = self.clip.seconds
+        if first.duration is None or first.duration < 1.5 * seconds:
+            return []
+        count = min(self.windows, int(first.duration / seconds))
+        step = (first.duration - seconds) / max(1, count - 1)
+        return [step * i for i in range(1, count)]
+
+    def _run(self, samples: list[Sample]) -> Iterator[tuple[dict[Subset, Tensor], MassMeter]]:
+        """Scores on each subset of modalities, and the attention mass, of each sample."""
+        for first in range(0, len(samples), self.batch_size):
+            part = samples[first : first + self.batch_size]
+            batch = stack_samples(part, [""] * len(part)).to(self.device)
+            with torch.inference_mode():
+                video, audio = self.model.encode(batch)
+                fused = self.model.fuse(video, audio, frozenset({"mass"}))
+                scores = subset_scores(self.model, video, audio, fused)
+            for i in range(len(part)):
+                meter = MassMeter()
+                meter.update(layer.one(i) for layer in fused.stats)
+                yield {subset: scores[subset][i].cpu() for subset in SUBSETS}, meter
+
+    def _record(self, file: _File, results: list[tuple[dict[Subset, Tensor], MassMeter]]) -> Record:
+        scores: dict[Subset, Tensor] = {s: torch.stack([score[s] for score, _ in results]).mean(0) for s in SUBSETS}
+        chosen = self._choose(scores["both"])
+        split = shapley(scores)
+        parts = {"video": split.video, "audio": split.audio, "synergy": split.synergy}
+        tags = [
+            {"tag": self.vocabulary.names[i], "score": _round(scores["both"][i])}
+            | {name: _round(part[i]) for name, part in parts.items()}
+            for i in chosen
+        ]
+        used = {
+            "video": any(bool(sample.frame_keep.any()) for sample in file.samples),
+            "audio": any(bool(sample.spectrogram_keep.any()) for sample in file.samples),
+        }
+        mean = {name: _round(parts[name][chosen].mean()) for name in MODALITIES} if chosen else None
+        modality = {"used": [name for name in MODALITIES if used[name]], "shapley": mean, "attention": _mass(results)}
+        return {
+            "path": str(file.path),
+            "status": "ok",
+            "tags": tags,
+            "modality": modality,
+            "spans": [[round(start, 3), round(end, 3)] for start, end in file.spans],
+            "issues": file.issues,
+        }
+
+    def _choose(self, scores: Tensor) -> list[int]:
+        """Free tags from the threshold on, and the best of each exclusive group; highest score first."""
+        grouped = {i for group in self.vocabulary.exclusive for i in group}
+        chosen = [group[int(scores[list(group)].argmax())] for group in self.vocabulary.exclusive]
+        chosen += [i for i in range(len(scores)) if i not in grouped and float(scores[i]) >= self.threshold]
+        return sorted(chosen, key=lambda i: -float(scores[i]))
+
+
+def _mass(results: list[tuple[dict[Subset, Tensor], MassMeter]]) -> dict[str, float] | None:
+    """Mean attention mass on sound over spans, layers, streams and heads, with its prior; None if none reads both."""
+    heads = [head for _, meter in results for head in meter.result()]
+    if not heads:
+        return None
+    return {
+        "audio": _round(sum(head["mass"]["audio"] for head in heads) / len(heads)),
+        "prior": _round(sum(head["prior"]["audio"] for head in heads) / len(heads)),
+    }
+
+
+def _round(value: Tensor | float) -> float:
+    return round(float(value), 4)

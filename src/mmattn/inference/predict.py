@@ -1,0 +1,61 @@
+"""`mmattn predict`: every file of a source gets exactly one JSON line, whatever is wrong with it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+
+from mmattn.checkpoint import load_model
+from mmattn.config import Config
+from mmattn.errors import UsageError
+from mmattn.inference.files import list_files
+from mmattn.inference.pipeline import Predictor
+from mmattn.media.isolate import IsolatedReader
+from mmattn.progress import Progress
+
+
+def predict(config: Config) -> str:
+    """Tag the files of `source`; returns a summary. Files are decoded in a process that may crash or hang.
+
+    Lines are collected in `<out>.part`, which becomes `out` when all are there. Raises UsageError when no file was
+    readable (the lines are written all the same).
+    """
+    checkpoint = load_model(Path(config["run"]))
+    files = list_files(Path(config["source"]))
+    out = Path(config["out"])
+    part = out.with_name(out.name + ".part")
+    counts: Counter[str] = Counter()
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with (
+            IsolatedReader(deadline_s=config["deadline_s"], follow_symlinks=config["follow_symlinks"]) as reader,
+            part.open("w", encoding="utf-8") as lines,
+            Progress("predicting", len(files)) as progress,
+        ):
+            predictor = Predictor(
+                checkpoint,
+                device=config["device"],
+                threshold=config["threshold"],
+                windows=config["windows"],
+                batch_size=config["batch_size"],
+                reader=reader.read,
+            )
+            for done, record in enumerate(predictor.records(files), start=1):
+                lines.write(json.dumps(record) + "\n")
+                counts[record.get("reason", "ok")] += 1
+                progress.at(done)
+        part.replace(out)
+    except OSError as error:
+        raise UsageError(f"{out}: cannot be written ({error.strerror})") from None
+    except KeyboardInterrupt:
+        print(
+            f"mmattn: {sum(counts.values())} of {len(files)} files are done, their lines are in {part}", file=sys.stderr
+        )
+        raise
+    failed = {reason: count for reason, count in counts.items() if reason != "ok"}
+    summary = f"{len(files)} files: {counts['ok']} tagged" + "".join(f", {n} {reason}" for reason, n in failed.items())
+    if not counts["ok"]:
+        raise UsageError(f"{config['source']}: no readable file ({summary}); reasons are in {out}")
+    return f"{summary} -> {out}"

@@ -1,0 +1,47 @@
+"""`mmattn evaluate`: a trained run's scores and modality weightings on one of its data set's splits."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from mmattn.checkpoint import load_model, write_atomically
+from mmattn.config import Config
+from mmattn.data.manifest import SPLITS
+from mmattn.data.module import ClipData, build_data
+from mmattn.errors import UsageError
+from mmattn.progress import Progress
+from mmattn.training.rundir import read_config
+from mmattn.weighting.evaluation import Evaluation
+
+
+def evaluate(config: Config) -> str:
+    """Writes the evaluation as JSON and returns a line for a person."""
+    split = config["split"]
+    if split not in SPLITS:
+        raise UsageError(f"split={split}: expected one of {', '.join(SPLITS)}")
+    run = Path(config["run"])
+    record = evaluate_run(run, split, build_data(read_config(run)["data"]))
+    out = Path(config["out"] or run / f"evaluation-{split}.json")
+    write_atomically(out, json.dumps(record, indent=1).encode())
+    metrics = record["metrics"]
+    families = "".join(f", {family} {value:.3f}" for family, value in metrics["mAP_by_family"].items() if value)
+    accuracy = "" if metrics["mean_accuracy"] is None else f", mean group accuracy {metrics['mean_accuracy']:.3f}"
+    return f"{run} on {record['clips']} {split} clips: mAP {metrics['mAP']:.3f}{families}{accuracy} -> {out}"
+
+
+def evaluate_run(run: Path, split: str, data: ClipData) -> dict:
+    """The record of `Evaluation.result` for the run's model."""
+    checkpoint = load_model(run)
+    rows = data.rows[split]
+    if not rows:
+        raise UsageError(f"{run}: its data set has no {split} clips")
+    checkpoint.vocabulary.check_known(rows, f"{split} split")
+    dataset = data.load(rows, checkpoint.vocabulary, f"reading {split} clips")
+    loader = data.loader(dataset, train=False)
+    evaluation = Evaluation(checkpoint.vocabulary)
+    with Progress("evaluating", len(loader)) as progress:
+        for done, batch in enumerate(loader, start=1):
+            evaluation.update(checkpoint.model, batch)
+            progress.at(done)
+    return {"split": split, **checkpoint.info, **evaluation.result()}
