@@ -1,0 +1,127 @@
+"""Small charts as inline SVG. Lengths across are in per cent and down in px, so text keeps its size on every screen.
+
+Every text goes through `_text`, which cleans and escapes it; all else is numbers and this module's own class names.
+Colours are classes (`sound`, `picture`, `synergy`, `run0`..`run5`) that the page's style sheet defines once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from markupsafe import Markup, escape
+
+from mmattn.reports.collect import Number
+from mmattn.reports.text import clean, fixed, percent, signed
+
+RUN_STYLES = 6
+_BAR = 14  # px
+_SCORE_WIDTH = 86  # per cent of the width that a score of 1 takes; the rest is for its number
+
+
+def run_class(index: int) -> str:
+    return f"run{index % RUN_STYLES}"
+
+
+def score_bars(bars: Sequence[tuple[int, str, Number]], chance: Number) -> Markup:
+    """One bar a run (index, name, score in [0, 1]), with a line where chance is."""
+    rows, height = [], 6 + (_BAR + 6) * len(bars)
+    for i, (index, name, value) in enumerate(bars):
+        y = 4 + i * (_BAR + 6)
+        width = _SCORE_WIDTH * _clip(value, 0.0, 1.0)
+        bar = f'<rect class="bar {run_class(index)}" x="0" y="{y}" width="{width:.2f}%" height="{_BAR}" rx="2"/>'
+        label = _text(f"{width:.2f}%", y + 11, fixed(value), "num", dx=6)
+        rows.append(_group(f"{name}: {fixed(value)}", bar + label))
+    if chance is not None:
+        x = f"{_SCORE_WIDTH * _clip(chance, 0.0, 1.0):.2f}%"
+        line = f'<line class="chance" x1="{x}" x2="{x}" y1="0" y2="{height}"/>'
+        rows.append(_group(f"chance: {fixed(chance)}", line))
+    return _svg(height, "".join(rows), f"score of each run; chance {fixed(chance)}")
+
+
+def split_bars(video: Number, audio: Number, synergy: Number, limit: float) -> Markup:
+    """Picture, sound and synergy as bars to the right (helps) and left (harms) of zero; `limit` is the full length."""
+    rows = []
+    parts = (("picture", video), ("sound", audio), ("synergy", synergy))
+    for i, (name, value) in enumerate(parts):
+        y = 2 + i * (_BAR + 4)
+        x, width = _from_zero(value, limit, zero=46.0, reach=36.0)
+        end = x if (value or 0.0) < 0 else x + width
+        side = -6 if (value or 0.0) < 0 else 6
+        bar = f'<rect class="bar {name}" x="{x:.2f}%" y="{y}" width="{width:.2f}%" height="{_BAR}" rx="2"/>'
+        number = _text(f"{end:.2f}%", y + 11, signed(value), "num end" if side < 0 else "num", dx=side)
+        rows.append(_group(f"{name}: {signed(value, 3)}", _text("0", y + 11, name, "label") + bar + number))
+    height = 3 * (_BAR + 4) + 2
+    rows.append(f'<line class="axis" x1="46%" x2="46%" y1="0" y2="{height}"/>')
+    title = f"picture {signed(video)}, sound {signed(audio)}, synergy {signed(synergy)}"
+    return _svg(height, "".join(rows), title)
+
+
+def tag_bars(video: Number, audio: Number) -> Markup:
+    """What picture and sound add to one tag's score, very small; full length is 1."""
+    rows = []
+    for y, name, value in ((1, "picture", video), (8, "sound", audio)):
+        x, width = _from_zero(value, 1.0, zero=35.0, reach=35.0 if (value or 0.0) < 0 else 65.0)
+        rows.append(f'<rect class="bar {name}" x="{x:.2f}%" y="{y}" width="{width:.2f}%" height="5" rx="1"/>')
+    rows.append('<line class="axis" x1="35%" x2="35%" y1="0" y2="14"/>')
+    return _svg(14, "".join(rows), f"picture {signed(video)}, sound {signed(audio)}")
+
+
+def mass_bar(mass: float, prior: float) -> Markup:
+    """Attention shared out between picture and sound; the tick is where uniform attention would put the border."""
+    share, tick = 100 * _clip(mass, 0.0, 1.0), 100 * _clip(prior, 0.0, 1.0)
+    bars = f'<rect class="bar sound" x="0" y="2" width="{share:.2f}%" height="12"/>'
+    bars += f'<rect class="bar picture" x="{share:.2f}%" y="2" width="{100 - share:.2f}%" height="12"/>'
+    bars += f'<line class="tick" x1="{tick:.2f}%" x2="{tick:.2f}%" y1="0" y2="16"/>'
+    title = f"sound {percent(mass)}, picture {percent(1 - mass)}; uniform attention: sound {percent(prior)}"
+    return _svg(16, _group(title, bars), title)
+
+
+def curves(
+    series: Sequence[tuple[int, str, Sequence[tuple[float, float]]]], top: float | None = None, chance: Number = None
+) -> Markup:
+    """A line a run (index, name, points) over epochs, from 0 to `top` (None: the largest value)."""
+    points = [point for _, _, line in series for point in line]
+    highest = top or max((y for _, y in points), default=1.0) or 1.0
+    first, last = min((x for x, _ in points), default=0.0), max((x for x, _ in points), default=1.0)
+    wide = last - first or 1.0
+    lines = []
+    for index, name, line in series:
+        places = [(100 * (x - first) / wide, 100 - 100 * _clip(y / highest, 0.0, 1.0)) for x, y in line]
+        path = " ".join(f"{x:.2f},{y:.2f}" for x, y in places)
+        shape = f'<polyline class="curve {run_class(index)}" points="{path}"/>'
+        if len(places) == 1:  # a line of one point would not show
+            shape = f'<polyline class="curve {run_class(index)}" points="0,{places[0][1]:.2f} 100,{places[0][1]:.2f}"/>'
+        lines.append(_group(name, shape) if places else "")
+    grid = "".join(f'<line class="grid" x1="0" x2="100" y1="{y}" y2="{y}"/>' for y in (0, 50, 100))
+    if chance is not None:
+        y = 100 - 100 * _clip(chance / highest, 0.0, 1.0)
+        grid += f'<line class="chance" x1="0" x2="100" y1="{y:.2f}" y2="{y:.2f}"/>'
+    plot = '<svg x="13%" y="8" width="87%" height="112" viewBox="0 0 100 100" preserveAspectRatio="none" class="plot">'
+    labels = "".join(
+        _text("11%", y, fixed(highest * share, 2), "num end small") for y, share in ((12, 1.0), (68, 0.5), (123, 0.0))
+    )
+    labels += _text("13%", 137, f"epoch {first:g}", "small") + _text("100%", 137, f"{last:g}", "num end small")
+    return _svg(142, f"{labels}{plot}{grid}{''.join(lines)}</svg>", "by epoch")
+
+
+def _clip(value: Number, low: float, high: float) -> float:
+    return low if value is None else min(max(value, low), high)
+
+
+def _from_zero(value: Number, limit: float, zero: float, reach: float) -> tuple[float, float]:
+    """Start and width in per cent of a bar that grows from `zero`."""
+    length = reach * _clip((value or 0.0) / (limit or 1.0), -1.0, 1.0)
+    return (zero + length, -length) if length < 0 else (zero, length)
+
+
+def _text(x: str, y: float, text: str, css: str, dx: int = 0) -> str:
+    return f'<text class="{css}" x="{x}" y="{y}" dx="{dx}">{escape(clean(text))}</text>'
+
+
+def _group(title: str, body: str) -> str:
+    return f"<g><title>{escape(clean(title))}</title>{body}</g>"
+
+
+def _svg(height: float, body: str, label: str) -> Markup:
+    head = f'<svg class="chart" role="img" aria-label="{escape(clean(label))}" width="100%" height="{height}">'
+    return Markup(f"{head}{body}</svg>")
