@@ -131,22 +131,27 @@ def _prior(streams: dict[Modality, Tokens], reads: tuple[Modality, ...]) -> dict
 
 
 class AttentionPool(nn.Module):
-    """P learned queries read a stream (B, L, D); their readings are projected to one vector (B, D).
+    """P learned queries and the channels' maxima read a stream (B, L, D); what they read is projected to (B, D).
 
-    A clip without the modality gives one learned vector instead (never zeros, which would look like silence or black).
+    The maxima see what happens in one token of hundreds from the first step on, where attention, uniform at first, must
+    learn to look. A clip without the modality gives one learned vector instead (never zeros, which would look like
+    silence or black).
     """
 
     def __init__(self, dim: int, queries: int) -> None:
         super().__init__()
         self.score = nn.Linear(dim, queries)
-        self.project = nn.Sequential(nn.LayerNorm(queries * dim), nn.Linear(queries * dim, dim), nn.LayerNorm(dim))
+        read = (queries + 1) * dim
+        self.project = nn.Sequential(nn.LayerNorm(read), nn.Linear(read, dim), nn.LayerNorm(dim))
         self.missing = nn.Parameter(torch.randn(dim) * 0.02)
 
     def forward(self, tokens: Tokens) -> Float[Tensor, "B D"]:
-        scores = self.score(tokens.values).float()  # (B, L, P)
-        scores = scores.masked_fill(~tokens.keep[..., None], -torch.inf)
+        keep = tokens.keep[..., None]
+        scores = self.score(tokens.values).float().masked_fill(~keep, -torch.inf)  # (B, L, P)
         weights = torch.softmax(scores, dim=1).nan_to_num(0.0).to(tokens.values.dtype)
-        pooled = self.project((weights.mT @ tokens.values).flatten(1))
+        highest = torch.where(keep, tokens.values, torch.finfo(tokens.values.dtype).min).amax(dim=1)
+        highest = torch.where(tokens.present[:, None], highest, 0.0)
+        pooled = self.project(torch.cat([(weights.mT @ tokens.values).flatten(1), highest], dim=1))
         return torch.where(tokens.present[:, None], pooled, self.missing.to(pooled.dtype))
 
 

@@ -11,8 +11,10 @@ import numpy as np
 from mmattn.data.avshapes.scene import FPS, FRAMES, SIZE, Scene, Surroundings, Thing, stream
 
 FLASH_FRAMES = 3
-FLASH_WHITE = 0.75  # how far towards white the brightest frame of a flash goes
+FLASH_WHITE = 0.85  # how far towards white the brightest frame of a flash goes
 FLASH_GROWTH = 0.2  # of the radius
+GLOW = 0.5  # how much a flash lights up what is around it, and how far
+GLOW_PIXELS = 8
 RIM_PIXELS = 1.6
 GRAIN = 0.012  # standard deviation of the background's texture
 RGB = {
@@ -48,7 +50,7 @@ def _flash(events: np.ndarray, times: np.ndarray) -> np.ndarray:
     """How bright (T,) in [0, 1]: each event lights the frame it falls into most and the next two less and less."""
     since = (times[:, None] - events + 0.5 / FPS) * FPS  # (T, 4) in frames; the first lit frame is in [0, 1)
     lit = (since >= 0) & (since < FLASH_FRAMES)
-    return (lit * (1 - 0.7 * since / FLASH_FRAMES)).max(axis=1).astype(np.float32)
+    return (lit * (1 - 0.4 * since / FLASH_FRAMES)).max(axis=1).astype(np.float32)
 
 
 def _background(rng: np.random.Generator, around: Surroundings, times: np.ndarray) -> np.ndarray:
@@ -108,7 +110,7 @@ def _draw(half: np.ndarray, thing: Thing, flash: np.ndarray, times: np.ndarray) 
     cos, sin = np.cos(lean), np.sin(lean)
     outside = _distance(thing.shape, cos * across + sin * down, cos * down - sin * across, radius)  # (T, S, W)
     shadow = 1 - 0.4 * np.clip(1 - outside / 5, 0, 1)  # soft, all round
-    glow = 0.3 * lit * np.exp(-np.maximum(outside, 0) / 2)
+    glow = GLOW * lit * np.exp(-np.maximum(outside, 0) / GLOW_PIXELS)
     cover = np.clip(0.5 - outside, 0, 1)
     rim = np.clip(0.5 - outside - RIM_PIXELS, 0, 1)
     relief = 0.62 + 0.38 * rim - 0.004 * down  # a dark rim, lit from above
