@@ -33,36 +33,39 @@ def score_bars(bars: Sequence[tuple[int, str, Number]], chance: Number) -> Marku
         rows.append(_group(f"{name}: {fixed(value)}", bar + label))
     if chance is not None:
         x = f"{_SCORE_WIDTH * _clip(chance, 0.0, 1.0):.2f}%"
-        line = f'<line class="chance" x1="{x}" x2="{x}" y1="0" y2="{height}"/>'
+        ends = f'x1="{x}" x2="{x}" y1="0" y2="{height}"'
+        line = f'<line class="halo" {ends}/><line class="chance" {ends}/>'  # the halo shows it on dark bars
         rows.append(_group(f"chance: {fixed(chance)}", line))
     return _svg(height, "".join(rows), f"score of each run; chance {fixed(chance)}")
 
 
-def split_bars(video: Number, audio: Number, synergy: Number, limit: float) -> Markup:
-    """Picture, sound and synergy as bars to the right (helps) and left (harms) of zero; `limit` is the full length."""
+def split_bars(video: Number, audio: Number, synergy: Number, low: float, high: float) -> Markup:
+    """Picture, sound and synergy as bars to the right (helps) and left (harms) of zero, on the scale [low, high]."""
     rows = []
+    unit = 54 / (high - low)  # per cent of the width; names and numbers take the rest
+    zero = 32 - low * unit
     parts = (("picture", video), ("sound", audio), ("synergy", synergy))
     for i, (name, value) in enumerate(parts):
         y = 2 + i * (_BAR + 4)
-        x, width = _from_zero(value, limit, zero=46.0, reach=36.0)
+        x, width = _from_zero(_clip(value, low, high), zero, unit)
         end = x if (value or 0.0) < 0 else x + width
         side = -6 if (value or 0.0) < 0 else 6
         bar = f'<rect class="bar {name}" x="{x:.2f}%" y="{y}" width="{width:.2f}%" height="{_BAR}" rx="2"/>'
         number = _text(f"{end:.2f}%", y + 11, signed(value), "num end" if side < 0 else "num", dx=side)
         rows.append(_group(f"{name}: {signed(value, 3)}", _text("0", y + 11, name, "label") + bar + number))
     height = 3 * (_BAR + 4) + 2
-    rows.append(f'<line class="axis" x1="46%" x2="46%" y1="0" y2="{height}"/>')
+    rows.append(f'<line class="axis" x1="{zero:.2f}%" x2="{zero:.2f}%" y1="0" y2="{height}"/>')
     title = f"picture {signed(video)}, sound {signed(audio)}, synergy {signed(synergy)}"
     return _svg(height, "".join(rows), title)
 
 
 def tag_bars(video: Number, audio: Number) -> Markup:
-    """What picture and sound add to one tag's score, very small; full length is 1."""
+    """What picture and sound add to one tag's score, very small; the scale is [-0.4, 1]."""
     rows = []
     for y, name, value in ((1, "picture", video), (8, "sound", audio)):
-        x, width = _from_zero(value, 1.0, zero=35.0, reach=35.0 if (value or 0.0) < 0 else 65.0)
+        x, width = _from_zero(_clip(value, -0.4, 1.0), zero=28.0, unit=70.0)
         rows.append(f'<rect class="bar {name}" x="{x:.2f}%" y="{y}" width="{width:.2f}%" height="5" rx="1"/>')
-    rows.append('<line class="axis" x1="35%" x2="35%" y1="0" y2="14"/>')
+    rows.append('<line class="axis" x1="28%" x2="28%" y1="0" y2="14"/>')
     return _svg(14, "".join(rows), f"picture {signed(video)}, sound {signed(audio)}")
 
 
@@ -105,13 +108,13 @@ def curves(
 
 
 def _clip(value: Number, low: float, high: float) -> float:
-    return low if value is None else min(max(value, low), high)
+    """None, which has no length, is 0."""
+    return min(max(value or 0.0, low), high)
 
 
-def _from_zero(value: Number, limit: float, zero: float, reach: float) -> tuple[float, float]:
+def _from_zero(value: float, zero: float, unit: float) -> tuple[float, float]:
     """Start and width in per cent of a bar that grows from `zero`."""
-    length = reach * _clip((value or 0.0) / (limit or 1.0), -1.0, 1.0)
-    return (zero + length, -length) if length < 0 else (zero, length)
+    return (zero + unit * value, -unit * value) if value < 0 else (zero, unit * value)
 
 
 def _text(x: str, y: float, text: str, css: str, dx: int = 0) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from mmattn.errors import UsageError
+from mmattn.reports.made import read_made_with, read_model_header
 
 CONFIG_FILE = "config.yaml"
 EVALUATION_FILE = "evaluation.json"
@@ -22,7 +23,6 @@ TEST_FILE = "evaluation-test.json"
 METRICS_FILE = "metrics.jsonl"
 RUN_FILE = "run.json"
 MODEL_FILE = "model.safetensors"
-_HEADER_BYTES = 64 << 20  # a safetensors header above this is not read
 
 Number = float | None
 
@@ -123,7 +123,7 @@ def _names(paths: Sequence[Path]) -> list[str]:
 
 def _run(path: Path, name: str, file: str) -> RunRecord:
     config = read_yaml(path / CONFIG_FILE)
-    families, weights = _model_header(path / MODEL_FILE)
+    families, weights = read_model_header(path / MODEL_FILE)
     target = config.get("fusion")
     target = str(target.get("_target_", "")) if isinstance(target, dict) else ""
     return RunRecord(
@@ -131,7 +131,7 @@ def _run(path: Path, name: str, file: str) -> RunRecord:
         name=name,
         fusion=target.rpartition(".")[2].removesuffix("Fusion").lower() or "unknown fusion",
         config={key: "null" if value is None else str(value) for key, value in _leaves(config)},
-        made_with=_made_with(path / RUN_FILE),
+        made_with=read_made_with(path / RUN_FILE),
         scores=_scores(path / file),
         curves=_curves(path / METRICS_FILE),
         families=families,
@@ -219,33 +219,6 @@ def _curves(path: Path) -> dict[str, tuple[tuple[float, float], ...]]:
             if "/" in name and "attention" not in name and finite is not None:
                 curves.setdefault(name, {})[epoch] = finite  # a resumed epoch replaces its first, unfinished try
     return {name: tuple(sorted(points.items())) for name, points in curves.items()}
-
-
-def _made_with(path: Path) -> dict[str, str]:
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        packages = record.get("packages") or {}
-        commit = record.get("git")
-        changed = " with changes" if record.get("git_dirty") else ""
-        known = {name: record.get(name) for name in ("mmattn", "python", "platform", "cores", "started", "command")}
-        known |= {name: packages.get(name) for name in ("torch", "torchvision", "lightning", "av")}
-        known["commit"] = f"{str(commit)[:12]}{changed}" if commit else None
-        return {name: str(value) for name, value in known.items() if value is not None}
-    except (OSError, ValueError, AttributeError):
-        return {}
-
-
-def _model_header(path: Path) -> tuple[dict[str, str], int | None]:
-    """Tag -> family and the number of weights, from the model file's JSON header; no tensor is read."""
-    try:
-        with path.open("rb") as file:
-            size = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(size)) if 0 < size <= _HEADER_BYTES else {}
-        record = json.loads(header.pop("__metadata__")["mmattn"])
-        families = {str(tag): str(family) for tag, family in record["vocabulary"]["families"].items()}
-        return families, sum(math.prod(tensor["shape"]) for tensor in header.values())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}, None
 
 
 def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -8,12 +8,14 @@ from pathlib import Path
 from mmattn.checkpoint import write_atomically
 from mmattn.config import Config
 from mmattn.errors import UsageError
+from mmattn.media.isolate import IsolatedReader
 from mmattn.reports.collect import collect_runs
 from mmattn.reports.page import Example, Page, render
 from mmattn.reports.predictions import Failure, Prediction, read_predictions, spread
 from mmattn.reports.thumbnails import thumbnails
 
 EXAMPLES = 12
+_DEADLINE_S = 20.0  # for the pictures of one example
 
 
 def compare(config: Config) -> Path:
@@ -49,7 +51,7 @@ def write_report(
         notes=list(notes),
         predictions=None if predictions is None else str(predictions),
         files_read=len(good),
-        examples=[Example(one, thumbnails(one.path, one.span)) for one in spread(good, EXAMPLES)],
+        examples=_examples(spread(good, EXAMPLES)),
         failures=bad,
         out=str(out),
     )
@@ -59,3 +61,8 @@ def write_report(
     except OSError as error:
         raise UsageError(f"out={out}: cannot be written ({error.strerror}); name another file") from None
     return out
+
+
+def _examples(predictions: Sequence[Prediction]) -> list[Example]:
+    with IsolatedReader(deadline_s=_DEADLINE_S, follow_symlinks=True) as reader:
+        return [Example(one, thumbnails(one.path, one.span, reader.read)) for one in predictions]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from importlib.resources import files
 from typing import Any
 
@@ -16,7 +15,7 @@ import jinja2
 from markupsafe import Markup
 
 from mmattn.reports import charts, text, verdicts
-from mmattn.reports.collect import Number, RunRecord, Split
+from mmattn.reports.collect import Head, Number, RunRecord, Split
 from mmattn.reports.predictions import Failure, Prediction
 
 _CURVES = ("train/loss", "val/loss", "val/mAP")
@@ -154,20 +153,20 @@ def _splits(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:
     ]
     everything = [(i, run, run.scores.shapley, None) for i, run in enumerate(runs)]
     panels.append({"name": "all tags", "expected": None, "rows": everything})
-    limit = max([0.25, *(_longest(row[2]) for panel in panels for row in panel["rows"])])
-    return [{**panel, "limit": limit} for panel in panels]
+    parts = [part for panel in panels for row in panel["rows"] for part in _parts(row[2])]
+    return [{**panel, "low": min([-0.1, *parts]), "high": max([0.2, *parts])} for panel in panels]
 
 
-def _longest(split: Split) -> float:
-    return max(abs(part or 0.0) for part in (split.video, split.audio, split.synergy))
+def _parts(split: Split) -> list[float]:
+    return [part for part in (split.video, split.audio, split.synergy) if part is not None]
 
 
-def _layers(run: RunRecord) -> dict[tuple[str, str], list]:
-    """The heads of each layer and reading stream."""
-    layers: dict[tuple[str, str], list] = {}
+def _layers(run: RunRecord) -> list[tuple[str, str, list[Head], str]]:
+    """Layer, reading stream, its heads, and how their lean compares with the Shapley split."""
+    layers: dict[tuple[str, str], list[Head]] = {}
     for head in run.scores.heads:
         layers.setdefault((head.layer, head.stream), []).append(head)
-    return layers
+    return [(*place, heads, verdicts.compare_lean(run, heads)) for place, heads in layers.items()]
 
 
 def _curves(runs: Sequence[RunRecord]) -> list[tuple[str, Markup]]:
@@ -180,6 +179,7 @@ def _curves(runs: Sequence[RunRecord]) -> list[tuple[str, Markup]]:
         score = metric.startswith("val/mAP")
         family = metric.removeprefix("val/mAP/")
         chance = _chance(runs, family) if family in verdicts.families(runs) else None
+        chance = _first(run.scores.chance for run in runs) if metric == "val/mAP" else chance
         titles = {"train/loss": "training loss", "val/loss": "validation loss", "val/mAP": "mAP, all tags"}
         title = titles.get(metric, f"mAP, {family}")
         found.append((title, charts.curves(series, 1.0 if score else None, chance)))
@@ -190,7 +190,7 @@ def _made(runs: Sequence[RunRecord]) -> list[tuple[str, list[str | None]]]:
     """Rows of the table of versions."""
     rows: list[tuple[str, list[str | None]]] = [("directory", [str(run.path) for run in runs])]
     rows.append(("fusion", [run.fusion for run in runs]))
-    rows.append(("numbers in the model file", [run.weights and f"{run.weights:,}" for run in runs]))
+    rows.append(("numbers in the model file", [None if run.weights is None else f"{run.weights:,}" for run in runs]))
     rows.append(("epoch shown", [None if run.scores.epoch is None else str(run.scores.epoch + 1) for run in runs]))
     keys = list(dict.fromkeys(key for run in runs for key in run.made_with))
     return rows + [(key, [run.made_with.get(key) for run in runs]) for key in keys]
@@ -204,9 +204,8 @@ def _differences(runs: Sequence[RunRecord]) -> list[tuple[str, list[str | None]]
 
 
 def _commands(page: Page) -> list[str]:
-    quoted = partial(map, lambda run: str(run.path))
     commands = [f"mmattn evaluate {shlex.quote(f'run={run.path}')} split=test" for run in page.runs]
-    arguments = [f"runs=[{','.join(quoted(page.runs))}]", f"out={page.out}"]
+    arguments = [f"runs=[{','.join(str(run.path) for run in page.runs)}]", f"out={page.out}"]
     if page.predictions is not None:
         arguments.insert(1, f"predictions={page.predictions}")
     return [*commands, "mmattn compare " + " ".join(map(shlex.quote, arguments))]

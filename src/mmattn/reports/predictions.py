@@ -110,8 +110,8 @@ def _prediction(record: dict[str, Any]) -> Prediction:
 def _tag(node: dict[str, Any], truth: set[str] | None) -> TagLine:
     name = str(node["tag"])
     mark = None if truth is None else "right" if name in truth else "wrong"
-    parts = [number(node.get(key)) for key in ("score", "video", "audio", "synergy")]
-    return TagLine(name, *parts, mark)
+    score, video, audio, synergy = (number(node.get(key)) for key in ("score", "video", "audio", "synergy"))
+    return TagLine(name, score, video, audio, synergy, mark)
 
 
 def _why(error: Exception) -> str:

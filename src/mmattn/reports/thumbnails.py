@@ -3,61 +3,49 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torchvision.io import encode_jpeg
+from torchvision.transforms.v2.functional import resize
 
 from mmattn.errors import MediaError
-from mmattn.media.decode import read_clip
-from mmattn.media.probe import VideoInfo, probe
+from mmattn.media.request import Request
 from mmattn.types import Clip
 
-WIDTH = 160  # px
-MAX_HEIGHT = 240  # px, for upright films
-_DEADLINE_S = 20.0
-_UNKNOWN_SPAN_S = 1.0
+WIDTH, MAX_HEIGHT = 160, 240  # px; the height matters for upright films
+FRAMES = 4
+_UNKNOWN_SPAN = (0.0, 1.0)  # s
+
+Reader = Callable[[str, Request], Clip]
 
 
-def thumbnails(path: str, span: tuple[float, float] | None, count: int = 4, width: int = WIDTH) -> list[str]:
-    """JPEG data: URIs of `count` moments of `span` (s), evenly spread; [] when there is no readable picture."""
-    start, end = span if span is not None and span[0] < span[1] else (0.0, _UNKNOWN_SPAN_S)
-    times = [start + (end - start) * (k + 0.5) / count for k in range(count)]
+def thumbnails(path: str, span: tuple[float, float] | None, reader: Reader) -> list[str]:
+    """JPEG data: URIs of moments evenly spread over `span` (s), in the picture's own proportions; [] without a picture.
+
+    `reader` is IsolatedReader.read: decoders meet files that nobody vouches for.
+    """
+    start, end = span if span is not None and 0 <= span[0] < span[1] else _UNKNOWN_SPAN
+    times = tuple(start + (end - start) * (k + 0.5) / FRAMES for k in range(FRAMES))
     try:
-        if "\0" in path or not Path(path).exists():
+        if not Path(path).is_file():
             return []
-        video = probe(path, deadline_s=_DEADLINE_S, follow_symlinks=True).video
-        if video is None:
-            return []
-        clip = _read(path, times, _size(video, width))
+        # Starting near the first time lets a far span be sought.
+        clip = reader(path, Request(times=times, start=max(times[0] - 0.1, 0.0), audio=False))
     except (MediaError, ValueError, OSError):
         return []
-    if clip.frames is None:
-        return []
-    return [_jpeg(frame) for frame in clip.frames]
+    return [] if clip.frames is None else [_jpeg(frame) for frame in _small(clip.frames)]
 
 
-def _read(path: str, times: list[float], size: tuple[int, int]) -> Clip:
-    return read_clip(
-        path,
-        times=times,
-        start=max(times[0] - 0.1, 0.0),  # lets a far span be sought
-        size=size,
-        audio=False,
-        deadline_s=_DEADLINE_S,
-        follow_symlinks=True,
-    )
-
-
-def _size(video: VideoInfo, width: int) -> tuple[int, int]:
-    """(height, width) of the upright picture in its own proportions."""
-    wide, high = (video.height, video.width) if video.rotation % 180 else (video.width, video.height)
-    if wide < 1 or high < 1:
-        return width * 9 // 16, width
-    factor = min(width / wide, MAX_HEIGHT / high)
-    return max(round(high * factor), 1), max(round(wide * factor), 1)
+def _small(frames: torch.Tensor) -> torch.Tensor:
+    """(T, 3, H, W) uint8 scaled to at most WIDTH x MAX_HEIGHT."""
+    height, width = frames.shape[-2:]
+    factor = min(WIDTH / width, MAX_HEIGHT / height)
+    return resize(frames, [max(round(height * factor), 1), max(round(width * factor), 1)])
 
 
 def _jpeg(frame: torch.Tensor) -> str:
-    data = encode_jpeg(frame.contiguous(), quality=80).numpy().tobytes()
-    return "data:image/jpeg;base64," + base64.b64encode(data).decode("ascii")
+    data = encode_jpeg(frame.contiguous(), quality=80)
+    assert isinstance(data, torch.Tensor)  # a list comes back only for a list
+    return "data:image/jpeg;base64," + base64.b64encode(data.numpy().tobytes()).decode("ascii")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from mmattn.reports.collect import RunRecord, Split
+from mmattn.reports.collect import Head, RunRecord, Split
 from mmattn.reports.text import fixed, listing, signed
 
 State = Literal["pass", "fail", "undefined"]
@@ -100,8 +100,7 @@ def findings(runs: Sequence[RunRecord]) -> list[Finding]:
     found: list[Finding] = []
     if len(runs) > 1:
         found += [_overall(runs, least), *_by_family(runs, least), *_crossing(runs, least)]
-    found += _at_chance(runs)
-    return found + _cautions(runs, least)
+    return [*found, *_at_chance(runs), *_known_answers(runs), *_cautions(runs, least)]
 
 
 def _overall(runs: Sequence[RunRecord], least: float) -> Finding:
@@ -129,10 +128,10 @@ def _by_family(runs: Sequence[RunRecord], least: float) -> list[Finding]:
             continue
         (best, name), (second, _) = ranked[:2]
         if best - second >= least:
-            leads.setdefault(name, []).append(f"{family} ({fixed(best, 2)} against {fixed(second, 2)})")
+            leads.setdefault(name, []).append(f"{family} tags ({fixed(best, 2)} against {fixed(second, 2)})")
         else:
             ties.append(family)
-    found = [Finding(f"{name} is better at {listing(what)} tags.") for name, what in leads.items()]
+    found = [Finding(f"{name} is better at {listing(what)}.") for name, what in leads.items()]
     return found + ([Finding(f"About equal at {listing(ties)} tags.")] if ties else [])
 
 
@@ -166,6 +165,21 @@ def _at_chance(runs: Sequence[RunRecord]) -> list[Finding]:
     return found
 
 
+def _known_answers(runs: Sequence[RunRecord]) -> list[Finding]:
+    """How many families owe their scores to what they should."""
+    found = []
+    for run in runs:
+        least = margin(run.scores.clips)
+        judged = {family: judge(family, split, least) for family, split in run.scores.shapley_by_family.items()}
+        states = {family: verdict.state for family, verdict in judged.items() if verdict is not None}
+        wrong = [family for family in families([run]) if states.get(family) == "fail"]
+        if states:
+            right = f"{list(states.values()).count('pass')} of {len(states)} families"
+            but = f", not in {listing(wrong)}" if wrong else ""
+            found.append(Finding(f"{run.name} owes its scores to the senses it should in {right}{but}."))
+    return found
+
+
 def _cautions(runs: Sequence[RunRecord], least: float) -> list[Finding]:
     clips, splits = {run.scores.clips for run in runs}, {run.scores.split for run in runs}
     sources = {tuple(sorted(i for i in run.config.items() if i[0].startswith("data.source."))) for run in runs}
@@ -184,11 +198,26 @@ def _cautions(runs: Sequence[RunRecord], least: float) -> list[Finding]:
     return found
 
 
-def lean(run: RunRecord) -> tuple[float, str]:
-    """The mean log-ratio of attention on sound over all heads, and the sense it leans to ("" for neither)."""
-    ratios = [head.log_ratio for head in run.scores.heads if head.log_ratio is not None]
+def lean(heads: Sequence[Head]) -> tuple[float, str]:
+    """The mean log-ratio of attention on sound over heads, and the sense it leans to ("" for neither)."""
+    ratios = [head.log_ratio for head in heads if head.log_ratio is not None]
     mean = sum(ratios) / len(ratios) if ratios else 0.0
     return mean, "" if abs(mean) < _LEAN else "sound" if mean > 0 else "picture"
+
+
+def depends(run: RunRecord) -> str:
+    """The sense that the scores over all tags depend on more ("" for neither)."""
+    difference = (run.scores.shapley.audio or 0.0) - (run.scores.shapley.video or 0.0)
+    return "" if abs(difference) < margin(run.scores.clips) else "sound" if difference > 0 else "picture"
+
+
+def compare_lean(run: RunRecord, heads: Sequence[Head]) -> str:
+    """Where some heads lean, beside what the scores depend on."""
+    looks, cause = lean(heads)[1], depends(run)
+    if not looks:
+        return "leans to neither"
+    against = {"": "", looks: ", as the Shapley split does"}.get(cause, ", against the Shapley split")
+    return f"leans to the {looks}{against}"
 
 
 def disagreement(run: RunRecord) -> Finding | None:
@@ -196,13 +225,13 @@ def disagreement(run: RunRecord) -> Finding | None:
     split = run.scores.shapley
     if not run.scores.heads or split.video is None or split.audio is None:
         return None
-    mean, looks = lean(run)
-    difference = split.audio - split.video
-    depends = "" if abs(difference) < margin(run.scores.clips) else "sound" if difference > 0 else "picture"
+    mean, looks = lean(run.scores.heads)
+    cause = depends(run)
     shown = f"(log-ratio {signed(mean)}; Shapley: picture {signed(split.video)}, sound {signed(split.audio)})"
-    if looks and depends and looks != depends:
-        text = f"They disagree for {run.name}: attention leans to the {looks}, the scores depend more on the {depends}"
+    if looks and cause and looks != cause:
+        text = f"They disagree for {run.name}: attention leans to the {looks}, the scores depend more on the {cause}"
         return Finding(f"{text} {shown}.", "caution")
-    if looks and looks == depends:
+    if looks and looks == cause:
         return Finding(f"They agree for {run.name}: both point to the {looks} {shown}.")
-    return Finding(f"No clear direction for {run.name} in at least one of the two {shown}.")
+    which = listing([name for name, way in (("attention", looks), ("Shapley split", cause)) if not way])
+    return Finding(f"For {run.name} they cannot be compared: no direction overall in its {which} {shown}.")
