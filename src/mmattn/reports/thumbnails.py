@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
+import io
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torchvision.io import encode_jpeg
-from torchvision.transforms.v2.functional import resize
+from torchvision.transforms.v2.functional import resize, to_pil_image
 
 from mmattn.errors import MediaError
 from mmattn.media.request import Request
@@ -46,6 +46,6 @@ def _small(frames: torch.Tensor) -> torch.Tensor:
 
 
 def _jpeg(frame: torch.Tensor) -> str:
-    data = encode_jpeg(frame.contiguous(), quality=80)
-    assert isinstance(data, torch.Tensor)  # a list comes back only for a list
-    return "data:image/jpeg;base64," + base64.b64encode(data.numpy().tobytes()).decode("ascii")
+    data = io.BytesIO()
+    to_pil_image(frame).save(data, format="JPEG", quality=80)
+    return "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode("ascii")
