@@ -8,7 +8,9 @@ import subprocess
 
 import numpy as np
 import pytest
+import torch
 from report_runs import FAMILIES, Seen, evaluation, make_run, tagged, write_predictions
+from safetensors.torch import save
 
 from mmattn.errors import UsageError
 from mmattn.media.write import write_video
@@ -103,6 +105,16 @@ def test_hostile_names_are_inert(tmp_path):
     assert "<script>alert(1)</script>" in seen.text and "{{ 7 * 7 }}{% raw %}" in seen.text
     assert r"two\x0alines\x00\x1b[31m" in seen.text and r"not \udcff utf-8 \u202egnp.exe" in seen.text
     assert "url(" not in page.read_text(encoding="utf-8") and "@import" not in page.read_text(encoding="utf-8")
+
+
+def test_the_model_file_tells_the_family_of_each_tag(pair, tmp_path):
+    vocabulary = {"names": ["sound/x"], "exclusive": [], "families": {"sound/x": "sound"}}
+    metadata = {"mmattn": json.dumps({"vocabulary": vocabulary})}
+    weights = {"a": torch.zeros(30, 40), "b": torch.zeros(34)}
+    (pair[0] / "model.safetensors").write_bytes(save(weights, metadata))
+    (pair[1] / "model.safetensors").write_bytes(b"\xff" * 100)  # a broken one only leaves its facts out
+    text = Seen(write_report(pair, None, tmp_path / "report.html")).text
+    assert "sound/x sound 0.950 0.950 0.300" in text and f"numbers in the model file 1,234 {NOTHING}" in text
 
 
 def test_undefined_fields_are_dashes(tmp_path):

@@ -71,6 +71,14 @@ def test_what_is_a_difference_depends_on_the_clips(tmp_path):
     assert "cross does not beat late" in sentences(tmp_path / "few", 0.6, 0.7, clips=16)
 
 
+def test_a_run_that_falls_behind_is_not_called_equal(tmp_path):
+    runs = [make_run(tmp_path / name) for name in ("a", "b")]
+    runs.append(make_run(tmp_path / "c", record=evaluation(FAMILIES | {"synergy": (0.45, 0.45, 0.45, 0.6)})))
+    text = " ".join(finding.text for finding in findings(collect_runs(runs)))
+    assert "b and a share the lead at synergy tags (0.81), ahead of c (0.60)." in text
+    assert "About equal at picture, sound and redundant tags." in text
+
+
 def test_runs_on_other_clips_are_flagged(tmp_path):
     runs = [make_run(tmp_path / "a"), make_run(tmp_path / "b", record=evaluation(clips=100))]
     assert any("not scored on the same clips" in finding.text for finding in findings(collect_runs(runs)))

@@ -118,8 +118,9 @@ def _overall(runs: Sequence[RunRecord], least: float) -> Finding:
 
 
 def _by_family(runs: Sequence[RunRecord], least: float) -> list[Finding]:
-    """Which run leads which families; the rest is a tie."""
+    """Which runs lead which families; where no run is ahead of any other it is a tie."""
     leads: dict[str, list[str]] = {}
+    shared: list[Finding] = []
     ties: list[str] = []
     for family in families(runs):
         scored = [(run.scores.by_family.get(family), run.name) for run in runs]
@@ -129,9 +130,14 @@ def _by_family(runs: Sequence[RunRecord], least: float) -> list[Finding]:
         (best, name), (second, _) = ranked[:2]
         if best - second >= least:
             leads.setdefault(name, []).append(f"{family} tags ({fixed(best, 2)} against {fixed(second, 2)})")
-        else:
+        elif best - ranked[-1][0] < least:
             ties.append(family)
-    found = [Finding(f"{name} is better at {listing(what)}.") for name, what in leads.items()]
+        else:
+            ahead = [name for value, name in ranked if best - value < least]
+            behind = [f"{name} ({fixed(value, 2)})" for value, name in ranked if best - value >= least]
+            text = f"{listing(ahead)} share the lead at {family} tags ({fixed(best, 2)}), ahead of {listing(behind)}."
+            shared.append(Finding(text))
+    found = shared + [Finding(f"{name} is better at {listing(what)}.") for name, what in leads.items()]
     return found + ([Finding(f"About equal at {listing(ties)} tags.")] if ties else [])
 
 
