@@ -48,7 +48,10 @@ def compose(name: str, overrides: Sequence[str] = ()) -> Config:
             if text not in choices:
                 _check_key(text, base)
         config = _compose(name, list(overrides))
+        _keep_names(base, config, overrides)
         _check_kinds(OmegaConf.to_container(base), OmegaConf.to_container(config))
+        if missing := sorted(OmegaConf.missing_keys(config)):
+            raise UsageError(f"{missing[0]} is not set; add {missing[0]}=...")
         return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
     except (HydraException, OmegaConfBaseException) as error:
         raise UsageError(_first_line(error)) from None
@@ -61,27 +64,30 @@ def build(spec: Any, **given: Any) -> Any:
     """
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate
+    from omegaconf.errors import OmegaConfBaseException
 
     check_spec(spec)
+    if not isinstance(spec, Mapping) or "_target_" not in spec:
+        raise UsageError(f"expected a config with a _target_, found {spec!r}")
     try:
         if not given:
             return instantiate(spec, _convert_="all")
         # Objects do not pass through OmegaConf (it takes a dataclass for a schema), so they join at the call.
         return instantiate({**spec, "_partial_": True}, _convert_="all")(**given)
-    except TypeError as error:
-        raise UsageError(f"{spec.get('_target_', 'config')}: {_first_line(error)}") from None
+    except (TypeError, ValueError, RuntimeError, OmegaConfBaseException) as error:
+        raise UsageError(f"{spec['_target_']}: {_first_line(error)}") from None
     except InstantiationException as error:
         cause = error.__cause__
         if isinstance(cause, UsageError):
             raise cause from None
-        raise UsageError(f"{spec.get('_target_', 'config')}: {_first_line(cause or error)}") from None
+        raise UsageError(f"{spec['_target_']}: {_first_line(cause or error)}") from None
 
 
 def check_spec(spec: Any) -> None:
     """Raises UsageError unless every `_target_` is one that conf/ names and nothing is left to interpolate."""
     allowed = _allowed_targets()
     for key, value in _leaves(spec):
-        if key.rpartition(".")[2] == "_target_" and value not in allowed:
+        if "_target_" in key.split(".") and value not in allowed:
             raise UsageError(f"{key}: {value!r} may not be built{_nearest(str(value), allowed)}")
         if isinstance(value, str) and "${" in value:
             raise UsageError(f"{key}: {value!r} refers to something outside the config")
@@ -125,7 +131,7 @@ def _group_of(text: str) -> str | None:
 def _check_choice(text: str) -> None:
     group, _, choice = text.lstrip("+").partition("=")
     choices = group_choices(group)
-    if choice not in choices and choice != "null":
+    if choice not in choices and text != "experiment=null":
         raise UsageError(f"{text}: no {group} is named {choice!r}{_nearest(choice, choices)}")
 
 
@@ -149,6 +155,17 @@ def _check_key(text: str, base: Any) -> None:
         if OmegaConf.is_interpolation(node):
             return  # what it refers to decides
         node = node if OmegaConf.is_config(node) else None
+
+
+def _keep_names(base: Any, config: Any, overrides: Sequence[str]) -> None:
+    """`source=2024` means a folder of that name, though Hydra reads a number."""
+    from omegaconf import OmegaConf
+
+    before, after = (dict(_leaves(OmegaConf.to_container(node))) for node in (base, config))
+    for text in overrides:
+        key, _, value = text.lstrip("+").partition("=")
+        if isinstance(before.get(key), str) and type(after.get(key)) in (int, float):
+            OmegaConf.update(config, key, value)
 
 
 def _check_kinds(base: Any, config: Any) -> None:
@@ -176,7 +193,8 @@ def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _nearest(name: str, valid: Sequence[str] | frozenset[str]) -> str:
-    near = difflib.get_close_matches(name, sorted(valid), n=3, cutoff=0.5) or sorted(valid)[:12]
+    valid = sorted(set(valid))
+    near = difflib.get_close_matches(name, valid, n=3, cutoff=0.5) or valid[:12]
     return f"; did you mean {' or '.join(near)}?" if near else ""
 
 

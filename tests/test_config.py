@@ -1,0 +1,224 @@
+"""Configs: everything in conf/ composes and builds; every mistake is one line; nothing else can be built."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from mmattn.config import GROUPS, build, check_spec, compose, conf_dir, group_choices
+from mmattn.data.labels import TagVocabulary
+from mmattn.errors import UsageError
+
+CHOICES = [(group, name) for group in GROUPS for name in group_choices(group)]
+VERBS = sorted(path.stem for path in conf_dir().glob("*.yaml"))
+NEEDED = {"predict": ["run=r", "source=s"], "evaluate": ["run=r"], "compare": ["runs=[r]"]}
+
+
+def _parts(config: dict) -> list[tuple[str, dict]]:
+    """The nodes that are to be built, outermost only."""
+    found = []
+    for key, value in config.items():
+        if isinstance(value, dict):
+            found += [(key, value)] if "_target_" in value else _parts(value)
+    return found
+
+
+@pytest.mark.parametrize(("group", "name"), CHOICES)
+def test_every_choice_composes_and_builds(
+    group: str, name: str, tmp_path: Path, vocabulary: TagVocabulary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = compose("train", [f"{group}={name}", f"data.root={tmp_path}"])
+    wanted = conf_dir() / group / f"{name}.yaml"
+    assert wanted.is_file()
+    parts = _parts(config)
+    assert len(parts) >= 8
+    for part, spec in parts:
+        built = build(spec, vocabulary=vocabulary) if part == "task" else build(spec)
+        assert built is not None
+    assert not list(tmp_path.iterdir()), "building reads and writes nothing"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_composes(verb: str) -> None:
+    config = compose(verb, NEEDED.get(verb, []))
+    assert "???" not in str(config)
+    assert "${" not in str(config)
+
+
+def test_one_name_sets_all_that_follow_from_it() -> None:
+    config = compose("train", ["dim=24", "seed=7", "data.root=here"])
+    assert {config[part]["dim"] for part in ("visual", "audio", "fusion", "task")} == {24}
+    assert config["data"]["seed"] == 7
+    assert config["data"]["source"]["root"] == "here"
+
+
+def test_an_experiment_changes_what_it_names_and_can_itself_be_overridden() -> None:
+    config = compose("train", ["experiment=spoken_words", "data.root=d", "trainer.epochs=2"])
+    assert config["data"]["source"]["_target_"].endswith("FolderSource")
+    assert config["data"]["clip"]["fps"] == 12.5
+    assert config["trainer"]["epochs"] == 2
+
+
+def test_a_conf_of_ones_own_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "my work" / "conf" / "fusion"
+    folder.mkdir(parents=True)
+    (folder / "mine.yaml").write_text("_target_: mmattn.fusion.late.LateFusion\ndim: ${dim}\nlayers: 5\n")
+    monkeypatch.chdir(tmp_path / "my work")
+    assert "mine" in group_choices("fusion")
+    assert compose("train", ["fusion=mine"])["fusion"]["layers"] == 5
+    assert "heads" in compose("train", ["fusion=cross"])["fusion"]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_plain_key_of_a_verb_can_be_set(verb: str) -> None:
+    """Hydra takes `data=x` for a group wherever a group has that name, so no plain key may bear one."""
+    config = compose(verb, NEEDED.get(verb, []))
+    assert not [key for key, value in config.items() if key in GROUPS and not isinstance(value, dict | None)]
+
+
+@pytest.mark.parametrize(
+    ("verb", "overrides", "says"),
+    [
+        ("train", ["optim.rl=1"], "optim.lr"),
+        ("train", ["sede=1"], "seed"),
+        ("train", ["data.clip.fsp=1"], "data.clip.fps"),
+        ("train", ["fusion=lat"], "late"),
+        ("train", ["fusion="], "cross or late"),
+        ("train", ["data=null"], "folder"),
+        ("train", ["fusion=null"], "late"),
+        ("train", ["fusion=late,cross"], "late"),
+        ("train", ["optim.lr=fast"], "number"),
+        ("train", ["fusion.layers=true"], "fusion.layers"),
+        ("train", ["logger.online=2"], "true or false"),
+        ("train", ["optim.lr="], "number"),
+        ("train", ["late"], "key=value"),
+        ("train", ["optim.lr=[1"], "["),
+        ("train", ["data=folder"], "data.root"),
+        ("predict", [], "run"),
+        ("predict", ["run=r"], "source"),
+        ("compare", [], "runs"),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_it(verb: str, overrides: list[str], says: str) -> None:
+    with pytest.raises(UsageError) as error:
+        compose(verb, overrides)
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_near_names_are_named_once() -> None:
+    with pytest.raises(UsageError) as error:
+        compose("train", ["batch_size=3"])
+    named = str(error.value).partition("did you mean ")[2].rstrip("?").split(" or ")
+    assert len(named) == len(set(named))
+
+
+def test_a_folder_named_by_a_number_stays_a_name() -> None:
+    config = compose("predict", ["run=2024", "source=007"])
+    assert (config["run"], config["source"]) == ("2024", "007")
+
+
+TRAP = "import pathlib; pathlib.Path({mark!r}).touch()\ndef call(*args, **kwargs): pathlib.Path({mark!r}).touch()\n"
+
+
+@pytest.fixture
+def trap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An importable module `trap` that leaves a mark when it is imported or called; returns the mark's path."""
+    mark = tmp_path / "mark"
+    (tmp_path / "trap.py").write_text(TRAP.format(mark=str(mark)))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield mark
+    sys.modules.pop("trap", None)
+
+
+def test_the_trap_works(trap: Path) -> None:
+    from hydra.utils import instantiate
+
+    instantiate({"_target_": "trap.call"})
+    assert trap.is_file()
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        lambda target: {"_target_": target},
+        lambda target: {"_target_": "mmattn.data.sources.FolderSource", "root": {"_target_": target}},
+        lambda target: {"_target_": "mmattn.data.sources.FolderSource", "root": [1, {"_target_": target}]},
+        lambda target: {"_target_": "mmattn.data.sources.FolderSource", "_args_": [{"_target_": target}]},
+        lambda target: {"_target_": target, "_partial_": True},
+        lambda target: {"_target_": [target]},
+        lambda target: {"_target_": {"_target_": target}},
+        lambda target: {"a": {"b": {"_target_": target}}},
+    ],
+    ids=["top", "argument", "list", "positional", "partial", "in a list", "nested", "deep"],
+)
+def test_a_target_outside_conf_is_refused_before_it_is_imported(place, trap: Path) -> None:
+    with pytest.raises(UsageError, match=r"trap\.call.*may not be built"):
+        build(place("trap.call"))
+    assert not trap.exists()
+    assert "trap" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "torch.load",
+        "os.system",
+        "builtins.exec",
+        "builtins.eval",
+        "numpy.load",
+        "subprocess.run",
+        "mmattn.config.os.system",
+        "mmattn.checkpoint.os.system",
+        "pathlib.Path.write_text",
+        "mmattn.fusion.late",
+        "mmattn.fusion.late.LateFusion.__init__",
+        "mmattn.fusion.late.LateFusion ",
+        "mmattn.checkpoint.write_atomically",
+        "",
+        None,
+        3,
+    ],
+)
+def test_known_ways_out_are_refused(target: object) -> None:
+    with pytest.raises(UsageError, match="may not be built"):
+        build({"_target_": target, "path": "x"})
+
+
+@pytest.mark.parametrize("value", ["${oc.env:HOME}", "a${oc.env:HOME}", "${other}", "${oc.create:{a:1}}"])
+def test_a_spec_refers_to_nothing_outside_itself(value: str) -> None:
+    spec = {"_target_": "mmattn.data.sources.FolderSource", "root": value, "other": 1}
+    with pytest.raises(UsageError, match="outside the config"):
+        check_spec(spec)
+    with pytest.raises(UsageError, match="outside the config"):
+        build(spec)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"_target_": "mmattn.data.sources.FolderSource"},
+        {"_target_": "mmattn.data.sources.FolderSource", "root": "???"},
+        {"_target_": "mmattn.data.sources.FolderSource", "root": "a", "rot": 1},
+        {"_target_": "mmattn.data.transforms.ClipSpec", "seconds": -1},
+        {"_target_": "mmattn.fusion.late.LateFusion", "dim": 6, "heads": 4, "attention": None},
+        "mmattn.data.sources.FolderSource",
+        None,
+        [],
+        3,
+        {},
+    ],
+    ids=str,
+)
+def test_a_spec_that_does_not_fit_is_a_usage_error(spec: object) -> None:
+    with pytest.raises(UsageError) as error:
+        build(spec)
+    assert "\n" not in str(error.value)
+
+
+def test_a_wrong_value_beside_given_objects_is_a_usage_error(vocabulary: TagVocabulary) -> None:
+    with pytest.raises(UsageError, match="Tagging"):
+        build({"_target_": "mmattn.tasks.tagging.Tagging", "dim": -3}, vocabulary=vocabulary)
