@@ -1,4 +1,4 @@
-"""Who may import whom, as written in pyproject.toml; and what really gets loaded, since a contract reads only source."""
+"""Who may import whom, as written in pyproject.toml; and what is really loaded: a contract reads only source."""
 
 from __future__ import annotations
 
