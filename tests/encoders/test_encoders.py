@@ -1,0 +1,150 @@
+"""Every encoder of conf/visual and conf/audio: shapes and times, and padding that never leaks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+
+from mmattn.config import build, group_choices
+from mmattn.encoders.temporal import StridedConv, TemporalBlock
+from mmattn.types import Batch, Tokens
+
+GROUPS = [(group, name) for group in ("visual", "audio") for name in group_choices(group)]
+CLIPS, FRAMES, ROWS = 3, 5, 22
+
+
+@pytest.fixture(params=GROUPS, ids="=".join)
+def variant(request: pytest.FixtureRequest) -> tuple[str, str]:
+    return request.param
+
+
+@pytest.fixture
+def modality(variant: tuple[str, str]) -> str:
+    return {"visual": "video", "audio": "audio"}[variant[0]]
+
+
+@pytest.fixture
+def encoder(variant: tuple[str, str], tiny_config: Callable) -> torch.nn.Module:
+    torch.manual_seed(2)
+    return build(tiny_config("=".join(variant))[variant[0]]).eval()
+
+
+def _clips(batch: Batch, which: slice) -> Batch:
+    tensors = {name: value[which] for name, value in vars(batch).items() if name not in ("ids", "targets")}
+    return Batch(**tensors, ids=batch.ids[which])
+
+
+def _padded(batch: Batch, frames: int, rows: int) -> Batch:
+    """More padding behind, filled with what would be noticed."""
+    clips = len(batch)
+
+    def longer(name: str, more: int, value: float) -> torch.Tensor:
+        tensor = getattr(batch, name)
+        return torch.cat([tensor, tensor.new_full((clips, more, *tensor.shape[2:]), value)], dim=1)
+
+    return replace(
+        batch,
+        frames=longer("frames", frames, 255),
+        frame_keep=longer("frame_keep", frames, False),
+        frame_times=longer("frame_times", frames, 9.0),
+        spectrogram=longer("spectrogram", rows, 50.0),
+        spectrogram_keep=longer("spectrogram_keep", rows, False),
+        spectrogram_times=longer("spectrogram_times", rows, 9.0),
+    )
+
+
+def test_tokens_have_the_width_and_the_times_of_what_they_show(
+    encoder: torch.nn.Module, modality: str, make_batch: Callable
+) -> None:
+    batch = make_batch(CLIPS, FRAMES, ROWS)
+    tokens = encoder(batch)
+    clips, length, dim = tokens.values.shape
+    assert (clips, dim) == (CLIPS, encoder.dim)
+    assert tokens.keep.shape == tokens.times.shape == (CLIPS, length)
+    assert tokens.keep.dtype == torch.bool
+    assert tokens.keep.all()
+    assert tokens.values.isfinite().all()
+    assert (tokens.times.diff(dim=1) >= 0).all()
+    source = batch.frame_times if modality == "video" else batch.spectrogram_times
+    assert tokens.times.min() >= source.min()
+    assert tokens.times.max() <= source.max()
+    assert tokens.times.max() > source.max() * 0.8
+
+
+def test_a_change_late_in_a_clip_is_seen_in_late_tokens(
+    encoder: torch.nn.Module, modality: str, make_batch: Callable
+) -> None:
+    """Token times tell the truth: the token that changes most is the one at the time of the change."""
+    batch = make_batch(1, 16, 64)
+    changed = make_batch(1, 16, 64)
+    if modality == "video":
+        changed.frames[:, 12] = 255 - changed.frames[:, 12]
+        time = float(batch.frame_times[0, 12])
+    else:
+        changed.spectrogram[:, 48] += 5
+        time = float(batch.spectrogram_times[0, 48])
+    moved = (encoder(changed).values - encoder(batch).values).abs().sum(dim=2)[0]
+    at = float(encoder(batch).times[0, moved.argmax()])
+    assert at == pytest.approx(time, abs=0.13 if modality == "video" else 0.05)
+
+
+def test_a_clip_has_the_same_tokens_alone_in_a_batch_and_with_more_padding(
+    encoder: torch.nn.Module, make_batch: Callable
+) -> None:
+    batch = make_batch(CLIPS, FRAMES, ROWS, lengths=[1.0, 0.6, 0.4])
+    together = encoder(batch)
+    longer = encoder(_padded(batch, 3, 10))
+    for clip in range(CLIPS):
+        real = together.keep[clip]
+        alone = encoder(_clips(batch, slice(clip, clip + 1)))
+        torch.testing.assert_close(alone.values[0], together.values[clip], rtol=0, atol=2e-5)
+        more = longer.values[clip][longer.keep[clip]]
+        torch.testing.assert_close(more, together.values[clip][real], rtol=0, atol=2e-5)
+        assert torch.equal(longer.times[clip][longer.keep[clip]], together.times[clip][real])
+
+
+def test_what_padding_holds_changes_nothing(encoder: torch.nn.Module, make_batch: Callable) -> None:
+    batch = make_batch(CLIPS, FRAMES, ROWS, lengths=[1.0, 0.6, 0.4])
+    other = make_batch(CLIPS, FRAMES, ROWS, lengths=[1.0, 0.6, 0.4], seed=5)
+    frames = torch.where(batch.frame_keep[..., None, None, None], batch.frames, other.frames)
+    rows = torch.where(batch.spectrogram_keep[..., None], batch.spectrogram, other.spectrogram)
+    torch.testing.assert_close(
+        encoder(replace(batch, frames=frames, spectrogram=rows)).values, encoder(batch).values, rtol=0, atol=1e-6
+    )
+
+
+def test_a_missing_modality_has_no_tokens_and_stays_finite(
+    encoder: torch.nn.Module, modality: str, make_batch: Callable
+) -> None:
+    batch = make_batch(CLIPS, FRAMES, ROWS, missing={1: modality})
+    tokens: Tokens = encoder(batch)
+    assert tokens.present.tolist() == [True, False, True]
+    assert tokens.values.isfinite().all()
+    assert not tokens.values[1].any(), "nothing downstream may read a missing stream's values"
+    tokens.values.square().sum().backward()
+    assert all(p.grad.isfinite().all() for p in encoder.parameters())
+
+
+def test_gradients_reach_every_parameter(encoder: torch.nn.Module, make_batch: Callable) -> None:
+    tokens = encoder(make_batch(CLIPS, FRAMES, ROWS, lengths=[1.0, 0.6, 0.4]))
+    (tokens.values * torch.randn_like(tokens.values)).sum().backward()
+    assert not [name for name, p in encoder.named_parameters() if p.grad is None or not p.grad.any()]
+
+
+def test_a_strided_convolution_keeps_tokens_centred_on_their_times() -> None:
+    conv = StridedConv(1, 4, 5, 2).eval()
+    x, keep = torch.zeros(1, 9, 1), torch.ones(1, 9, dtype=torch.bool)
+    impulse = x.clone()
+    impulse[0, 4] = 1
+    moved = (conv(impulse, keep) - conv(x, keep)).abs().sum(-1)[0] > 1e-6
+    assert moved.tolist() == [False, True, True, True, False]
+    assert conv.thin(torch.arange(9)[None]).tolist() == [[0, 2, 4, 6, 8]]
+
+
+@pytest.mark.parametrize("make", [lambda: StridedConv(1, 4, 4, 2), lambda: TemporalBlock(4, 4, 0.0)])
+def test_an_even_kernel_is_refused(make: Callable) -> None:
+    with pytest.raises(ValueError, match="odd"):
+        make()
