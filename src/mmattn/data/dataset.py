@@ -62,6 +62,14 @@ class ClipDataset(Dataset[Labelled]):
         self.rows = good
         return errors
 
+    def variant(self, vocabulary: TagVocabulary, augment: Augment | None) -> ClipDataset:
+        """The same clips, read once, with other targets or another augmentation."""
+        other = ClipDataset(
+            self.rows, self.spec, vocabulary, augment=augment, seed=self.seed, cache_bytes=self.cache_bytes
+        )
+        other._cache = self._cache
+        return other
+
     def _try(self, row: Row) -> Sample | MediaError:
         try:
             return self._read(row)

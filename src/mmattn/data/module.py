@@ -80,18 +80,23 @@ class ClipData:
             vocabulary.check_known(self.rows[split], f"{split} split")
         return vocabulary
 
-    def dataset(self, split: str, *, train: bool = False) -> ClipDataset:
-        """Loaded into memory as far as it fits. Unreadable files are reported and left out; none readable raises."""
-        return self.load(self.rows[split], self.vocabulary, f"reading {split} clips", train=train)
+    def dataset(self, split: str, *, train: bool = False, vocabulary: TagVocabulary | None = None) -> ClipDataset:
+        """A split, read once and kept in memory as far as it fits.
 
-    def load(self, rows: list[Row], vocabulary: TagVocabulary, title: str, *, train: bool = False) -> ClipDataset:
+        Unreadable files are reported and left out. Raises UsageError when none is readable.
+        """
+        if split not in self._loaded:
+            self._loaded[split] = self._load(self.rows[split], f"reading {split} clips")
+        return self._loaded[split].variant(vocabulary or self.vocabulary, self.augment if train else None)
+
+    @cached_property
+    def _loaded(self) -> dict[str, ClipDataset]:
+        return {}
+
+    def _load(self, rows: list[Row], title: str) -> ClipDataset:
+        cache_bytes = int(self.cache_gb * 2**30)
         dataset = ClipDataset(
-            rows,
-            self.clip,
-            vocabulary,
-            augment=self.augment if train else None,
-            seed=self.seed,
-            cache_bytes=int(self.cache_gb * 2**30),
+            rows, self.clip, self.vocabulary, augment=None, seed=self.seed, cache_bytes=cache_bytes
         )
         errors = dataset.load(title)
         if not len(dataset):

@@ -17,6 +17,8 @@ from mmattn.encoders.interface import VisualEncoder
 from mmattn.encoders.temporal import TemporalBlock, init_weights, zero_padding
 from mmattn.types import Batch, Tokens
 
+MOTION_GAIN = 4.0  # brings a flash to about the weight of what stands still
+
 
 class ConvVisualEncoder(VisualEncoder):
     """Frames (B, T, 3, H, W) uint8 -> tokens (B, T * grid * grid, dim), ordered by time, then row, then column."""
@@ -34,21 +36,22 @@ class ConvVisualEncoder(VisualEncoder):
         super().__init__()
         self.dim = dim
         self.grid = grid
-        # Twice the channels: one half embeds the frame, the other, by linearity, its change since the frame before.
-        self.patch = nn.Conv2d(3, 2 * widths[0], patch + 1, stride=patch, padding=patch // 2)
-        self.stem = nn.Sequential(*_stem(widths), nn.AdaptiveAvgPool2d(grid))
+        self.patch = nn.Conv2d(3, widths[0], patch + 1, stride=patch, padding=patch // 2)
+        self.stem = nn.Sequential(*_stem(widths))
+        self.pool = nn.AdaptiveAvgPool2d(grid)
+        self.motion = nn.Linear(widths[0], dim)
         self.project = nn.Linear(widths[-1], dim)
         self.place = nn.Parameter(torch.randn(grid * grid, dim) * 0.02)
         self.blocks = nn.ModuleList([TemporalBlock(dim, kernel, dropout) for _ in range(blocks)])
         self.norm = nn.LayerNorm(dim)
-        self.project.apply(init_weights)
         self.blocks.apply(init_weights)
 
     def forward(self, batch: Batch) -> Tokens:
         clips, frames = batch.frame_keep.shape
         cells = self.grid * self.grid
-        x = self.stem(self._patches(batch)).flatten(2).mT  # (B*T, cells, C)
-        x = self.project(x).view(clips, frames, cells, self.dim) + self.place
+        patches = self._patches(batch)
+        x = self._cells(self.stem(patches), self.project) + self._cells(self._energy(patches, batch), self.motion)
+        x = x.view(clips, frames, cells, self.dim) + self.place
         x = x.transpose(1, 2).reshape(clips * cells, frames, self.dim)  # each cell is a sequence in time
         keep = batch.frame_keep.repeat_interleave(cells, dim=0)
         for block in self.blocks:
@@ -59,13 +62,18 @@ class ConvVisualEncoder(VisualEncoder):
         return Tokens(zero_padding(self.norm(x), keep), keep, times)
 
     def _patches(self, batch: Batch) -> Float[Tensor, "BT C h w"]:
-        """Patch embedding of each frame plus that of its change since the frame before (none for the first frame)."""
         pixels = batch.frames.flatten(0, 1).contiguous(memory_format=torch.channels_last).float() / 127.5 - 1.0
-        still, moving = self.patch(pixels).unflatten(0, batch.frame_keep.shape).chunk(2, dim=2)
+        return self.patch(pixels)
+
+    def _energy(self, patches: Float[Tensor, "BT C h w"], batch: Batch) -> Float[Tensor, "BT C h w"]:
+        """How much each patch changed since the frame before; 0 for the first frame and across padding."""
+        x = patches.unflatten(0, batch.frame_keep.shape)
         both = (batch.frame_keep[:, 1:] & batch.frame_keep[:, :-1])[..., None, None, None]
-        change = (moving[:, 1:] - moving[:, :-1]) * both
-        x = torch.cat([still[:, :1], still[:, 1:] + change], dim=1).flatten(0, 1)
-        return x.contiguous(memory_format=torch.channels_last)
+        change = MOTION_GAIN * (x[:, 1:] - x[:, :-1]).abs() * both
+        return torch.cat([torch.zeros_like(change[:, :1]), change], dim=1).flatten(0, 1)
+
+    def _cells(self, x: Float[Tensor, "BT C h w"], project: nn.Linear) -> Float[Tensor, "BT cells D"]:
+        return project(self.pool(x).flatten(2).mT)
 
 
 def _stem(widths: tuple[int, ...]) -> list[nn.Module]:

@@ -37,8 +37,7 @@ def evaluate_run(run: Path, split: str, data: ClipData) -> dict:
     if not rows:
         raise UsageError(f"{run}: its data set has no {split} clips")
     checkpoint.vocabulary.check_known(rows, f"{split} split")
-    dataset = data.load(rows, checkpoint.vocabulary, f"reading {split} clips")
-    loader = data.loader(dataset, train=False)
+    loader = data.loader(data.dataset(split, vocabulary=checkpoint.vocabulary), train=False)
     evaluation = Evaluation(checkpoint.vocabulary)
     with Progress("evaluating", len(loader)) as progress:
         for done, batch in enumerate(loader, start=1):

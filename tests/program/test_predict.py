@@ -1,0 +1,116 @@
+"""`mmattn predict`: one line a file, whatever the file is."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mmattn
+from mmattn.cli import main
+from mmattn.media.write import write_video
+
+
+@pytest.fixture(scope="module")
+def library(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as people have them: good files, half files, things that are no media at all."""
+    root = tmp_path_factory.mktemp("library")
+    shutil.copy(shapes / "clips" / "000000.mp4", root / "a_good.mp4")
+    picture = np.random.default_rng(0).integers(0, 255, (24, 64, 64, 3), dtype=np.uint8)
+    tone = 0.3 * np.sin(2 * np.pi * 440 * np.arange(16000 * 2) / 16000).astype(np.float32)
+    write_video(root / "b_no_sound_track.mp4", picture, 12)
+    write_video(root / "c_digital_silence.mp4", picture, 12, np.zeros(32000, np.float32))
+    write_video(root / "d_sound_only.m4a", None, 12, tone)
+    write_video(root / "e_longer_than_a_clip.mkv", np.tile(picture, (6, 1, 1, 1)), 12, np.tile(tone, 6))
+    (root / "f_empty.mp4").write_bytes(b"")
+    (root / "g_text.mp4").write_text("this is not a video")
+    whole = (root / "a_good.mp4").read_bytes()
+    (root / "h_cut_off.mp4").write_bytes(whole[: len(whole) // 3])
+    (root / "sub").mkdir()
+    shutil.copy(shapes / "clips" / "000001.mp4", root / "sub" / "i with spaces, ünï\ncode.mp4")
+    (root / ".hidden.mp4").write_bytes(whole)
+    return root
+
+
+@pytest.fixture(scope="module")
+def records(trained: Path, library: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
+    out = tmp_path_factory.mktemp("out") / "predictions.jsonl"
+    assert main(["predict", f"run={trained}", f"source={library}", f"out={out}", "threshold=0.1"]) == 0
+    assert not list(out.parent.glob("*.part"))
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert len(lines) == 9, "one line for each visible file"
+    return {Path(line["path"]).name[0]: line for line in lines}
+
+
+def test_a_good_file_gets_tags_scores_and_weightings(records: dict[str, dict]) -> None:
+    record = records["a"]
+    assert record["status"] == "ok" and record["spans"] == [[0.0, 3.0]]
+    assert record["modality"]["used"] == ["video", "audio"]
+    scores = [tag["score"] for tag in record["tags"]]
+    assert scores == sorted(scores, reverse=True) and all(0 <= score <= 1 for score in scores)
+    assert {"video", "audio", "synergy"} <= record["tags"][0].keys()
+    attention = record["modality"]["attention"]
+    assert 0 < attention["audio"] < 1 and attention["prior"] == pytest.approx(75 / 171, abs=1e-3)
+
+
+@pytest.mark.parametrize(("name", "used"), [("b", ["video"]), ("c", ["video"]), ("d", ["audio"])])
+def test_what_a_file_lacks_is_a_missing_modality(records: dict[str, dict], name: str, used: list[str]) -> None:
+    record = records[name]
+    assert record["status"] == "ok"
+    assert record["modality"]["used"] == used
+    assert record["modality"]["attention"] is None
+    (missing,) = {"video", "audio"} - set(used)
+    assert all(tag[missing] == 0 for tag in record["tags"]), "what is not there cannot have caused anything"
+
+
+def test_a_long_file_is_read_to_its_end(records: dict[str, dict]) -> None:
+    spans = records["e"]["spans"]
+    assert len(spans) == 4
+    assert spans[0] == [0.0, 3.0] and spans[-1][1] == pytest.approx(12.0, abs=0.1)
+
+
+@pytest.mark.parametrize(("name", "reasons"), [("f", {"truncated", "not_media"}), ("g", {"not_media"}), ("h", {"truncated"})])
+def test_a_bad_file_is_a_typed_failure(records: dict[str, dict], name: str, reasons: set[str]) -> None:
+    assert records[name]["status"] == "failed"
+    assert records[name]["reason"] in reasons
+
+
+def test_odd_names_are_kept(records: dict[str, dict]) -> None:
+    assert records["i"]["status"] == "ok"
+    assert records["i"]["path"].endswith("i with spaces, ünï\ncode.mp4")
+
+
+def test_python_gives_the_same_record_as_the_command(trained: Path, library: Path, records: dict[str, dict]) -> None:
+    predictor = mmattn.load(trained)
+    predictor.threshold = 0.1
+    record = predictor(library / "a_good.mp4")
+    assert record == {**records["a"], "path": str(library / "a_good.mp4")}
+
+
+def test_late_fusion_reports_no_attention_between_modalities(small: list[str], library: Path, tmp_path: Path) -> None:
+    run = tmp_path / "late"
+    assert main(["train", *small, "fusion=late", "logger=none", "trainer.epochs=1", f"run={run}"]) == 0
+    record = mmattn.load(run)(library / "a_good.mp4")
+    assert record["modality"]["attention"] is None
+    assert record["modality"]["used"] == ["video", "audio"]
+
+
+def test_a_source_without_any_readable_file_exits_2_and_says_why(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "notes.txt").write_text("hello")
+    out = tmp_path / "out.jsonl"
+    assert main(["predict", f"run={trained}", f"source={tmp_path / 'in'}", f"out={out}"]) == 2
+    assert "no readable file" in capsys.readouterr().err
+    assert json.loads(out.read_text())["reason"] == "not_media"
+
+
+def test_evaluate_writes_the_test_split(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    out = tmp_path / "evaluation.json"
+    assert main(["evaluate", f"run={trained}", "split=test", f"out={out}"]) == 0
+    assert "test clips: mAP" in capsys.readouterr().out
+    assert json.loads(out.read_text())["split"] == "test"

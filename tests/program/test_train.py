@@ -1,0 +1,149 @@
+"""`mmattn train` as a whole: what a run directory holds, stopping, resuming, several processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from mmattn.checkpoint import load_model
+from mmattn.cli import main
+from mmattn.training.callbacks import LAST, SeedSteps
+
+
+def metrics_of(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_run_directory_holds_all_that_a_run_is(trained: Path) -> None:
+    config = yaml.safe_load((trained / "config.yaml").read_text())
+    assert config["fusion"]["_target_"] == "mmattn.fusion.cross.CrossFusion"
+    assert config["run"] == str(trained)
+    record = json.loads((trained / "run.json").read_text())
+    assert record["packages"]["torch"] == torch.__version__.split("+")[0]
+    assert load_model(trained).vocabulary.names
+    assert (trained / LAST).is_file()
+    evaluation = json.loads((trained / "evaluation.json").read_text())
+    assert evaluation["split"] == "val" and evaluation["clips"] > 0
+
+
+def test_every_validation_logs_scores_mass_with_prior_and_the_exact_shapley_split(trained: Path) -> None:
+    validations = [line for line in metrics_of(trained) if "val/mAP" in line]
+    assert len(validations) == 2
+    for line in validations:
+        for stream in ("video", "audio"):
+            for head in (0, 1):
+                mass = line[f"val/attention_mass/cross.0/{stream}/head{head}/audio"]
+                prior = line[f"val/attention_prior/cross.0/{stream}/head{head}/audio"]
+                assert 0 <= mass <= 1
+                assert prior == pytest.approx(75 / (75 + 96))
+        assert {"val/shapley/video", "val/shapley/audio", "val/shapley/synergy/synergy"} <= line.keys()
+    evaluation = json.loads((trained / "evaluation.json").read_text())
+    split = evaluation["shapley"]
+    assert split["video"] + split["audio"] == pytest.approx(split["value"]["both"] - split["value"]["none"])
+
+
+def test_an_offline_wandb_run_holds_the_weightings(trained: Path) -> None:
+    from wandb.proto import wandb_internal_pb2
+    from wandb.sdk.internal.datastore import DataStore
+
+    (path,) = trained.glob("wandb/offline-run-*/*.wandb")
+    store = DataStore()
+    store.open_for_scan(str(path))
+    keys: set[str] = set()
+    while (data := store.scan_data()) is not None:
+        record = wandb_internal_pb2.Record()
+        record.ParseFromString(data)
+        keys |= {item.key or ".".join(item.nested_key) for item in record.history.item}
+    assert {"val/mAP", "val/shapley/audio", "val/attention_mass/cross.0/video/head0/audio"} <= keys
+
+
+def test_no_secret_of_the_environment_is_written(
+    small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY_OF_SOMEBODY", "hunter2-hunter2")
+    run = tmp_path / "run"
+    assert main(["train", *small, "logger=csv", "fusion=late", "trainer.epochs=1", f"run={run}"]) == 0
+    assert (run / "csv" / "metrics.csv").is_file()
+    assert not (run / "wandb").exists()
+    written = [path for path in run.rglob("*") if path.is_file()]
+    assert not any(b"hunter2" in path.read_bytes() for path in written)
+
+
+def test_a_run_directory_is_not_written_over(trained: Path, small: list[str], capsys: pytest.CaptureFixture) -> None:
+    before = (trained / "config.yaml").read_bytes()
+    assert main(["train", *small, f"run={trained}"]) == 2
+    assert "holds a run already" in capsys.readouterr().err
+    assert (trained / "config.yaml").read_bytes() == before
+
+
+def test_a_run_stopped_in_mid_epoch_and_resumed_ends_with_the_same_weights(
+    small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = [*small, "logger=none", "trainer.epochs=3", "dropout=0.1"]
+    assert main(["train", *options, f"run={tmp_path / 'whole'}"]) == 0
+
+    plain = SeedSteps.on_train_batch_start
+
+    def interrupt_at_step_three(self, trainer, pl_module, *rest) -> None:
+        plain(self, trainer, pl_module, *rest)
+        if trainer.global_step == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SeedSteps, "on_train_batch_start", interrupt_at_step_three)
+        assert main(["train", *options, f"run={tmp_path / 'halves'}"]) == 130
+    assert (tmp_path / "halves" / LAST).is_file()
+    assert main(["train", f"resume={tmp_path / 'halves'}"]) == 0
+
+    whole = torch.load(tmp_path / "whole" / LAST, weights_only=True)
+    halves = torch.load(tmp_path / "halves" / LAST, weights_only=True)
+    assert whole["global_step"] == halves["global_step"] == 6
+    for name, weight in whole["state_dict"].items():
+        assert torch.equal(weight, halves["state_dict"][name]), name
+
+
+def test_ctrl_c_keeps_the_checkpoint_and_exits_130(small: list[str], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "mmattn", "train", *small, "logger=none", "trainer.epochs=500", f"run={run}"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (run / LAST).is_file() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert f"resume={run}" in errors and "Traceback" not in errors
+    assert torch.load(run / LAST, weights_only=True)["global_step"] > 0
+    assert load_file(run / "model.safetensors")
+
+
+def test_two_processes_train_one_model_on_every_validation_clip(
+    small: list[str], trained: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "mmattn", "train", *small, "logger=none", "trainer.devices=2", f"run={run}"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    two = json.loads((run / "evaluation.json").read_text())
+    one = json.loads((trained / "evaluation.json").read_text())
+    assert two["clips"] == one["clips"]
+    # Half batches on two processes make the gradient of the whole batch: the runs agree but for rounding.
+    assert two["metrics"]["mAP"] == pytest.approx(one["metrics"]["mAP"], abs=0.05)
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run_with_one_line(
+    small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(["train", *small, "logger=none", "optim.lr=1e30", f"run={tmp_path / 'run'}"]) == 1
+    (line,) = [text for text in capsys.readouterr().err.splitlines() if text.startswith("mmattn:")]
+    assert "not finite" in line and "optim.lr" in line
