@@ -1,0 +1,198 @@
+"""Every fusion of conf/fusion under every attention of conf/attention; and what sets late and cross apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from mmattn.config import build, group_choices
+from mmattn.fusion.base import Fusion
+from mmattn.types import Fused, Tokens
+
+CLIPS, VIDEO, AUDIO, DIM, HEADS = 3, 6, 9, 16, 2
+MASS = frozenset({"mass"})
+TOLERANCE = {"rtol": 0, "atol": 1e-5}
+PAIRS = [(fusion, attention) for fusion in group_choices("fusion") for attention in group_choices("attention")]
+
+
+@pytest.fixture
+def make_fusion(tiny_config: Callable) -> Callable[..., Fusion]:
+    def make(name: str, attention: str = "dense") -> Fusion:
+        torch.manual_seed(3)
+        return build(tiny_config(f"fusion={name}", f"attention={attention}")["fusion"]).eval()
+
+    return make
+
+
+@pytest.fixture(params=PAIRS, ids="-".join)
+def fusion(request: pytest.FixtureRequest, make_fusion: Callable) -> Fusion:
+    return make_fusion(*request.param)
+
+
+@pytest.fixture
+def streams(make_tokens: Callable) -> tuple[Tokens, Tokens]:
+    return make_tokens(CLIPS, VIDEO, 8.0, seed=1), make_tokens(CLIPS, AUDIO, 25.0, seed=2)
+
+
+def _drop(tokens: Tokens, *clips: int) -> Tokens:
+    return tokens.without(torch.tensor([clip in clips for clip in range(len(tokens.keep))]))
+
+
+def _same(one: Fused, other: Fused) -> None:
+    torch.testing.assert_close(one.summary, other.summary, **TOLERANCE)
+    torch.testing.assert_close(one.video.values, other.video.values, **TOLERANCE)
+    torch.testing.assert_close(one.audio.values, other.audio.values, **TOLERANCE)
+
+
+def test_streams_keep_their_shape_and_the_summary_has_the_width_of_a_token(fusion: Fusion, streams: tuple) -> None:
+    fused = fusion(*streams)
+    assert fused.summary.shape == (CLIPS, DIM)
+    for before, after in zip(streams, (fused.video, fused.audio), strict=True):
+        assert after.values.shape == before.values.shape
+        assert torch.equal(after.keep, before.keep)
+        assert torch.equal(after.times, before.times)
+    assert not fused.stats, "nothing is measured unless asked for"
+
+
+def test_a_clip_fuses_alone_as_in_a_batch(fusion: Fusion, streams: tuple) -> None:
+    video, audio = _drop(streams[0], 1), _drop(streams[1], 2)
+    together = fusion(video, audio)
+    for clip in range(CLIPS):
+        part = [Tokens(s.values[[clip]], s.keep[[clip]], s.times[[clip]]) for s in (video, audio)]
+        torch.testing.assert_close(fusion(*part).summary[0], together.summary[clip], **TOLERANCE)
+
+
+def test_padding_changes_nothing(fusion: Fusion, streams: tuple) -> None:
+    """Not its amount, nor its place, nor its values."""
+
+    def pad(tokens: Tokens, value: float) -> Tokens:
+        values = torch.cat([torch.full((CLIPS, 3, DIM), value), tokens.values, torch.full((CLIPS, 2, DIM), value)], 1)
+        keep = torch.nn.functional.pad(tokens.keep, (3, 2))
+        return Tokens(values, keep, torch.nn.functional.pad(tokens.times, (3, 2), value=5.0))
+
+    before = fusion(*streams)
+    for value in (0.0, 30.0):
+        after = fusion(pad(streams[0], value), pad(streams[1], value))
+        torch.testing.assert_close(after.summary, before.summary, **TOLERANCE)
+        torch.testing.assert_close(after.video.values[:, 3:-2], before.video.values, **TOLERANCE)
+        torch.testing.assert_close(after.audio.values[:, 3:-2], before.audio.values, **TOLERANCE)
+
+
+@pytest.mark.parametrize("missing", ["video", "audio"])
+def test_a_missing_modality_is_as_if_it_had_never_been(
+    fusion: Fusion, streams: tuple, make_tokens: Callable, missing: str
+) -> None:
+    """Whatever the dropped stream held, and however long it was, nothing of it is left."""
+    everyone = range(CLIPS)
+    at = 0 if missing == "video" else 1
+    before = fusion(*(_drop(s, *everyone) if i == at else s for i, s in enumerate(streams)))
+    other = _drop(make_tokens(CLIPS, 4, 8.0, seed=77), *everyone)
+    after = fusion(*(other if i == at else s for i, s in enumerate(streams)))
+    torch.testing.assert_close(after.summary, before.summary, **TOLERANCE)
+    kept = [(fused.audio if at == 0 else fused.video).values for fused in (before, after)]
+    torch.testing.assert_close(*kept, **TOLERANCE)
+    full = fusion(*streams)
+    assert (full.summary - before.summary).abs().max() > 1e-3, "a present modality does count"
+
+
+def test_with_nothing_at_all_it_stays_finite_and_equal_for_all(fusion: Fusion, streams: tuple) -> None:
+    nothing = [_drop(stream, *range(CLIPS)) for stream in streams]
+    fused = fusion(*nothing, MASS)
+    assert fused.summary.isfinite().all()
+    torch.testing.assert_close(fused.summary, fused.summary[:1].expand(CLIPS, -1), **TOLERANCE)
+    fused.summary.square().sum().backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in fusion.parameters())
+    assert all(not mass.any() for layer in fused.stats for mass in layer.mass.values())
+
+
+def test_gradients_reach_both_streams_and_every_parameter(fusion: Fusion, streams: tuple) -> None:
+    leaves = [Tokens(s.values.clone().requires_grad_(), s.keep, s.times) for s in streams]
+    video, audio = _drop(leaves[0], 1), _drop(leaves[1], 2)
+    (fusion(video, audio).summary * torch.randn(CLIPS, DIM)).sum().backward()
+    for stream, gone in zip(leaves, (1, 2), strict=True):
+        assert stream.values.grad.isfinite().all()
+        assert [bool(grad.any()) for grad in stream.values.grad] == [clip != gone for clip in range(CLIPS)]
+    # A bias shared by all keys cancels in a softmax; rotation by time is what keeps it alive here.
+    assert not [name for name, p in fusion.named_parameters() if p.grad is None or not p.grad.any()]
+
+
+def test_mass_has_one_entry_a_layer_and_stream_and_sums_to_one(fusion: Fusion, streams: tuple) -> None:
+    video, audio = streams[0], _drop(streams[1], 2)
+    plain, fused = fusion(video, audio), fusion(video, audio, MASS)
+    with torch.no_grad():
+        _same(fusion(video, audio, MASS), plain)
+    _same(fused, plain)
+    counts = {"video": video.keep.sum(dim=1).float(), "audio": audio.keep.sum(dim=1).float()}
+    places = [(layer.layer, layer.stream) for layer in fused.stats]
+    assert len(set(places)) == len(places) > 0
+    for layer in fused.stats:
+        own = {"video": video, "audio": audio}[layer.stream]
+        assert torch.equal(layer.query_keep, own.keep)
+        assert set(layer.mass) == set(layer.prior)
+        total = sum(layer.mass.values())
+        assert total.shape == (CLIPS, HEADS, own.keep.shape[1])
+        torch.testing.assert_close(total[:2], torch.ones_like(total[:2]), rtol=0, atol=1e-6)
+        for name, prior in layer.prior.items():
+            torch.testing.assert_close(prior, counts[name] / sum(counts[read] for read in layer.prior).clamp(min=1))
+        one = layer.one(1)
+        assert all(torch.equal(one.mass[name], layer.mass[name][1:2]) for name in layer.mass)
+
+
+def test_weights_go_round_through_a_state_dict(fusion: Fusion, streams: tuple, make_fusion: Callable) -> None:
+    state = {name: tensor.clone() for name, tensor in fusion.state_dict().items()}
+    before = fusion(*streams)
+    with torch.no_grad():
+        for parameter in fusion.parameters():
+            parameter.add_(1.0)
+    assert not torch.equal(fusion(*streams).summary, before.summary)
+    fusion.load_state_dict(state)
+    assert torch.equal(fusion(*streams).summary, before.summary)
+
+
+def test_late_streams_never_read_each_other(make_fusion: Callable, streams: tuple, make_tokens: Callable) -> None:
+    late = make_fusion("late")
+    video, audio = streams
+    before = late(video, audio)
+    assert torch.equal(late(video, make_tokens(CLIPS, AUDIO, 25.0, seed=9)).video.values, before.video.values)
+    assert torch.equal(late(make_tokens(CLIPS, VIDEO, 8.0, seed=9), audio).audio.values, before.audio.values)
+
+
+def test_late_is_a_sum_of_unimodal_parts(make_fusion: Callable, streams: tuple) -> None:
+    """So that under a linear head its logits are, and synergy in logits is exactly 0."""
+    late = make_fusion("late")
+    video, audio = streams
+    blind, silent = (_drop(stream, *range(CLIPS)) for stream in streams)
+    both, parts = late(video, audio).summary, late(video, silent).summary + late(blind, audio).summary
+    torch.testing.assert_close(both, parts - late(blind, silent).summary, **TOLERANCE)
+
+
+def test_cross_streams_read_each_other(make_fusion: Callable, streams: tuple, make_tokens: Callable) -> None:
+    cross = make_fusion("cross")
+    video, audio = streams
+    before = cross(video, audio)
+    heard, seen = cross(video, make_tokens(CLIPS, AUDIO, 25.0, seed=9)), cross(make_tokens(CLIPS, VIDEO, 8.0, 9), audio)
+    assert (heard.video.values - before.video.values).abs().amax(dim=(1, 2)).min() > 1e-3
+    assert (seen.audio.values - before.audio.values).abs().amax(dim=(1, 2)).min() > 1e-3
+    blind, silent = (_drop(stream, *range(CLIPS)) for stream in streams)
+    parts = cross(video, silent).summary + cross(blind, audio).summary - cross(blind, silent).summary
+    assert (before.summary - parts).abs().max() > 1e-3
+    assert {frozenset(layer.mass) for layer in cross(video, audio, MASS).stats} == {frozenset({"video", "audio"})}
+
+
+def test_times_not_places_in_the_sequence_decide_who_meets_whom(make_fusion: Callable, streams: tuple) -> None:
+    cross = make_fusion("cross")
+    video, audio = streams
+    order = torch.randperm(AUDIO, generator=torch.Generator().manual_seed(4))
+    moved = Tokens(audio.values[:, order], audio.keep[:, order], audio.times[:, order])
+    torch.testing.assert_close(cross(video, moved).summary, cross(video, audio).summary, **TOLERANCE)
+    later = Tokens(audio.values, audio.keep, audio.times + 0.37)
+    assert (cross(video, later).summary - cross(video, audio).summary).abs().max() > 1e-4
+
+
+def test_a_width_that_does_not_divide_among_heads_is_refused(tiny_config: Callable) -> None:
+    from mmattn.errors import UsageError
+
+    with pytest.raises(UsageError, match="dim 16 does not divide into 3 heads"):
+        build(tiny_config("fusion=cross", "heads=3")["fusion"])
