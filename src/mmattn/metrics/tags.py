@@ -13,16 +13,19 @@ from torch import Tensor
 
 
 def average_precision(scores: Float[Tensor, "N K"], targets: Float[Tensor, "N K"]) -> Float[Tensor, " K"]:
-    """Per tag, NaN where no clip has it. Constant scores give the tag's prevalence, which is chance."""
-    from torchmetrics.functional.classification import multilabel_average_precision
+    """Per tag, NaN where no clip has it. Constant scores give the tag's prevalence, which is chance.
 
-    result = torch.full((targets.shape[1],), float("nan"))
-    known = targets.sum(dim=0) > 0
-    if known.any():
-        count = int(known.sum())
-        found = multilabel_average_precision(scores[:, known], targets[:, known].long(), num_labels=count, average=None)
-        result[known] = found.reshape(-1).to(result.dtype)
-    return result
+    The sum over thresholds of recall gained x precision; clips of equal score enter together, so order among them does
+    not count.
+    """
+    ranked, order = scores.double().sort(dim=0, descending=True)
+    hits = targets.double().gather(0, order).cumsum(dim=0)  # (N, K)
+    precision = hits / torch.arange(1, len(hits) + 1, device=hits.device)[:, None]
+    last = torch.ones_like(hits, dtype=torch.bool)  # of its run of equal scores
+    last[:-1] = ranked[:-1] != ranked[1:]
+    before = torch.where(last, hits, 0.0).cummax(dim=0).values.roll(1, dims=0)  # hits up to the run before
+    before[0] = 0.0
+    return (torch.where(last, hits - before, 0.0) * precision).sum(dim=0).div(hits[-1]).float()  # 0 / 0 is NaN
 
 
 def mean_defined(values: Sequence[float]) -> float:
@@ -34,11 +37,16 @@ def mean_defined(values: Sequence[float]) -> float:
 def group_accuracy(
     scores: Float[Tensor, "N K"], targets: Float[Tensor, "N K"], groups: Mapping[str, Sequence[int]]
 ) -> dict[str, float]:
-    """For each exclusive group, the share of clips whose highest tag of the group is the right one."""
-    return {
-        name: float((scores[:, list(ids)].argmax(1) == targets[:, list(ids)].argmax(1)).float().mean())
-        for name, ids in groups.items()
-    }
+    """For each exclusive group, the share of clips whose highest tag of the group is right.
+
+    Clips without a tag of the group have no right answer and stay out; NaN when there is no other.
+    """
+    result = {}
+    for name, ids in groups.items():
+        truth = targets[:, list(ids)] > 0
+        right = truth.gather(1, scores[:, list(ids)].argmax(dim=1, keepdim=True))[truth.any(dim=1)]
+        result[name] = float(right.float().mean())
+    return result
 
 
 def by_family(per_tag: Mapping[str, float], families: Mapping[str, str]) -> dict[str, float]:
