@@ -1,0 +1,184 @@
+"""Shapley splits on models whose answer is known: readers of sound alone, of picture alone, of both, of either."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from mmattn.config import group_choices
+from mmattn.data.labels import TagVocabulary
+from mmattn.encoders.interface import AudioEncoder, VisualEncoder
+from mmattn.fusion.base import Fusion
+from mmattn.model import AVModel
+from mmattn.tasks.interface import Task
+from mmattn.types import Batch, Fused, Tokens
+from mmattn.weighting.causal import SUBSETS, shapley, subset_scores
+from mmattn.weighting.evaluation import Evaluation
+
+TAG = TagVocabulary(("tag", "never"), families={"tag": "known"})
+RULES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "video": lambda video, audio: video,
+    "audio": lambda video, audio: audio,
+    "and": lambda video, audio: video * audio,
+    "xor": lambda video, audio: (video - audio).abs(),
+    "either": torch.maximum,
+}
+
+
+class Bright(VisualEncoder):
+    """A token a frame: 1 for white, 0 for black."""
+
+    dim = 1
+
+    def forward(self, batch: Batch) -> Tokens:
+        values = batch.frames.float().mean(dim=(2, 3, 4))[..., None] / 255
+        return Tokens(values, batch.frame_keep, batch.frame_times)
+
+
+class Loud(AudioEncoder):
+    """A token a row: 1 for loud, 0 for quiet."""
+
+    dim = 1
+
+    def forward(self, batch: Batch) -> Tokens:
+        return Tokens(batch.spectrogram.mean(2, True), batch.spectrogram_keep, batch.spectrogram_times)
+
+
+class Rule(Fusion):
+    """Applies a rule to what it sees and hears; what is missing reads 0."""
+
+    def __init__(self, rule: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.rule = rule
+
+    def forward(self, video: Tokens, audio: Tokens, stats: frozenset[str] = frozenset()) -> Fused:
+        seen, heard = ((tokens.values * tokens.keep[..., None]).amax(dim=1) for tokens in (video, audio))
+        return Fused(video, audio, self.rule(seen, heard))
+
+
+class Same(Task):
+    vocabulary = TAG
+
+    def forward(self, fused: Fused) -> Tensor:
+        return fused.summary.expand(-1, 2)
+
+    def loss(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
+        raise NotImplementedError
+
+    def scores(self, logits: Tensor) -> Tensor:
+        return logits
+
+
+def _evaluate(rule: str, events: list[tuple[int, int]], make_batch: Callable) -> dict:
+    """Evaluate a rule's reader on clips of (bright, loud), tagged by the rule."""
+    model = AVModel(Bright(), Loud(), Rule(RULES[rule]), Same())
+    batch = make_batch(len(events))
+    seen, heard = torch.tensor(events, dtype=torch.float32).T
+    target = RULES[rule](seen, heard)
+    frames = (255 * seen).to(torch.uint8)[:, None, None, None, None].expand_as(batch.frames).clone()
+    rows = heard[:, None, None].expand_as(batch.spectrogram).clone()
+    targets = {"tags": torch.stack([target, torch.zeros_like(target)], dim=1)}
+    evaluation = Evaluation(TAG)
+    evaluation.update(model, replace(batch, frames=frames, spectrogram=rows, targets=targets))
+    return evaluation.result()
+
+
+ALL = [(0, 0), (0, 1), (1, 0), (1, 1)]
+
+
+@pytest.mark.parametrize(
+    ("rule", "events", "video", "audio", "synergy"),
+    [
+        # Average precision is 1 where the reader gets all it needs, else the share of positives: it cannot tell.
+        ("video", ALL, 0.5, 0.0, 0.0),
+        ("audio", ALL, 0.0, 0.5, 0.0),
+        ("xor", ALL, 0.25, 0.25, 0.5),
+        ("and", ALL, 0.375, 0.375, 0.75),
+        ("either", [(0, 0), (1, 1)], 0.25, 0.25, -0.5),
+    ],
+)
+def test_a_reader_is_credited_with_what_it_reads(
+    rule: str, events: list, video: float, audio: float, synergy: float, make_batch: Callable
+) -> None:
+    result = _evaluate(rule, events, make_batch)
+    for split in (result["shapley"], result["shapley_by_tag"]["tag"], result["shapley_by_family"]["known"]):
+        assert (split["video"], split["audio"], split["synergy"]) == pytest.approx((video, audio, synergy), abs=1e-7)
+        assert split["value"]["both"] == 1
+    if rule in ("video", "audio"):
+        other = {"video": "audio", "audio": "video"}[rule]
+        assert result["shapley"][other] == 0, "exactly, not nearly"
+
+
+def test_efficiency_and_symmetry() -> None:
+    """The two parts share out exactly what both are worth; to swap the players is to swap the parts."""
+    value = {subset: torch.randn(50, dtype=torch.float64) for subset in SUBSETS}
+    split = shapley(value)
+    torch.testing.assert_close(split.video + split.audio, value["both"] - value["none"], rtol=0, atol=1e-12)
+    swapped = shapley({**value, "video": value["audio"], "audio": value["video"]})
+    assert torch.equal(swapped.video, split.audio)
+    torch.testing.assert_close(swapped.synergy, split.synergy, rtol=0, atol=1e-12)
+    interaction = value["both"] - value["video"] - value["audio"] + value["none"]
+    torch.testing.assert_close(split.synergy, interaction, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("fusion", group_choices("fusion"))
+def test_a_subset_is_the_model_on_clips_that_lack_the_rest(
+    fusion: str, tiny_model: Callable, make_batch: Callable
+) -> None:
+    model = tiny_model(f"fusion={fusion}")
+    batch = make_batch(3, missing={1: "audio"})
+    with torch.no_grad():
+        video, audio = model.encode(batch)
+        found = subset_scores(model, video, audio, model.fuse(video, audio))
+        blind, silent = torch.zeros_like(batch.frame_keep), torch.zeros_like(batch.spectrogram_keep)
+        cut = {
+            "none": replace(batch, frame_keep=blind, spectrogram_keep=silent),
+            "video": replace(batch, spectrogram_keep=silent),
+            "audio": replace(batch, frame_keep=blind),
+            "both": batch,
+        }
+        for subset in SUBSETS:
+            expected = model.task.scores(model(cut[subset]))
+            torch.testing.assert_close(found[subset], expected, rtol=0, atol=1e-5)
+    assert torch.equal(found["both"][1], found["video"][1]), "it has no sound to lose"
+    split = shapley(found)
+    assert split.audio[1].abs().max() < 1e-6, "sound that is not there is worth nothing"
+
+
+@pytest.mark.parametrize("fusion", group_choices("fusion"))
+def test_parts_of_an_evaluation_merge_to_the_whole(fusion: str, tiny_model: Callable, make_batch: Callable) -> None:
+    model = tiny_model(f"fusion={fusion}")
+    batches = [replace(make_batch(3, seed=i), ids=tuple(f"{i}/{k}" for k in range(3))) for i in range(4)]
+    whole, parts = Evaluation(model.task.vocabulary), [Evaluation(model.task.vocabulary) for _ in range(2)]
+    for i, batch in enumerate(batches):
+        logits = whole.update(model, batch)
+        assert not logits.requires_grad
+        torch.testing.assert_close(logits, model(batch).detach(), rtol=0, atol=1e-5)
+        parts[i % 2].update(model, batch)
+    merged = Evaluation(model.task.vocabulary)
+    merged.merge(parts)
+    one, other = whole.result(), merged.result()
+    assert one["clips"] == 12
+    assert _rounded(one) == _rounded(other)
+
+
+def _rounded(node: object) -> object:
+    if isinstance(node, dict):
+        return {key: _rounded(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_rounded(value) for value in node]
+    return round(node, 9) if isinstance(node, float) else node
+
+
+def test_a_result_is_plain_json_and_says_null_where_there_is_no_answer(make_batch: Callable) -> None:
+    result = _evaluate("audio", ALL, make_batch)
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+    assert result["metrics"]["ap"]["never"] is None
+    assert result["shapley_by_tag"]["never"]["video"] is None
+    assert result["metrics"]["mAP"] == 1
+    assert result["metrics"]["chance_mAP"] == 0.5
