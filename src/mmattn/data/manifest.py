@@ -16,7 +16,6 @@ from mmattn.errors import UsageError
 
 SPLITS = ("train", "val", "test")
 MANIFEST_NAMES = ("manifest.jsonl", "manifest.parquet", "manifest.csv")
-COLUMNS = ("id", "path", "start", "end", "tags", "captions", "split", "families")
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,11 @@ def read_manifest(path: Path) -> list[Row]:
         raise UsageError(f"{path}: a manifest ends in {', '.join(readers)}")
     rows: list[Row] = []
     seen: dict[str, int] = {}
-    for line, record in readers[path.suffix](path):
+    try:
+        records = list(readers[path.suffix](path))
+    except (OSError, ValueError, csv.Error) as error:  # Arrow's errors are among them
+        raise UsageError(f"{path}: cannot be read ({(str(error).splitlines() or [''])[0]})") from None
+    for line, record in records:
         row = _row(record, path, line)
         if row.id in seen:
             raise UsageError(f"{path}, line {line}: id {row.id!r} was used in line {seen[row.id]}; ids must differ")
@@ -52,7 +55,7 @@ def read_manifest(path: Path) -> list[Row]:
 
 
 def _jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8-sig") as file:  # spreadsheets begin with a byte order mark
         for line, text in enumerate(file, start=1):
             if not text.strip():
                 continue
@@ -62,15 +65,19 @@ def _jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 raise UsageError(f"{path}, line {line}: not JSON ({error.msg} at column {error.colno})") from None
             if not isinstance(record, dict):
                 raise UsageError(f"{path}, line {line}: expected an object with a path, found {type(record).__name__}")
-            yield line, record
+            yield line, {key: value for key, value in record.items() if value is not None}
 
 
 def _csv(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file)
         if "path" not in (reader.fieldnames or ()):
             raise UsageError(f"{path}: no column 'path'; found {', '.join(reader.fieldnames or ()) or 'no header'}")
         for record in reader:
+            if None in record:
+                raise UsageError(
+                    f"{path}, line {reader.line_num}: more cells than the header has; quote those with commas"
+                )
             yield reader.line_num, {key: value for key, value in record.items() if value not in ("", None)}
 
 
@@ -133,7 +140,7 @@ def _families(value: Any, where: str) -> dict[str, str]:
             value = json.loads(value)
         except json.JSONDecodeError:
             raise UsageError(f"{where}: families must be a JSON object of tag: family, found {value!r}") from None
-    if isinstance(value, list):  # Parquet's map type reads back as pairs
+    if isinstance(value, list) and all(isinstance(pair, tuple) for pair in value):  # as Parquet's maps read back
         value = dict(value)
     if not isinstance(value, dict):
         raise UsageError(f"{where}: families must be an object of tag: family, found {value!r}")

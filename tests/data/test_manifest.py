@@ -1,0 +1,172 @@
+"""Manifests in three formats: the same rows, and every fault named with its line."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mmattn.data.manifest import Row, read_manifest
+from mmattn.errors import UsageError
+
+RECORDS: list[dict[str, Any]] = [
+    {"path": "a.mp4"},
+    {
+        "id": "second",
+        "path": "sub/b.mp4",
+        "start": 1.5,
+        "end": 4,
+        "tags": ["dog", "loud; not split"],
+        "captions": ["A dog."],
+        "split": "val",
+        "families": {"dog": "video"},
+        "note": "other columns are yours",
+    },
+]
+
+
+def _jsonl(path: Path, records: list[dict]) -> Path:
+    file = path / "manifest.jsonl"
+    file.write_text("\n\n".join(json.dumps(record) for record in records) + "\n")
+    return file
+
+
+def _csv(path: Path, records: list[dict]) -> Path:
+    file = path / "manifest.csv"
+    with file.open("w", newline="") as opened:
+        writer = csv.DictWriter(opened, sorted({key for record in records for key in record}))
+        writer.writeheader()
+        for record in records:
+            writer.writerow(
+                {
+                    key: "; ".join(v) if isinstance(v, list) else json.dumps(v) if isinstance(v, dict) else v
+                    for key, v in record.items()
+                }
+            )
+    return file
+
+
+def _parquet(path: Path, records: list[dict]) -> Path:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    file = path / "manifest.parquet"
+    kinds = {"families": pyarrow.map_(pyarrow.string(), pyarrow.string())}
+    names = sorted({key for record in records for key in record})
+    columns = {}
+    for name in names:
+        values = [record.get(name) for record in records]
+        values = [list(value.items()) if isinstance(value, dict) else value for value in values]
+        columns[name] = pyarrow.array(values, kinds.get(name))
+    parquet.write_table(pyarrow.table(columns), file)
+    return file
+
+
+FORMATS = [_jsonl, _csv, _parquet]
+
+
+@pytest.mark.parametrize("write", FORMATS)
+def test_every_format_gives_the_same_rows(write: Callable, tmp_path: Path) -> None:
+    records = json.loads(json.dumps(RECORDS))
+    records[1]["tags"] = ["dog", "loud"]  # a CSV cell separates by semicolons
+    assert read_manifest(write(tmp_path, records)) == [
+        Row(id="a.mp4", path=tmp_path / "a.mp4"),
+        Row(
+            id="second",
+            path=tmp_path / "sub/b.mp4",
+            start=1.5,
+            end=4.0,
+            tags=("dog", "loud"),
+            captions=("A dog.",),
+            split="val",
+            families={"dog": "video"},
+        ),
+    ]
+
+
+def test_a_list_is_taken_as_it_is_and_a_text_is_split(tmp_path: Path) -> None:
+    records = [RECORDS[1], {"path": "c", "tags": " x ;; y;"}]
+    found = read_manifest(_jsonl(tmp_path, records))
+    assert [row.tags for row in found] == [("dog", "loud; not split"), ("x", "y")]
+
+
+def test_a_null_is_an_absent_value(tmp_path: Path) -> None:
+    """As tables with gaps are written by pandas and others."""
+    record = dict.fromkeys(("id", "start", "end", "tags", "captions", "split", "families")) | {"path": "a"}
+    assert read_manifest(_jsonl(tmp_path, [record])) == [Row(id="a", path=tmp_path / "a")]
+
+
+def test_an_absolute_path_stays_absolute(tmp_path: Path) -> None:
+    (row,) = read_manifest(_jsonl(tmp_path, [{"path": "/elsewhere/a.mp4"}]))
+    assert row.path == Path("/elsewhere/a.mp4")
+
+
+def test_a_spreadsheets_byte_order_mark_is_no_part_of_the_header(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_bytes("﻿path,tags\r\nä.mp4,dög\r\n".encode())
+    (row,) = read_manifest(tmp_path / "m.csv")
+    assert (row.id, row.tags) == ("ä.mp4", ("dög",))
+
+
+@pytest.mark.parametrize(
+    ("record", "says"),
+    [
+        ({}, "no 'path'"),
+        ({"file": "a"}, "found file"),
+        ({"path": ""}, "no 'path'"),
+        ({"path": 3}, "no 'path'"),
+        ({"path": "a", "split": "training"}, "train, val, test"),
+        ({"path": "a", "start": "soon"}, "start 'soon' is not a number"),
+        ({"path": "a", "start": -1}, "start -1"),
+        ({"path": "a", "end": float("nan")}, "end nan"),
+        ({"path": "a", "end": float("inf")}, "end inf"),
+        ({"path": "a", "start": 3, "end": 3}, "end 3.0 s is not after start 3.0 s"),
+        ({"path": "a", "tags": 3}, "tags must be"),
+        ({"path": "a", "tags": ["x", 3]}, "tags must be"),
+        ({"path": "a", "captions": {"en": "x"}}, "captions must be"),
+        ({"path": "a", "families": "video"}, "families must be"),
+        ({"path": "a", "families": ["video"]}, "families must be"),
+        ({"path": "a", "families": 3}, "families must be"),
+        ({"path": "good"}, "id 'good' was used in line 1"),
+        ({"path": "b", "id": "good"}, "id 'good' was used in line 1"),
+    ],
+    ids=str,
+)
+def test_a_fault_is_named_with_its_line(record: dict, says: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as error:
+        read_manifest(_jsonl(tmp_path, [{"path": "good"}, record]))
+    assert "line 3: " in str(error.value), "the empty line between counts"
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("m.jsonl", b'{"path": "a"}\n{"path": \n', r"line 2: not JSON"),
+        ("m.jsonl", b'["a"]\n', r"line 1: expected an object with a path, found list"),
+        ("m.jsonl", b"", r"no rows"),
+        ("m.jsonl", b"\n\n", r"no rows"),
+        ("m.jsonl", b'{"path": "\xff"}\n', r"m\.jsonl"),
+        ("m.csv", b"", r"no column 'path'; found no header"),
+        ("m.csv", b"file,tags\na,b\n", r"no column 'path'; found file, tags"),
+        ("m.csv", b"path,tags\n", r"no rows"),
+        ("m.csv", b"path,start\na,1\nb,x\n", r"line 3: start 'x'"),
+        ("m.csv", b"path,tags\na,b,c\n", r"line 2: .*more"),
+        ("m.csv", b"path,tags\n\xff,b\n", r"m\.csv"),
+        ("m.parquet", b"PAR1 no", r"m\.parquet"),
+        ("m.parquet", b"", r"m\.parquet"),
+        ("m.txt", b"a\n", r"a manifest ends in \.jsonl"),
+        ("missing.csv", None, r"missing\.csv"),
+    ],
+    ids=str,
+)
+def test_a_file_that_cannot_be_read_is_one_line(name: str, content: bytes | None, says: str, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(UsageError, match=says) as error:
+        read_manifest(tmp_path / name)
+    assert "\n" not in str(error.value)
