@@ -144,7 +144,7 @@ def _check_key(text: str, base: Any) -> None:
         raise UsageError(f"{text!r} is not key=value")
     if text.startswith("+"):  # Hydra's way to add a key on purpose
         return
-    node = base
+    node: Any = base
     for depth, part in enumerate(key.split(".")):
         names = [str(name) for name in node] if OmegaConf.is_dict(node) else []
         if part not in names:
