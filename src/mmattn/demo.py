@@ -12,7 +12,6 @@ from pathlib import Path
 from mmattn.checkpoint import load_model, write_atomically
 from mmattn.config import Config, compose
 from mmattn.data.manifest import Row
-from mmattn.data.module import ClipData
 from mmattn.errors import UsageError
 from mmattn.inference.files import list_files
 from mmattn.inference.pipeline import Predictor
@@ -25,8 +24,8 @@ def demo(config: Config) -> Path:
     """Render AVShapes, train each fusion, evaluate on held-out clips, tag some of them and the files given, report."""
     from mmattn.reports.compare import write_report
     from mmattn.training.evaluate import evaluate_run
-    from mmattn.training.rundir import create_run
     from mmattn.training.run import check, train
+    from mmattn.training.rundir import create_run
 
     started = time.monotonic()
     files = [file for source in config["files"] for file in list_files(Path(source))]
@@ -60,7 +59,7 @@ def demo(config: Config) -> Path:
 def _overrides(config: Config, run: Path) -> list[str]:
     return [
         "data=avshapes",
-        f"data.root={Path(config['data']).as_posix()}",
+        f"data.root={Path(config['videos']).as_posix()}",
         f"data.clips={config['clips']}",
         f"trainer.epochs={config['epochs']}",
         f"seed={config['seed']}",

@@ -115,9 +115,7 @@ def test_a_data_set_that_cannot_be_used_is_named_before_anything_is_written(
 ) -> None:
     root = folder(tmp_path, "videos")
     expected = case(root)
-    line = fails(
-        ["train", "data=folder", f"data.root={root}", "logger=none", f"run={tmp_path / 'run'}"], capsys
-    )
+    line = fails(["train", "data=folder", f"data.root={root}", "logger=none", f"run={tmp_path / 'run'}"], capsys)
     assert expected in line
     assert not (tmp_path / "run").exists()
 

@@ -14,7 +14,7 @@ def test_the_demo_ends_with_a_report(shapes: Path, tmp_path: Path, capsys: pytes
     out = tmp_path / "demo"
     extra = tmp_path / "mine.mp4"
     extra.write_text("not a video")
-    options = [f"out={out}", f"data={shapes}", "clips=24", "epochs=1", f"files=[{extra}]"]
+    options = [f"out={out}", f"videos={shapes}", "clips=24", "epochs=1", f"files=[{extra}]"]
     assert main(["demo", *options]) == 0
     report = out / "report.html"
     assert capsys.readouterr().out.strip() == str(report)

@@ -72,7 +72,9 @@ def test_a_long_file_is_read_to_its_end(records: dict[str, dict]) -> None:
     assert spans[0] == [0.0, 3.0] and spans[-1][1] == pytest.approx(12.0, abs=0.1)
 
 
-@pytest.mark.parametrize(("name", "reasons"), [("f", {"truncated", "not_media"}), ("g", {"not_media"}), ("h", {"truncated"})])
+@pytest.mark.parametrize(
+    ("name", "reasons"), [("f", {"truncated", "not_media"}), ("g", {"not_media"}), ("h", {"truncated"})]
+)
 def test_a_bad_file_is_a_typed_failure(records: dict[str, dict], name: str, reasons: set[str]) -> None:
     assert records[name]["status"] == "failed"
     assert records[name]["reason"] in reasons

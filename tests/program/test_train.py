@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -52,19 +55,30 @@ def test_every_validation_logs_scores_mass_with_prior_and_the_exact_shapley_spli
     assert split["video"] + split["audio"] == pytest.approx(split["value"]["both"] - split["value"]["none"])
 
 
-def test_an_offline_wandb_run_holds_the_weightings(trained: Path) -> None:
+def wandb_records(path: Path) -> Iterator[Any]:
+    """The records of an offline run: protobuf messages in LevelDB's log format (in blocks of 32 KiB)."""
     from wandb.proto import wandb_internal_pb2
-    from wandb.sdk.internal.datastore import DataStore
 
+    data, at, parts = path.read_bytes(), 7, b""  # 7 bytes of header
+    while at + 7 <= len(data):
+        if 32768 - at % 32768 < 7:  # the rest of a block that no header fits into
+            at += 32768 - at % 32768
+            continue
+        length, kind = struct.unpack("<HB", data[at + 4 : at + 7])
+        parts += data[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):  # a whole record, or its last part
+            yield wandb_internal_pb2.Record.FromString(parts)
+            parts = b""
+
+
+def test_an_offline_wandb_run_holds_the_weightings(trained: Path) -> None:
     (path,) = trained.glob("wandb/offline-run-*/*.wandb")
-    store = DataStore()
-    store.open_for_scan(str(path))
-    keys: set[str] = set()
-    while (data := store.scan_data()) is not None:
-        record = wandb_internal_pb2.Record()
-        record.ParseFromString(data)
-        keys |= {item.key or ".".join(item.nested_key) for item in record.history.item}
+    records = list(wandb_records(path))
+    keys = {item.key or ".".join(item.nested_key) for record in records for item in record.history.item}
     assert {"val/mAP", "val/shapley/audio", "val/attention_mass/cross.0/video/head0/audio"} <= keys
+    configured = {item.key for record in records for item in record.run.config.update}
+    assert {"fusion", "attention", "data"} <= configured
 
 
 def test_no_secret_of_the_environment_is_written(

@@ -81,13 +81,25 @@ class ClipData:
         return vocabulary
 
     def dataset(self, split: str, *, train: bool = False, vocabulary: TagVocabulary | None = None) -> ClipDataset:
-        """A split, read once and kept in memory as far as it fits.
-
-        Unreadable files are reported and left out. Raises UsageError when none is readable.
-        """
+        """A split, read once and kept in memory as far as it fits. Unreadable files are reported and left out."""
         if split not in self._loaded:
             self._loaded[split] = self._load(self.rows[split], f"reading {split} clips")
         return self._loaded[split].variant(vocabulary or self.vocabulary, self.augment if train else None)
+
+    def check_readable(self) -> None:
+        """Raises UsageError unless the training and validation splits each have a file that can be read."""
+        for split in ("train", "val"):
+            errors = (self._error(row) for row in self.rows[split])
+            first = next(errors)
+            if first is not None and all(error is not None for error in errors):
+                raise UsageError(f"none of the {len(self.rows[split])} {split} files is readable; the first: {first}")
+
+    def _error(self, row: Row) -> MediaError | None:
+        try:
+            self.clip.read(row.path, row.start, row.end)
+        except MediaError as error:
+            return error
+        return None
 
     @cached_property
     def _loaded(self) -> dict[str, ClipDataset]:
@@ -95,9 +107,7 @@ class ClipData:
 
     def _load(self, rows: list[Row], title: str) -> ClipDataset:
         cache_bytes = int(self.cache_gb * 2**30)
-        dataset = ClipDataset(
-            rows, self.clip, self.vocabulary, augment=None, seed=self.seed, cache_bytes=cache_bytes
-        )
+        dataset = ClipDataset(rows, self.clip, self.vocabulary, augment=None, seed=self.seed, cache_bytes=cache_bytes)
         errors = dataset.load(title)
         if not len(dataset):
             raise UsageError(f"{title}: none of {len(rows)} files is readable; the first: {errors[0]}")

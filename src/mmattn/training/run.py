@@ -27,8 +27,9 @@ def check(config: Config) -> tuple[ClipData, AVModel]:
     if not config["seed"] >= 0:
         raise UsageError(f"seed={config['seed']}: expected 0 or more")
     data = build_data(config["data"])
-    torch.manual_seed(config["seed"])
-    return data, build_model(config, data.vocabulary)
+    model = build_model(config, data.vocabulary)
+    data.check_readable()
+    return data, model
 
 
 def train(run: Path, data: ClipData | None = None) -> None:

@@ -1,0 +1,137 @@
+"""A folder as a data set, and the vocabulary that its training clips make."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mmattn.data.labels import TagVocabulary
+from mmattn.data.manifest import Row
+from mmattn.data.sources import FolderSource
+from mmattn.errors import UsageError
+
+
+def _touch(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+def _rows(*tags: tuple[str, ...], families: dict[str, str] | None = None) -> list[Row]:
+    return [Row(id=str(i), path=Path(str(i)), tags=each, families=families or {}) for i, each in enumerate(tags)]
+
+
+def test_one_folder_a_class(tmp_path: Path) -> None:
+    root = _touch(tmp_path, "cat/1.mp4", "cat/more/2.mov", "dog/1.mp4", "dog/.hidden", ".cache/x.mp4", "readme.txt")
+    rows = FolderSource(str(root)).rows()
+    assert [(row.id, row.tags) for row in rows] == [
+        ("cat/1.mp4", ("cat",)),
+        ("cat/more/2.mov", ("cat",)),
+        ("dog/1.mp4", ("dog",)),
+    ]
+    assert all(row.path == root / row.id for row in rows)
+
+
+def test_a_manifest_comes_before_folders_and_can_be_named(tmp_path: Path) -> None:
+    root = _touch(tmp_path, "cat/1.mp4")
+    (root / "manifest.jsonl").write_text(json.dumps({"path": "cat/1.mp4", "tags": ["from jsonl"]}))
+    (root / "other.csv").write_text("path,tags\ncat/1.mp4,from csv\n")
+    assert FolderSource(str(root)).rows()[0].tags == ("from jsonl",)
+    assert FolderSource(str(root), manifest="other.csv").rows()[0].tags == ("from csv",)
+
+
+@pytest.mark.parametrize(
+    ("make", "manifest", "says"),
+    [
+        (lambda root: root / "gone", None, "no such directory"),
+        (lambda root: _touch(root, "file") / "file", None, "not a directory"),
+        (lambda root: root, None, "empty"),
+        (lambda root: _touch(root, "loose.mp4"), None, "one folder of files a class"),
+        (lambda root: _touch(root, "cat/1.mp4"), "mine.csv", "no such manifest"),
+    ],
+)
+def test_a_root_that_holds_nothing_says_so(make, manifest: str | None, says: str, tmp_path: Path) -> None:
+    root = make(tmp_path)
+    with pytest.raises(UsageError, match=says) as error:
+        FolderSource(str(root), manifest=manifest).rows()
+    assert str(root) in str(error.value)
+
+
+def test_a_row_keeps_its_split_when_others_come_and_go(tmp_path: Path) -> None:
+    names = [f"cat/{i}.mp4" for i in range(400)]
+    before = {row.id: row.split for row in FolderSource(str(_touch(tmp_path, *names))).rows()}
+    for name in names[::3]:
+        (tmp_path / name).unlink()
+    _touch(tmp_path, *(f"dog/{i}.mp4" for i in range(100)))
+    after = {row.id: row.split for row in FolderSource(str(tmp_path)).rows()}
+    kept = before.keys() & after.keys()
+    assert len(kept) > 200
+    assert all(after[name] == before[name] for name in kept)
+    assert 50 < list(before.values()).count("val") < 110, "a fifth, roughly"
+    assert set(before.values()) == {"train", "val"}
+
+
+def test_a_larger_validation_part_takes_from_training_alone(tmp_path: Path) -> None:
+    root = str(_touch(tmp_path, *(f"cat/{i}.mp4" for i in range(60))))
+    small, large = ({r.id for r in FolderSource(root, val_fraction=f).rows() if r.split == "val"} for f in (0.2, 0.5))
+    assert small < large
+    assert not [row for row in FolderSource(root, val_fraction=0.0).rows() if row.split == "val"]
+
+
+def test_a_split_that_is_given_stays(tmp_path: Path) -> None:
+    lines = [json.dumps({"path": f"{i}.mp4", "split": "test"}) for i in range(20)]
+    (tmp_path / "manifest.jsonl").write_text("\n".join(lines))
+    assert {row.split for row in FolderSource(str(tmp_path)).rows()} == {"test"}
+
+
+def test_a_vocabulary_is_sorted_and_goes_round_through_json() -> None:
+    rows = _rows(("red", "word/b"), ("beep", "word/a"), families={"red": "video", "gone": "audio"})
+    vocabulary = TagVocabulary.from_rows(rows)
+    assert vocabulary.names == ("beep", "red", "word/a", "word/b")
+    assert vocabulary.families == {"red": "video"}
+    assert vocabulary.groups() == {"word": (2, 3)}
+    assert TagVocabulary.from_dict(json.loads(json.dumps(vocabulary.to_dict()))) == vocabulary
+
+
+@pytest.mark.parametrize(
+    ("tags", "groups"),
+    [
+        ([("word/a",), ("word/b",)], {"word": (0, 1)}),
+        ([("word/a", "word/b"), ("word/b",)], {}),  # a clip with two
+        ([("word/a",), ("word/b",), ()], {}),  # a clip with none
+        ([("word/a",), ("word/a", "x")], {}),  # nothing to choose from
+        ([("at/x", "word/a"), ("at/y", "word/b")], {"at": (0, 1), "word": (2, 3)}),
+        ([("at/x", "word/a"), ("at/y",)], {"at": (0, 1)}),
+        ([("cat",), ("dog",)], {"cat": (0, 1)}),  # one class a clip
+        ([("cat",), ("dog", "cat")], {}),
+        ([("cat",), ("cat",)], {}),
+    ],
+    ids=str,
+)
+def test_a_group_is_exclusive_when_every_clip_has_exactly_one_of_it(tags: list, groups: dict) -> None:
+    assert TagVocabulary.from_rows(_rows(*tags)).groups() == groups
+
+
+def test_tags_become_ones_in_their_places() -> None:
+    vocabulary = TagVocabulary(("a", "b", "c"))
+    assert vocabulary.encode(("c", "a")).tolist() == [1, 0, 1]
+    assert vocabulary.encode(()).tolist() == [0, 0, 0]
+    with pytest.raises(UsageError, match="'d' was not seen"):
+        vocabulary.encode(("d",))
+
+
+def test_unseen_tags_are_named_most_frequent_first() -> None:
+    vocabulary = TagVocabulary(("a",))
+    vocabulary.check_known(_rows(("a",)), "val split")
+    with pytest.raises(UsageError, match=r"val split: .*x \(2 clips\), y \(1 clips\);"):
+        vocabulary.check_known(_rows(("y", "a"), ("x",), ("x",)), "val split")
+    with pytest.raises(UsageError, match="and 2 more"):
+        vocabulary.check_known(_rows(tuple(f"t{i}" for i in range(7))), "val split")
+
+
+def test_without_any_tag_there_is_nothing_to_learn() -> None:
+    with pytest.raises(UsageError, match="no training clip has tags"):
+        TagVocabulary.from_rows(_rows((), ()))
