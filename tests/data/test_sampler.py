@@ -72,7 +72,7 @@ def test_fewer_rows_than_processes_are_refused_rather_than_waited_for() -> None:
 
 
 def test_a_batch_that_does_not_divide_is_refused() -> None:
-    with pytest.raises(UsageError, match="data.batch_size=9 does not divide among 2 processes"):
+    with pytest.raises(UsageError, match=r"data\.batch_size=9 does not divide among 2 processes"):
         GlobalBatchSampler(20, 9, seed=0, train=True, world=2)
 
 

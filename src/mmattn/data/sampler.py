@@ -22,6 +22,8 @@ class GlobalBatchSampler(Sampler[list[Item]]):
     def __init__(self, rows: int, global_batch: int, *, seed: int, train: bool, rank: int = 0, world: int = 1) -> None:
         if train and global_batch % world:
             raise UsageError(f"data.batch_size={global_batch} does not divide among {world} processes")
+        if train and rows < world:  # a process without a batch would leave the others waiting for its gradients
+            raise UsageError(f"{rows} clips cannot be shared among {world} processes; set trainer.devices to fewer")
         self.rows = rows
         self.global_batch = min(global_batch, max(rows - rows % world, world)) if train else global_batch
         self.seed = seed
