@@ -29,6 +29,10 @@ class Augment:
     time_mask_s: float = 0.0
     mel_mask: int = 0
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.modality_dropout <= 0.5:
+            raise ValueError(f"modality_dropout is the chance for each of two, 0 to 0.5, got {self.modality_dropout}")
+
     def __call__(self, sample: Sample, generator: torch.Generator) -> Sample:
         sample = replace(sample, frames=self._shift(sample.frames, generator))
         hop_s = float(sample.spectrogram_times[1] - sample.spectrogram_times[0]) if len(sample.spectrogram) > 1 else 1.0
@@ -62,6 +66,8 @@ class Augment:
 
     def _drop(self, sample: Sample, generator: torch.Generator) -> Sample:
         draw = _uniform(generator, 0, 1)
+        if not (sample.frame_keep.any() and sample.spectrogram_keep.any()):
+            return sample  # what it lacks already is not taken twice
         if draw < self.modality_dropout:
             return without_audio(sample)
         if draw < 2 * self.modality_dropout:
