@@ -95,11 +95,10 @@ class LayerStats:
 
 @dataclass(frozen=True)
 class Fused:
-    """A fusion's output."""
+    """A fusion's output. Tasks pool the streams as they need."""
 
     video: Tokens
     audio: Tokens
-    summary: Float[Tensor, "B D"]
     stats: tuple[LayerStats, ...] = ()
 
 

@@ -1,6 +1,6 @@
-"""What every fusion strategy is made of: the interface, the block of a stream, and the pooling into a summary.
+"""What every fusion strategy is made of: the interface, and the block of a stream.
 
-Shape legend: B clips, L tokens of a stream, Lk tokens read, D channels, H heads, P pooling queries.
+Shape legend: B clips, L tokens of a stream, D channels, d channels of a head, H heads.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LOCAL_SCORE = 6.0  # initial score between a query and a key of the same instant
 
 
 class Fusion(nn.Module):
-    """Two streams of tokens in, the fused streams and one summary out. Either stream may be missing in any clip."""
+    """Two streams of tokens in, the fused streams out. Either stream may be missing in any clip."""
 
     @abstractmethod
     def forward(self, video: Tokens, audio: Tokens, stats: frozenset[str] = frozenset()) -> Fused: ...
@@ -130,33 +130,8 @@ def _prior(streams: dict[Modality, Tokens], reads: tuple[Modality, ...]) -> dict
     return {name: count / total for name, count in counts.items()}
 
 
-class AttentionPool(nn.Module):
-    """P learned queries and the channels' maxima read a stream (B, L, D); what they read is projected to (B, D).
-
-    The maxima see what happens in one token of hundreds from the first step on, where attention, uniform at first, must
-    learn to look. A clip without the modality gives one learned vector instead (never zeros, which would look like
-    silence or black).
-    """
-
-    def __init__(self, dim: int, queries: int) -> None:
-        super().__init__()
-        self.score = nn.Linear(dim, queries)
-        read = (queries + 1) * dim
-        self.project = nn.Sequential(nn.LayerNorm(read), nn.Linear(read, dim), nn.LayerNorm(dim))
-        self.missing = nn.Parameter(torch.randn(dim) * 0.02)
-
-    def forward(self, tokens: Tokens) -> Float[Tensor, "B D"]:
-        keep = tokens.keep[..., None]
-        scores = self.score(tokens.values).float().masked_fill(~keep, -torch.inf)  # (B, L, P)
-        weights = torch.softmax(scores, dim=1).nan_to_num(0.0).to(tokens.values.dtype)
-        highest = torch.where(keep, tokens.values, torch.finfo(tokens.values.dtype).min).amax(dim=1)
-        highest = torch.where(tokens.present[:, None], highest, 0.0)
-        pooled = self.project(torch.cat([(weights.mT @ tokens.values).flatten(1), highest], dim=1))
-        return torch.where(tokens.present[:, None], pooled, self.missing.to(pooled.dtype))
-
-
 class TwoStream(Fusion):
-    """Two stacks of blocks, one a modality, pooled and averaged. What each block reads is the strategy."""
+    """Two stacks of blocks, one a modality. What each block reads is the strategy."""
 
     def __init__(
         self,
@@ -166,7 +141,6 @@ class TwoStream(Fusion):
         layers: int,
         attention: AttentionFactory,
         reads: Reads,
-        pool_queries: int,
         dropout: float,
     ) -> None:
         super().__init__()
@@ -177,7 +151,6 @@ class TwoStream(Fusion):
             )
             for _ in range(layers)
         )
-        self.pools = nn.ModuleDict({stream: AttentionPool(dim, pool_queries) for stream in MODALITIES})
 
     def forward(self, video: Tokens, audio: Tokens, stats: frozenset[str] = frozenset()) -> Fused:
         streams: dict[Modality, Tokens] = {"video": video, "audio": audio}
@@ -187,5 +160,4 @@ class TwoStream(Fusion):
             done = {name: pair[name](streams, f"{self.name}.{i}", stats) for name in MODALITIES}
             streams = {name: done[name][0] for name in MODALITIES}
             measured += [layer for _, layer in done.values() if layer is not None]
-        summary = (self.pools["video"](streams["video"]) + self.pools["audio"](streams["audio"])) / 2
-        return Fused(streams["video"], streams["audio"], summary, tuple(measured))
+        return Fused(streams["video"], streams["audio"], tuple(measured))

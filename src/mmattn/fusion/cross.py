@@ -17,8 +17,7 @@ class CrossFusion(TwoStream):
         heads: int,
         attention: AttentionFactory,
         layers: int = 2,
-        pool_queries: int = 4,
         dropout: float = 0.1,
     ) -> None:
         reads: Reads = {"video": ("video", "audio"), "audio": ("audio", "video")}
-        super().__init__("cross", dim, heads, layers, attention, reads, pool_queries, dropout)
+        super().__init__("cross", dim, heads, layers, attention, reads, dropout)

@@ -1,7 +1,7 @@
-"""Late fusion: the streams never read each other; their summaries are averaged.
+"""Late fusion: the streams never read each other; each speaks for itself.
 
-With a linear head this is exactly the mean of two unimodal classifiers' logits, the field's plainest baseline. It has
-the same blocks as `cross`, so that a comparison is about who reads whom and nothing else.
+Tasks add up what the streams say, so this is exactly the sum of two unimodal classifiers' logits, the field's plainest
+baseline. It has the same blocks as `cross`: a comparison is about who reads whom and nothing else.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ class LateFusion(TwoStream):
         heads: int,
         attention: AttentionFactory,
         layers: int = 2,
-        pool_queries: int = 4,
         dropout: float = 0.1,
     ) -> None:
         reads: Reads = {"video": ("video",), "audio": ("audio",)}
-        super().__init__("late", dim, heads, layers, attention, reads, pool_queries, dropout)
+        super().__init__("late", dim, heads, layers, attention, reads, dropout)

@@ -1,6 +1,8 @@
-"""Tagging: a linear head over the summary. Free tags stand alone (sigmoid); exclusive groups share a softmax.
+"""Tagging: what each stream says of each tag, added up. Free tags stand alone; exclusive groups share a softmax.
 
-Linear on purpose: a late fusion under it is exactly an average of unimodal logits, so what a fusion adds is its own.
+A question is a free tag or an exclusive group; each has its own attention over each stream (after Query2Label, Liu et
+al. 2021). The streams' logits are added and nothing else happens between them here: a late fusion is exactly the sum
+of unimodal classifiers, so what another fusion adds is its own.
 """
 
 from __future__ import annotations
@@ -12,25 +14,41 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from mmattn.data.labels import TagVocabulary
 from mmattn.tasks.interface import Task
-from mmattn.types import Batch, Fused
+from mmattn.tasks.pooling import QuestionPool
+from mmattn.types import MODALITIES, Batch, Fused, Tokens
 
 
 class Tagging(Task):
-    """Scores for the tags of a vocabulary. `label_smoothing` in [0, 1) applies to exclusive groups."""
+    """Scores for the K tags of a vocabulary. `label_smoothing` in [0, 1) applies to exclusive groups."""
+
+    question: Tensor
 
     def __init__(self, dim: int, vocabulary: TagVocabulary, label_smoothing: float = 0.0) -> None:
         super().__init__()
         self.vocabulary = vocabulary
         self.label_smoothing = label_smoothing
-        self.head = nn.Linear(dim, len(vocabulary.names))
         grouped = {i for group in vocabulary.exclusive for i in group}
         self.free = [i for i in range(len(vocabulary.names)) if i not in grouped]
+        questions = [[i] for i in self.free] + [list(group) for group in vocabulary.exclusive]
+        question = torch.zeros(len(vocabulary.names), dtype=torch.long)  # (K,) which question a tag belongs to
+        for number, tags in enumerate(questions):
+            question[tags] = number
+        self.register_buffer("question", question, persistent=False)
+        self.pools = nn.ModuleDict({name: QuestionPool(dim, len(questions)) for name in MODALITIES})
+        self.read = nn.ParameterDict({name: torch.randn(len(question), dim) * 0.02 for name in MODALITIES})
+        self.highest = nn.ModuleDict({name: nn.Linear(dim, len(question), bias=False) for name in MODALITIES})
+        self.bias = nn.Parameter(torch.zeros(len(question)))
 
     def forward(self, fused: Fused) -> Float[Tensor, "B K"]:
-        return self.head(fused.summary)
+        return self._says("video", fused.video) + self._says("audio", fused.audio) + self.bias
+
+    def _says(self, name: str, tokens: Tokens) -> Float[Tensor, "B K"]:
+        read, highest = self.pools[name](tokens)
+        by_tag = read[:, self.question]  # (B, K, D)
+        return (by_tag * self.read[name]).sum(dim=-1) + self.highest[name](highest)
 
     def loss(self, logits: Float[Tensor, "B K"], batch: Batch) -> dict[str, Tensor]:
-        """The mean over free tags (each a binary question) and exclusive groups (each one question)."""
+        """The mean over questions: a free tag is a binary one, an exclusive group one of many."""
         logits, targets = logits.float(), batch.targets["tags"]
         terms = []
         if self.free:

@@ -1,0 +1,42 @@
+"""From a stream of tokens to one vector for each question asked of it.
+
+Shape legend: B clips, L tokens, D channels, Q questions.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mmattn.types import Tokens
+
+
+class QuestionPool(nn.Module):
+    """Each question reads the stream with its own attention, (B, L, D) -> (B, Q, D), beside the channels' maxima.
+
+    The maxima (B, D) see what happens in one token of hundreds from the first step on, where attention, uniform at
+    first, must learn to look. A clip without the modality gives learned vectors instead (never zeros, which would look
+    like silence or black).
+    """
+
+    def __init__(self, dim: int, questions: int) -> None:
+        super().__init__()
+        self.score = nn.Linear(dim, questions)
+        self.norm_read = nn.LayerNorm(dim)
+        self.norm_highest = nn.LayerNorm(dim)
+        self.missing_read = nn.Parameter(torch.randn(questions, dim) * 0.02)
+        self.missing_highest = nn.Parameter(torch.randn(dim) * 0.02)
+        nn.init.zeros_(self.score.weight)
+
+    def forward(self, tokens: Tokens) -> tuple[Float[Tensor, "B Q D"], Float[Tensor, "B D"]]:
+        keep, present = tokens.keep[..., None], tokens.present
+        scores = self.score(tokens.values).float().masked_fill(~keep, -torch.inf)  # (B, L, Q)
+        weights = torch.softmax(scores, dim=1).nan_to_num(0.0).to(tokens.values.dtype)
+        read = self.norm_read(weights.mT @ tokens.values)
+        highest = torch.where(keep, tokens.values, torch.finfo(tokens.values.dtype).min).amax(dim=1)
+        highest = self.norm_highest(torch.where(present[:, None], highest, 0.0))
+        return (
+            torch.where(present[:, None, None], read, self.missing_read.to(read.dtype)),
+            torch.where(present[:, None], highest, self.missing_highest.to(highest.dtype)),
+        )
