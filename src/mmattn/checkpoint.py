@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ def load_model(path: Path) -> Checkpoint:
     """Read a run directory or its model file, on the CPU, in eval mode. Raises UsageError saying what is wrong."""
     from safetensors import SafetensorError, safe_open
 
-    if "://" in str(path):
+    if is_address(path):
         raise UsageError(f"{path}: a checkpoint is a local file; download it first")
     file = path / MODEL_FILE if path.is_dir() else path
     if not file.is_file():
@@ -67,7 +68,8 @@ def load_model(path: Path) -> Checkpoint:
             weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dict)
         vocabulary = TagVocabulary.from_dict(record["vocabulary"])
         clip = ClipSpec(**record["clip"])
-        config = record["config"]
+        config: Config = {name: dict(record["config"][name]) for name in PARTS}
+        info = dict(record["info"])
     except (SafetensorError, KeyError, TypeError, ValueError, json.JSONDecodeError) as error:
         raise UsageError(f"{file}: not a whole mmattn model ({type(error).__name__}: {error})") from None
     model = build_model(config, vocabulary)
@@ -75,7 +77,12 @@ def load_model(path: Path) -> Checkpoint:
         model.load_state_dict(weights)
     except RuntimeError as error:
         raise UsageError(f"{file}: weights do not fit its config ({str(error).splitlines()[0]})") from None
-    return Checkpoint(model.eval(), config, vocabulary, clip, dict(record["info"]))
+    return Checkpoint(model.eval(), config, vocabulary, clip, info)
+
+
+def is_address(path: Path) -> bool:
+    """http://host/x and the like, which pathlib shortens to http:/host/x."""
+    return re.match(r"[a-z][a-z0-9+.-]*:/", str(path), re.IGNORECASE) is not None
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -64,8 +64,12 @@ class TagVocabulary:
 
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> TagVocabulary:
+        """The reverse of `to_dict`. Raises KeyError, TypeError or ValueError for anything else."""
+        names = tuple(map(str, record["names"]))
         exclusive = tuple(tuple(int(i) for i in indices) for indices in record["exclusive"])
-        return cls(tuple(map(str, record["names"])), exclusive, dict(record["families"]))
+        if any(not 0 <= i < len(names) for indices in exclusive for i in indices):
+            raise ValueError(f"exclusive groups {exclusive} reach beyond {len(names)} tags")
+        return cls(names, exclusive, dict(record["families"]))
 
 
 def _exclusive_groups(names: tuple[str, ...], rows: Sequence[Row]) -> tuple[tuple[int, ...], ...]:

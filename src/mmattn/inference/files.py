@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from mmattn.checkpoint import is_address
 from mmattn.errors import UsageError
 
 
 def list_files(source: Path) -> list[Path]:
     """Raises UsageError when there is nothing. Hidden files and folders are left out; links to folders not followed."""
-    if "://" in str(source):
+    if is_address(source):
         raise UsageError(f"{source}: sources are local files and directories; download it first")
     if not os.path.lexists(source):
         raise UsageError(f"{source}: no such file or directory")
