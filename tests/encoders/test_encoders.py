@@ -131,7 +131,7 @@ def test_a_missing_modality_has_no_tokens_and_stays_finite(
 def test_gradients_reach_every_parameter(encoder: torch.nn.Module, make_batch: Callable) -> None:
     tokens = encoder(make_batch(CLIPS, FRAMES, ROWS, lengths=[1.0, 0.6, 0.4]))
     (tokens.values * torch.randn_like(tokens.values)).sum().backward()
-    assert not [name for name, p in encoder.named_parameters() if p.grad is None or not p.grad.any()]
+    assert not [name for name, p in encoder.named_parameters() if p.grad is None or p.grad.abs().max() < 1e-7]
 
 
 def test_a_strided_convolution_keeps_tokens_centred_on_their_times() -> None:

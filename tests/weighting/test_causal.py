@@ -58,14 +58,14 @@ class Rule(Fusion):
 
     def forward(self, video: Tokens, audio: Tokens, stats: frozenset[str] = frozenset()) -> Fused:
         seen, heard = ((tokens.values * tokens.keep[..., None]).amax(dim=1) for tokens in (video, audio))
-        return Fused(video, audio, self.rule(seen, heard))
+        return Fused(replace(video, values=self.rule(seen, heard)[:, None]), audio)
 
 
 class Same(Task):
     vocabulary = TAG
 
     def forward(self, fused: Fused) -> Tensor:
-        return fused.summary.expand(-1, 2)
+        return fused.video.values[:, 0].expand(-1, 2)
 
     def loss(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
         raise NotImplementedError
