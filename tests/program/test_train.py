@@ -126,6 +126,13 @@ def test_a_run_stopped_in_mid_epoch_and_resumed_ends_with_the_same_weights(
         assert torch.equal(weight, halves["state_dict"][name]), name
 
 
+def test_the_last_epoch_is_validated_whatever_the_interval(small: list[str], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    options = ["logger=none", "trainer.epochs=3", "trainer.validate_every=2", "trainer.precision=bf16-mixed"]
+    assert main(["train", *small, *options, f"run={run}"]) == 0
+    assert [line["epoch"] for line in metrics_of(run) if "val/mAP" in line] == [1, 2]
+
+
 def test_ctrl_c_keeps_the_checkpoint_and_exits_130(small: list[str], tmp_path: Path) -> None:
     run = tmp_path / "run"
     command = [sys.executable, "-m", "mmattn", "train", *small, "logger=none", "trainer.epochs=500", f"run={run}"]

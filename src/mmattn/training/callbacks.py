@@ -50,6 +50,10 @@ class KeepModel(Callback):
         self.clip = clip
         self.best = -1.0
 
+    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        if trainer.current_epoch + 1 == trainer.max_epochs:
+            trainer.check_val_every_n_epoch = 1  # the last epoch is validated whatever the interval
+
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         assert isinstance(pl_module, TrainingModule)
         evaluation = pl_module.evaluation
