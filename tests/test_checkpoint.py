@@ -213,6 +213,14 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: p
     assert list(target.parent.iterdir()) == [target], "nothing half-written, under any name"
 
 
+def test_who_reads_while_it_is_replaced_reads_the_whole_of_one_version(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "file", b"before")
+    with (tmp_path / "file").open("rb") as reader:
+        write_atomically(tmp_path / "file", b"after")
+        assert reader.read() == b"before"
+    assert (tmp_path / "file").read_bytes() == b"after"
+
+
 def test_a_writer_killed_in_between_leaves_what_was_there(tmp_path: Path) -> None:
     target = tmp_path / "file"
     write_atomically(target, b"before")
