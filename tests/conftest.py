@@ -61,7 +61,7 @@ def tiny_config() -> Callable[..., Config]:
     return lambda *overrides: copy.deepcopy(_composed(("dropout=0.0", *overrides)))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_model(tiny_config: Callable[..., Config], vocabulary: TagVocabulary) -> Callable[..., AVModel]:
     """`tiny_model("fusion=late")`, always with the same weights, in eval mode."""
 

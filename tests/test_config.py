@@ -94,6 +94,7 @@ def test_every_plain_key_of_a_verb_can_be_set(verb: str) -> None:
         ("train", ["fusion.layers=true"], "fusion.layers"),
         ("train", ["logger.online=2"], "true or false"),
         ("train", ["optim.lr="], "number"),
+        ("train", ["data.clip.seconds=nan"], "number"),
         ("train", ["late"], "key=value"),
         ("train", ["optim.lr=[1"], "["),
         ("train", ["data=folder"], "data.root"),

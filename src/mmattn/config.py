@@ -177,7 +177,7 @@ def _check_kinds(base: Any, config: Any) -> None:
             continue
         if isinstance(old, bool) != isinstance(value, bool):
             raise UsageError(f"{key}={value}: expected {'true or false' if isinstance(old, bool) else 'a value'}")
-        if isinstance(old, (int, float)) and not isinstance(value, (int, float)):
+        if isinstance(old, (int, float)) and (not isinstance(value, (int, float)) or value != value):
             raise UsageError(f"{key}={value}: expected a number, such as {old}")
 
 
