@@ -7,6 +7,8 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import torch
+
 from mmattn.checkpoint import load_model
 from mmattn.config import Config
 from mmattn.errors import UsageError
@@ -23,6 +25,10 @@ def predict(config: Config) -> str:
     readable (the lines are written all the same).
     """
     checkpoint = load_model(Path(config["run"]))
+    _check_device(config["device"])
+    for key in ("windows", "batch_size"):
+        if config[key] < 1:
+            raise UsageError(f"{key}={config[key]}: expected 1 or more")
     files = list_files(Path(config["source"]))
     out = Path(config["out"])
     part = out.with_name(out.name + ".part")
@@ -59,3 +65,10 @@ def predict(config: Config) -> str:
     if not counts["ok"]:
         raise UsageError(f"{config['source']}: no readable file ({summary}); reasons are in {out}")
     return f"{summary} -> {out}"
+
+
+def _check_device(name: str) -> None:
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"device={name}: {str(error).splitlines()[0]}") from None

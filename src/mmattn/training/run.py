@@ -10,6 +10,7 @@ from pathlib import Path
 import lightning
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 
 from mmattn.config import Config, build
@@ -26,6 +27,13 @@ def check(config: Config) -> tuple[ClipData, AVModel]:
     """Build all a run needs, so that a fault shows before anything is written. Raises UsageError."""
     if not config["seed"] >= 0:
         raise UsageError(f"seed={config['seed']}: expected 0 or more")
+    for key in ("epochs", "devices", "validate_every"):
+        if config["trainer"][key] < 1:
+            raise UsageError(f"trainer.{key}={config['trainer'][key]}: expected 1 or more")
+    if config["trainer"]["nodes"] != 1:
+        raise UsageError(f"trainer.nodes={config['trainer']['nodes']}: only one machine is supported so far")
+    _quiet_lightning()
+    _trainer(config, Path(), loggers=[], callbacks=[])
     data = build_data(config["data"])
     model = build_model(config, data.vocabulary)
     data.check_readable()
@@ -40,7 +48,8 @@ def train(run: Path, data: ClipData | None = None) -> None:
     torch.manual_seed(config["seed"])
     module = TrainingModule(build_model(config, ready.vocabulary), build(config["optim"]))
     _quiet_lightning()
-    trainer = _trainer(config, run)
+    callbacks = [KeepModel(run, config, ready.clip), StopOnSignal(run), SeedSteps(config["seed"]), Report(run.name)]
+    trainer = _trainer(config, run, make_loggers(config, run), callbacks)
     rank, world = trainer.global_rank, trainer.world_size
     train_loader = ready.loader(ready.dataset("train", train=True), train=True, rank=rank, world=world)
     val_loader = ready.loader(ready.dataset("val"), train=False, rank=rank, world=world)
@@ -56,22 +65,21 @@ def train(run: Path, data: ClipData | None = None) -> None:
             _finish_wandb()
 
 
-def _trainer(config: Config, run: Path) -> lightning.Trainer:
+def _trainer(config: Config, run: Path, loggers: list[Logger], callbacks: list[Callback]) -> lightning.Trainer:
+    """Raises UsageError for a device, precision or strategy that this machine does not have."""
     options = config["trainer"]
-    loggers: list[Logger] = make_loggers(config, run)
-    clip = build(config["data"]["clip"])
     try:
         return lightning.Trainer(
             accelerator=options["accelerator"],
             devices=options["devices"],
             num_nodes=options["nodes"],
-            strategy="ddp" if options["devices"] * options["nodes"] > 1 else "auto",
+            strategy="ddp" if options["devices"] > 1 else "auto",
             precision=options["precision"],
             max_epochs=options["epochs"],
             gradient_clip_val=options["gradient_clip"],
             check_val_every_n_epoch=options["validate_every"],
             logger=loggers,
-            callbacks=[KeepModel(run, config, clip), StopOnSignal(run), SeedSteps(config["seed"]), Report(run.name)],
+            callbacks=callbacks,
             plugins=[AtomicCheckpointIO()],
             default_root_dir=run,
             use_distributed_sampler=False,

@@ -45,6 +45,8 @@ def read_config(run: Path) -> Config:
         raise UsageError(f"{run}: not a run directory (no {CONFIG_FILE})") from None
     except yaml.YAMLError as error:
         raise UsageError(f"{run / CONFIG_FILE}: not YAML ({str(error).splitlines()[0]})") from None
+    if not isinstance(config, dict) or not {"data", "fusion", "trainer"} <= config.keys():
+        raise UsageError(f"{run / CONFIG_FILE}: not the config of a run")
     return config
 
 
