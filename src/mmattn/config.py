@@ -47,7 +47,7 @@ def compose(name: str, overrides: Sequence[str] = ()) -> Config:
         for text in overrides:
             if text not in choices:
                 _check_key(text, base)
-        config = _compose(name, list(overrides))
+        config = _compose(name, list(overrides)) if len(choices) < len(overrides) else base
         _keep_names(base, config, overrides)
         _check_kinds(OmegaConf.to_container(base), OmegaConf.to_container(config))
         if missing := sorted(OmegaConf.missing_keys(config)):
@@ -179,6 +179,8 @@ def _check_kinds(base: Any, config: Any) -> None:
             raise UsageError(f"{key}={value}: expected {'true or false' if isinstance(old, bool) else 'a value'}")
         if isinstance(old, (int, float)) and (not isinstance(value, (int, float)) or value != value):
             raise UsageError(f"{key}={value}: expected a number, such as {old}")
+        if isinstance(old, int) and isinstance(value, float):
+            raise UsageError(f"{key}={value}: expected a whole number, such as {old}")
 
 
 def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

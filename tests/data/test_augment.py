@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 import torch
 
 from mmattn.data.augment import Augment, keyed_generator, without_audio, without_video
-from mmattn.data.transforms import Sample
+from mmattn.data.transforms import FLOOR, Sample
 
 EVERYTHING = Augment(modality_dropout=0.3, gain_db=6, shift_px=2, masks=2, time_mask_s=0.1, mel_mask=3)
 
@@ -76,10 +76,14 @@ def test_a_chance_that_two_cannot_share_is_refused(chance: float) -> None:
         Augment(modality_dropout=chance)
 
 
-def test_gain_shifts_all_bands_alike_and_within_its_bounds() -> None:
+def test_gain_shifts_all_bands_alike_and_within_its_bounds_and_leaves_silence_silent() -> None:
     shifts = []
+    sample = replace(_sample(), spectrogram=_sample().spectrogram.clamp(min=-1.5))  # 10 dB above the floor
+    sample.spectrogram[7] = FLOOR
     for index in range(50):
-        change = Augment(gain_db=6)(_sample(), keyed_generator(0, 0, index)).spectrogram - _sample().spectrogram
+        louder = Augment(gain_db=6)(sample, keyed_generator(0, 0, index)).spectrogram
+        assert (louder[7] == FLOOR).all()
+        change = torch.cat([louder[:7], louder[8:]]) - torch.cat([sample.spectrogram[:7], sample.spectrogram[8:]])
         torch.testing.assert_close(change, change[:1, :1].expand_as(change), rtol=0, atol=1e-6)
         shifts.append(float(change[0, 0]) * 20)
     assert -6 <= min(shifts) < -3

@@ -34,6 +34,12 @@ def fails(arguments: list[str], capsys: pytest.CaptureFixture, code: int = 2) ->
         (["train", "data.clip.fps=-1"], "above 0"),
         (["train", "data=folder"], "data.root"),
         (["train", "trainer.epochs=0"], "1 or more"),
+        (["train", "trainer.epochs=1.5"], "whole number"),
+        (["train", "trainer.threads=many"], "expected a number"),
+        (["train", "optim.lr=-1"], "lr above 0"),
+        (["train", "data.cache_gb=-1"], "0 or more"),
+        (["train", "task.label_smoothing=1.0"], "label_smoothing"),
+        (["train", "resume=5"], "not a run directory"),
         (["train", "trainer.accelerator=gpuu"], "accelerator"),
         (["train", "trainer.precision=12-mixed"], "recision"),
         (["train", "resume=runs/x", "optim.lr=1"], "leave out optim.lr=1"),
@@ -50,7 +56,7 @@ def test_what_was_mistyped_is_named_with_what_was_meant(
     arguments: list[str], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    if "heads=5" in arguments:
+    if {"heads=5", "task.label_smoothing=1.0"} & set(arguments):  # faults that show when the model is built
         (tmp_path / "data").mkdir()
         manifest = [{"path": "a.mp4", "tags": ["x"], "split": split, "id": split} for split in ("train", "val")]
         (tmp_path / "data" / "manifest.jsonl").write_text("\n".join(map(json.dumps, manifest)))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from mmattn.data.transforms import Sample
+from mmattn.data.transforms import FLOOR, SPREAD_DB, Sample
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,10 @@ class Augment:
     def __call__(self, sample: Sample, generator: torch.Generator) -> Sample:
         sample = replace(sample, frames=self._shift(sample.frames, generator))
         hop_s = float(sample.spectrogram_times[1] - sample.spectrogram_times[0]) if len(sample.spectrogram) > 1 else 1.0
-        spectrogram = sample.spectrogram + _uniform(generator, -1, 1) * self.gain_db / 20
-        spectrogram = self._mask(spectrogram, hop_s, generator)
+        gain = _uniform(generator, -1, 1) * self.gain_db / SPREAD_DB
+        heard = sample.spectrogram > FLOOR  # silence stays silence, however loud
+        spectrogram = torch.where(heard, (sample.spectrogram + gain).clamp(min=FLOOR), sample.spectrogram)
+        spectrogram = self._mask(spectrogram, sample.spectrogram_keep, hop_s, generator)
         return self._drop(replace(sample, spectrogram=spectrogram), generator)
 
     def _shift(self, frames: Tensor, generator: torch.Generator) -> Tensor:
@@ -49,11 +51,11 @@ class Augment:
         padded = pad(frames.float(), (reach,) * 4, mode="replicate").to(torch.uint8)
         return padded[..., dy : dy + height, dx : dx + width]
 
-    def _mask(self, spectrogram: Tensor, hop_s: float, generator: torch.Generator) -> Tensor:
+    def _mask(self, spectrogram: Tensor, keep: Tensor, hop_s: float, generator: torch.Generator) -> Tensor:
         if not self.masks:
             return spectrogram
         spectrogram = spectrogram.clone()
-        mean = spectrogram.mean()
+        mean = spectrogram[keep].mean() if keep.any() else spectrogram.mean()
         length, mels = spectrogram.shape
         for _ in range(self.masks):
             width = int(_uniform(generator, 0, self.time_mask_s) / hop_s)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
@@ -50,7 +50,7 @@ class ClipDataset(Dataset[Labelled]):
         good: list[Row] = []
         with ThreadPoolExecutor(threads) as pool, Progress(title, len(self.rows)) as progress:
             used = 0
-            for done, (row, result) in enumerate(zip(self.rows, pool.map(self._try, self.rows), strict=True), 1):
+            for done, (row, result) in enumerate(self._read_all(pool, 8 * threads), start=1):
                 progress.at(done)
                 if isinstance(result, MediaError):
                     errors.append(result)
@@ -61,6 +61,12 @@ class ClipDataset(Dataset[Labelled]):
                 good.append(row)
         self.rows = good
         return errors
+
+    def _read_all(self, pool: ThreadPoolExecutor, ahead: int) -> Iterator[tuple[Row, Sample | MediaError]]:
+        """In order, never more than `ahead` clips in flight: one slow file must not pile up the others."""
+        for first in range(0, len(self.rows), ahead):
+            part = self.rows[first : first + ahead]
+            yield from zip(part, pool.map(self._try, part), strict=True)
 
     def variant(self, vocabulary: TagVocabulary, augment: Augment | None) -> ClipDataset:
         """The same clips, read once, with other targets or another augmentation."""

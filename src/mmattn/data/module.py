@@ -128,8 +128,9 @@ class ClipData:
 
 def build_data(config: Config) -> ClipData:
     """From the resolved config group `data`. Raises UsageError for what does not fit."""
-    if config["batch_size"] < 1:
-        raise UsageError(f"data.batch_size={config['batch_size']}: expected 1 or more")
+    for key, least in (("batch_size", 1), ("workers", 0), ("cache_gb", 0)):
+        if config[key] < least:
+            raise UsageError(f"data.{key}={config[key]}: expected {least} or more")
     return ClipData(
         source=build(config["source"]),
         clip=build(config["clip"]),

@@ -17,7 +17,10 @@ Item = tuple[int, int]  # (epoch, index of the row)
 
 
 class GlobalBatchSampler(Sampler[list[Item]]):
-    """Batches of (epoch, index). In training the last, smaller batch is left out when there is a full one."""
+    """Batches of (epoch, index). In training the last, smaller batch is left out when there is a full one.
+
+    With fewer rows than a batch, the batch is the largest multiple of `world` that they fill.
+    """
 
     def __init__(self, rows: int, global_batch: int, *, seed: int, train: bool, rank: int = 0, world: int = 1) -> None:
         if train and global_batch % world:
@@ -31,10 +34,7 @@ class GlobalBatchSampler(Sampler[list[Item]]):
         self.rank = rank
         self.world = world
         self.epoch = 0
-        self.seen: tuple[int, int] = (
-            -1,
-            0,
-        )  # (epoch, batches of it that were already seen): where a resumed run goes on
+        self.seen: tuple[int, int] = (-1, 0)  # (epoch, batches of it already seen), for a resumed run
 
     @property
     def sampler(self) -> GlobalBatchSampler:

@@ -22,6 +22,7 @@ from mmattn.types import Clip
 Reader = Callable[[Path, Request], Clip]
 FLOOR_DB = -80.0  # silence; full scale sine is near 0 dB, so nothing a person hears lies below
 CENTRE_DB, SPREAD_DB = -40.0, 20.0  # log-mel values become (dB - centre) / spread, in about [-2, 2]
+FLOOR = (FLOOR_DB - CENTRE_DB) / SPREAD_DB
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,13 @@ class ClipSpec:
         return max(1, round(self.seconds * self.fps))
 
     @property
+    def hop(self) -> int:
+        """Samples from one spectrogram row to the next: `hop_s` in whole samples. Times are counted in these."""
+        return max(1, round(self.hop_s * self.sample_rate))
+
+    @property
     def spectrogram_length(self) -> int:
-        return max(1, round(self.seconds / self.hop_s))
+        return max(1, round(self.seconds * self.sample_rate / self.hop))
 
     def times(self, start: float, end: float) -> list[float]:
         """The grid of a span: the middle of each frame's interval, up to `end`."""
@@ -99,15 +105,15 @@ class ClipSpec:
             frame_keep[:count] = True
             frame_times[:count] = (clip.frame_times[:count] - start).float()
         length = self.spectrogram_length
-        spectrogram = torch.full((length, self.mels), (FLOOR_DB - CENTRE_DB) / SPREAD_DB)
+        spectrogram = torch.full((length, self.mels), FLOOR)
         spectrogram_keep = torch.zeros(length, dtype=torch.bool)
         if clip.waveform is not None and clip.waveform.any():  # digital silence is a missing modality
             mel = self.log_mel(clip.waveform)
-            offset = max(0, round((clip.audio_start - start) / self.hop_s))
+            offset = max(0, round((clip.audio_start - start) * self.sample_rate / self.hop))
             count = max(0, min(len(mel), length - offset))
             spectrogram[offset : offset + count] = mel[:count]
             spectrogram_keep[: offset + count] = count > 0
-        spectrogram_times = torch.arange(length) * self.hop_s
+        spectrogram_times = torch.arange(length) * (self.hop / self.sample_rate)
         return Sample(frames, frame_keep, frame_times, spectrogram, spectrogram_keep, spectrogram_times)
 
     def log_mel(self, waveform: Float[Tensor, " N"]) -> Float[Tensor, "F M"]:
@@ -115,12 +121,10 @@ class ClipSpec:
         window, filters = _mel_tools(self.sample_rate, self.mels, self.window_s)
         size = window.shape[0]
         padded = torch.nn.functional.pad(waveform, (size // 2, size // 2))
-        spectrum = torch.stft(
-            padded, size, round(self.hop_s * self.sample_rate), window=window, center=False, return_complex=True
-        )
+        spectrum = torch.stft(padded, size, self.hop, window=window, center=False, return_complex=True)
         power = spectrum.abs().square().mT / window.sum().square() * 4  # a full-scale sine has power 1
         decibel = 10 * torch.log10((power @ filters).clamp(min=10 ** (FLOOR_DB / 10)))
-        rows = round(len(waveform) / self.sample_rate / self.hop_s)
+        rows = round(len(waveform) / self.hop)
         return ((decibel - CENTRE_DB) / SPREAD_DB)[: max(1, rows)]
 
     def to_dict(self) -> dict[str, Any]:

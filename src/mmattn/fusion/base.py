@@ -144,6 +144,8 @@ class TwoStream(Fusion):
         dropout: float,
     ) -> None:
         super().__init__()
+        if layers < 1:
+            raise ValueError(f"layers={layers}: expected 1 or more")
         self.name = name
         self.blocks = nn.ModuleList(
             nn.ModuleDict(

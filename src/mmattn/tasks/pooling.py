@@ -22,7 +22,7 @@ class QuestionPool(nn.Module):
 
     def __init__(self, dim: int, questions: int) -> None:
         super().__init__()
-        self.score = nn.Linear(dim, questions)
+        self.score = nn.Linear(dim, questions, bias=False)  # a bias is the same for all tokens: it cancels
         self.norm_read = nn.LayerNorm(dim)
         self.norm_highest = nn.LayerNorm(dim)
         self.missing_read = nn.Parameter(torch.randn(questions, dim) * 0.02)

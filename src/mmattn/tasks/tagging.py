@@ -13,9 +13,12 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from mmattn.data.labels import TagVocabulary
+from mmattn.errors import UsageError
 from mmattn.tasks.interface import Task
 from mmattn.tasks.pooling import QuestionPool
 from mmattn.types import MODALITIES, Batch, Fused, Tokens
+
+UNANSWERED = -100  # no class
 
 
 class Tagging(Task):
@@ -25,6 +28,8 @@ class Tagging(Task):
 
     def __init__(self, dim: int, vocabulary: TagVocabulary, label_smoothing: float = 0.0) -> None:
         super().__init__()
+        if not 0 <= label_smoothing < 1:
+            raise UsageError(f"task.label_smoothing={label_smoothing}: expected 0 up to, not including, 1")
         self.vocabulary = vocabulary
         self.label_smoothing = label_smoothing
         grouped = {i for group in vocabulary.exclusive for i in group}
@@ -48,15 +53,26 @@ class Tagging(Task):
         return (by_tag * self.read[name]).sum(dim=-1) + self.highest[name](highest)
 
     def loss(self, logits: Float[Tensor, "B K"], batch: Batch) -> dict[str, Tensor]:
-        """The mean over questions: a free tag is a binary one, an exclusive group one of many."""
+        """The mean over questions: a free tag is a binary one, an exclusive group one of many.
+
+        A clip without any tag of a group has no answer to its question and stays out of it.
+        """
         logits, targets = logits.float(), batch.targets["tags"]
         terms = []
         if self.free:
             free = binary_cross_entropy_with_logits(logits[:, self.free], targets[:, self.free], reduction="none")
             terms += list(free.mean(dim=0))
         for group in self.vocabulary.exclusive:
-            chosen = targets[:, list(group)].argmax(dim=1)
-            terms.append(cross_entropy(logits[:, list(group)], chosen, label_smoothing=self.label_smoothing))
+            asked = targets[:, list(group)].any(dim=1)
+            chosen = targets[:, list(group)].argmax(dim=1).masked_fill(~asked, UNANSWERED)
+            total = cross_entropy(
+                logits[:, list(group)],
+                chosen,
+                ignore_index=UNANSWERED,
+                label_smoothing=self.label_smoothing,
+                reduction="sum",
+            )
+            terms.append(total / asked.sum().clamp(min=1))
         return {"loss": torch.stack(terms).mean()}
 
     def scores(self, logits: Float[Tensor, "B K"]) -> Float[Tensor, "B K"]:

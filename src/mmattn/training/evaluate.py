@@ -22,7 +22,7 @@ def evaluate(config: Config) -> str:
         raise UsageError(f"split={split}: expected one of {', '.join(SPLITS)}")
     run = Path(config["run"])
     record = evaluate_run(run, split, build_data(read_config(run)["data"]))
-    out = Path(config["out"] or run / f"evaluation-{split}.json")
+    out = Path(str(config["out"])) if config["out"] else run / f"evaluation-{split}.json"
     write_atomically(out, json.dumps(record, indent=1).encode())
     metrics = record["metrics"]
     families = "".join(f", {family} {value:.3f}" for family, value in metrics["mAP_by_family"].items() if value)

@@ -27,7 +27,7 @@ def launch(config: Config) -> Path:
     from mmattn.training.run import check, train
 
     if config["resume"]:
-        run = Path(config["resume"])
+        run = Path(str(config["resume"]))
         config = read_config(run)
         if not (run / LAST).is_file():
             raise UsageError(f"{run}: no checkpoint to go on from ({LAST} is missing)")

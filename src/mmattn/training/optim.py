@@ -10,6 +10,8 @@ from torch import nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
+from mmattn.errors import UsageError
+
 
 @dataclass(frozen=True)
 class AdamWOneCycle:
@@ -18,6 +20,13 @@ class AdamWOneCycle:
     lr: float
     weight_decay: float
     warmup: float
+
+    def __post_init__(self) -> None:
+        if self.lr <= 0 or self.weight_decay < 0 or not 0 <= self.warmup <= 1:
+            raise UsageError(
+                f"optim: expected lr above 0, weight_decay from 0 on, warmup in [0, 1]; got {self.lr:g}, "
+                f"{self.weight_decay:g}, {self.warmup:g}"
+            )
 
     def build(self, model: nn.Module, steps: int) -> tuple[torch.optim.Optimizer, LambdaLR]:
         decay = [p for p in model.parameters() if p.ndim >= 2]

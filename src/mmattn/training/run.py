@@ -34,6 +34,7 @@ def check(config: Config) -> tuple[ClipData, AVModel]:
         raise UsageError(f"trainer.nodes={config['trainer']['nodes']}: only one machine is supported so far")
     _quiet_lightning()
     _trainer(config, Path(), loggers=[], callbacks=[])
+    build(config["optim"])
     data = build_data(config["data"])
     model = build_model(config, data.vocabulary)
     data.check_readable()

@@ -24,7 +24,7 @@ RUN_FILE = "run.json"
 
 def create_run(config: Config) -> Path:
     """Make the run directory with frozen config and run.json. Raises UsageError when it is taken or not writable."""
-    run = Path(config["run"] or _fresh_name(config["fusion"]["_target_"].rpartition(".")[2]))
+    run = Path(str(config["run"] or "") or _fresh_name(config["fusion"]["_target_"].rpartition(".")[2]))
     if (run / CONFIG_FILE).exists():
         raise UsageError(f"{run}: holds a run already; go on with mmattn train resume={run}, or name another run=")
     config = {**config, "run": str(run)}
