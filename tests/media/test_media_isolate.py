@@ -73,7 +73,7 @@ def test_a_hang_is_killed_at_the_deadline(good: Path):
 
 
 def test_memory_beyond_the_limit_is_too_large(good: Path):
-    with IsolatedReader(memory_bytes=1 << 20) as reader, pytest.raises(MediaError, match="too_large"):
+    with IsolatedReader(memory_bytes=64 << 20) as reader, pytest.raises(MediaError, match="too_large"):
         reader.read(good, Request(fps=25, size=(2000, 2000)))
 
 

@@ -18,7 +18,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from mmattn.checkpoint import load_model
+from mmattn.checkpoint import MODEL_FILE, load_model
 from mmattn.cli import main
 from mmattn.training.callbacks import LAST, SeedSteps
 
@@ -133,19 +133,24 @@ def test_the_last_epoch_is_validated_whatever_the_interval(small: list[str], tmp
     assert [line["epoch"] for line in metrics_of(run) if "val/mAP" in line] == [1, 2]
 
 
-def test_ctrl_c_keeps_the_checkpoint_and_exits_130(small: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("devices", "number"), [(1, signal.SIGINT), (2, signal.SIGINT), (2, signal.SIGTERM)])
+def test_a_signal_keeps_the_checkpoint_and_ends_every_process(
+    devices: int, number: signal.Signals, small: list[str], tmp_path: Path
+) -> None:
     run = tmp_path / "run"
-    command = [sys.executable, "-m", "mmattn", "train", *small, "logger=none", "trainer.epochs=500", f"run={run}"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    options = ["logger=none", "trainer.epochs=500", f"trainer.devices={devices}", f"run={run}"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mmattn", "train", *small, *options], stderr=subprocess.PIPE, text=True
+    )
     deadline = time.monotonic() + 120
-    while not (run / LAST).is_file() and time.monotonic() < deadline:
+    while not ((run / LAST).is_file() and (run / MODEL_FILE).is_file()) and time.monotonic() < deadline:
         time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)  # the pipe closes when the last process has gone
+    assert process.returncode == 128 + number, errors
     assert f"resume={run}" in errors and "Traceback" not in errors
     assert torch.load(run / LAST, weights_only=True)["global_step"] > 0
-    assert load_file(run / "model.safetensors")
+    assert load_file(run / MODEL_FILE)
 
 
 def test_two_processes_train_one_model_on_every_validation_clip(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections import Counter
 from pathlib import Path
@@ -52,6 +53,8 @@ def predict(config: Config) -> str:
                 lines.write(json.dumps(record) + "\n")
                 counts[record.get("reason", "ok")] += 1
                 progress.at(done)
+            lines.flush()
+            os.fsync(lines.fileno())
         part.replace(out)
     except OSError as error:
         raise UsageError(f"{out}: cannot be written ({error.strerror})") from None

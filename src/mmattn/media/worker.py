@@ -63,8 +63,8 @@ def _live(fd: int) -> NoReturn:
     try:
         _work(socket.socket(fileno=fd))
         status = 0
-    except MemoryError:
-        status = OUT_OF_MEMORY  # too little left even to say so
+    except (MemoryError, RuntimeError) as error:
+        status = OUT_OF_MEMORY if _is_out_of_memory(error) else 1  # too little left even to say so
     finally:
         os._exit(status)
 
@@ -106,9 +106,16 @@ def _answer(message: dict[str, Any]) -> tuple[dict[str, Any], list[np.ndarray]]:
         )
     except MediaError as error:
         return {"reason": error.reason, "detail": error.detail}, []
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
         return {"reason": "too_large", "detail": "out of memory"}, []
     return pack(clip)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """torch's allocator raises a plain RuntimeError."""
+    return isinstance(error, MemoryError) or "allocate memory" in str(error)
 
 
 def pack(clip: Clip) -> tuple[dict[str, Any], list[np.ndarray]]:
