@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Lint, types, import order, tests. --all also runs the slow proofs.
-all="${1:-}"
-source "$(dirname "$0")/env.sh" dev
+source "$(dirname "$0")/env.sh"
+ensure_env dev
 selection=(-m "not slow")
-[ "$all" = "--all" ] && selection=()
+[ "${1:-}" = "--all" ] && selection=()
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/pyright

@@ -67,11 +67,13 @@ def _spawn(run: Path, devices: int) -> None:
         for worker in workers:
             if worker.poll() is None:
                 worker.kill()
+    if code in (130, 143):
+        hint = f"go on with: mmattn train resume={run}" if (run / LAST).is_file() else "before the first checkpoint"
+        stopped = Stopped(f"stopped; {hint}")
+        stopped.exit_code = code
+        raise stopped
     if code:
-        stopped = Stopped if code in (130, 143) else MmattnError
-        error = stopped(f"{run}: a worker process ended with exit code {code}; its message is above")
-        error.exit_code = code if 0 < code < 256 else 1
-        raise error
+        raise MmattnError(f"{run}: a worker process ended with exit code {code}; its message is above")
 
 
 def _wait(workers: list[subprocess.Popen]) -> int:

@@ -9,10 +9,13 @@ from mmattn.errors import MmattnError
 
 
 def main() -> int:
+    from mmattn.training.callbacks import Stopped
     from mmattn.training.run import train
 
     try:
         train(Path(sys.argv[1]))
+    except Stopped as stopped:
+        return stopped.exit_code  # the launcher says it once for all
     except MmattnError as error:
         print(f"mmattn: {error}", file=sys.stderr)
         return error.exit_code
