@@ -23,3 +23,20 @@ def test_the_demo_ends_with_a_report(shapes: Path, tmp_path: Path, capsys: pytes
         assert json.loads((out / fusion / "evaluation-test.json").read_text())["split"] == "test"
     lines = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
     assert lines[-1]["status"] == "failed" and "truth" in lines[0]
+
+
+@pytest.mark.slow
+def test_at_full_size_cross_fusion_learns_what_late_fusion_cannot(tmp_path: Path) -> None:
+    """The known answers of AVShapes: late stays at chance on synergy tags, cross does not, and Shapley says why."""
+    assert main(["demo", f"out={tmp_path / 'demo'}", f"videos={tmp_path / 'videos'}"]) == 0
+    late, cross = (
+        json.loads((tmp_path / "demo" / fusion / "evaluation-test.json").read_text()) for fusion in ("late", "cross")
+    )
+    chance = late["shapley_by_family"]["synergy"]["value"]["none"]
+    assert late["metrics"]["mAP_by_family"]["synergy"] < chance + 0.15
+    assert cross["metrics"]["mAP_by_family"]["synergy"] > 0.75
+    families = cross["shapley_by_family"]
+    assert families["synergy"]["synergy"] > 0.2
+    assert families["picture"]["video"] > 5 * abs(families["picture"]["audio"])
+    assert families["sound"]["audio"] > 5 * abs(families["sound"]["video"])
+    assert families["redundant"]["synergy"] < -0.2
