@@ -5,6 +5,7 @@ A file longer than the trained clip is read in spans, evenly spread; its scores 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,22 +78,33 @@ class Predictor:
                     yield {"path": file.path, "status": "failed", "reason": file.reason, "detail": file.detail}
 
     def _read(self, path: Path) -> _File | MediaError:
+        """The spans that could be read. A later span that fails, or holds nothing, costs itself and not the file."""
+        issues: set[str] = set()
         try:
             clips = [self.clip.read(path, reader=self.reader)]
-            clips += [self.clip.read(path, start, reader=self.reader) for start in self._later_starts(clips[0])]
         except MediaError as error:
             return error
+        for start in self._later_starts(clips[0]):
+            try:
+                clips.append(self.clip.read(path, start, reader=self.reader))
+            except MediaError as error:
+                issues.add(f"span_{error.reason}")
         samples = [self.clip.prepare(clip) for clip in clips]
-        issues = sorted({issue for clip in clips for issue in clip.issues})
-        return _File(path, samples, [clip.span for clip in clips], issues)
+        real = [i for i, sample in enumerate(samples) if sample.frame_keep.any() or sample.spectrogram_keep.any()]
+        kept = real or [0]
+        issues.update(issue for clip in clips for issue in clip.issues)
+        return _File(path, [samples[i] for i in kept], [clips[i].span for i in kept], sorted(issues))
 
     def _later_starts(self, first: Clip) -> list[float]:
-        """Where further spans of a long file start: as many as fit, at most `windows` in all, the last at its end."""
+        """Where further spans of a long file start: what covers it, at most `windows` in all, the last at its end.
+
+        A rest of less than a tenth of a span is left out: headers count the encoder's padding.
+        """
         seconds = self.clip.seconds
-        if first.duration is None or first.duration < 1.5 * seconds:
+        count = min(self.windows, math.ceil((first.duration or 0.0) / seconds - 0.1))
+        if first.duration is None or count < 2:
             return []
-        count = min(self.windows, int(first.duration / seconds))
-        step = (first.duration - seconds) / max(1, count - 1)
+        step = (first.duration - seconds) / (count - 1)
         return [step * i for i in range(1, count)]
 
     def _run(self, samples: list[Sample]) -> Iterator[tuple[dict[Subset, Tensor], MassMeter]]:
