@@ -7,6 +7,7 @@ is what sound goes with.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -26,7 +27,7 @@ class ConvVisualEncoder(VisualEncoder):
     def __init__(
         self,
         dim: int,
-        widths: tuple[int, ...] = (32, 64, 96),
+        widths: Sequence[int] = (32, 64, 96),
         patch: int = 4,
         grid: int = 2,
         blocks: int = 2,
@@ -76,7 +77,7 @@ class ConvVisualEncoder(VisualEncoder):
         return project(self.pool(x).flatten(2).mT)
 
 
-def _stem(widths: tuple[int, ...]) -> list[nn.Module]:
+def _stem(widths: Sequence[int]) -> list[nn.Module]:
     """One strided 3x3 convolution for each further width; GroupNorm is per frame."""
     layers: list[nn.Module] = []
     for narrow, wide in pairwise(widths):
