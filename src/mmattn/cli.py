@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from mmattn import __version__
-from mmattn.config import GROUPS, compose, group_choices, nearest
+from mmattn.config import GROUPS, compose, defaults, group_choices, nearest
 from mmattn.errors import MmattnError, UsageError
 
 USAGE = """usage: mmattn VERB [key=value ...]
@@ -29,20 +29,22 @@ key=value are Hydra overrides (fusion=late optim.lr=1e-3). `mmattn VERB --help` 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if os.environ.get("MMATTN_DEBUG"):  # for developers: errors keep their traceback
+        return _dispatch(arguments)
     try:
         return _dispatch(arguments)
     except MmattnError as error:
         print(f"mmattn: {error}", file=sys.stderr)
-        code = error.exit_code
+        return error.exit_code
     except KeyboardInterrupt:
         print("mmattn: interrupted", file=sys.stderr)
-        code = 130
+        return 130
     except BrokenPipeError:  # the reader of our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
-    if os.environ.get("MMATTN_DEBUG"):
-        raise
-    return code
+        return 1
+    except OSError as error:
+        print(f"mmattn: {error.filename or 'system'}: {error.strerror or error}", file=sys.stderr)
+        return 1
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -73,9 +75,11 @@ def _help(verb: str) -> None:
     print(f"mmattn {verb} [key=value ...], with these keys and defaults:\n")
     print((conf_dir() / f"{verb}.yaml").read_text(encoding="utf-8"), end="")
     if verb == "train":
-        print("\ngroups:")
+        print("\ngroups, with the keys and defaults of the first chosen:")
         for group in GROUPS:
             print(f"  {group}={'|'.join(group_choices(group))}")
+        for line in defaults(verb).splitlines():
+            print(f"  {line}")
 
 
 def _train(overrides: list[str]) -> None:

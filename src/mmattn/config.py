@@ -44,6 +44,7 @@ def compose(name: str, overrides: Sequence[str] = ()) -> Config:
         for text in choices:
             _check_choice(text)
         base = _compose(name, choices)
+        overrides = [text if text in choices else _quoted(text) for text in overrides]
         for text in overrides:
             if text not in choices:
                 _check_key(text, base)
@@ -55,6 +56,13 @@ def compose(name: str, overrides: Sequence[str] = ()) -> Config:
         return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
     except (HydraException, OmegaConfBaseException) as error:
         raise UsageError(_first_line(error)) from None
+
+
+def defaults(name: str) -> str:
+    """The composed config `name` as YAML, before any override."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_yaml(_compose(name, []))
 
 
 def build(spec: Any, **given: Any) -> Any:
@@ -128,6 +136,15 @@ def _group_of(text: str) -> str | None:
     return key if equals and key in GROUPS else None
 
 
+def _quoted(text: str) -> str:
+    """File names may hold what Hydra's grammar would read otherwise: blanks, brackets, quotes, commas."""
+    key, equals, value = text.partition("=")
+    if not equals or not re.search(r"[\s()',;]", value) or value[:1] in ("[", "{", "'", '"', "$"):
+        return text
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"{key}='{escaped}'"
+
+
 def _check_choice(text: str) -> None:
     group, _, choice = text.lstrip("+").partition("=")
     choices = group_choices(group)
@@ -173,8 +190,10 @@ def _check_kinds(base: Any, config: Any) -> None:
     before = dict(_leaves(base))
     for key, value in _leaves(config):
         old = before.get(key)
-        if value is None or old is None or "${" in f"{old}{value}":
+        if old is None or "${" in f"{old}{value}":
             continue
+        if value is None:
+            raise UsageError(f"{key}=null: expected a value, such as {old}")
         if isinstance(old, bool) != isinstance(value, bool):
             raise UsageError(f"{key}={value}: expected {'true or false' if isinstance(old, bool) else 'a value'}")
         if isinstance(old, (int, float)) and (not isinstance(value, (int, float)) or value != value):

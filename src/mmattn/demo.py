@@ -18,6 +18,7 @@ from mmattn.inference.pipeline import Predictor
 from mmattn.media.isolate import IsolatedReader
 
 HELD_OUT_SHOWN = 8
+MARK = ".mmattn-demo"  # in a folder that demos may overwrite
 
 
 def demo(config: Config) -> Path:
@@ -28,7 +29,8 @@ def demo(config: Config) -> Path:
     from mmattn.training.rundir import create_run
 
     started = time.monotonic()
-    files = [file for source in config["files"] for file in list_files(Path(source))]
+    sources = [config["files"]] if isinstance(config["files"], str) else config["files"]
+    files = [file for source in sources for file in list_files(Path(source))]
     out = Path(config["out"])
     steps = 3 + len(config["fusions"])
     _say(f"[1/{steps}] rendering {config['clips']} short videos with sound (AVShapes)")
@@ -38,7 +40,7 @@ def demo(config: Config) -> Path:
         checked, _ = check(train_config)
         data = data or checked  # the clips are read once and serve every fusion
         _say(f"[{number}/{steps}] training fusion={fusion}")
-        _clear(out / fusion)
+        _clear(out, fusion)
         run = create_run(train_config)
         train(run, data)
         record = evaluate_run(run, "test", data)
@@ -67,10 +69,14 @@ def _overrides(config: Config, run: Path) -> list[str]:
     ]
 
 
-def _clear(run: Path) -> None:
-    """A demo starts afresh; only what an earlier one left is removed."""
-    if (run / "config.yaml").is_file():
-        shutil.rmtree(run)
+def _clear(out: Path, fusion: str) -> None:
+    """A demo starts afresh; only what an earlier one left is removed, never a run of somebody's."""
+    if (out / fusion).exists():
+        if not (out / MARK).is_file():
+            raise UsageError(f"{out / fusion}: exists and is not a demo's; set out= to another folder")
+        shutil.rmtree(out / fusion)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / MARK).touch()
 
 
 def _predict(run: Path, rows: Iterable[Row], files: list[Path], out: Path) -> None:

@@ -31,6 +31,10 @@ class UsageError(MmattnError):
     exit_code = 2
 
 
+class Stopped(MmattnError):
+    """Work was asked to stop by a signal and did, with what was done kept; `exit_code` is 128 + the signal."""
+
+
 class MediaError(MmattnError):
     """One file cannot be read. Picklable, so that it crosses process borders whole."""
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from mmattn.cli import VERBS, main
+from mmattn.config import compose
+from mmattn.errors import UsageError
 
 
 def fails(arguments: list[str], capsys: pytest.CaptureFixture, code: int = 2) -> str:
@@ -34,6 +36,10 @@ def fails(arguments: list[str], capsys: pytest.CaptureFixture, code: int = 2) ->
         (["train", "data.clip.fps=-1"], "above 0"),
         (["train", "data=folder"], "data.root"),
         (["train", "trainer.epochs=0"], "1 or more"),
+        (["train", "trainer.epochs=null"], "expected a value"),
+        (["train", "trainer.devices=3"], "does not divide among trainer.devices=3"),
+        (["predict", "run=x", "source=[a,b]"], "no such model"),
+        (["predict", "run=nowhere", "source=it's, me (1).mp4"], "no such model"),
         (["train", "trainer.epochs=1.5"], "whole number"),
         (["train", "trainer.threads=many"], "expected a number"),
         (["train", "optim.lr=-1"], "lr above 0"),
@@ -158,3 +164,23 @@ def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture) -> None:
 def test_show_lists_the_choices(capsys: pytest.CaptureFixture) -> None:
     assert main(["show", "fusion"]) == 0
     assert capsys.readouterr().out == "fusion: cross, late\n"
+
+
+@pytest.mark.parametrize("name", ["holiday (1).mp4", "it's, me.mp4", "a;b {c} = d.mp4", "back\\slash.mp4", "2024"])
+def test_a_file_may_have_any_name(name: str) -> None:
+    assert compose("predict", ["run=x", f"source={name}"])["source"] == name
+
+
+def test_a_demo_does_not_remove_runs_that_are_not_its_own(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    kept = tmp_path / "cross" / "config.yaml"
+    kept.parent.mkdir()
+    kept.write_text("mine")
+    options = ["fusions=[cross]", f"videos={tmp_path / 'videos'}", "clips=6", f"out={tmp_path}"]
+    assert "is not a demo's" in fails(["demo", *options], capsys)
+    assert kept.read_text() == "mine"
+
+
+def test_debugging_keeps_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MMATTN_DEBUG", "1")
+    with pytest.raises(UsageError, match="did you mean train"):
+        main(["trian"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,31 @@ def test_a_long_file_is_read_to_its_end(records: dict[str, dict]) -> None:
 def test_a_bad_file_is_a_typed_failure(records: dict[str, dict], name: str, reasons: set[str]) -> None:
     assert records[name]["status"] == "failed"
     assert records[name]["reason"] in reasons
+
+
+def test_samples_that_are_no_numbers_do_not_reach_the_scores(trained: Path, tmp_path: Path) -> None:
+    wave = np.sin(np.arange(32000, dtype=np.float32) / 5)
+    wave[100:110] = np.nan
+    header = struct.pack(
+        "<4sI4s4sIHHIIHH4sI",
+        b"RIFF",
+        36 + wave.nbytes,
+        b"WAVE",
+        b"fmt ",
+        16,
+        3,
+        1,
+        16000,
+        64000,
+        4,
+        32,
+        b"data",
+        wave.nbytes,
+    )
+    (tmp_path / "nan.wav").write_bytes(header + wave.tobytes())
+    record = mmattn.load(trained)(tmp_path / "nan.wav")
+    assert "bad_samples" in record["issues"]
+    assert all(0 <= tag["score"] <= 1 for tag in record["tags"])
 
 
 def test_odd_names_are_kept(records: dict[str, dict]) -> None:

@@ -167,6 +167,35 @@ def test_two_processes_train_one_model_on_every_validation_clip(
     assert two["metrics"]["mAP"] == pytest.approx(one["metrics"]["mAP"], abs=0.05)
 
 
+def test_a_process_without_a_validation_clip_does_not_hold_up_the_others(
+    small: list[str], shapes: Path, tmp_path: Path
+) -> None:
+    rows = [json.loads(line) for line in (shapes / "manifest.jsonl").read_text().splitlines()]
+    for row in rows:
+        row["path"] = str(shapes / row["path"])
+    train = [row for row in rows if row["split"] == "train"][:8]
+    one = next(row for row in rows if row["split"] == "val")
+    one["tags"] = train[0]["tags"]
+    (tmp_path / "manifest.jsonl").write_text("\n".join(map(json.dumps, [*train, one])))
+    data = ["data=folder", f"data.root={tmp_path}", "data.clip.height=48", "data.clip.width=48"]
+    options = [text for text in small if not text.startswith("data")]
+    run = tmp_path / "run"
+    options = [*data, "data.batch_size=8", *options, "logger=none", "trainer.devices=2", f"run={run}"]
+    command = [sys.executable, "-m", "mmattn", "train", *options]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    assert json.loads((run / "evaluation.json").read_text())["clips"] == 1
+
+
+def test_a_damaged_checkpoint_is_named(small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    run = tmp_path / "run"
+    assert main(["train", *small, "logger=none", "trainer.epochs=1", f"run={run}"]) == 0
+    whole = (run / LAST).read_bytes()
+    (run / LAST).write_bytes(whole[: len(whole) // 2])
+    assert main(["train", f"resume={run}"]) == 2
+    assert "not a whole checkpoint" in capsys.readouterr().err
+
+
 def test_a_gradient_that_is_not_finite_stops_the_run_with_one_line(
     small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

@@ -85,7 +85,7 @@ def _parquet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
         from pyarrow import parquet
     except ImportError:
-        raise UsageError(f"{path}: Parquet manifests need pyarrow: pip install 'mmattn[parquet]'") from None
+        raise UsageError(f"{path}: Parquet manifests need pyarrow: pip install pyarrow") from None
     for line, record in enumerate(parquet.read_table(path).to_pylist(), start=1):
         yield line, {key: value for key, value in record.items() if value is not None}
 

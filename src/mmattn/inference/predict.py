@@ -25,13 +25,17 @@ def predict(config: Config) -> str:
     Lines are collected in `<out>.part`, which becomes `out` when all are there. Raises UsageError when no file was
     readable (the lines are written all the same).
     """
-    checkpoint = load_model(Path(config["run"]))
+    checkpoint = load_model(Path(str(config["run"])))
     _check_device(config["device"])
     for key in ("windows", "batch_size"):
         if config[key] < 1:
             raise UsageError(f"{key}={config[key]}: expected 1 or more")
-    files = list_files(Path(config["source"]))
-    out = Path(config["out"])
+    if not isinstance(config["source"], (str, int, float)):
+        raise UsageError(f"source={config['source']}: expected one file or directory")
+    files = list_files(Path(str(config["source"])))
+    out = Path(str(config["out"]))
+    if out.is_dir():
+        raise UsageError(f"{out}: is a directory; out= names the file to write")
     part = out.with_name(out.name + ".part")
     counts: Counter[str] = Counter()
     try:
@@ -50,7 +54,7 @@ def predict(config: Config) -> str:
                 reader=reader.read,
             )
             for done, record in enumerate(predictor.records(files), start=1):
-                lines.write(json.dumps(record) + "\n")
+                lines.write(json.dumps(record, allow_nan=False) + "\n")
                 counts[record.get("reason", "ok")] += 1
                 progress.at(done)
             lines.flush()

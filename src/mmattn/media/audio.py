@@ -165,6 +165,9 @@ class SoundTrack:
             _paste(out, segment, round((segment.time - self._start) * self.rate))
         if self._segments[0].time - self._start > _JITTER_S:
             self.issues.add("late_audio")
+        if not np.isfinite(out).all():  # float formats can hold anything
+            np.nan_to_num(out, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+            self.issues.add("bad_samples")
         if not out.any():
             self.issues.add("silent_audio")
         return np.clip(out, -1.0, 1.0, out=out)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import pickle
 import signal
 from pathlib import Path
 from types import FrameType
@@ -17,16 +18,12 @@ from lightning.pytorch.callbacks import Callback
 from mmattn.checkpoint import MODEL_FILE, Checkpoint, save_model, write_atomically
 from mmattn.config import Config
 from mmattn.data.transforms import ClipSpec
-from mmattn.errors import MmattnError
+from mmattn.errors import Stopped, UsageError
 from mmattn.progress import Progress
 from mmattn.training.module import TrainingModule
 
 LAST = Path("checkpoints") / "last.ckpt"
 EVALUATION_FILE = "evaluation.json"
-
-
-class Stopped(MmattnError):
-    """Training was asked to stop by a signal and did, with its checkpoint kept."""
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -38,7 +35,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         write_atomically(Path(path), buffer.getvalue())
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        return torch.load(path, map_location=map_location or "cpu", weights_only=True)
+        try:
+            return torch.load(path, map_location=map_location or "cpu", weights_only=True)
+        except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
+            raise UsageError(f"{path}: not a whole checkpoint ({str(error).splitlines()[0]})") from None
 
 
 class KeepModel(Callback):
@@ -60,7 +60,7 @@ class KeepModel(Callback):
         if evaluation is None or not trainer.is_global_zero:
             return
         score = evaluation["metrics"]["mAP"]
-        if score is None or score <= self.best:
+        if score is None or score < self.best:  # of equals the later: it has seen more
             return
         self.best = score
         info = {"epoch": trainer.current_epoch, "step": trainer.global_step, "val_mAP": score}

@@ -20,14 +20,15 @@ def evaluate(config: Config) -> str:
     split = config["split"]
     if split not in SPLITS:
         raise UsageError(f"split={split}: expected one of {', '.join(SPLITS)}")
-    run = Path(config["run"])
+    run = Path(str(config["run"]))
     record = evaluate_run(run, split, build_data(read_config(run)["data"]))
     out = Path(str(config["out"])) if config["out"] else run / f"evaluation-{split}.json"
     write_atomically(out, json.dumps(record, indent=1).encode())
     metrics = record["metrics"]
     families = "".join(f", {family} {value:.3f}" for family, value in metrics["mAP_by_family"].items() if value)
     accuracy = "" if metrics["mean_accuracy"] is None else f", mean group accuracy {metrics['mean_accuracy']:.3f}"
-    return f"{run} on {record['clips']} {split} clips: mAP {metrics['mAP']:.3f}{families}{accuracy} -> {out}"
+    score = "undefined (no clip has tags)" if metrics["mAP"] is None else f"{metrics['mAP']:.3f}"
+    return f"{run} on {record['clips']} {split} clips: mAP {score}{families}{accuracy} -> {out}"
 
 
 def evaluate_run(run: Path, split: str, data: ClipData) -> dict:

@@ -15,8 +15,8 @@ from pathlib import Path
 from types import FrameType
 
 from mmattn.config import Config
-from mmattn.errors import MmattnError, UsageError
-from mmattn.training.callbacks import LAST, Stopped
+from mmattn.errors import MmattnError, Stopped
+from mmattn.training.callbacks import LAST
 from mmattn.training.rundir import create_run, read_config
 
 GRACE_S = 30.0  # how long the others may take to stop after one process has ended badly
@@ -29,8 +29,6 @@ def launch(config: Config) -> Path:
     if config["resume"]:
         run = Path(str(config["resume"]))
         config = read_config(run)
-        if not (run / LAST).is_file():
-            raise UsageError(f"{run}: no checkpoint to go on from ({LAST} is missing)")
         data = None
     else:
         data, _ = check(config)
@@ -53,14 +51,17 @@ def _spawn(run: Path, devices: int) -> None:
         for rank in range(devices)
     ]
 
+    asked: list[float] = []  # when a signal was passed on
+
     def pass_on(number: int, frame: FrameType | None) -> None:
+        asked.append(time.monotonic())
         for worker in workers:
             if worker.poll() is None:
                 worker.send_signal(number)
 
     before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        code = _wait(workers)
+        code = _wait(workers, asked)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -73,21 +74,29 @@ def _spawn(run: Path, devices: int) -> None:
         stopped.exit_code = code
         raise stopped
     if code:
-        raise MmattnError(f"{run}: a worker process ended with exit code {code}; its message is above")
+        error = MmattnError(f"{run}: a worker process ended with exit code {code}; its message is above")
+        error.exit_code = 2 if code == 2 else 1
+        raise error
 
 
-def _wait(workers: list[subprocess.Popen]) -> int:
-    """The exit code of the first worker that failed, or 0."""
+def _wait(workers: list[subprocess.Popen], asked: list[float]) -> int:
+    """The exit code of the first worker that failed, or 0. Workers that do not stop in time are killed."""
     failed, since = 0, 0.0
     while any(worker.poll() is None for worker in workers):
         time.sleep(0.1)
-        codes = [worker.returncode for worker in workers if worker.returncode]
+        codes = [_exit_code(worker) for worker in workers if worker.returncode]
         if codes and not failed:
             failed, since = codes[0], time.monotonic()
-        if failed and time.monotonic() - since > (GRACE_S if failed in (130, 143) else 2.0):
+        late = asked and time.monotonic() - asked[0] > GRACE_S
+        if late or (failed and time.monotonic() - since > (GRACE_S if failed in (130, 143) else 2.0)):
             for worker in workers:
                 worker.kill()
-    return failed or next((worker.returncode for worker in workers if worker.returncode), 0)
+    return failed or next((_exit_code(worker) for worker in workers if worker.returncode), 0)
+
+
+def _exit_code(worker: subprocess.Popen) -> int:
+    """As a shell gives it: 128 + the signal for a process that a signal ended before it could answer."""
+    return 128 - worker.returncode if worker.returncode < 0 else worker.returncode
 
 
 def _free_port() -> int:

@@ -25,6 +25,7 @@ class TrainingModule(lightning.LightningModule):
         self.optim = optim
         self.evaluation: dict[str, Any] | None = None
         self._running: Evaluation | None = None
+        self._losses: list[tuple[float, int]] = []  # (sum over clips, clips) of each validation batch
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         losses = self.model.task.loss(self.model(batch), batch)
@@ -34,6 +35,8 @@ class TrainingModule(lightning.LightningModule):
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Stop every process before a step that would spoil the weights."""
+        if self.trainer.precision == "16-mixed":
+            return  # its scaler expects infinite gradients now and then, and skips those steps itself
         norms = torch.stack([p.grad.norm() for p in self.parameters() if p.grad is not None])
         finite = norms.isfinite().all().float()
         if self.trainer.world_size > 1:
@@ -46,22 +49,25 @@ class TrainingModule(lightning.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         self._running = Evaluation(self.model.task.vocabulary)
+        self._losses = []
 
     def validation_step(self, batch: Batch, _: int) -> None:
         assert self._running is not None
         loss = self.model.task.loss(self._running.update(self.model, batch), batch)["loss"]
-        self.log("val/loss", loss, batch_size=len(batch), sync_dist=self.trainer.world_size > 1)
+        self._losses.append((float(loss) * len(batch), len(batch)))
 
     def on_validation_epoch_end(self) -> None:
         assert self._running is not None
-        if self.trainer.world_size > 1:
+        losses = self._losses
+        if self.trainer.world_size > 1:  # a process may have had no validation batch at all, but all come here
             parts: list[Any] = [None] * self.trainer.world_size
-            torch.distributed.all_gather_object(parts, self._running)
-            merged = Evaluation(self.model.task.vocabulary)
-            merged.merge(parts)
-            self._running = merged
+            torch.distributed.all_gather_object(parts, (self._running, losses))
+            self._running = Evaluation(self.model.task.vocabulary)
+            self._running.merge(running for running, _ in parts)
+            losses = [loss for _, part in parts for loss in part]
         self.evaluation = self._running.result()
-        self.log_dict(flatten(self.evaluation), rank_zero_only=True)
+        mean_loss = sum(total for total, _ in losses) / sum(clips for _, clips in losses)
+        self.log_dict({"val/loss": mean_loss, **flatten(self.evaluation)}, rank_zero_only=True)
         self._running = None
 
     def configure_optimizers(self) -> OptimizerLRScheduler:

@@ -32,6 +32,11 @@ def check(config: Config) -> tuple[ClipData, AVModel]:
             raise UsageError(f"trainer.{key}={config['trainer'][key]}: expected 1 or more")
     if config["trainer"]["nodes"] != 1:
         raise UsageError(f"trainer.nodes={config['trainer']['nodes']}: only one machine is supported so far")
+    if config["data"]["batch_size"] % config["trainer"]["devices"]:
+        raise UsageError(
+            f"data.batch_size={config['data']['batch_size']} does not divide among "
+            f"trainer.devices={config['trainer']['devices']}"
+        )
     _quiet_lightning()
     _trainer(config, Path(), loggers=[], callbacks=[])
     build(config["optim"])

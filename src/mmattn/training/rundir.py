@@ -27,7 +27,7 @@ def create_run(config: Config) -> Path:
     run = Path(str(config["run"] or "") or _fresh_name(config["fusion"]["_target_"].rpartition(".")[2]))
     if (run / CONFIG_FILE).exists():
         raise UsageError(f"{run}: holds a run already; go on with mmattn train resume={run}, or name another run=")
-    config = {**config, "run": str(run)}
+    config = {**config, "run": str(run), "data": _with_absolute_root(config["data"])}
     try:
         run.mkdir(parents=True, exist_ok=True)
         write_atomically(run / RUN_FILE, json.dumps(describe_run(), indent=1).encode())
@@ -37,12 +37,18 @@ def create_run(config: Config) -> Path:
     return run
 
 
+def _with_absolute_root(data: Config) -> Config:
+    """So that the frozen config means the same from every directory."""
+    absolute = str(Path(data["root"]).expanduser().absolute())
+    return {**data, "root": absolute, "source": {**data["source"], "root": absolute}}
+
+
 def read_config(run: Path) -> Config:
     """The frozen config. Raises UsageError when `run` is not a run directory."""
     try:
         config = yaml.safe_load((run / CONFIG_FILE).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UsageError(f"{run}: not a run directory (no {CONFIG_FILE})") from None
+    except (OSError, UnicodeDecodeError):
+        raise UsageError(f"{run}: not a run directory (no readable {CONFIG_FILE})") from None
     except yaml.YAMLError as error:
         raise UsageError(f"{run / CONFIG_FILE}: not YAML ({str(error).splitlines()[0]})") from None
     if not isinstance(config, dict) or not {"data", "fusion", "trainer"} <= config.keys():

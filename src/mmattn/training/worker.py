@@ -5,14 +5,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from mmattn.errors import MmattnError
+from mmattn.errors import MmattnError, Stopped
 
 
 def main() -> int:
-    from mmattn.training.callbacks import Stopped
-    from mmattn.training.run import train
-
     try:
+        from mmattn.training.run import train
+
         train(Path(sys.argv[1]))
     except Stopped as stopped:
         return stopped.exit_code  # the launcher says it once for all
