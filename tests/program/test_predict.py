@@ -84,23 +84,9 @@ def test_a_bad_file_is_a_typed_failure(records: dict[str, dict], name: str, reas
 def test_samples_that_are_no_numbers_do_not_reach_the_scores(trained: Path, tmp_path: Path) -> None:
     wave = np.sin(np.arange(32000, dtype=np.float32) / 5)
     wave[100:110] = np.nan
-    header = struct.pack(
-        "<4sI4s4sIHHIIHH4sI",
-        b"RIFF",
-        36 + wave.nbytes,
-        b"WAVE",
-        b"fmt ",
-        16,
-        3,
-        1,
-        16000,
-        64000,
-        4,
-        32,
-        b"data",
-        wave.nbytes,
-    )
-    (tmp_path / "nan.wav").write_bytes(header + wave.tobytes())
+    riff = struct.pack("<4sI4s", b"RIFF", 36 + wave.nbytes, b"WAVE")
+    float_mono = struct.pack("<4sIHHIIHH4sI", b"fmt ", 16, 3, 1, 16000, 64000, 4, 32, b"data", wave.nbytes)
+    (tmp_path / "nan.wav").write_bytes(riff + float_mono + wave.tobytes())
     record = mmattn.load(trained)(tmp_path / "nan.wav")
     assert "bad_samples" in record["issues"]
     assert all(0 <= tag["score"] <= 1 for tag in record["tags"])

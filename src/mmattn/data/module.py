@@ -71,13 +71,13 @@ class ClipData:
             if not splits[name]:
                 counts = ", ".join(f"{len(rows)} {split}" for split, rows in splits.items())
                 raise UsageError(f"the data set has no {name} clips ({counts}); set the 'split' column")
-        if not any(row.tags for row in splits["val"]):
-            raise UsageError("no validation clip has tags, so nothing could be measured; tag some of them")
         return splits
 
     @cached_property
     def vocabulary(self) -> TagVocabulary:
         vocabulary = TagVocabulary.from_rows(self.rows["train"])
+        if not any(row.tags for row in self.rows["val"]):
+            raise UsageError("no validation clip has tags, so nothing could be measured; tag some of them")
         for split in ("val", "test"):
             vocabulary.check_known(self.rows[split], f"{split} split")
         return vocabulary

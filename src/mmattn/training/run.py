@@ -12,6 +12,7 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.strategies import DDPStrategy
 
 from mmattn.config import Config, build
 from mmattn.data.module import ClipData, build_data
@@ -79,7 +80,9 @@ def _trainer(config: Config, run: Path, loggers: list[Logger], callbacks: list[C
             accelerator=options["accelerator"],
             devices=options["devices"],
             num_nodes=options["nodes"],
-            strategy="ddp" if options["devices"] > 1 else "auto",
+            # Our buffers never change. Broadcasting them would make every validation batch wait for all processes,
+            # for ever where one of them has a batch less.
+            strategy=DDPStrategy(broadcast_buffers=False) if options["devices"] > 1 else "auto",
             precision=options["precision"],
             max_epochs=options["epochs"],
             gradient_clip_val=options["gradient_clip"],
