@@ -156,8 +156,10 @@ def _check_key(text: str, base: Any) -> None:
     from omegaconf import OmegaConf
 
     key, equals, _ = text.partition("=")
-    key = key.lstrip("+~")
-    if not equals and not text.startswith("~"):
+    if text.startswith("~"):
+        raise UsageError(f"{text}: keys cannot be taken away, every one is needed; set it to another value")
+    key = key.lstrip("+")
+    if not equals:
         raise UsageError(f"{text!r} is not key=value")
     if text.startswith("+"):  # Hydra's way to add a key on purpose
         return

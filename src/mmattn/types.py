@@ -50,9 +50,6 @@ class Batch:
     def to(self, device: torch.device | str) -> Batch:
         return _map_tensors(self, lambda tensor: tensor.to(device, non_blocking=True))
 
-    def pin_memory(self) -> Batch:
-        return _map_tensors(self, Tensor.pin_memory)
-
     def __len__(self) -> int:
         return len(self.ids)
 

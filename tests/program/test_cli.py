@@ -37,6 +37,8 @@ def fails(arguments: list[str], capsys: pytest.CaptureFixture, code: int = 2) ->
         (["train", "data=folder"], "data.root"),
         (["train", "trainer.epochs=0"], "1 or more"),
         (["train", "trainer.epochs=null"], "expected a value"),
+        (["train", "~trainer.epochs"], "cannot be taken away"),
+        (["train", "~fusion"], "cannot be taken away"),
         (["train", "trainer.devices=3"], "does not divide among trainer.devices=3"),
         (["predict", "run=x", "source=[a,b]"], "no such model"),
         (["predict", "run=nowhere", "source=it's, me (1).mp4"], "no such model"),

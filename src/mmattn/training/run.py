@@ -31,8 +31,6 @@ def check(config: Config) -> tuple[ClipData, AVModel]:
     for key in ("epochs", "devices", "validate_every"):
         if config["trainer"][key] < 1:
             raise UsageError(f"trainer.{key}={config['trainer'][key]}: expected 1 or more")
-    if config["trainer"]["nodes"] != 1:
-        raise UsageError(f"trainer.nodes={config['trainer']['nodes']}: only one machine is supported so far")
     if config["data"]["batch_size"] % config["trainer"]["devices"]:
         raise UsageError(
             f"data.batch_size={config['data']['batch_size']} does not divide among "
@@ -79,7 +77,6 @@ def _trainer(config: Config, run: Path, loggers: list[Logger], callbacks: list[C
         return lightning.Trainer(
             accelerator=options["accelerator"],
             devices=options["devices"],
-            num_nodes=options["nodes"],
             # Our buffers never change. Broadcasting them would make every validation batch wait for all processes,
             # for ever where one of them has a batch less.
             strategy=DDPStrategy(broadcast_buffers=False) if options["devices"] > 1 else "auto",
