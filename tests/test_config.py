@@ -178,7 +178,7 @@ def test_a_target_outside_conf_is_refused_before_it_is_imported(place, trap: Pat
         "mmattn.fusion.late",
         "mmattn.fusion.late.LateFusion.__init__",
         "mmattn.fusion.late.LateFusion ",
-        "mmattn.checkpoint.write_atomically",
+        "mmattn.files.write_atomically",
         "",
         None,
         3,

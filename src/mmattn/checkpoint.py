@@ -6,7 +6,6 @@ Loading executes nothing: no pickle, and only classes that mmattn's own conf/ na
 from __future__ import annotations
 
 import json
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from mmattn.config import Config
 from mmattn.data.labels import TagVocabulary
 from mmattn.data.transforms import ClipSpec
 from mmattn.errors import UsageError
+from mmattn.files import write_atomically
 from mmattn.model import PARTS, AVModel, build_model
 
 MODEL_FILE = "model.safetensors"
@@ -83,17 +83,3 @@ def load_model(path: Path) -> Checkpoint:
 def is_address(path: Path) -> bool:
     """http://host/x and the like, which pathlib shortens to http:/host/x."""
     return re.match(r"[a-z][a-z0-9+.-]*:/", str(path), re.IGNORECASE) is not None
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """The whole of `data` at `path`, or what was there before."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with beside.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)

@@ -55,6 +55,8 @@ def _dispatch(arguments: list[str]) -> int:
         print(f"mmattn {__version__}")
         return 0
     verb, *rest = arguments
+    if verb == "data" and rest:  # `mmattn data check ...` is the verb "data check"
+        verb, rest = f"data {rest[0]}", rest[1:]
     if verb not in VERBS:
         raise UsageError(f"no verb is named {verb!r}{nearest(verb, list(VERBS))}")
     if any(argument in ("-h", "--help") for argument in rest):
@@ -73,7 +75,7 @@ def _help(verb: str) -> None:
     from mmattn.config import conf_dir
 
     print(f"mmattn {verb} [key=value ...], with these keys and defaults:\n")
-    print((conf_dir() / f"{verb}.yaml").read_text(encoding="utf-8"), end="")
+    print((conf_dir() / f"{verb.replace(' ', '_')}.yaml").read_text(encoding="utf-8"), end="")
     if verb == "train":
         print("\ngroups, with the keys and defaults of the first chosen:")
         for group in GROUPS:

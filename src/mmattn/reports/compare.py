@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmattn.checkpoint import write_atomically
 from mmattn.config import Config
 from mmattn.errors import UsageError
+from mmattn.files import write_atomically
 from mmattn.media.isolate import IsolatedReader
 from mmattn.reports.collect import collect_runs
 from mmattn.reports.page import Example, Page, render

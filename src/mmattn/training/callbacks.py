@@ -15,10 +15,11 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback
 
-from mmattn.checkpoint import MODEL_FILE, Checkpoint, save_model, write_atomically
+from mmattn.checkpoint import MODEL_FILE, Checkpoint, save_model
 from mmattn.config import Config
 from mmattn.data.transforms import ClipSpec
 from mmattn.errors import Stopped, UsageError
+from mmattn.files import write_atomically
 from mmattn.progress import Progress
 from mmattn.training.module import TrainingModule
 

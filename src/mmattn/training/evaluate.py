@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from mmattn.checkpoint import load_model, write_atomically
+from mmattn.checkpoint import load_model
 from mmattn.config import Config
 from mmattn.data.manifest import SPLITS
 from mmattn.data.module import ClipData, build_data
 from mmattn.errors import UsageError
+from mmattn.files import write_atomically
 from mmattn.progress import Progress
 from mmattn.training.rundir import read_config
 from mmattn.weighting.evaluation import Evaluation

@@ -14,9 +14,9 @@ from typing import Any
 import yaml
 
 from mmattn import __version__
-from mmattn.checkpoint import write_atomically
 from mmattn.config import Config
 from mmattn.errors import UsageError
+from mmattn.files import write_atomically
 
 CONFIG_FILE = "config.yaml"
 RUN_FILE = "run.json"

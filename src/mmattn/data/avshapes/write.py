@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
-import secrets
 import signal
 from collections.abc import Callable, Generator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -23,6 +21,7 @@ from mmattn.data.avshapes.scene import FPS, SAMPLE_RATE, SECONDS, Scene, describ
 from mmattn.data.avshapes.sound import render_sound
 from mmattn.data.avshapes.words import caption, tags
 from mmattn.errors import UsageError
+from mmattn.files import write_atomically
 from mmattn.media.write import write_video
 
 VERSION = 1  # of what is drawn and how; a set of another version is never continued
@@ -83,7 +82,7 @@ def make_avshapes(
                 progress(done, clips)
     rows = "".join(json.dumps(manifest_row(seed, index)) + "\n" for index in range(clips))
     if not manifest.is_file() or manifest.read_text(encoding="utf-8") != rows:
-        _write_whole(manifest, rows)
+        write_atomically(manifest, rows.encode())
     return manifest
 
 
@@ -102,7 +101,7 @@ def _claim(root: Path, seed: int) -> None:
     if not mark.is_file():
         if (root / "manifest.jsonl").exists() or next((root / "clips").iterdir(), None) is not None:
             raise UsageError(f"{root} holds clips that AVShapes did not make: choose another folder")
-        _write_whole(mark, ours)
+        write_atomically(mark, ours.encode())
     elif (theirs := mark.read_text(encoding="utf-8")) != ours:
         raise UsageError(f"{root} holds {theirs.strip()}, not {ours.strip()}: choose another folder or delete this one")
 
@@ -134,16 +133,3 @@ def _write_clips(root: Path, seed: int, indices: list[int]) -> int:
         frames, waveform = render(describe(seed, index))
         write_video(root / _clip_name(index), frames, FPS, waveform, SAMPLE_RATE, options=ENCODER)
     return len(indices)
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write beside the file and rename, so that nobody ever reads half of it."""
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with beside.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)

@@ -1,0 +1,29 @@
+"""Writing files that are whole or absent: beside the target, synced, then put in its place. No torch."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def beside(path: Path) -> Iterator[Path]:
+    """A hidden path beside `path` to write to; it takes `path`'s place when the body ends well, else it is removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{secrets.token_hex(6)}.part")  # short: names of 255 bytes exist
+    try:
+        yield part
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """The whole of `data` at `path`, or what was there before."""
+    with beside(path) as part:
+        part.write_bytes(data)
