@@ -12,9 +12,11 @@ import pytest
 
 from mmattn.data.manifest import Row, read_manifest
 from mmattn.errors import UsageError
+from mmattn.types import ByteRange
 
 RECORDS: list[dict[str, Any]] = [
     {"path": "a.mp4"},
+    {"id": "member", "path": "shard.tar", "offset": 0, "size": 5000000000},
     {
         "id": "second",
         "path": "sub/b.mp4",
@@ -72,9 +74,10 @@ FORMATS = [_jsonl, _csv, _parquet]
 @pytest.mark.parametrize("write", FORMATS)
 def test_every_format_gives_the_same_rows(write: Callable, tmp_path: Path) -> None:
     records = json.loads(json.dumps(RECORDS))
-    records[1]["tags"] = ["dog", "loud"]  # a CSV cell separates by semicolons
+    records[2]["tags"] = ["dog", "loud"]  # a CSV cell separates by semicolons
     assert read_manifest(write(tmp_path, records)) == [
         Row(id="a.mp4", path=tmp_path / "a.mp4"),
+        Row(id="member", path=tmp_path / "shard.tar", offset=0, size=5000000000),
         Row(
             id="second",
             path=tmp_path / "sub/b.mp4",
@@ -89,7 +92,7 @@ def test_every_format_gives_the_same_rows(write: Callable, tmp_path: Path) -> No
 
 
 def test_a_list_is_taken_as_it_is_and_a_text_is_split(tmp_path: Path) -> None:
-    records = [RECORDS[1], {"path": "c", "tags": " x ;; y;"}]
+    records = [RECORDS[2], {"path": "c", "tags": " x ;; y;"}]
     found = read_manifest(_jsonl(tmp_path, records))
     assert [row.tags for row in found] == [("dog", "loud; not split"), ("x", "y")]
 
@@ -98,6 +101,12 @@ def test_a_null_is_an_absent_value(tmp_path: Path) -> None:
     """As tables with gaps are written by pandas and others."""
     record = dict.fromkeys(("id", "start", "end", "tags", "captions", "split", "families")) | {"path": "a"}
     assert read_manifest(_jsonl(tmp_path, [record])) == [Row(id="a", path=tmp_path / "a")]
+
+
+def test_media_is_the_file_or_the_member_of_a_tar(tmp_path: Path) -> None:
+    file, member, _ = read_manifest(_jsonl(tmp_path, RECORDS))
+    assert file.media == tmp_path / "a.mp4"
+    assert member.media == ByteRange(tmp_path / "shard.tar", 0, 5000000000)
 
 
 def test_an_absolute_path_stays_absolute(tmp_path: Path) -> None:
@@ -130,6 +139,14 @@ def test_a_spreadsheets_byte_order_mark_is_no_part_of_the_header(tmp_path: Path)
         ({"path": "a", "families": "video"}, "families must be"),
         ({"path": "a", "families": ["video"]}, "families must be"),
         ({"path": "a", "families": 3}, "families must be"),
+        ({"path": "a", "offset": 512}, "offset without size"),
+        ({"path": "a", "size": 512}, "size without offset"),
+        ({"path": "a", "offset": -1, "size": 5}, "offset -1 is not a whole number of bytes from 0 on"),
+        ({"path": "a", "offset": 0, "size": 0}, "size 0 is not a whole number of bytes from 1 on"),
+        ({"path": "a", "offset": 0.5, "size": 5}, "offset 0.5 is not"),
+        ({"path": "a", "offset": True, "size": 5}, "offset True is not"),
+        ({"path": "a", "offset": "x", "size": 5}, "offset 'x' is not"),
+        ({"path": "a", "offset": 0, "size": float("inf")}, "size inf is not"),
         ({"path": "good"}, "id 'good' was used in line 1"),
         ({"path": "b", "id": "good"}, "id 'good' was used in line 1"),
     ],

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mmattn.errors import UsageError
+from mmattn.types import ByteRange
 
 SPLITS = ("train", "val", "test")
 MANIFEST_NAMES = ("manifest.jsonl", "manifest.parquet", "manifest.csv")
@@ -30,6 +31,15 @@ class Row:
     captions: tuple[str, ...] = ()
     split: str | None = None
     families: dict[str, str] = field(default_factory=dict)  # tag -> which modality it needs, where that is known
+    offset: int | None = None  # bytes; with `size`: the media is a member inside the uncompressed tar at `path`
+    size: int | None = None  # bytes
+
+    @property
+    def media(self) -> Path | ByteRange:
+        """What a reader opens: the file at `path`, or the part of it that is the member."""
+        if self.offset is None or self.size is None:
+            return self.path
+        return ByteRange(self.path, self.offset, self.size)
 
 
 def read_manifest(path: Path) -> list[Row]:
@@ -101,6 +111,10 @@ def _row(record: dict[str, Any], manifest: Path, line: int) -> Row:
     end = None if end is None else _seconds(end, "end", where)
     if end is not None and end <= start:
         raise UsageError(f"{where}: end {end} s is not after start {start} s")
+    offset, size = _bytes(record.get("offset"), "offset", 0, where), _bytes(record.get("size"), "size", 1, where)
+    if (offset is None) != (size is None):
+        missing, given = ("size", "offset") if size is None else ("offset", "size")
+        raise UsageError(f"{where}: {given} without {missing}; a member of a tar needs both, a file neither")
     return Row(
         id=str(record.get("id", record["path"])),
         path=manifest.parent / record["path"],
@@ -110,6 +124,8 @@ def _row(record: dict[str, Any], manifest: Path, line: int) -> Row:
         captions=_texts(record.get("captions", ()), "captions", where),
         split=split,
         families=_families(record.get("families"), where),
+        offset=offset,
+        size=size,
     )
 
 
@@ -121,6 +137,19 @@ def _seconds(value: Any, column: str, where: str) -> float:
     if not 0 <= seconds < float("inf"):
         raise UsageError(f"{where}: {column} {value!r} is not a time from 0 s on")
     return seconds
+
+
+def _bytes(value: Any, column: str, least: int, where: str) -> int | None:
+    if value is None:
+        return None
+    try:
+        number = int(value)
+        whole = not isinstance(value, bool) and number == float(value)
+    except (TypeError, ValueError, OverflowError):
+        number, whole = 0, False
+    if not whole or number < least:
+        raise UsageError(f"{where}: {column} {value!r} is not a whole number of bytes from {least} on")
+    return number
 
 
 def _texts(value: Any, column: str, where: str) -> tuple[str, ...]:
