@@ -7,10 +7,8 @@ starts are sought in containers whose timestamps survive it; if that lands too l
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import av
 import numpy as np
@@ -26,6 +24,7 @@ from mmattn.media.audio import SoundTrack
 from mmattn.media.open import Deadline, Limits, open_container
 from mmattn.media.picture import Fit, Renderer
 from mmattn.media.request import Request
+from mmattn.media.source import Source, name_of
 from mmattn.media.streams import Chosen, choose, cut_off, frame_seconds, is_encrypted, time_base
 from mmattn.media.video import PictureTrack, picture_extent
 from mmattn.types import Clip
@@ -37,7 +36,7 @@ _INTERLEAVE_S = 10.0  # a stream this far past the end will not be overtaken by 
 
 
 def read_clip(
-    src: str | Path,
+    src: Source,
     *,
     times: list[float] | tuple[float, ...] | np.ndarray | None = None,
     fps: float | None = None,
@@ -60,7 +59,8 @@ def read_clip(
     times from the picture's end on are dropped, so a short video gives fewer frames. Sound: mono (plain mean of the
     channels), float32, `audio_rate` Hz (None: the file's own), from `start` to min(end, the sound's end).
     t = 0 is the earlier start of the file's picture and sound. A missing modality is None, not an error; what was
-    put right on the way is named in `issues`. Raises MediaError for the file, ValueError for the arguments.
+    put right on the way is named in `issues`. `src`: a path, bytes, a seekable binary file or a ByteRange.
+    Raises MediaError for the file, ValueError for the arguments.
     """
     given = None if times is None else tuple(float(time) for time in times)
     request = Request(given, fps, frames, start, end, size, fit, audio_rate, video, audio)
@@ -69,14 +69,14 @@ def read_clip(
 
 def answer(
     request: Request,
-    src: str | Path,
+    src: Source,
     limits: Limits | None = None,
     deadline_s: float | None = None,
     follow_symlinks: bool = False,
 ) -> Clip:
     """read_clip for a question that is already checked."""
-    path = os.fspath(src)
-    reading = _Reading(path, request, limits or Limits(), Deadline(path, deadline_s), follow_symlinks)
+    path = name_of(src)
+    reading = _Reading(src, path, request, limits or Limits(), Deadline(path, deadline_s), follow_symlinks)
     grid = request.grid(reading.extent()) if request.video else np.zeros(0)
     taken = reading.take(grid, seek=request.start > _FAR_S)
     if taken.landed_late:
@@ -106,6 +106,7 @@ class _Taken:
 class _Reading:
     """One question to one file."""
 
+    src: Source
     path: str
     request: Request
     limits: Limits
@@ -114,7 +115,7 @@ class _Reading:
 
     def open(self):
         return open_container(
-            self.path, limits=self.limits, deadline=self.deadline, follow_symlinks=self.follow_symlinks
+            self.src, limits=self.limits, deadline=self.deadline, follow_symlinks=self.follow_symlinks
         )
 
     def extent(self) -> float:

@@ -13,13 +13,13 @@ import socket
 import struct
 import subprocess
 import sys
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from mmattn.errors import MEDIA_REASONS, MediaError, MmattnError
 from mmattn.media.open import Limits
 from mmattn.media.request import Request
+from mmattn.media.source import Source, handed_over, name_of
 from mmattn.media.worker import OUT_OF_MEMORY, question, receive, send, unpack
 from mmattn.types import Clip
 
@@ -104,18 +104,20 @@ class IsolatedReader:
         self._follow_symlinks = follow_symlinks
         self._child: _Child | None = None
 
-    def read(self, src: str | Path, request: Request) -> Clip:
+    def read(self, src: Source, request: Request) -> Clip:
         """What read_clip(src, ...) with the arguments of `request` returns.
 
         Raises what it raises, and MediaError "crashed" or "timeout" where the worker died or had to be killed.
         """
-        path = os.fspath(src)
+        path = name_of(src)
         child = self._started()
         assert child.worker is not None
-        asked = question(request, path, self._limits, self._deadline_s, self._follow_symlinks) | self._resources
         try:
-            child.worker.settimeout(self._deadline_s + _GRACE_S)
-            reply = _ask(child.worker, asked, 2 * self._limits.decoded_bytes + (1 << 20))
+            with handed_over(src) as (told, descriptors):
+                asked = question(request, told, self._limits, self._deadline_s, self._follow_symlinks)
+                child.worker.settimeout(self._deadline_s + _GRACE_S)
+                at_most = 2 * self._limits.decoded_bytes + (1 << 20)
+                reply = _ask(child.worker, asked | self._resources, descriptors, at_most)
         except TimeoutError:
             child.renew()
             raise MediaError(path, "timeout", f"not read within {self._deadline_s} s, worker killed") from None
@@ -159,11 +161,14 @@ class IsolatedReader:
         return self.__dict__ | {"_child": None}  # a copy in another process starts its own worker
 
 
-def _ask(worker: socket.socket, asked: dict[str, Any], at_most: int) -> tuple[dict[str, Any], bytearray] | None:
+def _ask(
+    worker: socket.socket, asked: dict[str, Any], descriptors: list[int], at_most: int
+) -> tuple[dict[str, Any], bytearray] | None:
     """The answer, or None if the worker died or is no longer itself."""
     try:
-        send(worker, asked, [])
-        return receive(worker, at_most)
+        send(worker, asked, [], descriptors)
+        reply = receive(worker, at_most)
+        return reply and reply[:2]
     except (ConnectionError, json.JSONDecodeError):
         return None
 

@@ -1,19 +1,17 @@
 """Opening a file nobody vouches for.
 
 FFmpeg follows what it reads: playlists name other files and hosts, `img%d.png` names a series, a FIFO blocks for ever.
-Here it gets bytes only: a regular file opened without following a link, handed over without its name, containers from
-a fixed list, no protocol, and caps on what it may allocate. Every failure leaves as MediaError.
+Here it gets bytes only: the content of a regular file (see source) handed over without its name, containers from a
+fixed list, no protocol, and caps on what it may allocate. Every failure leaves as MediaError.
 """
 
 from __future__ import annotations
 
 import os
-import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NoReturn
 
 import av
@@ -23,6 +21,7 @@ from av.logging import set_level
 from av.video.stream import VideoStream
 
 from mmattn.errors import MediaError, MediaReason
+from mmattn.media.source import Content, Source, name_of, open_source
 
 # Demuxers that read one file and nothing else. Playlists, manifests, devices, image series and raw sample dumps, which
 # would accept any bytes at all, are left out.
@@ -70,26 +69,25 @@ class Deadline:
 class _Nameless:
     """The three calls FFmpeg needs, and no name. They never raise: PyAV keeps a callback's error for a later call."""
 
-    def __init__(self, fd: int, deadline: Deadline) -> None:
-        self._fd = fd
+    def __init__(self, content: Content, deadline: Deadline) -> None:
+        self._content = content
         self._deadline = deadline
-        self._size = os.fstat(fd).st_size
         self._position = 0
-        self.error: OSError | None = None
+        self.error: Exception | None = None
 
     def read(self, count: int) -> bytes:
         if self._deadline.passed:
             return b""  # looks like the file's end; the caller checks the deadline
         try:
-            data = os.pread(self._fd, count, self._position)
-        except OSError as error:
+            data = self._content.read_at(self._position, count)
+        except Exception as error:  # a file object may raise anything
             self.error = error
             return b""
         self._position += len(data)
         return data
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._content.size}[whence]
         if base + offset < 0:
             return -1
         self._position = base + offset
@@ -101,61 +99,42 @@ class _Nameless:
 
 @contextmanager
 def open_container(
-    src: str | Path,
+    src: Source,
     *,
     limits: Limits | None = None,
     deadline: Deadline | None = None,
     follow_symlinks: bool = False,
 ) -> Iterator[InputContainer]:
-    """An open input container on the regular file `src`, its decoders capped and single-threaded.
+    """An open input container on `src`, its decoders capped and single-threaded.
 
     Raises MediaError: unreadable, not_media, truncated, too_large, too_long, timeout, and changed at the end if the
     file's size or modification time moved. FFmpeg errors raised inside the body become MediaError("truncated").
     """
-    limits, path = limits or Limits(), os.fspath(src)
-    deadline = deadline or Deadline(path, None)
+    limits, name = limits or Limits(), name_of(src)
+    deadline = deadline or Deadline(name, None)
     set_level(None)  # FFmpeg's log callback can deadlock in threads and processes
-    fd = _open_regular(path, follow_symlinks)
-    try:
-        before = os.fstat(fd)
-        source = _Nameless(fd, deadline)
-        container = _open_av(path, fd, source, deadline, limits)
+    with open_source(src, follow_symlinks) as content:
+        before = content.stamp()
+        nameless = _Nameless(content, deadline)
+        container = _open_av(name, content, nameless, deadline, limits)
         try:
-            _cap(container, path, limits)
+            _cap(container, name, limits)
             yield container
         except MemoryError as error:  # PyAV's own is an FFmpegError too
-            raise MediaError(path, "too_large", "out of memory") from error
+            raise MediaError(name, "too_large", "out of memory") from error
         except FFmpegError as error:
             deadline.check()
-            raise MediaError(path, "truncated", one_line(error)) from error
+            raise MediaError(name, "truncated", one_line(error)) from error
         finally:
             container.close()
         deadline.check()
-        if source.error is not None:
-            raise MediaError(path, "unreadable", one_line(source.error))
-        after = os.fstat(fd)
-        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-            raise MediaError(path, "changed", "size or modification time moved while it was read")
-    finally:
-        os.close(fd)
+        if nameless.error is not None:
+            raise MediaError(name, "unreadable", one_line(nameless.error))
+        if content.stamp() != before:
+            raise MediaError(name, "changed", "size or modification time moved while it was read")
 
 
-def _open_regular(path: str, follow_symlinks: bool) -> int:
-    """A descriptor of a regular file. O_NONBLOCK so that a FIFO or device returns at once."""
-    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow_symlinks else os.O_NOFOLLOW)
-    try:
-        fd = os.open(path, flags)
-    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the name
-        if not follow_symlinks and Path(path).is_symlink():
-            raise MediaError(path, "unreadable", "a symbolic link; allow it with follow_symlinks") from error
-        raise MediaError(path, "unreadable", getattr(error, "strerror", None) or str(error)) from error
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise MediaError(path, "unreadable", "not a regular file")
-    return fd
-
-
-def _open_av(path: str, fd: int, source: _Nameless, deadline: Deadline, limits: Limits) -> InputContainer:
+def _open_av(name: str, content: Content, nameless: _Nameless, deadline: Deadline, limits: Limits) -> InputContainer:
     options = {
         "format_whitelist": FORMATS,
         "protocol_whitelist": "none",
@@ -163,12 +142,12 @@ def _open_av(path: str, fd: int, source: _Nameless, deadline: Deadline, limits: 
         "max_streams": str(limits.streams),
     }
     try:
-        return av.open(source, "r", options=options, metadata_errors="replace", io_open=_refuse)
+        return av.open(nameless, "r", options=options, metadata_errors="replace", io_open=_refuse)
     except (FFmpegError, ValueError, OSError, MemoryError) as error:
         deadline.check()
-        if source.error is not None:
-            raise MediaError(path, "unreadable", one_line(source.error)) from error
-        raise MediaError(path, _why_not_opened(fd, error), one_line(error)) from error
+        if nameless.error is not None:
+            raise MediaError(name, "unreadable", one_line(nameless.error)) from error
+        raise MediaError(name, _why_not_opened(content, error), one_line(error)) from error
 
 
 def _refuse(url: str, flags: int, options: dict[str, Any]) -> NoReturn:
@@ -176,10 +155,10 @@ def _refuse(url: str, flags: int, options: dict[str, Any]) -> NoReturn:
     raise ValueError("the file asks for another file or address")
 
 
-def _why_not_opened(fd: int, error: Exception) -> MediaReason:
+def _why_not_opened(content: Content, error: Exception) -> MediaReason:
     if isinstance(error, MemoryError):
         return "too_large"
-    head = os.pread(fd, 16, 0)
+    head = content.read_at(0, 16)
     return "truncated" if any(head[at : at + len(magic)] == magic for at, magic in _MAGIC) else "not_media"
 
 

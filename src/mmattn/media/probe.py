@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import av
 from av.audio.stream import AudioStream
@@ -15,6 +13,7 @@ from av.video.stream import VideoStream
 
 from mmattn.errors import MediaError
 from mmattn.media.open import Deadline, Limits, open_container
+from mmattn.media.source import Source, name_of
 from mmattn.media.streams import choose, is_encrypted
 
 _LOOK_PACKETS = 256  # a picture not seen by then leaves its rotation unknown, taken as 0
@@ -53,7 +52,7 @@ class MediaInfo:
 
 
 def probe(
-    src: str | Path,
+    src: Source,
     *,
     limits: Limits | None = None,
     deadline_s: float | None = None,
@@ -63,9 +62,9 @@ def probe(
 
     Raises MediaError as read_clip does for what the header and the first packets show.
     """
-    deadline = Deadline(os.fspath(src), deadline_s)
+    deadline = Deadline(name_of(src), deadline_s)
     with open_container(src, limits=limits, deadline=deadline, follow_symlinks=follow_symlinks) as container:
-        chosen = choose(container, os.fspath(src))
+        chosen = choose(container, deadline.path)
         first = _first_picture(container, chosen.video, chosen.audio, deadline)
         return MediaInfo(
             container=container.format.name,

@@ -13,6 +13,7 @@ import resource
 import signal
 import socket
 import struct
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
@@ -24,6 +25,7 @@ from mmattn.errors import MediaError
 from mmattn.media.decode import answer
 from mmattn.media.open import Limits
 from mmattn.media.request import Request
+from mmattn.media.source import Source, taken_over
 from mmattn.types import Clip
 
 OUT_OF_MEMORY = 12  # exit status
@@ -72,9 +74,10 @@ def _live(fd: int) -> NoReturn:
 def _work(owner: socket.socket) -> None:
     """Answer questions until the owner hangs up."""
     while (asked := receive(owner)) is not None:
-        message, _ = asked
+        message, _, descriptors = asked
         _restrict(message["memory_bytes"], message["cpu_s"])
-        reply, samples = _answer(message)
+        with taken_over(message["source"], descriptors) as source:
+            reply, samples = _answer(message, source)
         send(owner, reply, samples)
 
 
@@ -94,12 +97,11 @@ def _lower(what: int, soft: int) -> None:
     resource.setrlimit(what, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
 
 
-def _answer(message: dict[str, Any]) -> tuple[dict[str, Any], list[np.ndarray]]:
-    path = message["path"]
+def _answer(message: dict[str, Any], source: Source) -> tuple[dict[str, Any], list[np.ndarray]]:
     try:
         clip = answer(
             Request(**message["request"]),
-            path,
+            source,
             Limits(**message["limits"]),
             message["deadline_s"],
             message["follow_symlinks"],
@@ -156,37 +158,45 @@ def unpack(head: dict[str, Any], samples: bytearray, source: str) -> Clip:
     )
 
 
-def question(request: Request, path: str, limits: Limits, deadline_s: float, follow_symlinks: bool) -> dict[str, Any]:
-    """The JSON of one question, all but the resource limits."""
+def question(
+    request: Request, source: dict[str, Any], limits: Limits, deadline_s: float, follow_symlinks: bool
+) -> dict[str, Any]:
+    """The JSON of one question, all but the resource limits. `source` as handed_over tells it."""
     return {
         "request": asdict(request),
-        "path": path,
+        "source": source,
         "limits": asdict(limits),
         "deadline_s": deadline_s,
         "follow_symlinks": follow_symlinks,
     }
 
 
-def send(to: socket.socket, head: dict[str, Any], samples: list[np.ndarray]) -> None:
+def send(to: socket.socket, head: dict[str, Any], samples: list[np.ndarray], descriptors: Sequence[int] = ()) -> None:
     """One message. ASCII JSON carries undecodable path bytes as lone surrogates."""
     text = json.dumps(head).encode("ascii")
-    to.sendall(_LENGTHS.pack(len(text), sum(array.nbytes for array in samples)) + text)
+    lengths = _LENGTHS.pack(len(text), sum(array.nbytes for array in samples))
+    sent = socket.send_fds(to, [lengths], descriptors)
+    to.sendall(lengths[sent:] + text)
     for array in samples:
         if array.size:
             to.sendall(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
 
 
-def receive(source: socket.socket, at_most: int = 1 << 40) -> tuple[dict[str, Any], bytearray] | None:
-    """One message, or None if the other side hung up or announces over `at_most` bytes. Timeouts pass."""
-    head = _exactly(source, _LENGTHS.size)
-    if head is None:
+def receive(source: socket.socket, at_most: int = 1 << 40) -> tuple[dict[str, Any], bytearray, list[int]] | None:
+    """One message: JSON, samples, descriptors. None if the other side hung up or announces over `at_most` bytes.
+
+    Timeouts pass.
+    """
+    head, descriptors, _, _ = socket.recv_fds(source, _LENGTHS.size, 1)
+    rest = _exactly(source, _LENGTHS.size - len(head)) if head else None
+    if rest is None:
         return None
-    text_bytes, sample_bytes = _LENGTHS.unpack(head)
+    text_bytes, sample_bytes = _LENGTHS.unpack(head + rest)
     if text_bytes + sample_bytes > at_most:
         return None
     text = _exactly(source, text_bytes)
     samples = _exactly(source, sample_bytes) if text is not None else None
-    return None if text is None or samples is None else (json.loads(text), samples)
+    return None if text is None or samples is None else (json.loads(text), samples, descriptors)
 
 
 def _exactly(source: socket.socket, count: int) -> bytearray | None:

@@ -1,0 +1,177 @@
+"""What can be read: a path, a range of a file, bytes, or a seekable binary file; each as bytes at a place, nameless."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from mmattn.errors import MediaError
+from mmattn.types import ByteRange
+
+_COPIED = 1 << 20  # bytes at once
+
+Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | ByteRange
+
+
+@dataclass(frozen=True)
+class Content:
+    """`size` bytes; `read_at(position, count)` gives what is there. `stamp()` differs once the content was changed."""
+
+    size: int
+    read_at: Callable[[int, int], bytes]
+    stamp: Callable[[], object] = lambda: None
+
+
+def name_of(src: Source) -> str:
+    """How messages and Clip.source call it: the path, "x.tar[512:10240]", "<bytes>", or a file object's own name.
+
+    Raises TypeError for what is none of the kinds of Source.
+    """
+    if isinstance(src, ByteRange):
+        return f"{os.fsdecode(src.path)}[{src.offset}:{src.offset + src.size}]"
+    if isinstance(src, (bytes, bytearray, memoryview)):
+        return "<bytes>"
+    if isinstance(src, (str, os.PathLike)):
+        return os.fsdecode(src)
+    if not (hasattr(src, "read") and hasattr(src, "seek")):
+        raise TypeError(f"expected a path, bytes, a binary file or a ByteRange, got {type(src).__name__}")
+    name = getattr(src, "name", None)
+    return name if isinstance(name, str) and name else "<file>"
+
+
+@contextmanager
+def open_source(src: Source, follow_symlinks: bool = False) -> Iterator[Content]:
+    """The content of `src`. Of a range nothing outside it is ever read; a file object is read from its beginning.
+
+    Raises MediaError: unreadable, or truncated for a range beyond its file's end. ValueError for a range below 0 and
+    for a file object that is text or cannot seek.
+    """
+    if isinstance(src, (bytes, bytearray, memoryview)):
+        view = memoryview(src).cast("B")
+        yield Content(len(view), lambda position, count: bytes(view[position : position + count]))
+    elif isinstance(src, (str, os.PathLike, ByteRange)):
+        fd = _open_regular(os.fsdecode(src.path if isinstance(src, ByteRange) else src), name_of(src), follow_symlinks)
+        try:
+            yield _range_of(fd, src) if isinstance(src, ByteRange) else _whole_of(fd)
+        finally:
+            os.close(fd)
+    elif (fd := descriptor_of(src)) is not None:
+        _demand_regular(fd, name_of(src))
+        yield _whole_of(fd)
+    else:
+        yield _of_object(src)
+
+
+@contextmanager
+def handed_over(src: Source) -> Iterator[tuple[dict[str, Any], list[int]]]:
+    """`src` for another process: what JSON can tell, and the descriptor that goes with it where that is not all.
+
+    Bytes and file objects that are no plain file are copied to an unnamed file first.
+    """
+    if isinstance(src, ByteRange):
+        yield {"path": os.fsdecode(src.path), "offset": src.offset, "size": src.size}, []
+    elif isinstance(src, (str, os.PathLike)):
+        yield {"path": os.fsdecode(src)}, []
+    elif not isinstance(src, (bytes, bytearray, memoryview)) and (fd := descriptor_of(src)) is not None:
+        yield {}, [fd]
+    else:
+        with open_source(src) as content, _unnamed() as file:
+            try:
+                for position in range(0, content.size, _COPIED):
+                    file.write(content.read_at(position, _COPIED))
+                file.flush()
+            except OSError as error:
+                raise MediaError(name_of(src), "unreadable", error.strerror or str(error)) from error
+            yield {}, [file.fileno()]
+
+
+@contextmanager
+def taken_over(told: dict[str, Any], descriptors: list[int]) -> Iterator[Source]:
+    """The source that the other side handed over; its descriptor is closed at the end."""
+    if "offset" in told:
+        yield ByteRange(Path(told["path"]), told["offset"], told["size"])
+    elif "path" in told:
+        yield told["path"]
+    else:
+        with io.FileIO(descriptors[0]) as file:
+            yield cast(BinaryIO, file)
+
+
+def _unnamed() -> BinaryIO:
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("media"), "w+b")
+    return cast(BinaryIO, tempfile.TemporaryFile())
+
+
+def descriptor_of(file: BinaryIO) -> int | None:
+    """The descriptor under a plain open file; None where the object's bytes are not the descriptor's (gzip, say)."""
+    raw = file.raw if type(file) is io.BufferedReader else file
+    return raw.fileno() if type(raw) is io.FileIO and raw.readable() else None
+
+
+def _open_regular(path: str, name: str, follow_symlinks: bool) -> int:
+    """A descriptor of a regular file. O_NONBLOCK so that a FIFO or device returns at once."""
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow_symlinks else os.O_NOFOLLOW)
+    try:
+        fd = os.open(path, flags)
+    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the name
+        if not follow_symlinks and Path(path).is_symlink():
+            raise MediaError(name, "unreadable", "a symbolic link; allow it with follow_symlinks") from error
+        raise MediaError(name, "unreadable", getattr(error, "strerror", None) or str(error)) from error
+    try:
+        _demand_regular(fd, name)
+    except MediaError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _demand_regular(fd: int, name: str) -> None:
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        raise MediaError(name, "unreadable", "not a regular file")
+
+
+def _stamp_of(fd: int) -> Callable[[], object]:
+    def stamp() -> object:
+        now = os.fstat(fd)
+        return now.st_size, now.st_mtime_ns
+
+    return stamp
+
+
+def _whole_of(fd: int) -> Content:
+    return Content(os.fstat(fd).st_size, lambda position, count: os.pread(fd, count, position), _stamp_of(fd))
+
+
+def _range_of(fd: int, src: ByteRange) -> Content:
+    if src.offset < 0 or src.size < 0:
+        raise ValueError(f"a range starts at 0 or later and is not negative, got {name_of(src)}")
+    if src.offset + src.size > (size := os.fstat(fd).st_size):
+        raise MediaError(name_of(src), "truncated", f"the range ends beyond the file's {size} bytes")
+
+    def read_at(position: int, count: int) -> bytes:
+        return os.pread(fd, max(min(count, src.size - position), 0), src.offset + position)
+
+    return Content(src.size, read_at, _stamp_of(fd))
+
+
+def _of_object(file: BinaryIO) -> Content:
+    if isinstance(file, io.TextIOBase):
+        raise ValueError(f"{name_of(file)}: a text file; open it in binary mode")
+    try:
+        size = file.seek(0, os.SEEK_END)
+    except (OSError, ValueError) as error:  # ValueError: closed
+        raise ValueError(f"{name_of(file)}: the file object cannot seek ({error}); read it into bytes first") from error
+
+    def read_at(position: int, count: int) -> bytes:
+        file.seek(position)
+        return file.read(count)
+
+    return Content(size, read_at)
