@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from mmattn.attention.dense import DenseAttention
 from mmattn.attention.interface import Attention, Geometry
 from mmattn.attention.merge import _fused, _has_fused, _portable, attend_with_lse, merge
 from mmattn.config import build, compose, group_choices
@@ -25,7 +26,7 @@ BOTH = frozenset({"mass", "weights"})
 @pytest.fixture(scope="module", params=group_choices("attention"))
 def attention(request: pytest.FixtureRequest) -> Attention:
     config = compose("train", [f"attention={request.param}"])
-    return build(config["attention"])().eval()
+    return build(config["attention"])(H, D).eval()
 
 
 def _qkv(
@@ -68,7 +69,7 @@ def _loop(q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None) -> tuple[Tensor,
 
 @pytest.mark.parametrize("keep", [None, _some_kept()], ids=["all real", "padding"])
 def test_it_computes_its_definition(keep: Tensor | None) -> None:
-    attention = build({"_target_": "mmattn.attention.dense.DenseAttention"})
+    attention = DenseAttention(H, D)
     q, k, v = _qkv(torch.float64)
     expected, weights = _loop(q, k, v, keep)
     result = attention(q, k, v, *_geometries(keep), frozenset({"weights"}))
@@ -80,7 +81,7 @@ def test_it_computes_its_definition(keep: Tensor | None) -> None:
 @pytest.mark.parametrize("stats", [frozenset(), MASS], ids=["plain", "mass"])
 def test_its_error_is_no_more_than_twice_that_of_plain_torch(dtype: torch.dtype, stats: frozenset[str]) -> None:
     """The rule of flash-attention's tests: against float64, at most twice plain PyTorch of the same type plus 2 ulp."""
-    attention = build({"_target_": "mmattn.attention.dense.DenseAttention"})
+    attention = DenseAttention(H, D)
     q, k, v = _qkv(dtype, lq=33, lk=LK)
     exact, _ = _loop(q, k, v, None)
     plain = torch.softmax(q @ k.mT / math.sqrt(D), dim=-1) @ v
@@ -178,7 +179,7 @@ def test_mass_is_the_sum_of_the_weights_of_each_segment(attention: Attention, ke
 
 
 def test_mass_survives_scores_that_overflow_an_exponential() -> None:
-    attention = build({"_target_": "mmattn.attention.dense.DenseAttention"})
+    attention = DenseAttention(H, D)
     q, k, v = _qkv()
     mass = attention(q * 100, k * 100, v, *_geometries(_some_kept()), MASS).stats["mass"]
     torch.testing.assert_close(mass.sum(-1), torch.ones(B, H, LQ), rtol=0, atol=1e-6)
@@ -203,7 +204,7 @@ def test_segments_that_do_not_cover_the_keys_raise(attention: Attention) -> None
 
 
 def test_an_explicit_matrix_above_the_cap_is_refused_before_it_is_made() -> None:
-    attention = build({"_target_": "mmattn.attention.dense.DenseAttention"})
+    attention = DenseAttention(H, D)
     side = torch.zeros(1, 1, 10_000, 1)
     geometry = Geometry(None, None, (("video", 10_000),))
     with pytest.raises(ValueError, match="above the cap"):

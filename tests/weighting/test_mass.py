@@ -27,7 +27,7 @@ def _clips(seed: int = 0) -> tuple[LayerStats, Tensor, Tensor, Tensor]:
     keep[:, 0] = keep[:, -1] = True
     keep[2, VIDEO:] = False
     keys = Geometry(keep, None, (("video", VIDEO), ("audio", AUDIO)))
-    stats = DenseAttention()(q, k, k, Geometry(query_keep), keys, frozenset({"mass", "weights"})).stats
+    stats = DenseAttention(1, 1)(q, k, k, Geometry(query_keep), keys, frozenset({"mass", "weights"})).stats
     counts = {"video": keep[:, :VIDEO].sum(1).float(), "audio": keep[:, VIDEO:].sum(1).float()}
     prior = {name: count / keep.sum(1) for name, count in counts.items()}
     mass = {"video": stats["mass"][..., 0], "audio": stats["mass"][..., 1]}
@@ -80,7 +80,7 @@ def test_uniform_attention_has_a_log_ratio_of_zero() -> None:
     keep = torch.ones(1, LQ, dtype=torch.bool)
     keys = Geometry(None, None, (("video", VIDEO), ("audio", AUDIO)))
     zeros = torch.zeros(1, 1, VIDEO + AUDIO, D)
-    mass = DenseAttention()(zeros[:, :, :LQ], zeros, zeros, Geometry(keep), keys, frozenset({"mass"})).stats["mass"]
+    mass = DenseAttention(1, 1)(zeros[:, :, :LQ], zeros, zeros, Geometry(keep), keys, frozenset({"mass"})).stats["mass"]
     prior = {"video": torch.tensor([VIDEO / (VIDEO + AUDIO)]), "audio": torch.tensor([AUDIO / (VIDEO + AUDIO)])}
     meter = MassMeter()
     meter.update([LayerStats("cross.0", "audio", keep, {"video": mass[..., 0], "audio": mass[..., 1]}, prior)])

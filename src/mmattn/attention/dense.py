@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -22,8 +21,11 @@ class DenseAttention(Attention):
     comes from the stock kernel and the mass (which carries no gradient) from a second pass.
     """
 
-    exact: ClassVar[bool] = True
-    supports: ClassVar[frozenset[str]] = frozenset({"weights", "mass"})
+    exact = True
+    supports = frozenset({"weights", "mass"})
+    time_cost = "Lq Lk D"
+    memory_cost = "(Lq + Lk) D"
+    reference = "Vaswani et al. 2017"
 
     def forward(
         self,

@@ -8,7 +8,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -36,10 +35,23 @@ class AttentionOutput:
 
 
 class Attention(nn.Module):
-    """A mechanism. `exact`: computes its own definition, not an estimate of another's. `supports`: the stats it has."""
+    """A mechanism, made for `heads` heads of `head_dim` channels: those with weights of their own need to know.
 
-    exact: ClassVar[bool]
-    supports: ClassVar[frozenset[str]]
+    `exact`: computes its own definition, not an estimate of another's. `supports`: the stats it has. `time_cost` and
+    `memory_cost` of a forward with gradient, in this module's letters, and `reference` are what `mmattn show attention`
+    prints. All may be set by the class or, where they depend on what it was made of, by the instance.
+    """
+
+    exact: bool
+    supports: frozenset[str]
+    time_cost: str
+    memory_cost: str
+    reference: str
+
+    def __init__(self, heads: int, head_dim: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.head_dim = head_dim
 
     @abstractmethod
     def forward(
@@ -60,5 +72,5 @@ class Attention(nn.Module):
             )
 
 
-AttentionFactory = Callable[[], Attention]
-"""What a config's `attention` becomes: a fusion calls it once for each layer."""
+AttentionFactory = Callable[[int, int], Attention]
+"""What a config's `attention` becomes: a fusion calls it with (heads, head_dim), once for each layer."""

@@ -47,7 +47,7 @@ class ReadingAttention(nn.Module):
         self.keys = nn.ModuleDict({name: nn.Linear(dim, dim) for name in reads})
         self.values = nn.ModuleDict({name: nn.Linear(dim, dim) for name in reads})
         self.out = nn.Linear(dim, dim)
-        self.attention: Attention = attention()
+        self.attention: Attention = attention(heads, dim // heads)
         self.register_buffer("periods", rotary_periods(dim // heads), persistent=False)
         self._start_time_local(dim // heads)
 
@@ -76,7 +76,7 @@ class ReadingAttention(nn.Module):
             self._split(v),
             Geometry(queries.keep, queries.times),
             Geometry(keep, times, segments),
-            stats,
+            stats & self.attention.supports,  # a layer reports what its mechanism defines
         )
         return self.out(result.out.transpose(1, 2).flatten(2)), result.stats
 
