@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import BinaryIO
 
 import av
 import numpy as np
@@ -70,4 +71,44 @@ def muxed(
                 piece.sample_rate, piece.time_base, piece.pts = rate, Fraction(1, rate), round(start * rate)
                 container.mux(audio.encode(piece))
             container.mux(audio.encode(None))
+    return path
+
+
+def film(path: Path | BinaryIO, codec: str, pixels: str = "yuv420p", transfer: int = 0, **options: str) -> None:
+    """Ten numbered frames at 25 fps by any encoder, in Matroska. `transfer` as ITU-T H.273 numbers it."""
+    with av.open(path, "w", format="matroska") as container:
+        stream = container.add_stream(codec, rate=25, options=options)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, pixels
+        if transfer:
+            stream.codec_context.color_trc = transfer
+        for image in numbered(10, 48, 64):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            if transfer:
+                frame.color_trc = transfer
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+def many_streams(path: Path, pictures: Sequence[int] = (), sounds: Sequence[tuple[float, str]] = ()) -> Path:
+    """One second of several streams: still pictures of the given greys, then tones of (hertz, language)."""
+    with av.open(str(path), "w") as container:
+        videos = [container.add_stream("libx264", rate=5, options={"crf": "10"}) for _ in pictures]
+        audios = [container.add_stream("flac", rate=16000) for _ in sounds]
+        for stream in videos:
+            stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
+        for stream, (_, language) in zip(audios, sounds, strict=True):
+            stream.codec_context.layout, stream.codec_context.format = "mono", "s16"
+            stream.metadata["language"] = language
+        for k in range(5):
+            for stream, grey in zip(videos, pictures, strict=True):
+                frame = av.VideoFrame.from_ndarray(np.full((32, 48, 3), grey, np.uint8), format="rgb24")
+                frame.pts, frame.time_base = k, Fraction(1, 5)
+                container.mux(stream.encode(frame))
+            for stream, (hertz, _) in zip(audios, sounds, strict=True):
+                piece = (tone(1.0, hertz=hertz) * 32767).astype(np.int16)[None, k * 3200 : (k + 1) * 3200]
+                sound = av.AudioFrame.from_ndarray(piece, format="s16", layout="mono")
+                sound.sample_rate, sound.time_base, sound.pts = 16000, Fraction(1, 16000), k * 3200
+                container.mux(stream.encode(sound))
+        for stream in [*videos, *audios]:
+            container.mux(stream.encode(None))
     return path

@@ -48,6 +48,8 @@ def read_clip(
     audio_rate: int | None = 16000,
     video: bool = True,
     audio: bool = True,
+    video_stream: int | None = None,
+    audio_stream: int | str | None = None,
     limits: Limits | None = None,
     deadline_s: float | None = None,
     follow_symlinks: bool = False,
@@ -60,10 +62,11 @@ def read_clip(
     channels), float32, `audio_rate` Hz (None: the file's own), from `start` to min(end, the sound's end).
     t = 0 is the earlier start of the file's picture and sound. A missing modality is None, not an error; what was
     put right on the way is named in `issues`. `src`: a path, bytes, a seekable binary file or a ByteRange.
+    `video_stream`, `audio_stream`: a stream's index, for sound also a language such as "eng"; None = the best.
     Raises MediaError for the file, ValueError for the arguments.
     """
     given = None if times is None else tuple(float(time) for time in times)
-    request = Request(given, fps, frames, start, end, size, fit, audio_rate, video, audio)
+    request = Request(given, fps, frames, start, end, size, fit, audio_rate, video, audio, video_stream, audio_stream)
     return answer(request, src, limits, deadline_s, follow_symlinks)
 
 
@@ -123,7 +126,7 @@ class _Reading:
         if not self.request.needs_extent:
             return 0.0
         with self.open() as container:
-            chosen = choose(container, self.path)
+            chosen = choose(container, self.path, self.request.video_stream, self.request.audio_stream)
             if chosen.video is None:
                 return 0.0
             extent = picture_extent(container, chosen.video, chosen.origin, self.deadline)
@@ -135,7 +138,7 @@ class _Reading:
         """One decoding pass over the span."""
         asked, taken = self.request, _Taken()
         with self.open() as container:
-            chosen = choose(container, self.path)
+            chosen = choose(container, self.path, self.request.video_stream, self.request.audio_stream)
             taken.issues |= set(chosen.issues)
             taken.duration = container.duration / av.time_base if container.duration else None
             if asked.video and chosen.video is not None:

@@ -10,7 +10,12 @@ from av.video.reformatter import Interpolation, VideoReformatter
 
 Fit = Literal["stretch", "crop", "pad"]
 FITS: tuple[Fit, ...] = ("stretch", "crop", "pad")
-_HDR_TRANSFERS = (16, 18)  # SMPTE 2084 (PQ) and ARIB STD-B67 (HLG) of ITU-T H.273
+_HDR_TRANSFERS = {16: "pq", 18: "hlg"}  # SMPTE 2084 and ARIB STD-B67, as ITU-T H.273 numbers them
+
+
+def transfer(color_trc: int) -> str | None:
+    """ "pq" or "hlg" where the transfer characteristic is an HDR one."""
+    return _HDR_TRANSFERS.get(int(color_trc))
 
 
 class Renderer:
@@ -18,7 +23,8 @@ class Renderer:
 
     `size` (height, width) None keeps the first frame's size. `fit` says what happens when the shape differs:
     "stretch" scales each side by itself, "crop" fills the size and cuts the middle, "pad" fits inside black borders.
-    "crop" and "pad" respect non-square pixels. HDR is converted by matrix only, not tone-mapped.
+    "crop" and "pad" respect non-square pixels. HDR is converted by matrix only, not tone-mapped; interlaced frames
+    are not deinterlaced.
     """
 
     def __init__(self, size: tuple[int, int] | None, fit: Fit) -> None:
@@ -33,8 +39,10 @@ class Renderer:
         turns = round(frame.rotation / 90) % 4
         if turns:
             self.issues.add("rotated")
-        if frame.color_trc in _HDR_TRANSFERS:
+        if transfer(frame.color_trc):
             self.issues.add("hdr")
+        if frame.interlaced_frame:
+            self.issues.add("interlaced")
         if self._shape not in (None, (frame.height, frame.width)):
             self.issues.add("format_change")
         self._shape = (frame.height, frame.width)

@@ -14,7 +14,11 @@ from mmattn.media.sample import fps_grid, given_grid, uniform_grid
 
 @dataclass(frozen=True)
 class Request:
-    """The arguments of read_clip, checked. Times in s, `size` (height, width) in pixels, `audio_rate` in Hz."""
+    """The arguments of read_clip, checked. Times in s, `size` (height, width) in pixels, `audio_rate` in Hz.
+
+    `video_stream`, `audio_stream`: a stream's index in the file (probe lists them), for sound also a language; None =
+    the best one.
+    """
 
     times: Sequence[float] | None = None
     fps: float | None = None
@@ -26,6 +30,8 @@ class Request:
     audio_rate: int | None = 16000
     video: bool = True
     audio: bool = True
+    video_stream: int | None = None
+    audio_stream: int | str | None = None
 
     def __post_init__(self) -> None:
         given = [name for name in ("times", "fps", "frames") if getattr(self, name) is not None]
@@ -43,6 +49,7 @@ class Request:
             raise ValueError(f"size must be (height, width) in pixels, got {self.size}")
         if self.audio_rate is not None and self.audio_rate < 1:
             raise ValueError(f"audio_rate must be positive, in Hz, got {self.audio_rate}")
+        check_streams(self.video_stream, self.audio_stream)
         if self.video:
             self.grid(self.start)  # a wrong grid is refused before any file is opened
 
@@ -60,3 +67,13 @@ class Request:
             return fps_grid(self.fps, self.start, end)
         assert self.frames is not None
         return uniform_grid(self.frames, self.start, end)
+
+
+def check_streams(video_stream: int | None, audio_stream: int | str | None) -> None:
+    """Raise ValueError for what cannot name a stream of any file."""
+    for name, stream in (("video_stream", video_stream), ("audio_stream", audio_stream)):
+        index = isinstance(stream, int) and not isinstance(stream, bool) and stream >= 0
+        language = name == "audio_stream" and isinstance(stream, str) and bool(stream.strip())
+        if not (stream is None or index or language):
+            kinds = "an index from 0 on" if name == "video_stream" else 'an index from 0 on or a language such as "eng"'
+            raise ValueError(f"{name} must be {kinds}, got {stream!r}")

@@ -30,20 +30,29 @@ class Chosen:
     issues: tuple[str, ...]
 
 
-def choose(container: InputContainer, path: str) -> Chosen:
-    """FFmpeg's best picture and sound stream with a decoder. Cover art is not a picture.
+def choose(
+    container: InputContainer, path: str, video_stream: int | None = None, audio_stream: int | str | None = None
+) -> Chosen:
+    """The picture and sound stream that were asked for, by index or (sound) language; None = FFmpeg's best.
 
-    The clock's origin is the earlier start of the two, whichever of them is decoded later on.
-    Raises MediaError: no_streams, or unsupported_codec if no stream that is there has a decoder.
+    The best is one with a decoder, and cover art is not a picture. The clock's origin is the earlier start of the two,
+    whichever of them is decoded later on. Raises MediaError: no_streams, or unsupported_codec where no stream, or not
+    the one asked for, has a decoder, and for a still picture in tiles.
     """
     pictures = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     sounds = list(container.streams.audio)
-    if not pictures and not sounds:
-        raise MediaError(path, "no_streams", f"{len(container.streams)} streams, none of them picture or sound")
+    if not pictures and not sounds and video_stream is None:
+        raise MediaError(path, "no_streams", f"none of them picture or sound: {_listing(container)}")
+    if tiles := sum(bool(s.disposition & Disposition.dependent) for s in pictures):
+        raise MediaError(path, "unsupported_codec", f"a picture cut into {tiles} tiles, each a stream of its own")
     video = _best(container.streams.best("video"), pictures)
     audio = _best(container.streams.best("audio"), sounds)
+    if video_stream is not None:
+        video = _asked(container, path, "video", container.streams.video, video_stream)
+    if audio_stream is not None:
+        audio = _asked(container, path, "audio", sounds, audio_stream)
     if video is None and audio is None:
-        raise MediaError(path, "unsupported_codec", "no decoder for any of its streams")
+        raise MediaError(path, "unsupported_codec", f"no decoder for any of {_listing(container)}")
     issues = ["no_video_decoder"] * (video is None and bool(pictures))
     issues += ["no_audio_decoder"] * (audio is None and bool(sounds))
     starts = [start_of(stream) for stream in (video, audio) if stream is not None]
@@ -54,6 +63,41 @@ def _best(favourite: Stream | None, candidates: Sequence[_S]) -> _S | None:
     """The favourite if it is a candidate with a decoder, else the first that is."""
     decodable = [stream for stream in candidates if stream.codec_context is not None]
     return next((s for s in decodable if favourite and s.index == favourite.index), next(iter(decodable), None))
+
+
+def _asked(container: InputContainer, path: str, kind: str, candidates: Sequence[_S], wanted: int | str) -> _S:
+    """The stream of that index, or of that language the default one, else the first."""
+    found = [s for s in candidates if wanted == s.index or (isinstance(wanted, str) and wanted.lower() == language(s))]
+    if not found:
+        raise MediaError(path, "no_streams", f"no {kind} stream {wanted}; it has {_listing(container)}")
+    decodable = [stream for stream in found if stream.codec_context is not None]
+    if not decodable:
+        raise MediaError(path, "unsupported_codec", f"no decoder for {kind} stream {wanted} of {_listing(container)}")
+    return next((s for s in decodable if s.disposition & Disposition.default), decodable[0])
+
+
+def language(stream: Stream) -> str | None:
+    """As the file says, e.g. "eng"; None where it says nothing or "und"."""
+    said = " ".join((stream.language or "").split()).lower()[:16]
+    return said if said not in ("", "und") else None
+
+
+def codec_name(stream: Stream) -> str | None:
+    """FFmpeg's name of the codec, whichever decoder is used; None where there is no decoder."""
+    return None if stream.codec_context is None else stream.codec_context.codec.canonical_name
+
+
+_LISTED = 8  # streams named in a message
+
+
+def _listing(container: InputContainer) -> str:
+    """ "0 video h264, 1 audio aac eng"."""
+    told = [
+        " ".join(filter(None, (str(s.index), s.type or "unknown", codec_name(s), language(s))))
+        for s in list(container.streams)[:_LISTED]
+    ]
+    more = len(container.streams) - len(told)
+    return ", ".join(told) + (f" and {more} more" if more else "") or "no streams"
 
 
 def time_base(stream: AnyStream) -> float:
