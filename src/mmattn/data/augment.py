@@ -1,15 +1,28 @@
-"""Augmentation of a prepared sample, deterministic in (seed, epoch, index) whatever process does it."""
+"""Augmentation, deterministic in (seed, epoch, index) whatever process does it.
+
+mixup -> time shift and noise of the waveform -> spectrogram -> picture -> loudness and masks -> modality dropout.
+"""
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
-from mmattn.data.transforms import FLOOR, SPREAD_DB, Sample
+from mmattn.data.keys import Key
+from mmattn.data.mix import can_mix, mix_clips, partner
+from mmattn.data.noise import Clips
+from mmattn.data.picture_augment import PictureAugment
+from mmattn.data.sound_augment import SoundAugment
+from mmattn.data.transforms import ClipSpec, PaddedClip, Sample
+
+
+class LabelledClips(Clips, Protocol):
+    """The clips of a split with their targets."""
+
+    def target(self, index: int) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -17,57 +30,62 @@ class Augment:
     """What training varies. Everything at 0 changes nothing.
 
     modality_dropout: chance for each modality to be taken away (never both); what Shapley's subsets rely on.
-    gain_db: loudness varies by up to this. shift_px: the picture moves by up to this, the same in all frames.
-    masks: how many stretches of time and of mel bands are masked (SpecAugment, Park et al. 2019); time_mask_s,
-    mel_mask: the longest of each, in seconds and bands.
+    mixup: chance to be mixed with another clip of the split, weighed by Beta(mixup_alpha, mixup_alpha). A clip whose
+    partner has other modalities, or cannot be read, stays as it is.
     """
 
     modality_dropout: float = 0.0
-    gain_db: float = 0.0
-    shift_px: int = 0
-    masks: int = 0
-    time_mask_s: float = 0.0
-    mel_mask: int = 0
+    mixup: float = 0.0
+    mixup_alpha: float = 10.0
+    picture: PictureAugment = field(default_factory=PictureAugment)
+    sound: SoundAugment = field(default_factory=SoundAugment)
 
     def __post_init__(self) -> None:
         if not 0 <= self.modality_dropout <= 0.5:
-            raise ValueError(f"modality_dropout is the chance for each of two, 0 to 0.5, got {self.modality_dropout}")
+            raise ValueError(f"data.augment.modality_dropout is for each of two, 0 to 0.5, got {self.modality_dropout}")
+        if not 0 <= self.mixup <= 1:
+            raise ValueError(f"data.augment.mixup is a chance, 0 to 1, got {self.mixup}")
+        if not self.mixup_alpha > 0:
+            raise ValueError(f"data.augment.mixup_alpha must be above 0, got {self.mixup_alpha}")
 
-    def __call__(self, sample: Sample, generator: torch.Generator) -> Sample:
-        sample = replace(sample, frames=self._shift(sample.frames, generator))
-        hop_s = float(sample.spectrogram_times[1] - sample.spectrogram_times[0]) if len(sample.spectrogram) > 1 else 1.0
-        gain = _uniform(generator, -1, 1) * self.gain_db / SPREAD_DB
-        heard = sample.spectrogram > FLOOR  # silence stays silence, however loud
-        spectrogram = torch.where(heard, (sample.spectrogram + gain).clamp(min=FLOOR), sample.spectrogram)
-        spectrogram = self._mask(spectrogram, sample.spectrogram_keep, hop_s, generator)
-        return self._drop(replace(sample, spectrogram=spectrogram), generator)
+    @property
+    def needs_waveform(self) -> bool:
+        """Whether it works on a PaddedClip; else a Sample is enough, which can be kept in its place."""
+        return bool(self.mixup) or self.sound.needs_waveform
 
-    def _shift(self, frames: Tensor, generator: torch.Generator) -> Tensor:
-        if not self.shift_px:
-            return frames
-        reach = self.shift_px
-        dy, dx = torch.randint(0, 2 * reach + 1, (2,), generator=generator).tolist()
-        height, width = frames.shape[-2:]
-        padded = pad(frames.float(), (reach,) * 4, mode="replicate").to(torch.uint8)
-        return padded[..., dy : dy + height, dx : dx + width]
+    def __call__(
+        self, clip: PaddedClip | Sample, target: Tensor, key: Key, spec: ClipSpec, clips: LabelledClips
+    ) -> tuple[Sample, Tensor]:
+        """The clip and its target as training sees them this time. What was given stays as it was."""
+        if isinstance(clip, PaddedClip):
+            clip, target = self._mix(clip, target, key, clips)
+            clip = spec.finish(self.sound.on_waveform(clip, key, spec.sample_rate, clips))
+        elif self.needs_waveform:
+            raise TypeError("noise, time shifts and mixup work on a PaddedClip, got a Sample")
+        clip = replace(
+            clip,
+            frames=self.picture(clip.frames, clip.frame_keep, key),
+            spectrogram=self.sound.on_spectrogram(clip, key, spec.front_end),
+        )
+        return self._drop(clip, key), target
 
-    def _mask(self, spectrogram: Tensor, keep: Tensor, hop_s: float, generator: torch.Generator) -> Tensor:
-        if not self.masks:
-            return spectrogram
-        spectrogram = spectrogram.clone()
-        mean = spectrogram[keep].mean() if keep.any() else spectrogram.mean()
-        length, mels = spectrogram.shape
-        for _ in range(self.masks):
-            width = int(_uniform(generator, 0, self.time_mask_s) / hop_s)
-            at = int(_uniform(generator, 0, max(1, length - width)))
-            spectrogram[at : at + width] = mean
-            width = int(_uniform(generator, 0, self.mel_mask + 1))
-            at = int(_uniform(generator, 0, max(1, mels - width)))
-            spectrogram[:, at : at + width] = mean
-        return spectrogram
+    def _mix(self, clip: PaddedClip, target: Tensor, key: Key, clips: LabelledClips) -> tuple[PaddedClip, Tensor]:
+        if not self.mixup:
+            return clip, target
+        stream = key.stream("mixup")
+        wanted, share = stream.random() < self.mixup, stream.betavariate(self.mixup_alpha, self.mixup_alpha)
+        index = partner(stream, key.index, len(clips))
+        if not wanted or index is None:
+            return clip, target
+        other = clips.other(key.epoch, index)
+        if other is None or not can_mix(clip, other):
+            return clip, target
+        return mix_clips(clip, other, share), share * target + (1 - share) * clips.target(index)
 
-    def _drop(self, sample: Sample, generator: torch.Generator) -> Sample:
-        draw = _uniform(generator, 0, 1)
+    def _drop(self, sample: Sample, key: Key) -> Sample:
+        if not self.modality_dropout:
+            return sample
+        draw = key.stream("modality_dropout").random()
         if not (sample.frame_keep.any() and sample.spectrogram_keep.any()):
             return sample  # what it lacks already is not taken twice
         if draw < self.modality_dropout:
@@ -83,13 +101,3 @@ def without_audio(sample: Sample) -> Sample:
 
 def without_video(sample: Sample) -> Sample:
     return replace(sample, frame_keep=torch.zeros_like(sample.frame_keep))
-
-
-def keyed_generator(seed: int, epoch: int, index: int) -> torch.Generator:
-    """A random stream that depends on its key alone: resuming, ranks and workers cannot change it."""
-    digest = hashlib.sha256(f"{seed}/{epoch}/{index}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
-
-
-def _uniform(generator: torch.Generator, low: float, high: float) -> float:
-    return low + (high - low) * float(torch.rand((), generator=generator))

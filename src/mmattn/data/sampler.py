@@ -1,34 +1,59 @@
-"""Which clips make which batch: one permutation of the data set for each (seed, epoch), cut into global batches.
+"""Which clips make which batch: one order of clips for each (seed, epoch), cut into global batches.
 
 Every rank takes its slice `[rank::world]` of each global batch, so the order of samples does not depend on the number
-of ranks or workers. Items are (epoch, index): augmentation is keyed by both.
+of ranks or workers. Augmentation is keyed by the items.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 from torch.utils.data import Sampler
 
 from mmattn.errors import UsageError
 
-Item = tuple[int, int]  # (epoch, index of the row)
+
+class Item(NamedTuple):
+    """What a dataset is asked for. `repeat`: how often this epoch drew the clip before."""
+
+    epoch: int
+    index: int
+    repeat: int = 0
 
 
 class GlobalBatchSampler(Sampler[list[Item]]):
-    """Batches of (epoch, index). In training the last, smaller batch is left out when there is a full one.
+    """Batches of items. In training the last, smaller batch is left out when there is a full one.
 
-    With fewer rows than a batch, the batch is the largest multiple of `world` that they fill.
+    `length`: clips of a training epoch, None = all `rows`. Epochs then share out an endless row of permutations:
+    each clip comes once before any comes again. With `weights` (N,) clips are drawn with those chances instead, each
+    draw by itself. With fewer clips than a batch, the batch is the largest multiple of `world` that they fill.
     """
 
-    def __init__(self, rows: int, global_batch: int, *, seed: int, train: bool, rank: int = 0, world: int = 1) -> None:
+    def __init__(
+        self,
+        rows: int,
+        global_batch: int,
+        *,
+        seed: int,
+        train: bool,
+        rank: int = 0,
+        world: int = 1,
+        weights: Float[Tensor, " N"] | None = None,
+        length: int | None = None,
+    ) -> None:
         if train and global_batch % world:
             raise UsageError(f"data.batch_size={global_batch} does not divide among {world} processes")
-        if train and rows < world:  # a process without a batch would leave the others waiting for its gradients
-            raise UsageError(f"{rows} clips cannot be shared among {world} processes; set trainer.devices to fewer")
+        length = length if train and length is not None else rows
+        if train and length < world:  # a process without a batch would leave the others waiting for its gradients
+            raise UsageError(f"{length} clips cannot be shared among {world} processes; set trainer.devices to fewer")
         self.rows = rows
-        self.global_batch = min(global_batch, max(rows - rows % world, world)) if train else global_batch
+        self.length = length
+        self.weights = weights
+        self.global_batch = min(global_batch, max(length - length % world, world)) if train else global_batch
         self.seed = seed
         self.train = train
         self.rank = rank
@@ -50,16 +75,43 @@ class GlobalBatchSampler(Sampler[list[Item]]):
 
     def __len__(self) -> int:
         if self.train:
-            return max(1, self.rows // self.global_batch)
-        return -(-self.rows // self.global_batch)
+            return max(1, self.length // self.global_batch)
+        return -(-self.length // self.global_batch)
 
     def __iter__(self) -> Iterator[list[Item]]:
-        order = torch.arange(self.rows)
-        if self.train:
-            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-            order = torch.randperm(self.rows, generator=generator)
+        order = self._order()
+        repeats = _repeats(order)
         for number in range(self.resumes_at(), len(self)):
-            batch = order[number * self.global_batch : (number + 1) * self.global_batch]
-            mine = batch[self.rank :: self.world]
-            if len(mine):
-                yield [(self.epoch, int(index)) for index in mine]
+            batch = slice(number * self.global_batch, (number + 1) * self.global_batch)
+            indices = order[batch][self.rank :: self.world].tolist()
+            if indices:
+                again = repeats[batch][self.rank :: self.world].tolist()
+                yield [Item(self.epoch, index, repeat) for index, repeat in zip(indices, again, strict=True)]
+
+    def _order(self) -> Int[Tensor, " L"]:
+        """The clips of this epoch, of all ranks."""
+        if not self.train:
+            return torch.arange(self.rows)
+        if self.weights is not None:
+            chances = self.weights.double().cumsum(0)
+            draws = torch.rand(self.length, dtype=torch.float64, generator=self._generator(self.epoch))
+            return torch.searchsorted(chances, draws * chances[-1], right=True).clamp(max=self.rows - 1)
+        first, parts = self.epoch * self.length, []
+        for number in range(first // self.rows, -(-(first + self.length) // self.rows)):
+            permutation = torch.randperm(self.rows, generator=self._generator(number))
+            start = number * self.rows
+            parts.append(permutation[max(0, first - start) : first + self.length - start])
+        return torch.cat(parts)
+
+    def _generator(self, number: int) -> torch.Generator:
+        return torch.Generator().manual_seed(self.seed * 1_000_003 + number)
+
+
+def _repeats(order: Int[Tensor, " L"]) -> Int[Tensor, " L"]:
+    """How often each entry occurs before its place."""
+    ordered, places = torch.sort(order, stable=True)
+    _, counts = torch.unique_consecutive(ordered, return_counts=True)
+    firsts = counts.cumsum(0) - counts
+    repeats = torch.empty_like(order)
+    repeats[places] = torch.arange(len(order)) - firsts.repeat_interleave(counts)
+    return repeats

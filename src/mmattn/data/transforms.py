@@ -1,28 +1,39 @@
 """A decoded clip becomes arrays of fixed shape: frames on a grid in seconds, and a log-mel spectrogram.
 
-Shapes are fixed by the `ClipSpec`; the keep masks say what is real. It travels in the checkpoint, so that prediction
-prepares its input exactly as training did.
+In two stages, because sound is augmented before its spectrogram: a `PaddedClip` has the waveform, a `Sample` has the
+spectrogram. Shapes are fixed by the `ClipSpec`; the keep masks say what is real. It travels in the checkpoint, so that
+prediction prepares its input exactly as training did.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
+from mmattn.data.mel import FrontEnd, KaldiFbank, LogMel
+from mmattn.media.picture import FITS, Fit
 from mmattn.media.request import Request
 from mmattn.types import Clip
 
 Reader = Callable[[Path, Request], Clip]
-FLOOR_DB = -80.0  # silence; full scale sine is near 0 dB, so nothing a person hears lies below
-CENTRE_DB, SPREAD_DB = -40.0, 20.0  # log-mel values become (dB - centre) / spread, in about [-2, 2]
-FLOOR = (FLOOR_DB - CENTRE_DB) / SPREAD_DB
+FRONT_ENDS: dict[str, type[FrontEnd]] = {"log_mel": LogMel, "kaldi": KaldiFbank}
+
+
+@dataclass(frozen=True)
+class PaddedClip:
+    """One clip at the fixed shapes of its spec, its sound still a waveform. Times as in `Sample`."""
+
+    frames: UInt8[Tensor, "T 3 H W"]
+    frame_keep: Bool[Tensor, " T"]
+    frame_times: Float[Tensor, " T"]
+    waveform: Float[Tensor, " N"]
+    heard: int  # samples from the start to where the sound ends; the rest is padding, 0: no sound
 
 
 @dataclass(frozen=True)
@@ -36,14 +47,14 @@ class Sample:
     spectrogram_keep: Bool[Tensor, " F"]
     spectrogram_times: Float[Tensor, " F"]
 
-    @property
-    def nbytes(self) -> int:
-        return sum(tensor.nbytes for tensor in vars(self).values())
-
 
 @dataclass(frozen=True)
 class ClipSpec:
-    """What a model sees of a clip: `seconds` of it, `fps` frames a second of height x width, `mels` mel bands."""
+    """What a model sees of a clip: `seconds` of it, `fps` frames a second of height x width, `mels` mel bands.
+
+    `fit`: what becomes of a picture of another shape, "stretch", "crop" (fill, cut the middle), "pad" (black borders).
+    `spectrogram`: the front end, "log_mel" or "kaldi".
+    """
 
     seconds: float = 3.0
     fps: float = 8.0
@@ -53,24 +64,31 @@ class ClipSpec:
     mels: int = 64
     hop_s: float = 0.01
     window_s: float = 0.025
+    fit: Fit = "stretch"
+    spectrogram: Literal["log_mel", "kaldi"] = "log_mel"
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            if value <= 0:
+            if not isinstance(value, str) and value <= 0:
                 raise ValueError(f"data.clip.{name} must be above 0, got {value}")
+        for name, valid in (("fit", FITS), ("spectrogram", tuple(FRONT_ENDS))):
+            if getattr(self, name) not in valid:
+                raise ValueError(f"data.clip.{name} must be one of {', '.join(valid)}, got {getattr(self, name)!r}")
 
     @property
     def frame_count(self) -> int:
         return max(1, round(self.seconds * self.fps))
 
     @property
-    def hop(self) -> int:
-        """Samples from one spectrogram row to the next: `hop_s` in whole samples. Times are counted in these."""
-        return max(1, round(self.hop_s * self.sample_rate))
+    def samples(self) -> int:
+        """Samples of the waveform."""
+        return max(1, round(self.seconds * self.sample_rate))
 
     @property
-    def spectrogram_length(self) -> int:
-        return max(1, round(self.seconds * self.sample_rate / self.hop))
+    def front_end(self) -> FrontEnd:
+        """What turns the waveform into the spectrogram. Its hop and window are whole samples."""
+        hop, window = (max(1, round(seconds * self.sample_rate)) for seconds in (self.hop_s, self.window_s))
+        return FRONT_ENDS[self.spectrogram](self.sample_rate, self.mels, hop, window)
 
     def times(self, start: float, end: float) -> list[float]:
         """The grid of a span: the middle of each frame's interval, up to `end`."""
@@ -85,6 +103,7 @@ class ClipSpec:
             start=start,
             end=stop,
             size=(self.height, self.width),
+            fit=self.fit,
             audio_rate=self.sample_rate,
         )
         if reader is not None:
@@ -94,7 +113,11 @@ class ClipSpec:
         return answer(request, path, follow_symlinks=True)
 
     def prepare(self, clip: Clip) -> Sample:
-        """Pad to the fixed shapes and compute the spectrogram. A missing modality has all-False masks."""
+        """Both stages at once, for when nothing is augmented."""
+        return self.finish(self.pad(clip))
+
+    def pad(self, clip: Clip) -> PaddedClip:
+        """To the fixed shapes, everything at its time. Missing pictures have all-False masks, missing sound heard 0."""
         start = clip.span[0]
         frames = torch.zeros(self.frame_count, 3, self.height, self.width, dtype=torch.uint8)
         frame_keep = torch.zeros(self.frame_count, dtype=torch.bool)
@@ -104,37 +127,25 @@ class ClipSpec:
             frames[:count] = clip.frames[:count]
             frame_keep[:count] = True
             frame_times[:count] = (clip.frame_times[:count] - start).float()
-        length = self.spectrogram_length
-        spectrogram = torch.full((length, self.mels), FLOOR)
-        spectrogram_keep = torch.zeros(length, dtype=torch.bool)
-        if clip.waveform is not None and clip.waveform.any():  # digital silence is a missing modality
-            mel = self.log_mel(clip.waveform)
-            offset = max(0, round((clip.audio_start - start) * self.sample_rate / self.hop))
-            count = max(0, min(len(mel), length - offset))
-            spectrogram[offset : offset + count] = mel[:count]
-            spectrogram_keep[: offset + count] = count > 0
-        spectrogram_times = torch.arange(length) * (self.hop / self.sample_rate)
-        return Sample(frames, frame_keep, frame_times, spectrogram, spectrogram_keep, spectrogram_times)
+        waveform = torch.zeros(self.samples)
+        heard = 0
+        if clip.waveform is not None:
+            offset = round((clip.audio_start - start) * self.sample_rate)
+            sound = clip.waveform[max(0, -offset) :][: max(0, self.samples - max(0, offset))]
+            if sound.any():  # digital silence is a missing modality
+                heard = max(0, offset) + len(sound)
+                waveform[heard - len(sound) : heard] = sound
+        return PaddedClip(frames, frame_keep, frame_times, waveform, heard)
 
-    def log_mel(self, waveform: Float[Tensor, " N"]) -> Float[Tensor, "F M"]:
-        """Log-mel power, one row a hop; silence is the floor, -2."""
-        window, filters = _mel_tools(self.sample_rate, self.mels, self.window_s)
-        size = window.shape[0]
-        padded = torch.nn.functional.pad(waveform, (size // 2, size // 2))
-        spectrum = torch.stft(padded, size, self.hop, window=window, center=False, return_complex=True)
-        power = spectrum.abs().square().mT / window.sum().square() * 4  # a full-scale sine has power 1
-        decibel = 10 * torch.log10((power @ filters).clamp(min=10 ** (FLOOR_DB / 10)))
-        rows = round(len(waveform) / self.hop)
-        return ((decibel - CENTRE_DB) / SPREAD_DB)[: max(1, rows)]
+    def finish(self, clip: PaddedClip) -> Sample:
+        """The waveform becomes the spectrogram; rows after the sound's end are the floor and masked."""
+        front_end = self.front_end
+        length = front_end.rows(self.samples)
+        keep = torch.arange(length) < (front_end.rows(clip.heard) if clip.heard else 0)
+        spectrogram = torch.full((length, self.mels), front_end.floor)
+        if clip.heard:
+            spectrogram[keep] = front_end(clip.waveform)[keep]
+        return Sample(clip.frames, clip.frame_keep, clip.frame_times, spectrogram, keep, front_end.times(length))
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
-
-
-@lru_cache(maxsize=8)
-def _mel_tools(sample_rate: int, mels: int, window_s: float) -> tuple[Tensor, Tensor]:
-    from torchaudio.functional import melscale_fbanks
-
-    size = round(window_s * sample_rate)
-    filters = melscale_fbanks(size // 2 + 1, 30.0, sample_rate / 2, mels, sample_rate, norm=None, mel_scale="htk")
-    return torch.hann_window(size), filters

@@ -1,0 +1,118 @@
+"""Front ends: a waveform becomes rows of mel bands. Silence is the floor, never a positive constant.
+
+Two are built in: `log_mel`, and `kaldi` for encoders that were trained on Kaldi's filter banks (AST, CAV-MAE). Another
+is a subclass of FrontEnd. Shape legend: N waveform samples, F rows, M mel bands.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from functools import lru_cache
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+class FrontEnd(ABC):
+    """What it says of itself: `floor`, the value of silence and of padding; `per_db`, what 1 dB adds above the floor.
+
+    `hop` and `window` are in samples.
+    """
+
+    floor: float
+    per_db: float
+
+    def __init__(self, sample_rate: int, mels: int, hop: int, window: int) -> None:
+        self.sample_rate = sample_rate
+        self.mels = mels
+        self.hop = hop
+        self.window = window
+
+    @abstractmethod
+    def __call__(self, waveform: Float[Tensor, " N"]) -> Float[Tensor, "F M"]:
+        """`rows(N)` rows."""
+
+    @abstractmethod
+    def rows(self, samples: int) -> int:
+        """How many rows a waveform of `samples` gives; at least 1."""
+
+    @abstractmethod
+    def times(self, rows: int) -> Float[Tensor, " F"]:
+        """The middle of each row's window, in s from the waveform's start."""
+
+    def louder(self, spectrogram: Float[Tensor, "F M"], db: float) -> Float[Tensor, "F M"]:
+        """The spectrogram of the same sound, `db` louder. Silence stays silence, however loud."""
+        if db == 0:
+            return spectrogram
+        moved = (spectrogram + db * self.per_db).clamp(min=self.floor)
+        return torch.where(spectrogram > self.floor, moved, spectrogram)
+
+
+class LogMel(FrontEnd):
+    """Log power in mel bands from 30 Hz on (HTK's scale), in dB of a full-scale sine, as (dB + 40) / 20.
+
+    The floor is -80 dB = -2: nothing that a person hears lies below. Row k is centred on sample k * hop.
+    """
+
+    floor = -2.0
+    per_db = 1 / 20
+
+    def __call__(self, waveform: Float[Tensor, " N"]) -> Float[Tensor, "F M"]:
+        window, filters = _mel_filters(self.sample_rate, self.mels, self.window)
+        padded = torch.nn.functional.pad(waveform, (self.window // 2, self.window // 2))
+        spectrum = torch.stft(padded, self.window, self.hop, window=window, center=False, return_complex=True)
+        power = spectrum.abs().square().mT / window.sum().square() * 4  # a full-scale sine has power 1
+        decibel = 10 * torch.log10((power @ filters).clamp(min=1e-8))  # the floor, -80 dB
+        return ((decibel + 40) / 20)[: self.rows(len(waveform))]
+
+    def rows(self, samples: int) -> int:
+        return max(1, round(samples / self.hop))
+
+    def times(self, rows: int) -> Float[Tensor, " F"]:
+        return torch.arange(rows) * (self.hop / self.sample_rate)
+
+
+class KaldiFbank(FrontEnd):
+    """Kaldi's log filter banks as torchaudio computes them, less AudioSet's mean, over twice its spread.
+
+    With 128 bands at 16 kHz, 25 ms windows and 10 ms hops: the input of AST (Gong et al. 2021) and CAV-MAE (Gong et al.
+    2023). Their own code fills up short clips with 0 before the scaling, which is louder than most sound; here padding
+    is silence: log of float32's epsilon, scaled -1.2776. Rows lie within the waveform; row k starts at sample k * hop.
+    """
+
+    mean, spread = -4.2677393, 2 * 4.5689974
+    floor = (math.log(torch.finfo(torch.float32).eps) - mean) / spread
+    per_db = math.log(10) / 10 / spread
+
+    def __call__(self, waveform: Float[Tensor, " N"]) -> Float[Tensor, "F M"]:
+        from torchaudio.compliance.kaldi import fbank
+
+        if len(waveform) < self.window:
+            waveform = torch.nn.functional.pad(waveform, (0, self.window - len(waveform)))
+        bands = fbank(
+            waveform[None],
+            num_mel_bins=self.mels,
+            sample_frequency=self.sample_rate,
+            frame_length=1000 * (self.window + 0.5) / self.sample_rate,  # in ms; whole samples are cut off it
+            frame_shift=1000 * (self.hop + 0.5) / self.sample_rate,
+            window_type="hanning",
+            htk_compat=True,
+            dither=0.0,
+        )
+        return ((bands - self.mean) / self.spread).clamp(min=self.floor)
+
+    def rows(self, samples: int) -> int:
+        return max(1, 1 + (samples - self.window) // self.hop)
+
+    def times(self, rows: int) -> Float[Tensor, " F"]:
+        return (torch.arange(rows) * self.hop + self.window / 2) / self.sample_rate
+
+
+@lru_cache(maxsize=8)
+def _mel_filters(sample_rate: int, mels: int, window: int) -> tuple[Tensor, Tensor]:
+    from torchaudio.functional import melscale_fbanks
+
+    filters = melscale_fbanks(window // 2 + 1, 30.0, sample_rate / 2, mels, sample_rate, norm=None, mel_scale="htk")
+    return torch.hann_window(window), filters
