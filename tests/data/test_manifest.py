@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from mmattn.data.manifest import Row, read_manifest
+from mmattn.data.columns import Segment
+from mmattn.data.manifest import COLUMNS, Row, read_manifest, write_manifest
 from mmattn.errors import UsageError
 from mmattn.types import ByteRange
 
@@ -26,6 +27,7 @@ RECORDS: list[dict[str, Any]] = [
         "captions": ["A dog."],
         "split": "val",
         "families": {"dog": "video"},
+        "segments": [["dog", 0.5, 1.25], ["quiet", 1.25, 4]],
         "note": "other columns are yours",
     },
 ]
@@ -45,7 +47,11 @@ def _csv(path: Path, records: list[dict]) -> Path:
         for record in records:
             writer.writerow(
                 {
-                    key: "; ".join(v) if isinstance(v, list) else json.dumps(v) if isinstance(v, dict) else v
+                    key: "; ".join(v)
+                    if key in ("tags", "captions")
+                    else json.dumps(v)
+                    if isinstance(v, (dict, list))
+                    else v
                     for key, v in record.items()
                 }
             )
@@ -63,6 +69,11 @@ def _parquet(path: Path, records: list[dict]) -> Path:
     for name in names:
         values = [record.get(name) for record in records]
         values = [list(value.items()) if isinstance(value, dict) else value for value in values]
+        if name == "segments":
+            values = [
+                value and [dict(zip(("label", "start", "end"), each, strict=True)) for each in value]
+                for value in values
+            ]
         columns[name] = pyarrow.array(values, kinds.get(name))
     parquet.write_table(pyarrow.table(columns), file)
     return file
@@ -87,6 +98,7 @@ def test_every_format_gives_the_same_rows(write: Callable, tmp_path: Path) -> No
             captions=("A dog.",),
             split="val",
             families={"dog": "video"},
+            segments=(Segment("dog", 0.5, 1.25), Segment("quiet", 1.25, 4.0)),
         ),
     ]
 
@@ -99,7 +111,7 @@ def test_a_list_is_taken_as_it_is_and_a_text_is_split(tmp_path: Path) -> None:
 
 def test_a_null_is_an_absent_value(tmp_path: Path) -> None:
     """As tables with gaps are written by pandas and others."""
-    record = dict.fromkeys(("id", "start", "end", "tags", "captions", "split", "families")) | {"path": "a"}
+    record = dict.fromkeys(COLUMNS) | {"path": "a"}
     assert read_manifest(_jsonl(tmp_path, [record])) == [Row(id="a", path=tmp_path / "a")]
 
 
@@ -120,11 +132,94 @@ def test_a_spreadsheets_byte_order_mark_is_no_part_of_the_header(tmp_path: Path)
     assert (row.id, row.tags) == ("ä.mp4", ("dög",))
 
 
+@pytest.mark.parametrize("name", ["path,label,tags", "path,file,label,tags,caption,captions"])
+def test_a_column_of_your_own_may_stand_beside_the_one_it_resembles(name: str, tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text(name + "\n" + ",".join("x" for _ in name.split(",")) + "\n")
+    (row,) = read_manifest(tmp_path / "m.csv")
+    assert row.tags == ("x",)
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+def test_what_is_written_reads_back(suffix: str, tmp_path: Path) -> None:
+    rows = [
+        Row(id="plain", path=tmp_path / "a.mp4"),
+        Row(
+            id="all, of it",
+            path=Path('/elsewhere/"ä\n.tar'),
+            start=0.1,
+            end=2.0,
+            tags=("dog", "sync/in_time"),
+            captions=("Two dogs, one bark.", "«Wuff»"),
+            split="test",
+            families={"dog": "video"},
+            segments=(Segment("dog", 0.1, 0.2),),
+            offset=512,
+            size=99,
+        ),
+    ]
+    file = tmp_path / f"m{suffix}"
+    assert write_manifest(iter(rows), file) == 2
+    assert read_manifest(file) == rows
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]
+    (tmp_path / "moved").mkdir()
+    file.rename(tmp_path / "moved" / file.name)
+    moved = read_manifest(tmp_path / "moved" / file.name)
+    assert moved[0].path == tmp_path / "moved/a.mp4", "media below the manifest go with it"
+    assert moved[1].path == rows[1].path
+
+
+def test_more_rows_than_are_held_at_once_keep_their_order(tmp_path: Path) -> None:
+    rows = [Row(id=str(i), path=tmp_path / f"{i}.mp4") for i in range(20_000)]
+    write_manifest(rows, tmp_path / "m.parquet")
+    assert read_manifest(tmp_path / "m.parquet") == rows
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "says"),
+    [
+        ("m.txt", Row(id="a", path=Path("/a")), "a manifest ends in"),
+        (
+            "m.csv",
+            Row(id="a", path=Path("/a"), captions=("one; two",)),
+            r"a: its captions do not fit .*write a \.jsonl",
+        ),
+        ("m.csv", Row(id="a", path=Path("/a"), tags=(" x",)), "a: its tags do not fit"),
+        ("m.csv", Row(id="a", path=Path("/\udcff")), r"no UTF-8.*write a \.jsonl"),
+        ("m.parquet", Row(id="a", path=Path("/\udcff")), r"no UTF-8.*write a \.jsonl"),
+    ],
+    ids=str,
+)
+def test_what_a_format_cannot_hold_is_said_and_the_old_file_stays(
+    name: str, row: Row, says: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text("old")
+    with pytest.raises(UsageError, match=says):
+        write_manifest([Row(id="first", path=Path("/b")), row], tmp_path / name)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "old")]
+
+
+def test_a_name_that_is_no_utf8_survives_jsonl(tmp_path: Path) -> None:
+    rows = [Row(id="odd", path=tmp_path / "\udcff.mp4")]
+    write_manifest(rows, tmp_path / "m.jsonl")
+    assert read_manifest(tmp_path / "m.jsonl") == rows
+
+
 @pytest.mark.parametrize(
     ("record", "says"),
     [
         ({}, "no 'path'"),
-        ({"file": "a"}, "found file"),
+        ({"file": "a"}, "column 'file' is not read; did you mean 'path'?"),
+        ({"sound": "a"}, "no 'path'; found sound"),
+        ({"path": "a", "caption": "x"}, "did you mean 'captions'"),
+        ({"path": "a", "label": "x"}, "did you mean 'tags'"),
+        ({"path": "a", "Split": "train"}, "did you mean 'split'"),
+        ({"path": "a", "captoins": ["x"]}, "did you mean 'captions'"),
+        ({"path": "a", "segments": ["x", 0, 1]}, "segments must be a list of [label, start s, end s]"),
+        ({"path": "a", "segments": [["x", 2, 1]]}, "segments must be"),
+        ({"path": "a", "segments": [["x", 0]]}, "segments must be"),
+        ({"path": "a", "segments": [[3, 0, 1]]}, "segments must be"),
+        ({"path": "a", "segments": "x"}, "segments must be"),
+        ({"path": "a", "segments": 3}, "segments must be"),
         ({"path": ""}, "no 'path'"),
         ({"path": 3}, "no 'path'"),
         ({"path": "a", "split": "training"}, "train, val, test"),
@@ -169,7 +264,8 @@ def test_a_fault_is_named_with_its_line(record: dict, says: str, tmp_path: Path)
         ("m.jsonl", b"\n\n", r"no rows"),
         ("m.jsonl", b'{"path": "\xff"}\n', r"m\.jsonl"),
         ("m.csv", b"", r"no column 'path'; found no header"),
-        ("m.csv", b"file,tags\na,b\n", r"no column 'path'; found file, tags"),
+        ("m.csv", b"sound,tags\na,b\n", r"no column 'path'; found sound, tags"),
+        ("m.csv", b"path,tag\na,b\n", r"m\.csv: column 'tag' is not read; did you mean 'tags'"),
         ("m.csv", b"path,tags\n", r"no rows"),
         ("m.csv", b"path,start\na,1\nb,x\n", r"line 3: start 'x'"),
         ("m.csv", b"path,tags\na,b,c\n", r"line 2: .*more"),
