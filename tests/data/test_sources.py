@@ -35,6 +35,29 @@ def test_one_folder_a_class(tmp_path: Path) -> None:
     assert all(row.path == root / row.id for row in rows)
 
 
+def test_folders_named_as_splits_hold_the_class_folders(tmp_path: Path) -> None:
+    root = _touch(
+        tmp_path, "train/cat/1.mp4", "train/dog/1.mp4", "Validation/cat/2.mp4", "test/dog/9.mp4", "test/x.txt"
+    )
+    rows = FolderSource(str(root)).rows()
+    assert {(row.id, row.tags, row.split) for row in rows} == {
+        ("train/cat/1.mp4", ("cat",), "train"),
+        ("train/dog/1.mp4", ("dog",), "train"),
+        ("Validation/cat/2.mp4", ("cat",), "val"),
+        ("test/dog/9.mp4", ("dog",), "test"),
+    }
+
+
+def test_without_a_val_folder_a_part_of_train_is_held_out(tmp_path: Path) -> None:
+    root = _touch(tmp_path, *(f"train/cat/{i}.mp4" for i in range(40)), "test/cat/t.mp4")
+    assert {row.split for row in FolderSource(str(root)).rows()} == {"train", "val", "test"}
+
+
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    rows = FolderSource(str(_touch(tmp_path, "train/1.mp4", "car/1.mp4"))).rows()
+    assert {row.tags for row in rows} == {("train",), ("car",)}
+
+
 def test_a_manifest_comes_before_folders_and_can_be_named(tmp_path: Path) -> None:
     root = _touch(tmp_path, "cat/1.mp4")
     (root / "manifest.jsonl").write_text(json.dumps({"path": "cat/1.mp4", "tags": ["from jsonl"]}))
@@ -49,7 +72,9 @@ def test_a_manifest_comes_before_folders_and_can_be_named(tmp_path: Path) -> Non
         (lambda root: root / "gone", None, "no such directory"),
         (lambda root: _touch(root, "file") / "file", None, "not a directory"),
         (lambda root: root, None, "empty"),
-        (lambda root: _touch(root, "loose.mp4"), None, "one folder of files a class"),
+        (lambda root: _touch(root, "loose.mp4"), None, "only the file 'loose.mp4'; expected"),
+        (lambda root: _touch(root, "1.mp4", "2.mp4"), None, "2 files but no class folder; .*move each file to .*CLASS"),
+        (lambda root: _touch(root, "train/1.mp4", "val/2.mp4"), None, "2 files but no class folder"),
         (lambda root: _touch(root, "cat/1.mp4"), "mine.csv", "no such manifest"),
     ],
 )

@@ -11,6 +11,8 @@ from mmattn.data.manifest import MANIFEST_NAMES, Row, read_manifest
 from mmattn.errors import UsageError
 from mmattn.progress import Progress
 
+_SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+
 
 class Source(ABC):
     """A data set. `rows` may write files first (a generated set); it never touches files that are not its own."""
@@ -50,16 +52,33 @@ class FolderSource(Source):
 
 
 def _class_folders(root: Path) -> list[Row]:
-    folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    """A clip for each file of each class folder; folders that are all named as splits hold the class folders."""
+    folders = _folders(root)
+    split_of = {folder: _SPLIT_FOLDERS.get(folder.name.casefold()) for folder in folders}
+    if not folders or None in split_of.values():  # `train` beside `car` and `bus` is a class
+        classes = [(folder, None) for folder in folders]
+    else:
+        held_out = "train" if "val" in split_of.values() else None  # no val folder: part of train is held out
+        splits = {top: held_out if split == "train" else split for top, split in split_of.items()}
+        classes = [(folder, split) for top, split in splits.items() for folder in _folders(top)]
     rows = [
-        Row(id=str(path.relative_to(root)), path=path, tags=(folder.name,))
-        for folder in folders
+        Row(id=str(path.relative_to(root)), path=path, tags=(folder.name,), split=split)
+        for folder, split in classes
         for path in sorted(folder.rglob("*"))
         if path.is_file() and not path.name.startswith(".")
     ]
     if not rows:
-        raise UsageError(f"{root}: empty; expected {' or '.join(MANIFEST_NAMES)}, or one folder of files a class")
+        expected = f"expected {' or '.join(MANIFEST_NAMES)}, or one folder of files a class"
+        loose = [path for path in root.rglob("*") if path.is_file() and not path.name.startswith(".")]
+        if not loose:
+            raise UsageError(f"{root}: empty; {expected}")
+        said = f"{len(loose)} files but no class folder" if len(loose) > 1 else f"only the file {loose[0].name!r}"
+        raise UsageError(f"{root}: {said}; {expected}: move each file to {root / 'CLASS'}, or list them in a manifest")
     return rows
+
+
+def _folders(path: Path) -> list[Path]:
+    return sorted(folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith("."))
 
 
 @dataclass(frozen=True)
