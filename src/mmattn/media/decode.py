@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-import av
 import numpy as np
 import torch
 from av.audio.frame import AudioFrame
@@ -21,7 +20,7 @@ from av.video.frame import VideoFrame
 
 from mmattn.errors import MediaError
 from mmattn.media.audio import SoundTrack
-from mmattn.media.open import Deadline, Limits, open_container
+from mmattn.media.open import Deadline, Limits, declared_duration, open_container
 from mmattn.media.picture import Fit, Renderer
 from mmattn.media.request import Request
 from mmattn.media.source import Source, name_of
@@ -80,12 +79,15 @@ def answer(
     """read_clip for a question that is already checked."""
     path = name_of(src)
     reading = _Reading(src, path, request, limits or Limits(), Deadline(path, deadline_s), follow_symlinks)
-    grid = request.grid(reading.extent()) if request.video else np.zeros(0)
-    taken = reading.take(grid, seek=request.start > _FAR_S)
-    if taken.landed_late:
-        taken = reading.take(grid, seek=False)
-        taken.issues.add("sequential_fallback")
-    return _clip(reading, taken, grid)
+    try:
+        grid = reading.grid() if request.video else np.zeros(0)
+        taken = reading.take(grid, seek=request.start > _FAR_S)
+        if taken.landed_late:
+            taken = reading.take(grid, seek=False)
+            taken.issues.add("sequential_fallback")
+        return _clip(reading, taken, grid)
+    except MemoryError as error:
+        raise MediaError(path, "too_large", "out of memory") from error
 
 
 @dataclass
@@ -121,6 +123,13 @@ class _Reading:
             self.src, limits=self.limits, deadline=self.deadline, follow_symlinks=self.follow_symlinks
         )
 
+    def grid(self) -> np.ndarray:
+        """The times (T,) s to look at."""
+        extent = self.extent()
+        if (count := self.request.count(extent)) > self.limits.frames:
+            raise MediaError(self.path, "too_large", f"{count:.0f} frames asked for, at most {self.limits.frames}")
+        return self.request.grid(extent)
+
     def extent(self) -> float:
         """Where the picture ends, s; only measured if the grid depends on it."""
         if not self.request.needs_extent:
@@ -140,7 +149,7 @@ class _Reading:
         with self.open() as container:
             chosen = choose(container, self.path, self.request.video_stream, self.request.audio_stream)
             taken.issues |= set(chosen.issues)
-            taken.duration = container.duration / av.time_base if container.duration else None
+            taken.duration = declared_duration(container)
             if asked.video and chosen.video is not None:
                 render = Renderer(asked.size, asked.fit)
                 taken.pictures = PictureTrack(self.path, chosen.video, chosen.origin, grid, render, self.limits)

@@ -45,6 +45,7 @@ class Limits:
     duration_s: float = 24 * 3600.0
     frame_pixels: int = 8192 * 4320  # an 8K picture
     streams: int = 64
+    frames: int = 10_000_000  # of one file's picture, and of one Clip's grid
     decoded_bytes: int = 4 << 30  # what one Clip may hold
 
 
@@ -166,10 +167,9 @@ def _cap(container: InputContainer, path: str, limits: Limits) -> None:
     """Apply `limits` to what the header declares and to each decoder."""
     if len(container.streams) > limits.streams:
         raise MediaError(path, "too_large", f"{len(container.streams)} streams, at most {limits.streams}")
-    if container.duration and container.duration / av.time_base > limits.duration_s:
-        raise MediaError(
-            path, "too_long", f"{container.duration / av.time_base:.0f} s, at most {limits.duration_s:.0f}"
-        )
+    duration = declared_duration(container)
+    if duration is not None and duration > limits.duration_s:
+        raise MediaError(path, "too_long", f"{duration:.0f} s, at most {limits.duration_s:.0f}")
     for stream in container.streams:
         context = stream.codec_context
         if context is None:  # no decoder
@@ -178,9 +178,16 @@ def _cap(container: InputContainer, path: str, limits: Limits) -> None:
             pixels = stream.codec_context.width * stream.codec_context.height
             if pixels > limits.frame_pixels:
                 raise MediaError(path, "too_large", f"{pixels} pixels a frame, at most {limits.frame_pixels}")
+            if stream.frames > limits.frames:
+                raise MediaError(path, "too_large", f"{stream.frames} frames, at most {limits.frames}")
             context.options = {"max_pixels": str(limits.frame_pixels)}
         if stream.type in ("video", "audio"):
             context.thread_count = 1
+
+
+def declared_duration(container: InputContainer) -> float | None:
+    """The file's length as its header tells it, s; None where it does not, or tells nonsense."""
+    return container.duration / av.time_base if container.duration and container.duration > 0 else None
 
 
 def one_line(error: BaseException) -> str:

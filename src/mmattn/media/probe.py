@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import av
 from av.audio.stream import AudioStream
 from av.container.input import InputContainer
 from av.error import FFmpegError
@@ -14,7 +13,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from mmattn.errors import MediaError
-from mmattn.media.open import Deadline, Limits, open_container
+from mmattn.media.open import Deadline, Limits, declared_duration, open_container
 from mmattn.media.picture import transfer
 from mmattn.media.request import check_streams
 from mmattn.media.source import Source, name_of
@@ -99,7 +98,7 @@ def probe(
         assert isinstance(video, VideoInfo | None) and isinstance(audio, AudioInfo | None)
         return MediaInfo(
             container=container.format.name,
-            duration=container.duration / av.time_base if container.duration else None,
+            duration=declared_duration(container),
             video=video,
             audio=audio,
             streams=streams,

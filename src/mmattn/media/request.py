@@ -11,6 +11,9 @@ import numpy as np
 from mmattn.media.picture import FITS, Fit
 from mmattn.media.sample import fps_grid, given_grid, uniform_grid
 
+_MAX_SIDE = 16384  # pixels
+_MAX_RATE = 768_000  # Hz
+
 
 @dataclass(frozen=True)
 class Request:
@@ -45,13 +48,28 @@ class Request:
             raise ValueError(f"end must be a time in s after start = {self.start} or None, got {self.end}")
         if self.fit not in FITS:
             raise ValueError(f"fit must be one of {', '.join(FITS)}, got {self.fit!r}")
-        if self.size is not None and (len(self.size) != 2 or min(self.size) < 1):
-            raise ValueError(f"size must be (height, width) in pixels, got {self.size}")
-        if self.audio_rate is not None and self.audio_rate < 1:
-            raise ValueError(f"audio_rate must be positive, in Hz, got {self.audio_rate}")
+        if self.size is not None and (len(self.size) != 2 or min(self.size) < 1 or max(self.size) > _MAX_SIDE):
+            raise ValueError(f"size must be (height, width), each 1 to {_MAX_SIDE} pixels, got {self.size}")
+        if self.audio_rate is not None and not 1 <= self.audio_rate <= _MAX_RATE:
+            raise ValueError(f"audio_rate must be 1 to {_MAX_RATE} Hz, got {self.audio_rate}")
         check_streams(self.video_stream, self.audio_stream)
         if self.video:
-            self.grid(self.start)  # a wrong grid is refused before any file is opened
+            self._check_grid()  # a wrong grid is refused before any file is opened
+
+    def _check_grid(self) -> None:
+        if self.times is not None:
+            given_grid(self.times, math.inf)
+        if self.fps is not None:
+            fps_grid(self.fps, 0.0, 0.0)
+        if self.frames is not None:
+            uniform_grid(self.frames, 0.0, 0.0)
+
+    def count(self, picture_end: float) -> float:
+        """How many times `grid` has at most, without making it."""
+        end = picture_end if self.end is None else self.end
+        if self.times is not None:
+            return len(self.times)
+        return (end - self.start) * self.fps + 1 if self.fps is not None else self.frames or 0
 
     @property
     def needs_extent(self) -> bool:
