@@ -8,13 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmattn.data.transforms import CENTRE_DB, FLOOR_DB, SPREAD_DB, ClipSpec
+from mmattn.data.mel import KaldiFbank
+from mmattn.data.transforms import FRONT_ENDS, ClipSpec
 from mmattn.errors import UsageError
 from mmattn.types import Clip
 
 SPEC = ClipSpec(seconds=1.0, fps=8.0, height=4, width=6, mels=64)
+SPECS = {name: replace(SPEC, spectrogram=name) for name in FRONT_ENDS}
 RATE = SPEC.sample_rate
-FLOOR = (FLOOR_DB - CENTRE_DB) / SPREAD_DB
+FLOOR = -2.0
 
 
 def _clip(frames: int | None = 8, waveform: Tensor | None = None, start: float = 0.0, audio_start: float = 0.0) -> Clip:
@@ -36,23 +38,76 @@ def _sine(hertz: float, seconds: float = 1.0) -> Tensor:
 
 
 def _decibel(spectrogram: Tensor) -> Tensor:
-    return spectrogram * SPREAD_DB + CENTRE_DB
+    return spectrogram * 20 - 40
 
 
 def _mel(hertz: float) -> float:
     return 2595 * torch.log10(torch.tensor(1 + hertz / 700)).item()
 
 
-def test_silence_is_the_floor() -> None:
-    assert FLOOR == -2
-    rows = SPEC.log_mel(torch.zeros(RATE))
-    assert rows.shape == (100, 64)
-    assert (rows == FLOOR).all()
+@pytest.mark.parametrize("name", FRONT_ENDS)
+def test_silence_is_the_floor_and_below_everything_else(name: str) -> None:
+    front_end = SPECS[name].front_end
+    rows = front_end(torch.zeros(RATE))
+    assert rows.shape == (front_end.rows(RATE), 64) == (front_end.times(len(rows)).shape[0], 64)
+    assert (rows == front_end.floor).all()
+    assert front_end.floor < -1, "never a positive constant"
+    assert (front_end(0.1 * torch.randn(RATE)) > front_end.floor).all()
+
+
+@pytest.mark.parametrize("name", FRONT_ENDS)
+@pytest.mark.parametrize("samples", [1, 399, 400, 401, 559, 560, 16000, 16079, 16081, 44100])
+def test_a_front_end_makes_the_rows_that_it_promises(name: str, samples: int) -> None:
+    front_end = SPECS[name].front_end
+    assert front_end(torch.randn(samples)).shape == (front_end.rows(samples), 64)
+
+
+@pytest.mark.parametrize("name", FRONT_ENDS)
+@pytest.mark.parametrize("db", [-12.0, 6.0])
+def test_louder_in_the_spectrogram_is_louder_in_the_waveform(name: str, db: float) -> None:
+    front_end = SPECS[name].front_end
+    noise = 0.05 * torch.randn(RATE)
+    expected = front_end(noise * 10 ** (db / 20))
+    torch.testing.assert_close(front_end.louder(front_end(noise), db), expected, rtol=0, atol=1e-4)
+    silence = front_end(torch.zeros(RATE))
+    assert torch.equal(front_end.louder(silence, db), silence)
+
+
+@pytest.mark.parametrize("rate", [16000, 22050, 44100])
+def test_kaldi_is_what_ast_was_trained_on(rate: int) -> None:
+    """The call of AST's own recipe, less its mean over the clip, which each frame's own mean makes superfluous."""
+    from torchaudio.compliance.kaldi import fbank
+
+    spec = ClipSpec(seconds=1.0, sample_rate=rate, mels=128, spectrogram="kaldi")
+    waveform = 0.1 * torch.randn(rate) + 0.02
+    theirs = fbank(
+        (waveform - waveform.mean())[None],
+        htk_compat=True,
+        sample_frequency=rate,
+        use_energy=False,
+        window_type="hanning",
+        num_mel_bins=128,
+        dither=0.0,
+        frame_shift=10,
+    )
+    ours = spec.front_end(waveform)
+    assert len(ours) == len(theirs)
+    torch.testing.assert_close(ours, (theirs + 4.2677393) / (4.5689974 * 2), rtol=0, atol=2e-4)
+    assert KaldiFbank.floor == pytest.approx(-1.27759, abs=1e-5)
+
+
+@pytest.mark.parametrize("time", [0.1, 0.437, 0.9])
+def test_kaldis_rows_have_the_times_of_their_windows_middle(time: float) -> None:
+    waveform = torch.zeros(RATE)
+    waveform[round(time * RATE)] = 1.0
+    sample = SPECS["kaldi"].prepare(_clip(waveform=waveform))
+    heard = (sample.spectrogram > KaldiFbank.floor).any(dim=1)
+    assert float(sample.spectrogram_times[heard].mean()) == pytest.approx(time, abs=0.006)
 
 
 @pytest.mark.parametrize("hertz", [300, 1000, 4000])
 def test_a_full_scale_sine_peaks_in_its_band_near_0_db(hertz: float) -> None:
-    rows = _decibel(SPEC.log_mel(_sine(hertz)))[5:-5].mean(dim=0)
+    rows = _decibel(SPEC.front_end(_sine(hertz)))[5:-5].mean(dim=0)
     band = (_mel(hertz) - _mel(30)) / (_mel(RATE / 2) - _mel(30)) * 65 - 1  # 64 triangles' centres between 66 edges
     assert rows.argmax().item() == pytest.approx(band, abs=1)
     assert rows.max().item() == pytest.approx(0, abs=3)
@@ -61,7 +116,7 @@ def test_a_full_scale_sine_peaks_in_its_band_near_0_db(hertz: float) -> None:
 
 
 def test_half_the_amplitude_is_6_db_less() -> None:
-    loud, soft = (SPEC.log_mel(gain * _sine(1000))[5:-5, :].amax(dim=1) for gain in (0.8, 0.4))
+    loud, soft = (SPEC.front_end(gain * _sine(1000))[5:-5, :].amax(dim=1) for gain in (0.8, 0.4))
     torch.testing.assert_close(_decibel(loud) - _decibel(soft), torch.full((90,), 6.0206), rtol=0, atol=1e-2)
 
 
@@ -82,6 +137,19 @@ def test_late_sound_is_placed_at_its_time() -> None:
     assert int(sample.spectrogram.mean(dim=1).argmax()) == 30
     assert (sample.spectrogram[:20] == FLOOR).all()
     assert sample.spectrogram_keep.tolist() == [True] * 80 + [False] * 20
+
+
+@pytest.mark.parametrize("audio_start", [-0.4, 0.0, 0.2001, 0.9])
+def test_a_padded_clip_has_its_sound_at_its_time_to_the_sample(audio_start: float) -> None:
+    waveform = torch.randn(RATE)
+    clip = SPEC.pad(_clip(waveform=waveform, audio_start=audio_start))
+    offset = round(audio_start * RATE)
+    first, last = max(0, offset), min(RATE, RATE + offset)
+    assert clip.waveform.shape == (RATE,)
+    assert clip.heard == last
+    assert torch.equal(clip.waveform[first:last], waveform[first - offset : last - offset])
+    assert not clip.waveform[:first].any()
+    assert not clip.waveform[last:].any()
 
 
 def test_a_span_within_a_file_counts_from_its_own_start() -> None:
@@ -144,6 +212,12 @@ def test_the_grid_is_the_middle_of_each_frames_interval() -> None:
 
 def test_a_spec_goes_round_through_its_record() -> None:
     assert ClipSpec(**SPEC.to_dict()) == SPEC
+
+
+@pytest.mark.parametrize("field", ["fit", "spectrogram"])
+def test_a_spec_of_an_unknown_kind_is_refused(field: str) -> None:
+    with pytest.raises(ValueError, match=f"data.clip.{field} must be one of "):
+        replace(SPEC, **{field: "nearly"})
 
 
 @pytest.mark.parametrize("field", ["seconds", "fps", "height", "mels", "sample_rate"])
