@@ -8,29 +8,47 @@ import pytest
 import torch
 from torch.utils.data import Dataset
 
+from mmattn.data.balance import clip_weights
 from mmattn.data.module import ClipLoader
-from mmattn.data.sampler import GlobalBatchSampler
+from mmattn.data.sampler import GlobalBatchSampler, Item
 from mmattn.errors import UsageError
 
+WEIGHTS = clip_weights([["common"]] * 24 + [["rare"]] * 8 + [[]] * 3, "class")
+KINDS: dict[str, dict] = {
+    "plain": {},
+    "balanced": {"weights": WEIGHTS},
+    "short": {"length": 20},
+    "long": {"length": 80},
+    "balanced and long": {"weights": WEIGHTS, "length": 80},
+}
 
-def _epoch(rows: int, batch: int, epoch: int = 0, world: int = 1, train: bool = True, seed: int = 1) -> list[list[int]]:
+
+def _items(
+    rows: int, batch: int, epoch: int = 0, world: int = 1, train: bool = True, seed: int = 1, **kind
+) -> list[list[Item]]:
     """The global batches of an epoch, put together from all ranks; each rank's slice is of equal size in training."""
-    samplers = [GlobalBatchSampler(rows, batch, seed=seed, train=train, rank=r, world=world) for r in range(world)]
+    samplers = [
+        GlobalBatchSampler(rows, batch, seed=seed, train=train, rank=rank, world=world, **kind) for rank in range(world)
+    ]
     for sampler in samplers:
         sampler.set_epoch(epoch)
     parts = [list(sampler) for sampler in samplers]
-    assert {e for part in parts for items in part for e, _ in items} == {epoch}
+    assert {item.epoch for part in parts for items in part for item in items} == {epoch}
     if train:
         assert [len(part) for part in parts] == [len(sampler) for sampler in samplers]
         assert len({len(items) for part in parts for items in part}) == 1
     batches = []
     for number in range(max(map(len, parts))):
-        ranks = [[index for _, index in part[number]] if number < len(part) else [] for part in parts]
-        whole = [0] * sum(map(len, ranks))
-        for rank, indices in enumerate(ranks):
-            whole[rank::world] = indices
+        ranks = [part[number] if number < len(part) else [] for part in parts]
+        whole = [Item(-1, -1)] * sum(map(len, ranks))
+        for rank, items in enumerate(ranks):
+            whole[rank::world] = items
         batches.append(whole)
     return batches
+
+
+def _epoch(rows: int, batch: int, epoch: int = 0, **settings) -> list[list[int]]:
+    return [[item.index for item in batch] for batch in _items(rows, batch, epoch, **settings)]
 
 
 def test_every_row_once_an_epoch() -> None:
@@ -52,9 +70,87 @@ def test_the_order_depends_on_seed_and_epoch_alone() -> None:
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("rows", [32, 35])
 def test_any_number_of_processes_makes_the_same_batches(rows: int, train: bool) -> None:
-    alone = _epoch(rows, 8, train=train)
-    assert _epoch(rows, 8, world=2, train=train) == alone
-    assert _epoch(rows, 8, world=4, train=train) == alone
+    alone = _items(rows, 8, train=train)
+    assert _items(rows, 8, world=2, train=train) == alone
+    assert _items(rows, 8, world=4, train=train) == alone
+
+
+@pytest.mark.parametrize("epoch", [0, 3])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_epoch_is_the_same_for_any_number_of_processes(kind: str, epoch: int) -> None:
+    alone = _items(35, 8, epoch, **KINDS[kind])
+    assert _items(35, 8, epoch, world=2, **KINDS[kind]) == alone
+    assert _items(35, 8, epoch, world=4, **KINDS[kind]) == alone
+    assert len(alone) == KINDS[kind].get("length", 35) // 8
+    assert _items(35, 8, epoch + 1, **KINDS[kind]) != alone
+    assert _items(35, 8, epoch, seed=2, **KINDS[kind]) != alone
+
+
+@pytest.mark.parametrize("stopped", [1, 3])
+@pytest.mark.parametrize("worlds", [(1, 1), (2, 2), (2, 1), (1, 4)])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "short"])
+def test_every_kind_of_epoch_goes_on_in_the_middle_with_any_number_of_processes(
+    kind: str, worlds: tuple[int, int], stopped: int
+) -> None:
+    first, second = (
+        [GlobalBatchSampler(35, 8, seed=1, train=True, rank=r, world=world, **KINDS[kind]) for r in range(world)]
+        for world in worlds
+    )
+    for sampler in (*first, *second):
+        sampler.set_epoch(2)
+    for sampler in second:
+        sampler.seen = (2, stopped)
+    seen = [sorted(chain(*items)) for items in zip(*first, strict=True)][:stopped]
+    seen += [sorted(chain(*items)) for items in zip(*second, strict=True)]
+    assert seen == [sorted(items) for items in _items(35, 8, 2, **KINDS[kind])]
+
+
+@pytest.mark.parametrize("length", [7, 20, 35, 80])
+def test_epochs_of_any_length_show_each_clip_before_any_comes_again(length: int) -> None:
+    """As far as batches are full: here all are."""
+    shown = list(chain(*(chain(*_epoch(35, 1, epoch, length=length)) for epoch in range(15))))
+    assert len(shown) == 15 * length
+    for start in range(0, len(shown) - 34, 35):
+        assert sorted(shown[start : start + 35]) == list(range(35))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_clip_that_comes_again_in_an_epoch_says_so(kind: str) -> None:
+    """So that it is not augmented alike."""
+    items = list(chain(*_items(35, 8, **KINDS[kind])))
+    assert len(set(items)) == len(items)
+    for index in range(35):
+        repeats = [item.repeat for item in items if item.index == index]
+        assert repeats == list(range(len(repeats)))
+
+
+def test_balanced_batches_show_each_class_as_often() -> None:
+    """100 epochs: each of three classes a third of the time, within four standard deviations."""
+    shown = list(chain(*(chain(*_epoch(35, 7, epoch, weights=WEIGHTS)) for epoch in range(100))))
+    assert len(shown) == 3500, "an epoch is as long as ever"
+    counts = [sum(index < 24 for index in shown), sum(24 <= index < 32 for index in shown)]
+    spread = 4 * (3500 * 1 / 3 * 2 / 3) ** 0.5
+    assert all(abs(count - 3500 / 3) < spread for count in counts)
+    for index in range(35):
+        chance = 1 / 3 / (24 if index < 24 else 8 if index < 32 else 3)
+        assert abs(shown.count(index) - 3500 * chance) < 4.5 * (3500 * chance) ** 0.5
+
+
+@pytest.mark.parametrize(
+    ("balance", "expected"),
+    [("class", [1 / 3 + 1 / 2, 1 / 3, 1 / 3, 1 / 2]), ("sqrt", [3**-0.5 + 2**-0.5, 3**-0.5, 3**-0.5, 2**-0.5])],
+)
+def test_weights_are_the_sum_over_tags_of_their_rarity(balance: str, expected: list[float]) -> None:
+    weights = clip_weights([["dog", "rain", "dog"], ["dog"], ["dog"], ["rain"]], balance)
+    torch.testing.assert_close(weights, torch.tensor(expected, dtype=torch.float64) / sum(expected))
+
+
+def test_without_balance_there_are_no_weights() -> None:
+    assert clip_weights([["dog"], []], "none") is None
+
+
+def test_validation_goes_in_order_whatever_training_does() -> None:
+    assert list(chain(*_epoch(35, 8, train=False, weights=WEIGHTS, length=8))) == list(range(35))
 
 
 @pytest.mark.parametrize("world", [1, 2, 4])
