@@ -67,10 +67,10 @@ class LinearAttention(FeatureAttention):
     reference = "Katharopoulos et al. 2020"
 
     def phi(self, q: Tensor, k: Tensor, k_geometry: Geometry) -> tuple[Tensor, Tensor]:
-        return _elu_plus_one(q), _elu_plus_one(k)
+        return elu_plus_one(q), elu_plus_one(k)
 
 
-def _elu_plus_one(x: Tensor) -> Tensor:
+def elu_plus_one(x: Tensor) -> Tensor:
     """As a sum that keeps its relative precision below 0, where elu(x) + 1 would round to 0."""
     return x.clamp(max=0).exp() + x.clamp(min=0)
 
@@ -108,7 +108,8 @@ class PerformerAttention(FeatureAttention):
         # The largest key feature of each direction moves to the query's side, where the row's largest cancels: both
         # are then at most 1, and the sum over all keys at least 1. The result does not change, so neither has a slope.
         with torch.no_grad():
-            highest = of_k.masked_fill(~real, -math.inf).amax(dim=2, keepdim=True)
+            floor = of_k.new_full((*of_k.shape[:2], 1, of_k.shape[3]), -math.inf)  # where there is no key at all
+            highest = torch.cat([floor, of_k.masked_fill(~real, -math.inf)], dim=2).amax(dim=2, keepdim=True)
             highest = torch.where(highest == -math.inf, 0.0, highest)  # (B, H, 1, F)
         of_q = _log_features(q, directions) + highest
         of_q = of_q - of_q.detach().amax(dim=-1, keepdim=True)

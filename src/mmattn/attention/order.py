@@ -1,0 +1,42 @@
+"""Tokens in the order of their times, for mechanisms to which order means something.
+
+Shape legend: B clips, L tokens.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from mmattn.attention.interface import Geometry
+
+
+def real(geometry: Geometry, like: Float[Tensor, "B H L D"]) -> Bool[Tensor, "B L"]:
+    """The keep mask, made where there is none."""
+    if geometry.keep is not None:
+        return geometry.keep
+    return torch.ones(like.shape[0], like.shape[2], dtype=torch.bool, device=like.device)
+
+
+def times(geometry: Geometry, like: Float[Tensor, "B H L D"]) -> Float[Tensor, "B L"]:
+    """Seconds; without a clock, tokens are spread evenly over one second."""
+    if geometry.time is not None:
+        return geometry.time
+    length = like.shape[2]
+    return ((torch.arange(length, device=like.device) + 0.5) / max(1, length)).expand(like.shape[0], -1)
+
+
+def time_order(geometry: Geometry, like: Float[Tensor, "B H L D"]) -> Int[Tensor, "B L"]:
+    """Indices of the tokens by time, padding last; tokens of the same time stay as they are given."""
+    keep = real(geometry, like)
+    return times(geometry, like).masked_fill(~keep, math.inf).argsort(dim=1, stable=True)
+
+
+def time_rank(geometry: Geometry, like: Float[Tensor, "B H L D"]) -> Int[Tensor, "B L"]:
+    """The place of each token in `time_order`."""
+    order = time_order(geometry, like)
+    places = torch.arange(order.shape[1], device=order.device).expand_as(order)
+    return torch.empty_like(order).scatter_(1, order, places)
