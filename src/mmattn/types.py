@@ -56,6 +56,11 @@ class Batch:
     spectrogram_times: Float[Tensor, "B F"]
     ids: tuple[str, ...]
     targets: dict[str, Tensor] = field(default_factory=dict)
+    real: Bool[Tensor, " B"] = None  # type: ignore[assignment]  # False: could not be read, must not count; None: all
+
+    def __post_init__(self) -> None:
+        if self.real is None:
+            object.__setattr__(self, "real", torch.ones(len(self.ids), dtype=torch.bool, device=self.frame_keep.device))
 
     def to(self, device: torch.device | str) -> Batch:
         return _map_tensors(self, lambda tensor: tensor.to(device, non_blocking=True))
@@ -91,13 +96,14 @@ class LayerStats:
     query_keep: Bool[Tensor, "B Lq"]
     mass: dict[str, Float[Tensor, "B H Lq"]]  # attention mass on each modality, sums to 1 where a key exists
     prior: dict[str, Float[Tensor, " B"]]  # n_m / sum n, the mass that uniform attention would give
+    kind: Literal["attention", "gate"] = "attention"  # what the shares are of
 
     def one(self, index: int) -> LayerStats:
         """The statistics of one clip of the batch."""
         clip = slice(index, index + 1)
         mass = {name: value[clip] for name, value in self.mass.items()}
         prior = {name: value[clip] for name, value in self.prior.items()}
-        return LayerStats(self.layer, self.stream, self.query_keep[clip], mass, prior)
+        return LayerStats(self.layer, self.stream, self.query_keep[clip], mass, prior, self.kind)
 
 
 @dataclass(frozen=True)

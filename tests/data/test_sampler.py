@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import Dataset
 
 from mmattn.data.balance import clip_weights
-from mmattn.data.module import ClipLoader
+from mmattn.data.loader import EpochLoader
 from mmattn.data.sampler import GlobalBatchSampler, Item
 from mmattn.errors import UsageError
 
@@ -180,10 +180,10 @@ class _Indices(Dataset):
         return torch.tensor(item)
 
 
-def _loader(epoch: int) -> ClipLoader:
+def _loader(epoch: int) -> EpochLoader:
     sampler = GlobalBatchSampler(20, 4, seed=3, train=True)
     sampler.set_epoch(epoch)
-    return ClipLoader(_Indices(), batch_sampler=sampler)
+    return EpochLoader(_Indices(), batch_sampler=sampler)
 
 
 @pytest.mark.parametrize("stopped", [1, 3, 5])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -90,6 +91,21 @@ def test_a_vocabulary_may_be_all_free_or_all_exclusive(vocabulary: TagVocabulary
     logits = torch.zeros(2, len(vocabulary.names))
     classes = 3 if vocabulary.exclusive else 2
     assert float(task.loss(logits, batch)["loss"]) == pytest.approx(math.log(classes))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_a_clip_that_is_not_real_is_no_part_of_the_loss(
+    vocabulary: TagVocabulary, make_batch: Callable, smoothing: float
+) -> None:
+    task = Tagging(DIM, vocabulary, label_smoothing=smoothing)
+    logits = torch.randn(2, 5, requires_grad=True)
+    real = torch.tensor([True, False])
+    mixed = task.loss(logits, replace(make_batch(2), real=real))["loss"]
+    torch.testing.assert_close(mixed, task.loss(logits[:1], make_batch(1))["loss"])
+    none = task.loss(logits, replace(make_batch(2), real=torch.zeros(2, dtype=torch.bool)))["loss"]
+    assert float(none.detach()) == 0
+    none.backward()  # every process of a run takes part in each step
+    assert logits.grad is not None and not logits.grad.any()
 
 
 def test_losses_are_computed_in_full_precision(vocabulary: TagVocabulary, make_batch: Callable) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from mmattn.config import group_choices
 from mmattn.data.labels import TagVocabulary
 from mmattn.encoders.interface import AudioEncoder, VisualEncoder
+from mmattn.errors import MmattnError
 from mmattn.fusion.base import Fusion
 from mmattn.model import AVModel
 from mmattn.tasks.interface import Task
@@ -167,12 +168,40 @@ def test_parts_of_an_evaluation_merge_to_the_whole(fusion: str, tiny_model: Call
     assert _rounded(one) == _rounded(other)
 
 
-def _rounded(node: object) -> object:
+def test_clips_that_are_not_real_are_not_measured(tiny_model: Callable, make_batch: Callable) -> None:
+    model = tiny_model("fusion=cross")
+    whole, without = Evaluation(model.task.vocabulary), Evaluation(model.task.vocabulary)
+    batch = make_batch(3)
+    gone = torch.tensor([False, False, True])
+    missing = replace(
+        batch,
+        frame_keep=batch.frame_keep & ~gone[:, None],
+        spectrogram_keep=batch.spectrogram_keep & ~gone[:, None],
+        real=~gone,
+    )
+    without.update(model, missing)
+    whole.update(model, make_batch(3))
+    pair = Evaluation(model.task.vocabulary)
+    pair.update(model, _first(batch, 2))
+    assert without.result()["clips"] == 2 and whole.result()["clips"] == 3
+    assert _rounded(without.result(), 4) == _rounded(pair.result(), 4)
+    empty = Evaluation(model.task.vocabulary)
+    empty.update(model, replace(missing, real=torch.zeros(3, dtype=torch.bool)))
+    with pytest.raises(MmattnError, match="none of the clips"):
+        empty.result()
+
+
+def _first(batch: Batch, clips: int) -> Batch:
+    cut = {name: value[:clips] for name, value in vars(batch).items() if name != "targets"}
+    return Batch(**cut, targets={name: value[:clips] for name, value in batch.targets.items()})
+
+
+def _rounded(node: object, digits: int = 9) -> object:
     if isinstance(node, dict):
-        return {key: _rounded(value) for key, value in node.items()}
+        return {key: _rounded(value, digits) for key, value in node.items()}
     if isinstance(node, list):
-        return [_rounded(value) for value in node]
-    return round(node, 9) if isinstance(node, float) else node
+        return [_rounded(value, digits) for value in node]
+    return round(node, digits) if isinstance(node, float) else node
 
 
 def test_a_result_is_plain_json_and_says_null_where_there_is_no_answer(make_batch: Callable) -> None:

@@ -1,110 +1,149 @@
-"""Rows become samples and batches. Prepared samples stay in memory as far as they fit: later epochs read nothing."""
+"""Rows become samples and batches. A clip that cannot be read is never replaced: its place stays, marked not real."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch.utils.data import Dataset
 
-from mmattn.data.augment import Augment, keyed_generator
+from mmattn.data.augment import Augment
+from mmattn.data.cache import FAILED, ClipCache
+from mmattn.data.keys import Key
 from mmattn.data.labels import TagVocabulary
 from mmattn.data.manifest import Row
+from mmattn.data.reading import ClipReader
 from mmattn.data.sampler import Item
-from mmattn.data.transforms import ClipSpec, Sample
+from mmattn.data.transforms import ClipSpec, PaddedClip, Sample
 from mmattn.errors import MediaError
-from mmattn.progress import Progress
-from mmattn.types import Batch
+from mmattn.media.request import Request
+from mmattn.types import Batch, Clip
 
-Labelled = tuple[str, Sample, torch.Tensor]
+Span = Literal["first", "center", "random"]
+SPANS: tuple[Span, ...] = get_args(Span)
+_PEEK = Request(start=0.0, end=0.01, video=False)  # the cheapest question whose answer tells the duration
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """One clip with what it is to be recognised as. `real` False: it cannot be read."""
+
+    id: str
+    sample: Sample
+    target: torch.Tensor
+    real: bool = True
 
 
 class ClipDataset(Dataset[Labelled]):
-    """`dataset[(epoch, index)]` -> (id, sample, target). An unreadable file raises MediaError; see `load`."""
+    """`dataset[(epoch, index)]` -> Labelled.
+
+    `span`: where the clip's seconds are taken in a longer row: its "first", its "center", or at "random", keyed by
+    (seed, epoch, index). Clips are kept in `cache` as they are first read, in the form of its template; for random
+    spans it must have no places.
+    """
 
     def __init__(
         self,
         rows: Sequence[Row],
         spec: ClipSpec,
         vocabulary: TagVocabulary,
+        reader: ClipReader,
+        cache: ClipCache[PaddedClip | Sample],
         *,
-        augment: Augment | None,
-        seed: int,
-        cache_bytes: int,
+        augment: Augment | None = None,
+        seed: int = 0,
+        span: Span = "first",
     ) -> None:
-        self.rows = list(rows)
+        self.rows = rows
         self.spec = spec
         self.vocabulary = vocabulary
+        self.reader = reader
+        self.cache = cache
         self.augment = augment
         self.seed = seed
-        self.cache_bytes = cache_bytes
-        self._cache: dict[int, Sample] = {}
+        self.span = span
+        self._found: list[tuple[str, MediaError]] = []  # unreadable clips and why, until a batch tells them
 
-    def load(self, title: str, threads: int = 2) -> list[MediaError]:
-        """Read every clip once, keep what fits, and drop the rows that cannot be read. Returns their errors.
-
-        Finding the bad files before training is what allows a failure in mid epoch to be an error, not a substitute.
-        """
-        errors: list[MediaError] = []
-        good: list[Row] = []
-        with ThreadPoolExecutor(threads) as pool, Progress(title, len(self.rows)) as progress:
-            used = 0
-            for done, (row, result) in enumerate(self._read_all(pool, 8 * threads), start=1):
-                progress.at(done)
-                if isinstance(result, MediaError):
-                    errors.append(result)
-                    continue
-                if used + result.nbytes <= self.cache_bytes:
-                    self._cache[len(good)] = result
-                    used += result.nbytes
-                good.append(row)
-        self.rows = good
-        return errors
-
-    def _read_all(self, pool: ThreadPoolExecutor, ahead: int) -> Iterator[tuple[Row, Sample | MediaError]]:
-        """In order, never more than `ahead` clips in flight: one slow file must not pile up the others."""
-        for first in range(0, len(self.rows), ahead):
-            part = self.rows[first : first + ahead]
-            yield from zip(part, pool.map(self._try, part), strict=True)
-
-    def variant(self, vocabulary: TagVocabulary, augment: Augment | None) -> ClipDataset:
-        """The same clips, read once, with other targets or another augmentation."""
-        other = ClipDataset(
-            self.rows, self.spec, vocabulary, augment=augment, seed=self.seed, cache_bytes=self.cache_bytes
-        )
-        other._cache = self._cache
-        return other
-
-    def _try(self, row: Row) -> Sample | MediaError:
-        try:
-            return self._read(row)
-        except MediaError as error:
-            return error
-
-    def _read(self, row: Row) -> Sample:
-        return self.spec.prepare(self.spec.read(row.path, row.start, row.end))
+    @property
+    def ids(self) -> list[str]:
+        return [row.id for row in self.rows]
 
     def __len__(self) -> int:
         return len(self.rows)
 
+    def __getitems__(self, items: Sequence[Item]) -> list[Labelled]:
+        """A batch at once, which several threads share."""
+        return list(self.reader.map(self.__getitem__, items))
+
     def __getitem__(self, item: Item) -> Labelled:
-        epoch, index = item
-        row = self.rows[index]
-        sample = self._cache.get(index) or self._read(row)
-        if self.augment is not None:
-            sample = self.augment(sample, keyed_generator(self.seed, epoch, index))
-        return row.id, sample, self.vocabulary.encode(row.tags)
+        key = Key(self.seed, *item)
+        name, target = self.rows[key.index].id, self.target(key.index)
+        clip = self.clip(key)
+        if clip is None:
+            return Labelled(name, _finished(self.cache.template, self.spec), target, False)
+        if self.augment is None:
+            return Labelled(name, _finished(clip, self.spec), target)
+        return Labelled(name, *self.augment(clip, target, key, self.spec, self))
+
+    def collate(self, items: Sequence[Labelled]) -> tuple[Batch, list[tuple[str, MediaError]]]:
+        """Samples have one shape, so a batch is a stack. Beside it what was found unreadable since the last one."""
+        real = torch.tensor([item.real for item in items])
+        batch = stack_samples([item.sample for item in items], [item.id for item in items], real)
+        batch.targets["tags"] = torch.stack([item.target for item in items])
+        found, self._found = self._found, []
+        return batch, found
+
+    def target(self, index: int) -> torch.Tensor:
+        return self.vocabulary.encode(self.rows[index].tags)
+
+    def other(self, epoch: int, index: int) -> PaddedClip | None:
+        """A clip to mix into another; None if it cannot be read."""
+        clip = self.clip(Key(self.seed, epoch, index))
+        return clip if isinstance(clip, PaddedClip) else None
+
+    def clip(self, key: Key) -> PaddedClip | Sample | None:
+        """From memory or from its file; None if it cannot be read. A file that failed is not tried again."""
+        if self.cache.is_bad(key.index):
+            return None
+        if (kept := self.cache.get(key.index)) is not None:
+            return kept
+        row = self.rows[key.index]
+        try:
+            read = self.spec.pad(self.spec.read(row.media, self._start(key), row.end, reader=self.reader))
+        except MediaError as error:
+            self.cache.state[key.index] = FAILED
+            self._found.append((row.id, error))
+            return None
+        clip = self.spec.finish(read) if isinstance(self.cache.template, Sample) else read
+        self.cache.keep(key.index, clip)
+        return clip
+
+    def _start(self, key: Key) -> float:
+        """Where in the file the clip begins, s. Where no duration is known, that is the row's start."""
+        row = self.rows[key.index]
+        if self.span == "first":
+            return row.start
+        end = row.end
+        if end is None:
+            if not self.cache.duration[key.index]:
+                self.cache.duration[key.index] = self.reader(row.media, _PEEK).duration or -1.0
+            end = float(self.cache.duration[key.index])
+        spare = max(0.0, end - row.start - self.spec.seconds)
+        return row.start + spare * (0.5 if self.span == "center" else key.stream("span").random())
 
 
-def collate(items: Sequence[Labelled]) -> Batch:
-    """Samples have one shape, so a batch is a stack."""
-    batch = stack_samples([sample for _, sample, _ in items], [name for name, _, _ in items])
-    batch.targets["tags"] = torch.stack([target for _, _, target in items])
-    return batch
+def _finished(clip: PaddedClip | Sample, spec: ClipSpec) -> Sample:
+    return clip if isinstance(clip, Sample) else spec.finish(clip)
 
 
-def stack_samples(samples: Sequence[Sample], ids: Sequence[str]) -> Batch:
+def missing_clip(spec: ClipSpec) -> PaddedClip:
+    """A clip without picture and sound."""
+    return spec.pad(Clip(None, torch.zeros(0), None, spec.sample_rate, 0.0, "", (0.0, spec.seconds)))
+
+
+def stack_samples(samples: Sequence[Sample], ids: Sequence[str], real: torch.Tensor | None = None) -> Batch:
     """A batch without targets."""
     return Batch(
         frames=torch.stack([sample.frames for sample in samples]),
@@ -114,4 +153,5 @@ def stack_samples(samples: Sequence[Sample], ids: Sequence[str]) -> Batch:
         spectrogram_keep=torch.stack([sample.spectrogram_keep for sample in samples]),
         spectrogram_times=torch.stack([sample.spectrogram_times for sample in samples]),
         ids=tuple(ids),
+        real=torch.ones(len(samples), dtype=torch.bool) if real is None else real,
     )

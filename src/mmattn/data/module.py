@@ -2,56 +2,32 @@
 
 from __future__ import annotations
 
-import sys
-from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
-
-from torch.utils.data import DataLoader
 
 from mmattn.config import Config, build
 from mmattn.data.augment import Augment
-from mmattn.data.dataset import ClipDataset, collate
+from mmattn.data.cache import ClipCache
+from mmattn.data.dataset import SPANS, ClipDataset, Span, missing_clip
 from mmattn.data.labels import TagVocabulary
+from mmattn.data.loader import ClipLoader
 from mmattn.data.manifest import Row
+from mmattn.data.quarantine import Quarantine
+from mmattn.data.reading import ClipReader
 from mmattn.data.sampler import GlobalBatchSampler
 from mmattn.data.sources import Source
 from mmattn.data.transforms import ClipSpec
 from mmattn.errors import MediaError, UsageError
-from mmattn.types import Batch
-
-
-class ClipLoader(DataLoader[Any]):
-    """A loader that can go on in the middle of an epoch. Its state is (epoch, batches that were handed out)."""
-
-    _handed_out: tuple[int, int] = (-1, 0)
-
-    def __iter__(self) -> Iterator[Batch]:
-        sampler = self._sampler
-        epoch = sampler.epoch
-        first = sampler.resumes_at()
-        for number, batch in enumerate(super().__iter__(), start=first + 1):
-            self._handed_out = (epoch, number)
-            yield batch
-
-    def state_dict(self) -> dict[str, int]:
-        return {"epoch": self._handed_out[0], "batches": self._handed_out[1]}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        self._handed_out = (state["epoch"], state["batches"])
-        self._sampler.seen = self._handed_out
-
-    @property
-    def _sampler(self) -> GlobalBatchSampler:
-        assert isinstance(self.batch_sampler, GlobalBatchSampler)
-        return self.batch_sampler
 
 
 @dataclass(frozen=True)
 class ClipData:
-    """`data=...` of a config. `batch_size` counts clips over all processes; `cache_gb` bounds memory per process."""
+    """`data=...` of a config. `batch_size` counts clips over all processes.
+
+    `cache_gb`: memory of a process and its loader workers for prepared clips, shared by the splits as their sizes are.
+    `span`: see ClipDataset; evaluation takes the center where training takes random spans. `reader`, `isolated`,
+    `deadline_s`: see ClipReader. `max_bad_fraction`: see Quarantine.
+    """
 
     source: Source
     clip: ClipSpec
@@ -60,6 +36,10 @@ class ClipData:
     workers: int
     cache_gb: float
     seed: int
+    span: Span = "first"
+    isolated: bool = True
+    deadline_s: float = 60.0
+    max_bad_fraction: float = 0.05
 
     @cached_property
     def rows(self) -> dict[str, list[Row]]:
@@ -83,10 +63,41 @@ class ClipData:
         return vocabulary
 
     def dataset(self, split: str, *, train: bool = False, vocabulary: TagVocabulary | None = None) -> ClipDataset:
-        """A split, read once and kept in memory as far as it fits. Unreadable files are reported and left out."""
-        if split not in self._loaded:
-            self._loaded[split] = self._load(self.rows[split], f"reading {split} clips")
-        return self._loaded[split].variant(vocabulary or self.vocabulary, self.augment if train else None)
+        """A split. Nothing is read before it is asked for; what was read is kept for every dataset of the split."""
+        span = "center" if self.span == "random" and not train else self.span
+        augment = self.augment if train else None
+        return ClipDataset(
+            self.rows[split],
+            self.clip,
+            vocabulary or self.vocabulary,
+            self.reader,
+            self._cache(split, span, waveforms=augment is not None and augment.needs_waveform),
+            augment=augment,
+            seed=self.seed,
+            span=span,
+        )
+
+    @cached_property
+    def reader(self) -> ClipReader:
+        return ClipReader(isolated=self.isolated, deadline_s=self.deadline_s)
+
+    @cached_property
+    def quarantine(self) -> Quarantine:
+        return Quarantine(self.max_bad_fraction)
+
+    @cached_property
+    def _caches(self) -> dict[tuple[str, Span, bool], ClipCache]:
+        return {}
+
+    def _cache(self, split: str, span: Span, *, waveforms: bool) -> ClipCache:
+        """Of prepared clips with waveforms, where the augmentation needs them, or with spectrograms."""
+        if (split, span, waveforms) not in self._caches:
+            share = len(self.rows[split]) / sum(map(len, self.rows.values()))
+            max_bytes = 0 if span == "random" else int(self.cache_gb * 2**30 * share)
+            missing = missing_clip(self.clip)
+            template = missing if waveforms else self.clip.finish(missing)
+            self._caches[split, span, waveforms] = ClipCache(len(self.rows[split]), template, max_bytes)
+        return self._caches[split, span, waveforms]
 
     def check_readable(self) -> None:
         """Raises UsageError unless the training and validation splits each have a file that can be read."""
@@ -98,41 +109,25 @@ class ClipData:
 
     def _error(self, row: Row) -> MediaError | None:
         try:
-            self.clip.read(row.path, row.start, row.end)
+            self.clip.read(row.media, row.start, row.end, reader=self.reader)
         except MediaError as error:
             return error
         return None
 
-    @cached_property
-    def _loaded(self) -> dict[str, ClipDataset]:
-        return {}
-
-    def _load(self, rows: list[Row], title: str) -> ClipDataset:
-        cache_bytes = int(self.cache_gb * 2**30)
-        dataset = ClipDataset(rows, self.clip, self.vocabulary, augment=None, seed=self.seed, cache_bytes=cache_bytes)
-        errors = dataset.load(title)
-        if not len(dataset):
-            raise UsageError(f"{title}: none of {len(rows)} files is readable; the first: {errors[0]}")
-        if errors:
-            print(f"{title}: {_summary(errors)}; left out of {len(rows)}", file=sys.stderr)
-        return dataset
-
     def loader(self, dataset: ClipDataset, *, train: bool, rank: int = 0, world: int = 1) -> ClipLoader:
         sampler = GlobalBatchSampler(len(dataset), self.batch_size, seed=self.seed, train=train, rank=rank, world=world)
-        return ClipLoader(
-            dataset,
-            batch_sampler=sampler,
-            num_workers=self.workers,
-            collate_fn=collate,
-            persistent_workers=self.workers > 0,
-        )
+        return ClipLoader(dataset, sampler, workers=self.workers, quarantine=self.quarantine)
 
 
 def build_data(config: Config) -> ClipData:
     """From the resolved config group `data`. Raises UsageError for what does not fit."""
-    for key, least in (("batch_size", 1), ("workers", 0), ("cache_gb", 0)):
+    for key, least in (("batch_size", 1), ("workers", 0), ("cache_gb", 0), ("deadline_s", 0.1)):
         if config[key] < least:
             raise UsageError(f"data.{key}={config[key]}: expected {least} or more")
+    if not 0 <= config["max_bad_fraction"] <= 1:
+        raise UsageError(f"data.max_bad_fraction={config['max_bad_fraction']}: expected 0 to 1")
+    if config["span"] not in SPANS:
+        raise UsageError(f"data.span={config['span']}: expected {', '.join(SPANS)}")
     return ClipData(
         source=build(config["source"]),
         clip=build(config["clip"]),
@@ -141,10 +136,8 @@ def build_data(config: Config) -> ClipData:
         workers=config["workers"],
         cache_gb=config["cache_gb"],
         seed=config["seed"],
+        span=config["span"],
+        isolated=config["isolated"],
+        deadline_s=config["deadline_s"],
+        max_bad_fraction=config["max_bad_fraction"],
     )
-
-
-def _summary(errors: list[MediaError]) -> str:
-    reasons = Counter(error.reason for error in errors)
-    counts = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
-    return f"{len(errors)} unreadable files ({counts}), the first: {errors[0]}"

@@ -19,9 +19,9 @@ from torch import Tensor
 from mmattn.data.mel import FrontEnd, KaldiFbank, LogMel
 from mmattn.media.picture import FITS, Fit
 from mmattn.media.request import Request
-from mmattn.types import Clip
+from mmattn.types import ByteRange, Clip
 
-Reader = Callable[[Path, Request], Clip]
+Reader = Callable[[Path | ByteRange, Request], Clip]
 FRONT_ENDS: dict[str, type[FrontEnd]] = {"log_mel": LogMel, "kaldi": KaldiFbank}
 
 
@@ -95,7 +95,9 @@ class ClipSpec:
         grid = [start + (k + 0.5) / self.fps for k in range(self.frame_count)]
         return [time for time in grid if time < end] or [start]
 
-    def read(self, path: Path, start: float = 0.0, end: float | None = None, *, reader: Reader | None = None) -> Clip:
+    def read(
+        self, media: Path | ByteRange, start: float = 0.0, end: float | None = None, *, reader: Reader | None = None
+    ) -> Clip:
         """Decode the span [start, start + seconds), cut at `end`. `reader` None: in this process. Raises MediaError."""
         stop = start + self.seconds if end is None else min(end, start + self.seconds)
         request = Request(
@@ -107,10 +109,10 @@ class ClipSpec:
             audio_rate=self.sample_rate,
         )
         if reader is not None:
-            return reader(path, request)
+            return reader(media, request)
         from mmattn.media.decode import answer
 
-        return answer(request, path, follow_symlinks=True)
+        return answer(request, media, follow_symlinks=True)
 
     def prepare(self, clip: Clip) -> Sample:
         """Both stages at once, for when nothing is augmented."""

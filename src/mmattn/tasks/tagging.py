@@ -55,15 +55,16 @@ class Tagging(Task):
     def loss(self, logits: Float[Tensor, "B K"], batch: Batch) -> dict[str, Tensor]:
         """The mean over questions: a free tag is a binary one, an exclusive group one of many.
 
-        A clip without any tag of a group has no answer to its question and stays out of it.
+        A clip without any tag of a group has no answer to its question and stays out of it, as clips that are not real
+        stay out of all. A batch without a real clip has loss 0.
         """
-        logits, targets = logits.float(), batch.targets["tags"]
+        logits, targets, real = logits.float(), batch.targets["tags"], batch.real
         terms = []
         if self.free:
             free = binary_cross_entropy_with_logits(logits[:, self.free], targets[:, self.free], reduction="none")
-            terms += list(free.mean(dim=0))
+            terms += list((free * real[:, None]).sum(dim=0) / real.sum().clamp(min=1))
         for group in self.vocabulary.exclusive:
-            asked = targets[:, list(group)].any(dim=1)
+            asked = targets[:, list(group)].any(dim=1) & real
             chosen = targets[:, list(group)].argmax(dim=1).masked_fill(~asked, UNANSWERED)
             total = cross_entropy(
                 logits[:, list(group)],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 from mmattn.checkpoint import load_model
@@ -45,4 +46,6 @@ def evaluate_run(run: Path, split: str, data: ClipData) -> dict:
         for done, batch in enumerate(loader, start=1):
             evaluation.update(checkpoint.model, batch)
             progress.at(done)
+    if data.quarantine.reasons:
+        print(f"{run}: clips left out as unreadable: {data.quarantine.summary()}", file=sys.stderr)
     return {"split": split, **checkpoint.info, **evaluation.result()}

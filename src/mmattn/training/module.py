@@ -30,7 +30,8 @@ class TrainingModule(lightning.LightningModule):
     def training_step(self, batch: Batch, _: int) -> Tensor:
         losses = self.model.task.loss(self.model(batch), batch)
         values = {f"train/{name}": value.detach() for name, value in losses.items()}
-        self.log_dict(values, on_step=False, on_epoch=True, batch_size=len(batch))
+        if clips := int(batch.real.sum()):
+            self.log_dict(values, on_step=False, on_epoch=True, batch_size=clips)
         return losses["loss"]
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
@@ -54,7 +55,8 @@ class TrainingModule(lightning.LightningModule):
     def validation_step(self, batch: Batch, _: int) -> None:
         assert self._running is not None
         loss = self.model.task.loss(self._running.update(self.model, batch), batch)["loss"]
-        self._losses.append((float(loss) * len(batch), len(batch)))
+        clips = int(batch.real.sum())
+        self._losses.append((float(loss) * clips, clips))
 
     def on_validation_epoch_end(self) -> None:
         assert self._running is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import warnings
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from mmattn.errors import UsageError
 from mmattn.model import AVModel, build_model
 from mmattn.training.callbacks import LAST, AtomicCheckpointIO, KeepModel, Report, SeedSteps, StopOnSignal
 from mmattn.training.module import TrainingModule
-from mmattn.training.rundir import read_config
+from mmattn.training.rundir import UNREADABLE_FILE, read_config
 from mmattn.training.track import make_loggers
 
 
@@ -56,6 +57,7 @@ def train(run: Path, data: ClipData | None = None) -> None:
     callbacks = [KeepModel(run, config, ready.clip), StopOnSignal(run), SeedSteps(config["seed"]), Report(run.name)]
     trainer = _trainer(config, run, make_loggers(config, run), callbacks)
     rank, world = trainer.global_rank, trainer.world_size
+    ready.quarantine.keep_in(run / UNREADABLE_FILE)
     train_loader = ready.loader(ready.dataset("train", train=True), train=True, rank=rank, world=world)
     val_loader = ready.loader(ready.dataset("val"), train=False, rank=rank, world=world)
     last = run / LAST
@@ -68,6 +70,8 @@ def train(run: Path, data: ClipData | None = None) -> None:
             for logger in trainer.loggers:
                 logger.finalize("success")
             _finish_wandb()
+    if rank == 0 and ready.quarantine.reasons:
+        print(f"{run}: clips left out as unreadable: {ready.quarantine.summary()}", file=sys.stderr)
 
 
 def _trainer(config: Config, run: Path, loggers: list[Logger], callbacks: list[Callback]) -> lightning.Trainer:
@@ -104,7 +108,5 @@ def _quiet_lightning() -> None:
 
 
 def _finish_wandb() -> None:
-    import sys
-
     if "wandb" in sys.modules:
         sys.modules["wandb"].finish()

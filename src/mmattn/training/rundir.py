@@ -20,6 +20,7 @@ from mmattn.files import write_atomically
 
 CONFIG_FILE = "config.yaml"
 RUN_FILE = "run.json"
+UNREADABLE_FILE = "unreadable.jsonl"
 
 
 def create_run(config: Config) -> Path:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mmattn.data.labels import TagVocabulary
+from mmattn.errors import MmattnError
 from mmattn.metrics.tags import average_precision, by_family, group_accuracy, mean_defined
 from mmattn.model import AVModel
 from mmattn.types import Batch
@@ -23,7 +24,7 @@ MASS = frozenset({"mass"})
 
 
 class Evaluation:
-    """Feed it batches; `merge` those of other processes; read `result`."""
+    """Feed it batches; `merge` those of other processes; read `result`. Clips that are not real stay out of all."""
 
     def __init__(self, vocabulary: TagVocabulary) -> None:
         self.vocabulary = vocabulary
@@ -38,7 +39,10 @@ class Evaluation:
             fused = model.fuse(video, audio, MASS)
             scores = subset_scores(model, video, audio, fused)
             self.mass.update(fused.stats)
+            real = batch.real.tolist()
             for i, name in enumerate(batch.ids):
+                if not real[i]:
+                    continue
                 self._targets[name] = batch.targets["tags"][i].cpu()
                 self._scores[name] = {subset: scores[subset][i].cpu() for subset in SUBSETS}
             return model.task(fused)
@@ -50,7 +54,12 @@ class Evaluation:
             self.mass.merge(other.mass)
 
     def result(self) -> dict[str, Any]:
-        """Scores, Shapley split of mean average precision, by tag and family, and the attention mass. Plain data."""
+        """Scores, Shapley split of mean average precision, by tag and family, and the attention mass. Plain data.
+
+        Raises MmattnError when there was no real clip.
+        """
+        if not self._targets:
+            raise MmattnError("none of the clips could be read, so nothing can be measured")
         names, families = self.vocabulary.names, self.vocabulary.families
         ids = sorted(self._targets)
         targets = torch.stack([self._targets[name] for name in ids])

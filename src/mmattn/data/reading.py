@@ -1,0 +1,90 @@
+"""Reading clips with several threads, each, if isolated, with a decoding process of its own: a crash costs one file."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mmattn.media.decode import answer
+from mmattn.media.isolate import IsolatedReader
+from mmattn.media.request import Request
+from mmattn.types import ByteRange, Clip
+
+Given = TypeVar("Given")
+Result = TypeVar("Result")
+_AHEAD = 4  # items under way for each thread
+
+
+class ClipReader:
+    """`reader(media, request)` -> Clip, in any thread or forked process. Raises MediaError.
+
+    `isolated`: decode in a process that may crash or hang (see IsolatedReader); else in this one. `deadline_s`: the
+    time for one file. `threads`: how many `map` uses; 0 = the machine's cores, shared with the run's other processes.
+    """
+
+    def __init__(self, *, isolated: bool = True, deadline_s: float = 60.0, threads: int = 0) -> None:
+        self.isolated = isolated
+        self.deadline_s = deadline_s
+        self.threads = threads or max(1, _cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+        self._reset()
+
+    def _reset(self) -> None:
+        self._owner = os.getpid()
+        self._here = threading.local()
+        self._opened: list[IsolatedReader] = []
+        self._pool: ThreadPoolExecutor | None = None
+        self.close = weakref.finalize(self, _close, self._opened)
+
+    def __call__(self, media: Path | ByteRange, request: Request) -> Clip:
+        if not self.isolated:
+            return answer(request, media, deadline_s=self.deadline_s, follow_symlinks=True)
+        if self._owner != os.getpid():
+            self.close()  # forked: only copies of the parent's
+            self._reset()
+        if not hasattr(self._here, "reader"):
+            self._here.reader = IsolatedReader(deadline_s=self.deadline_s, follow_symlinks=True)
+            self._opened.append(self._here.reader)
+        return self._here.reader.read(media, request)
+
+    def map(self, function: Callable[[Given], Result], items: Iterable[Given]) -> Iterator[Result]:
+        """`function` of each item, in order, by several threads; a slow one never piles up many others behind it.
+
+        In a forked process (a loader's worker) by its one thread.
+        """
+        if self.threads == 1 or self._owner != os.getpid():
+            yield from map(function, items)
+            return
+        self._pool = self._pool or ThreadPoolExecutor(self.threads, "read")
+        waiting: deque[Future[Result]] = deque()
+        try:
+            for item in items:
+                waiting.append(self._pool.submit(function, item))
+                if len(waiting) >= _AHEAD * self.threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"isolated": self.isolated, "deadline_s": self.deadline_s, "threads": self.threads}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._reset()
+
+
+def _close(readers: list[IsolatedReader]) -> None:
+    while readers:
+        readers.pop().close()
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
