@@ -13,6 +13,7 @@ import socket
 import struct
 import subprocess
 import sys
+from dataclasses import asdict
 from types import TracebackType
 from typing import Any
 
@@ -20,6 +21,7 @@ from mmattn.errors import MEDIA_REASONS, MediaError, MmattnError
 from mmattn.media.open import Limits
 from mmattn.media.request import Request
 from mmattn.media.source import Source, handed_over, name_of
+from mmattn.media.survey import Depth, Survey
 from mmattn.media.worker import OUT_OF_MEMORY, question, receive, send, unpack
 from mmattn.types import Clip
 
@@ -109,12 +111,24 @@ class IsolatedReader:
 
         Raises what it raises, and MediaError "crashed" or "timeout" where the worker died or had to be killed.
         """
+        head, samples = self._answer(src, {"request": asdict(request)})
+        return unpack(head, samples, name_of(src))
+
+    def survey(self, src: Source, depth: Depth) -> Survey:
+        """What survey(src, depth) returns; raises as `read` does."""
+        head, _ = self._answer(src, {"survey": depth})
+        try:
+            return Survey.from_dict(head)
+        except ValueError as error:  # a worker that a file took over may say anything
+            raise MediaError(name_of(src), "crashed", f"the worker's answer makes no sense: {error}") from None
+
+    def _answer(self, src: Source, asked: dict[str, Any]) -> tuple[dict[str, Any], bytearray]:
         path = name_of(src)
         child = self._started()
         assert child.worker is not None
         try:
             with handed_over(src) as (told, descriptors):
-                asked = question(request, told, self._limits, self._deadline_s, self._follow_symlinks)
+                asked = question(asked, told, self._limits, self._deadline_s, self._follow_symlinks)
                 child.worker.settimeout(self._deadline_s + _GRACE_S)
                 at_most = 2 * self._limits.decoded_bytes + (1 << 20)
                 reply = _ask(child.worker, asked | self._resources, descriptors, at_most)
@@ -124,10 +138,10 @@ class IsolatedReader:
         if reply is None:
             raise _death(path, child.renew())
         head, samples = reply
-        if "reason" in head:
-            reason = head["reason"]
+        if "failed" in head:
+            reason = head["failed"]
             raise MediaError(path, reason if reason in MEDIA_REASONS else "crashed", str(head["detail"]))
-        return unpack(head, samples, path)
+        return head, samples
 
     @property
     def worker_pid(self) -> int:

@@ -26,6 +26,7 @@ from mmattn.media.decode import answer
 from mmattn.media.open import Limits
 from mmattn.media.request import Request
 from mmattn.media.source import Source, taken_over
+from mmattn.media.survey import survey
 from mmattn.types import Clip
 
 OUT_OF_MEMORY = 12  # exit status
@@ -98,21 +99,18 @@ def _lower(what: int, soft: int) -> None:
 
 
 def _answer(message: dict[str, Any], source: Source) -> tuple[dict[str, Any], list[np.ndarray]]:
+    limits, deadline_s, follow = Limits(**message["limits"]), message["deadline_s"], message["follow_symlinks"]
     try:
-        clip = answer(
-            Request(**message["request"]),
-            source,
-            Limits(**message["limits"]),
-            message["deadline_s"],
-            message["follow_symlinks"],
-        )
+        if "survey" in message:
+            found = survey(source, message["survey"], limits=limits, deadline_s=deadline_s, follow_symlinks=follow)
+            return found.to_dict(), []
+        return pack(answer(Request(**message["request"]), source, limits, deadline_s, follow))
     except MediaError as error:
-        return {"reason": error.reason, "detail": error.detail}, []
+        return {"failed": error.reason, "detail": error.detail}, []
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
-        return {"reason": "too_large", "detail": "out of memory"}, []
-    return pack(clip)
+        return {"failed": "too_large", "detail": "out of memory"}, []
 
 
 def _is_out_of_memory(error: Exception) -> bool:
@@ -159,11 +157,11 @@ def unpack(head: dict[str, Any], samples: bytearray, source: str) -> Clip:
 
 
 def question(
-    request: Request, source: dict[str, Any], limits: Limits, deadline_s: float, follow_symlinks: bool
+    asked: dict[str, Any], source: dict[str, Any], limits: Limits, deadline_s: float, follow_symlinks: bool
 ) -> dict[str, Any]:
-    """The JSON of one question, all but the resource limits. `source` as handed_over tells it."""
-    return {
-        "request": asdict(request),
+    """The JSON of one question, all but the resource limits: `asked` is {"request": a Request's fields} or
+    {"survey": a depth}, `source` as handed_over tells it."""
+    return asked | {
         "source": source,
         "limits": asdict(limits),
         "deadline_s": deadline_s,
