@@ -73,6 +73,19 @@ def test_louder_in_the_spectrogram_is_louder_in_the_waveform(name: str, db: floa
     assert torch.equal(front_end.louder(silence, db), silence)
 
 
+@pytest.mark.parametrize("mels", [128, 256])
+def test_narrow_bands_hear_as_well(mels: int) -> None:
+    """More bands than a Fourier transform of the window's size has bins for, at the low end."""
+    front_end = replace(SPEC, mels=mels).front_end
+    assert (front_end(0.1 * torch.randn(RATE)) > FLOOR).all()
+    assert -5 < _decibel(front_end(_sine(1000))[5:-5]).max() < 3
+
+
+def test_more_bands_than_can_be_told_apart_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"data\.clip\.mels=5000"):
+        replace(SPEC, mels=5000).front_end(torch.zeros(RATE))
+
+
 @pytest.mark.parametrize("rate", [16000, 22050, 44100])
 def test_kaldi_is_what_ast_was_trained_on(rate: int) -> None:
     """The call of AST's own recipe, less its mean over the clip, which each frame's own mean makes superfluous."""

@@ -7,12 +7,15 @@ is a subclass of FrontEnd. Shape legend: N waveform samples, F rows, M mel bands
 from __future__ import annotations
 
 import math
+import warnings
 from abc import ABC, abstractmethod
 from functools import lru_cache
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from mmattn.errors import UsageError
 
 
 class FrontEnd(ABC):
@@ -60,10 +63,11 @@ class LogMel(FrontEnd):
     per_db = 1 / 20
 
     def __call__(self, waveform: Float[Tensor, " N"]) -> Float[Tensor, "F M"]:
-        window, filters = _mel_filters(self.sample_rate, self.mels, self.window)
-        padded = torch.nn.functional.pad(waveform, (self.window // 2, self.window // 2))
-        spectrum = torch.stft(padded, self.window, self.hop, window=window, center=False, return_complex=True)
-        power = spectrum.abs().square().mT / window.sum().square() * 4  # a full-scale sine has power 1
+        size, window, filters = _mel_filters(self.sample_rate, self.mels, self.window)
+        padded = torch.nn.functional.pad(waveform, (size // 2, size // 2))
+        spectrum = torch.stft(padded, size, self.hop, self.window, window, center=False, return_complex=True)
+        scale = 4 / window.sum().square() * self.window / size  # a full-scale sine has power 1
+        power = spectrum.abs().square().mT * scale
         decibel = 10 * torch.log10((power @ filters).clamp(min=1e-8))  # the floor, -80 dB
         return ((decibel + 40) / 20)[: self.rows(len(waveform))]
 
@@ -111,8 +115,14 @@ class KaldiFbank(FrontEnd):
 
 
 @lru_cache(maxsize=8)
-def _mel_filters(sample_rate: int, mels: int, window: int) -> tuple[Tensor, Tensor]:
+def _mel_filters(sample_rate: int, mels: int, window: int) -> tuple[int, Tensor, Tensor]:
+    """The size of the Fourier transform (narrow bands need a larger one), the window, the filters (bins, M)."""
     from torchaudio.functional import melscale_fbanks
 
-    filters = melscale_fbanks(window // 2 + 1, 30.0, sample_rate / 2, mels, sample_rate, norm=None, mel_scale="htk")
-    return torch.hann_window(window), filters
+    for size in (window, 2 * window, 4 * window, 8 * window):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of filters without a bin, which the next size mends
+            filters = melscale_fbanks(size // 2 + 1, 30.0, sample_rate / 2, mels, sample_rate, mel_scale="htk")
+        if filters.any(dim=0).all():
+            return size, torch.hann_window(window), filters
+    raise UsageError(f"data.clip.mels={mels} is more than {window / sample_rate:g} s windows can tell apart")

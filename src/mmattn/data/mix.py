@@ -8,7 +8,6 @@ import random
 from dataclasses import replace
 
 import torch
-from torch import Tensor
 
 from mmattn.data.transforms import PaddedClip
 
@@ -28,9 +27,9 @@ def can_mix(one: PaddedClip, other: PaddedClip) -> bool:
 
 def mix_clips(one: PaddedClip, other: PaddedClip, share: float) -> PaddedClip:
     """`share` of one and the rest of the other; where only one of them has a frame, that frame as it is."""
-    frames = (share * one.frames + (1 - share) * other.frames).round().to(torch.uint8)
+    frames = torch.lerp(other.frames.float(), one.frames.float(), share).round_().to(torch.uint8)
     alone, others = one.frame_keep & ~other.frame_keep, other.frame_keep & ~one.frame_keep
-    frames = torch.where(_by_frame(alone), one.frames, torch.where(_by_frame(others), other.frames, frames))
+    frames[alone], frames[others] = one.frames[alone], other.frames[others]
     return replace(
         one,
         frames=frames,
@@ -39,7 +38,3 @@ def mix_clips(one: PaddedClip, other: PaddedClip, share: float) -> PaddedClip:
         waveform=share * one.waveform + (1 - share) * other.waveform,
         heard=max(one.heard, other.heard),
     )
-
-
-def _by_frame(mask: Tensor) -> Tensor:
-    return mask[:, None, None, None]

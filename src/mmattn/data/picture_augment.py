@@ -83,11 +83,12 @@ class PictureAugment:
 
     def _shift(self, frames: Tensor, key: Key) -> Tensor:
         stream = key.stream("shift")
-        for dim in (-2, -1):
-            size = frames.shape[dim]
-            by = stream.randint(-self.shift_px, self.shift_px)
-            frames = frames.index_select(dim, (torch.arange(size) + by).clamp(0, size - 1))
-        return frames
+        by = [min(max(stream.randint(-self.shift_px, self.shift_px), 1 - size), size - 1) for size in frames.shape[-2:]]
+        moved = frames.roll(by, (-2, -1))
+        for dim, step in zip((-2, -1), by, strict=True):
+            first, border = (0, step) if step > 0 else (frames.shape[dim] + step, frames.shape[dim] + step - 1)
+            moved.narrow(dim, first, abs(step)).copy_(moved.narrow(dim, border, 1))
+        return moved
 
     def _brightness(self, frames: Tensor, key: Key) -> Tensor:
         return functional.adjust_brightness(frames, _factor(key, "brightness", self.brightness))
