@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from mmattn.attention.interface import Attention
 from mmattn.config import build, group_choices
 from mmattn.data.labels import TagVocabulary
 from mmattn.fusion.base import Fusion
@@ -141,7 +142,9 @@ def test_mass_has_one_entry_a_layer_and_stream_and_sums_to_one(fusion: Fusion, s
     _same(fused, plain)
     counts = {"video": video.keep.sum(dim=1).float(), "audio": audio.keep.sum(dim=1).float()}
     places = [(layer.layer, layer.stream) for layer in fused.stats]
-    assert len(set(places)) == len(places) > 0
+    measures = all("mass" in part.supports for part in fusion.modules() if isinstance(part, Attention))
+    assert len(set(places)) == len(places)
+    assert bool(places) == measures
     for layer in fused.stats:
         own = {"video": video, "audio": audio}[layer.stream]
         assert torch.equal(layer.query_keep, own.keep)

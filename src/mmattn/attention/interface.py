@@ -1,16 +1,21 @@
-"""The one signature behind which every attention mechanism stands.
+"""The one signature behind which every attention mechanism stands, and the three parts of an exact one.
 
-Shape legend: B clips, H heads, Lq queries, Lk keys, D channels of a head, S segments of the keys.
+Shape legend: B clips, H heads, Lq queries, Lk keys, D channels of a head, S segments of the keys, G blocks of Q queries
+and W keys.
 """
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from jaxtyping import Bool, Float
+import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+
+STATS = frozenset({"weights", "mass", "entropy", "mean_time"})
 
 
 @dataclass(frozen=True)
@@ -21,17 +26,38 @@ class Geometry:
     time: Float[Tensor, "B L"] | None = None  # seconds
     segments: tuple[tuple[str, int], ...] = ()  # contiguous modalities, e.g. (("video", 196), ("audio", 512))
 
+    def lengths(self, length: int) -> tuple[int, ...]:
+        """Tokens in each segment; one segment of `length` where none is named. Raises ValueError if they miss it."""
+        if not self.segments:
+            return (length,)
+        lengths = tuple(count for _, count in self.segments)
+        if sum(lengths) != length:
+            raise ValueError(f"segments {self.segments} hold {sum(lengths)} keys, but there are {length}")
+        return lengths
+
 
 @dataclass(frozen=True)
 class AttentionOutput:
-    """`out` (B, H, Lq, D) and the statistics that were asked for.
+    """`out` (B, H, Lq, D) and the statistics that were asked for. Those of a query that reads no key are 0.
 
-    `stats["mass"]` (B, H, Lq, S): attention mass on each segment of the keys; sums to 1, or 0 where no key is real.
+    `stats["mass"]` (B, H, Lq, S): share of the attention on each segment of the keys; sums to 1.
+    `stats["entropy"]` (B, H, Lq): of the weights, in nats.
+    `stats["mean_time"]` (B, H, Lq): sum_k weight_k time_k, in seconds.
     `stats["weights"]` (B, H, Lq, Lk): the explicit matrix.
+    Mass, entropy and mean_time are float32 (or wider) and carry gradients.
     """
 
     out: Float[Tensor, "B H Lq D"]
     stats: dict[str, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def nothing(cls, q: Tensor, k: Tensor, v: Tensor, k_geometry: Geometry, stats: frozenset[str]) -> AttentionOutput:
+        """What queries read where there are no keys (or no queries)."""
+        b, h, lq, _ = q.shape
+        shapes = {"mass": (len(k_geometry.lengths(k.shape[2])),), "weights": (k.shape[2],)}
+        wide = torch.promote_types(v.dtype, torch.float32)
+        zero = {name: q.new_zeros(b, h, lq, *shapes.get(name, ()), dtype=wide) for name in stats}
+        return cls(v.new_zeros(b, h, lq, v.shape[3]), zero)
 
 
 class Attention(nn.Module):
@@ -73,4 +99,83 @@ class Attention(nn.Module):
 
 
 AttentionFactory = Callable[[int, int], Attention]
-"""What a config's `attention` becomes: a fusion calls it with (heads, head_dim), once for each layer."""
+"""What a config's `attention` becomes: a fusion calls it with (heads, head_dim), once for each layer.
+
+The parts of an exact attention (score, normaliser, pattern) come as the same kind of factory: `_partial_: true`.
+"""
+
+
+class Score(nn.Module):
+    """Rewrites queries and keys so that the score of a pair is scale * q'.k'; what it returns may be wider than D."""
+
+    reference: str
+
+    def __init__(self, heads: int, head_dim: int) -> None:
+        super().__init__()
+
+    @abstractmethod
+    def forward(
+        self, q: Float[Tensor, "B H Lq D"], k: Float[Tensor, "B H Lk D"]
+    ) -> tuple[Float[Tensor, "B H Lq E"], Float[Tensor, "B H Lk E"], float]: ...
+
+
+class DotProduct(Score):
+    """q.k / sqrt(D) (Vaswani et al. 2017, eq. 1)."""
+
+    reference = "Vaswani et al. 2017"
+
+    def forward(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor, float]:
+        return q, k, 1 / math.sqrt(q.shape[-1])
+
+
+class Normaliser(nn.Module):
+    """Turns the scores of a query into weights, where softmax is not wanted."""
+
+    reference: str
+
+    def __init__(self, heads: int, head_dim: int) -> None:
+        super().__init__()
+
+    @abstractmethod
+    def forward(self, scores: Float[Tensor, "*G H Q W"], mask: Bool[Tensor, "*G #H #Q W"]) -> Float[Tensor, "*G H Q W"]:
+        """Weights along the last dimension; 0 where not `mask`, and all 0 in a row without any True."""
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Pairs to read, as G dense blocks: block g reads the keys key[g] for the queries query[g], where mask[g].
+
+    Rows count through a batch's tokens, b * L + i; per_head: through its heads' too, (b * H + h) * L + i. A query is in
+    at most one block, a key in any number. `query` is B * Lq (B * H * Lq) in slots that hold none.
+    """
+
+    query: Int[Tensor, "G Q"]
+    key: Int[Tensor, "G W"]
+    mask: Bool[Tensor, "G Q W"]
+    widths: tuple[int, ...] = ()  # how many columns belong to each segment, in order; empty: columns are mixed
+    per_head: bool = False
+
+
+class Pattern(nn.Module):
+    """Which pairs are read: None for all real ones, or parts of blocks. No pair is in two parts.
+
+    `merges`: a query may be in several parts, so that its softmax has to be merged over them. `time_cost`: as an
+    Attention's, W being the keys that a query's block reads.
+    """
+
+    merges: bool = False
+    time_cost: str = "Lq W D"
+    memory_cost: str = "(Lq + Lk) D + Lq W"
+    reference: str
+
+    def __init__(self, heads: int, head_dim: int) -> None:
+        super().__init__()
+
+    @abstractmethod
+    def plan(
+        self,
+        q: Float[Tensor, "B H Lq E"],
+        k: Float[Tensor, "B H Lk E"],
+        q_geometry: Geometry,
+        k_geometry: Geometry,
+    ) -> list[Blocks] | None: ...

@@ -46,7 +46,7 @@ class MassMeter:
             total = self._sums.setdefault((layer.layer, layer.stream), _Sum({}, {}, 0))
             total.clips += int(both.sum())
             for name, mass in layer.mass.items():
-                per_head = (mass[both].double() * share[:, None, :]).sum(dim=(0, 2)).cpu()
+                per_head = (mass[both].detach().double() * share[:, None, :]).sum(dim=(0, 2)).cpu()
                 total.mass[name] = total.mass.get(name, torch.zeros_like(per_head)) + per_head
                 total.prior[name] = total.prior.get(name, 0.0) + float(layer.prior[name][both].double().sum())
 

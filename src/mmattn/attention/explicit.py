@@ -1,0 +1,147 @@
+"""Attention with its scores in memory: normalisers other than softmax, in chunks, and the matrix of weights on request.
+
+Shape legend as in interface.py; F facts of a key (its segment as one-hot, its time).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn.functional import one_hot
+from torch.utils.checkpoint import checkpoint
+
+from mmattn.attention import gather
+from mmattn.attention.interface import AttentionOutput, Blocks, Geometry
+from mmattn.attention.measure import check_cap
+
+CHUNK_ELEMENTS = 1 << 24  # scores held at once: 64 MiB in float32
+Weigh = Callable[[Tensor, Tensor], Tensor]  # scores and mask to weights, as a Normaliser
+
+
+def softmax(scores: Tensor, mask: Tensor) -> Tensor:
+    """As a Normaliser: 0 in a row without a key."""
+    return torch.softmax(scores.masked_fill(~mask, -math.inf), dim=-1).nan_to_num(0.0)
+
+
+def matrix(
+    q: Float[Tensor, "B H Lq E"],
+    k: Float[Tensor, "B H Lk E"],
+    keep: Bool[Tensor, "B Lk"] | None,
+    parts: Sequence[Blocks] | None,
+    scale: float,
+    weigh: Weigh,
+) -> Float[Tensor, "B H Lq Lk"]:
+    """The weights as a matrix. Raises ValueError above the cap."""
+    check_cap(q, k)
+    if parts is None:
+        mask = q.new_ones(1, 1, 1, k.shape[2], dtype=torch.bool) if keep is None else keep[:, None, None, :]
+    else:
+        mask = pairs(parts, q, k)
+    return weigh((q @ k.mT) * scale, mask)
+
+
+def pairs(parts: Sequence[Blocks], q: Tensor, k: Tensor) -> Bool[Tensor, "B #H Lq Lk"]:
+    """The pairs of the blocks as a matrix."""
+    b, h, lq, _ = q.shape
+    heads = h if parts and parts[0].per_head else 1
+    read = q.new_zeros(b * heads * lq + 1, k.shape[2], dtype=torch.bool)
+    for part in parts:
+        block, slot, column = part.mask.nonzero(as_tuple=True)
+        read[part.query[block, slot], part.key[block, column] % k.shape[2]] = True
+    return read[:-1].view(b, heads, lq, k.shape[2])
+
+
+def attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    k_geometry: Geometry,
+    parts: Sequence[Blocks] | None,
+    segments: tuple[int, ...],
+    scale: float,
+    weigh: Weigh,
+    stats: frozenset[str],
+) -> AttentionOutput:
+    """weigh(scale q.k) v over all real keys or a pattern's blocks. Above a chunk, the backward makes scores again.
+
+    Mass and mean time are shares of the weights' sum, entropy is that of the weights over their sum: so normalisers
+    that do not sum to 1 have them too.
+    """
+    measured = {"weights": matrix(q, k, k_geometry.keep, parts, scale, weigh)} if "weights" in stats else {}
+    facts = _facts(k, k_geometry, segments, "mean_time" in stats)
+    width, count = v.shape[3], len(segments)
+
+    def one(q: Tensor, k: Tensor, v: Tensor, facts: Tensor, mask: Tensor) -> Tensor:
+        weights = weigh((q @ k.mT) * scale, mask)
+        wide = weights.to(facts.dtype)
+        total = wide.sum(dim=-1, keepdim=True)
+        share = wide / torch.where(total == 0, 1.0, total)
+        parts = [(weights.to(v.dtype) @ v).to(facts.dtype)]
+        if stats & {"mass", "mean_time"}:
+            parts.append(share @ facts)
+        if "entropy" in stats:
+            parts.append(-torch.xlogy(share, share).sum(dim=-1, keepdim=True))
+        return torch.cat(parts, dim=-1)
+
+    found = _dense(one, q, k, v, facts, k_geometry.keep) if parts is None else _blocks(one, q, k, v, facts, parts)
+    if "mass" in stats:
+        measured["mass"] = found[..., width : width + count]
+    if "mean_time" in stats:
+        measured["mean_time"] = found[..., width + count]
+    if "entropy" in stats:
+        measured["entropy"] = found[..., -1]
+    return AttentionOutput(found[..., :width].to(v.dtype), measured)
+
+
+def _facts(k: Tensor, geometry: Geometry, segments: tuple[int, ...], with_time: bool) -> Float[Tensor, "B H Lk F"]:
+    """What is averaged under the weights: which segment a key is of, and its time."""
+    wide = torch.promote_types(k.dtype, torch.float32)
+    counts = torch.tensor(segments, device=k.device)
+    member = one_hot(torch.arange(len(segments), device=k.device).repeat_interleave(counts), len(segments))
+    facts = member.to(wide).expand(len(k), -1, -1)
+    if with_time:
+        if geometry.time is None:
+            raise ValueError("mean_time was asked for, but the keys have no times")
+        facts = torch.cat([facts, geometry.time[..., None].to(wide)], dim=-1)
+    return facts[:, None].expand(-1, k.shape[1], -1, -1)
+
+
+def _run(one: Callable[..., Tensor], again: bool, *tensors: Tensor) -> Tensor:
+    return checkpoint(one, *tensors, use_reentrant=False) if again else one(*tensors)  # type: ignore[return-value]
+
+
+def _dense(one: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor, facts: Tensor, keep: Tensor | None) -> Tensor:
+    mask = q.new_ones(1, 1, 1, k.shape[2], dtype=torch.bool) if keep is None else keep[:, None, None, :]
+    step = max(1, CHUNK_ELEMENTS // max(1, q.shape[0] * q.shape[1] * k.shape[2]))
+    again = torch.is_grad_enabled() and step < q.shape[2]
+    return torch.cat([_run(one, again, rows, k, v, facts, mask) for rows in q.split(step, dim=2)], dim=2)
+
+
+def _blocks(
+    one: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor, facts: Tensor, parts: Sequence[Blocks]
+) -> Tensor:
+    per_head = parts[0].per_head
+    tables = [gather.to_table(x, per_head) for x in (q, k, v, facts)]
+
+    def gathered(query: Tensor, key: Tensor, mask: Tensor, q: Tensor, k: Tensor, v: Tensor, facts: Tensor) -> Tensor:
+        blocks = (gather.take(q, query), *(gather.take(table, key) for table in (k, v, facts)))
+        return gather.rows_of(one(*blocks, mask[:, None]))
+
+    some = list(_chunks(parts, tables[0].shape[1]))
+    again = torch.is_grad_enabled() and len(some) > len(parts)
+    found = torch.cat([_run(gathered, again, part.query, part.key, part.mask, *tables) for part in some])
+    at = torch.cat([part.query.flatten() for part in some])
+    rows = found.new_zeros(len(tables[0]) + 1, *found.shape[1:]).index_copy(0, at, found)
+    return gather.from_table(rows[:-1], q, per_head)
+
+
+def _chunks(parts: Sequence[Blocks], heads: int) -> Iterator[Blocks]:
+    for part in parts:
+        step = max(1, CHUNK_ELEMENTS // max(1, heads * part.query.shape[1] * part.key.shape[1]))
+        for at in range(0, len(part.query), step):
+            some = slice(at, at + step)
+            yield Blocks(part.query[some], part.key[some], part.mask[some], part.widths, part.per_head)

@@ -1,0 +1,197 @@
+"""Softmax attention on one block, with its log-sum-exp, forward and backward; no autograd here.
+
+The forward gives the log-sum-exp, so that softmax over a union of blocks can be put together from its parts, and the
+backward of a part takes the output and log-sum-exp of the whole. The operators of PyTorch that do so are private: each
+is used only where it exists and has just proved equal to the plain formula.
+
+Shape legend: G blocks (or clips), H heads, Q queries, W keys, D channels of a head.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from functools import cache
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn.functional import pad
+
+CHUNK_ELEMENTS = 1 << 24  # scores held at once by the portable path: 64 MiB in float32
+log = logging.getLogger(__name__)
+
+
+def forward(
+    q: Float[Tensor, "G H Q D"],
+    k: Float[Tensor, "G H W D"],
+    v: Float[Tensor, "G H W Dv"],
+    mask: Bool[Tensor, "G #H #Q W"] | None,
+    scale: float,
+) -> tuple[Float[Tensor, "G H Q Dv"], Float[Tensor, "G H Q"]]:
+    """Attention and the log-sum-exp (float32 or wider) of its scaled scores.
+
+    A query without a key gives out 0 and lse -inf, on every backend: they disagree (0, +inf, -inf).
+    """
+    v_width = v.shape[3]
+    if k.shape[2] == 0:
+        out, lse = q.new_zeros(*q.shape[:3], v.shape[3]), _wide(q.new_empty(q.shape[:3])).fill_(-math.inf)
+        return out, lse
+    run = {"cpu": _cpu_forward, "cuda": _cuda_forward}[q.device.type] if _fused(q) else _portable_forward
+    q, k, v, *_ = _same_width(q, k, v)
+    out, lse = run(q, k, v, mask, scale)
+    out = out[..., :v_width]
+    if mask is not None:
+        empty = ~mask.any(dim=-1)
+        lse = lse.masked_fill(empty, -math.inf)
+        out = out.masked_fill(empty[..., None], 0.0)
+    return out, lse
+
+
+def backward(
+    d_out: Float[Tensor, "G H Q Dv"],
+    q: Float[Tensor, "G H Q D"],
+    k: Float[Tensor, "G H W D"],
+    v: Float[Tensor, "G H W Dv"],
+    out: Float[Tensor, "G H Q Dv"],
+    lse: Float[Tensor, "G H Q"],
+    mask: Bool[Tensor, "G #H #Q W"] | None,
+    scale: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of q, k, v in a block whose weights are exp(score - lse), lse being that of the whole softmax.
+
+    `out` is the whole output too. Rows that have no key anywhere (lse -inf) get gradient 0.
+    """
+    if k.shape[2] == 0:
+        return torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v)
+    lse = torch.where(lse == -math.inf, 0.0, lse)  # exp(-inf - 0) is 0, exp(-inf + inf) is not a number
+    width, v_width = q.shape[3], v.shape[3]
+    run = {"cpu": _cpu_backward, "cuda": _cuda_backward}[q.device.type] if _fused(q) else _portable_backward
+    q, k, v, d_out, out = _same_width(q, k, v, d_out, out)
+    d_q, d_k, d_v = run(d_out, q, k, v, out, lse, mask, scale)
+    return d_q[..., :width], d_k[..., :width], d_v[..., :v_width]
+
+
+def _same_width(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Zero channels change no score and no output; the fused kernels want q, k and v of one width."""
+    width = max(tensor.shape[-1] for tensor in tensors)
+    if tensors[0].device.type == "cuda":
+        width = -(-width // 8) * 8
+    return tuple(t if t.shape[-1] == width else pad(t, (0, width - t.shape[-1])) for t in tensors)
+
+
+def _bias(mask: Tensor | None, q: Tensor, w: int) -> Tensor | None:
+    if mask is None:
+        return None
+    if q.device.type == "cuda":  # the kernel reads whole vectors of a row: its start has to be aligned
+        mask = pad(mask, (0, -w % 16))
+    bias = torch.zeros(mask.shape, dtype=q.dtype, device=q.device).masked_fill_(~mask, -math.inf)
+    return bias[..., :w].expand(q.shape[0], q.shape[1] if q.device.type == "cuda" else -1, q.shape[2], -1)
+
+
+def _cpu_forward(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
+    return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        q, k, v, 0.0, False, attn_mask=_bias(mask, q, k.shape[2]), scale=scale
+    )
+
+
+def _cpu_backward(d_out, q, k, v, out, lse, mask, scale) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
+        d_out, q, k, v, out, lse, 0.0, False, attn_mask=_bias(mask, q, k.shape[2]), scale=scale
+    )
+
+
+def _cuda_forward(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
+    out, lse, _, _ = torch.ops.aten._scaled_dot_product_efficient_attention(
+        q, k, v, _bias(mask, q, k.shape[2]), True, scale=scale
+    )
+    return out, lse[..., : q.shape[2]]  # it pads the rows
+
+
+def _cuda_backward(d_out, q, k, v, out, lse, mask, scale) -> tuple[Tensor, Tensor, Tensor]:
+    seed = torch.zeros((), dtype=torch.int64, device=q.device)  # of dropout, which is off
+    d_q, d_k, d_v, _ = torch.ops.aten._scaled_dot_product_efficient_attention_backward(
+        d_out,
+        q,
+        k,
+        v,
+        _bias(mask, q, k.shape[2]),
+        out,
+        pad(lse, (0, -lse.shape[2] % 32)),
+        seed,
+        seed,
+        0.0,
+        [True, True, True, False],
+        scale=scale,
+    )
+    return d_q, d_k, d_v
+
+
+def _portable_forward(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
+    """Any device and dtype: queries in chunks, so that memory stays bounded as Lq grows."""
+    outs, lses = [], []
+    for rows in _row_chunks(q, k):
+        scores = _scores(q[:, :, rows], k, _rows_of(mask, rows), scale)
+        lse = torch.logsumexp(scores, dim=-1)
+        weights = torch.exp(scores - torch.where(lse == -math.inf, 0.0, lse)[..., None])
+        outs.append(weights.to(v.dtype) @ v)
+        lses.append(lse)
+    return torch.cat(outs, dim=2), torch.cat(lses, dim=2)
+
+
+def _portable_backward(d_out, q, k, v, out, lse, mask, scale) -> tuple[Tensor, Tensor, Tensor]:
+    d_qs, d_k, d_v = [], torch.zeros_like(k, dtype=lse.dtype), torch.zeros_like(v, dtype=lse.dtype)
+    for rows in _row_chunks(q, k):
+        weights = torch.exp(_scores(q[:, :, rows], k, _rows_of(mask, rows), scale) - lse[:, :, rows, None])
+        gradient = d_out[:, :, rows]
+        delta = (gradient.to(lse.dtype) * out[:, :, rows]).sum(dim=-1, keepdim=True)
+        d_scores = (weights * ((gradient @ v.mT) - delta) * scale).to(q.dtype)
+        d_qs.append(d_scores @ k)
+        d_k += d_scores.mT @ q[:, :, rows]
+        d_v += weights.to(v.dtype).mT @ gradient
+    return torch.cat(d_qs, dim=2), d_k.to(k.dtype), d_v.to(v.dtype)
+
+
+def _row_chunks(q: Tensor, k: Tensor) -> list[slice]:
+    step = max(1, CHUNK_ELEMENTS // max(1, q.shape[0] * q.shape[1] * k.shape[2]))
+    return [slice(at, at + step) for at in range(0, q.shape[2], step)]
+
+
+def _rows_of(mask: Tensor | None, rows: slice) -> Tensor | None:
+    return mask if mask is None or mask.shape[2] == 1 else mask[:, :, rows]
+
+
+def _scores(q: Tensor, k: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    scores = _wide(q @ k.mT) * scale
+    return scores if mask is None else scores.masked_fill(~mask, -math.inf)
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _fused(q: Tensor) -> bool:
+    return q.shape[2] > 0 and q.device.type in ("cpu", "cuda") and _trusted(q.device.type, q.dtype)
+
+
+@cache
+def _trusted(device: str, dtype: torch.dtype) -> bool:
+    """Whether the private operators of this PyTorch give what the plain formula gives, on a small masked block."""
+    generator = torch.Generator().manual_seed(0)
+    q, k, v, d_out = (torch.randn(2, 2, length, 8, generator=generator).to(device, dtype) for length in (5, 7, 7, 5))
+    mask = (torch.rand(2, 1, 5, 7, generator=generator) < 0.7).to(device)
+    mask[..., 0] = True
+    tolerance = 16 * torch.finfo(dtype).eps
+    fused = (_cpu_forward, _cpu_backward) if device == "cpu" else (_cuda_forward, _cuda_backward)
+    try:
+        for kept in (mask, None):
+            out, lse = _portable_forward(q, k, v, kept, 0.3)
+            expected = (out, lse, *_portable_backward(d_out, q, k, v, out, lse, kept, 0.3))
+            found = (*fused[0](q, k, v, kept, 0.3), *fused[1](d_out, q, k, v, out, lse, kept, 0.3))
+            for ours, theirs in zip(found, expected, strict=True):
+                torch.testing.assert_close(_wide(ours), _wide(theirs), rtol=tolerance, atol=4 * tolerance)
+    except (AttributeError, RuntimeError, AssertionError) as error:
+        reason = str(error).strip().splitlines()[0]
+        log.warning("attention on %s in %s runs in plain PyTorch, which is slower: %s", device, dtype, reason)
+        return False
+    return True

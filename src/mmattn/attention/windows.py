@@ -1,0 +1,116 @@
+"""Windows: each query reads the keys whose position lies in an interval of its own.
+
+Positions are anything that sorts: seconds, ranks, residues. Queries and the keys of each segment are sorted by it; a
+block of neighbouring queries then reads one contiguous range of each segment's sorted keys, found by binary search.
+Streams of other rates, starts or padding differ only in where the ranges lie.
+
+Shape legend as in interface.py; Ls keys of one segment, N blocks of a clip, R the widest range of a block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn.functional import pad
+
+from mmattn.attention.interface import Blocks
+
+BLOCK_SIZES = (16, 32, 64, 128, 256, 512)  # queries of a block: the cheapest is taken
+CALL_COST = 24  # what a row or a column of a block costs beside its pairs, in pairs
+
+
+@dataclass(frozen=True)
+class Window:
+    """Of one segment of the keys: query i reads key j where low[i] <= position[j] <= high[i].
+
+    A key at +inf is not read. `everyone`: keys that all queries read (these have to be at +inf).
+    """
+
+    low: Float[Tensor, "B Lq"]
+    high: Float[Tensor, "B Lq"]
+    position: Float[Tensor, "B Ls"]
+    everyone: Bool[Tensor, "B Ls"] | None = None
+
+
+def window_blocks(position: Float[Tensor, "B Lq"], windows: Sequence[Window]) -> Blocks:
+    """Blocks of queries that neighbour in `position`, by which low and high of every window have to rise too.
+
+    A query at +inf reads nothing. Cost: a sort, and a mask of one byte a pair of the blocks.
+    """
+    b, lq = position.shape
+    order = position.argsort(dim=1, stable=True)
+    live = position.isfinite().gather(1, order)
+    sorted_keys, starts, ends = zip(*(_ranges(window, order, live) for window in windows), strict=True)
+    size, widest = _cheapest(starts, ends, lq)
+    query = torch.where(live, order + lq * torch.arange(b, device=order.device)[:, None], b * lq)
+    query = _blocked(query, size, b * lq)  # (B, N, Q)
+    n = query.shape[1]
+    columns, masks, widths, offset = [], [], [], 0
+    for window, key, start, end, width in zip(windows, sorted_keys, starts, ends, widest, strict=True):
+        start, end = _blocked(start, size, window.position.shape[1]), _blocked(end, size, 0)
+        at = start.amin(dim=2, keepdim=True) + torch.arange(width, device=order.device)  # (B, N, R)
+        mask = (at[:, :, None] >= start[..., None]) & (at[:, :, None] < end[..., None])
+        columns.append(key.gather(1, at.clamp(max=max(0, key.shape[1] - 1)).flatten(1)).view(b, n, width) + offset)
+        masks.append(mask)
+        if window.everyone is not None:
+            column, real = _listed(window.everyone)
+            columns.append(column[:, None].expand(-1, n, -1) + offset)
+            masks.append((query < b * lq)[..., None] & real[:, None, None])
+            width += column.shape[1]
+        widths.append(width)
+        offset += window.position.shape[1]
+    key = torch.cat(columns, dim=2) + offset * torch.arange(b, device=order.device)[:, None, None]
+    return Blocks(query.flatten(0, 1), key.flatten(0, 1), torch.cat(masks, dim=3).flatten(0, 1), tuple(widths))
+
+
+def reading_all(queries: Bool[Tensor, "B Lq"], keep: Bool[Tensor, "B Lk"], lengths: tuple[int, ...]) -> Blocks:
+    """One block a clip: these queries read every kept key."""
+    (b, lq), lk = queries.shape, keep.shape[1]
+    query, real = _listed(queries)
+    clips = torch.arange(b, device=keep.device)[:, None]
+    key = torch.arange(lk, device=keep.device) + lk * clips
+    return Blocks(torch.where(real, query + lq * clips, b * lq), key, real[..., None] & keep[:, None], lengths)
+
+
+def _ranges(window: Window, order: Tensor, live: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The keys in the order of their positions; and each (sorted) query's range in it, [start, end)."""
+    position, key = window.position.sort(dim=1, stable=True)
+    count = position.isfinite().sum(dim=1, keepdim=True)
+    start = torch.searchsorted(position, window.low.gather(1, order))
+    end = torch.searchsorted(position, window.high.gather(1, order), right=True).minimum(count)
+    reads = live & (start < end)
+    return key, torch.where(reads, start, position.shape[1]), torch.where(reads, end, 0)
+
+
+def _cheapest(starts: Sequence[Tensor], ends: Sequence[Tensor], lq: int) -> tuple[int, list[int]]:
+    """The block size whose blocks hold the least, and the widest range of each segment under it."""
+    sizes = [size for size in BLOCK_SIZES if size < 2 * lq] or [max(1, lq)]
+    widest = torch.stack(
+        [torch.stack([_spread(start, end, size) for start, end in zip(starts, ends, strict=True)]) for size in sizes]
+    ).tolist()
+
+    def cost(i: int) -> int:
+        return -(-lq // sizes[i]) * (sizes[i] + CALL_COST) * (sum(widest[i]) + CALL_COST)
+
+    best = min(range(len(sizes)), key=cost)
+    return sizes[best], widest[best]
+
+
+def _spread(start: Tensor, end: Tensor, size: int) -> Tensor:
+    first, last = _blocked(start, size, 1 << 60).amin(dim=2), _blocked(end, size, 0).amax(dim=2)
+    return (last - first).clamp(min=0).amax()
+
+
+def _blocked(x: Int[Tensor, "B L"], size: int, fill: int) -> Int[Tensor, "B N Q"]:
+    return pad(x, (0, -x.shape[1] % size), value=fill).unflatten(1, (-1, size))
+
+
+def _listed(flags: Bool[Tensor, "B L"]) -> tuple[Int[Tensor, "B M"], Bool[Tensor, "B M"]]:
+    """The places of True in each row, in order, and which entries of that list are real."""
+    most = int(flags.sum(dim=1).amax()) if flags.numel() else 0
+    places = (~flags).to(torch.uint8).argsort(dim=1, stable=True)[:, :most]
+    return places, flags.gather(1, places)
