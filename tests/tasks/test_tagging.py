@@ -79,6 +79,23 @@ def test_the_loss_is_the_mean_over_questions(vocabulary: TagVocabulary, make_bat
     assert float(loss) == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_the_loss_of_mixed_targets_is_the_mixture_of_the_losses(
+    vocabulary: TagVocabulary, make_batch: Callable, share: float, smoothing: float
+) -> None:
+    task, batch = Tagging(DIM, vocabulary, label_smoothing=smoothing), make_batch(4)
+    logits, one = torch.randn(4, 5), batch.targets["tags"]
+    other = one.roll(1, 0)
+
+    def loss(targets: torch.Tensor) -> float:
+        batch.targets["tags"] = targets
+        return float(task.loss(logits, batch)["loss"])
+
+    expected = share * loss(one) + (1 - share) * loss(other)
+    assert loss(share * one + (1 - share) * other) == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.parametrize(
     "vocabulary",
     [TagVocabulary(("a", "b", "c")), TagVocabulary(("a", "b", "c"), ((0, 1, 2),)), TagVocabulary(("a",))],

@@ -7,6 +7,7 @@ from functools import cached_property
 
 from mmattn.config import Config, build
 from mmattn.data.augment import Augment
+from mmattn.data.balance import BALANCES, Balance, clip_weights
 from mmattn.data.cache import ClipCache
 from mmattn.data.dataset import SPANS, ClipDataset, Span, missing_clip
 from mmattn.data.labels import TagVocabulary
@@ -26,7 +27,8 @@ class ClipData:
 
     `cache_gb`: memory of a process and its loader workers for prepared clips, shared by the splits as their sizes are.
     `span`: see ClipDataset; evaluation takes the center where training takes random spans. `reader`, `isolated`,
-    `deadline_s`: see ClipReader. `max_bad_fraction`: see Quarantine.
+    `deadline_s`: see ClipReader. `max_bad_fraction`: see Quarantine. `balance`: see clip_weights.
+    `clips_per_epoch`: see GlobalBatchSampler; None = all.
     """
 
     source: Source
@@ -40,6 +42,8 @@ class ClipData:
     isolated: bool = True
     deadline_s: float = 60.0
     max_bad_fraction: float = 0.05
+    balance: Balance = "none"
+    clips_per_epoch: int | None = None
 
     @cached_property
     def rows(self) -> dict[str, list[Row]]:
@@ -62,10 +66,20 @@ class ClipData:
             vocabulary.check_known(self.rows[split], f"{split} split")
         return vocabulary
 
-    def dataset(self, split: str, *, train: bool = False, vocabulary: TagVocabulary | None = None) -> ClipDataset:
-        """A split. Nothing is read before it is asked for; what was read is kept for every dataset of the split."""
+    def dataset(
+        self,
+        split: str,
+        *,
+        train: bool = False,
+        vocabulary: TagVocabulary | None = None,
+        augment: Augment | None = None,
+    ) -> ClipDataset:
+        """A split. Nothing is read before it is asked for; what was read is kept for every dataset of the split.
+
+        Training clips are augmented as the config says, others by `augment`.
+        """
         span = "center" if self.span == "random" and not train else self.span
-        augment = self.augment if train else None
+        augment = self.augment if train else augment
         return ClipDataset(
             self.rows[split],
             self.clip,
@@ -115,7 +129,16 @@ class ClipData:
         return None
 
     def loader(self, dataset: ClipDataset, *, train: bool, rank: int = 0, world: int = 1) -> ClipLoader:
-        sampler = GlobalBatchSampler(len(dataset), self.batch_size, seed=self.seed, train=train, rank=rank, world=world)
+        sampler = GlobalBatchSampler(
+            len(dataset),
+            self.batch_size,
+            seed=self.seed,
+            train=train,
+            rank=rank,
+            world=world,
+            weights=clip_weights([row.tags for row in dataset.rows], self.balance) if train else None,
+            length=self.clips_per_epoch,
+        )
         return ClipLoader(dataset, sampler, workers=self.workers, quarantine=self.quarantine)
 
 
@@ -126,8 +149,11 @@ def build_data(config: Config) -> ClipData:
             raise UsageError(f"data.{key}={config[key]}: expected {least} or more")
     if not 0 <= config["max_bad_fraction"] <= 1:
         raise UsageError(f"data.max_bad_fraction={config['max_bad_fraction']}: expected 0 to 1")
-    if config["span"] not in SPANS:
-        raise UsageError(f"data.span={config['span']}: expected {', '.join(SPANS)}")
+    for key, valid in (("span", SPANS), ("balance", BALANCES)):
+        if config[key] not in valid:
+            raise UsageError(f"data.{key}={config[key]}: expected {', '.join(valid)}")
+    if config["clips_per_epoch"] is not None and config["clips_per_epoch"] < 1:
+        raise UsageError(f"data.clips_per_epoch={config['clips_per_epoch']}: expected 1 or more, or null for all")
     return ClipData(
         source=build(config["source"]),
         clip=build(config["clip"]),
@@ -140,4 +166,6 @@ def build_data(config: Config) -> ClipData:
         isolated=config["isolated"],
         deadline_s=config["deadline_s"],
         max_bad_fraction=config["max_bad_fraction"],
+        balance=config["balance"],
+        clips_per_epoch=config["clips_per_epoch"],
     )

@@ -18,8 +18,6 @@ from mmattn.tasks.interface import Task
 from mmattn.tasks.pooling import QuestionPool
 from mmattn.types import MODALITIES, Batch, Fused, Tokens
 
-UNANSWERED = -100  # no class
-
 
 class Tagging(Task):
     """Scores for the K tags of a vocabulary. `label_smoothing` in [0, 1) applies to exclusive groups."""
@@ -55,8 +53,9 @@ class Tagging(Task):
     def loss(self, logits: Float[Tensor, "B K"], batch: Batch) -> dict[str, Tensor]:
         """The mean over questions: a free tag is a binary one, an exclusive group one of many.
 
-        A clip without any tag of a group has no answer to its question and stays out of it, as clips that are not real
-        stay out of all. A batch without a real clip has loss 0.
+        Targets in between 0 and 1 (mixup) weigh the answers; those of a group are shares of their sum. A clip without
+        any tag of a group has no answer to its question and stays out of it, as clips that are not real stay out of
+        all. A batch without a real clip has loss 0.
         """
         logits, targets, real = logits.float(), batch.targets["tags"], batch.real
         terms = []
@@ -64,16 +63,16 @@ class Tagging(Task):
             free = binary_cross_entropy_with_logits(logits[:, self.free], targets[:, self.free], reduction="none")
             terms += list((free * real[:, None]).sum(dim=0) / real.sum().clamp(min=1))
         for group in self.vocabulary.exclusive:
-            asked = targets[:, list(group)].any(dim=1) & real
-            chosen = targets[:, list(group)].argmax(dim=1).masked_fill(~asked, UNANSWERED)
-            total = cross_entropy(
+            answers = targets[:, list(group)]
+            total = answers.sum(dim=1, keepdim=True)
+            asked = (total[:, 0] > 0) & real
+            losses = cross_entropy(
                 logits[:, list(group)],
-                chosen,
-                ignore_index=UNANSWERED,
+                answers / total.where(total > 0, 1.0),
                 label_smoothing=self.label_smoothing,
-                reduction="sum",
+                reduction="none",
             )
-            terms.append(total / asked.sum().clamp(min=1))
+            terms.append((losses * asked).sum() / asked.sum().clamp(min=1))
         return {"loss": torch.stack(terms).mean()}
 
     def scores(self, logits: Float[Tensor, "B K"]) -> Float[Tensor, "B K"]:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from mmattn.checkpoint import load_model
 from mmattn.config import Config
+from mmattn.data.augment import Augment
 from mmattn.data.manifest import SPLITS
 from mmattn.data.module import ClipData, build_data
+from mmattn.data.noise import KINDS
+from mmattn.data.sound_augment import SoundAugment
 from mmattn.errors import UsageError
 from mmattn.files import write_atomically
 from mmattn.progress import Progress
@@ -22,9 +26,14 @@ def evaluate(config: Config) -> str:
     split = config["split"]
     if split not in SPLITS:
         raise UsageError(f"split={split}: expected one of {', '.join(SPLITS)}")
-    run = Path(str(config["run"]))
-    record = evaluate_run(run, split, build_data(read_config(run)["data"]))
-    out = Path(str(config["out"])) if config["out"] else run / f"evaluation-{split}.json"
+    run, noise = Path(str(config["run"])), config["noise"]
+    data = build_data(read_config(run)["data"])
+    if noise["kind"] is None:
+        record, name = evaluate_run(run, split, data), f"evaluation-{split}.json"
+    else:
+        record = {"noise": noise, **evaluate_run(run, split, replace(data, seed=noise["seed"]), _noise(noise))}
+        name = f"evaluation-{split}-{noise['kind']}{noise['snr_db']:g}dB.json"
+    out = Path(str(config["out"])) if config["out"] else run / name
     write_atomically(out, json.dumps(record, indent=1).encode())
     metrics = record["metrics"]
     families = "".join(f", {family} {value:.3f}" for family, value in metrics["mAP_by_family"].items() if value)
@@ -33,14 +42,23 @@ def evaluate(config: Config) -> str:
     return f"{run} on {record['clips']} {split} clips: mAP {score}{families}{accuracy} -> {out}"
 
 
-def evaluate_run(run: Path, split: str, data: ClipData) -> dict:
-    """The record of `Evaluation.result` for the run's model."""
+def _noise(noise: Config) -> Augment:
+    try:
+        return Augment(sound=SoundAugment(noise=1.0, noise_kind=noise["kind"], snr_db=(noise["snr_db"],) * 2))
+    except ValueError:
+        raise UsageError(
+            f"noise.kind={noise['kind']} noise.snr_db={noise['snr_db']}: expected {', '.join(KINDS)} and a number of dB"
+        ) from None
+
+
+def evaluate_run(run: Path, split: str, data: ClipData, augment: Augment | None = None) -> dict:
+    """The record of `Evaluation.result` for the run's model, on clips as `augment` makes them."""
     checkpoint = load_model(run)
     rows = data.rows[split]
     if not rows:
         raise UsageError(f"{run}: its data set has no {split} clips")
     checkpoint.vocabulary.check_known(rows, f"{split} split")
-    loader = data.loader(data.dataset(split, vocabulary=checkpoint.vocabulary), train=False)
+    loader = data.loader(data.dataset(split, vocabulary=checkpoint.vocabulary, augment=augment), train=False)
     evaluation = Evaluation(checkpoint.vocabulary)
     with Progress("evaluating", len(loader)) as progress:
         for done, batch in enumerate(loader, start=1):
