@@ -76,6 +76,7 @@ class Heard:
     def __init__(self) -> None:
         self.seconds = 0.0
         self.power = 0.0
+        self.hash: str | None = None
 
     def add(self, samples: np.ndarray, rate: int) -> None:
         block = max(round(_BLOCK_S * rate), 1)
@@ -87,7 +88,8 @@ class Heard:
             self.seconds += len(samples) / rate
 
     def told(self) -> dict[str, Any]:
-        return {"heard": self.seconds, "loudness": self.power**0.5} if self.seconds else {}
+        measures = {"heard": self.seconds, "loudness": self.power**0.5, "sound_hash": self.hash}
+        return measures if self.seconds else {}
 
 
 def picture_hash(image: np.ndarray) -> str:
@@ -99,3 +101,11 @@ def picture_hash(image: np.ndarray) -> str:
     if cells.std() < _FLAT:
         return "0" * 16
     return np.packbits(cells[:, 1:] > cells[:, :-1]).tobytes().hex()
+
+
+def sound_hash(samples: np.ndarray) -> str:
+    """8 hex digits of a waveform (N,): is each of 33 equal parts louder than the one before? Zeros for silence."""
+    if len(samples) < 33 or not samples.any():
+        return "0" * 8
+    power = [float(np.square(part, dtype=np.float64).mean()) for part in np.array_split(samples, 33)]
+    return np.packbits(np.diff(power) > 0).tobytes().hex()

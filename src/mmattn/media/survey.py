@@ -19,7 +19,7 @@ from av.video.frame import VideoFrame
 from mmattn.errors import MEDIA_REASONS, MediaError
 from mmattn.media.audio import mono
 from mmattn.media.decode import answer
-from mmattn.media.measures import PICTURE_SIZE, Heard, PacketTimes, Seen, picture_hash
+from mmattn.media.measures import PICTURE_SIZE, Heard, PacketTimes, Seen, picture_hash, sound_hash
 from mmattn.media.open import Deadline, Limits, open_container
 from mmattn.media.picture import Renderer
 from mmattn.media.probe import MediaInfo, probe
@@ -66,6 +66,7 @@ class Survey:
     picture_hash: str | None = None  # hex, 64 bits for each of four pictures (difference hash); 0 where it is flat
     heard: float | None = None  # s
     loudness: float | None = None  # root mean square of the loudest 0.1 s, 1 = full scale
+    sound_hash: str | None = None  # hex, 32 bits: where the sound of the sample swells; 0 where it is silent
     # what stopped it after the header
     reason: str | None = None
     detail: str | None = None
@@ -194,6 +195,7 @@ class _Looking:
         if has_audio and not short:
             starts = np.linspace(0.0, sound_end - _SPAN_S, _SPANS)
             questions += [Request(start=float(s), end=float(s) + _SPAN_S, video=False) for s in starts]
+        sounds = []
         for request in questions:
             clip = answer(request, self.src, self.limits, self.deadline.seconds, self.follow_symlinks)
             self.deadline.check()
@@ -204,6 +206,8 @@ class _Looking:
             seen.hashes += [picture_hash(image) for image in images[1::2] or images[:1]]
             if clip.waveform is not None:
                 heard.add(clip.waveform.numpy(), clip.sample_rate)
+                sounds.append(clip.waveform.numpy())
+        heard.hash = sound_hash(np.concatenate(sounds)) if sounds else None
         return seen, heard, issues
 
     def at_everything(self, seen: Seen, heard: Heard) -> set[str]:
