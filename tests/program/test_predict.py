@@ -128,3 +128,23 @@ def test_evaluate_writes_the_test_split(trained: Path, tmp_path: Path, capsys: p
     assert main(["evaluate", f"run={trained}", "split=test", f"out={out}"]) == 0
     assert "test clips: mAP" in capsys.readouterr().out
     assert json.loads(out.read_text())["split"] == "test"
+
+
+def test_evaluate_in_noise_is_repeatable_and_named_for_it(trained: Path, capsys: pytest.CaptureFixture) -> None:
+    name, records = "evaluation-val-babble-5dB.json", []
+    for _ in range(2):
+        assert main(["evaluate", f"run={trained}", "noise.kind=babble", "noise.snr_db=-5"]) == 0
+        assert name in capsys.readouterr().out
+        records.append(json.loads((trained / name).read_text()))
+    assert records[0] == records[1]
+    assert records[0]["noise"] == {"kind": "babble", "snr_db": -5, "seed": 0}
+    assert main(["evaluate", f"run={trained}"]) == 0
+    clean = json.loads((trained / "evaluation-val.json").read_text())
+    value, noisy = clean["shapley"]["value"], records[0]["shapley"]["value"]
+    assert noisy["video"] == value["video"]
+    assert noisy["audio"] != value["audio"]
+
+
+def test_a_noise_that_does_not_exist_is_refused(trained: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["evaluate", f"run={trained}", "noise.kind=brown"]) == 2
+    assert "noise.kind=brown" in capsys.readouterr().err

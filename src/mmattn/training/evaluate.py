@@ -32,7 +32,7 @@ def evaluate(config: Config) -> str:
         record, name = evaluate_run(run, split, data), f"evaluation-{split}.json"
     else:
         record = {"noise": noise, **evaluate_run(run, split, replace(data, seed=noise["seed"]), _noise(noise))}
-        name = f"evaluation-{split}-{noise['kind']}{noise['snr_db']:g}dB.json"
+        name = f"evaluation-{split}-{noise['kind']}{noise['snr_db']:+g}dB.json"
     out = Path(str(config["out"])) if config["out"] else run / name
     write_atomically(out, json.dumps(record, indent=1).encode())
     metrics = record["metrics"]
