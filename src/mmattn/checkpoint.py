@@ -6,7 +6,6 @@ Loading executes nothing: no pickle, and only classes that mmattn's own conf/ na
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from mmattn.config import Config
 from mmattn.data.labels import TagVocabulary
 from mmattn.data.transforms import ClipSpec
 from mmattn.errors import UsageError
-from mmattn.files import write_atomically
+from mmattn.files import is_address, write_atomically
 from mmattn.model import PARTS, AVModel, build_model
 
 MODEL_FILE = "model.safetensors"
@@ -78,8 +77,3 @@ def load_model(path: Path) -> Checkpoint:
     except RuntimeError as error:
         raise UsageError(f"{file}: weights do not fit its config ({str(error).splitlines()[0]})") from None
     return Checkpoint(model.eval(), config, vocabulary, clip, info)
-
-
-def is_address(path: Path) -> bool:
-    """http://host/x and the like, which pathlib shortens to http:/host/x."""
-    return re.match(r"[a-z][a-z0-9+.-]*:/", str(path), re.IGNORECASE) is not None

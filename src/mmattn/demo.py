@@ -11,10 +11,10 @@ from pathlib import Path
 
 from mmattn.checkpoint import load_model
 from mmattn.config import Config, compose
+from mmattn.data.library import list_files
 from mmattn.data.manifest import Row
 from mmattn.errors import UsageError
 from mmattn.files import write_atomically
-from mmattn.inference.files import list_files
 from mmattn.inference.pipeline import Predictor
 from mmattn.media.isolate import IsolatedReader
 

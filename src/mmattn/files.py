@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,3 +28,8 @@ def write_atomically(path: Path, data: bytes) -> None:
     """The whole of `data` at `path`, or what was there before."""
     with beside(path) as part:
         part.write_bytes(data)
+
+
+def is_address(path: Path) -> bool:
+    """http://host/x and the like, which pathlib shortens to http:/host/x."""
+    return re.match(r"[a-z][a-z0-9+.-]*:/", str(path), re.IGNORECASE) is not None

@@ -12,8 +12,8 @@ import torch
 
 from mmattn.checkpoint import load_model
 from mmattn.config import Config
+from mmattn.data.library import list_files
 from mmattn.errors import UsageError
-from mmattn.inference.files import list_files
 from mmattn.inference.pipeline import Predictor
 from mmattn.media.isolate import IsolatedReader
 from mmattn.progress import Progress
