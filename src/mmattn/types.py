@@ -56,6 +56,9 @@ class Batch:
     spectrogram_times: Float[Tensor, "B F"]
     ids: tuple[str, ...]
     targets: dict[str, Tensor] = field(default_factory=dict)
+    waveform: Float[Tensor, "B N"] | None = None  # for encoders that bring their own front end
+    waveform_keep: Bool[Tensor, "B N"] | None = None
+    sample_rate: int = 0  # of the waveform, Hz
     real: Bool[Tensor, " B"] = None  # type: ignore[assignment]  # False: could not be read, must not count; None: all
 
     def __post_init__(self) -> None:

@@ -66,6 +66,7 @@ class Augment:
             clip,
             frames=self.picture(clip.frames, clip.frame_keep, key),
             spectrogram=self.sound.on_spectrogram(clip, key, spec.front_end),
+            waveform=self.sound.gained(clip, key),
         )
         return self._drop(clip, key), target
 

@@ -90,7 +90,7 @@ class ClipDataset(Dataset[Labelled]):
     def collate(self, items: Sequence[Labelled]) -> tuple[Batch, list[tuple[str, MediaError]]]:
         """Samples have one shape, so a batch is a stack. Beside it what was found unreadable since the last one."""
         real = torch.tensor([item.real for item in items])
-        batch = stack_samples([item.sample for item in items], [item.id for item in items], real)
+        batch = stack_samples([item.sample for item in items], [item.id for item in items], self.spec, real)
         batch.targets["tags"] = torch.stack([item.target for item in items])
         found, self._found = self._found, []
         return batch, found
@@ -143,8 +143,12 @@ def missing_clip(spec: ClipSpec) -> PaddedClip:
     return spec.pad(Clip(None, torch.zeros(0), None, spec.sample_rate, 0.0, "", (0.0, spec.seconds)))
 
 
-def stack_samples(samples: Sequence[Sample], ids: Sequence[str], real: torch.Tensor | None = None) -> Batch:
-    """A batch without targets."""
+def stack_samples(
+    samples: Sequence[Sample], ids: Sequence[str], spec: ClipSpec, real: torch.Tensor | None = None
+) -> Batch:
+    """A batch without targets. Its waveform is real as far as the spectrogram is: both go missing together."""
+    waveform = torch.stack([sample.waveform for sample in samples])
+    heard = torch.tensor([sample.heard if sample.spectrogram_keep.any() else 0 for sample in samples])
     return Batch(
         frames=torch.stack([sample.frames for sample in samples]),
         frame_keep=torch.stack([sample.frame_keep for sample in samples]),
@@ -153,5 +157,8 @@ def stack_samples(samples: Sequence[Sample], ids: Sequence[str], real: torch.Ten
         spectrogram_keep=torch.stack([sample.spectrogram_keep for sample in samples]),
         spectrogram_times=torch.stack([sample.spectrogram_times for sample in samples]),
         ids=tuple(ids),
+        waveform=waveform if spec.waveform else None,
+        waveform_keep=torch.arange(spec.samples) < heard[:, None] if spec.waveform else None,
+        sample_rate=spec.sample_rate,
         real=torch.ones(len(samples), dtype=torch.bool) if real is None else real,
     )

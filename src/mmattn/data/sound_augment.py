@@ -71,12 +71,20 @@ class SoundAugment:
         if not keep.any():
             return spectrogram
         if self.gain_db:
-            spectrogram = front_end.louder(spectrogram, key.stream("gain").uniform(-self.gain_db, self.gain_db))
+            spectrogram = front_end.louder(spectrogram, self._gain(key))
         if self.masks:
             rows = int(keep.sum())
             real = self._masked(spectrogram[:rows], key, front_end.hop / front_end.sample_rate)
             spectrogram = torch.cat([real, spectrogram[rows:]])
         return spectrogram
+
+    def gained(self, sample: Sample, key: Key) -> Tensor:
+        """The waveform, where the sample keeps it, as loud as the spectrogram. Masks are for spectrograms alone."""
+        return sample.waveform * 10 ** (self._gain(key) / 20) if self.gain_db and sample.heard else sample.waveform
+
+    def _gain(self, key: Key) -> float:
+        """dB."""
+        return key.stream("gain").uniform(-self.gain_db, self.gain_db)
 
     def _masked(self, spectrogram: Tensor, key: Key, hop_s: float) -> Tensor:
         stream = key.stream("masks")

@@ -46,6 +46,8 @@ class Sample:
     spectrogram: Float[Tensor, "F M"]
     spectrogram_keep: Bool[Tensor, " F"]
     spectrogram_times: Float[Tensor, " F"]
+    waveform: Float[Tensor, " N"]  # N = 0 unless the spec keeps it
+    heard: int  # samples of it up to where the sound ends
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class ClipSpec:
     """What a model sees of a clip: `seconds` of it, `fps` frames a second of height x width, `mels` mel bands.
 
     `fit`: what becomes of a picture of another shape, "stretch", "crop" (fill, cut the middle), "pad" (black borders).
-    `spectrogram`: the front end, "log_mel" or "kaldi".
+    `spectrogram`: the front end, "log_mel" or "kaldi". `waveform`: keep it, for encoders that bring their own.
     """
 
     seconds: float = 3.0
@@ -66,10 +68,11 @@ class ClipSpec:
     window_s: float = 0.025
     fit: Fit = "stretch"
     spectrogram: Literal["log_mel", "kaldi"] = "log_mel"
+    waveform: bool = False
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            if not isinstance(value, str) and value <= 0:
+            if not isinstance(value, str | bool) and value <= 0:
                 raise ValueError(f"data.clip.{name} must be above 0, got {value}")
         for name, valid in (("fit", FITS), ("spectrogram", tuple(FRONT_ENDS))):
             if getattr(self, name) not in valid:
@@ -147,7 +150,16 @@ class ClipSpec:
         spectrogram = torch.full((length, self.mels), front_end.floor)
         if clip.heard:
             spectrogram[keep] = front_end(clip.waveform)[keep]
-        return Sample(clip.frames, clip.frame_keep, clip.frame_times, spectrogram, keep, front_end.times(length))
+        return Sample(
+            frames=clip.frames,
+            frame_keep=clip.frame_keep,
+            frame_times=clip.frame_times,
+            spectrogram=spectrogram,
+            spectrogram_keep=keep,
+            spectrogram_times=front_end.times(length),
+            waveform=clip.waveform if self.waveform else torch.zeros(0),
+            heard=clip.heard if self.waveform else 0,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

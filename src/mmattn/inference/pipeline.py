@@ -111,7 +111,7 @@ class Predictor:
         """Scores on each subset of modalities, and the attention mass, of each sample."""
         for first in range(0, len(samples), self.batch_size):
             part = samples[first : first + self.batch_size]
-            batch = stack_samples(part, [""] * len(part)).to(self.device)
+            batch = stack_samples(part, [""] * len(part), self.clip).to(self.device)
             with torch.inference_mode():
                 video, audio = self.model.encode(batch)
                 fused = self.model.fuse(video, audio, frozenset({"mass"}))
