@@ -1,4 +1,4 @@
-"""The waveform's way from a clip to a batch: kept when the spec says so, as loud as the spectrogram, missing with it."""
+"""The waveform on its way to a batch: kept when the spec says so, as loud as the spectrogram, missing with it."""
 
 from __future__ import annotations
 
