@@ -13,6 +13,7 @@ import socket
 import struct
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import asdict
 from types import TracebackType
 from typing import Any
@@ -147,6 +148,13 @@ class IsolatedReader:
     def worker_pid(self) -> int:
         """The present worker's process id; starts it if need be."""
         return self._started().pid
+
+    def interrupt(self) -> None:
+        """From another thread: end the read that is under way; it raises MediaError "crashed"."""
+        child = self._child
+        if child is not None and child.pid:
+            with suppress(ProcessLookupError):
+                os.kill(child.pid, signal.SIGKILL)
 
     def _started(self) -> _Child:
         if self._child is not None and self._child.owner != os.getpid():
