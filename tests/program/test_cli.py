@@ -91,7 +91,7 @@ def case_empty(root: Path) -> str:
 
 def case_no_path_column(root: Path) -> str:
     (root / "manifest.csv").write_text("file,tags\na.mp4,dog\n")
-    return "no column 'path'"
+    return "column 'file' is not read; did you mean 'path'"
 
 
 def case_broken_line(root: Path) -> str:
