@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mmattn.data.augment import Augment
-from mmattn.data.module import ClipData
+from mmattn.data.module import ClipData, build_data
 from mmattn.data.picture_augment import PictureAugment
 from mmattn.data.sound_augment import SoundAugment
 from mmattn.data.sources import FolderSource
@@ -141,7 +141,12 @@ def test_noise_at_evaluation_is_the_same_each_time_and_for_every_run(root: Path)
 
 @pytest.mark.parametrize(("key", "value"), [("balance", "rare"), ("clips_per_epoch", 0)])
 def test_sampling_that_means_nothing_is_refused(tiny_config, key: str, value: object) -> None:
-    from mmattn.data.module import build_data
-
     with pytest.raises(UsageError, match=f"data.{key}={value}"):
         build_data(tiny_config(f"data.{key}={value}")["data"])
+
+
+def test_a_config_of_before_a_key_was_added_is_refused_in_a_line(tiny_config) -> None:
+    config = tiny_config()["data"]
+    del config["balance"]
+    with pytest.raises(UsageError, match=r"data\.balance is not set"):
+        build_data(config)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 
 from mmattn.config import Config, build
@@ -144,6 +144,8 @@ class ClipData:
 
 def build_data(config: Config) -> ClipData:
     """From the resolved config group `data`. Raises UsageError for what does not fit."""
+    if missing := sorted({field.name for field in fields(ClipData)} - config.keys()):
+        raise UsageError(f"data.{missing[0]} is not set; was the config made by another version of mmattn?")
     for key, least in (("batch_size", 1), ("workers", 0), ("cache_gb", 0), ("deadline_s", 0.1)):
         if config[key] < least:
             raise UsageError(f"data.{key}={config[key]}: expected {least} or more")
