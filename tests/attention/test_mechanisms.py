@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mmattn.attention.interface import Attention, AttentionOutput, Geometry
+from mmattn.attention.recurrent import GRUAdditiveAttention
 from mmattn.config import build, compose, group_choices
 
 B, H, LQ, D = 2, 2, 5, 8
@@ -23,7 +24,10 @@ MASS = frozenset({"mass"})
 
 SETTINGS = {  # at the size of these tests: overrides of the yaml file
     "time_window": ["pattern.past_s=0.3", "pattern.future_s=0.2"],
+    "linformer": ["rank=3", "positions=6"],
+    "nystrom": ["landmarks=3"],
 }
+OTHER_VALUES = {GRUAdditiveAttention}  # what is read is not v
 
 
 def make(name: str) -> Attention:
@@ -208,7 +212,8 @@ def test_statistics_are_those_of_the_explicit_weights(attention: Attention, keep
     queries, keys = geometries(keep)
     result = attention(q * 3, k, v, queries, keys, attention.supports)
     weights = result.stats["weights"]
-    torch.testing.assert_close(weights @ v, result.out, rtol=0, atol=1e-5)
+    if type(attention) not in OTHER_VALUES:
+        torch.testing.assert_close(weights @ v, result.out, rtol=0, atol=1e-5)
     total = weights.sum(-1)
     share = weights / torch.where(total == 0, 1.0, total)[..., None]
     expected = {

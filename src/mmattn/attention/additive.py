@@ -48,6 +48,8 @@ class AdditiveAttention(Attention):
         stats: frozenset[str] = frozenset(),
     ) -> AttentionOutput:
         self.check_stats(stats)
+        if 0 in (q.shape[2], k.shape[2]):
+            return AttentionOutput.nothing(q, k, v, k_geometry, stats)
         if "weights" in stats:
             check_cap(q, k)
         chunks = q.split(max(1, CHUNK_SCORES // max(1, k[..., 0].numel())), dim=2)
@@ -119,7 +121,7 @@ class _Scores(torch.autograd.Function):
 def _tiles(q: Tensor, k: Tensor) -> Iterator[tuple[slice, slice, Float[Tensor, "B H c l D"]]]:
     """sigmoid(q_i + k_j) of some queries and some keys at a time."""
     pairs = max(1, TILE_ELEMENTS.get(q.device.type, 1 << 24) // max(1, q[:, :, 0].numel()))
-    width = max(1, min(k.shape[2], pairs))
+    width = min(k.shape[2], pairs)
     height = max(1, pairs // width)
     for top in range(0, q.shape[2], height):
         for left in range(0, k.shape[2], width):

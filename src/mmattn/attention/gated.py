@@ -55,6 +55,8 @@ class GatedLinearAttention(Attention):
         stats: frozenset[str] = frozenset(),
     ) -> AttentionOutput:
         self.check_stats(stats)
+        if 0 in (q.shape[2], k.shape[2]):
+            return AttentionOutput.nothing(q, k, v, k_geometry, stats)
         wide = torch.promote_types(q.dtype, torch.float32)
         keep = real(k_geometry, k)
         with torch.autocast(q.device.type, enabled=False):

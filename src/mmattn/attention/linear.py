@@ -15,7 +15,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mmattn.attention.interface import Attention, AttentionOutput, Geometry
-from mmattn.attention.measure import check_cap, columns, read_columns, real_keys
+from mmattn.attention.measure import check_cap, columns, read_columns
+from mmattn.attention.order import real
 
 
 class FeatureAttention(Attention):
@@ -41,6 +42,8 @@ class FeatureAttention(Attention):
         stats: frozenset[str] = frozenset(),
     ) -> AttentionOutput:
         self.check_stats(stats)
+        if 0 in (q.shape[2], k.shape[2]):
+            return AttentionOutput.nothing(q, k, v, k_geometry, stats)
         of_q, of_k = self.phi(q, k, k_geometry)
         if k_geometry.keep is not None:
             of_k = of_k.masked_fill(~k_geometry.keep[:, None, :, None], 0.0)
@@ -104,16 +107,15 @@ class PerformerAttention(FeatureAttention):
         if self.redraw and self.training:
             directions = orthogonal_directions(len(directions), self.head_dim).to(directions)
         of_k = _log_features(k, directions)
-        real = real_keys(k, k_geometry)[:, None, :, None]
+        kept = real(k_geometry, k)[:, None, :, None]
         # The largest key feature of each direction moves to the query's side, where the row's largest cancels: both
         # are then at most 1, and the sum over all keys at least 1. The result does not change, so neither has a slope.
         with torch.no_grad():
-            floor = of_k.new_full((*of_k.shape[:2], 1, of_k.shape[3]), -math.inf)  # where there is no key at all
-            highest = torch.cat([floor, of_k.masked_fill(~real, -math.inf)], dim=2).amax(dim=2, keepdim=True)
+            highest = of_k.masked_fill(~kept, -math.inf).amax(dim=2, keepdim=True)
             highest = torch.where(highest == -math.inf, 0.0, highest)  # (B, H, 1, F)
         of_q = _log_features(q, directions) + highest
         of_q = of_q - of_q.detach().amax(dim=-1, keepdim=True)
-        return of_q.exp().to(q.dtype), (of_k - highest).masked_fill(~real, -math.inf).exp().to(k.dtype)
+        return of_q.exp().to(q.dtype), (of_k - highest).masked_fill(~kept, -math.inf).exp().to(k.dtype)
 
 
 def _log_features(x: Tensor, directions: Tensor) -> Tensor:

@@ -40,3 +40,17 @@ def time_rank(geometry: Geometry, like: Float[Tensor, "B H L D"]) -> Int[Tensor,
     order = time_order(geometry, like)
     places = torch.arange(order.shape[1], device=order.device).expand_as(order)
     return torch.empty_like(order).scatter_(1, order, places)
+
+
+def by_segment(
+    k: Float[Tensor, "B H Lk D"], v: Float[Tensor, "B H Lk D"], geometry: Geometry
+) -> list[tuple[Tensor, Tensor, Bool[Tensor, "B Ls"], Float[Tensor, "B Ls"]]]:
+    """Keys, values, keep and times of each segment."""
+    lengths = geometry.lengths(k.shape[2])
+    parts = (
+        k.split(lengths, 2),
+        v.split(lengths, 2),
+        real(geometry, k).split(lengths, 1),
+        times(geometry, k).split(lengths, 1),
+    )
+    return list(zip(*parts, strict=True))

@@ -45,8 +45,8 @@ class GRUAttention(Attention):
         stats: frozenset[str] = frozenset(),
     ) -> AttentionOutput:
         self.check_stats(stats)
-        if k.shape[2] == 0:
-            return AttentionOutput(torch.zeros_like(q))
+        if 0 in (q.shape[2], k.shape[2]):
+            return AttentionOutput.nothing(q, k, v, k_geometry, stats)
         _, last = self.gru(_pack(self.gru, k, v, k_geometry))  # (2, B, state / 2)
         summary = self.read(last.transpose(0, 1).flatten(1)).unflatten(1, (self.heads, 1, -1))  # (B, H, 1, D)
         summary = torch.where(real(k_geometry, k).any(dim=1)[:, None, None, None], summary, 0.0)
@@ -83,8 +83,8 @@ class GRUAdditiveAttention(Attention):
         stats: frozenset[str] = frozenset(),
     ) -> AttentionOutput:
         self.check_stats(stats)
-        if k.shape[2] == 0:
-            return self.attention(q, k, v, q_geometry, k_geometry, stats)
+        if 0 in (q.shape[2], k.shape[2]):
+            return AttentionOutput.nothing(q, k, v, k_geometry, stats)
         run, _ = self.gru(_pack(self.gru, k, v, k_geometry))
         states, _ = pad_packed_sequence(run, batch_first=True, total_length=k.shape[2])  # (B, Lk, N)
         states = states.gather(1, time_rank(k_geometry, k)[..., None].expand_as(states))  # where the keys were given
