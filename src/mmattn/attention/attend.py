@@ -1,7 +1,8 @@
 """Differentiable softmax attention over all keys or over a pattern's blocks, with the mass of each segment of keys.
 
-One pass gives the output, the mass on each segment, and the log-sum-exp; all three carry gradients. Without a gradient
-to the mass, the backward is the stock kernel's own, run once over all keys.
+Mass is read off the log-sum-exp of each segment where all keys are read, and off indicator channels of the values where
+blocks are gathered (a few channels cost less there than cutting small blocks in two). Either way a gradient to the mass
+is one to indicator channels, and without one the backward is the stock kernel's own.
 
 Shape legend as in interface.py.
 """
@@ -16,9 +17,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mmattn.attention import gather, merge
+from mmattn.attention import gather, kernels
 from mmattn.attention.interface import Blocks
-from mmattn.attention.merge import Piece
+from mmattn.attention.merge import merge
 
 Result = tuple[Float[Tensor, "B H Lq D"], Float[Tensor, "B H Lq S"], Float[Tensor, "B H Lq"]]
 
@@ -32,12 +33,22 @@ def attend(
     segments: tuple[int, ...],
     scale: float,
 ) -> Result:
-    """Output, mass on each of the `segments` (their lengths; a single one costs nothing) and log-sum-exp.
+    """Output, mass on each of the `segments` (their lengths; S = 1 costs nothing) and log-sum-exp, all differentiable.
 
     `parts` None: every query reads every kept key. Otherwise the blocks' masks say all and `keep` is not looked at.
+    Mass and log-sum-exp are float32 or wider.
     """
     with torch.autocast(q.device.type, enabled=False):
         return _Attend.apply(q, k, v, keep, parts, segments, scale)  # type: ignore[return-value]
+
+
+def indicators(
+    k: Float[Tensor, "B H Lk E"], segments: tuple[int, ...], dtype: torch.dtype
+) -> Float[Tensor, "B H Lk S"]:
+    """1 in the channel of a key's segment."""
+    counts = torch.tensor(segments, device=k.device)
+    which = torch.arange(len(segments), device=k.device).repeat_interleave(counts)
+    return torch.nn.functional.one_hot(which, len(segments)).to(dtype).expand(*k.shape[:2], -1, -1)
 
 
 class _Attend(torch.autograd.Function):
@@ -45,10 +56,14 @@ class _Attend(torch.autograd.Function):
     def forward(ctx: Any, q, k, v, keep, parts, segments, scale) -> Result:  # type: ignore[override]
         if parts is None:
             mask = None if keep is None else keep[:, None, None, :]
-            out, lses = merge.forward(q, k, v, merge.cut(segments, mask), scale)
+            out, mass, lse = _by_segment(q, k, v, mask, segments, scale)
+        elif len(segments) == 1:
+            out, lse = gather.forward(q, k, v, parts, scale)
+            mass = lse.isfinite().to(lse.dtype)[..., None]
         else:
-            out, lses = gather.forward(q, k, v, parts, segments, scale)
-        mass, lse = merge.shares(lses)
+            v_more = torch.cat([v, indicators(k, segments, v.dtype)], dim=-1)
+            more, lse = gather.forward(q, k, v_more, parts, scale)
+            out, mass = more[..., : v.shape[3]], more[..., v.shape[3] :].to(lse.dtype)
         ctx.save_for_backward(q, k, v, keep, out, mass, lse)
         ctx.rest = parts, segments, scale
         ctx.set_materialize_grads(False)
@@ -59,17 +74,31 @@ class _Attend(torch.autograd.Function):
     def backward(ctx: Any, d_out, d_mass, d_lse):  # type: ignore[override]
         q, k, v, keep, out, mass, lse = ctx.saved_tensors
         parts, segments, scale = ctx.rest
-        extra = None
-        if d_mass is not None or d_lse is not None:
-            g = torch.zeros_like(mass) if d_mass is None else d_mass
-            mean = (g * mass).sum(dim=-1)
-            extra = torch.cat([g, (mean if d_lse is None else mean - d_lse)[..., None]], dim=-1)
         if d_out is None:
             d_out = torch.zeros_like(out)
+        # The kernels give a score the gradient weight * (d_out . v - d_out . out). With the indicators as channels of
+        # v, that holds for mass as for out; and a channel that is 0 in v and -d_lse in out adds weight * d_lse.
+        width, values = v.shape[3], [v]
+        if d_mass is not None:
+            values.append(indicators(k, segments, v.dtype))
+            d_out, out = torch.cat([d_out, d_mass.to(out.dtype)], dim=-1), torch.cat([out, mass.to(out.dtype)], dim=-1)
+        if d_lse is not None:
+            values.append(torch.zeros_like(v[..., :1]))
+            d_out = torch.cat([d_out, torch.ones_like(out[..., :1])], dim=-1)
+            out = torch.cat([out, -d_lse[..., None].to(out.dtype)], dim=-1)
+        v = torch.cat(values, dim=-1) if len(values) > 1 else v
         if parts is None:
             mask = None if keep is None else keep[:, None, None, :]
-            pieces = [Piece(slice(None), mask)] if extra is None else merge.cut(segments, mask)
-            grads = merge.backward(d_out, extra, q, k, v, out, lse, pieces, scale)
+            d_q, d_k, d_v = kernels.backward(d_out, q, k, v, out, lse, mask, scale)
         else:
-            grads = gather.backward(d_out, extra, q, k, v, out, lse, parts, segments, scale)
-        return (*grads, None, None, None, None)
+            d_q, d_k, d_v = gather.backward(d_out, q, k, v, out, lse, parts, scale)
+        return d_q, d_k, d_v[..., :width], None, None, None, None
+
+
+def _by_segment(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, segments: tuple[int, ...], scale: float
+) -> Result:
+    masks = [None] * len(segments) if mask is None else mask.split(segments, dim=-1)
+    keys, values = k.split(segments, dim=2), v.split(segments, dim=2)
+    found = [kernels.forward(q, *given, scale) for given in zip(keys, values, masks, strict=True)]
+    return merge([out for out, _ in found], [lse for _, lse in found])

@@ -29,6 +29,7 @@ from mmattn.attention.interface import (
     Pattern,
     Score,
 )
+from mmattn.attention.measure import key_times
 
 log = logging.getLogger(__name__)
 
@@ -130,9 +131,7 @@ class ExactAttention(Attention):
         q, k = q.to(wide), k.to(wide)
         time = None
         if "mean_time" in stats:
-            if k_geometry.time is None:
-                raise ValueError("mean_time was asked for, but the keys have no times")
-            time = k_geometry.time[:, None, :, None].to(wide).expand(-1, k.shape[1], -1, -1)
+            time = key_times(k_geometry)[:, None, :, None].to(wide).expand(-1, k.shape[1], -1, -1)
         values = torch.cat([part for part in (k if "entropy" in stats else None, time) if part is not None], dim=-1)
         mean, _, lse = attend(q, k, values, k_geometry.keep, parts, (k.shape[2],), scale)
         found = {}
@@ -147,4 +146,5 @@ class ExactAttention(Attention):
         if backend != self._backend:
             self._backend = backend
             names = [type(part).__name__ for part in (self.pattern, self.score, self.normaliser) if part is not None]
-            log.info("attention of %s on %s in %s: %s", " x ".join(names), q.device, q.dtype, backend)
+            if not torch.compiler.is_compiling():  # a logger breaks the graph
+                log.info("attention of %s on %s in %s: %s", " x ".join(names), q.device, q.dtype, backend)

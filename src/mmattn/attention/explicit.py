@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn.functional import one_hot
 from torch.utils.checkpoint import checkpoint
 
 from mmattn.attention import gather
+from mmattn.attention.attend import indicators
 from mmattn.attention.interface import AttentionOutput, Blocks, Geometry
-from mmattn.attention.measure import check_cap
+from mmattn.attention.measure import check_cap, key_times
 
 CHUNK_ELEMENTS = 1 << 24  # scores held at once: 64 MiB in float32
 Weigh = Callable[[Tensor, Tensor], Tensor]  # scores and mask to weights, as a Normaliser
@@ -100,14 +101,11 @@ def attend(
 def _facts(k: Tensor, geometry: Geometry, segments: tuple[int, ...], with_time: bool) -> Float[Tensor, "B H Lk F"]:
     """What is averaged under the weights: which segment a key is of, and its time."""
     wide = torch.promote_types(k.dtype, torch.float32)
-    counts = torch.tensor(segments, device=k.device)
-    member = one_hot(torch.arange(len(segments), device=k.device).repeat_interleave(counts), len(segments))
-    facts = member.to(wide).expand(len(k), -1, -1)
+    facts = indicators(k, segments, wide)
     if with_time:
-        if geometry.time is None:
-            raise ValueError("mean_time was asked for, but the keys have no times")
-        facts = torch.cat([facts, geometry.time[..., None].to(wide)], dim=-1)
-    return facts[:, None].expand(-1, k.shape[1], -1, -1)
+        time = key_times(geometry).to(wide)[:, None, :, None]
+        facts = torch.cat([facts, time.expand(-1, k.shape[1], -1, -1)], dim=-1)
+    return facts
 
 
 def _run(one: Callable[..., Tensor], again: bool, *tensors: Tensor) -> Tensor:
@@ -144,4 +142,4 @@ def _chunks(parts: Sequence[Blocks], heads: int) -> Iterator[Blocks]:
         step = max(1, CHUNK_ELEMENTS // max(1, heads * part.query.shape[1] * part.key.shape[1]))
         for at in range(0, len(part.query), step):
             some = slice(at, at + step)
-            yield Blocks(part.query[some], part.key[some], part.mask[some], part.widths, part.per_head)
+            yield replace(part, query=part.query[some], key=part.key[some], mask=part.mask[some])

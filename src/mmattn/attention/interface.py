@@ -152,7 +152,6 @@ class Blocks:
     query: Int[Tensor, "G Q"]
     key: Int[Tensor, "G W"]
     mask: Bool[Tensor, "G Q W"]
-    widths: tuple[int, ...] = ()  # how many columns belong to each segment, in order; empty: columns are mixed
     per_head: bool = False
 
 

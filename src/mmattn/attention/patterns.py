@@ -46,7 +46,7 @@ class Windowed(Pattern):
             windows = [Window(w.low, w.high, w.position, part) for w, part in zip(windows, split, strict=True)]
         parts = [window_blocks(position, windows)]
         if reads_all is not None:
-            parts.append(reading_all(reads_all, k_keep, lengths))
+            parts.append(reading_all(reads_all, k_keep))
         return parts
 
     def _global(self, geometry: Geometry, keep: Tensor) -> Bool[Tensor, "B L"] | None:

@@ -49,7 +49,7 @@ def window_blocks(position: Float[Tensor, "B Lq"], windows: Sequence[Window]) ->
     query = torch.where(live, order + lq * torch.arange(b, device=order.device)[:, None], b * lq)
     query = _blocked(query, size, b * lq)  # (B, N, Q)
     n = query.shape[1]
-    columns, masks, widths, offset = [], [], [], 0
+    columns, masks, offset = [], [], 0
     for window, key, start, end, width in zip(windows, sorted_keys, starts, ends, widest, strict=True):
         start, end = _blocked(start, size, window.position.shape[1]), _blocked(end, size, 0)
         at = start.amin(dim=2, keepdim=True) + torch.arange(width, device=order.device)  # (B, N, R)
@@ -60,20 +60,18 @@ def window_blocks(position: Float[Tensor, "B Lq"], windows: Sequence[Window]) ->
             column, real = _listed(window.everyone)
             columns.append(column[:, None].expand(-1, n, -1) + offset)
             masks.append((query < b * lq)[..., None] & real[:, None, None])
-            width += column.shape[1]
-        widths.append(width)
         offset += window.position.shape[1]
     key = torch.cat(columns, dim=2) + offset * torch.arange(b, device=order.device)[:, None, None]
-    return Blocks(query.flatten(0, 1), key.flatten(0, 1), torch.cat(masks, dim=3).flatten(0, 1), tuple(widths))
+    return Blocks(query.flatten(0, 1), key.flatten(0, 1), torch.cat(masks, dim=3).flatten(0, 1))
 
 
-def reading_all(queries: Bool[Tensor, "B Lq"], keep: Bool[Tensor, "B Lk"], lengths: tuple[int, ...]) -> Blocks:
+def reading_all(queries: Bool[Tensor, "B Lq"], keep: Bool[Tensor, "B Lk"]) -> Blocks:
     """One block a clip: these queries read every kept key."""
     (b, lq), lk = queries.shape, keep.shape[1]
     query, real = _listed(queries)
     clips = torch.arange(b, device=keep.device)[:, None]
     key = torch.arange(lk, device=keep.device) + lk * clips
-    return Blocks(torch.where(real, query + lq * clips, b * lq), key, real[..., None] & keep[:, None], lengths)
+    return Blocks(torch.where(real, query + lq * clips, b * lq), key, real[..., None] & keep[:, None])
 
 
 def _ranges(window: Window, order: Tensor, live: Tensor) -> tuple[Tensor, Tensor, Tensor]:
