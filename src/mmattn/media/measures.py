@@ -36,7 +36,7 @@ class PacketTimes:
         if self.ends:
             told["measured_duration"] = max(self.ends.values())
         if len(self.starts) == 2:
-            told["offset"] = self.starts["audio"] - self.starts["video"]
+            told["av_offset"] = self.starts["audio"] - self.starts["video"]
         steps = np.diff(np.sort(np.frombuffer(self.shown, np.float64))) if len(self.shown) > 2 else np.zeros(0)
         if steps.sum() > 0:
             told["measured_fps"] = len(steps) / float(steps.sum())

@@ -58,7 +58,7 @@ class Survey:
     measured_fps: float | None = None
     frames: int | None = None
     variable_rate: bool | None = None
-    offset: float | None = None  # start of the sound minus start of the picture
+    av_offset: float | None = None  # start of the sound minus start of the picture
     # from what was decoded
     seen: int | None = None  # pictures
     brightness: float | None = None  # of the brightest place of any picture, 0 to 1
@@ -115,6 +115,9 @@ def survey(
         if depth == "full":
             issues |= looking.at_everything(seen, heard)
         found = replace(found, **seen.told(), **heard.told(), issues=_union(found.issues, issues))
+        if not seen.count and not heard.seconds:
+            reason = "unsupported_codec" if "bad_packets" in issues else "truncated"
+            raise MediaError(name, reason, "nothing of it could be decoded")
     except MediaError as error:
         return replace(found, reason=error.reason, detail=error.detail)
     return found
