@@ -67,7 +67,7 @@ class LogMel(FrontEnd):
         padded = torch.nn.functional.pad(waveform, (size // 2, size // 2))
         spectrum = torch.stft(padded, size, self.hop, self.window, window, center=False, return_complex=True)
         scale = 4 / window.sum().square() * self.window / size  # a full-scale sine has power 1
-        power = spectrum.abs().square().mT * scale
+        power = (spectrum.real.square() + spectrum.imag.square()).mT * scale
         decibel = 10 * torch.log10((power @ filters).clamp(min=1e-8))  # the floor, -80 dB
         return ((decibel + 40) / 20)[: self.rows(len(waveform))]
 

@@ -146,16 +146,16 @@ class ClipSpec:
         """The waveform becomes the spectrogram; rows after the sound's end are the floor and masked."""
         front_end = self.front_end
         length = front_end.rows(self.samples)
-        keep = torch.arange(length) < (front_end.rows(clip.heard) if clip.heard else 0)
+        heard = front_end.rows(clip.heard) if clip.heard else 0
         spectrogram = torch.full((length, self.mels), front_end.floor)
-        if clip.heard:
-            spectrogram[keep] = front_end(clip.waveform)[keep]
+        if heard:
+            spectrogram[:heard] = front_end(clip.waveform)[:heard]
         return Sample(
             frames=clip.frames,
             frame_keep=clip.frame_keep,
             frame_times=clip.frame_times,
             spectrogram=spectrogram,
-            spectrogram_keep=keep,
+            spectrogram_keep=torch.arange(length) < heard,
             spectrogram_times=front_end.times(length),
             waveform=clip.waveform if self.waveform else torch.zeros(0),
             heard=clip.heard if self.waveform else 0,
