@@ -26,6 +26,7 @@ SETTINGS = {  # at the size of these tests: overrides of the yaml file
     "time_window": ["pattern.past_s=0.3", "pattern.future_s=0.2"],
     "linformer": ["rank=3", "positions=6"],
     "nystrom": ["landmarks=3"],
+    "coarse_fine": ["coarse=3", "fine_s=0.2"],
 }
 OTHER_VALUES = {GRUAdditiveAttention}  # what is read is not v
 

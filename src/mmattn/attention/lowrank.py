@@ -67,13 +67,13 @@ class LinformerAttention(Attention):
     def _stretched(self, geometry: Geometry, like: Float[Tensor, "B H L D"]) -> Float[Tensor, "B L 2*R"]:
         """The columns of E and F that belong to the tokens, 0 for padding."""
         keep, positions = real(geometry, like), len(self.projections)
-        count = keep.sum(dim=1, keepdim=True).clamp(min=1)
-        place = (time_rank(geometry, like) + 0.5) * (positions / count) - 0.5
+        stretch = positions / keep.sum(dim=1, keepdim=True).clamp(min=1).double()
+        place = (time_rank(geometry, like) + 0.5) * stretch - 0.5
         place = place.clamp(0, positions - 1)
         low = place.floor().long()
         far = (place - low)[..., None].to(self.projections.dtype)
         columns = torch.lerp(self.projections[low], self.projections[(low + 1).clamp(max=positions - 1)], far)
-        return columns * (keep * (positions / count))[..., None].to(columns.dtype)
+        return columns * (keep * stretch)[..., None].to(columns.dtype)
 
 
 def _project(matrix: Float[Tensor, "B R L"], x: Float[Tensor, "B H L D"]) -> Float[Tensor, "B H R D"]:

@@ -1,0 +1,104 @@
+"""Near tokens one by one, far tokens by their summaries, under one softmax.
+
+Shape legend as in interface.py; N summaries of the keys.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mmattn.attention.attend import attend
+from mmattn.attention.interface import Attention, AttentionOutput, Blocks, Geometry
+from mmattn.attention.order import real, times
+from mmattn.attention.patterns import EDGE_S
+from mmattn.attention.pool import equal_groups
+from mmattn.attention.windows import Window, window_blocks
+
+
+class CoarseFineAttention(Attention):
+    """softmax attention in which far keys stand together (after Zhu & Soricut 2021, H-Transformer-1D).
+
+    Each segment's real keys, in the order of time, are cut into `coarse` equal groups. A query at time t reads the keys
+    of every group whose mean time is within `fine_s` of t, and of every other group its mean key and mean value, as
+    often as it has keys: score + log size. Exact where groups hold equal keys, one key each, or lie within reach.
+    Mass is exact, because no group mixes segments.
+    """
+
+    exact = False
+    supports = frozenset({"mass"})
+    time_cost = "Lq (W + N) D"
+    memory_cost = "(Lq + Lk) D + Lq (W + N)"
+    reference = "Zhu & Soricut 2021"
+
+    def __init__(self, heads: int, head_dim: int, coarse: int, fine_s: float) -> None:
+        super().__init__(heads, head_dim)
+        if coarse < 1 or not fine_s >= 0:
+            raise ValueError(f"attention.coarse={coarse}, attention.fine_s={fine_s}: expected 1 or more, 0 s or more")
+        self.coarse = coarse
+        self.fine_s = fine_s
+
+    def forward(
+        self,
+        q: Float[Tensor, "B H Lq D"],
+        k: Float[Tensor, "B H Lk D"],
+        v: Float[Tensor, "B H Lk D"],
+        q_geometry: Geometry,
+        k_geometry: Geometry,
+        stats: frozenset[str] = frozenset(),
+    ) -> AttentionOutput:
+        self.check_stats(stats)
+        if 0 in (q.shape[2], k.shape[2]):
+            return AttentionOutput.nothing(q, k, v, k_geometry, stats)
+        lengths = k_geometry.lengths(k.shape[2])
+        groups = equal_groups(k_geometry, k, self.coarse)
+        centre = groups.means(times(k_geometry, k).double()[:, None, :, None])[:, 0, :, 0]
+        centre = centre.masked_fill(groups.sizes == 0, math.inf)  # (B, N)
+        time = times(q_geometry, q).double()
+        low, high = time - self.fine_s - EDGE_S, time + self.fine_s + EDGE_S
+        near = torch.nn.functional.pad(centre, (0, 1), value=math.inf).gather(1, groups.index)  # (B, Lk)
+        windows = [Window(low, high, part) for part in near.split(lengths, dim=1)]
+        fine = window_blocks(time.masked_fill(~real(q_geometry, q), math.inf), windows)
+        inside = (centre[:, None] >= low[..., None]) & (centre[:, None] <= high[..., None])  # (B, Lq, N)
+        coarse = _whole(~inside & centre.isfinite()[:, None])
+        scale = 1 / math.sqrt(q.shape[3])
+        whole_q, whole_k = with_log_sizes(q, groups.means(k), groups.sizes, scale)
+        split = "mass" in stats
+        both = (lengths, (self.coarse,) * len(lengths)) if split else ((k.shape[2],), (groups.count,))
+        found = [
+            attend(q, k, v, None, [fine], both[0], scale),
+            attend(whole_q, whole_k, groups.means(v), None, [coarse], both[1], scale),
+        ]
+        out, mass = _together(found)
+        return AttentionOutput(out, {"mass": mass} if split else {})
+
+
+def _whole(mask: Tensor) -> Blocks:
+    """One block a clip of all queries and all keys."""
+    clips = torch.arange(mask.shape[0], device=mask.device)[:, None]
+    query, key = (torch.arange(n, device=mask.device) + n * clips for n in mask.shape[1:])
+    return Blocks(query, key, mask)
+
+
+def with_log_sizes(
+    q: Float[Tensor, "B H Lq D"], k: Float[Tensor, "B H N D"], sizes: Float[Tensor, "B N"], scale: float
+) -> tuple[Float[Tensor, "B H Lq D+1"], Float[Tensor, "B H N D+1"]]:
+    """One more channel, so that scale q.k gains log size: a key that stands for n keys weighs as they would."""
+    wide = torch.promote_types(k.dtype, torch.float32)
+    bonus = (sizes.to(wide).clamp(min=1.0).log() / scale)[:, None, :, None].expand(-1, k.shape[1], -1, -1)
+    return torch.cat([q, torch.ones_like(q[..., :1])], dim=-1), torch.cat([k, bonus.to(k.dtype)], dim=-1)
+
+
+def _together(found: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """One softmax over what was read apart, from the log-sum-exps; differentiable."""
+    lse = torch.stack([lse for _, _, lse in found], dim=-1)
+    empty = lse.isneginf().all(dim=-1, keepdim=True)
+    share = torch.softmax(lse.masked_fill(empty, 0.0), dim=-1).masked_fill(empty, 0.0).unbind(dim=-1)
+    out = sum(part * own[..., None] for (part, _, _), own in zip(found, share, strict=True))
+    mass = sum(part * own[..., None] for (_, part, _), own in zip(found, share, strict=True))
+    assert isinstance(out, Tensor)
+    assert isinstance(mass, Tensor)
+    return out.to(found[0][0].dtype), mass
