@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -21,7 +23,12 @@ LOCAL_SCORE = 6.0  # initial score between a query and a key of the same instant
 
 
 class Fusion(nn.Module):
-    """Two streams of tokens in, the fused streams out. Either stream may be missing in any clip."""
+    """Two streams of tokens in, the fused streams out. Either stream may be missing in any clip.
+
+    `weighs`: what its statistics are shares of, where it has a weighting of one part against another at all.
+    """
+
+    weighs: ClassVar[Literal["attention", "gate"] | None] = "attention"
 
     @abstractmethod
     def forward(self, video: Tokens, audio: Tokens, stats: frozenset[str] = frozenset()) -> Fused: ...
@@ -49,17 +56,7 @@ class ReadingAttention(nn.Module):
         self.out = nn.Linear(dim, dim)
         self.attention: Attention = attention(heads, dim // heads)
         self.register_buffer("periods", rotary_periods(dim // heads), persistent=False)
-        self._start_time_local(dim // heads)
-
-    def _start_time_local(self, head_dim: int) -> None:
-        size = math.sqrt(LOCAL_SCORE * math.sqrt(head_dim) / (head_dim // 2))
-        bias = torch.zeros(self.heads, head_dim)
-        bias[: self.heads // 2, : head_dim // 2] = size  # the first channel of each rotated pair
-        with torch.no_grad():
-            self.query.bias.copy_(bias.flatten())
-            for key in self.keys.values():
-                assert isinstance(key, nn.Linear)
-                key.bias.copy_(bias.flatten())
+        start_time_local(self.query, list(self.keys.values()), heads)
 
     def forward(
         self, queries: Tokens, streams: dict[Modality, Tokens], stats: frozenset[str]
@@ -82,6 +79,19 @@ class ReadingAttention(nn.Module):
 
     def _split(self, x: Float[Tensor, "B L D"]) -> Float[Tensor, "B H L d"]:
         return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
+
+
+def start_time_local(query: nn.Module, keys: Sequence[nn.Module], heads: int) -> None:
+    """Give the linear maps `query` and `keys` the biases by which half of the heads prefer their own instant."""
+    assert isinstance(query, nn.Linear)
+    head_dim = query.out_features // heads
+    size = math.sqrt(LOCAL_SCORE * math.sqrt(head_dim) / (head_dim // 2))
+    bias = torch.zeros(heads, head_dim)
+    bias[: heads // 2, : head_dim // 2] = size  # the first channel of each rotated pair
+    with torch.no_grad():
+        for linear in (query, *keys):
+            assert isinstance(linear, nn.Linear)
+            linear.bias.copy_(bias.flatten())
 
 
 class StreamBlock(nn.Module):

@@ -88,6 +88,7 @@ def flatten(evaluation: dict[str, Any]) -> dict[str, float]:
         flat |= {f"val/shapley/{family}/{part}": split[part] for part in ("video", "audio", "synergy")}
     for head in evaluation["attention"]:
         place = f"{head['layer']}/{head['stream']}/head{head['head']}"
+        part = "audio" if "audio" in head["mass"] else "bottleneck"
         for measure in ("mass", "prior", "log_ratio"):
-            flat[f"val/attention_{measure}/{place}/audio"] = head[measure]["audio"]
+            flat[f"val/{head['kind']}_{measure}/{place}/{part}"] = head[measure].get(part)
     return {name: value for name, value in flat.items() if value is not None}

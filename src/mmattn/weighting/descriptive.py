@@ -22,12 +22,13 @@ class _Sum:
     mass: dict[str, Float[Tensor, " H"]]
     prior: dict[str, float]
     clips: int
+    kind: str
 
 
 class MassMeter:
-    """Mean attention mass on each modality by layer, stream and head, over clips that have both modalities.
+    """Mean share of each part (modality, bottleneck) by layer, stream and head, over clips that have all of them.
 
-    Within a clip the mean runs over real queries; every clip counts the same.
+    The shares are attention mass, or gates, as the record's `kind` says. Within a clip the mean runs over real queries; every clip counts the same.
     """
 
     def __init__(self) -> None:
@@ -43,7 +44,7 @@ class MassMeter:
                 continue
             queries = layer.query_keep[both].double()  # (B', Lq)
             share = queries / queries.sum(dim=1, keepdim=True)
-            total = self._sums.setdefault((layer.layer, layer.stream), _Sum({}, {}, 0))
+            total = self._sums.setdefault((layer.layer, layer.stream), _Sum({}, {}, 0, layer.kind))
             total.clips += int(both.sum())
             for name, mass in layer.mass.items():
                 per_head = (mass[both].detach().double() * share[:, None, :]).sum(dim=(0, 2)).cpu()
@@ -53,7 +54,7 @@ class MassMeter:
     def merge(self, other: MassMeter) -> None:
         """Add what another process has seen."""
         for key, theirs in other._sums.items():
-            ours = self._sums.setdefault(key, _Sum({}, {}, 0))
+            ours = self._sums.setdefault(key, _Sum({}, {}, 0, theirs.kind))
             ours.clips += theirs.clips
             for name, mass in theirs.mass.items():
                 ours.mass[name] = ours.mass.get(name, torch.zeros_like(mass)) + mass
@@ -68,7 +69,6 @@ class MassMeter:
             for head in range(heads):
                 mass = {name: float(value[head]) / total.clips for name, value in total.mass.items()}
                 ratio = {name: math.log(max(mass[name], 1e-12) / prior[name]) for name in mass}
-                records.append(
-                    {"layer": layer, "stream": stream, "head": head, "mass": mass, "prior": prior, "log_ratio": ratio}
-                )
+                place = {"layer": layer, "stream": stream, "head": head, "kind": total.kind}
+                records.append(place | {"mass": mass, "prior": prior, "log_ratio": ratio})
         return records

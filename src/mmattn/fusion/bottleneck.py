@@ -1,0 +1,75 @@
+"""Attention bottlenecks (MBT, Nagrani et al. 2021, sec. 3.3, eq. 8-9): the streams meet only in a few tokens.
+
+Up to `from_layer` each stream reads itself. From there on each reads itself and B bottleneck tokens, which read it in
+turn; after a layer the bottleneck is the mean of what it became beside each stream. A stream that is missing has no say
+in that mean. Nobody reads the bottleneck after the last layer, so it is not computed there.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mmattn.attention.interface import AttentionFactory
+from mmattn.fusion.base import Fusion
+from mmattn.fusion.merged import MergedBlock, Part, check_layers, learned_tokens
+from mmattn.types import MODALITIES, Fused, LayerStats, Tokens
+
+
+class BottleneckFusion(Fusion):
+    """`tokens`: B, 4 in the paper. `from_layer`: how many layers come before the streams meet."""
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        attention: AttentionFactory,
+        layers: int = 2,
+        from_layer: int = 0,
+        tokens: int = 4,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        check_layers(layers)
+        if layers - from_layer < 2 or from_layer < 0:
+            raise ValueError(
+                f"from_layer={from_layer} of layers={layers}: the bottleneck is written in one layer and read in the "
+                "next, so at least two have to follow"
+            )
+        if tokens < 1:
+            raise ValueError(f"tokens={tokens}: expected 1 or more")
+        self.from_layer = from_layer
+        self.bottleneck = nn.Parameter(torch.randn(tokens, dim) * 0.02)
+        self.blocks = nn.ModuleList(
+            nn.ModuleDict({name: MergedBlock(f"bottleneck.{i}", dim, heads, attention, dropout) for name in MODALITIES})
+            for i in range(layers)
+        )
+
+    def forward(self, video: Tokens, audio: Tokens, stats: frozenset[str] = frozenset()) -> Fused:
+        streams = {"video": video, "audio": audio}
+        shared = learned_tokens(self.bottleneck, list(streams.items()))
+        measured: list[LayerStats] = []
+        for i, pair in enumerate(self.blocks):
+            assert isinstance(pair, nn.ModuleDict)
+            meets, last = i >= self.from_layer, i + 1 == len(self.blocks)
+            said: dict[str, Tokens] = {}  # what the bottleneck became beside each stream
+            for name in MODALITIES:
+                reads: list[Part] = [(name, streams[name])] + [("bottleneck", shared)] * meets
+                asks = reads[:1] if last else reads
+                done, seen = pair[name](asks, reads, stats)
+                streams[name] = done[0][1]
+                measured += seen[:1]
+                if len(done) > 1:
+                    said[name] = done[1][1]
+            if said:
+                shared = Tokens(_mean_of_present(said, streams, shared), shared.keep, shared.times)
+        return Fused(streams["video"], streams["audio"], tuple(measured))
+
+
+def _mean_of_present(said: dict[str, Tokens], streams: dict[str, Tokens], before: Tokens) -> Float[Tensor, "B N D"]:
+    """eq. 9 over the modalities that a clip has; without any the bottleneck stays as it was."""
+    weight = {name: streams[name].present[:, None, None].to(before.values.dtype) for name in said}
+    count = torch.stack(list(weight.values())).sum(dim=0)
+    total = torch.stack([said[name].values * weight[name] for name in said]).sum(dim=0)
+    return torch.where(count > 0, total / count.clamp(min=1.0), before.values)

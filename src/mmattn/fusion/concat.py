@@ -1,0 +1,36 @@
+"""Early fusion: both streams as one sequence under one transformer ("merged attention", UNITER-style).
+
+The weights are shared by both modalities; a learned vector says which one a token is of.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from mmattn.attention.interface import AttentionFactory
+from mmattn.fusion.base import Fusion
+from mmattn.fusion.merged import MergedBlock, Part, check_layers, zeroed
+from mmattn.types import MODALITIES, Fused, LayerStats, Tokens
+
+
+class ConcatFusion(Fusion):
+    def __init__(
+        self, dim: int, heads: int, attention: AttentionFactory, layers: int = 2, dropout: float = 0.1
+    ) -> None:
+        super().__init__()
+        self.kind = nn.ParameterDict({name: torch.randn(dim) * 0.02 for name in MODALITIES})
+        self.blocks = nn.ModuleList(
+            MergedBlock(f"concat.{i}", dim, heads, attention, dropout) for i in range(check_layers(layers))
+        )
+
+    def forward(self, video: Tokens, audio: Tokens, stats: frozenset[str] = frozenset()) -> Fused:
+        parts: list[Part] = [("video", self._marked("video", video)), ("audio", self._marked("audio", audio))]
+        measured: list[LayerStats] = []
+        for block in self.blocks:
+            parts, seen = block(parts, parts, stats)
+            measured += seen
+        return Fused(parts[0][1], parts[1][1], tuple(measured))
+
+    def _marked(self, name: str, tokens: Tokens) -> Tokens:
+        return zeroed(tokens.values + self.kind[name], tokens)

@@ -1,0 +1,47 @@
+"""Mixture of modality experts (VLMo, Bao et al. 2022; the multiway transformer of BEiT-3): attention is shared by both
+streams, the MLP of a block is an expert of the token's modality. In the last `joint_layers` one expert serves both.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from mmattn.attention.interface import AttentionFactory
+from mmattn.fusion.base import Fusion
+from mmattn.fusion.merged import MergedBlock, Part, check_layers, zeroed
+from mmattn.types import MODALITIES, Fused, LayerStats, Tokens
+
+
+class ExpertsFusion(Fusion):
+    """`joint_layers`: how many of `layers`, at the end, have one expert for both modalities."""
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        attention: AttentionFactory,
+        layers: int = 2,
+        joint_layers: int = 0,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        if not 0 <= joint_layers <= layers:
+            raise ValueError(f"joint_layers={joint_layers}: expected 0 to layers={layers}")
+        self.kind = nn.ParameterDict({name: torch.randn(dim) * 0.02 for name in MODALITIES})
+        own, joint = [(name,) for name in MODALITIES], [MODALITIES]
+        self.blocks = nn.ModuleList(
+            MergedBlock(f"experts.{i}", dim, heads, attention, dropout, own if i < layers - joint_layers else joint)
+            for i in range(check_layers(layers))
+        )
+
+    def forward(self, video: Tokens, audio: Tokens, stats: frozenset[str] = frozenset()) -> Fused:
+        parts: list[Part] = [
+            (name, zeroed(tokens.values + self.kind[name], tokens))
+            for name, tokens in (("video", video), ("audio", audio))
+        ]
+        measured: list[LayerStats] = []
+        for block in self.blocks:
+            parts, seen = block(parts, parts, stats)
+            measured += seen
+        return Fused(parts[0][1], parts[1][1], tuple(measured))

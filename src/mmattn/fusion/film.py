@@ -1,0 +1,65 @@
+"""Feature-wise linear modulation (FiLM, Perez et al. 2018): each stream scales and shifts the other's channels.
+
+In every block of a stream, LN x becomes (1 + gamma) * LN x + beta with (gamma, beta) a linear function of the mean of
+the other stream's tokens. Where the other modality is missing nothing is modulated.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mmattn.attention.interface import AttentionFactory
+from mmattn.fusion.base import Fusion
+from mmattn.fusion.merged import MergedAttention, check_layers, masked_mean, zeroed
+from mmattn.types import MODALITIES, Fused, Modality, Tokens
+
+
+class FiLMBlock(nn.Module):
+    """Pre-norm transformer block whose two normalisations are modulated by `context` (B, D)."""
+
+    def __init__(self, dim: int, heads: int, attention: AttentionFactory, dropout: float) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(2))
+        self.context_norm = nn.LayerNorm(dim)
+        self.modulation = nn.Linear(dim, 4 * dim)  # gamma and beta of both
+        nn.init.normal_(self.modulation.weight, std=0.02)
+        nn.init.zeros_(self.modulation.bias)
+        self.attend = MergedAttention(dim, heads, attention)
+        self.mlp = nn.Sequential(nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, stream: Modality, own: Tokens, other: Tokens) -> Tokens:
+        context = self.modulation(self.context_norm(masked_mean(other)))
+        context = torch.where(other.present[:, None], context, 0.0)[:, None]
+        gamma1, beta1, gamma2, beta2 = context.chunk(4, dim=-1)
+        x = Tokens(self._modulated(0, own.values, gamma1, beta1), own.keep, own.times)
+        read, _ = self.attend([(stream, x)], [(stream, x)], frozenset())
+        values = own.values + self.dropout(read)
+        values = values + self.dropout(self.mlp(self._modulated(1, values, gamma2, beta2)))
+        return zeroed(values, own)
+
+    def _modulated(
+        self, which: int, x: Float[Tensor, "B L D"], gamma: Float[Tensor, "B 1 D"], beta: Float[Tensor, "B 1 D"]
+    ) -> Float[Tensor, "B L D"]:
+        return (1 + gamma) * self.norms[which](x) + beta
+
+
+class FiLMFusion(Fusion):
+    weighs = None
+
+    def __init__(
+        self, dim: int, heads: int, attention: AttentionFactory, layers: int = 2, dropout: float = 0.1
+    ) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            nn.ModuleDict({name: FiLMBlock(dim, heads, attention, dropout) for name in MODALITIES})
+            for _ in range(check_layers(layers))
+        )
+
+    def forward(self, video: Tokens, audio: Tokens, stats: frozenset[str] = frozenset()) -> Fused:
+        for pair in self.blocks:
+            assert isinstance(pair, nn.ModuleDict)
+            video, audio = pair["video"]("video", video, audio), pair["audio"]("audio", audio, video)
+        return Fused(video, audio)

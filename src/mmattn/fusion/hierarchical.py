@@ -1,0 +1,131 @@
+"""Hierarchical fusion: fine within windows of time, coarse across them (after HiP and Swin-like two-level attention).
+
+In each layer the tokens of both streams that fall into the same window of `window_s` seconds read each other; then each
+window's mean of each stream, one token, reads all windows of both streams, and its tokens get what it learned. With n
+tokens a window and W windows a layer costs O(W n^2 + W^2) instead of O(W^2 n^2).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor, nn
+
+from mmattn.attention.interface import AttentionFactory
+from mmattn.fusion.base import Fusion
+from mmattn.fusion.merged import MergedBlock, Part, check_layers, zeroed
+from mmattn.types import MODALITIES, Fused, LayerStats, Tokens
+
+
+@dataclass(frozen=True)
+class _Groups:
+    """Where the tokens of a stream go: W windows of n places each, and back."""
+
+    index: Int[Tensor, "B W*n"]  # the token in each place
+    keep: Bool[Tensor, "B W*n"]  # whether there is one
+    place: Int[Tensor, "B L"]  # the place of each token
+    windows: int
+
+    def gather(self, tokens: Tokens) -> Tokens:
+        """(B, L) tokens as (B * W, n)."""
+        shape = (len(self.index) * self.windows, -1)
+        values = tokens.values.take_along_dim(self.index[..., None], dim=1)
+        times = tokens.times.take_along_dim(self.index, dim=1)
+        return Tokens(values.reshape(*shape, values.shape[-1]), self.keep.reshape(shape), times.reshape(shape))
+
+    def scatter(self, grouped: Tokens, like: Tokens) -> Tokens:
+        """The reverse of `gather`."""
+        values = grouped.values.reshape(len(self.index), -1, grouped.values.shape[-1])
+        return zeroed(values.take_along_dim(self.place[..., None], dim=1), like)
+
+
+class HierarchicalFusion(Fusion):
+    """`window_s`: length of a window, in seconds from the clip's first token."""
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        attention: AttentionFactory,
+        layers: int = 2,
+        window_s: float = 1.0,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        if window_s <= 0:
+            raise ValueError(f"window_s={window_s}: expected a time above 0 s")
+        self.window_s = window_s
+        self.kind = nn.ParameterDict({name: torch.randn(dim) * 0.02 for name in MODALITIES})
+        count = check_layers(layers)
+        self.fine = nn.ModuleList(
+            MergedBlock(f"hierarchical.{i}.fine", dim, heads, attention, dropout) for i in range(count)
+        )
+        self.coarse = nn.ModuleList(
+            MergedBlock(f"hierarchical.{i}.coarse", dim, heads, attention, dropout) for i in range(count)
+        )
+        self.give = nn.ModuleList(nn.Linear(dim, dim) for _ in range(count))
+
+    def forward(self, video: Tokens, audio: Tokens, stats: frozenset[str] = frozenset()) -> Fused:
+        parts: list[Part] = [
+            (name, zeroed(tokens.values + self.kind[name], tokens))
+            for name, tokens in (("video", video), ("audio", audio))
+        ]
+        groups = self._groups(parts)
+        clips = len(video.keep)
+        measured: list[LayerStats] = []
+        for fine, coarse, give in zip(self.fine, self.coarse, self.give, strict=True):
+            near = [(name, groups[name].gather(tokens)) for name, tokens in parts]
+            near, _ = fine(near, near, frozenset())
+            far, seen = self._across(coarse, near, clips, stats)
+            measured += seen
+            parts = []
+            for (name, grouped), (_, summary) in zip(near, far, strict=True):
+                learned = give(summary.values).reshape(-1, 1, grouped.values.shape[-1])
+                told = zeroed(grouped.values + learned, grouped)
+                parts.append((name, groups[name].scatter(told, video if name == "video" else audio)))
+        return Fused(parts[0][1], parts[1][1], tuple(measured))
+
+    def _across(
+        self, coarse: nn.Module, near: list[Part], clips: int, stats: frozenset[str]
+    ) -> tuple[list[Part], list[LayerStats]]:
+        """One token a window and stream, its mean in value and time, reads those of all windows."""
+        summaries: list[Part] = []
+        for name, tokens in near:
+            weight = tokens.keep.to(tokens.values.dtype)
+            weight = weight / weight.sum(dim=1, keepdim=True).clamp(min=1.0)
+            values = (tokens.values * weight[..., None]).sum(dim=1)
+            times = (tokens.times * weight.to(tokens.times.dtype)).sum(dim=1)
+            summaries.append(
+                (name, Tokens(values.reshape(clips, -1, values.shape[-1]), tokens.present.reshape(clips, -1),
+                              times.reshape(clips, -1)))
+            )  # fmt: skip
+        return coarse(summaries, summaries, stats)
+
+    def _groups(self, parts: list[Part]) -> dict[str, _Groups]:
+        """Windows count from the first real token of either stream: a clip's own clock decides, not its batch."""
+        keep = torch.cat([tokens.keep for _, tokens in parts], dim=1)
+        times = torch.cat([tokens.times for _, tokens in parts], dim=1)
+        first = torch.where(keep, times, torch.inf).amin(dim=1, keepdim=True)
+        window = {
+            name: torch.where(tokens.keep, (tokens.times - first) / self.window_s, 0.0).long() for name, tokens in parts
+        }
+        windows = 1 + max(int(number.max()) for number in window.values())
+        return {name: _group(window[name], tokens.keep, windows) for name, tokens in parts}
+
+
+def _group(window: Int[Tensor, "B L"], keep: Bool[Tensor, "B L"], windows: int) -> _Groups:
+    clips, length = window.shape
+    window = torch.where(keep, window, windows)  # padding: a window after the last, cut off below
+    order = window.argsort(dim=1, stable=True)
+    ordered = window.take_along_dim(order, dim=1)
+    counts = torch.zeros(clips, windows + 1, dtype=torch.long, device=window.device)
+    counts.scatter_add_(1, window, torch.ones_like(window))
+    most = max(1, int(counts[:, :windows].max()))
+    within = torch.arange(length, device=window.device) - (counts.cumsum(dim=1) - counts).take_along_dim(ordered, dim=1)
+    slot = torch.where(ordered < windows, ordered * most + within, windows * most)
+    index = torch.zeros(clips, windows * most + 1, dtype=torch.long, device=window.device).scatter_(1, slot, order)
+    real = torch.zeros(clips, windows * most + 1, dtype=torch.bool, device=window.device).scatter_(1, slot, True)
+    place = torch.empty_like(order).scatter_(1, order, slot.clamp(max=windows * most - 1))
+    return _Groups(index[:, :-1], real[:, :-1], place, windows)

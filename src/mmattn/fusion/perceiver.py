@@ -1,0 +1,54 @@
+"""Perceiver latents (Jaegle et al. 2021; outputs as in Perceiver IO): N latents read both streams, think, are read.
+
+Cost O((Lv + La) N) a layer instead of O((Lv + La)^2): the streams never read each other but through the latents.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from mmattn.attention.interface import AttentionFactory
+from mmattn.fusion.base import Fusion
+from mmattn.fusion.merged import MergedBlock, Part, check_layers, learned_tokens, zeroed
+from mmattn.types import MODALITIES, Fused, LayerStats, Tokens
+
+
+class PerceiverFusion(Fusion):
+    """`latents`: N. In each of `layers` the latents read the merged streams, then themselves; at the end each stream
+    reads the latents."""
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        attention: AttentionFactory,
+        layers: int = 2,
+        latents: int = 16,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        if latents < 1:
+            raise ValueError(f"latents={latents}: expected 1 or more")
+        self.kind = nn.ParameterDict({name: torch.randn(dim) * 0.02 for name in MODALITIES})
+        self.latents = nn.Parameter(torch.randn(latents, dim) * 0.02)
+        count = check_layers(layers)
+
+        def block(name: str) -> MergedBlock:
+            return MergedBlock(name, dim, heads, attention, dropout, time_local=False)
+
+        self.read = nn.ModuleList(block(f"perceiver.{i}") for i in range(count))
+        self.think = nn.ModuleList(block(f"perceiver.{i}.latent") for i in range(count))
+        self.give = nn.ModuleDict({name: block("perceiver.out") for name in MODALITIES})
+
+    def forward(self, video: Tokens, audio: Tokens, stats: frozenset[str] = frozenset()) -> Fused:
+        streams: list[Part] = [("video", video), ("audio", audio)]
+        marked: list[Part] = [(n, zeroed(tokens.values + self.kind[n], tokens)) for n, tokens in streams]
+        latents: list[Part] = [("latent", learned_tokens(self.latents, streams))]
+        measured: list[LayerStats] = []
+        for read, think in zip(self.read, self.think, strict=True):
+            latents, seen = read(latents, marked, stats)
+            measured += seen
+            latents, _ = think(latents, latents, frozenset())
+        done = {name: self.give[name]([(name, tokens)], latents, frozenset())[0][0][1] for name, tokens in streams}
+        return Fused(done["video"], done["audio"], tuple(measured))
