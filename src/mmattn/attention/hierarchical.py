@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mmattn.attention.attend import attend
 from mmattn.attention.interface import Attention, AttentionOutput, Blocks, Geometry
+from mmattn.attention.merge import merge
 from mmattn.attention.order import real, times
 from mmattn.attention.patterns import EDGE_S
 from mmattn.attention.pool import equal_groups
@@ -72,7 +73,8 @@ class CoarseFineAttention(Attention):
             attend(q, k, v, None, [fine], both[0], scale),
             attend(whole_q, whole_k, groups.means(v), None, [coarse], both[1], scale),
         ]
-        out, mass = _together(found)
+        out, share, _ = merge([out for out, _, _ in found], [lse for _, _, lse in found])
+        mass = found[0][1] * share[..., 0, None] + found[1][1] * share[..., 1, None]
         return AttentionOutput(out, {"mass": mass} if split else {})
 
 
@@ -90,15 +92,3 @@ def with_log_sizes(
     wide = torch.promote_types(k.dtype, torch.float32)
     bonus = (sizes.to(wide).clamp(min=1.0).log() / scale)[:, None, :, None].expand(-1, k.shape[1], -1, -1)
     return torch.cat([q, torch.ones_like(q[..., :1])], dim=-1), torch.cat([k, bonus.to(k.dtype)], dim=-1)
-
-
-def _together(found: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """One softmax over what was read apart, from the log-sum-exps; differentiable."""
-    lse = torch.stack([lse for _, _, lse in found], dim=-1)
-    empty = lse.isneginf().all(dim=-1, keepdim=True)
-    share = torch.softmax(lse.masked_fill(empty, 0.0), dim=-1).masked_fill(empty, 0.0).unbind(dim=-1)
-    out = sum(part * own[..., None] for (part, _, _), own in zip(found, share, strict=True))
-    mass = sum(part * own[..., None] for (_, part, _), own in zip(found, share, strict=True))
-    assert isinstance(out, Tensor)
-    assert isinstance(mass, Tensor)
-    return out.to(found[0][0].dtype), mass

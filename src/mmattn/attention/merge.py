@@ -7,7 +7,6 @@ The shares w_p are the attention mass on each part: exact, and without the Lq x 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -18,7 +17,8 @@ from torch import Tensor
 def shares(lses: Float[Tensor, "*B S"]) -> tuple[Float[Tensor, "*B S"], Float[Tensor, "*B"]]:
     """The share of each part in the whole, and the log-sum-exp of the whole; 0 and -inf where no part holds a key."""
     total = torch.logsumexp(lses, dim=-1)
-    return torch.exp(lses - torch.where(total == -math.inf, 0.0, total)[..., None]), total
+    none = total.isneginf()[..., None]
+    return torch.softmax(lses.masked_fill(none, 0.0), dim=-1).masked_fill(none, 0.0), total  # sums to 1 at any size
 
 
 def merge(
