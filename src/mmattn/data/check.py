@@ -53,9 +53,9 @@ class Limits:
     black: float = 0.06  # brightness of the brightest place, 0 to 1
 
     def flags(self, record: Record) -> list[str]:
-        """What is odd about a file that could be read, in the order of FLAGS."""
+        """What is odd about a file, in the order of FLAGS; of one that could not be read, only that there are two."""
         if record["status"] != "ok":
-            return []
+            return ["duplicate"] if "duplicate_of" in record else []
         get: Callable[[str], Any] = record.get
         duration, measured, length = get("duration"), get("measured_duration"), length_of(record)
         issues, loudness, pictures = record["issues"], get("loudness"), get("frames")
