@@ -20,6 +20,8 @@ USAGE = """usage: mmattn VERB [key=value ...]
   evaluate   score a trained run on a split                     mmattn evaluate run=runs/x split=test
   predict    tag files, one JSON line a file                    mmattn predict run=runs/x source=videos
   compare    one HTML report over runs                          mmattn compare runs=[runs/a,runs/b]
+  data shard every clip decoded once into tars that train fast  mmattn data shard data.root=videos out=shards
+  data check    what a library of media holds                   mmattn data check source=videos
   show       what can be chosen                                 mmattn show fusion
 
 key=value are Hydra overrides (fusion=late optim.lr=1e-3). `mmattn VERB --help` lists the keys of a verb.
@@ -123,6 +125,20 @@ def _demo(overrides: list[str]) -> None:
     demo(config)
 
 
+def _data_shard(overrides: list[str]) -> None:
+    config = compose("data_shard", overrides)
+    from mmattn.data.shard_write import shard
+
+    print(shard(config))
+
+
+def _data_check(overrides: list[str]) -> None:
+    config = compose("data_check", overrides)
+    from mmattn.reports.library import check_library
+
+    print(check_library(config))
+
+
 def _show(arguments: list[str]) -> None:
     unknown = [name for name in arguments if name not in GROUPS]
     if unknown:
@@ -137,5 +153,7 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
     "evaluate": _evaluate,
     "predict": _predict,
     "compare": _compare,
+    "data shard": _data_shard,
+    "data check": _data_check,
     "show": _show,
 }

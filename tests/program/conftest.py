@@ -28,6 +28,7 @@ def small(shapes: Path) -> list[str]:
         f"data.clips={CLIPS}",
         "data.source.workers=1",
         "data.batch_size=8",
+        "data.isolated=false",  # a decoding process takes seconds to start
         "dim=16",
         "heads=2",
         "fusion.layers=1",

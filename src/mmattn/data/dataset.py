@@ -18,12 +18,10 @@ from mmattn.data.reading import ClipReader
 from mmattn.data.sampler import Item
 from mmattn.data.transforms import ClipSpec, PaddedClip, Sample
 from mmattn.errors import MediaError
-from mmattn.media.request import Request
 from mmattn.types import Batch, Clip
 
 Span = Literal["first", "center", "random"]
 SPANS: tuple[Span, ...] = get_args(Span)
-_PEEK = Request(start=0.0, end=0.01, video=False)  # the cheapest question whose answer tells the duration
 
 
 @dataclass(frozen=True)
@@ -128,7 +126,7 @@ class ClipDataset(Dataset[Labelled]):
         end = row.end
         if end is None:
             if not self.cache.duration[key.index]:
-                self.cache.duration[key.index] = self.reader(row.media, _PEEK).duration or -1.0
+                self.cache.duration[key.index] = self.reader.header(row.media).duration or -1.0
             end = float(self.cache.duration[key.index])
         spare = max(0.0, end - row.start - self.spec.seconds)
         return row.start + spare * (0.5 if self.span == "center" else key.stream("span").random())

@@ -93,7 +93,7 @@ class ClipData:
 
     @cached_property
     def reader(self) -> ClipReader:
-        return ClipReader(isolated=self.isolated, deadline_s=self.deadline_s)
+        return ClipReader(isolated=self.isolated, deadline_s=self.deadline_s, bundles=self.source.bundles)
 
     @cached_property
     def quarantine(self) -> Quarantine:

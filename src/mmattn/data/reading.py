@@ -11,9 +11,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
+from mmattn.media.bundle import read_bundle
 from mmattn.media.decode import answer
 from mmattn.media.isolate import IsolatedReader
 from mmattn.media.request import Request
+from mmattn.media.survey import Survey, survey
 from mmattn.types import ByteRange, Clip
 
 Given = TypeVar("Given")
@@ -26,10 +28,14 @@ class ClipReader:
 
     `isolated`: decode in a process that may crash or hang (see IsolatedReader); else in this one. `deadline_s`: the
     time for one file. `threads`: how many `map` uses; 0 = the machine's cores, shared with the run's other processes.
+    `bundles`: the media are those of shards (see media.bundle).
     """
 
-    def __init__(self, *, isolated: bool = True, deadline_s: float = 60.0, threads: int = 0) -> None:
+    def __init__(
+        self, *, isolated: bool = True, deadline_s: float = 60.0, threads: int = 0, bundles: bool = False
+    ) -> None:
         self.isolated = isolated
+        self.bundles = bundles
         self.deadline_s = deadline_s
         self.threads = threads or max(1, _cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
         self._reset()
@@ -42,15 +48,27 @@ class ClipReader:
         self.close = weakref.finalize(self, _close, self._opened)
 
     def __call__(self, media: Path | ByteRange, request: Request) -> Clip:
+        if self.bundles:
+            return read_bundle(request, media, deadline_s=self.deadline_s, follow_symlinks=True)
         if not self.isolated:
             return answer(request, media, deadline_s=self.deadline_s, follow_symlinks=True)
+        return self._worker().read(media, request)
+
+    def header(self, media: Path | ByteRange) -> Survey:
+        """What the file's header tells. Raises MediaError."""
+        if not self.isolated:
+            return survey(media, "header", deadline_s=self.deadline_s, follow_symlinks=True)
+        return self._worker().survey(media, "header")
+
+    def _worker(self) -> IsolatedReader:
+        """This thread's own."""
         if self._owner != os.getpid():
             self.close()  # forked: only copies of the parent's
             self._reset()
         if not hasattr(self._here, "reader"):
             self._here.reader = IsolatedReader(deadline_s=self.deadline_s, follow_symlinks=True)
             self._opened.append(self._here.reader)
-        return self._here.reader.read(media, request)
+        return self._here.reader
 
     def map(self, function: Callable[[Given], Result], items: Iterable[Given]) -> Iterator[Result]:
         """`function` of each item, in order, by several threads; a slow one never piles up many others behind it.
@@ -74,7 +92,8 @@ class ClipReader:
                 future.cancel()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"isolated": self.isolated, "deadline_s": self.deadline_s, "threads": self.threads}
+        names = ("isolated", "deadline_s", "threads", "bundles")
+        return {name: getattr(self, name) for name in names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

@@ -6,6 +6,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 from mmattn.data.manifest import MANIFEST_NAMES, Row, read_manifest
 from mmattn.errors import UsageError
@@ -15,7 +16,12 @@ _SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": 
 
 
 class Source(ABC):
-    """A data set. `rows` may write files first (a generated set); it never touches files that are not its own."""
+    """A data set. `rows` may write files first (a generated set); it never touches files that are not its own.
+
+    `bundles`: its media are those of shards, not files as people have them.
+    """
+
+    bundles: ClassVar[bool] = False
 
     @abstractmethod
     def rows(self) -> list[Row]:
@@ -47,7 +53,7 @@ class FolderSource(Source):
         return [row if row.split else replace(row, split=self._split(row.id)) for row in rows]
 
     def _split(self, clip_id: str) -> str:
-        digest = int.from_bytes(hashlib.sha256(clip_id.encode("utf-8", "surrogateescape")).digest()[:8], "big")
+        digest = int.from_bytes(hashlib.sha256(clip_id.encode("utf-8", "surrogatepass")).digest()[:8], "big")
         return "val" if digest / 2**64 < self.val_fraction else "train"
 
 
