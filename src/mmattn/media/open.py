@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import av
+from av.audio.stream import AudioStream
 from av.container.input import InputContainer
 from av.error import FFmpegError
 from av.logging import set_level
@@ -46,6 +47,7 @@ class Limits:
     frame_pixels: int = 8192 * 4320  # an 8K picture
     streams: int = 64
     frames: int = 10_000_000  # of one file's picture, and of one Clip's grid
+    sample_rate: int = 768_000  # Hz; resampling from wild rates takes minutes and gigabytes
     decoded_bytes: int = 4 << 30  # what one Clip may hold
 
 
@@ -181,6 +183,9 @@ def _cap(container: InputContainer, path: str, limits: Limits) -> None:
             if stream.frames > limits.frames:
                 raise MediaError(path, "too_large", f"{stream.frames} frames, at most {limits.frames}")
             context.options = {"max_pixels": str(limits.frame_pixels)}
+        if isinstance(stream, AudioStream) and stream.codec_context.sample_rate > limits.sample_rate:
+            rate = stream.codec_context.sample_rate
+            raise MediaError(path, "too_large", f"{rate} samples a second, at most {limits.sample_rate}")
         if stream.type in ("video", "audio"):
             context.thread_count = 1
 
