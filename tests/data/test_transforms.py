@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +12,8 @@ from torch import Tensor
 from mmattn.data.mel import KaldiFbank
 from mmattn.data.transforms import FRONT_ENDS, ClipSpec
 from mmattn.errors import UsageError
+from mmattn.media.picture import FITS
+from mmattn.media.request import Request
 from mmattn.types import Clip
 
 SPEC = ClipSpec(seconds=1.0, fps=8.0, height=4, width=6, mels=64)
@@ -225,6 +228,20 @@ def test_the_grid_is_the_middle_of_each_frames_interval() -> None:
 
 def test_a_spec_goes_round_through_its_record() -> None:
     assert ClipSpec(**SPEC.to_dict()) == SPEC
+
+
+@pytest.mark.parametrize("fit", FITS)
+def test_a_reader_is_asked_for_what_the_spec_says(fit: str) -> None:
+    asked: list[Request] = []
+
+    def reader(media: object, request: Request) -> Clip:
+        asked.append(request)
+        return _clip(waveform=_sine(500))
+
+    replace(SPEC, fit=fit).read(Path("a.mp4"), 2.0, 2.5, reader=reader)
+    (request,) = asked
+    assert (request.fit, request.size, request.audio_rate) == (fit, (4, 6), RATE)
+    assert (request.start, request.end, request.times) == (2.0, 2.5, SPEC.times(2.0, 2.5))
 
 
 @pytest.mark.parametrize("field", ["fit", "spectrogram"])
