@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
+from mmattn.data.checked import readable
 from mmattn.data.manifest import MANIFEST_NAMES, Row, read_manifest
 from mmattn.errors import UsageError
 from mmattn.progress import Progress
@@ -38,6 +39,7 @@ class FolderSource(Source):
     root: str
     manifest: str | None = None
     val_fraction: float = 0.2
+    checked: str | None = None  # a check.jsonl; rows whose file it found unreadable are left out
 
     def rows(self) -> list[Row]:
         root = Path(self.root).expanduser()
@@ -50,11 +52,14 @@ class FolderSource(Source):
         if self.manifest and not found:
             raise UsageError(f"{root / self.manifest}: no such manifest")
         rows = read_manifest(found[0]) if found else _class_folders(root)
-        return [row if row.split else replace(row, split=self._split(row.id)) for row in rows]
+        rows = [row if row.split else replace(row, split=held_out(row.id, self.val_fraction)) for row in rows]
+        return readable(rows, Path(self.checked).expanduser()) if self.checked else rows
 
-    def _split(self, clip_id: str) -> str:
-        digest = int.from_bytes(hashlib.sha256(clip_id.encode("utf-8", "surrogatepass")).digest()[:8], "big")
-        return "val" if digest / 2**64 < self.val_fraction else "train"
+
+def held_out(key: str, fraction: float) -> str:
+    """`val` for about that fraction of all keys, the same ones whatever others there are; else `train`."""
+    digest = int.from_bytes(hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()[:8], "big")
+    return "val" if digest / 2**64 < fraction else "train"
 
 
 def _class_folders(root: Path) -> list[Row]:
@@ -64,8 +69,8 @@ def _class_folders(root: Path) -> list[Row]:
     if not folders or None in split_of.values():  # `train` beside `car` and `bus` is a class
         classes = [(folder, None) for folder in folders]
     else:
-        held_out = "train" if "val" in split_of.values() else None  # no val folder: part of train is held out
-        splits = {top: held_out if split == "train" else split for top, split in split_of.items()}
+        train = "train" if "val" in split_of.values() else None  # no val folder: part of train is held out
+        splits = {top: train if split == "train" else split for top, split in split_of.items()}
         classes = [(folder, split) for top, split in splits.items() for folder in _folders(top)]
     rows = [
         Row(id=str(path.relative_to(root)), path=path, tags=(folder.name,), split=split)
