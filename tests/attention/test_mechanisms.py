@@ -24,6 +24,14 @@ MASS = frozenset({"mass"})
 
 SETTINGS = {  # at the size of these tests: overrides of the yaml file
     "time_window": ["pattern.past_s=0.3", "pattern.future_s=0.2"],
+    "sliding": ["pattern.past=1", "pattern.future=2"],
+    "dilated": ["pattern.past=1", "pattern.future=1", "pattern.dilation=2"],
+    "global_local": ["pattern.past=0", "pattern.future=1", "pattern.global_tokens=1"],
+    "strided": ["pattern.stride=2"],
+    "bigbird": ["pattern.block=2", "pattern.past=0", "pattern.future=0", "pattern.random=1", "pattern.global_tokens=1"],
+    "topk_blocks": ["pattern.block=2", "pattern.chosen_blocks=2"],
+    "lsh": ["pattern.bucket=3", "pattern.rounds=2"],
+    "routing": ["pattern.cluster=4"],
     "linformer": ["rank=3", "positions=6"],
     "nystrom": ["landmarks=3"],
     "coarse_fine": ["coarse=3", "fine_s=0.2"],

@@ -1,4 +1,8 @@
-"""Which pairs of queries and keys are read, by time or by place: the patterns that do not look at the vectors.
+"""Which pairs of queries and keys are read, by time or by place.
+
+A place is a rank: the real tokens of a segment, counted in the order of their times (as given, without times). Where
+queries and keys are of other numbers, a query stands at the same fraction of each segment of the keys. So padding, its
+amount and place, and the order in which tokens are handed over change nothing.
 
 Shape legend as in interface.py; Ls keys of one segment.
 """
@@ -7,86 +11,215 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mmattn.attention.interface import Blocks, Geometry, Pattern
-from mmattn.attention.windows import Window, reading_all, window_blocks
+from mmattn.attention.order import real, time_rank
+from mmattn.attention.windows import Window, also_reading, reading_all, window_blocks
 
-EDGE_S = 5e-4  # windows are this much wider on both sides, so that the rounding of float32 times decides nothing
+EDGE_S = 5e-4  # time windows are this much wider on both sides: the rounding of float32 times decides nothing
 
 
-class Windowed(Pattern):
-    """A window around each query, and global tokens that all read and that read all.
+class Sparse(Pattern):
+    """Some pairs, and global tokens that all read and that read all.
 
-    `global_tokens`: the first n real tokens of the queries and of the keys, or the name of a segment of either.
+    Global are the first `global_tokens` real tokens in time of the first segment, on either side, and all tokens of
+    `global_segments` (names of segments): those without an instant of their own, such as latents.
     """
 
-    def __init__(self, heads: int, head_dim: int, global_tokens: int | str = 0) -> None:
+    def __init__(self, heads: int, head_dim: int, global_tokens: int = 0, global_segments: Sequence[str] = ()) -> None:
         super().__init__(heads, head_dim)
         self.global_tokens = global_tokens
+        self.global_segments = frozenset(global_segments)
 
     @abstractmethod
-    def windows(
-        self, q_geometry: Geometry, k_geometry: Geometry, q_keep: Tensor, k_keep: Tensor
-    ) -> tuple[Float[Tensor, "B Lq"], list[Window]]:
-        """Positions of the queries and the window of each segment of the keys, both +inf where not kept."""
+    def local(
+        self,
+        q: Float[Tensor, "B H Lq E"],
+        k: Float[Tensor, "B H Lk E"],
+        q_geometry: Geometry,
+        k_geometry: Geometry,
+        q_local: Bool[Tensor, "B Lq"],
+        k_local: Bool[Tensor, "B Lk"],
+    ) -> list[Blocks]:
+        """The pairs of local queries and local keys: those that are real and not global."""
 
     def plan(self, q: Tensor, k: Tensor, q_geometry: Geometry, k_geometry: Geometry) -> list[Blocks]:
-        q_keep, k_keep = _kept(q, q_geometry), _kept(k, k_geometry)
-        everyone, reads_all = self._global(k_geometry, k_keep), self._global(q_geometry, q_keep)
-        own_q = q_keep if reads_all is None else q_keep & ~reads_all
-        own_k = k_keep if everyone is None else k_keep & ~everyone
-        position, windows = self.windows(q_geometry, k_geometry, own_q, own_k)
-        lengths = k_geometry.lengths(k.shape[2])
-        if everyone is not None:
-            split = everyone.split(lengths, dim=1)
-            windows = [Window(w.low, w.high, w.position, part) for w, part in zip(windows, split, strict=True)]
-        parts = [window_blocks(position, windows)]
-        if reads_all is not None:
-            parts.append(reading_all(reads_all, k_keep))
+        q_keep, k_keep = real(q_geometry, q), real(k_geometry, k)
+        q_global, k_global = self._global(q_geometry, q_keep), self._global(k_geometry, k_keep)
+        q_local = q_keep if q_global is None else q_keep & ~q_global
+        k_local = k_keep if k_global is None else k_keep & ~k_global
+        parts = self.local(q, k, q_geometry, k_geometry, q_local, k_local)
+        heads = q.shape[1] if parts[0].per_head else 1
+        if k_global is not None:
+            parts[0] = also_reading(parts[0], k_global.repeat_interleave(heads, dim=0), q.shape[2])
+        if q_global is not None:
+            everything = reading_all(q_global.repeat_interleave(heads, dim=0), k_keep.repeat_interleave(heads, dim=0))
+            parts.append(Blocks(everything.query, everything.key, everything.mask, parts[0].per_head))
         return parts
 
     def _global(self, geometry: Geometry, keep: Tensor) -> Bool[Tensor, "B L"] | None:
-        if not self.global_tokens:
+        named = [name in self.global_segments for name, count in geometry.segments for _ in range(count)]
+        if not self.global_tokens and not any(named):
             return None
-        if isinstance(self.global_tokens, int):
-            return keep & (keep.cumsum(dim=1) <= self.global_tokens)
-        named = [name == self.global_tokens for name, count in geometry.segments for _ in range(count)]
-        return keep & torch.tensor(named, device=keep.device) if any(named) else None
+        first = slice(0, geometry.lengths(keep.shape[1])[0])
+        time = None if geometry.time is None else geometry.time[:, first]
+        flags = torch.tensor(named or [False] * keep.shape[1], device=keep.device).repeat(len(keep), 1)
+        flags[:, first] |= time_rank(Geometry(keep[:, first], time), keep[:, None, first, None]) < self.global_tokens
+        return flags & keep
 
 
-class TimeWindow(Windowed):
+class TimeWindow(Sparse):
     """A query at time t reads the keys of [t - past_s, t + future_s], whatever the rates of the streams.
 
-    future_s 0 is causal; .inf is no limit. A query whose window holds no real key gives 0. Tokens need not be in order
-    of time. Both sides need times.
+    future_s 0 is causal; .inf is no limit. A query whose window holds no real key gives 0. Tokens need not be in the
+    order of time. Both sides need times.
     """
 
     reference = "mmattn"
 
-    def __init__(self, heads: int, head_dim: int, past_s: float, future_s: float, global_tokens: int | str = 0) -> None:
-        super().__init__(heads, head_dim, global_tokens)
+    def __init__(
+        self,
+        heads: int,
+        head_dim: int,
+        past_s: float,
+        future_s: float,
+        global_tokens: int = 0,
+        global_segments: Sequence[str] = (),
+    ) -> None:
+        super().__init__(heads, head_dim, global_tokens, global_segments)
         if not (past_s >= 0 and future_s >= 0):
             raise ValueError(f"past_s={past_s}, future_s={future_s}: expected seconds, 0 or more")
         self.past_s = past_s
         self.future_s = future_s
 
-    def windows(
-        self, q_geometry: Geometry, k_geometry: Geometry, q_keep: Tensor, k_keep: Tensor
-    ) -> tuple[Tensor, list[Window]]:
+    def local(self, q, k, q_geometry, k_geometry, q_local, k_local) -> list[Blocks]:
         if q_geometry.time is None or k_geometry.time is None:
             raise ValueError("a time window needs the times of queries and keys")
         time = q_geometry.time.double()
-        position = k_geometry.time.double().masked_fill(~k_keep, math.inf)
+        position = k_geometry.time.double().masked_fill(~k_local, math.inf)
         low, high = time - self.past_s - EDGE_S, time + self.future_s + EDGE_S
-        parts = position.split(k_geometry.lengths(position.shape[1]), dim=1)
-        return time.masked_fill(~q_keep, math.inf), [Window(low, high, part) for part in parts]
+        windows = [Window(low, high, part) for part in position.split(k_geometry.lengths(k.shape[2]), dim=1)]
+        return [window_blocks(time.masked_fill(~q_local, math.inf), windows)]
 
 
-def _kept(x: Tensor, geometry: Geometry) -> Bool[Tensor, "B L"]:
-    if geometry.keep is not None:
-        return geometry.keep
-    return x.new_ones(x.shape[0], x.shape[2], dtype=torch.bool)
+class SlidingWindow(Sparse):
+    """A query at place i reads the keys of the places i - past ... i + future of each segment.
+
+    With `dilation` d, of every d-th place: those j for which i - j is a multiple of d, `past` and `future` of them.
+    i is rounded where segments differ in number. (Beltagy et al. 2020, Longformer, section 3.1; with global tokens, its
+    global + local attention.)
+    """
+
+    reference = "Beltagy et al. 2020"
+
+    def __init__(
+        self,
+        heads: int,
+        head_dim: int,
+        past: int,
+        future: int,
+        dilation: int = 1,
+        global_tokens: int = 0,
+        global_segments: Sequence[str] = (),
+    ) -> None:
+        super().__init__(heads, head_dim, global_tokens, global_segments)
+        if past < 0 or future < 0 or dilation < 1:
+            raise ValueError(f"past={past}, future={future}, dilation={dilation}: expected 0, 0 and 1 or more")
+        self.past = past
+        self.future = future
+        self.dilation = dilation
+        self.merges = dilation > 1
+
+    def local(self, q, k, q_geometry, k_geometry, q_local, k_local) -> list[Blocks]:
+        places = Places(q, k, q_geometry, k_geometry, k_local)
+        past, future = self.past * self.dilation, self.future * self.dilation
+        if self.dilation == 1:
+            windows = [Window(at - past, at + future, key) for at, key in zip(places.aligned, places.keys, strict=True)]
+            return [window_blocks(places.query.masked_fill(~q_local, math.inf), windows)]
+        far = float(k.shape[2] + past + future)  # sorted by residue first, a window holds one residue only
+        parts = []
+        for segment, (at, key) in enumerate(zip(places.aligned, places.keys, strict=True)):
+            at = at + far * (at % self.dilation)
+            key = key + far * (key % self.dilation).nan_to_num(0.0)
+            windows = places.only(segment, Window(at - past, at + future, key))
+            parts.append(window_blocks(at.masked_fill(~q_local, math.inf), windows))
+        return parts
+
+
+class Strided(Sparse):
+    """A query at place i reads the `stride` places before and after it, and all those of its residue modulo `stride`.
+
+    (Child et al. 2019, Sparse Transformer, section 4.3, strided; in both directions, both sets under one softmax.)
+    """
+
+    merges = True
+    reference = "Child et al. 2019"
+    time_cost = "Lq (stride + Lk / stride) D"
+
+    def __init__(
+        self,
+        heads: int,
+        head_dim: int,
+        stride: int,
+        global_tokens: int = 0,
+        global_segments: Sequence[str] = (),
+    ) -> None:
+        super().__init__(heads, head_dim, global_tokens, global_segments)
+        if stride < 1:
+            raise ValueError(f"stride={stride}: expected 1 or more")
+        self.stride = stride
+
+    def local(self, q, k, q_geometry, k_geometry, q_local, k_local) -> list[Blocks]:
+        places = Places(q, k, q_geometry, k_geometry, k_local)
+        near = [
+            Window(at - self.stride, at + self.stride, key) for at, key in zip(places.aligned, places.keys, strict=True)
+        ]
+        parts = [window_blocks(places.query.masked_fill(~q_local, math.inf), near)]
+        for segment, (at, key) in enumerate(zip(places.aligned, places.keys, strict=True)):
+            residue, key_residue = at % self.stride, (key % self.stride).nan_to_num(math.inf)
+            windows = places.only(segment, Window(residue, residue, key_residue))
+            column = window_blocks(residue.masked_fill(~q_local, math.inf), windows)
+            # What it has read in its window a query does not read again in its column.
+            apart = (_of(at, column.query)[..., None] - _of(torch.cat(places.keys, 1), column.key)[:, None]).abs()
+            parts.append(Blocks(column.query, column.key, column.mask & (apart > self.stride)))
+        return parts
+
+
+class Places:
+    """Places of the queries, of each segment's keys (+inf where not local), and of the queries among those."""
+
+    def __init__(self, q: Tensor, k: Tensor, q_geometry: Geometry, k_geometry: Geometry, k_local: Tensor) -> None:
+        self.lengths = k_geometry.lengths(k.shape[2])
+        query, of_all = ranks(q, q_geometry)
+        self.query: Float[Tensor, "B Lq"] = torch.cat(query, dim=1)
+        keys, counts = ranks(k, k_geometry)
+        local = k_local.split(self.lengths, dim=1)
+        self.keys = [key.masked_fill(~kept, math.inf) for key, kept in zip(keys, local, strict=True)]
+        doubled = 2 * self.query + 1
+        total = torch.cat([n.expand_as(part) for n, part in zip(of_all, query, strict=True)], dim=1).clamp(min=1)
+        # (i + 1/2) / n is the fraction; exactly i again where the numbers are equal
+        self.aligned = [(doubled * n / (2 * total) - 0.5).round() for n in counts]
+
+    def only(self, segment: int, window: Window) -> list[Window]:
+        """This window of a segment, and nothing of the others."""
+        nothing = [Window(window.low, window.high, torch.full_like(key, math.inf)) for key in self.keys]
+        return [window if i == segment else none for i, none in enumerate(nothing)]
+
+
+def ranks(x: Tensor, geometry: Geometry) -> tuple[list[Float[Tensor, "B Ls"]], list[Float[Tensor, "B 1"]]]:
+    """The place of each token in its segment, and how many real ones the segment has."""
+    lengths = geometry.lengths(x.shape[2])
+    keeps = real(geometry, x).split(lengths, dim=1)
+    times = [None] * len(lengths) if geometry.time is None else geometry.time.split(lengths, dim=1)
+    parts = zip(x.split(lengths, dim=2), keeps, times, strict=True)
+    places = [time_rank(Geometry(keep, time), part).double() for part, keep, time in parts]
+    return places, [keep.sum(dim=1, keepdim=True).double() for keep in keeps]
+
+
+def _of(values: Float[Tensor, "B L"], rows: Tensor) -> Tensor:
+    return values.flatten()[rows.clamp(max=values.numel() - 1)]

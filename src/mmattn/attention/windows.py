@@ -1,16 +1,17 @@
 """Windows: each query reads the keys whose position lies in an interval of its own.
 
-Positions are anything that sorts: seconds, ranks, residues. Queries and the keys of each segment are sorted by it; a
-block of neighbouring queries then reads one contiguous range of each segment's sorted keys, found by binary search.
+Positions are anything that sorts: seconds, ranks, residues, buckets. Queries and the keys of each segment are sorted by
+it; a block of neighbouring queries then reads one contiguous range of a segment's sorted keys, found by binary search.
 Streams of other rates, starts or padding differ only in where the ranges lie.
 
-Shape legend as in interface.py; Ls keys of one segment, N blocks of a clip, R the widest range of a block.
+Shape legend as in interface.py; B may count the heads of clips too; Ls keys of one segment, N blocks of a clip, R the
+widest range of a block.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -27,51 +28,61 @@ CALL_COST = 24  # what a row or a column of a block costs beside its pairs, in p
 class Window:
     """Of one segment of the keys: query i reads key j where low[i] <= position[j] <= high[i].
 
-    A key at +inf is not read. `everyone`: keys that all queries read (these have to be at +inf).
+    A key at +inf is not read. In the order of the queries' positions, low and high have to rise.
     """
 
     low: Float[Tensor, "B Lq"]
     high: Float[Tensor, "B Lq"]
     position: Float[Tensor, "B Ls"]
-    everyone: Bool[Tensor, "B Ls"] | None = None
 
 
 def window_blocks(position: Float[Tensor, "B Lq"], windows: Sequence[Window]) -> Blocks:
-    """Blocks of queries that neighbour in `position`, by which low and high of every window have to rise too.
+    """Blocks of queries that neighbour in `position`; a query at +inf reads nothing.
 
-    A query at +inf reads nothing. Cost: a sort, and a mask of one byte a pair of the blocks.
+    Costs a sort, and a mask of one byte a pair of the blocks.
     """
     b, lq = position.shape
     order = position.argsort(dim=1, stable=True)
     live = position.isfinite().gather(1, order)
     sorted_keys, starts, ends = zip(*(_ranges(window, order, live) for window in windows), strict=True)
     size, widest = _cheapest(starts, ends, lq)
-    query = torch.where(live, order + lq * torch.arange(b, device=order.device)[:, None], b * lq)
-    query = _blocked(query, size, b * lq)  # (B, N, Q)
-    n = query.shape[1]
-    columns, masks, offset = [], [], 0
-    for window, key, start, end, width in zip(windows, sorted_keys, starts, ends, widest, strict=True):
-        start, end = _blocked(start, size, window.position.shape[1]), _blocked(end, size, 0)
+    clip = torch.arange(b, device=order.device)[:, None]
+    query = _blocked(torch.where(live, order + lq * clip, b * lq), size, b * lq)  # (B, N, Q)
+    n, columns, masks, offset = query.shape[1], [], [], 0
+    for key, start, end, width in zip(sorted_keys, starts, ends, widest, strict=True):
+        start, end = _blocked(start, size, key.shape[1]), _blocked(end, size, 0)
         at = start.amin(dim=2, keepdim=True) + torch.arange(width, device=order.device)  # (B, N, R)
-        mask = (at[:, :, None] >= start[..., None]) & (at[:, :, None] < end[..., None])
+        masks.append((at[:, :, None] >= start[..., None]) & (at[:, :, None] < end[..., None]))
         columns.append(key.gather(1, at.clamp(max=max(0, key.shape[1] - 1)).flatten(1)).view(b, n, width) + offset)
-        masks.append(mask)
-        if window.everyone is not None:
-            column, real = _listed(window.everyone)
-            columns.append(column[:, None].expand(-1, n, -1) + offset)
-            masks.append((query < b * lq)[..., None] & real[:, None, None])
-        offset += window.position.shape[1]
-    key = torch.cat(columns, dim=2) + offset * torch.arange(b, device=order.device)[:, None, None]
+        offset += key.shape[1]
+    key = torch.cat(columns, dim=2) + offset * clip[..., None]
     return Blocks(query.flatten(0, 1), key.flatten(0, 1), torch.cat(masks, dim=3).flatten(0, 1))
+
+
+def also_reading(blocks: Blocks, keys: Bool[Tensor, "B Lk"], lq: int) -> Blocks:
+    """The same blocks, every query of which reads these keys too (which must not be in them yet)."""
+    b, lk = keys.shape
+    column, real = listed(keys)
+    key = (column + lk * torch.arange(b, device=keys.device)[:, None]).repeat_interleave(len(blocks.key) // b, dim=0)
+    real = real.repeat_interleave(len(blocks.key) // b, dim=0)
+    mask = (blocks.query < b * lq)[..., None] & real[:, None]
+    return replace(blocks, key=torch.cat([blocks.key, key], dim=1), mask=torch.cat([blocks.mask, mask], dim=2))
 
 
 def reading_all(queries: Bool[Tensor, "B Lq"], keep: Bool[Tensor, "B Lk"]) -> Blocks:
     """One block a clip: these queries read every kept key."""
     (b, lq), lk = queries.shape, keep.shape[1]
-    query, real = _listed(queries)
-    clips = torch.arange(b, device=keep.device)[:, None]
-    key = torch.arange(lk, device=keep.device) + lk * clips
-    return Blocks(torch.where(real, query + lq * clips, b * lq), key, real[..., None] & keep[:, None])
+    clip = torch.arange(b, device=keep.device)[:, None]
+    query, real = listed(queries)
+    key = torch.arange(lk, device=keep.device) + lk * clip
+    return Blocks(torch.where(real, query + lq * clip, b * lq), key, real[..., None] & keep[:, None])
+
+
+def listed(flags: Bool[Tensor, "B L"]) -> tuple[Int[Tensor, "B M"], Bool[Tensor, "B M"]]:
+    """The places of True in each row, in order, and which entries of that list are real."""
+    most = int(flags.sum(dim=1).amax()) if flags.numel() else 0
+    places = (~flags).view(torch.uint8).argsort(dim=1, stable=True)[:, :most]
+    return places, flags.gather(1, places)
 
 
 def _ranges(window: Window, order: Tensor, live: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -87,9 +98,8 @@ def _ranges(window: Window, order: Tensor, live: Tensor) -> tuple[Tensor, Tensor
 def _cheapest(starts: Sequence[Tensor], ends: Sequence[Tensor], lq: int) -> tuple[int, list[int]]:
     """The block size whose blocks hold the least, and the widest range of each segment under it."""
     sizes = [size for size in BLOCK_SIZES if size < 2 * lq] or [max(1, lq)]
-    widest = torch.stack(
-        [torch.stack([_spread(start, end, size) for start, end in zip(starts, ends, strict=True)]) for size in sizes]
-    ).tolist()
+    ranges = list(zip(starts, ends, strict=True))
+    widest = torch.stack([torch.stack([_spread(*both, size) for both in ranges]) for size in sizes]).tolist()
 
     def cost(i: int) -> int:
         return -(-lq // sizes[i]) * (sizes[i] + CALL_COST) * (sum(widest[i]) + CALL_COST)
@@ -105,10 +115,3 @@ def _spread(start: Tensor, end: Tensor, size: int) -> Tensor:
 
 def _blocked(x: Int[Tensor, "B L"], size: int, fill: int) -> Int[Tensor, "B N Q"]:
     return pad(x, (0, -x.shape[1] % size), value=fill).unflatten(1, (-1, size))
-
-
-def _listed(flags: Bool[Tensor, "B L"]) -> tuple[Int[Tensor, "B M"], Bool[Tensor, "B M"]]:
-    """The places of True in each row, in order, and which entries of that list are real."""
-    most = int(flags.sum(dim=1).amax()) if flags.numel() else 0
-    places = (~flags).to(torch.uint8).argsort(dim=1, stable=True)[:, :most]
-    return places, flags.gather(1, places)

@@ -1,0 +1,190 @@
+"""Patterns that sort queries and keys into groups by their vectors: a query reads the keys of its own group.
+
+Groups are formed anew in each clip and head, without weights. Sorted by group, the keys of neighbouring queries are
+contiguous again: these are windows over group numbers. A group holds a bounded number of keys, so cost is bounded too.
+
+Shape legend as in interface.py; P = B * H heads of all clips, C groups.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from mmattn.attention.interface import Blocks
+from mmattn.attention.order import time_order
+from mmattn.attention.patterns import Sparse
+from mmattn.attention.windows import Window, window_blocks
+
+MOST_BUCKETS = 4096
+
+
+class LSH(Sparse):
+    """A query reads the keys that fall into its bucket in any of `rounds` random hashes.
+
+    hash(x) = argmax [x R; -x R] with a random matrix R (Kitaev et al. 2020, Reformer, section 2; Andoni et al. 2015).
+    There are as many buckets as `bucket` keys each would fill; one that has more than 2 * `bucket` keys keeps those
+    that lie deepest in it. R follows from `seed`. Queries and keys need not be equal, as they are in Reformer; a query
+    without a key in its buckets gives 0. A pair that meets in several rounds counts once.
+    """
+
+    reference = "Kitaev et al. 2020"
+    time_cost = "rounds Lq bucket D"
+
+    def __init__(
+        self,
+        heads: int,
+        head_dim: int,
+        bucket: int,
+        rounds: int,
+        seed: int = 0,
+        global_tokens: int = 0,
+        global_segments: Sequence[str] = (),
+    ) -> None:
+        super().__init__(heads, head_dim, global_tokens, global_segments)
+        if bucket < 1 or rounds < 1:
+            raise ValueError(f"bucket={bucket}, rounds={rounds}: expected 1 or more")
+        self.bucket = bucket
+        self.rounds = rounds
+        self.seed = seed
+        self.merges = rounds > 1
+
+    def local(self, q, k, q_geometry, k_geometry, q_local, k_local) -> list[Blocks]:
+        parts: list[Blocks] = []
+        before: list[tuple[Tensor, Tensor]] = []
+        # half the number of buckets; 0: a single one
+        half = (k_local.sum(dim=1) / self.bucket / 2).ceil().clamp(0, MOST_BUCKETS // 2).long()
+        half = half.masked_fill(k_local.sum(dim=1) <= self.bucket, 0).repeat_interleave(q.shape[1])
+        with torch.no_grad():
+            for number in range(self.rounds):
+                rotation = self._rotation(q, number, max(1, int(half.max())))
+                of_q, _ = _hash(q.flatten(0, 1), rotation, half)
+                of_k, depth = _hash(k.flatten(0, 1), rotation, half)
+                of_q = of_q.masked_fill(~q_local.repeat_interleave(q.shape[1], dim=0), math.inf)
+                of_k = of_k.masked_fill(~k_local.repeat_interleave(q.shape[1], dim=0), math.inf)
+                of_k = _at_most(2 * self.bucket, of_k, depth)
+                part = replace(window_blocks(of_q, [Window(of_q, of_q, of_k)]), per_head=True)
+                for earlier_q, earlier_k in before:
+                    part = replace(part, mask=part.mask & ~_meet(part, earlier_q, earlier_k))
+                before.append((of_q, of_k))
+                parts.append(part)
+        return parts
+
+    def _rotation(self, q: Tensor, number: int, columns: int) -> Float[Tensor, "E C"]:
+        """Its first columns are the same however many are asked for."""
+        drawn = []
+        for at in range(0, columns, 64):
+            generator = torch.Generator().manual_seed((self.seed * 1000 + number) * MOST_BUCKETS + at)
+            drawn.append(torch.randn(q.shape[3], 64, generator=generator))
+        return torch.cat(drawn, dim=1)[:, :columns].to(q.device)
+
+
+def _hash(
+    x: Float[Tensor, "P L E"], rotation: Float[Tensor, "E C"], half: Int[Tensor, " P"]
+) -> tuple[Float[Tensor, "P L"], Float[Tensor, "P L"]]:
+    """The bucket of each vector, and how deep it lies in it (the cosine with the bucket's direction)."""
+    turned = torch.nn.functional.normalize(x.to(rotation.dtype), dim=-1) @ rotation  # (P, L, C)
+    beyond = torch.arange(rotation.shape[1], device=x.device) >= half[:, None, None]
+    depth, bucket = turned.abs().masked_fill(beyond, -1.0).max(dim=-1)
+    sign = turned.gather(2, bucket[..., None])[..., 0] < 0
+    return (2 * bucket + sign).double().masked_fill(half[:, None] == 0, 0.0), depth
+
+
+def _at_most(most: int, group: Float[Tensor, "P L"], depth: Float[Tensor, "P L"]) -> Float[Tensor, "P L"]:
+    """The groups, +inf for members beyond the `most` deepest of a group."""
+    deepest = depth.argsort(dim=1, descending=True, stable=True)
+    order = deepest.gather(1, group.gather(1, deepest).argsort(dim=1, stable=True))  # by group, then by depth
+    ordered = group.gather(1, order).contiguous()
+    rank = torch.arange(group.shape[1], device=group.device) - torch.searchsorted(ordered, ordered)
+    return torch.empty_like(group).scatter_(1, order, ordered.masked_fill(rank >= most, math.inf))
+
+
+def _meet(part: Blocks, of_q: Float[Tensor, "P Lq"], of_k: Float[Tensor, "P Lk"]) -> Bool[Tensor, "G Q W"]:
+    """Which pairs of the blocks are in one (finite) group of an earlier round."""
+    queries = of_q.flatten()[part.query.clamp(max=of_q.numel() - 1)]
+    keys = of_k.flatten()[part.key]
+    return (queries[..., None] == keys[:, None]) & queries[..., None].isfinite()
+
+
+class Routing(Sparse):
+    """k-means over a clip's keys; a query reads the `cluster` keys closest to its nearest centroid.
+
+    (Roy et al. 2021, Routing Transformer, section 4.1, whose clusters are balanced in this way too.) The centroids are
+    found anew by `iterations` of spherical k-means, started at keys spread evenly over time, instead of being carried
+    from batch to batch: so a clip's result depends on that clip alone, and there is nothing to store.
+    """
+
+    reference = "Roy et al. 2021"
+    time_cost = "Lq cluster D + (Lq + Lk) Lk D / cluster"
+
+    def __init__(
+        self,
+        heads: int,
+        head_dim: int,
+        cluster: int,
+        iterations: int = 3,
+        global_tokens: int = 0,
+        global_segments: Sequence[str] = (),
+    ) -> None:
+        super().__init__(heads, head_dim, global_tokens, global_segments)
+        if cluster < 1 or iterations < 0:
+            raise ValueError(f"cluster={cluster}, iterations={iterations}: expected 1 key and 0 iterations or more")
+        self.cluster = cluster
+        self.iterations = iterations
+
+    def local(self, q, k, q_geometry, k_geometry, q_local, k_local) -> list[Blocks]:
+        heads = q.shape[1]
+        q_real, k_real = (kept.repeat_interleave(heads, dim=0) for kept in (q_local, k_local))
+        count = (k_real.sum(dim=1) / self.cluster).ceil().long()  # clusters of each clip
+        order = time_order(replace(k_geometry, keep=k_local), k).repeat_interleave(heads, dim=0)
+        with torch.no_grad():
+            queries, keys = (_directions(x) for x in (q, k))
+            centroids = k_means(keys, k_real, order, count, self.iterations)
+            exists = torch.arange(centroids.shape[1], device=q.device) < count[:, None]  # (P, C)
+            near = (queries @ centroids.mT).masked_fill(~exists[:, None], -math.inf)
+            of_q = near.argmax(dim=2).double() if near.shape[2] else torch.zeros_like(near[..., 0], dtype=torch.double)
+            of_q = of_q.masked_fill(~q_real, math.inf)
+            affinity = (centroids @ keys.mT).masked_fill(~k_real[:, None], -math.inf)  # (P, C, Lk)
+            best = affinity.topk(min(self.cluster, keys.shape[1]), dim=2)
+            held = exists[..., None] & best.values.isfinite()
+            groups = torch.arange(best.indices.shape[1], device=q.device, dtype=torch.double)[:, None]
+            of_member = groups.expand_as(best.values).masked_fill(~held, math.inf).flatten(1)
+        blocks = window_blocks(of_q, [Window(of_q, of_q, of_member)])
+        # A member is a place in the list of all clusters' keys; a key may be in several.
+        clip, member = blocks.key // of_member.shape[1], blocks.key % of_member.shape[1]
+        key = best.indices.flatten(1)[clip, member] + k.shape[2] * clip
+        return [replace(blocks, key=key, per_head=True)]
+
+
+def k_means(
+    x: Float[Tensor, "P L E"],
+    real: Bool[Tensor, "P L"],
+    order: Int[Tensor, "P L"],
+    count: Int[Tensor, " P"],
+    iterations: int,
+) -> Float[Tensor, "P C E"]:
+    """Centroids of unit vectors, of length 1 too; `count` of them, started at vectors evenly spaced in `order`."""
+    most = int(count.max()) if count.numel() else 0
+    number = torch.arange(most, device=x.device)
+    place = (2 * number + 1) * real.sum(dim=1, keepdim=True) // (2 * count[:, None].clamp(min=1))
+    first = order.gather(1, place.clamp(max=max(0, x.shape[1] - 1)))
+    centroids = x.gather(1, first[..., None].expand(-1, -1, x.shape[2]))
+    exists = number < count[:, None]
+    for _ in range(iterations if most else 0):
+        nearest = (x @ centroids.mT).masked_fill(~exists[:, None], -math.inf).argmax(dim=2)
+        sums = torch.zeros_like(centroids).scatter_add_(
+            1, nearest[..., None].expand_as(x), torch.where(real[..., None], x, 0.0)
+        )
+        size = sums.norm(dim=2, keepdim=True)
+        centroids = torch.where(size > 0, sums / size.clamp(min=1e-30), centroids)
+    return centroids
+
+
+def _directions(x: Float[Tensor, "B H L E"]) -> Float[Tensor, "P L E"]:
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    return torch.nn.functional.normalize(wide, dim=-1).flatten(0, 1)
