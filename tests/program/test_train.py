@@ -177,7 +177,7 @@ def test_a_process_without_a_validation_clip_does_not_hold_up_the_others(
     one = next(row for row in rows if row["split"] == "val")
     one["tags"] = train[0]["tags"]
     (tmp_path / "manifest.jsonl").write_text("\n".join(map(json.dumps, [*train, one])))
-    data = ["data=folder", f"data.root={tmp_path}", "data.clip.height=48", "data.clip.width=48"]
+    data = ["data=folder", f"data.root={tmp_path}", "data.isolated=false", "data.clip.height=48", "data.clip.width=48"]
     options = [text for text in small if not text.startswith("data")]
     run = tmp_path / "run"
     options = [*data, "data.batch_size=8", *options, "logger=none", "trainer.devices=2", f"run={run}"]

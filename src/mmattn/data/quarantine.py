@@ -78,6 +78,10 @@ class Quarantine:
                     f"data.max_bad_fraction={self.max_fraction} allows{where}"
                 )
 
+    def left_out(self) -> str:
+        where = f"; all are listed in {self._file}" if self._file else ""
+        return f"{len(self.reasons)} clips left out as unreadable ({self.summary()}){where}"
+
     def summary(self) -> str:
         """Counts by reason, and the first one in full."""
         reasons = Counter(record["reason"] for record in self.reasons.values())

@@ -65,5 +65,5 @@ def evaluate_run(run: Path, split: str, data: ClipData, augment: Augment | None 
             evaluation.update(checkpoint.model, batch)
             progress.at(done)
     if data.quarantine.reasons:
-        print(f"{run}: clips left out as unreadable: {data.quarantine.summary()}", file=sys.stderr)
+        print(f"{run}: {data.quarantine.left_out()}", file=sys.stderr)
     return {"split": split, **checkpoint.info, **evaluation.result()}

@@ -71,7 +71,7 @@ def train(run: Path, data: ClipData | None = None) -> None:
                 logger.finalize("success")
             _finish_wandb()
     if rank == 0 and ready.quarantine.reasons:
-        print(f"{run}: clips left out as unreadable: {ready.quarantine.summary()}", file=sys.stderr)
+        print(f"{run}: {ready.quarantine.left_out()}", file=sys.stderr)
 
 
 def _trainer(config: Config, run: Path, loggers: list[Logger], callbacks: list[Callback]) -> lightning.Trainer:
