@@ -55,6 +55,10 @@ def test_one_name_sets_all_that_follow_from_it() -> None:
     assert config["data"]["source"]["root"] == "here"
 
 
+def test_a_number_that_follows_from_another_stays_a_number_when_it_is_set() -> None:
+    assert compose("train", ["data.root=d", "fusion.heads=2"])["fusion"]["heads"] == 2
+
+
 def test_an_experiment_changes_what_it_names_and_can_itself_be_overridden() -> None:
     config = compose("train", ["experiment=spoken_words", "data.root=d", "trainer.epochs=2"])
     assert config["data"]["source"]["_target_"].endswith("FolderSource")

@@ -183,7 +183,8 @@ def _keep_names(base: Any, config: Any, overrides: Sequence[str]) -> None:
     before, after = (dict(_leaves(OmegaConf.to_container(node))) for node in (base, config))
     for text in overrides:
         key, _, value = text.lstrip("+").partition("=")
-        if isinstance(before.get(key), str) and type(after.get(key)) in (int, float):
+        old = before.get(key)
+        if isinstance(old, str) and "${" not in old and type(after.get(key)) in (int, float):
             OmegaConf.update(config, key, value)
 
 
