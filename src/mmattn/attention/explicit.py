@@ -5,12 +5,10 @@ Shape legend as in interface.py; F facts of a key (its segment as one-hot, its t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -25,7 +23,7 @@ Weigh = Callable[[Tensor, Tensor], Tensor]  # scores and mask to weights, as a N
 
 def softmax(scores: Tensor, mask: Tensor) -> Tensor:
     """As a Normaliser: 0 in a row without a key."""
-    return torch.softmax(scores.masked_fill(~mask, -math.inf), dim=-1).nan_to_num(0.0)
+    return torch.softmax(scores.masked_fill(~mask, torch.finfo(scores.dtype).min), dim=-1) * mask
 
 
 def matrix(
@@ -85,7 +83,8 @@ def attend(
         if stats & {"mass", "mean_time"}:
             parts.append(share @ facts)
         if "entropy" in stats:
-            parts.append(-torch.xlogy(share, share).sum(dim=-1, keepdim=True))
+            positive = torch.where(share > 0, share, 1.0)  # the slope of w log w at 0 is infinite
+            parts.append(-(positive * positive.log()).sum(dim=-1, keepdim=True))
         return torch.cat(parts, dim=-1)
 
     found = _dense(one, q, k, v, facts, k_geometry.keep) if parts is None else _blocks(one, q, k, v, facts, parts)
@@ -125,21 +124,30 @@ def _blocks(
     per_head = parts[0].per_head
     tables = [gather.to_table(x, per_head) for x in (q, k, v, facts)]
 
-    def gathered(query: Tensor, key: Tensor, mask: Tensor, q: Tensor, k: Tensor, v: Tensor, facts: Tensor) -> Tensor:
-        blocks = (gather.take(q, query), *(gather.take(table, key) for table in (k, v, facts)))
-        return gather.rows_of(one(*blocks, mask[:, None]))
+    def gathered(query: Tensor, key: Tensor, mask: Tensor, *tables: Tensor) -> Tensor:
+        found = one(*(_take(table, rows) for table, rows in zip(tables, (query, key, key, key), strict=True)), mask)
+        return found.flatten(0, 2)[:, None] if per_head else gather.rows_of(found)
 
-    some = list(_chunks(parts, tables[0].shape[1]))
+    some = list(_chunks(parts, q.shape[0], q.shape[1]))
     again = torch.is_grad_enabled() and len(some) > len(parts)
-    found = torch.cat([_run(gathered, again, part.query, part.key, part.mask, *tables) for part in some])
-    at = torch.cat([part.query.flatten() for part in some])
+    found = torch.cat([_run(gathered, again, *part, *tables) for part in some])
+    at = torch.cat([query.flatten() for query, _, _ in some])
     rows = found.new_zeros(len(tables[0]) + 1, *found.shape[1:]).index_copy(0, at, found)
     return gather.from_table(rows[:-1], q, per_head)
 
 
-def _chunks(parts: Sequence[Blocks], heads: int) -> Iterator[Blocks]:
+def _take(table: Float[Tensor, "R t D"], rows: Int[Tensor, "g h N"]) -> Float[Tensor, "g H N D"]:
+    """Rows as blocks of H heads: a table's t heads together, or those of one each (t = 1) side by side (h = H)."""
+    picked = table.index_select(0, rows.clamp(max=len(table) - 1).flatten()).unflatten(0, rows.shape)
+    return picked[:, :, :, 0] if rows.shape[1] > 1 else picked[:, 0].transpose(1, 2)
+
+
+def _chunks(parts: Sequence[Blocks], clips: int, heads: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """query, key and mask of some blocks, all heads of a block together: a normaliser may know its head."""
     for part in parts:
+        apart = heads if part.per_head else 1
+        fields = [
+            x.unflatten(0, (clips, apart, -1)).transpose(1, 2).flatten(0, 1) for x in (part.query, part.key, part.mask)
+        ]
         step = max(1, CHUNK_ELEMENTS // max(1, heads * part.query.shape[1] * part.key.shape[1]))
-        for at in range(0, len(part.query), step):
-            some = slice(at, at + step)
-            yield replace(part, query=part.query[some], key=part.key[some], mask=part.mask[some])
+        yield from zip(*(x.split(step) for x in fields), strict=True)
