@@ -57,7 +57,11 @@ class Deadline:
     def __init__(self, path: str, seconds: float | None) -> None:
         self.path = path
         self.seconds = seconds
-        self._until = None if seconds is None else time.monotonic() + seconds
+        self.restart()
+
+    def restart(self) -> None:
+        """Give the next part of the file as much time again."""
+        self._until = None if self.seconds is None else time.monotonic() + self.seconds
 
     @property
     def passed(self) -> bool:
