@@ -76,16 +76,17 @@ def attend(
 
     def one(q: Tensor, k: Tensor, v: Tensor, facts: Tensor, mask: Tensor) -> Tensor:
         weights = weigh((q @ k.mT) * scale, mask)
-        wide = weights.to(facts.dtype)
-        total = wide.sum(dim=-1, keepdim=True)
-        share = wide / torch.where(total == 0, 1.0, total)
-        parts = [(weights.to(v.dtype) @ v).to(facts.dtype)]
+        parts = [weights.to(v.dtype) @ v]
+        if stats & {"mass", "mean_time", "entropy"}:
+            wide = weights.to(facts.dtype)
+            total = wide.sum(dim=-1, keepdim=True)
+            share = wide / torch.where(total == 0, 1.0, total)
         if stats & {"mass", "mean_time"}:
             parts.append(share @ facts)
         if "entropy" in stats:
             positive = torch.where(share > 0, share, 1.0)  # the slope of w log w at 0 is infinite
             parts.append(-(positive * positive.log()).sum(dim=-1, keepdim=True))
-        return torch.cat(parts, dim=-1)
+        return torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0]
 
     found = _dense(one, q, k, v, facts, k_geometry.keep) if parts is None else _blocks(one, q, k, v, facts, parts)
     if "mass" in stats:
