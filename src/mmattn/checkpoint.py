@@ -18,7 +18,7 @@ from mmattn.data.labels import TagVocabulary
 from mmattn.data.transforms import ClipSpec
 from mmattn.errors import UsageError
 from mmattn.files import is_address, write_atomically
-from mmattn.model import PARTS, AVModel, build_model
+from mmattn.model import PARTS, AVModel, build_model, resolved, without_files
 
 MODEL_FILE = "model.safetensors"
 METADATA_KEY = "mmattn"
@@ -39,10 +39,11 @@ def save_model(path: Path, checkpoint: Checkpoint) -> None:
     """Write beside the target, sync, then replace: the file is whole or absent."""
     from safetensors.torch import save
 
+    config = without_files(resolved(checkpoint.config, checkpoint.model))
     record = {
         "mmattn_version": __version__,
         "torch_version": str(torch.__version__),
-        "config": {name: checkpoint.config[name] for name in PARTS},
+        "config": {name: config[name] for name in PARTS},
         "vocabulary": checkpoint.vocabulary.to_dict(),
         "clip": checkpoint.clip.to_dict(),
         "info": checkpoint.info,
@@ -67,7 +68,7 @@ def load_model(path: Path) -> Checkpoint:
             weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dict)
         vocabulary = TagVocabulary.from_dict(record["vocabulary"])
         clip = ClipSpec(**record["clip"])
-        config: Config = {name: dict(record["config"][name]) for name in PARTS}
+        config: Config = without_files({name: dict(record["config"][name]) for name in PARTS})
         info = dict(record["info"])
     except (SafetensorError, KeyError, TypeError, ValueError, json.JSONDecodeError) as error:
         raise UsageError(f"{file}: not a whole mmattn model ({type(error).__name__}: {error})") from None

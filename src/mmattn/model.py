@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from jaxtyping import Float
@@ -41,3 +42,18 @@ def build_model(config: Config, vocabulary: TagVocabulary) -> AVModel:
     """From a resolved config with the parts visual, audio, fusion and task. Raises UsageError for what does not fit."""
     parts: dict[str, Any] = {name: build(config[name]) for name in ("visual", "audio", "fusion")}
     return AVModel(task=build(config["task"], vocabulary=vocabulary), **parts)
+
+
+def resolved(config: Config, model: AVModel) -> Config:
+    """`config` with the architecture that `model`'s parts took from pretrained files written out."""
+    own = {name: {**config[name], **getattr(getattr(model, name), "resolved", {})} for name in PARTS}
+    for spec in own.values():
+        if isinstance(path := spec.get("pretrained"), str) and Path(path).expanduser().exists():
+            spec["pretrained"] = str(Path(path).expanduser().absolute())
+    return {**config, **own}
+
+
+def without_files(config: Config) -> Config:
+    """A resolved `config` that builds the same model without its pretrained weights: they will come from elsewhere."""
+    empty = {"pretrained": None, "hub": False}
+    return {**config, **{name: {k: empty.get(k, v) for k, v in config[name].items()} for name in PARTS}}

@@ -192,7 +192,7 @@ def test_clips_that_are_not_real_are_not_measured(tiny_model: Callable, make_bat
 
 
 def _first(batch: Batch, clips: int) -> Batch:
-    cut = {name: value[:clips] for name, value in vars(batch).items() if name != "targets"}
+    cut = {name: value[:clips] for name, value in vars(batch).items() if isinstance(value, torch.Tensor | tuple)}
     return Batch(**cut, targets={name: value[:clips] for name, value in batch.targets.items()})
 
 

