@@ -16,6 +16,7 @@ from types import FrameType
 
 from mmattn.config import Config
 from mmattn.errors import MmattnError, Stopped
+from mmattn.model import resolved
 from mmattn.training.callbacks import LAST
 from mmattn.training.rundir import create_run, read_config
 
@@ -31,8 +32,8 @@ def launch(config: Config) -> Path:
         config = read_config(run)
         data = None
     else:
-        data, _ = check(config)
-        run = create_run(config)
+        data, model = check(config)
+        run = create_run(resolved(config, model))
     devices = config["trainer"]["devices"]
     if devices == 1:
         train(run, data)

@@ -18,7 +18,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from mmattn.config import Config, build
 from mmattn.data.module import ClipData, build_data
 from mmattn.errors import UsageError
-from mmattn.model import AVModel, build_model
+from mmattn.model import AVModel, build_model, without_files
 from mmattn.training.callbacks import LAST, AtomicCheckpointIO, KeepModel, Report, SeedSteps, StopOnSignal
 from mmattn.training.module import TrainingModule
 from mmattn.training.rundir import UNREADABLE_FILE, read_config
@@ -52,7 +52,9 @@ def train(run: Path, data: ClipData | None = None) -> None:
     ready = data or build_data(config["data"])
     torch.set_num_threads(config["trainer"]["threads"] or max(1, (os.cpu_count() or 1) // config["trainer"]["devices"]))
     torch.manual_seed(config["seed"])
-    module = TrainingModule(build_model(config, ready.vocabulary), build(config["optim"]))
+    last = run / LAST
+    settings = without_files(config) if last.is_file() else config  # the checkpoint has the weights
+    module = TrainingModule(build_model(settings, ready.vocabulary), build(config["optim"]))
     _quiet_lightning()
     callbacks = [KeepModel(run, config, ready.clip), StopOnSignal(run), SeedSteps(config["seed"]), Report(run.name)]
     trainer = _trainer(config, run, make_loggers(config, run), callbacks)
@@ -60,7 +62,6 @@ def train(run: Path, data: ClipData | None = None) -> None:
     ready.quarantine.keep_in(run / UNREADABLE_FILE)
     train_loader = ready.loader(ready.dataset("train", train=True), train=True, rank=rank, world=world)
     val_loader = ready.loader(ready.dataset("val"), train=False, rank=rank, world=world)
-    last = run / LAST
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")  # advice on workers and logging intervals
         warnings.filterwarnings("ignore", module="torch.optim.lr_scheduler")
