@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -31,21 +32,27 @@ class TagVocabulary:
         names = tuple(sorted({tag for row in rows for tag in row.tags}))
         if not names:
             raise UsageError("no training clip has tags; tagging needs a 'tags' column or one folder a class")
-        families = {tag: family for row in rows for tag, family in row.families.items() if tag in names}
+        known = frozenset(names)
+        families = {tag: family for row in rows for tag, family in row.families.items() if tag in known}
         return cls(names, _exclusive_groups(names, rows), families)
+
+    @cached_property
+    def place(self) -> dict[str, int]:
+        """tag -> its index."""
+        return {name: index for index, name in enumerate(self.names)}
 
     def encode(self, tags: Sequence[str]) -> Float[Tensor, " K"]:
         """1 for each tag of a clip, 0 for the others. Raises UsageError for an unknown tag."""
         target = torch.zeros(len(self.names))
         for tag in tags:
-            if tag not in self.names:
+            if tag not in self.place:
                 raise UsageError(f"tag {tag!r} was not seen in training")
-            target[self.names.index(tag)] = 1.0
+            target[self.place[tag]] = 1.0
         return target
 
     def check_known(self, rows: Sequence[Row], where: str) -> None:
         """Raises UsageError naming the tags of `rows` that training never showed."""
-        unseen = Counter(tag for row in rows for tag in row.tags if tag not in self.names)
+        unseen = Counter(tag for row in rows for tag in row.tags if tag not in self.place)
         if unseen:
             shown = ", ".join(f"{tag} ({count} clips)" for tag, count in unseen.most_common(5))
             more = f" and {len(unseen) - 5} more" if len(unseen) > 5 else ""
