@@ -59,6 +59,7 @@ class Batch:
     waveform: Float[Tensor, "B N"] | None = None  # for encoders that bring their own front end
     waveform_keep: Bool[Tensor, "B N"] | None = None
     sample_rate: int = 0  # of the waveform, Hz
+    features: dict[Modality, Tokens] = field(default_factory=dict)  # what frozen encoders made of the clips before
     real: Bool[Tensor, " B"] = None  # type: ignore[assignment]  # False: could not be read, must not count; None: all
 
     def __post_init__(self) -> None:
@@ -100,13 +101,19 @@ class LayerStats:
     mass: dict[str, Float[Tensor, "B H Lq"]]  # attention mass on each modality, sums to 1 where a key exists
     prior: dict[str, Float[Tensor, " B"]]  # n_m / sum n, the mass that uniform attention would give
     kind: Literal["attention", "gate"] = "attention"  # what the shares are of
+    entropy: Float[Tensor, "B H Lq"] | None = None  # of the weights, in nats
+    lag: Float[Tensor, "B H Lq"] | None = None  # mean attended time minus the query's own, s
 
     def one(self, index: int) -> LayerStats:
         """The statistics of one clip of the batch."""
         clip = slice(index, index + 1)
-        mass = {name: value[clip] for name, value in self.mass.items()}
-        prior = {name: value[clip] for name, value in self.prior.items()}
-        return LayerStats(self.layer, self.stream, self.query_keep[clip], mass, prior, self.kind)
+        sides = {f.name: getattr(self, f.name) for f in fields(self)}
+        for name, value in sides.items():
+            if isinstance(value, Tensor):
+                sides[name] = value[clip]
+            elif isinstance(value, dict):
+                sides[name] = {part: share[clip] for part, share in value.items()}
+        return LayerStats(**sides)
 
 
 @dataclass(frozen=True)
@@ -127,6 +134,8 @@ def _map_tensors(batch: _T, move) -> _T:
             return move(value)
         if isinstance(value, dict):
             return {key: one(item) for key, item in value.items()}
+        if isinstance(value, Tokens):
+            return Tokens(*map(move, (value.values, value.keep, value.times)))
         return value
 
     return type(batch)(**{f.name: one(getattr(batch, f.name)) for f in fields(batch)})

@@ -11,9 +11,11 @@ import torch
 from torch import nn
 
 from mmattn.attention.interface import AttentionFactory
+from mmattn.fusion.attend import MergedAttention
 from mmattn.fusion.base import Fusion
+from mmattn.fusion.blocks import check_layers
 from mmattn.fusion.gated import OTHER
-from mmattn.fusion.merged import MergedAttention, check_layers, learned_tokens, zeroed
+from mmattn.fusion.parts import learned_tokens, zeroed
 from mmattn.types import MODALITIES, Fused, Modality, Tokens
 
 
@@ -44,6 +46,7 @@ class LatentAdapter(nn.Module):
 class AdapterFusion(Fusion):
     """`latents`: m of the paper. `reduction`: how much narrower the adapters are than the tokens."""
 
+    reference = "Lin et al. 2023"
     weighs = None
 
     def __init__(

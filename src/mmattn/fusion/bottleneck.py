@@ -13,12 +13,15 @@ from torch import Tensor, nn
 
 from mmattn.attention.interface import AttentionFactory
 from mmattn.fusion.base import Fusion
-from mmattn.fusion.merged import MergedBlock, Part, check_layers, learned_tokens
+from mmattn.fusion.blocks import MergedBlock, check_layers
+from mmattn.fusion.parts import Part, learned_tokens
 from mmattn.types import MODALITIES, Fused, LayerStats, Tokens
 
 
 class BottleneckFusion(Fusion):
     """`tokens`: B, 4 in the paper. `from_layer`: how many layers come before the streams meet."""
+
+    reference = "Nagrani et al. 2021"
 
     def __init__(
         self,

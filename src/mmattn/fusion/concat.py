@@ -1,4 +1,4 @@
-"""Early fusion: both streams as one sequence under one transformer ("merged attention", UNITER-style).
+"""Early fusion: both streams as one sequence under one transformer ("merged attention", as in UNITER, Chen et al. 2020).
 
 The weights are shared by both modalities; a learned vector says which one a token is of.
 """
@@ -10,11 +10,14 @@ from torch import nn
 
 from mmattn.attention.interface import AttentionFactory
 from mmattn.fusion.base import Fusion
-from mmattn.fusion.merged import MergedBlock, Part, check_layers, zeroed
+from mmattn.fusion.blocks import MergedBlock, check_layers
+from mmattn.fusion.parts import Part, zeroed
 from mmattn.types import MODALITIES, Fused, LayerStats, Tokens
 
 
 class ConcatFusion(Fusion):
+    reference = "Chen et al. 2020"
+
     def __init__(
         self, dim: int, heads: int, attention: AttentionFactory, layers: int = 2, dropout: float = 0.1
     ) -> None:

@@ -1,4 +1,4 @@
-"""Bi-directional cross-attention: in every layer each stream reads itself and the other under one softmax.
+"""Bi-directional cross-attention: from `from_layer` on each stream reads itself and the other under one softmax.
 
 This is "vanilla cross-attention" of MBT (Nagrani et al. 2021, eq. 5-6): parameters are per stream, keys come from both.
 One softmax over both modalities is what makes attention mass a weighting of sound against picture.
@@ -7,17 +7,20 @@ One softmax over both modalities is what makes attention mass a weighting of sou
 from __future__ import annotations
 
 from mmattn.attention.interface import AttentionFactory
-from mmattn.fusion.base import Reads, TwoStream
+from mmattn.fusion.two_stream import Reads, TwoStream
 
 
 class CrossFusion(TwoStream):
+    reference = "Nagrani et al. 2021"
+
     def __init__(
         self,
         dim: int,
         heads: int,
         attention: AttentionFactory,
         layers: int = 2,
+        from_layer: int = 0,
         dropout: float = 0.1,
     ) -> None:
         reads: Reads = {"video": ("video", "audio"), "audio": ("audio", "video")}
-        super().__init__("cross", dim, heads, layers, attention, reads, dropout)
+        super().__init__("cross", dim, heads, layers, attention, reads, dropout, from_layer)

@@ -9,12 +9,15 @@ from torch import nn
 
 from mmattn.attention.interface import AttentionFactory
 from mmattn.fusion.base import Fusion
-from mmattn.fusion.merged import MergedBlock, Part, check_layers, zeroed
+from mmattn.fusion.blocks import MergedBlock, check_layers
+from mmattn.fusion.parts import Part, zeroed
 from mmattn.types import MODALITIES, Fused, LayerStats, Tokens
 
 
 class ExpertsFusion(Fusion):
     """`joint_layers`: how many of `layers`, at the end, have one expert for both modalities."""
+
+    reference = "Bao et al. 2022"
 
     def __init__(
         self,

@@ -11,8 +11,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mmattn.attention.interface import AttentionFactory
+from mmattn.fusion.attend import MergedAttention
 from mmattn.fusion.base import Fusion
-from mmattn.fusion.merged import MergedAttention, check_layers, masked_mean, zeroed
+from mmattn.fusion.blocks import check_layers
+from mmattn.fusion.parts import masked_mean, zeroed
 from mmattn.types import MODALITIES, Fused, Modality, Tokens
 
 
@@ -47,6 +49,7 @@ class FiLMBlock(nn.Module):
 
 
 class FiLMFusion(Fusion):
+    reference = "Perez et al. 2018"
     weighs = None
 
     def __init__(

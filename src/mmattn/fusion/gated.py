@@ -12,8 +12,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mmattn.attention.interface import AttentionFactory
+from mmattn.fusion.attend import MergedAttention
 from mmattn.fusion.base import Fusion
-from mmattn.fusion.merged import MergedAttention, MergedBlock, check_layers, zeroed
+from mmattn.fusion.blocks import MergedBlock, check_layers
+from mmattn.fusion.parts import zeroed
 from mmattn.types import MODALITIES, Fused, LayerStats, Modality, Tokens
 
 OTHER: dict[Modality, Modality] = {"video": "audio", "audio": "video"}
@@ -56,6 +58,7 @@ class GatedUnit(nn.Module):
 
 
 class GatedFusion(Fusion):
+    reference = "Arevalo et al. 2017"
     weighs = "gate"
 
     def __init__(

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from mmattn.attention.interface import AttentionFactory
 from mmattn.fusion.base import Fusion
-from mmattn.fusion.merged import MergedBlock, Part, check_layers, zeroed
+from mmattn.fusion.blocks import MergedBlock, check_layers
+from mmattn.fusion.parts import Part, zeroed
 from mmattn.types import MODALITIES, Fused, LayerStats, Tokens
 
 
@@ -43,6 +44,8 @@ class _Groups:
 
 class HierarchicalFusion(Fusion):
     """`window_s`: length of a window, in seconds from the clip's first token."""
+
+    reference = "own"
 
     def __init__(
         self,

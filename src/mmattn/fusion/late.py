@@ -7,10 +7,12 @@ baseline. It has the same blocks as `cross`: a comparison is about who reads who
 from __future__ import annotations
 
 from mmattn.attention.interface import AttentionFactory
-from mmattn.fusion.base import Reads, TwoStream
+from mmattn.fusion.two_stream import Reads, TwoStream
 
 
 class LateFusion(TwoStream):
+    reference = "baseline"
+
     def __init__(
         self,
         dim: int,

@@ -10,13 +10,16 @@ from torch import nn
 
 from mmattn.attention.interface import AttentionFactory
 from mmattn.fusion.base import Fusion
-from mmattn.fusion.merged import MergedBlock, Part, check_layers, learned_tokens, zeroed
+from mmattn.fusion.blocks import MergedBlock, check_layers
+from mmattn.fusion.parts import Part, learned_tokens, zeroed
 from mmattn.types import MODALITIES, Fused, LayerStats, Tokens
 
 
 class PerceiverFusion(Fusion):
     """`latents`: N. In each of `layers` the latents read the merged streams, then themselves; at the end each stream
     reads the latents."""
+
+    reference = "Jaegle et al. 2021"
 
     def __init__(
         self,

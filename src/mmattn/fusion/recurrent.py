@@ -7,7 +7,8 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from mmattn.fusion.base import Fusion
-from mmattn.fusion.merged import check_layers, concatenate, zeroed
+from mmattn.fusion.blocks import check_layers
+from mmattn.fusion.parts import concatenate, zeroed
 from mmattn.types import MODALITIES, Fused, Tokens
 
 
@@ -17,6 +18,7 @@ class RecurrentFusion(Fusion):
     Each token gets the states at its place added. `layers`: of the GRU.
     """
 
+    reference = "Cho et al. 2014"
     weighs = None
 
     def __init__(self, dim: int, layers: int = 2, dropout: float = 0.1) -> None:

@@ -11,13 +11,15 @@ from torch import Tensor, nn
 
 from mmattn.attention.interface import AttentionFactory
 from mmattn.fusion.base import Fusion
-from mmattn.fusion.merged import MergedBlock, check_layers, masked_mean, zeroed
+from mmattn.fusion.blocks import MergedBlock, check_layers
+from mmattn.fusion.parts import masked_mean, zeroed
 from mmattn.types import MODALITIES, Fused, Modality, Tokens
 
 
 class LowRankTensorFusion(Fusion):
     """`rank`: R of the paper. The streams read only themselves in `layers` blocks before."""
 
+    reference = "Liu et al. 2018"
     weighs = None
 
     def __init__(
