@@ -5,6 +5,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -49,6 +50,23 @@ def test_errors_cross_the_border_whole(reader: IsolatedReader, tmp_path: Path):
     with pytest.raises(MediaError) as caught:
         reader.read(path, Request(frames=1))
     assert (caught.value.path, caught.value.reason) == (os.fspath(path), "not_media")
+
+
+def test_closing_does_not_wait_for_a_process_that_was_forked_meanwhile(good: Path):
+    """Such as a loader's worker, which lives on with copies of the sockets."""
+    reader = IsolatedReader()
+    reader.read(good, Request(frames=1))
+    forked = os.fork()
+    if not forked:
+        time.sleep(60)
+        os._exit(0)
+    closing = threading.Thread(target=reader.close, daemon=True)
+    closing.start()
+    closing.join(20)
+    closed = not closing.is_alive()
+    os.kill(forked, signal.SIGKILL)
+    os.waitpid(forked, 0)
+    assert closed
 
 
 @pytest.mark.parametrize("how", [signal.SIGSEGV, signal.SIGABRT, signal.SIGKILL])

@@ -76,10 +76,14 @@ class _Child:
 
     def close(self) -> None:
         """Hang up. A process forked from the owner only drops its copies."""
-        if self.worker is not None:
-            self.worker.close()
-        self._control.close()
-        if self.owner == os.getpid():
+        mine = self.owner == os.getpid()
+        for end in (self.worker, self._control):
+            if end is not None:
+                if mine:
+                    with suppress(OSError):  # the other end has gone already
+                        end.shutdown(socket.SHUT_RDWR)  # forked copies, which nobody closes, must not keep it open
+                end.close()
+        if mine:
             self._process.wait()
         else:
             self._process.returncode = 0  # not our child to wait for
