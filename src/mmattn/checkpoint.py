@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from mmattn import __version__
 from mmattn.config import Config
@@ -52,8 +53,11 @@ def save_model(path: Path, checkpoint: Checkpoint) -> None:
     write_atomically(path, save(weights, metadata={METADATA_KEY: json.dumps(record, allow_nan=False)}))
 
 
-def load_model(path: Path) -> Checkpoint:
-    """Read a run directory or its model file, on the CPU, in eval mode. Raises UsageError saying what is wrong."""
+def load_model(path: Path, attention: Config | None = None) -> Checkpoint:
+    """Read a run directory or its model file, on the CPU, in eval mode. Raises UsageError saying what is wrong.
+
+    `attention`: the mechanism to attend with instead of the one that was trained, where its weights fit.
+    """
     from safetensors import SafetensorError, safe_open
 
     if is_address(path):
@@ -72,9 +76,34 @@ def load_model(path: Path) -> Checkpoint:
         info = dict(record["info"])
     except (SafetensorError, KeyError, TypeError, ValueError, json.JSONDecodeError) as error:
         raise UsageError(f"{file}: not a whole mmattn model ({type(error).__name__}: {error})") from None
+    if attention is not None:
+        config = _attending(config, attention, file)
     model = build_model(config, vocabulary)
+    if attention is not None:
+        _check_fits(model, weights, file)
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
         raise UsageError(f"{file}: weights do not fit its config ({str(error).splitlines()[0]})") from None
     return Checkpoint(model.eval(), config, vocabulary, clip, info)
+
+
+def _attending(config: Config, attention: Config, file: Path) -> Config:
+    if "attention" not in config["fusion"]:
+        name = config["fusion"]["_target_"].rpartition(".")[2]
+        raise UsageError(f"{file}: {name} has no attention that could be exchanged")
+    return {**config, "fusion": {**config["fusion"], "attention": attention}}
+
+
+def _check_fits(model: AVModel, weights: dict[str, Tensor], file: Path) -> None:
+    """Weights of the other mechanism were never trained, and queries and keys learned to work with those they had."""
+    own = model.state_dict().keys()
+    for names, fault in (
+        (own - weights.keys(), "it has weights that this model was not trained with"),
+        (weights.keys() - own, "this model was trained with weights that it has no place for"),
+    ):
+        if names:
+            kinds = sorted({name.rpartition(".attention.")[2] for name in names})
+            raise UsageError(
+                f"{file}: this attention does not fit: {fault} ({', '.join(kinds)}); train with it instead"
+            )

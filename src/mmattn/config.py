@@ -17,7 +17,20 @@ from typing import Any
 from mmattn.errors import UsageError
 
 Config = dict[str, Any]
-GROUPS = ("data", "visual", "audio", "attention", "fusion", "task", "optim", "trainer", "logger", "experiment")
+GROUPS = (
+    "data",
+    "visual",
+    "audio",
+    "attention",
+    "fusion",
+    "task",
+    "regulariser",
+    "optim",
+    "trainer",
+    "logger",
+    "experiment",
+)
+OPTIONAL = ("regulariser", "experiment")  # groups of which nothing may be chosen, with =null
 
 
 @cache
@@ -148,7 +161,7 @@ def _quoted(text: str) -> str:
 def _check_choice(text: str) -> None:
     group, _, choice = text.lstrip("+").partition("=")
     choices = group_choices(group)
-    if choice not in choices and text != "experiment=null":
+    if choice not in choices and not (choice == "null" and group in OPTIONAL):
         raise UsageError(f"{text}: no {group} is named {choice!r}{_nearest(choice, choices)}")
 
 

@@ -25,7 +25,7 @@ def predict(config: Config) -> str:
     Lines are collected in `<out>.part`, which becomes `out` when all are there. Raises UsageError when no file was
     readable (the lines are written all the same).
     """
-    checkpoint = load_model(Path(str(config["run"])))
+    checkpoint = load_model(Path(str(config["run"])), config.get("attention"))
     _check_device(config["device"])
     for key in ("windows", "batch_size"):
         if config[key] < 1:

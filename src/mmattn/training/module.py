@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
+from mmattn.attention.regularise import Regulariser
 from mmattn.errors import MmattnError
 from mmattn.model import AVModel
 from mmattn.training.optim import AdamWOneCycle
@@ -19,16 +20,21 @@ from mmattn.weighting.evaluation import Evaluation
 class TrainingModule(lightning.LightningModule):
     """Steps and logging. The full evaluation of the last validation is in `evaluation` afterwards."""
 
-    def __init__(self, model: AVModel, optim: AdamWOneCycle) -> None:
+    def __init__(self, model: AVModel, optim: AdamWOneCycle, regulariser: Regulariser | None = None) -> None:
         super().__init__()
         self.model = model
+        self.regulariser = regulariser
         self.optim = optim
         self.evaluation: dict[str, Any] | None = None
         self._running: Evaluation | None = None
         self._losses: list[tuple[float, int]] = []  # (sum over clips, clips) of each validation batch
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
-        losses = self.model.task.loss(self.model(batch), batch)
+        fused = self.model.fuse(*self.model.encode(batch), self.regulariser.needs if self.regulariser else frozenset())
+        losses = self.model.task.loss(self.model.task(fused), batch)
+        if self.regulariser:
+            penalty = self.regulariser(fused.stats)
+            losses = {**losses, "loss": losses["loss"] + penalty, "regulariser": penalty}
         values = {f"train/{name}": value.detach() for name, value in losses.items()}
         if clips := int(batch.real.sum()):
             self.log_dict(values, on_step=False, on_epoch=True, batch_size=clips)
