@@ -18,7 +18,7 @@ from mmattn.fusion.base import Fusion
 from mmattn.model import AVModel
 from mmattn.tasks.interface import Task
 from mmattn.types import Batch, Fused, Tokens
-from mmattn.weighting.causal import SUBSETS, shapley, subset_scores
+from mmattn.weighting.causal import SUBSETS, _exchanged, shapley, subset_scores
 from mmattn.weighting.evaluation import Evaluation
 
 TAG = TagVocabulary(("tag", "never"), families={"tag": "known"})
@@ -75,7 +75,7 @@ class Same(Task):
         return logits
 
 
-def _evaluate(rule: str, events: list[tuple[int, int]], make_batch: Callable) -> dict:
+def _evaluate(rule: str, events: list[tuple[int, int]], make_batch: Callable, permutations: bool = False) -> dict:
     """Evaluate a rule's reader on clips of (bright, loud), tagged by the rule."""
     model = AVModel(Bright(), Loud(), Rule(RULES[rule]), Same())
     batch = make_batch(len(events))
@@ -84,7 +84,7 @@ def _evaluate(rule: str, events: list[tuple[int, int]], make_batch: Callable) ->
     frames = (255 * seen).to(torch.uint8)[:, None, None, None, None].expand_as(batch.frames).clone()
     rows = heard[:, None, None].expand_as(batch.spectrogram).clone()
     targets = {"tags": torch.stack([target, torch.zeros_like(target)], dim=1)}
-    evaluation = Evaluation(TAG)
+    evaluation = Evaluation(TAG, permutations)
     evaluation.update(model, replace(batch, frames=frames, spectrogram=rows, targets=targets))
     return evaluation.result()
 
@@ -211,3 +211,44 @@ def test_a_result_is_plain_json_and_says_null_where_there_is_no_answer(make_batc
     assert result["shapley_by_tag"]["never"]["video"] is None
     assert result["metrics"]["mAP"] == 1
     assert result["metrics"]["chance_mAP"] == 0.5
+
+
+@pytest.mark.parametrize(("rule", "misled"), [("video", (0.0, 0.0)), ("hides", (1.0, 0.0))])
+def test_confusion_counts_whom_the_other_modality_misled(rule: str, misled: tuple, make_batch: Callable) -> None:
+    """ "hides": picture alone tells, but sound silences the answer; both are wrong where picture alone is right."""
+    rules = {"video": RULES["video"], "hides": lambda video, audio: video * (1 - audio)}
+    model = AVModel(Bright(), Loud(), Rule(rules[rule]), Same())
+    batch = make_batch(2)
+    frames = torch.full_like(batch.frames, 255)
+    targets = {"tags": torch.tensor([[1.0, 0.0], [1.0, 0.0]])}
+    evaluation = Evaluation(TAG)
+    evaluation.update(
+        model, replace(batch, frames=frames, spectrogram=torch.ones_like(batch.spectrogram), targets=targets)
+    )
+    found = evaluation.result()["confusion"]
+    assert (found["video"]["all"], found["audio"]["all"]) == misled
+    assert found["video"]["by_question"]["tag"] == misled[0]
+    assert found["video"]["by_question"][TAG.names[1]] is None, "nobody asked"
+
+
+def test_permuting_costs_a_reader_what_it_reads_and_nothing_else(make_batch: Callable) -> None:
+    """Two bright and two dark clips: exchanged, average precision falls; what is not read may be exchanged freely."""
+    events = [(0, 1), (0, 0), (0, 1), (1, 0), (1, 1), (1, 0)]
+    found = _evaluate("video", events, make_batch, permutations=True)["permutation"]
+    assert found["audio"] == {"value": 1.0, "score": 0.0}
+    assert found["video"]["value"] < 1.0 and found["video"]["score"] == 1.0 - found["video"]["value"]
+    assert found == _evaluate("video", events, make_batch, permutations=True)["permutation"], "the same again"
+    assert "permutation" not in _evaluate("video", events, make_batch)
+
+
+def test_only_clips_with_a_modality_exchange_it_and_none_keeps_its_own() -> None:
+    values = torch.arange(6.0)[:, None, None].expand(6, 2, 1)
+    keep = torch.ones(6, 2, dtype=torch.bool)
+    keep[[1, 4]] = False
+    exchanged = _exchanged(Tokens(values, keep, torch.zeros(6, 2)), torch.Generator().manual_seed(0))
+    assert torch.equal(exchanged.keep, keep)
+    new = exchanged.values[:, 0, 0]
+    assert sorted(new.tolist()) == [0, 1, 2, 3, 4, 5]
+    assert all(float(new[i]) != i for i in (0, 2, 3, 5)) and float(new[1]) == 1
+    alone = Tokens(values[:1], keep[:1], torch.zeros(1, 2))
+    assert torch.equal(_exchanged(alone, torch.Generator()).values, alone.values)

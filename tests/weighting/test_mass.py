@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -105,3 +106,22 @@ def test_clips_that_lack_a_modality_leave_no_trace() -> None:
     meter = MassMeter()
     meter.update([layer.one(2), layer.one(3)])
     assert meter.result() == []
+
+
+def test_entropy_and_lag_are_means_over_real_queries() -> None:
+    layer = _clips()[0]
+    entropy, lag = torch.rand(B, H, LQ), torch.randn(B, H, LQ)
+    meter = MassMeter()
+    meter.update([replace(layer, entropy=entropy, lag=lag)])
+    counted = [clip for clip in range(B) if clip not in (2, 3)]
+    for head, record in enumerate(meter.result()):
+        for name, value in (("entropy", entropy), ("lag_s", lag), ("distance_s", lag.abs())):
+            clips = [float(value[b, head, layer.query_keep[b]].mean()) for b in counted]
+            assert record[name] == pytest.approx(sum(clips) / len(clips), abs=1e-6)
+    assert "entropy" not in _meter_of(layer).result()[0]
+
+
+def _meter_of(layer: LayerStats) -> MassMeter:
+    meter = MassMeter()
+    meter.update([layer])
+    return meter

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 
@@ -47,6 +47,29 @@ def group_accuracy(
         right = truth.gather(1, scores[:, list(ids)].argmax(dim=1, keepdim=True))[truth.any(dim=1)]
         result[name] = float(right.float().mean())
     return result
+
+
+def answers(
+    scores: Float[Tensor, "N K"],
+    targets: Float[Tensor, "N K"],
+    names: Sequence[str],
+    groups: Mapping[str, Sequence[int]],
+) -> dict[str, tuple[Bool[Tensor, " N"], Bool[Tensor, " N"]]]:
+    """For each question (a free tag, or an exclusive group): which clips ask it, and which get the right answer.
+
+    A group is asked of clips with a tag of it, and right when the highest is among them; a free tag is asked of the
+    clips that have it, and right from a score of 0.5 on: that it stays away elsewhere is no feat for a rare tag.
+    """
+    grouped = {i for ids in groups.values() for i in ids}
+    found = {}
+    for name, ids in groups.items():
+        truth = targets[:, list(ids)] > 0
+        right = truth.gather(1, scores[:, list(ids)].argmax(dim=1, keepdim=True))[:, 0]
+        found[name] = (truth.any(dim=1), right)
+    for i, name in enumerate(names):
+        if i not in grouped:
+            found[name] = (targets[:, i] > 0, scores[:, i] >= 0.5)
+    return found
 
 
 def by_family(per_tag: Mapping[str, float], families: Mapping[str, str]) -> dict[str, float]:

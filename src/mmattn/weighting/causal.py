@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mmattn.model import AVModel
-from mmattn.types import Fused, Tokens
+from mmattn.types import Fused, Modality, Tokens
 
 Subset = Literal["none", "video", "audio", "both"]
 SUBSETS: tuple[Subset, ...] = ("none", "video", "audio", "both")
@@ -56,3 +56,27 @@ def subset_scores(model: AVModel, video: Tokens, audio: Tokens, fused: Fused) ->
         "both": model.task(fused),
     }
     return {subset: model.task.scores(value) for subset, value in logits.items()}
+
+
+def permuted_scores(
+    model: AVModel, video: Tokens, audio: Tokens, generator: torch.Generator
+) -> dict[Modality, Float[Tensor, "B K"]]:
+    """Tag scores where one modality comes from another clip of the batch, which keeps how its tokens are distributed.
+
+    Clips that have the modality exchange it along a random cycle, so none keeps its own unless it is the only one.
+    The permutation score of a metric V is [V(av) - V(permuted m)] / V(av) (Gat et al. 2021, "perceptual score").
+    """
+    shuffled: dict[Modality, Tensor] = {
+        "video": model.task(model.fuse(_exchanged(video, generator), audio)),
+        "audio": model.task(model.fuse(video, _exchanged(audio, generator))),
+    }
+    return {name: model.task.scores(logits) for name, logits in shuffled.items()}
+
+
+def _exchanged(tokens: Tokens, generator: torch.Generator) -> Tokens:
+    source = torch.arange(len(tokens.keep))
+    holders = tokens.present.cpu().nonzero().flatten()
+    cycle = holders[torch.randperm(len(holders), generator=generator)]
+    source[cycle] = cycle.roll(1)
+    source = source.to(tokens.keep.device)
+    return Tokens(tokens.values[source], tokens.keep[source], tokens.times[source])

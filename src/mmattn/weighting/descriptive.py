@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -19,16 +20,21 @@ from mmattn.types import LayerStats
 
 @dataclass
 class _Sum:
-    mass: dict[str, Float[Tensor, " H"]]
-    prior: dict[str, float]
-    clips: int
+    """Sums over clips, by head."""
+
     kind: str
+    clips: int = 0
+    mass: dict[str, Float[Tensor, " H"]] = field(default_factory=dict)
+    prior: dict[str, float] = field(default_factory=dict)
+    facts: dict[str, Float[Tensor, " H"]] = field(default_factory=dict)  # entropy, lag_s, distance_s
 
 
 class MassMeter:
     """Mean share of each part (modality, bottleneck) by layer, stream and head, over clips that have all of them.
 
-    The shares are attention mass, or gates, as the record's `kind` says. Within a clip the mean runs over real queries; every clip counts the same.
+    The shares are attention mass, or gates, as the record's `kind` says. Where the mechanism tells, also its entropy
+    (nats), its lag (mean attended time minus the query's own, s) and its distance (the mean of |lag|, s).
+    Within a clip the mean runs over real queries; every clip counts the same.
     """
 
     def __init__(self) -> None:
@@ -44,24 +50,29 @@ class MassMeter:
                 continue
             queries = layer.query_keep[both].double()  # (B', Lq)
             share = queries / queries.sum(dim=1, keepdim=True)
-            total = self._sums.setdefault((layer.layer, layer.stream), _Sum({}, {}, 0, layer.kind))
+
+            def per_head(value: Tensor, both: Tensor = both, share: Tensor = share) -> Float[Tensor, " H"]:
+                return (value[both].detach().double() * share[:, None, :]).sum(dim=(0, 2)).cpu()
+
+            total = self._sums.setdefault((layer.layer, layer.stream), _Sum(layer.kind))
             total.clips += int(both.sum())
-            for name, mass in layer.mass.items():
-                per_head = (mass[both].detach().double() * share[:, None, :]).sum(dim=(0, 2)).cpu()
-                total.mass[name] = total.mass.get(name, torch.zeros_like(per_head)) + per_head
-                total.prior[name] = total.prior.get(name, 0.0) + float(layer.prior[name][both].double().sum())
+            _add(total.mass, {name: per_head(mass) for name, mass in layer.mass.items()})
+            _add(total.prior, {name: float(layer.prior[name][both].double().sum()) for name in layer.mass})
+            if layer.entropy is not None:
+                _add(total.facts, {"entropy": per_head(layer.entropy)})
+            if layer.lag is not None:
+                _add(total.facts, {"lag_s": per_head(layer.lag), "distance_s": per_head(layer.lag.abs())})
 
     def merge(self, other: MassMeter) -> None:
         """Add what another process has seen."""
         for key, theirs in other._sums.items():
-            ours = self._sums.setdefault(key, _Sum({}, {}, 0, theirs.kind))
+            ours = self._sums.setdefault(key, _Sum(theirs.kind))
             ours.clips += theirs.clips
-            for name, mass in theirs.mass.items():
-                ours.mass[name] = ours.mass.get(name, torch.zeros_like(mass)) + mass
-                ours.prior[name] = ours.prior.get(name, 0.0) + theirs.prior[name]
+            for mine, more in ((ours.mass, theirs.mass), (ours.prior, theirs.prior), (ours.facts, theirs.facts)):
+                _add(mine, more)
 
     def result(self) -> list[dict]:
-        """One record a layer, stream and head: mass, prior and log_ratio by modality."""
+        """One record a layer, stream and head: mass, prior and log_ratio by part, and what else is known."""
         records = []
         for (layer, stream), total in sorted(self._sums.items()):
             heads = len(next(iter(total.mass.values())))
@@ -70,5 +81,11 @@ class MassMeter:
                 mass = {name: float(value[head]) / total.clips for name, value in total.mass.items()}
                 ratio = {name: math.log(max(mass[name], 1e-12) / prior[name]) for name in mass}
                 place = {"layer": layer, "stream": stream, "head": head, "kind": total.kind}
-                records.append(place | {"mass": mass, "prior": prior, "log_ratio": ratio})
+                facts = {name: float(value[head]) / total.clips for name, value in total.facts.items()}
+                records.append(place | {"mass": mass, "prior": prior, "log_ratio": ratio} | facts)
         return records
+
+
+def _add(sums: dict[str, Any], more: dict[str, Any]) -> None:
+    for name, value in more.items():
+        sums[name] = sums[name] + value if name in sums else value

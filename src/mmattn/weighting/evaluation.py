@@ -5,6 +5,7 @@ Encoders run once a batch; the fusion runs on the four modality subsets. The res
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -14,30 +15,34 @@ from torch import Tensor
 
 from mmattn.data.labels import TagVocabulary
 from mmattn.errors import MmattnError
-from mmattn.metrics.tags import average_precision, by_family, group_accuracy, mean_defined
+from mmattn.metrics.tags import answers, average_precision, by_family, group_accuracy, mean_defined
 from mmattn.model import AVModel
-from mmattn.types import Batch
-from mmattn.weighting.causal import SUBSETS, Subset, shapley, subset_scores
+from mmattn.types import MODALITIES, Batch, Modality
+from mmattn.weighting.causal import SUBSETS, Subset, permuted_scores, shapley, subset_scores
 from mmattn.weighting.descriptive import MassMeter
 
-MASS = frozenset({"mass"})
+STATS = frozenset({"mass", "entropy", "mean_time"})
 
 
 class Evaluation:
     """Feed it batches; `merge` those of other processes; read `result`. Clips that are not real stay out of all."""
 
-    def __init__(self, vocabulary: TagVocabulary) -> None:
+    def __init__(self, vocabulary: TagVocabulary, permutations: bool = False) -> None:
+        """`permutations`: also measure permutation scores, for two more runs of the fusion a batch."""
         self.vocabulary = vocabulary
+        self.permutations = permutations
         self.mass = MassMeter()
         self._targets: dict[str, Tensor] = {}
         self._scores: dict[str, dict[Subset, Tensor]] = {}
+        self._permuted: dict[str, dict[Modality, Tensor]] = {}
 
     def update(self, model: AVModel, batch: Batch) -> Tensor:
         """Evaluate one batch (no gradient). Returns its logits with both modalities."""
         with torch.no_grad():
             video, audio = model.encode(batch)
-            fused = model.fuse(video, audio, MASS)
+            fused = model.fuse(video, audio, STATS)
             scores = subset_scores(model, video, audio, fused)
+            shuffled = permuted_scores(model, video, audio, self._generator(batch)) if self.permutations else None
             self.mass.update(fused.stats)
             real = batch.real.tolist()
             for i, name in enumerate(batch.ids):
@@ -45,12 +50,15 @@ class Evaluation:
                     continue
                 self._targets[name] = batch.targets["tags"][i].cpu()
                 self._scores[name] = {subset: scores[subset][i].cpu() for subset in SUBSETS}
+                if shuffled is not None:
+                    self._permuted[name] = {modality: shuffled[modality][i].cpu() for modality in MODALITIES}
             return model.task(fused)
 
     def merge(self, others: Iterable[Evaluation]) -> None:
         for other in others:
             self._targets.update(other._targets)
             self._scores.update(other._scores)
+            self._permuted.update(other._permuted)
             self.mass.merge(other.mass)
 
     def result(self) -> dict[str, Any]:
@@ -63,7 +71,7 @@ class Evaluation:
         names, families = self.vocabulary.names, self.vocabulary.families
         ids = sorted(self._targets)
         targets = torch.stack([self._targets[name] for name in ids])
-        scores = {subset: torch.stack([self._scores[name][subset] for name in ids]) for subset in SUBSETS}
+        scores: dict[Subset, Tensor] = {s: torch.stack([self._scores[name][s] for name in ids]) for s in SUBSETS}
         per_tag: dict[Subset, dict[str, float]] = {
             s: dict(zip(names, average_precision(scores[s], targets).tolist(), strict=True)) for s in SUBSETS
         }
@@ -83,9 +91,42 @@ class Evaluation:
             "shapley": _split(mean),
             "shapley_by_family": {f: _split({s: per_family[s][f] for s in SUBSETS}) for f in per_family["both"]},
             "shapley_by_tag": {tag: _split({s: per_tag[s][tag] for s in SUBSETS}) for tag in names},
+            "confusion": self._confusion(scores, targets),
             "attention": self.mass.result(),
         }
+        if self._permuted:
+            record["permutation"] = self._permutation(ids, targets, mean["both"])
         return _no_nan(record)
+
+    def _confusion(self, scores: dict[Subset, Tensor], targets: Tensor) -> dict[str, Any]:
+        """How often one modality alone is right where both together are wrong: over all answers, and by question."""
+        groups, names = self.vocabulary.groups(), self.vocabulary.names
+        right = {subset: answers(scores[subset], targets, names, groups) for subset in SUBSETS}
+        asked = {name: int(question.sum()) for name, (question, _) in right["both"].items()}
+        record: dict[str, Any] = {}
+        for modality in MODALITIES:
+            misled = {
+                name: int((question & right[modality][name][1] & ~correct).sum())
+                for name, (question, correct) in right["both"].items()
+            }
+            by_question = {name: misled[name] / asked[name] if asked[name] else math.nan for name in asked}
+            total = sum(asked.values())
+            record[modality] = {"all": sum(misled.values()) / total if total else math.nan, "by_question": by_question}
+        return record
+
+    def _permutation(self, ids: list[str], targets: Tensor, both: float) -> dict[str, Any]:
+        """[V - V(permuted m)] / V with V the mean average precision."""
+        record: dict[str, Any] = {}
+        for modality in MODALITIES:
+            scores = torch.stack([self._permuted[name][modality] for name in ids])
+            value = mean_defined(average_precision(scores, targets).tolist())
+            record[modality] = {"value": value, "score": (both - value) / both if both else math.nan}
+        return record
+
+    def _generator(self, batch: Batch) -> torch.Generator:
+        """A batch's own stream, so that evaluating twice gives the same."""
+        digest = hashlib.sha256("\n".join(batch.ids).encode("utf-8", "surrogateescape")).digest()
+        return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
 
 def _split(value: dict[Subset, float]) -> dict[str, Any]:
