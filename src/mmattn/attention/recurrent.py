@@ -25,8 +25,8 @@ class GRUAttention(Attention):
 
     exact = True
     supports = frozenset()
-    time_cost = "Lk N^2 in Lk steps + Lq N"
-    memory_cost = "(Lq + Lk) N"
+    time_cost = "Lk (H D)^2, in Lk steps"
+    memory_cost = "(Lq + Lk) D"
     reference = "Cho et al. 2014"
 
     def __init__(self, heads: int, head_dim: int, state: int | None = None) -> None:
@@ -62,8 +62,8 @@ class GRUAdditiveAttention(Attention):
 
     exact = True
     supports = AdditiveAttention.supports
-    time_cost = "Lk N^2 in Lk steps + Lq Lk D"
-    memory_cost = "(Lq + Lk) N"
+    time_cost = "Lk (H D)^2 + Lq Lk D, in Lk steps"
+    memory_cost = "(Lq + Lk) D"
     reference = "Bahdanau et al. 2015"
 
     def __init__(self, heads: int, head_dim: int) -> None:
