@@ -127,6 +127,14 @@ def group_choices(group: str) -> list[str]:
     return sorted({path.stem for folder in _search_path() for path in (folder / group).glob("*.yaml")})
 
 
+def read_choice(group: str, name: str) -> Config:
+    """What the yaml file of one choice says by itself, nothing filled in from elsewhere: quick, unlike `compose`."""
+    from omegaconf import OmegaConf
+
+    file = next(path for folder in _search_path() if (path := folder / group / f"{name}.yaml").is_file())
+    return OmegaConf.to_container(OmegaConf.load(file))  # type: ignore[return-value]
+
+
 def _search_path() -> list[Path]:
     own = Path.cwd() / "conf"
     return [own, conf_dir()] if own.is_dir() and own.resolve() != conf_dir() else [conf_dir()]

@@ -10,7 +10,7 @@ import pytest
 from mmattn.attention.catalogue import HEADER, table
 from mmattn.attention.interface import STATS
 from mmattn.cli import main
-from mmattn.config import build, compose, group_choices
+from mmattn.config import build, group_choices, read_choice
 
 
 def _rows() -> dict[str, list[str]]:
@@ -23,7 +23,7 @@ def test_every_mechanism_has_a_whole_row_read_from_its_class() -> None:
     rows = _rows()
     assert list(rows) == group_choices("attention")
     for name, (time, memory, exact, statistics, reference) in rows.items():
-        mechanism = build(compose("train", [f"attention={name}"])["attention"])(2, 8)
+        mechanism = build(read_choice("attention", name))(2, 8)
         assert (time, memory, reference) == (mechanism.time_cost, mechanism.memory_cost, mechanism.reference)
         assert exact == ("yes" if mechanism.exact else "no")
         assert set(statistics.split()) == (mechanism.supports or {"none"})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mmattn.config import build, compose, group_choices
+from mmattn.config import build, group_choices, read_choice
 from mmattn.errors import UsageError
 
 HEADER = ("attention=", "time", "memory", "exact", "statistics", "reference")
@@ -23,7 +23,7 @@ def table() -> str:
 
 def _row(name: str) -> tuple[str, ...]:
     try:
-        mechanism = build(compose("train", [f"attention={name}"])["attention"])(2, 8)
+        mechanism = build(read_choice("attention", name))(2, 8)
     except (UsageError, ValueError) as error:  # a file of the user's own
         return (name, f"does not build: {error}")
     return (
