@@ -21,7 +21,7 @@ from mmattn.attention.exact import ExactAttention
 from mmattn.attention.explicit import softmax
 from mmattn.attention.grouped import LSH, Routing
 from mmattn.attention.interface import Geometry, Normaliser, Pattern
-from mmattn.attention.patterns import SlidingWindow, Strided, TimeWindow
+from mmattn.attention.patterns import DilatedWindow, SlidingWindow, Strided, TimeWindow
 
 H, D = 2, 4
 WEIGHTS = frozenset({"weights"})
@@ -61,7 +61,7 @@ def pairs_of(predicate: Callable[[int, int], bool], lq: int, lk: int) -> Tensor:
         (partial(SlidingWindow, past=3, future=2), lambda i, j: -3 <= j - i <= 2),
         (partial(SlidingWindow, past=4, future=0), lambda i, j: 0 <= i - j <= 4),
         (
-            partial(SlidingWindow, past=2, future=1, dilation=3),
+            partial(DilatedWindow, past=2, future=1, dilation=3),
             lambda i, j: (j - i) % 3 == 0 and -2 <= (j - i) / 3 <= 1,
         ),
         (partial(Strided, stride=5), lambda i, j: abs(i - j) <= 5 or (i - j) % 5 == 0),
@@ -145,7 +145,7 @@ def aligned(i: dict, j: dict) -> int:
         (partial(TimeWindow, past_s=0.4, future_s=0.25), lambda i, j: -0.4005 <= j["time"] - i["time"] <= 0.2505),
         (partial(SlidingWindow, past=2, future=1), lambda i, j: -2 <= j["place"] - aligned(i, j) <= 1),
         (
-            partial(SlidingWindow, past=1, future=1, dilation=2),
+            partial(DilatedWindow, past=1, future=1, dilation=2),
             lambda i, j: j["place"] - aligned(i, j) in (-2, 0, 2),
         ),
         (
@@ -170,7 +170,7 @@ EVERYTHING = {
     "time": partial(TimeWindow, past_s=10.0, future_s=10.0),
     "no limit": partial(TimeWindow, past_s=math.inf, future_s=math.inf),
     "sliding": partial(SlidingWindow, past=20, future=20),
-    "dilated": partial(SlidingWindow, past=20, future=20, dilation=1),
+    "dilated": partial(DilatedWindow, past=20, future=20, dilation=1),
     "strided": partial(Strided, stride=1),
     "bigbird": partial(BigBird, block=3, past=0, future=0, random=9),
     "topk": partial(TopKBlocks, block=3, chosen_blocks=9),
@@ -337,7 +337,7 @@ def test_routing_finds_separate_clusters() -> None:
     [
         (TimeWindow, {"past_s": -1.0, "future_s": 0.0}, "past_s=-1.0"),
         (TimeWindow, {"past_s": math.nan, "future_s": 0.0}, "past_s=nan"),
-        (SlidingWindow, {"past": 1, "future": 1, "dilation": 0}, "dilation=0"),
+        (DilatedWindow, {"past": 1, "future": 1, "dilation": 0}, "dilation=0"),
         (Strided, {"stride": 0}, "stride=0"),
         (BigBird, {"block": 0, "past": 1, "future": 1, "random": 1}, "block=0"),
         (BigBird, {"block": 4, "past": 1, "future": 1, "random": -1}, "random=-1"),

@@ -6,7 +6,7 @@ from mmattn.attention.exact import ExactAttention
 
 
 class DenseAttention(ExactAttention):
-    """All pairs, dot product, softmax."""
+    """All pairs, dot product, softmax. `cudnn` as in ExactAttention."""
 
-    def __init__(self, heads: int, head_dim: int) -> None:
-        super().__init__(heads, head_dim)
+    def __init__(self, heads: int, head_dim: int, cudnn: bool = False) -> None:
+        super().__init__(heads, head_dim, cudnn=cudnn)

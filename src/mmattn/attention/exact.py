@@ -4,6 +4,7 @@ Backends, resolved from the configuration, the device and what is asked, logged,
 - "sdpa": PyTorch's own kernel; all pairs, softmax, nothing measured.
 - "merge": all pairs, softmax, with mass (and gradients of it) by log-sum-exp.
 - "blocks": the pattern's pairs gathered into blocks; softmax, measured or not.
+- "flex": the same for one window a query on CUDA, by FlexAttention.
 - "explicit": another normaliser than softmax, on chunks of scores that are not kept for the backward.
 """
 
@@ -14,15 +15,15 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
-from mmattn.attention import explicit
-from mmattn.attention.attend import attend
+from mmattn.attention import explicit, flex
+from mmattn.attention.attend import Result, attend
 from mmattn.attention.interface import (
     STATS,
     Attention,
     AttentionOutput,
-    Blocks,
     DotProduct,
     Geometry,
     Normaliser,
@@ -30,14 +31,17 @@ from mmattn.attention.interface import (
     Score,
 )
 from mmattn.attention.measure import key_times
+from mmattn.attention.patterns import Windowed
 
 log = logging.getLogger(__name__)
+Reader = Callable[[Tensor, Tensor, Tensor, tuple[int, ...]], Result]  # q, k, v and segments to what attend gives
 
 
 class ExactAttention(Attention):
     """softmax(q.k / sqrt(D)) over all real keys (Vaswani et al. 2017, eq. 1), or any part of it exchanged.
 
-    All pairs cost O(Lq Lk D) time and O(Lq D) memory; a pattern costs by the pairs of its blocks.
+    All pairs cost O(Lq Lk D) time and O(Lq D) memory; a pattern costs by the pairs of its blocks. `cudnn`: let cuDNN
+    run masked dense attention on CUDA; it is faster, and some of its versions give wrong gradients under a mask.
     """
 
     exact = True
@@ -50,6 +54,7 @@ class ExactAttention(Attention):
         pattern: Callable[[int, int], Pattern] | None = None,
         score: Callable[[int, int], Score] | None = None,
         normaliser: Callable[[int, int], Normaliser] | None = None,
+        cudnn: bool = False,
     ) -> None:
         super().__init__(heads, head_dim)
         self.pattern = pattern(heads, head_dim) if pattern else None
@@ -66,6 +71,7 @@ class ExactAttention(Attention):
         if not special or not isinstance(self.score, DotProduct):
             special.append(self.score)
         self.reference = ", ".join(part.reference for part in special)
+        self.cudnn = cudnn
         self._backend = ""
 
     def forward(
@@ -85,62 +91,62 @@ class ExactAttention(Attention):
         if q.dtype != v.dtype:  # a score may have widened its part
             dtype = torch.promote_types(q.dtype, v.dtype)
             q, k, v = q.to(dtype), k.to(dtype), v.to(dtype)
-        parts = None if self.pattern is None else self.pattern.plan(q, k, q_geometry, k_geometry)
         if self.normaliser is not None:
             self._resolved("explicit", q)
+            parts = None if self.pattern is None else self.pattern.plan(q, k, q_geometry, k_geometry)
             return explicit.attend(q, k, v, k_geometry, parts, segments, scale, self.normaliser, stats)
-        return self._softmax(q, k, v, k_geometry, parts, segments, scale, stats)
+        return self._softmax(q, k, v, q_geometry, k_geometry, segments, scale, stats)
 
     def _softmax(
         self,
         q: Tensor,
         k: Tensor,
         v: Tensor,
+        q_geometry: Geometry,
         k_geometry: Geometry,
-        parts: list[Blocks] | None,
         segments: tuple[int, ...],
         scale: float,
         stats: frozenset[str],
     ) -> AttentionOutput:
         keep = k_geometry.keep
         measured: dict[str, Tensor] = {}
-        if stats & {"entropy", "mean_time"}:
-            measured |= self._moments(q, k, k_geometry, parts, scale, stats)
         if "weights" in stats:
+            parts = None if self.pattern is None else self.pattern.plan(q, k, q_geometry, k_geometry)
             measured["weights"] = explicit.matrix(q, k, keep, parts, scale, explicit.softmax)
-        if parts is None and "mass" not in stats:
+        if self.pattern is None and not stats & {"mass", "entropy", "mean_time"}:
             self._resolved("sdpa", q)
-            mask = None if keep is None else keep[:, None, None, :]
-            out = scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
-            if keep is not None:  # backends differ on a query without any key; ours gives 0
-                out = out.masked_fill(~keep.any(dim=1)[:, None, None, None], 0.0)
-            return AttentionOutput(out, measured)
-        self._resolved("merge" if parts is None else "blocks", q)
-        split = segments if "mass" in stats else (k.shape[2],)
-        out, mass, _ = attend(q, k, v, keep, parts, split, scale)
+            return AttentionOutput(self._sdpa(q, k, v, keep, scale), measured)
+        read = self._reader(q, k, q_geometry, k_geometry, scale)
+        if stats & {"entropy", "mean_time"}:
+            measured |= _moments(read, q, k, k_geometry, scale, stats)
+        out, mass, _ = read(q, k, v, segments if "mass" in stats else (k.shape[2],))
         if "mass" in stats:
             measured["mass"] = mass
         return AttentionOutput(out, measured)
 
-    def _moments(self, q, k, k_geometry: Geometry, parts, scale: float, stats: frozenset[str]) -> dict[str, Tensor]:
-        """Entropy and mean attended time from expectations under the weights, by one more pass with other values.
+    def _sdpa(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None, scale: float) -> Tensor:
+        if keep is None:
+            return scaled_dot_product_attention(q, k, v, scale=scale)
+        if q.device.type == "cuda" and not self.cudnn:
+            with sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]):
+                out = scaled_dot_product_attention(q, k, v, attn_mask=keep[:, None, None, :], scale=scale)
+        else:
+            out = scaled_dot_product_attention(q, k, v, attn_mask=keep[:, None, None, :], scale=scale)
+        # backends differ on a query without any key; ours gives 0
+        return out.masked_fill(~keep.any(dim=1)[:, None, None, None], 0.0)
 
-        -sum_k w_k log w_k = lse - scale q . sum_k w_k k: the matrix of weights is never made.
-        """
-        wide = torch.promote_types(q.dtype, torch.float32)
-        q, k = q.to(wide), k.to(wide)
-        time = None
-        if "mean_time" in stats:
-            time = key_times(k_geometry)[:, None, :, None].to(wide).expand(-1, k.shape[1], -1, -1)
-        values = torch.cat([part for part in (k if "entropy" in stats else None, time) if part is not None], dim=-1)
-        mean, _, lse = attend(q, k, values, k_geometry.keep, parts, (k.shape[2],), scale)
-        found = {}
-        if "entropy" in stats:
-            entropy = lse - scale * (q * mean[..., : q.shape[3]]).sum(dim=-1)
-            found["entropy"] = torch.where(lse.isneginf(), 0.0, entropy).clamp(min=0.0)
-        if time is not None:
-            found["mean_time"] = mean[..., -1]
-        return found
+    def _reader(self, q: Tensor, k: Tensor, q_geometry: Geometry, k_geometry: Geometry, scale: float) -> Reader:
+        """What attends under this pattern: planned once, for the output and for what is measured."""
+        if self.pattern is None:
+            self._resolved("merge", q)
+            return lambda q, k, v, segments: attend(q, k, v, k_geometry.keep, None, segments, scale)
+        if isinstance(self.pattern, Windowed) and flex.usable(q, k):
+            self._resolved("flex", q)
+            windows = flex.plan(self.pattern, q, k, q_geometry, k_geometry)
+            return lambda q, k, v, segments: flex.attend(q, k, v, windows, scale)
+        self._resolved("blocks", q)
+        parts = self.pattern.plan(q, k, q_geometry, k_geometry)
+        return lambda q, k, v, segments: attend(q, k, v, None, parts, segments, scale)
 
     def _resolved(self, backend: str, q: Tensor) -> None:
         if backend != self._backend:
@@ -148,3 +154,25 @@ class ExactAttention(Attention):
             names = [type(part).__name__ for part in (self.pattern, self.score, self.normaliser) if part is not None]
             if not torch.compiler.is_compiling():  # a logger breaks the graph
                 log.info("attention of %s on %s in %s: %s", " x ".join(names), q.device, q.dtype, backend)
+
+
+def _moments(
+    read: Reader, q: Tensor, k: Tensor, k_geometry: Geometry, scale: float, stats: frozenset[str]
+) -> dict[str, Tensor]:
+    """Entropy and mean attended time from expectations under the weights, by one more pass with other values.
+
+    -sum_k w_k log w_k = lse - scale q . sum_k w_k k: the matrix of weights is never made.
+    """
+    wide = torch.promote_types(q.dtype, torch.float32)
+    q, k = q.to(wide), k.to(wide)
+    values = [k] if "entropy" in stats else []
+    if "mean_time" in stats:
+        values.append(key_times(k_geometry)[:, None, :, None].to(wide).expand(-1, k.shape[1], -1, -1))
+    mean, _, lse = read(q, k, torch.cat(values, dim=-1), (k.shape[2],))
+    found = {}
+    if "entropy" in stats:
+        entropy = lse - scale * (q * mean[..., : q.shape[3]]).sum(dim=-1)
+        found["entropy"] = torch.where(lse.isneginf(), 0.0, entropy).clamp(min=0.0)
+    if "mean_time" in stats:
+        found["mean_time"] = mean[..., -1]
+    return found

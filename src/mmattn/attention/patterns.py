@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -22,6 +23,17 @@ from mmattn.attention.order import real, time_rank
 from mmattn.attention.windows import Window, also_reading, reading_all, window_blocks
 
 EDGE_S = 5e-4  # time windows are this much wider on both sides: the rounding of float32 times decides nothing
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Which tokens are real and not global, and which are global (None: none can be)."""
+
+    q_local: Bool[Tensor, "B Lq"]
+    k_local: Bool[Tensor, "B Lk"]
+    q_global: Bool[Tensor, "B Lq"] | None
+    k_global: Bool[Tensor, "B Lk"] | None
+    k_keep: Bool[Tensor, "B Lk"]
 
 
 class Sparse(Pattern):
@@ -49,18 +61,22 @@ class Sparse(Pattern):
         """The pairs of local queries and local keys: those that are real and not global."""
 
     def plan(self, q: Tensor, k: Tensor, q_geometry: Geometry, k_geometry: Geometry) -> list[Blocks]:
+        sides = self.sides(q, k, q_geometry, k_geometry)
+        parts = self.local(q, k, q_geometry, k_geometry, sides.q_local, sides.k_local)
+        heads = q.shape[1] if parts[0].per_head else 1
+        if sides.k_global is not None:
+            parts[0] = also_reading(parts[0], sides.k_global.repeat_interleave(heads, dim=0), q.shape[2])
+        if sides.q_global is not None:
+            flags, keep = (x.repeat_interleave(heads, dim=0) for x in (sides.q_global, sides.k_keep))
+            parts.append(replace(reading_all(flags, keep), per_head=parts[0].per_head))
+        return parts
+
+    def sides(self, q: Tensor, k: Tensor, q_geometry: Geometry, k_geometry: Geometry) -> Sides:
         q_keep, k_keep = real(q_geometry, q), real(k_geometry, k)
         q_global, k_global = self._global(q_geometry, q_keep), self._global(k_geometry, k_keep)
         q_local = q_keep if q_global is None else q_keep & ~q_global
         k_local = k_keep if k_global is None else k_keep & ~k_global
-        parts = self.local(q, k, q_geometry, k_geometry, q_local, k_local)
-        heads = q.shape[1] if parts[0].per_head else 1
-        if k_global is not None:
-            parts[0] = also_reading(parts[0], k_global.repeat_interleave(heads, dim=0), q.shape[2])
-        if q_global is not None:
-            everything = reading_all(q_global.repeat_interleave(heads, dim=0), k_keep.repeat_interleave(heads, dim=0))
-            parts.append(Blocks(everything.query, everything.key, everything.mask, parts[0].per_head))
-        return parts
+        return Sides(q_local, k_local, q_global, k_global, k_keep)
 
     def _global(self, geometry: Geometry, keep: Tensor) -> Bool[Tensor, "B L"] | None:
         named = [name in self.global_segments for name, count in geometry.segments for _ in range(count)]
@@ -73,7 +89,26 @@ class Sparse(Pattern):
         return flags & keep
 
 
-class TimeWindow(Sparse):
+class Windowed(Sparse):
+    """One window for each query: on CUDA FlexAttention runs these without gathering anything (flex.py)."""
+
+    @abstractmethod
+    def windows(
+        self,
+        q: Tensor,
+        k: Tensor,
+        q_geometry: Geometry,
+        k_geometry: Geometry,
+        q_local: Bool[Tensor, "B Lq"],
+        k_local: Bool[Tensor, "B Lk"],
+    ) -> tuple[Float[Tensor, "B Lq"], list[Window]]:
+        """Positions of the queries, and a window for each segment; +inf where not local."""
+
+    def local(self, q, k, q_geometry, k_geometry, q_local, k_local) -> list[Blocks]:
+        return [window_blocks(*self.windows(q, k, q_geometry, k_geometry, q_local, k_local))]
+
+
+class TimeWindow(Windowed):
     """A query at time t reads the keys of [t - past_s, t + future_s], whatever the rates of the streams.
 
     future_s 0 is causal; .inf is no limit. A query whose window holds no real key gives 0. Tokens need not be in the
@@ -97,22 +132,21 @@ class TimeWindow(Sparse):
         self.past_s = past_s
         self.future_s = future_s
 
-    def local(self, q, k, q_geometry, k_geometry, q_local, k_local) -> list[Blocks]:
+    def windows(self, q, k, q_geometry, k_geometry, q_local, k_local) -> tuple[Tensor, list[Window]]:
         if q_geometry.time is None or k_geometry.time is None:
             raise ValueError("a time window needs the times of queries and keys")
         time = q_geometry.time.double()
         position = k_geometry.time.double().masked_fill(~k_local, math.inf)
         low, high = time - self.past_s - EDGE_S, time + self.future_s + EDGE_S
         windows = [Window(low, high, part) for part in position.split(k_geometry.lengths(k.shape[2]), dim=1)]
-        return [window_blocks(time.masked_fill(~q_local, math.inf), windows)]
+        return time.masked_fill(~q_local, math.inf), windows
 
 
-class SlidingWindow(Sparse):
+class SlidingWindow(Windowed):
     """A query at place i reads the keys of the places i - past ... i + future of each segment.
 
-    With `dilation` d, of every d-th place: those j for which i - j is a multiple of d, `past` and `future` of them.
-    i is rounded where segments differ in number. (Beltagy et al. 2020, Longformer, section 3.1; with global tokens, its
-    global + local attention.)
+    Places are rounded where segments differ in number. (Beltagy et al. 2020, Longformer, section 3.1; with global
+    tokens, its global + local attention.)
     """
 
     reference = "Beltagy et al. 2020"
@@ -123,30 +157,57 @@ class SlidingWindow(Sparse):
         head_dim: int,
         past: int,
         future: int,
-        dilation: int = 1,
+        global_tokens: int = 0,
+        global_segments: Sequence[str] = (),
+    ) -> None:
+        super().__init__(heads, head_dim, global_tokens, global_segments)
+        if past < 0 or future < 0:
+            raise ValueError(f"past={past}, future={future}: expected numbers of tokens, 0 or more")
+        self.past = past
+        self.future = future
+
+    def windows(self, q, k, q_geometry, k_geometry, q_local, k_local) -> tuple[Tensor, list[Window]]:
+        places = Places(q, k, q_geometry, k_geometry, k_local)
+        windows = [
+            Window(at - self.past, at + self.future, key) for at, key in zip(places.aligned, places.keys, strict=True)
+        ]
+        return places.query.masked_fill(~q_local, math.inf), windows
+
+
+class DilatedWindow(Sparse):
+    """A sliding window over every `dilation`-th place: those j for which i - j is a multiple of it.
+
+    `past` and `future` count the keys that are read. (Beltagy et al. 2020, Longformer, section 3.1.)
+    """
+
+    merges = True
+    reference = "Beltagy et al. 2020"
+
+    def __init__(
+        self,
+        heads: int,
+        head_dim: int,
+        past: int,
+        future: int,
+        dilation: int,
         global_tokens: int = 0,
         global_segments: Sequence[str] = (),
     ) -> None:
         super().__init__(heads, head_dim, global_tokens, global_segments)
         if past < 0 or future < 0 or dilation < 1:
             raise ValueError(f"past={past}, future={future}, dilation={dilation}: expected 0, 0 and 1 or more")
-        self.past = past
-        self.future = future
+        self.past = past * dilation
+        self.future = future * dilation
         self.dilation = dilation
-        self.merges = dilation > 1
 
     def local(self, q, k, q_geometry, k_geometry, q_local, k_local) -> list[Blocks]:
         places = Places(q, k, q_geometry, k_geometry, k_local)
-        past, future = self.past * self.dilation, self.future * self.dilation
-        if self.dilation == 1:
-            windows = [Window(at - past, at + future, key) for at, key in zip(places.aligned, places.keys, strict=True)]
-            return [window_blocks(places.query.masked_fill(~q_local, math.inf), windows)]
-        far = float(k.shape[2] + past + future)  # sorted by residue first, a window holds one residue only
+        far = float(k.shape[2] + self.past + self.future)  # sorted by residue first, a window holds one residue only
         parts = []
         for segment, (at, key) in enumerate(zip(places.aligned, places.keys, strict=True)):
             at = at + far * (at % self.dilation)
             key = key + far * (key % self.dilation).nan_to_num(0.0)
-            windows = places.only(segment, Window(at - past, at + future, key))
+            windows = places.only(segment, Window(at - self.past, at + self.future, key))
             parts.append(window_blocks(at.masked_fill(~q_local, math.inf), windows))
         return parts
 

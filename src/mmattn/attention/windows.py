@@ -36,25 +36,57 @@ class Window:
     position: Float[Tensor, "B Ls"]
 
 
+@dataclass(frozen=True)
+class Ranges:
+    """Of one segment: its keys in the order of their positions, and each query's range of them, [start, end)."""
+
+    key: Int[Tensor, "B Ls"]
+    start: Int[Tensor, "B Lq"]
+    end: Int[Tensor, "B Lq"]
+
+
+@dataclass(frozen=True)
+class Sorted:
+    """Queries in the order of their positions, `reads` those that are not at +inf, and what they read."""
+
+    order: Int[Tensor, "B Lq"]
+    reads: Bool[Tensor, "B Lq"]
+    segments: tuple[Ranges, ...]
+
+
+def sort_windows(position: Float[Tensor, "B Lq"], windows: Sequence[Window]) -> Sorted:
+    order = position.argsort(dim=1, stable=True)
+    reads = position.isfinite().gather(1, order)
+    return Sorted(order, reads, tuple(_ranges(window, order, reads) for window in windows))
+
+
+def _ranges(window: Window, order: Tensor, reads: Tensor) -> Ranges:
+    position, key = window.position.sort(dim=1, stable=True)
+    count = position.isfinite().sum(dim=1, keepdim=True)
+    start = torch.searchsorted(position, window.low.gather(1, order))
+    end = torch.searchsorted(position, window.high.gather(1, order), right=True).minimum(count)
+    some = reads & (start < end)
+    return Ranges(key, torch.where(some, start, position.shape[1]), torch.where(some, end, 0))
+
+
 def window_blocks(position: Float[Tensor, "B Lq"], windows: Sequence[Window]) -> Blocks:
     """Blocks of queries that neighbour in `position`; a query at +inf reads nothing.
 
     Costs a sort, and a mask of one byte a pair of the blocks.
     """
     b, lq = position.shape
-    order = position.argsort(dim=1, stable=True)
-    live = position.isfinite().gather(1, order)
-    sorted_keys, starts, ends = zip(*(_ranges(window, order, live) for window in windows), strict=True)
-    size, widest = _cheapest(starts, ends, lq)
-    clip = torch.arange(b, device=order.device)[:, None]
-    query = _blocked(torch.where(live, order + lq * clip, b * lq), size, b * lq)  # (B, N, Q)
+    found = sort_windows(position, windows)
+    size, widest = _cheapest(found.segments, lq)
+    clip = torch.arange(b, device=position.device)[:, None]
+    query = _blocked(torch.where(found.reads, found.order + lq * clip, b * lq), size, b * lq)  # (B, N, Q)
     n, columns, masks, offset = query.shape[1], [], [], 0
-    for key, start, end, width in zip(sorted_keys, starts, ends, widest, strict=True):
-        start, end = _blocked(start, size, key.shape[1]), _blocked(end, size, 0)
-        at = start.amin(dim=2, keepdim=True) + torch.arange(width, device=order.device)  # (B, N, R)
+    for ranges, width in zip(found.segments, widest, strict=True):
+        length = ranges.key.shape[1]
+        start, end = _blocked(ranges.start, size, length), _blocked(ranges.end, size, 0)
+        at = start.amin(dim=2, keepdim=True) + torch.arange(width, device=position.device)  # (B, N, R)
         masks.append((at[:, :, None] >= start[..., None]) & (at[:, :, None] < end[..., None]))
-        columns.append(key.gather(1, at.clamp(max=max(0, key.shape[1] - 1)).flatten(1)).view(b, n, width) + offset)
-        offset += key.shape[1]
+        columns.append(ranges.key.gather(1, at.clamp(max=max(0, length - 1)).flatten(1)).view(b, n, width) + offset)
+        offset += length
     key = torch.cat(columns, dim=2) + offset * clip[..., None]
     return Blocks(query.flatten(0, 1), key.flatten(0, 1), torch.cat(masks, dim=3).flatten(0, 1))
 
@@ -85,21 +117,10 @@ def listed(flags: Bool[Tensor, "B L"]) -> tuple[Int[Tensor, "B M"], Bool[Tensor,
     return places, flags.gather(1, places)
 
 
-def _ranges(window: Window, order: Tensor, live: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The keys in the order of their positions; and each (sorted) query's range in it, [start, end)."""
-    position, key = window.position.sort(dim=1, stable=True)
-    count = position.isfinite().sum(dim=1, keepdim=True)
-    start = torch.searchsorted(position, window.low.gather(1, order))
-    end = torch.searchsorted(position, window.high.gather(1, order), right=True).minimum(count)
-    reads = live & (start < end)
-    return key, torch.where(reads, start, position.shape[1]), torch.where(reads, end, 0)
-
-
-def _cheapest(starts: Sequence[Tensor], ends: Sequence[Tensor], lq: int) -> tuple[int, list[int]]:
+def _cheapest(segments: Sequence[Ranges], lq: int) -> tuple[int, list[int]]:
     """The block size whose blocks hold the least, and the widest range of each segment under it."""
     sizes = [size for size in BLOCK_SIZES if size < 2 * lq] or [max(1, lq)]
-    ranges = list(zip(starts, ends, strict=True))
-    widest = torch.stack([torch.stack([_spread(*both, size) for both in ranges]) for size in sizes]).tolist()
+    widest = torch.stack([torch.stack([_spread(ranges, size) for ranges in segments]) for size in sizes]).tolist()
 
     def cost(i: int) -> int:
         return -(-lq // sizes[i]) * (sizes[i] + CALL_COST) * (sum(widest[i]) + CALL_COST)
@@ -108,8 +129,8 @@ def _cheapest(starts: Sequence[Tensor], ends: Sequence[Tensor], lq: int) -> tupl
     return sizes[best], widest[best]
 
 
-def _spread(start: Tensor, end: Tensor, size: int) -> Tensor:
-    first, last = _blocked(start, size, 1 << 60).amin(dim=2), _blocked(end, size, 0).amax(dim=2)
+def _spread(ranges: Ranges, size: int) -> Tensor:
+    first, last = _blocked(ranges.start, size, 1 << 60).amin(dim=2), _blocked(ranges.end, size, 0).amax(dim=2)
     return (last - first).clamp(min=0).amax()
 
 
