@@ -84,7 +84,7 @@ def attend(
         if stats & {"mass", "mean_time"}:
             parts.append(share @ facts)
         if "entropy" in stats:
-            positive = share.masked_fill(share == 0, 1.0)  # the slope of w log w at 0 is infinite
+            positive = share.masked_fill(share.eq(0), 1.0)  # the slope of w log w at 0 is infinite
             parts.append(-(positive * positive.log()).sum(dim=-1, keepdim=True))
         return torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0]
 
