@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,3 +33,13 @@ def write_atomically(path: Path, data: bytes) -> None:
 def is_address(path: Path) -> bool:
     """http://host/x and the like, which pathlib shortens to http:/host/x."""
     return re.match(r"[a-z][a-z0-9+.-]*:/", str(path), re.IGNORECASE) is not None
+
+
+def absolutes(paths: Iterable[Path]) -> Iterator[str]:
+    """Each path as one name for its file: absolute, the links among its folders followed, the file itself not."""
+    folders: dict[str, str] = {}
+    for path in paths:
+        folder, slash, name = str(path).rpartition("/")
+        if folder not in folders:
+            folders[folder] = str(Path(folder or slash or ".").resolve()).rstrip("/")
+        yield f"{folders[folder]}/{name}"

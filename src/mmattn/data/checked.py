@@ -7,9 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmattn.data.library import Item, absolutes
+from mmattn.data.library import Item
 from mmattn.data.manifest import Row
 from mmattn.errors import UsageError
+from mmattn.files import absolutes
 
 
 def readable(rows: Sequence[Row], checked: Path) -> list[Row]:

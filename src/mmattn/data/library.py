@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from mmattn.data.manifest import MANIFEST_NAMES, read_manifest
 from mmattn.errors import UsageError
-from mmattn.files import is_address
+from mmattn.files import absolutes, is_address
 from mmattn.types import ByteRange
 
 _MANIFESTS = tuple(Path(name).suffix for name in MANIFEST_NAMES)
@@ -39,15 +38,6 @@ def list_media(source: Path, without: Path | None = None) -> list[Item]:
         paths = absolutes(row.path for row in rows)
         return list(dict.fromkeys(Item(path, row.offset, row.size) for path, row in zip(paths, rows, strict=True)))
     return [Item(path) for path in absolutes(list_files(source, without))]
-
-
-def absolutes(paths: Iterable[Path]) -> Iterator[str]:
-    """Each path as one name for its file: absolute, the links among its folders followed, the file itself not."""
-    folders: dict[Path, Path] = {}
-    for path in paths:
-        if path.parent not in folders:
-            folders[path.parent] = path.parent.resolve()
-        yield str(folders[path.parent] / path.name)
 
 
 def list_files(source: Path, without: Path | None = None) -> list[Path]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from mmattn.data.columns import Segment, check_names, families, seconds, segments, texts, whole_bytes
 from mmattn.errors import UsageError
-from mmattn.files import beside
+from mmattn.files import absolutes, beside
 from mmattn.types import ByteRange
 
 SPLITS = ("train", "val", "test")
@@ -188,19 +188,20 @@ def write_manifest(rows: Iterable[Row], path: Path) -> int:
     writers = {".jsonl": _write_jsonl, ".csv": _write_csv, ".parquet": _write_parquet}
     if path.suffix not in writers:
         raise UsageError(f"{path}: a manifest ends in {', '.join(writers)}")
-    folder = path.absolute().parent
+    here = f"{path.parent.resolve()}/"
+    rows, again = itertools.tee(rows)
+    media = absolutes(row.path for row in again)
+    records = (_record(row, name.removeprefix(here)) for row, name in zip(rows, media, strict=True))
     try:
         with beside(path) as part:
-            return writers[path.suffix]((_record(row, folder) for row in rows), part)
+            return writers[path.suffix](records, part)
     except UnicodeEncodeError:
         raise UsageError(f"{path}: a file name in it is no UTF-8, which only JSONL can hold; write a .jsonl") from None
 
 
-def _record(row: Row, folder: Path) -> dict[str, Any]:
+def _record(row: Row, path: str) -> dict[str, Any]:
     """What is said of a row, without the empty columns."""
-    media = row.path.absolute()
-    record: dict[str, Any] = {"id": row.id}
-    record["path"] = str(media.relative_to(folder) if media.is_relative_to(folder) else media)
+    record: dict[str, Any] = {"id": row.id, "path": path}
     if row.start:
         record["start"] = row.start
     for name in ("end", "split", "offset", "size"):

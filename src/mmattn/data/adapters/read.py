@@ -1,0 +1,138 @@
+"""Reading annotation files that others wrote: every fault is a UsageError that names the file and the line."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmattn.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """The cells of one line, and where it stands."""
+
+    cells: list[str]
+    file: Path
+    number: int
+
+    @property
+    def where(self) -> str:
+        return f"{self.file}, line {self.number}"
+
+    def fault(self, text: str) -> UsageError:
+        return UsageError(f"{self.where}: {text}")
+
+    def seconds(self, column: int) -> float:
+        return seconds(self.cells[column], self.where)
+
+    def name(self, column: int) -> str:
+        return plain_name(self.cells[column], self.where)
+
+
+def csv_lines(path: Path, columns: Sequence[str], header: bool, comment: str | None = None) -> Iterator[Line]:
+    """The lines of a CSV file of `columns`; with a `header` it may have others and any order, and these are given.
+
+    Lines that begin with `comment` are passed over.
+    """
+    order = list(range(len(columns)))
+    width = len(columns)
+    with _opened(path) as file:
+        reader = csv.reader(_without_comments(file, comment), skipinitialspace=True, strict=True)
+        try:
+            for cells in reader:
+                # A comment is passed on as an empty line, so that numbers stay right.
+                if not any(cell.strip() for cell in cells):
+                    continue
+                line = Line(cells, path, reader.line_num)
+                if header:
+                    header, width, order = False, len(cells), _order(line, columns)
+                    continue
+                if len(cells) != width:
+                    raise line.fault(f"{len(cells)} cells, expected {width}: {', '.join(columns)}")
+                yield Line([cells[place].strip() for place in order], path, reader.line_num)
+        except csv.Error as error:
+            raise UsageError(f"{path}, line {reader.line_num}: {error}") from None
+        except UnicodeDecodeError:
+            raise UsageError(f"{path}, after line {reader.line_num}: not UTF-8 text") from None
+
+
+def _order(header: Line, columns: Sequence[str]) -> list[int]:
+    names = [cell.strip().lower() for cell in header.cells]
+    if absent := [column for column in columns if column not in names]:
+        raise header.fault(f"no column {absent[0]!r}; found {', '.join(names)}")
+    return [names.index(column) for column in columns]
+
+
+def _without_comments(lines: Iterator[str], comment: str | None) -> Iterator[str]:
+    for line in lines:
+        yield "\n" if comment is not None and line.startswith(comment) else line
+
+
+def text_lines(path: Path, separator: str | None, width: int) -> Iterator[Line]:
+    """The lines of a text file, split into `width` cells at `separator` (None: any blanks)."""
+    with _opened(path) as file:
+        number = 0
+        try:
+            for number, text in enumerate(file, start=1):
+                if not text.strip():
+                    continue
+                line = Line([cell.strip() for cell in text.strip().split(separator)], path, number)
+                if len(line.cells) != width:
+                    raise line.fault(f"{len(line.cells)} parts, expected {width}: {text.strip()[:80]!r}")
+                yield line
+        except UnicodeDecodeError:
+            raise UsageError(f"{path}, after line {number}: not UTF-8 text") from None
+
+
+def read_json(path: Path) -> Any:
+    with _opened(path) as file:
+        try:
+            return json.load(file)
+        except json.JSONDecodeError as error:
+            raise UsageError(f"{path}, line {error.lineno}: not JSON ({error.msg} at column {error.colno})") from None
+        except UnicodeDecodeError:
+            raise UsageError(f"{path}: not UTF-8 text") from None
+
+
+def _opened(path: Path):
+    try:
+        return path.open(encoding="utf-8-sig", newline="")
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def entries(value: Any, where: str, **kinds: type | tuple[type, ...]) -> Iterator[tuple[dict[str, Any], str]]:
+    """The objects of a JSON list and where each is; each has the keys of `kinds`, of that kind."""
+    if not isinstance(value, list):
+        raise UsageError(f"{where}: expected a list, found {type(value).__name__}")
+    for number, entry in enumerate(value, start=1):
+        place = f"{where}, entry {number}"
+        if not isinstance(entry, dict):
+            raise UsageError(f"{place}: expected an object, found {type(entry).__name__}")
+        for key, kind in kinds.items():
+            if not isinstance(entry.get(key), kind) or isinstance(entry.get(key), bool):
+                raise UsageError(f"{place}: {key} is {entry.get(key)!r}; found keys {', '.join(map(str, entry))}")
+        yield entry, place
+
+
+def seconds(text: str, where: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise UsageError(f"{where}: {text!r} is not a number of seconds") from None
+    if not 0 <= value < float("inf"):
+        raise UsageError(f"{where}: {text!r} is not a time from 0 s on")
+    return value
+
+
+def plain_name(text: str, where: str) -> str:
+    """An id that may be part of a file's name. Raises UsageError for one that would be a path."""
+    if not text or len(text) > 200 or text in (".", "..") or re.search(r"[/\\\x00-\x1f]", text):
+        raise UsageError(f"{where}: {text!r} is no id: it is empty, too long, or a path")
+    return text
