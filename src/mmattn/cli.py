@@ -21,7 +21,8 @@ USAGE = """usage: mmattn VERB [key=value ...]
   predict    tag files, one JSON line a file                    mmattn predict run=runs/x source=videos
   compare    one HTML report over runs                          mmattn compare runs=[runs/a,runs/b]
   data shard every clip decoded once into tars that train fast  mmattn data shard data.root=videos out=shards
-  data check    what a library of media holds                   mmattn data check source=videos
+  data check    what a library of media holds, good and bad     mmattn data check source=videos
+  data manifest a data set as one file                  mmattn data manifest data=vggsound data.root=DIR out=m.jsonl
   show       what can be chosen                                 mmattn show fusion
 
 key=value are Hydra overrides (fusion=late optim.lr=1e-3). `mmattn VERB --help` lists the keys of a verb.
@@ -139,6 +140,13 @@ def _data_check(overrides: list[str]) -> None:
     print(check_library(config))
 
 
+def _data_manifest(overrides: list[str]) -> None:
+    config = compose("data_manifest", overrides)
+    from mmattn.data.export import export
+
+    print(export(config))
+
+
 def _show(arguments: list[str]) -> None:
     unknown = [name for name in arguments if name not in GROUPS]
     if unknown:
@@ -155,5 +163,6 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
     "compare": _compare,
     "data shard": _data_shard,
     "data check": _data_check,
+    "data manifest": _data_manifest,
     "show": _show,
 }
