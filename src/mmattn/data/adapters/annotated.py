@@ -58,8 +58,9 @@ class Missing:
 class AnnotatedSource(Source):
     """`root`: the folder of the media; `annotations`: that of the annotation files, None = the root too.
 
-    `media`: what files may be called, without suffix, the first that is found counts. A name with {start} is that of
-    a cut clip; one without it that of the whole video, in which the clip's span is read. `cut` overrules this.
+    `media`: what files may be called, without suffix, the first that is found counts. A name with {start}
+    (or VATEX's {clip}) is that of a cut clip; one without it that of the whole video, in which the clip's span is read.
+    `cut` overrules this.
     `val_fraction`: the part of the training clips that is held out where the set has no validation split.
     `checked`: a check.jsonl, see FolderSource.
     """
@@ -111,7 +112,7 @@ class AnnotatedSource(Source):
             if path is None:
                 missing.append(Missing(clip.id, tuple(dict.fromkeys(names))))
                 continue
-            cut = patterns[place].has_start if self.cut is None else self.cut
+            cut = patterns[place].of_cut if self.cut is None else self.cut
             split = clip.split or "train"
             if split == "train" and not validated:
                 split = held_out(clip.group or clip.id, self.val_fraction)
@@ -138,7 +139,7 @@ class Pattern:
         except ValueError as error:
             raise UsageError(f"media name {text!r}: {error}") from None
         self.text = text
-        self.has_start = any((name or "").startswith("start") for _, name, _ in self._parts)
+        self.of_cut = any(name in ("start", "start_ms", "clip") for _, name, _ in self._parts)
 
     def fill(self, names: Mapping[str, str | int], of: str) -> str:
         """Raises UsageError for a placeholder that is not among `names`."""
