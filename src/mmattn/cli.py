@@ -20,7 +20,8 @@ USAGE = """usage: mmattn VERB [key=value ...]
   evaluate   score a trained run on a split                     mmattn evaluate run=runs/x split=test
   predict    tag files, one JSON line a file                    mmattn predict run=runs/x source=videos
   compare    one HTML report over runs                          mmattn compare runs=[runs/a,runs/b]
-  data shard every clip decoded once into tars that train fast  mmattn data shard data.root=videos out=shards
+  data shard    every clip decoded once, in tars                mmattn data shard data.root=videos out=shards
+  data features the tokens of a run's encoders, kept            mmattn data features run=runs/x data.root=videos
   data check    what a library of media holds, good and bad     mmattn data check source=videos
   data manifest a data set as one file                  mmattn data manifest data=vggsound data.root=DIR out=m.jsonl
   show       what can be chosen                                 mmattn show fusion
@@ -102,7 +103,7 @@ def _evaluate(overrides: list[str]) -> None:
     config = compose("evaluate", overrides)
     from mmattn.training.evaluate import evaluate
 
-    print(evaluate(config))
+    print(evaluate(config, [text for text in overrides if text.startswith(("attention=", "attention."))]))
 
 
 def _predict(overrides: list[str]) -> None:
@@ -133,6 +134,13 @@ def _data_shard(overrides: list[str]) -> None:
     print(shard(config))
 
 
+def _data_features(overrides: list[str]) -> None:
+    config = compose("data_features", overrides)
+    from mmattn.inference.features import make_features
+
+    print(make_features(config))
+
+
 def _data_check(overrides: list[str]) -> None:
     config = compose("data_check", overrides)
     from mmattn.reports.library import check_library
@@ -152,7 +160,12 @@ def _show(arguments: list[str]) -> None:
     if unknown:
         raise UsageError(f"no group is named {unknown[0]!r}{nearest(unknown[0], GROUPS)}")
     for group in arguments or GROUPS:
-        print(f"{group}: {', '.join(group_choices(group))}")
+        if arguments and group == "attention":
+            from mmattn.attention.catalogue import table
+
+            print(table())
+        else:
+            print(f"{group}: {', '.join(group_choices(group))}")
 
 
 VERBS: dict[str, Callable[[list[str]], None]] = {
@@ -162,6 +175,7 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
     "predict": _predict,
     "compare": _compare,
     "data shard": _data_shard,
+    "data features": _data_features,
     "data check": _data_check,
     "data manifest": _data_manifest,
     "show": _show,

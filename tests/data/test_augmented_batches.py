@@ -44,7 +44,14 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _data(root: Path, **changes: object) -> ClipData:
     settings: dict = {"workers": 0, "cache_gb": 1.0, "balance": "class", "clips_per_epoch": 16, "isolated": False}
-    data = ClipData(FolderSource(str(root), val_fraction=0.25), SPEC, EVERYTHING, batch_size=4, seed=3, **settings)
+    data = ClipData(
+        source=FolderSource(str(root), val_fraction=0.25),
+        clip=SPEC,
+        augment=EVERYTHING,
+        batch_size=4,
+        seed=3,
+        **settings,
+    )
     return replace(data, **changes)
 
 

@@ -46,7 +46,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _data(root: Path, **changes: object) -> ClipData:
     source = FolderSource(str(root), val_fraction=0.0)
-    data = ClipData(source, SPEC, AUGMENT, batch_size=2, workers=0, cache_gb=1.0, seed=0, isolated=False)
+    data = ClipData(
+        source=source, clip=SPEC, augment=AUGMENT, batch_size=2, workers=0, cache_gb=1.0, seed=0, isolated=False
+    )
     return replace(data, **changes)
 
 

@@ -1,4 +1,4 @@
-"""A data set made ready to train and validate on: rows, vocabulary, loaders."""
+"""Clips made ready to train and validate on: read from files or shards, prepared, augmented, in batches."""
 
 from __future__ import annotations
 
@@ -7,64 +7,33 @@ from functools import cached_property
 
 from mmattn.config import Config, build
 from mmattn.data.augment import Augment
-from mmattn.data.balance import BALANCES, Balance, clip_weights
 from mmattn.data.cache import ClipCache
 from mmattn.data.dataset import SPANS, ClipDataset, Span, missing_clip
+from mmattn.data.features import FeatureData, FeatureSource
 from mmattn.data.labels import TagVocabulary
 from mmattn.data.loader import ClipLoader
 from mmattn.data.manifest import Row
 from mmattn.data.quarantine import Quarantine
 from mmattn.data.reading import ClipReader
-from mmattn.data.sampler import GlobalBatchSampler
-from mmattn.data.sources import Source
-from mmattn.data.transforms import ClipSpec
+from mmattn.data.splits import SplitData, check_common
 from mmattn.errors import MediaError, UsageError
 
 
-@dataclass(frozen=True)
-class ClipData:
-    """`data=...` of a config. `batch_size` counts clips over all processes.
+@dataclass(frozen=True, kw_only=True)
+class ClipData(SplitData):
+    """`data=...` of a config.
 
     `cache_gb`: memory of a process and its loader workers for prepared clips, shared by the splits as their sizes are.
-    `span`: see ClipDataset; evaluation takes the center where training takes random spans. `reader`, `isolated`,
-    `deadline_s`: see ClipReader. `max_bad_fraction`: see Quarantine. `balance`: see clip_weights.
-    `clips_per_epoch`: see GlobalBatchSampler; None = all.
+    `span`: see ClipDataset; evaluation takes the center where training takes random spans. `isolated`, `deadline_s`:
+    see ClipReader. `max_bad_fraction`: see Quarantine.
     """
 
-    source: Source
-    clip: ClipSpec
     augment: Augment
-    batch_size: int
-    workers: int
     cache_gb: float
-    seed: int
     span: Span = "first"
     isolated: bool = True
     deadline_s: float = 60.0
     max_bad_fraction: float = 0.05
-    balance: Balance = "none"
-    clips_per_epoch: int | None = None
-
-    @cached_property
-    def rows(self) -> dict[str, list[Row]]:
-        """The rows of each split. Raises UsageError unless there is something to train and to validate on."""
-        splits: dict[str, list[Row]] = {"train": [], "val": [], "test": []}
-        for row in self.source.rows():
-            splits[row.split or "train"].append(row)
-        for name in ("train", "val"):
-            if not splits[name]:
-                counts = ", ".join(f"{len(rows)} {split}" for split, rows in splits.items())
-                raise UsageError(f"the data set has no {name} clips ({counts}); set the 'split' column")
-        return splits
-
-    @cached_property
-    def vocabulary(self) -> TagVocabulary:
-        vocabulary = TagVocabulary.from_rows(self.rows["train"])
-        if not any(row.tags for row in self.rows["val"]):
-            raise UsageError("no validation clip has tags, so nothing could be measured; tag some of them")
-        for split in ("val", "test"):
-            vocabulary.check_known(self.rows[split], f"{split} split")
-        return vocabulary
 
     def dataset(
         self,
@@ -74,10 +43,7 @@ class ClipData:
         vocabulary: TagVocabulary | None = None,
         augment: Augment | None = None,
     ) -> ClipDataset:
-        """A split. Nothing is read before it is asked for; what was read is kept for every dataset of the split.
-
-        Training clips are augmented as the config says, others by `augment`.
-        """
+        """Nothing is read before it is asked for; what was read is kept for every dataset of the split."""
         span = "center" if self.span == "random" and not train else self.span
         augment = self.augment if train else augment
         return ClipDataset(
@@ -114,7 +80,6 @@ class ClipData:
         return self._caches[split, span, waveforms]
 
     def check_readable(self) -> None:
-        """Raises UsageError unless the training and validation splits each have a file that can be read."""
         for split in ("train", "val"):
             errors = (self._error(row) for row in self.rows[split])
             first = next(errors)
@@ -129,45 +94,35 @@ class ClipData:
         return None
 
     def loader(self, dataset: ClipDataset, *, train: bool, rank: int = 0, world: int = 1) -> ClipLoader:
-        sampler = GlobalBatchSampler(
-            len(dataset),
-            self.batch_size,
-            seed=self.seed,
-            train=train,
-            rank=rank,
-            world=world,
-            weights=clip_weights([row.tags for row in dataset.rows], self.balance) if train else None,
-            length=self.clips_per_epoch,
-        )
+        sampler = self.sampler(dataset.rows, train=train, rank=rank, world=world)
         return ClipLoader(dataset, sampler, workers=self.workers, quarantine=self.quarantine)
 
 
-def build_data(config: Config) -> ClipData:
+def build_data(config: Config) -> SplitData:
     """From the resolved config group `data`. Raises UsageError for what does not fit."""
-    if missing := sorted({field.name for field in fields(ClipData)} - config.keys()):
+    kind = FeatureData if "encoders" in config else ClipData
+    if missing := sorted({field.name for field in fields(kind)} - config.keys()):
         raise UsageError(f"data.{missing[0]} is not set; was the config made by another version of mmattn?")
-    for key, least in (("batch_size", 1), ("workers", 0), ("cache_gb", 0), ("deadline_s", 0.1)):
+    check_common(config)
+    source = build(config["source"])
+    common = {key: config[key] for key in ("batch_size", "workers", "seed", "balance", "clips_per_epoch")}
+    if isinstance(source, FeatureSource):
+        return FeatureData(source=source, clip=source.clip(), modality_dropout=config["modality_dropout"], **common)
+    for key, least in (("cache_gb", 0), ("deadline_s", 0.1)):
         if config[key] < least:
             raise UsageError(f"data.{key}={config[key]}: expected {least} or more")
     if not 0 <= config["max_bad_fraction"] <= 1:
         raise UsageError(f"data.max_bad_fraction={config['max_bad_fraction']}: expected 0 to 1")
-    for key, valid in (("span", SPANS), ("balance", BALANCES)):
-        if config[key] not in valid:
-            raise UsageError(f"data.{key}={config[key]}: expected {', '.join(valid)}")
-    if config["clips_per_epoch"] is not None and config["clips_per_epoch"] < 1:
-        raise UsageError(f"data.clips_per_epoch={config['clips_per_epoch']}: expected 1 or more, or null for all")
+    if config["span"] not in SPANS:
+        raise UsageError(f"data.span={config['span']}: expected {', '.join(SPANS)}")
     return ClipData(
-        source=build(config["source"]),
+        source=source,
         clip=build(config["clip"]),
         augment=build(config["augment"]),
-        batch_size=config["batch_size"],
-        workers=config["workers"],
         cache_gb=config["cache_gb"],
-        seed=config["seed"],
         span=config["span"],
         isolated=config["isolated"],
         deadline_s=config["deadline_s"],
         max_bad_fraction=config["max_bad_fraction"],
-        balance=config["balance"],
-        clips_per_epoch=config["clips_per_epoch"],
+        **common,
     )

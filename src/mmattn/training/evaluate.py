@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +12,10 @@ from mmattn.checkpoint import load_model
 from mmattn.config import Config
 from mmattn.data.augment import Augment
 from mmattn.data.manifest import SPLITS
-from mmattn.data.module import ClipData, build_data
+from mmattn.data.module import build_data
 from mmattn.data.noise import KINDS
 from mmattn.data.sound_augment import SoundAugment
+from mmattn.data.splits import SplitData
 from mmattn.errors import UsageError
 from mmattn.files import write_atomically
 from mmattn.progress import Progress
@@ -21,19 +23,24 @@ from mmattn.training.rundir import read_config
 from mmattn.weighting.evaluation import Evaluation
 
 
-def evaluate(config: Config) -> str:
-    """Writes the evaluation as JSON and returns a line for a person."""
+def evaluate(config: Config, changes: Sequence[str] = ()) -> str:
+    """Writes the evaluation as JSON and returns a line for a person.
+
+    `changes`: the overrides that put another attention into the model; the file is named after them.
+    """
     split = config["split"]
     if split not in SPLITS:
         raise UsageError(f"split={split}: expected one of {', '.join(SPLITS)}")
-    run, noise = Path(str(config["run"])), config["noise"]
+    run, noise, attention = Path(str(config["run"])), config["noise"], config.get("attention")
     data = build_data(read_config(run)["data"])
     if noise["kind"] is None:
-        record, name = evaluate_run(run, split, data), f"evaluation-{split}.json"
+        record, name = evaluate_run(run, split, data, attention=attention), f"evaluation-{split}"
     else:
-        record = {"noise": noise, **evaluate_run(run, split, replace(data, seed=noise["seed"]), _noise(noise))}
-        name = f"evaluation-{split}-{noise['kind']}{noise['snr_db']:+g}dB.json"
-    out = Path(str(config["out"])) if config["out"] else run / name
+        noisy = replace(data, seed=noise["seed"])
+        record = {"noise": noise, **evaluate_run(run, split, noisy, _noise(noise), attention)}
+        name = f"evaluation-{split}-{noise['kind']}{noise['snr_db']:+g}dB"
+    name = "-".join([name, *(text.removeprefix("attention=").rpartition(".")[2] for text in changes)])
+    out = Path(str(config["out"])) if config["out"] else run / f"{name}.json"
     write_atomically(out, json.dumps(record, indent=1).encode())
     metrics = record["metrics"]
     families = "".join(f", {family} {value:.3f}" for family, value in metrics["mAP_by_family"].items() if value)
@@ -51,9 +58,14 @@ def _noise(noise: Config) -> Augment:
         ) from None
 
 
-def evaluate_run(run: Path, split: str, data: ClipData, augment: Augment | None = None) -> dict:
-    """The record of `Evaluation.result` for the run's model, on clips as `augment` makes them."""
-    checkpoint = load_model(run)
+def evaluate_run(
+    run: Path, split: str, data: SplitData, augment: Augment | None = None, attention: Config | None = None
+) -> dict:
+    """The record of `Evaluation.result` for the run's model, on clips as `augment` makes them.
+
+    `attention`: the mechanism to attend with instead of the one that was trained.
+    """
+    checkpoint = load_model(run, attention)
     rows = data.rows[split]
     if not rows:
         raise UsageError(f"{run}: its data set has no {split} clips")
@@ -66,4 +78,5 @@ def evaluate_run(run: Path, split: str, data: ClipData, augment: Augment | None 
             progress.at(done)
     if data.quarantine.reasons:
         print(f"{run}: {data.quarantine.left_out()}", file=sys.stderr)
-    return {"split": split, **checkpoint.info, **evaluation.result()}
+    switched = {} if attention is None else {"switched": attention}
+    return {"split": split, **switched, **checkpoint.info, **evaluation.result()}

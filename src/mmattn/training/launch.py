@@ -25,6 +25,7 @@ GRACE_S = 30.0  # how long the others may take to stop after one process has end
 
 def launch(config: Config) -> Path:
     """Train what `mmattn train` asked for; returns the run directory."""
+    from mmattn.data.features import with_frozen_encoders
     from mmattn.training.run import check, train
 
     if config["resume"]:
@@ -32,6 +33,7 @@ def launch(config: Config) -> Path:
         config = read_config(run)
         data = None
     else:
+        config = with_frozen_encoders(config)
         data, model = check(config)
         run = create_run(resolved(config, model))
     devices = config["trainer"]["devices"]

@@ -15,8 +15,10 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy
 
+from mmattn.attention.regularise import Regulariser
 from mmattn.config import Config, build
-from mmattn.data.module import ClipData, build_data
+from mmattn.data.module import build_data
+from mmattn.data.splits import SplitData
 from mmattn.errors import UsageError
 from mmattn.model import AVModel, build_model, without_files
 from mmattn.training.callbacks import LAST, AtomicCheckpointIO, KeepModel, Report, SeedSteps, StopOnSignal
@@ -25,7 +27,7 @@ from mmattn.training.rundir import UNREADABLE_FILE, read_config
 from mmattn.training.track import make_loggers
 
 
-def check(config: Config) -> tuple[ClipData, AVModel]:
+def check(config: Config) -> tuple[SplitData, AVModel]:
     """Build all a run needs, so that a fault shows before anything is written. Raises UsageError."""
     if not config["seed"] >= 0:
         raise UsageError(f"seed={config['seed']}: expected 0 or more")
@@ -42,11 +44,13 @@ def check(config: Config) -> tuple[ClipData, AVModel]:
     build(config["optim"])
     data = build_data(config["data"])
     model = build_model(config, data.vocabulary)
+    if regulariser := _regulariser(config):
+        regulariser.check(model.fusion, config["dim"])
     data.check_readable()
     return data, model
 
 
-def train(run: Path, data: ClipData | None = None) -> None:
+def train(run: Path, data: SplitData | None = None) -> None:
     """Train to the end, or on from the last checkpoint if there is one. Raises Stopped on SIGINT or SIGTERM."""
     config = read_config(run)
     ready = data or build_data(config["data"])
@@ -54,7 +58,9 @@ def train(run: Path, data: ClipData | None = None) -> None:
     torch.manual_seed(config["seed"])
     last = run / LAST
     settings = without_files(config) if last.is_file() else config  # the checkpoint has the weights
-    module = TrainingModule(build_model(settings, ready.vocabulary), build(config["optim"]))
+    model = build_model(settings, ready.vocabulary)
+    model.load_state_dict(model.state_dict() | ready.encoder_weights())
+    module = TrainingModule(model, build(config["optim"]), _regulariser(config))
     _quiet_lightning()
     callbacks = [KeepModel(run, config, ready.clip), StopOnSignal(run), SeedSteps(config["seed"]), Report(run.name)]
     trainer = _trainer(config, run, make_loggers(config, run), callbacks)
@@ -73,6 +79,10 @@ def train(run: Path, data: ClipData | None = None) -> None:
             _finish_wandb()
     if rank == 0 and ready.quarantine.reasons:
         print(f"{run}: {ready.quarantine.left_out()}", file=sys.stderr)
+
+
+def _regulariser(config: Config) -> Regulariser | None:
+    return build(config["regulariser"]) if config.get("regulariser") else None
 
 
 def _trainer(config: Config, run: Path, loggers: list[Logger], callbacks: list[Callback]) -> lightning.Trainer:

@@ -1,0 +1,110 @@
+"""A data set in its splits, as training and evaluation ask for it, however its clips are stored."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from torch import Tensor
+
+from mmattn.config import Config
+from mmattn.data.augment import Augment
+from mmattn.data.balance import BALANCES, Balance, clip_weights
+from mmattn.data.labels import TagVocabulary
+from mmattn.data.loader import EpochLoader
+from mmattn.data.manifest import Row
+from mmattn.data.quarantine import Quarantine
+from mmattn.data.sampler import GlobalBatchSampler
+from mmattn.data.sources import Source
+from mmattn.data.transforms import ClipSpec
+from mmattn.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitData(ABC):
+    """`clip`: what a model sees of each clip. `batch_size` counts clips over all processes, `workers` are loader
+    processes. `balance`: see clip_weights. `clips_per_epoch`: see GlobalBatchSampler; None = all.
+    """
+
+    source: Source
+    clip: ClipSpec
+    batch_size: int
+    workers: int
+    seed: int
+    balance: Balance = "none"
+    clips_per_epoch: int | None = None
+
+    @cached_property
+    def rows(self) -> dict[str, list[Row]]:
+        """The rows of each split. Raises UsageError unless there is something to train and to validate on."""
+        splits: dict[str, list[Row]] = {"train": [], "val": [], "test": []}
+        for row in self.source.rows():
+            splits[row.split or "train"].append(row)
+        for name in ("train", "val"):
+            if not splits[name]:
+                counts = ", ".join(f"{len(rows)} {split}" for split, rows in splits.items())
+                raise UsageError(f"the data set has no {name} clips ({counts}); set the 'split' column")
+        return splits
+
+    @cached_property
+    def vocabulary(self) -> TagVocabulary:
+        vocabulary = TagVocabulary.from_rows(self.rows["train"])
+        if not any(row.tags for row in self.rows["val"]):
+            raise UsageError("no validation clip has tags, so nothing could be measured; tag some of them")
+        for split in ("val", "test"):
+            vocabulary.check_known(self.rows[split], f"{split} split")
+        return vocabulary
+
+    @property
+    @abstractmethod
+    def quarantine(self) -> Quarantine:
+        """The clips that could not be read."""
+
+    @abstractmethod
+    def check_readable(self) -> None:
+        """Raises UsageError unless there is something to read to train and to validate on."""
+
+    @abstractmethod
+    def dataset(
+        self,
+        split: str,
+        *,
+        train: bool = False,
+        vocabulary: TagVocabulary | None = None,
+        augment: Augment | None = None,
+    ) -> Any:
+        """A split. Training clips are augmented as the config says, others by `augment`."""
+
+    @abstractmethod
+    def loader(self, dataset: Any, *, train: bool, rank: int = 0, world: int = 1) -> EpochLoader:
+        """Batches of what `dataset` gave: this process's share of each."""
+
+    def encoder_weights(self) -> dict[str, Tensor]:
+        """Weights that the model's encoders start from, by their names in the model; none = as they were built."""
+        return {}
+
+    def sampler(self, rows: Sequence[Row], *, train: bool, rank: int, world: int) -> GlobalBatchSampler:
+        return GlobalBatchSampler(
+            len(rows),
+            self.batch_size,
+            seed=self.seed,
+            train=train,
+            rank=rank,
+            world=world,
+            weights=clip_weights([row.tags for row in rows], self.balance) if train else None,
+            length=self.clips_per_epoch,
+        )
+
+
+def check_common(config: Config) -> None:
+    """Raises UsageError for settings of the group `data` that no data set can have."""
+    for key, least in (("batch_size", 1), ("workers", 0)):
+        if config[key] < least:
+            raise UsageError(f"data.{key}={config[key]}: expected {least} or more")
+    if config["balance"] not in BALANCES:
+        raise UsageError(f"data.balance={config['balance']}: expected {', '.join(BALANCES)}")
+    if config["clips_per_epoch"] is not None and config["clips_per_epoch"] < 1:
+        raise UsageError(f"data.clips_per_epoch={config['clips_per_epoch']}: expected 1 or more, or null for all")
