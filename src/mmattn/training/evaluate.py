@@ -39,7 +39,7 @@ def evaluate(config: Config, changes: Sequence[str] = ()) -> str:
         noisy = replace(data, seed=noise["seed"])
         record = {"noise": noise, **evaluate_run(run, split, noisy, _noise(noise), attention)}
         name = f"evaluation-{split}-{noise['kind']}{noise['snr_db']:+g}dB"
-    name = "-".join([name, *(text.removeprefix("attention=").rpartition(".")[2] for text in changes)])
+    name = "-".join([name, *map(_short, changes)])
     out = Path(str(config["out"])) if config["out"] else run / f"{name}.json"
     write_atomically(out, json.dumps(record, indent=1).encode())
     metrics = record["metrics"]
@@ -47,6 +47,12 @@ def evaluate(config: Config, changes: Sequence[str] = ()) -> str:
     accuracy = "" if metrics["mean_accuracy"] is None else f", mean group accuracy {metrics['mean_accuracy']:.3f}"
     score = "undefined (no clip has tags)" if metrics["mAP"] is None else f"{metrics['mAP']:.3f}"
     return f"{run} on {record['clips']} {split} clips: mAP {score}{families}{accuracy} -> {out}"
+
+
+def _short(change: str) -> str:
+    """attention=time_window is time_window, attention.pattern.past_s=0.1 is past_s=0.1, fit for a file's name."""
+    key, _, value = change.partition("=")
+    return (value if key == "attention" else f"{key.rpartition('.')[2]}={value}").replace("/", "_")
 
 
 def _noise(noise: Config) -> Augment:
