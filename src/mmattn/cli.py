@@ -164,6 +164,10 @@ def _show(arguments: list[str]) -> None:
             from mmattn.attention.catalogue import table
 
             print(table())
+        elif arguments and group == "fusion":
+            from mmattn.fusion import catalogue
+
+            print(catalogue.table())
         else:
             print(f"{group}: {', '.join(group_choices(group))}")
 

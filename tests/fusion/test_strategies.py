@@ -6,15 +6,14 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from mmattn.attention.exact import ExactAttention
-from mmattn.config import build
+from mmattn.config import build, group_choices
 from mmattn.errors import UsageError
 from mmattn.fusion.adapter import AdapterFusion
 from mmattn.fusion.base import Fusion
 from mmattn.fusion.bottleneck import BottleneckFusion
+from mmattn.fusion.catalogue import count_flops, table
 from mmattn.fusion.concat import ConcatFusion
 from mmattn.fusion.experts import ExpertsFusion
 from mmattn.fusion.film import FiLMFusion
@@ -40,12 +39,9 @@ def _changed(tokens: Tokens, token: int) -> Tokens:
     return Tokens(values, tokens.keep, tokens.times)
 
 
-def _flops(fusion: Fusion, *streams: Tokens) -> int:
-    fusion.requires_grad_(False)
-    # The counter does not know the fused kernel of the CPU, so attention is spelled out.
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        fusion(*streams)
-    return counter.get_total_flops()
+def _flops(fusion: Fusion, video: int, audio: int, seconds: float = 10.0) -> int:
+    dim = next(p.shape[-1] for p in fusion.parameters())
+    return count_flops(fusion, dim, video, audio, seconds)
 
 
 def _layer_flops(asks: int, reads: int, dim: int) -> int:
@@ -54,19 +50,16 @@ def _layer_flops(asks: int, reads: int, dim: int) -> int:
 
 
 @pytest.mark.parametrize("layers, from_layer, tokens", [(2, 0, 4), (4, 2, 4), (6, 3, 50)])
-def test_a_bottleneck_costs_what_the_paper_says(
-    make_tokens: Callable, layers: int, from_layer: int, tokens: int
-) -> None:
+def test_a_bottleneck_costs_what_the_paper_says(layers: int, from_layer: int, tokens: int) -> None:
     """MBT: B more tokens a stream from `from_layer` on, not asked any more in the last layer."""
     dim = 64
-    streams = [Tokens(torch.randn(2, n, dim), torch.ones(2, n, dtype=torch.bool), torch.zeros(2, n)) for n in (98, 200)]
     fusion = BottleneckFusion(dim, 4, ExactAttention, layers, from_layer, tokens).eval()
     expected = 0
     for i in range(layers):
         extra = tokens if i >= from_layer else 0
         asked = 0 if i + 1 == layers else extra
-        expected += 2 * sum(_layer_flops(n + asked, n + extra, dim) for n in (98, 200))
-    assert _flops(fusion, *streams) == pytest.approx(expected, rel=0.01)
+        expected += sum(_layer_flops(n + asked, n + extra, dim) for n in (98, 200))
+    assert _flops(fusion, 98, 200) == pytest.approx(expected, rel=0.01)
 
 
 def test_streams_meet_in_the_bottleneck_alone(streams: tuple) -> None:
@@ -156,8 +149,7 @@ def test_low_rank_fusion_equals_the_full_tensor(streams: tuple) -> None:
 
 def test_latents_cost_grows_linearly_with_the_streams() -> None:
     def at(length: int) -> int:
-        tokens = Tokens(torch.randn(1, length, DIM), torch.ones(1, length, dtype=torch.bool), torch.zeros(1, length))
-        return _flops(PerceiverFusion(DIM, HEADS, ExactAttention).eval(), tokens, tokens)
+        return _flops(PerceiverFusion(DIM, HEADS, ExactAttention), length, length)
 
     assert at(2000) - at(1000) == at(1000) - (2 * at(1000) - at(2000))
     assert at(2000) / at(1000) < 2.0
@@ -193,14 +185,9 @@ def test_hierarchical_windows_are_cut_by_the_clip_alone(streams: tuple) -> None:
 
 def test_hierarchical_cost_follows_the_windows_not_the_square_of_the_length() -> None:
     def at(seconds: int) -> int:
-        count = 20 * seconds
-        times = (torch.arange(count) / 20)[None]
-        tokens = Tokens(torch.randn(1, count, DIM), torch.ones(1, count, dtype=torch.bool), times)
-        return _flops(HierarchicalFusion(DIM, HEADS, ExactAttention).eval(), tokens, tokens)
+        return _flops(HierarchicalFusion(DIM, HEADS, ExactAttention), 20 * seconds, 20 * seconds, seconds)
 
-    dense = ConcatFusion(DIM, HEADS, ExactAttention).eval()
-    tokens = Tokens(torch.randn(1, 1200, DIM), torch.ones(1, 1200, dtype=torch.bool), torch.zeros(1, 1200))
-    assert at(60) < _flops(dense, tokens, tokens) / 10
+    assert at(60) < _flops(ConcatFusion(DIM, HEADS, ExactAttention), 1200, 1200, 60) / 10
     assert at(60) / at(30) < 2.3
 
 
@@ -237,3 +224,9 @@ def test_recurrence_reads_in_the_order_of_time(streams: tuple) -> None:
 def test_settings_that_make_no_sense_are_refused(tiny_config: Callable, overrides: tuple, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         build(tiny_config(*overrides)["fusion"])
+
+
+def test_the_table_has_a_line_for_each_strategy() -> None:
+    lines = {line.split()[0]: line for line in table().splitlines() if line}
+    assert set(group_choices("fusion")) <= set(lines)
+    assert not any("does not build" in line for line in lines.values())

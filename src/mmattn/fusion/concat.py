@@ -1,4 +1,4 @@
-"""Early fusion: both streams as one sequence under one transformer ("merged attention", as in UNITER, Chen et al. 2020).
+"""Early fusion: both streams as one sequence under one transformer, as in UNITER (Chen et al. 2020).
 
 The weights are shared by both modalities; a learned vector says which one a token is of.
 """
