@@ -14,8 +14,9 @@ from mmattn.types import Tokens
 HEADER = ("fusion=", "parameters", "MFLOP", "weighs by", "reference")
 DIM, HEADS, VIDEO, AUDIO, SECONDS = 96, 4, 196, 512, 10.0
 LEGEND = f"""
-Counted for one clip of {SECONDS:.0f} s with {VIDEO} picture and {AUDIO} sound tokens of {DIM} channels under dense attention, at
-each strategy's default layers; a multiply-add is two operations. weighs by: what its modality weighting is a share of.
+Counted for one clip of {SECONDS:.0f} s with {VIDEO} picture and {AUDIO} sound tokens of {DIM} channels under dense
+attention, at each strategy's default layers; a multiply-add is two operations. weighs by: what its modality weighting
+is a share of (none: it has no such share).
 """
 
 
