@@ -10,6 +10,7 @@ import pytest
 import torch
 from augment_clips import FLOOR, SPEC, SPLIT, Split, make_clip, soundless
 
+from mmattn.data.augment import Augment
 from mmattn.data.keys import Key
 from mmattn.data.noise import KINDS, ROLL, VOICES, add_noise, make_noise
 from mmattn.data.sound_augment import SoundAugment
@@ -160,3 +161,13 @@ def test_masks_cover_stretches_no_longer_than_told_and_only_what_is_heard() -> N
         assert torch.allclose(masked[changed], sample.spectrogram[:40].mean())
     assert max(rows) in (9, 10)
     assert bands == {0, 1, 2, 3}
+
+
+def test_a_waveform_that_is_kept_is_as_loud_as_its_spectrogram() -> None:
+    """For encoders that bring their own front end."""
+    spec = replace(SPEC, waveform=True)
+    augment = Augment(sound=SoundAugment(noise=1.0, gain_db=6.0))
+    for epoch in range(5):
+        sample, _ = augment(make_clip(0), SPLIT.target(0), Key(0, epoch, 0), spec, SPLIT)
+        again = spec.finish(replace(make_clip(0), waveform=sample.waveform)).spectrogram
+        torch.testing.assert_close(again, sample.spectrogram, rtol=0, atol=1e-4)
