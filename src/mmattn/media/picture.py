@@ -10,6 +10,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 
 Fit = Literal["stretch", "crop", "pad"]
 FITS: tuple[Fit, ...] = ("stretch", "crop", "pad")
+_MAX_SIDE = 1 << 14  # of a picture before its middle is cut: one of a pixel by a thousand would fill the memory
 _HDR_TRANSFERS = {16: "pq", 18: "hlg"}  # SMPTE 2084 and ARIB STD-B67, as ITU-T H.273 numbers them
 
 
@@ -23,19 +24,19 @@ class Renderer:
 
     `size` (height, width) None keeps the first frame's size. `fit` says what happens when the shape differs:
     "stretch" scales each side by itself, "crop" fills the size and cuts the middle, "pad" fits inside black borders.
-    "crop" and "pad" respect non-square pixels. HDR is converted by matrix only, not tone-mapped; interlaced frames
-    are not deinterlaced.
+    "crop" and "pad" respect non-square pixels: `pixel_aspect` is width over height of one stored pixel. HDR is
+    converted by matrix only, not tone-mapped; interlaced frames are not deinterlaced.
     """
 
-    def __init__(self, size: tuple[int, int] | None, fit: Fit) -> None:
+    def __init__(self, size: tuple[int, int] | None, fit: Fit, pixel_aspect: float = 1.0) -> None:
         self.size = size
         self.fit = fit
+        self.pixel_aspect = pixel_aspect
         self.issues: set[str] = set()
         self._reformatter = VideoReformatter()
         self._shape: tuple[int, int] | None = None
 
-    def __call__(self, frame: VideoFrame, pixel_aspect: float = 1.0) -> np.ndarray:
-        """`pixel_aspect`: width over height of one stored pixel."""
+    def __call__(self, frame: VideoFrame) -> np.ndarray:
         turns = round(frame.rotation / 90) % 4
         if turns:
             self.issues.add("rotated")
@@ -48,7 +49,7 @@ class Renderer:
         self._shape = (frame.height, frame.width)
         upright = (frame.width, frame.height) if turns % 2 else (frame.height, frame.width)
         self.size = self.size or upright
-        height, width = self._scaled(upright, 1 / pixel_aspect if turns % 2 else pixel_aspect)
+        height, width = self._scaled(upright, 1 / self.pixel_aspect if turns % 2 else self.pixel_aspect)
         stored = (width, height) if turns % 2 else (height, width)
         rgb = self._scale(frame, stored)
         return _centre(np.rot90(rgb, turns) if turns else rgb, self.size)
@@ -60,7 +61,8 @@ class Renderer:
             return self.size
         high, wide = self.size[0] / upright[0], self.size[1] / (upright[1] * pixel_aspect)
         factor = max(high, wide) if self.fit == "crop" else min(high, wide)
-        return max(round(upright[0] * factor), 1), max(round(upright[1] * pixel_aspect * factor), 1)
+        sides = upright[0] * factor, upright[1] * pixel_aspect * factor
+        return min(max(round(sides[0]), 1), _MAX_SIDE), min(max(round(sides[1]), 1), _MAX_SIDE)
 
     def _scale(self, frame: VideoFrame, size: tuple[int, int]) -> np.ndarray:
         height, width = size

@@ -129,10 +129,13 @@ def cut_off(container: InputContainer, chosen: Chosen, reached: dict[int, float]
     if container.format.name not in _HEADED:
         return False
     offset = max(chosen.origin, 0.0)  # some headers count the duration from 0, not from the first stamp
-    checks = [(max(reached.values(), default=0.0), (container.duration or 0) / av.time_base)]
-    for stream in (chosen.video, chosen.audio):
-        declared = declared_end(stream, chosen.origin) if stream is not None else None
-        if stream is not None and declared is not None and stream.index in reached:
+    streams = [stream for stream in (chosen.video, chosen.audio) if stream is not None]
+    checks = []
+    if all(stream.index in reached for stream in streams):
+        checks = [(max(reached.values(), default=0.0), (container.duration or 0) / av.time_base)]
+    for stream in streams:
+        declared = declared_end(stream, chosen.origin)
+        if declared is not None and stream.index in reached:
             checks += [(reached[stream.index], declared)]
     return any(end + offset < declared - max(0.5, 0.05 * declared) for end, declared in checks)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import av
 import numpy as np
 from av.container.input import InputContainer
+from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -22,6 +24,12 @@ def slack(stream: VideoStream) -> float:
     is for containers whose tick is a whole frame: there the stamp is exact.
     """
     return min(max(time_base(stream) / 2, 1e-6), _MAX_SLACK_S)
+
+
+def pixel_aspect(stream: VideoStream) -> float:
+    """Width over height of one stored pixel; 1 where the file does not say."""
+    ratio = stream.sample_aspect_ratio
+    return float(ratio) if ratio else 1.0
 
 
 class Timeline:
@@ -88,14 +96,15 @@ class PictureTrack:
         if self._current is None or count <= 0:
             return
         image = self._render(self._current)
-        if image.nbytes * len(self._grid) > self._limits.decoded_bytes:
-            raise MediaError(
-                self._path,
-                "too_large",
-                f"{len(self._grid)} frames of {image.shape[0]} x {image.shape[1]}, "
-                f"at most {self._limits.decoded_bytes} bytes",
-            )
+        check_size(image, len(self._grid), self._path, self._limits)
         self.images += [image] * count
+
+
+def check_size(image: np.ndarray, count: int, path: str, limits: Limits) -> None:
+    """Raise MediaError if `count` images like this are more than one clip may hold."""
+    if image.nbytes * count > limits.decoded_bytes:
+        size = f"{image.shape[0]} x {image.shape[1]}"
+        raise MediaError(path, "too_large", f"{count} frames of {size}, at most {limits.decoded_bytes} bytes")
 
 
 def picture_extent(container: InputContainer, stream: VideoStream, origin: float, deadline: Deadline) -> float:
@@ -114,3 +123,39 @@ def picture_extent(container: InputContainer, stream: VideoStream, origin: float
         if packet.pts is not None:
             end = max(end, packet.pts * tick - origin + ((packet.duration or 0) * tick or nominal))
     return count * nominal if broken else end
+
+
+def last_end(container: InputContainer, stream: VideoStream, origin: float, deadline: Deadline) -> float | None:
+    """The same from the packets after the last key frame alone, found by the container's index.
+
+    None where that is not certain: no index, packets missing before its end, stamps out of order.
+    """
+    index, tick, nominal = stream.index_entries, time_base(stream), frame_seconds(stream)
+    if not len(index) or not container.duration:
+        return None
+    far = int((container.duration / av.time_base + origin) / tick)
+    try:
+        container.seek(max(far, index[-1].timestamp), stream=stream)
+    except FFmpegError:
+        return None
+    end: float | None = None
+    last_dts, seen = None, set()
+    for packet in container.demux(stream):
+        deadline.check()
+        if packet.dts is not None:
+            if last_dts is not None and packet.dts < last_dts:
+                return None
+            last_dts = packet.dts
+        if not packet.size:
+            continue
+        if (
+            packet.pts is None
+            or (packet.dts is not None and packet.pts < packet.dts)
+            or not (seen or packet.is_keyframe)
+        ):
+            return None
+        seen |= {packet.pts, packet.dts}
+        if not packet.is_discard:
+            shown_until = packet.pts * tick - origin + ((packet.duration or 0) * tick or nominal)
+            end = shown_until if end is None else max(end, shown_until)
+    return end if index[-1].timestamp in seen else None
