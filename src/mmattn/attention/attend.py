@@ -58,12 +58,11 @@ class _Attend(torch.autograd.Function):
             mask = None if keep is None else keep[:, None, None, :]
             out, mass, lse = _by_segment(q, k, v, mask, segments, scale)
         elif len(segments) == 1:
-            out, lse = gather.forward(q, k, v, parts, scale)
+            out, lse = gather.forward(q, k, (v,), parts, scale)
             mass = lse.isfinite().to(lse.dtype)[..., None]
         else:
-            v_more = torch.cat([v, indicators(k, segments, v.dtype)], dim=-1)
-            more, lse = gather.forward(q, k, v_more, parts, scale)
-            out, mass = more[..., : v.shape[3]], more[..., v.shape[3] :].to(lse.dtype)
+            both, lse = gather.forward(q, k, (v, indicators(k, segments, v.dtype)), parts, scale)
+            out, mass = both[..., : v.shape[3]], both[..., v.shape[3] :].to(lse.dtype)
         ctx.save_for_backward(q, k, v, keep, out, mass, lse)
         ctx.rest = parts, segments, scale
         ctx.set_materialize_grads(False)
@@ -78,21 +77,22 @@ class _Attend(torch.autograd.Function):
             d_out = torch.zeros_like(out)
         # The kernels give a score the gradient weight * (d_out . v - d_out . out). With the indicators as channels of
         # v, that holds for mass as for out; and a channel that is 0 in v and -d_lse in out adds weight * d_lse.
-        width, values = v.shape[3], [v]
+        d_outs, values, outs = [d_out], [v], [out]
         if d_mass is not None:
+            d_outs.append(d_mass.to(out.dtype))
             values.append(indicators(k, segments, v.dtype))
-            d_out, out = torch.cat([d_out, d_mass.to(out.dtype)], dim=-1), torch.cat([out, mass.to(out.dtype)], dim=-1)
+            outs.append(mass.to(out.dtype))
         if d_lse is not None:
+            d_outs.append(torch.ones_like(out[..., :1]))
             values.append(torch.zeros_like(v[..., :1]))
-            d_out = torch.cat([d_out, torch.ones_like(out[..., :1])], dim=-1)
-            out = torch.cat([out, -d_lse[..., None].to(out.dtype)], dim=-1)
-        v = torch.cat(values, dim=-1) if len(values) > 1 else v
+            outs.append(-d_lse[..., None].to(out.dtype))
         if parts is None:
             mask = None if keep is None else keep[:, None, None, :]
-            d_q, d_k, d_v = kernels.backward(d_out, q, k, v, out, lse, mask, scale)
+            d_out, v_all, out = (x[0] if len(x) == 1 else torch.cat(x, dim=-1) for x in (d_outs, values, outs))
+            d_q, d_k, d_v = kernels.backward(d_out, q, k, v_all, out, lse, mask, scale)
         else:
-            d_q, d_k, d_v = gather.backward(d_out, q, k, v, out, lse, parts, scale)
-        return d_q, d_k, d_v[..., :width], None, None, None, None
+            d_q, d_k, d_v = gather.backward(d_outs, q, k, values, outs, lse, parts, scale)
+        return d_q, d_k, d_v[..., : v.shape[3]], None, None, None, None
 
 
 def _by_segment(

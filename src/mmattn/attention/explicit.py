@@ -123,7 +123,7 @@ def _blocks(
     one: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor, facts: Tensor, parts: Sequence[Blocks]
 ) -> Tensor:
     per_head = parts[0].per_head
-    tables = [gather.to_table(x, per_head) for x in (q, k, v, facts)]
+    tables = [gather.to_table(x, per_head=per_head) for x in (q, k, v, facts)]
 
     def gathered(query: Tensor, key: Tensor, mask: Tensor, *tables: Tensor) -> Tensor:
         found = one(*(_take(table, rows) for table, rows in zip(tables, (query, key, key, key), strict=True)), mask)

@@ -22,8 +22,18 @@ from mmattn.attention.merge import merge
 GATHER_ELEMENTS = 1 << 25  # of queries, keys and values copied into blocks at once: 128 MiB in float32
 
 
-def to_table(x: Float[Tensor, "B H L D"], per_head: bool) -> Float[Tensor, "R h D"]:
-    return x.flatten(0, 2)[:, None] if per_head else x.transpose(1, 2).flatten(0, 1)
+def to_table(*parts: Float[Tensor, "B H L _"], per_head: bool, width: int = 0) -> Float[Tensor, "R h D"]:
+    """Channels of all parts side by side, then zeros up to `width`: in the one copy that is made anyway."""
+    rows = [x.flatten(0, 2)[:, None] if per_head else x.transpose(1, 2).flatten(0, 1) for x in parts]
+    width = max(width, sum(part.shape[3] for part in parts))
+    if len(rows) == 1 and width == parts[0].shape[3]:
+        return rows[0].contiguous()
+    table, at = rows[0].new_empty(*rows[0].shape[:2], width), 0
+    for part in rows:
+        table[..., at : at + part.shape[2]] = part
+        at += part.shape[2]
+    table[..., at:] = 0
+    return table
 
 
 def from_table(table: Float[Tensor, "R h D"], like: Float[Tensor, "B H L E"], per_head: bool) -> Tensor:
@@ -53,14 +63,19 @@ def chunks(parts: Sequence[Blocks], width: int) -> Iterator[Blocks]:
 
 
 def forward(
-    q: Tensor, k: Tensor, v: Tensor, parts: Sequence[Blocks], scale: float
+    q: Float[Tensor, "B H Lq E"],
+    k: Float[Tensor, "B H Lk E"],
+    v: Sequence[Float[Tensor, "B H Lk _"]],
+    parts: Sequence[Blocks],
+    scale: float,
 ) -> tuple[Float[Tensor, "B H Lq D"], Float[Tensor, "B H Lq"]]:
-    """The output, and the log-sum-exp of the scores."""
-    per_head = parts[0].per_head
-    # made equally wide here, before tokens are copied into blocks
-    queries, keys, values = (to_table(x, per_head) for x in kernels.same_width(q, k, v))
-    wide = torch.promote_types(q.dtype, torch.float32)
-    rows, h, width = queries.shape
+    """The output (channels of all of `v`, side by side) and the log-sum-exp of the scores."""
+    per_head, channels, dtype = parts[0].per_head, sum(x.shape[3] for x in v), v[0].dtype
+    width = kernels.common_width(q, channels)
+    queries, keys = (to_table(x, per_head=per_head, width=width) for x in (q, k))
+    values = to_table(*v, per_head=per_head, width=width)
+    wide = torch.promote_types(dtype, torch.float32)
+    rows, h = queries.shape[:2]
     out = values.new_zeros(rows + 1, h, width, dtype=wide if len(parts) > 1 else None)
     lse = values.new_full((rows + 1, h), -math.inf, dtype=wide)
     for part in chunks(parts, h * width):
@@ -72,30 +87,36 @@ def forward(
             new, _, new_lse = merge([out.index_select(0, at), new], [lse.index_select(0, at), new_lse])
         out.index_copy_(0, at, new)
         lse.index_copy_(0, at, new_lse)
-    return from_table(out[:rows, :, : v.shape[3]].to(v.dtype), q, per_head), from_table(
-        lse[:rows, :, None], q, per_head
-    )[..., 0]
+    return (
+        from_table(out[:rows, :, :channels].to(dtype), q, per_head),
+        from_table(lse[:rows, :, None], q, per_head)[..., 0],
+    )
 
 
 def backward(
-    d_out: Tensor,
+    d_out: Sequence[Tensor],
     q: Tensor,
     k: Tensor,
-    v: Tensor,
-    out: Tensor,
+    v: Sequence[Tensor],
+    out: Sequence[Tensor],
     lse: Tensor,
     parts: Sequence[Blocks],
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of q, k and v. Tokens are gathered again, so that nothing of the blocks is kept from the forward."""
+    """Gradients of q, k and the first of v. Tokens are gathered again: nothing of the blocks is kept from the forward.
+
+    `d_out`, `out`: channels as those of `v`.
+    """
     per_head = parts[0].per_head
-    widened = kernels.same_width(q, k, v, d_out, out)
-    queries, keys, values, d_outs, outs, lses = (to_table(x, per_head) for x in (*widened, lse[..., None]))
+    width = kernels.common_width(q, sum(x.shape[3] for x in v))
+    sides = ((q,), (k,), v, d_out, out)
+    queries, keys, values, d_outs, outs = (to_table(*side, per_head=per_head, width=width) for side in sides)
+    lses = to_table(lse[..., None], per_head=per_head)
     d_q, d_k, d_v = (
         table.new_zeros(len(table) + more, *table.shape[1:], dtype=lse.dtype)
         for table, more in ((queries, 1), (keys, 0), (values, 0))
     )
-    for part in chunks(parts, queries.shape[1] * queries.shape[2]):
+    for part in chunks(parts, queries.shape[1] * width):
         found = kernels.backward(
             take(d_outs, part.query),
             take(queries, part.query),
@@ -112,5 +133,5 @@ def backward(
     return (
         from_table(d_q[:-1, :, : q.shape[3]].to(q.dtype), q, per_head),
         from_table(d_k[..., : k.shape[3]].to(k.dtype), k, per_head),
-        from_table(d_v[..., : v.shape[3]].to(v.dtype), v, per_head),
+        from_table(d_v[..., : v[0].shape[3]].to(v[0].dtype), v[0], per_head),
     )

@@ -20,7 +20,7 @@ from torch.nn.functional import pad
 
 from mmattn.attention.interface import Blocks
 
-BLOCK_SIZES = (16, 32, 64, 128, 256, 512)  # queries of a block: the cheapest is taken
+BLOCK_SIZES = (4, 8, 16, 32, 64, 128, 256, 512)  # queries of a block, each twice the last: the cheapest is taken
 CALL_COST = 24  # what a row or a column of a block costs beside its pairs, in pairs
 
 
@@ -119,20 +119,22 @@ def listed(flags: Bool[Tensor, "B L"]) -> tuple[Int[Tensor, "B M"], Bool[Tensor,
 
 def _cheapest(segments: Sequence[Ranges], lq: int) -> tuple[int, list[int]]:
     """The block size whose blocks hold the least, and the widest range of each segment under it."""
-    sizes = [size for size in BLOCK_SIZES if size < 2 * lq] or [max(1, lq)]
-    widest = torch.stack([torch.stack([_spread(ranges, size) for ranges in segments]) for size in sizes]).tolist()
+    sizes = [size for size in BLOCK_SIZES if size < 2 * lq] or [lq]
+    start = torch.stack([ranges.start for ranges in segments])  # (S, B, Lq)
+    end = torch.stack([ranges.end for ranges in segments])
+    step, widest = sizes[0], []
+    for _ in sizes:  # each size is made of blocks of the last
+        start, end = _blocked(start, step, 1 << 60).amin(dim=-1), _blocked(end, step, 0).amax(dim=-1)
+        widest.append((end - start).clamp(min=0).amax(dim=(1, 2)))
+        step = 2
+    widths = torch.stack(widest).tolist()
 
     def cost(i: int) -> int:
-        return -(-lq // sizes[i]) * (sizes[i] + CALL_COST) * (sum(widest[i]) + CALL_COST)
+        return -(-lq // sizes[i]) * (sizes[i] + CALL_COST) * (sum(widths[i]) + CALL_COST)
 
     best = min(range(len(sizes)), key=cost)
-    return sizes[best], widest[best]
+    return sizes[best], widths[best]
 
 
-def _spread(ranges: Ranges, size: int) -> Tensor:
-    first, last = _blocked(ranges.start, size, 1 << 60).amin(dim=2), _blocked(ranges.end, size, 0).amax(dim=2)
-    return (last - first).clamp(min=0).amax()
-
-
-def _blocked(x: Int[Tensor, "B L"], size: int, fill: int) -> Int[Tensor, "B N Q"]:
-    return pad(x, (0, -x.shape[1] % size), value=fill).unflatten(1, (-1, size))
+def _blocked(x: Int[Tensor, "*B L"], size: int, fill: int) -> Int[Tensor, "*B N Q"]:
+    return pad(x, (0, -x.shape[-1] % size), value=fill).unflatten(-1, (-1, size))
