@@ -13,6 +13,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +22,8 @@ from typing import Any
 from mmattn.data.library import Item
 from mmattn.errors import MediaError, UsageError
 from mmattn.media.isolate import IsolatedReader
-from mmattn.media.survey import Depth
+from mmattn.media.survey import Depth, Survey, survey
+from mmattn.types import ByteRange
 
 Record = dict[str, Any]
 _SYNC_S = 2.0  # at most so much of the work is lost with the machine
@@ -54,7 +56,26 @@ class Job:
         return record | {"bytes": self.bytes, "mtime_ns": self.mtime_ns, "depth": depth}
 
 
-def look_at(reader: IsolatedReader, job: Job, depth: Depth) -> Record:
+class Here:
+    """IsolatedReader's part of it in this process: starts at once, but a crash or a hang takes all with it."""
+
+    def __init__(self, deadline_s: float, follow_symlinks: bool) -> None:
+        self._options: dict[str, Any] = {"deadline_s": deadline_s, "follow_symlinks": follow_symlinks}
+
+    def survey(self, src: Path | ByteRange, depth: Depth) -> Survey:
+        return survey(src, depth, **self._options)
+
+    def interrupt(self) -> None:
+        """The file under way has to end by itself."""
+
+    def close(self) -> None:
+        """There is nothing to end."""
+
+
+Reader = IsolatedReader | Here
+
+
+def look_at(reader: Reader, job: Job, depth: Depth) -> Record:
     """The record of one file, whatever is wrong with it."""
     record = job.begin(depth)
     if job.bytes is None:
@@ -67,19 +88,14 @@ def look_at(reader: IsolatedReader, job: Job, depth: Depth) -> Record:
     return record | {"status": "failed" if "reason" in told else "ok"} | told
 
 
-def look_at_all(
-    jobs: Sequence[Job], depth: Depth, *, workers: int, deadline_s: float, follow_symlinks: bool
-) -> Iterator[Record]:
-    """A record for each job, in the order in which they are done."""
+def look_at_all(jobs: Sequence[Job], depth: Depth, readers: Sequence[Reader]) -> Iterator[Record]:
+    """A record for each job, in the order in which they are done, by a thread for each reader. It closes them."""
     waiting, results, stop = iter(jobs), queue.SimpleQueue(), threading.Event()
     turn = threading.Lock()
-    readers = [
-        IsolatedReader(deadline_s=deadline_s, follow_symlinks=follow_symlinks) for _ in range(min(workers, len(jobs)))
-    ]
 
-    def work(reader: IsolatedReader) -> None:
+    def work(reader: Reader) -> None:
         try:
-            with reader:
+            with closing(reader):
                 while not stop.is_set():
                     with turn:
                         job = next(waiting, None)
