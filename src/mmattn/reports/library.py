@@ -56,7 +56,7 @@ def table(checked: Checked) -> str:
     """What was found, as plain text lines."""
     found = checked.summary
     good, bad = found.status["ok"], found.files - found.status["ok"]
-    said = f"{found.files} files, {size(found.bytes)}; {good} readable, {clock(found.seconds)} in all"
+    said = f"{found.files} file{'s' * (found.files != 1)}, {size(found.bytes)}; {good} readable, {clock(found.seconds)} in all"
     lines = [said + (f"; {bad} not readable" if bad else "")]
     if checked.from_before:
         lines.append(f"{checked.from_before} of them known from before and unchanged")

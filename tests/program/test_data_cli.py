@@ -1,0 +1,107 @@
+"""`mmattn data check` and `mmattn data manifest` as programs: exit codes, an interrupt in the middle, going on."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mmattn.cli import main
+from mmattn.data.manifest import read_manifest
+from mmattn.media.write import write_video
+
+FILES = 200
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Small files of which no two have the same bytes."""
+    root = tmp_path_factory.mktemp("videos")
+    frames = np.random.default_rng(0).integers(0, 255, (8, 32, 32, 3), np.uint8)
+    write_video(root / "one.mp4", frames, 8, np.zeros(16000, np.float32))
+    content = (root / "one.mp4").read_bytes()
+    for number in range(FILES - 1):
+        (root / f"{number:03d}.mp4").write_bytes(content + b"\x00\x00\x00\x0cfree" + number.to_bytes(4, "big"))
+    return root
+
+
+def _lines(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def test_an_interrupted_check_goes_on_where_it_was(videos: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mmattn", "data", "check", f"source={videos}", "out=report", "workers=1"]
+    part = tmp_path / "report/check.part.jsonl"
+    first = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    waited = time.monotonic()
+    while _lines(part) < 20 and first.poll() is None and time.monotonic() - waited < 120:
+        time.sleep(0.02)
+    first.send_signal(signal.SIGINT)
+    _, said = first.communicate(timeout=60)
+    assert first.returncode == 130, said
+    kept = _lines(part)
+    assert 20 <= kept < FILES
+    assert f"{kept} of {FILES} files are done; the same command goes on" in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "report/check.jsonl").exists()
+    second = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert second.returncode == 0, second.stderr
+    assert f"{kept} of them known from before" in second.stdout
+    paths = [json.loads(line)["path"] for line in (tmp_path / "report/check.jsonl").read_text().splitlines()]
+    assert len(set(paths)) == len(paths) == FILES
+    assert {path.name for path in (tmp_path / "report").iterdir()} == {"check.jsonl", "summary.json", "report.html"}
+
+
+def test_bad_files_are_an_answer_and_nothing_to_check_is_a_mistake(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos/bad.mp4").write_bytes(b"bad")
+    arguments = ["data", "check", f"out={tmp_path / 'report'}", "isolated=false"]
+    assert main([*arguments, f"source={tmp_path / 'videos'}"]) == 0
+    said = capsys.readouterr().out
+    assert "1 file, 3 B; 0 readable" in said and "1 not readable" in said and "not_media: bad.mp4" in said
+    assert main([*arguments, f"source={tmp_path / 'none'}"]) == 2
+    assert main([*arguments]) == 2
+    assert main(["data", "chek", "source=x"]) == 2
+    assert "data check" in capsys.readouterr().err
+
+
+def test_a_manifest_of_a_set_is_one_that_folder_reads(
+    videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "audiocaps").mkdir()
+    lines = [f"{number},{number:03d},0,Something is heard {number}" for number in range(4)] + ["9,gone,10,Nothing"]
+    (tmp_path / "audiocaps/train.csv").write_text("audiocap_id,youtube_id,start_time,caption\n" + "\n".join(lines))
+    (tmp_path / "audiocaps/media").symlink_to(videos)
+    out = tmp_path / "manifests/manifest.jsonl"
+    arguments = ["data", "manifest", "data=audiocaps", f"data.root={tmp_path / 'audiocaps'}", f"out={out}"]
+    assert main(arguments) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("4 clips (") and "with 4 captions" in said and "1 of 5 have no media" in said
+    rows = read_manifest(out)
+    assert [row.captions for row in rows] == [(f"Something is heard {number}",) for number in range(4)]
+    assert all(row.path.is_file() and row.end == 10.0 for row in rows)
+    missing = json.loads(out.with_suffix(".missing.jsonl").read_text())
+    assert missing["id"] == "gone_10" and "gone_000010" in missing["looked_for"]
+    # and a folder with that manifest is a data set in its turn
+    again = ["data", "manifest", f"data.root={out.parent}", f"out={tmp_path / 'again.csv'}"]
+    assert main(again) == 0
+    assert read_manifest(tmp_path / "again.csv") == rows
+    assert not (tmp_path / "again.missing.jsonl").exists()
+
+
+def test_a_manifest_of_nothing_is_a_mistake(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "manifest.jsonl").write_text('{"path": "gone.mp4", "captions": ["x"]}\n')
+    out = tmp_path / "o.jsonl"
+    assert main(["data", "manifest", f"data.root={tmp_path}", f"out={out}"]) == 2
+    assert "none of 1 clips has media" in capsys.readouterr().err
+    assert main(["data", "manifest", f"data.root={tmp_path}", "out=o.txt"]) == 2
+    assert "ends in .jsonl" in capsys.readouterr().err
+    assert not out.exists()
