@@ -6,7 +6,6 @@ import socket
 import time
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 from media_clips import indices, movie, numbered
@@ -129,24 +128,3 @@ def test_no_descriptor_is_left_open(good: Path, tmp_path: Path):
         read_clip(good, frames=2)
         refused(tmp_path / "b.mp4")
     assert len(sorted(Path("/proc/self/fd").iterdir())) == len(before)
-
-
-def test_cover_art_is_not_a_picture(tmp_path: Path):
-    path = tmp_path / "a.mp3"
-    with av.open(str(path), "w") as container:
-        sound = container.add_stream("libmp3lame", rate=16000)
-        sound.codec_context.layout = "mono"
-        cover = container.add_stream("png", rate=1)
-        cover.width = cover.height = 16
-        cover.pix_fmt = "rgb24"
-        cover.disposition = av.stream.Disposition.attached_pic
-        picture = av.VideoFrame.from_ndarray(np.zeros((16, 16, 3), np.uint8), format="rgb24")
-        container.mux(cover.encode(picture))
-        container.mux(cover.encode(None))
-        piece = av.AudioFrame.from_ndarray(np.full((1, 16000), 0.1, np.float32), format="fltp", layout="mono")
-        piece.sample_rate, piece.pts = 16000, 0
-        container.mux(sound.encode(piece))
-        container.mux(sound.encode(None))
-    clip = read_clip(path, frames=4)
-    assert clip.frames is None and clip.waveform is not None
-    assert probe(path).video is None and probe(path).audio is not None

@@ -3,6 +3,8 @@
 import os
 import pickle
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -13,10 +15,12 @@ import pytest
 import torch
 from media_clips import movie
 
-from mmattn.errors import MediaError
+from mmattn.errors import MediaError, MmattnError
 from mmattn.media.decode import read_clip
 from mmattn.media.isolate import IsolatedReader
 from mmattn.media.request import Request
+from mmattn.media.windows import Windows, iter_windows
+from mmattn.media.wire import receive, unpack
 
 
 @pytest.fixture(scope="module")
@@ -123,3 +127,92 @@ def test_a_script_without_a_main_guard_can_use_it(good: Path, tmp_path: Path):
     )
     done = subprocess.run([sys.executable, str(script), str(good)], capture_output=True, text=True, check=True)
     assert done.stdout == "3\n" and done.stderr == ""
+
+
+def test_an_exception_while_waiting_does_not_leave_the_answer_for_the_next_file(
+    reader: IsolatedReader, good: Path, tmp_path: Path
+):
+    def give_up(*_) -> None:
+        raise KeyboardInterrupt
+
+    other = movie(tmp_path / "b.mp4", count=3)
+    os.kill(reader.worker_pid, signal.SIGSTOP)
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            reader.read(good, Request(fps=25))
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert len(reader.read(other, Request(fps=25)).frames) == 3
+
+
+WINDOWS = Windows(0.4, 0.3, Request(fps=25, size=(16, 16)))
+
+
+def test_windows_are_those_read_in_process(reader: IsolatedReader, good: Path):
+    there = list(reader.windows(good, WINDOWS))
+    here = list(iter_windows(good, 0.4, 0.3, fps=25, size=(16, 16)))
+    assert len(there) == len(here) == 3
+    for one, other in zip(there, here, strict=True):
+        assert torch.equal(one.frames, other.frames) and torch.equal(one.waveform, other.waveform)
+        assert (one.span, one.source, one.issues) == (other.span, other.source, other.issues)
+
+
+def test_windows_may_be_left_and_the_reader_goes_on(reader: IsolatedReader, good: Path):
+    windows = reader.windows(good, WINDOWS)
+    next(windows)
+    with pytest.raises(MmattnError, match="still giving the windows"):
+        reader.read(good, Request(frames=1))
+    windows.close()
+    assert len(reader.read(good, Request(frames=2)).frames) == 2
+    assert len(list(reader.windows(good.read_bytes(), WINDOWS))) == 3
+
+
+def test_the_deadline_is_for_each_window(reader: IsolatedReader, good: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(reader, "_deadline_s", 0.6)
+    windows, started = reader.windows(good, Windows(0.1, 0.1, Request(fps=25))), time.monotonic()
+    for _ in range(7):
+        assert next(windows).frames is not None
+        time.sleep(0.1)
+    os.kill(reader.worker_pid, signal.SIGSTOP)
+    assert time.monotonic() - started > 0.6
+    with pytest.raises(MediaError, match="timeout"):
+        list(windows)
+    assert len(list(reader.windows(good, WINDOWS))) == 3
+
+
+def test_a_crash_between_windows_ends_them(reader: IsolatedReader, tmp_path: Path):
+    windows = reader.windows(movie(tmp_path / "a.mp4", count=28, fps=1), Windows(0.5, 0.5, Request(fps=50)))
+    next(windows)
+    os.kill(reader.worker_pid, signal.SIGSEGV)
+    with pytest.raises(MediaError, match="crashed"):
+        list(windows)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [{}, {"shapes": {"frames": [9, 9]}}, {"shapes": {"x": [1]}}, {"shapes": []}, {"shapes": {"frames": ["a"]}}],
+    ids=str,
+)
+def test_an_answer_that_makes_no_sense_costs_one_file(head: dict):
+    """What a worker that a hostile file took over might send."""
+    with pytest.raises(ValueError):
+        unpack(head, bytearray(8), "a.mp4")
+
+
+def test_a_message_that_is_none_is_no_message():
+    for data in (
+        b"x" * 4,
+        struct.pack("<QQ", 3, 0) + b"{x}",
+        struct.pack("<QQ", 2, 1 << 60) + b"{}",
+        struct.pack("<QQ", 2, 0) + b"[]",
+    ):
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            theirs.sendall(data)
+            theirs.shutdown(socket.SHUT_WR)
+            assert receive(ours, 1 << 20, 5.0) is None
+    ours, theirs = socket.socketpair()
+    with ours, theirs, pytest.raises(TimeoutError):
+        receive(ours, 1 << 20, 0.05)

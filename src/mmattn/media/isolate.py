@@ -13,21 +13,25 @@ import socket
 import struct
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, suppress
 from dataclasses import asdict
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from mmattn.errors import MEDIA_REASONS, MediaError, MmattnError
 from mmattn.media.open import Limits
 from mmattn.media.request import Request
 from mmattn.media.source import Source, handed_over, name_of
 from mmattn.media.survey import Depth, Survey
-from mmattn.media.worker import OUT_OF_MEMORY, question, receive, send, unpack
+from mmattn.media.windows import Windows
+from mmattn.media.wire import Message, receive, send, unpack
+from mmattn.media.worker import OUT_OF_MEMORY
 from mmattn.types import Clip
 
 _START_S = 120.0  # importing torch on a loaded machine
 _GRACE_S = 2.0  # the decoder's own deadline fires first; only a native hang outlasts it by this much
+_T = TypeVar("_T")
 _BOOT = "import sys, json; sys.path[:] = json.loads(sys.argv[2]); from mmattn.media.worker import nursery; "
 _BOOT += "nursery(int(sys.argv[1]))"
 
@@ -74,6 +78,18 @@ class _Child:
         self.pid, status = struct.unpack("<ii", reply)
         return status
 
+    def tell(self, head: dict[str, Any], descriptors: list[int], within_s: float) -> None:
+        """Send a question; what a dead worker does not take is noticed by `hear`. Raises TimeoutError."""
+        assert self.worker is not None
+        self.worker.settimeout(within_s)
+        with suppress(ConnectionError):
+            send(self.worker, head, descriptors=descriptors)
+
+    def hear(self, at_most: int, within_s: float) -> Message | None:
+        """A message of the worker, None if it died or is no longer itself. Raises TimeoutError."""
+        assert self.worker is not None
+        return receive(self.worker, at_most, within_s)
+
     def close(self) -> None:
         """Hang up. A process forked from the owner only drops its copies."""
         mine = self.owner == os.getpid()
@@ -110,43 +126,65 @@ class IsolatedReader:
         self._limits = limits or Limits()
         self._follow_symlinks = follow_symlinks
         self._child: _Child | None = None
+        self._asking = False
 
     def read(self, src: Source, request: Request) -> Clip:
         """What read_clip(src, ...) with the arguments of `request` returns.
 
         Raises what it raises, and MediaError "crashed" or "timeout" where the worker died or had to be killed.
         """
-        head, samples = self._answer(src, {"request": asdict(request)})
-        return unpack(head, samples, name_of(src))
+        message = self._one(src, {"request": asdict(request)})
+        return _sense(src, lambda: unpack(message.head, message.samples, name_of(src)))
+
+    def windows(self, src: Source, windows: Windows) -> Iterator[Clip]:
+        """What iter_windows(src, ...) with the arguments of `windows` gives; raises as `read` does.
+
+        The deadline and the processor time are for each window. While one is used, the next is already decoded.
+        """
+        asked = {"window_s": windows.window_s, "hop_s": windows.hop_s, "request": asdict(windows.request)}
+        for message in self._ask(src, asked):
+            if message.head:
+                yield _sense(src, lambda message=message: unpack(message.head, message.samples, name_of(src)))
 
     def survey(self, src: Source, depth: Depth) -> Survey:
         """What survey(src, depth) returns; raises as `read` does."""
-        head, _ = self._answer(src, {"survey": depth})
-        try:
-            return Survey.from_dict(head)
-        except ValueError as error:  # a worker that a file took over may say anything
-            raise MediaError(name_of(src), "crashed", f"the worker's answer makes no sense: {error}") from None
+        message = self._one(src, {"survey": depth})
+        return _sense(src, lambda: Survey.from_dict(message.head))
 
-    def _answer(self, src: Source, asked: dict[str, Any]) -> tuple[dict[str, Any], bytearray]:
+    def _one(self, src: Source, asked: dict[str, Any]) -> Message:
+        with closing(self._ask(src, asked)) as messages:
+            return next(messages)
+
+    def _ask(self, src: Source, asked: dict[str, Any]) -> Generator[Message]:
+        """The messages that answer a question. A worker that is left with more to say, for any reason, is ended."""
         path = name_of(src)
+        if self._asking:
+            raise MmattnError(f"{path}: this reader is still giving the windows of a file; close them or take another")
         child = self._started()
-        assert child.worker is not None
+        self._asking, more = True, False
+        within_s = self._deadline_s + _GRACE_S
         try:
             with handed_over(src) as (told, descriptors):
-                asked = question(asked, told, self._limits, self._deadline_s, self._follow_symlinks)
-                child.worker.settimeout(self._deadline_s + _GRACE_S)
-                at_most = 2 * self._limits.decoded_bytes + (1 << 20)
-                reply = _ask(child.worker, asked | self._resources, descriptors, at_most)
+                how = {"limits": asdict(self._limits), "deadline_s": self._deadline_s}
+                how |= {"follow_symlinks": self._follow_symlinks, "source": told} | self._resources
+                more = True
+                child.tell(asked | how, descriptors, within_s)
+            while more:
+                message = child.hear(2 * self._limits.decoded_bytes + (1 << 20), within_s)
+                if message is None:
+                    more = False
+                    raise _death(path, child.renew())
+                more = bool(message.head.pop("more", False))
+                if "failed" in message.head:
+                    reason, detail = message.head["failed"], str(message.head.get("detail"))
+                    raise MediaError(path, reason if reason in MEDIA_REASONS else "crashed", detail)
+                yield message
         except TimeoutError:
-            child.renew()
             raise MediaError(path, "timeout", f"not read within {self._deadline_s} s, worker killed") from None
-        if reply is None:
-            raise _death(path, child.renew())
-        head, samples = reply
-        if "failed" in head:
-            reason = head["failed"]
-            raise MediaError(path, reason if reason in MEDIA_REASONS else "crashed", str(head["detail"]))
-        return head, samples
+        finally:
+            self._asking = False
+            if more and self._child is child:
+                child.renew()
 
     @property
     def worker_pid(self) -> int:
@@ -184,19 +222,15 @@ class IsolatedReader:
         self.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_child": None}  # a copy in another process starts its own worker
+        return self.__dict__ | {"_child": None, "_asking": False}  # a copy in another process starts its own worker
 
 
-def _ask(
-    worker: socket.socket, asked: dict[str, Any], descriptors: list[int], at_most: int
-) -> tuple[dict[str, Any], bytearray] | None:
-    """The answer, or None if the worker died or is no longer itself."""
+def _sense(src: Source, make: Callable[[], _T]) -> _T:
+    """What `make` makes of an answer; a worker that a file took over may say anything."""
     try:
-        send(worker, asked, [], descriptors)
-        reply = receive(worker, at_most)
-        return reply and reply[:2]
-    except (ConnectionError, json.JSONDecodeError):
-        return None
+        return make()
+    except ValueError as error:
+        raise MediaError(name_of(src), "crashed", f"the worker's answer makes no sense: {error}") from None
 
 
 def _death(path: str, status: int) -> MediaError:
