@@ -11,7 +11,7 @@ import hashlib
 import itertools
 import math
 from collections import Counter
-from importlib.resources import files
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,8 @@ def table(checked: Checked) -> str:
     """What was found, as plain text lines."""
     found = checked.summary
     good, bad = found.status["ok"], found.files - found.status["ok"]
-    said = f"{found.files} file{'s' * (found.files != 1)}, {size(found.bytes)}; {good} readable, {clock(found.seconds)} in all"
+    files = f"{found.files} file{'s' * (found.files != 1)}"
+    said = f"{files}, {size(found.bytes)}; {good} readable, {clock(found.seconds)} in all"
     lines = [said + (f"; {bad} not readable" if bad else "")]
     if checked.from_before:
         lines.append(f"{checked.from_before} of them known from before and unchanged")
@@ -95,7 +96,7 @@ def render(checked: Checked) -> bytes:
         lstrip_blocks=True,
     )
     environment.filters.update(size=size, clock=clock, percent=text.percent)
-    folder = files("mmattn.reports")
+    folder = resources.files("mmattn.reports")
     style = "".join(folder.joinpath(name).read_text(encoding="utf-8") for name in ("report.css", "library.css"))
     script = folder.joinpath("library.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
