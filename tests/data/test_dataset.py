@@ -162,7 +162,8 @@ def test_a_loaders_batches_hold_each_clip_in_its_row(split_root: Path) -> None:
 
 @pytest.mark.parametrize("isolated", [False, True])
 def test_a_worker_process_makes_the_same_batches(split_root: Path, isolated: bool) -> None:
-    alone, forked = _data(split_root), _data(split_root, workers=1, isolated=isolated)
+    alone = _data(split_root, batch_size=1)
+    forked = _data(split_root, batch_size=1, workers=1, isolated=isolated)
     forked.check_readable()  # its decoder stays here; the worker must not speak to it but have one of its own
     here, there = (list(data.loader(data.dataset("train", train=True), train=True)) for data in (alone, forked))
     forked.check_readable()

@@ -65,6 +65,7 @@ class ClipReader:
         if self._owner != os.getpid():
             self.close()  # forked: only copies of the parent's
             self._reset()
+            self.threads = 1
         if not hasattr(self._here, "reader"):
             self._here.reader = IsolatedReader(deadline_s=self.deadline_s, follow_symlinks=True)
             self._opened.append(self._here.reader)

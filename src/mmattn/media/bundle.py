@@ -198,12 +198,14 @@ def _members(listed: Sequence[Sequence[Any]], at: int) -> tuple[list[_Member], i
 
 
 def _header(block: bytes) -> tuple[str, int]:
-    """Name and size of a plain file's header; ("", 0) for anything else."""
-    try:
-        header = tarfile.TarInfo.frombuf(block, "ascii", "replace")
-    except tarfile.HeaderError:
+    """Name and size of a plain file's header; ("", 0) for anything else. What it heads has a checksum of its own."""
+    digits = block[124:136].rstrip(b"\0 ")
+    if len(block) < _BLOCK or block[156:157] not in (b"0", b"\0") or not digits.isdigit():
         return "", 0
-    return (header.name, header.size) if header.isreg() else ("", 0)
+    try:
+        return block[:100].rstrip(b"\0").decode("ascii"), int(digits, 8)
+    except ValueError:
+        return "", 0
 
 
 def _padded(size: int) -> int:
