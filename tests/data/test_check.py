@@ -414,3 +414,16 @@ def test_list_media_names_a_file_the_same_by_every_way_to_it(tmp_path: Path, mon
     monkeypatch.chdir(tmp_path / "way")
     ways = [list_media(path) for path in (tmp_path / "way", Path(), Path("a.mp4"), tmp_path / "m.jsonl")]
     assert ways == [[Item(str((tmp_path / "real").resolve() / "a.mp4"))]] * 4
+
+
+SHARED = Path(os.environ.get("MMATTN_SHARED", Path(__file__).parents[3] / "shared")) / "data/media"
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="no shared media folder")
+@pytest.mark.parametrize("depth", ["header", pytest.param("sample", marks=pytest.mark.slow)])
+def test_every_file_of_a_folder_of_odd_media_is_accounted_for(depth: str, tmp_path: Path) -> None:
+    checked = _check(SHARED, tmp_path, f"depth={depth}", "isolated=true")
+    files = {path for path in SHARED.rglob("*") if path.is_file()}
+    assert {(SHARED / name) for name in _records(tmp_path, SHARED)} == files
+    assert checked.summary.files == len(files) == checked.summary.status["ok"] + checked.summary.status["failed"]
+    assert not checked.summary.reasons["crashed"] and not checked.summary.reasons["timeout"]
