@@ -46,9 +46,9 @@ SMALL = {  # settings that make a large part small, whatever it is made for
         "residual_with_cls_embed: false, rel_pos_embed: true, proj_after_attn: true}",
         *("size=32", "window=4"),
     ),
-    "visual=r2plus1d": ("name=r2plus1d", "architecture={layers: [1, 1, 1, 1]}", "size=16", "window=8"),
+    "visual=r2plus1d": ("name=r2plus1d", "architecture={layers: [1, 1, 1, 1]}", "size=32", "window=8"),
     "visual=timm": ("name=test_vit", "size=32"),
-    "visual=efficientnet_lite0": ("size=32",),
+    "visual=efficientnet_lite0": ("size=64",),
     "visual=clip": (f"architecture={_VIT}}}",),
     "visual=siglip": (f"architecture={_VIT}}}",),
     "visual=siglip2": (f"architecture={_VIT.replace('image_size: 32', 'num_patches: 4')}}}",),
@@ -59,7 +59,7 @@ SMALL = {  # settings that make a large part small, whatever it is made for
         "do_pooling: true, model_args: {img_size: 32}}}",
     ),
     "audio=ast": (
-        f"architecture={{{_LAYERS}, num_mel_bins: 32, max_length: 32}}",
+        f"architecture={{{_LAYERS}, num_mel_bins: 32, max_length: 96}}",
         "window_s=null",
     ),
     "audio=whisper": (
@@ -84,7 +84,7 @@ SMALL = {  # settings that make a large part small, whatever it is made for
     "audio=pe_audio": (
         f"architecture={{{_PE}, dac_config: {{encoder_hidden_size: 4, downsampling_ratios: [2, 8, 10, 12], "
         "codebook_dim: 8, hidden_size: 64}}",
-        "window_s=0.32",
+        "window_s=2.0",
     ),
 }
 

@@ -93,7 +93,8 @@ _PE_VIDEO = _Tower(
         "pe_video_encoder",
         "PeVideoEncoderConfig",
         "PeVideoEncoder",
-        {"pe_video": "video_config", "pe_audio_video": "video_config"},
+        {"pe_video": "video_config", "pe_audio_video": "audio_video_config.video_config"},
+        prefixes=("video_model.video_encoder.", "video_encoder."),
     ),
     _HALF,
     _HALF,
@@ -245,4 +246,5 @@ class _PEVideo(nn.Module):
 
     def forward(self, frames: UInt8[Tensor, "N T 3 H W"], keep: Bool[Tensor, "N T"]) -> Float[Tensor, "N T C"]:
         x = self.pixels(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+        keep = keep | ~keep.any(dim=1, keepdim=True)  # attention to nothing has no value
         return self.model(pixel_values_videos=x, padding_mask_videos=keep).last_hidden_state

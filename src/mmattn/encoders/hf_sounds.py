@@ -27,7 +27,14 @@ _WHISPER = Family(
     fixed={"encoder_layerdrop": 0.0},
     prefixes=("model.encoder.", "encoder."),
 )
-_CLAP = Family("CLAP", "clap_audio_model", "ClapAudioConfig", "ClapAudioModel", {"clap": "audio_config"})
+_CLAP = Family(
+    "CLAP",
+    "clap_audio_model",
+    "ClapAudioConfig",
+    "ClapAudioModel",
+    {"clap": "audio_config"},
+    prefixes=("audio_model.",),
+)
 
 
 class ASTEncoder(WaveformEncoder):

@@ -6,6 +6,7 @@ Sources: Baevski et al. 2020 (wav2vec 2.0), Hsu et al. 2021 (HuBERT), Chen et al
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,7 +31,8 @@ _PE_AUDIO = Family(
     "pe_audio_encoder",
     "PeAudioEncoderConfig",
     "PeAudioEncoder",
-    {"pe_audio": "audio_config", "pe_audio_video": "audio_config"},
+    {"pe_audio": "audio_config", "pe_audio_video": "audio_video_config.audio_config"},
+    prefixes=("audio_model.audio_encoder.", "audio_encoder."),
 )
 
 
@@ -114,7 +116,9 @@ class _Speech(nn.Module):
         read = heard.clamp(min=self.field)[:, None]  # one token at least: attention to nothing has no value
         mask = torch.arange(waveform.shape[1], device=heard.device) < read if masked else None
         x = waveform if self.front_end is None else self.front_end(waveform, heard)
-        return self.model(x, attention_mask=None if mask is None else mask.long()).last_hidden_state
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")  # WavLM's own
+            return self.model(x, attention_mask=None if mask is None else mask.long()).last_hidden_state
 
 
 class _PeAudio(nn.Module):
@@ -123,5 +127,6 @@ class _PeAudio(nn.Module):
         self.model = model
 
     def forward(self, waveform: Float[Tensor, "N n"], heard: Int[Tensor, " N"]) -> Float[Tensor, "N L C"]:
-        mask = torch.arange(waveform.shape[1], device=heard.device) < heard[:, None]
+        read = heard.clamp(min=1)[:, None]  # attention to nothing has no value
+        mask = torch.arange(waveform.shape[1], device=heard.device) < read
         return self.model(waveform[:, None], padding_mask=mask).last_hidden_state

@@ -27,7 +27,7 @@ _TIMM_FIELDS = ("architecture", "do_pooling", "num_classes", "global_pool", "ini
 class Family:
     """One kind of model: its classes' names, and where its config lies in those of the models that contain it.
 
-    `inside`: model_type of the whole -> the key of this part's config in it. `optional`: beginnings of tensors that a
+    `inside`: model_type of the whole -> where in its config this part's is. `optional`: beginnings of tensors that a
     folder may lack. `fixed`: fields that are the same whatever a folder says. `prefixes`: what the names of this
     part's tensors begin with in the whole, where transformers does not find that out by itself.
     """
@@ -85,7 +85,9 @@ def _own_part(family: Family, folder: Path) -> dict[str, Any]:
     kind = config.get("model_type")
     if kind == family.model_type:
         return config
-    part = config.get(family.inside.get(str(kind), ""))
+    part: Any = config if kind in family.inside else None
+    for key in family.inside.get(str(kind), "").split("."):
+        part = part.get(key) if isinstance(part, dict) else None
     if not isinstance(part, dict):
         raise UsageError(f"{folder}: holds a {kind!r} model, not a {family.name}")
     return part

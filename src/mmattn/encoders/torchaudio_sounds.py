@@ -74,9 +74,13 @@ class _Net(nn.Module):
         super().__init__()
         model.aux = None  # letters, in the bundles for speech recognition
         self.front_end, self.model, self.field = front_end, model, field
+        # torchaudio's WavLM takes no lengths: it attends to the zeros behind the sound too.
+        self.maskless = not hasattr(model.encoder.transformer.layers[0].attention, "q_proj")
 
     def forward(self, waveform: Float[Tensor, "N n"], heard: Int[Tensor, " N"]) -> Float[Tensor, "N L C"]:
         x = waveform if self.front_end is None else self.front_end(waveform, heard)
+        if self.maskless:
+            return self.model(x)[0]
         return self.model(x, heard.clamp(min=self.field))[0]
 
 

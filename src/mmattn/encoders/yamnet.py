@@ -66,6 +66,9 @@ class YAMNet(nn.Module):
             channels = wide
         self.body = nn.Sequential(*layers)
         self.classes = nn.Linear(CHANNELS, CLASSES)
+        for module in self.body.modules():
+            if isinstance(module, nn.Conv2d):  # without batch norms signals would fade
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
 
     def embed(self, patches: Float[Tensor, "N F M"]) -> Float[Tensor, "N 1024"]:
         return self.body(patches[:, None]).mean(dim=(2, 3))
