@@ -37,7 +37,7 @@ def test_linformer_at_its_own_length_is_the_papers() -> None:
     attention = LinformerAttention(H, D, rank=3, positions=LK).double().requires_grad_(False)
     q, k, v = _inputs()
     time = torch.randperm(LK, generator=torch.Generator().manual_seed(1)).expand(B, -1).double()
-    e, f = attention.projections.mT.chunk(2)
+    e, f = attention.projections
     order = time[0].argsort()
     expected = _softmax_attention(q, e @ k[:, :, order], f @ v[:, :, order])
     torch.testing.assert_close(attention(q, k, v, Geometry(), Geometry(None, time)).out, expected, rtol=0, atol=1e-12)
@@ -58,10 +58,10 @@ def test_linformer_stretches_its_projection_over_the_real_tokens_of_each_segment
                 place = min(max((n + 0.5) * positions / len(real) - 0.5, 0.0), positions - 1.0)
                 low = int(place)
                 high, far = min(low + 1, positions - 1), place - low
-                column = (1 - far) * attention.projections[low] + far * attention.projections[high]
+                column = (1 - far) * attention.projections[..., low] + far * attention.projections[..., high]
                 for rank in range(2):
-                    projected[0, rank] += column[rank] * k[b, :, j] * positions / len(real)
-                    projected[1, rank] += column[2 + rank] * v[b, :, j] * positions / len(real)
+                    projected[0, rank] += column[0, rank] * k[b, :, j] * positions / len(real)
+                    projected[1, rank] += column[1, rank] * v[b, :, j] * positions / len(real)
             if real:
                 keys += list(projected[0])
                 values += list(projected[1])
@@ -75,7 +75,7 @@ def test_linformer_stretches_its_projection_over_the_real_tokens_of_each_segment
 def test_linformer_begins_as_the_mean_of_equal_parts() -> None:
     torch.manual_seed(0)
     attention = LinformerAttention(1, D, rank=4, positions=64)
-    means = attention.projections.mT[:4]
+    means = attention.projections[0]
     torch.testing.assert_close(means.sum(dim=1), torch.ones(4), rtol=0, atol=0.1)
     assert (means[0, :16] > 0.5 / 16).all()
     assert (means[0, 16:].abs() < 0.5 / 16).all()

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from mmattn.attention.interface import Attention, AttentionOutput, Geometry
 from mmattn.attention.lowrank import masked_softmax
 from mmattn.attention.measure import check_cap, columns, read_columns
-from mmattn.attention.order import real
 
 
 class LatentAttention(Attention):
@@ -49,7 +48,7 @@ class LatentAttention(Attention):
         if 0 in (q.shape[2], k.shape[2]):
             return AttentionOutput.nothing(q, k, v, k_geometry, stats)
         scale = 1 / math.sqrt(q.shape[3])
-        packing = masked_softmax(self.latents.to(k.dtype) * scale @ k.mT, real(k_geometry, k)[:, None, None])  # M x Lk
+        packing = masked_softmax(self.latents.to(k.dtype) * scale @ k.mT, k_geometry.keep)  # M x Lk
         keys, values = (packing.to(k.dtype) @ k), (packing.to(v.dtype) @ v)  # (B, H, M, D)
         reading = torch.softmax((q * scale @ keys.mT).to(packing.dtype), dim=-1)  # Lq x M
         measured: dict[str, Tensor] = {}
@@ -60,4 +59,10 @@ class LatentAttention(Attention):
             if "weights" in stats:
                 check_cap(q, k)
                 measured["weights"] = reading @ packing
-        return AttentionOutput(reading.to(v.dtype) @ values, measured)
+        out = reading.to(v.dtype) @ values
+        if k_geometry.keep is not None:
+            none = ~k_geometry.keep.any(dim=1)[:, None, None]
+            out = out.masked_fill(none[..., None], 0.0)
+            for name, value in measured.items():
+                measured[name] = value.masked_fill(none if value.dim() == 3 else none[..., None], 0.0)
+        return AttentionOutput(out, measured)

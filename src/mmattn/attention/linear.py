@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import pad
 
 from mmattn.attention.interface import Attention, AttentionOutput, Geometry
 from mmattn.attention.measure import check_cap, columns, read_columns
-from mmattn.attention.order import real
 
 
 class FeatureAttention(Attention):
@@ -30,7 +32,7 @@ class FeatureAttention(Attention):
     def phi(
         self, q: Float[Tensor, "B H Lq D"], k: Float[Tensor, "B H Lk D"], k_geometry: Geometry
     ) -> tuple[Float[Tensor, "B H Lq F"], Float[Tensor, "B H Lk F"]]:
-        """phi(q) and phi(k), not negative. A factor that is the same for all keys of a query cancels."""
+        """phi(q) and phi(k), not negative, 0 for padded keys. A factor that all keys of a query share cancels."""
 
     def forward(
         self,
@@ -44,23 +46,19 @@ class FeatureAttention(Attention):
         self.check_stats(stats)
         if 0 in (q.shape[2], k.shape[2]):
             return AttentionOutput.nothing(q, k, v, k_geometry, stats)
-        of_q, of_k = self.phi(q, k, k_geometry)
-        if k_geometry.keep is not None:
-            of_k = of_k.masked_fill(~k_geometry.keep[:, None, :, None], 0.0)
-        measured: dict[str, Tensor] = {}
+        if "weights" in stats:
+            check_cap(q, k)
+        width, wide = v.shape[3], torch.promote_types(q.dtype, torch.float32)
         with torch.autocast(q.device.type, enabled=False):  # sums over all keys need their digits
-            wide = torch.promote_types(q.dtype, torch.float32)
-            sums = of_k.sum(dim=2, dtype=wide)[..., None]  # (B, H, F, 1)
-            total = of_q.to(wide) @ sums
-            total = torch.where(total > 0, total, 1.0)  # no key: 0 / 1
-            if stats & {"mass", "mean_time"}:
-                summed = of_k.to(wide).mT @ columns(k, k_geometry, stats)[:, None]  # (B, H, F, C)
-                measured |= read_columns(of_q.to(wide) @ summed / total, k_geometry, stats)
+            of_q, of_k = self.phi(q.to(wide), k.to(wide), k_geometry)
+            more = pad(columns(k, k_geometry, stats), (0, 1), value=1.0)[:, None].expand(-1, q.shape[1], -1, -1)
+            found = of_q @ (of_k.mT @ torch.cat([v.to(wide), more], dim=-1))  # (B, H, Lq, D + C + 1)
+            total = torch.where(found[..., -1:] > 0, found[..., -1:], 1.0)  # no key: 0 / 1
+            found = found[..., :-1] / total
+            measured = read_columns(found[..., width:], k_geometry, stats)
             if "weights" in stats:
-                check_cap(q, k)
-                measured["weights"] = of_q.to(wide) @ of_k.to(wide).mT / total
-        out = of_q @ (of_k.mT @ v) / total
-        return AttentionOutput(out.to(v.dtype), measured)
+                measured["weights"] = of_q @ of_k.mT / total
+        return AttentionOutput(found[..., :width].to(v.dtype), measured)
 
 
 class LinearAttention(FeatureAttention):
@@ -70,12 +68,32 @@ class LinearAttention(FeatureAttention):
     reference = "Katharopoulos et al. 2020"
 
     def phi(self, q: Tensor, k: Tensor, k_geometry: Geometry) -> tuple[Tensor, Tensor]:
-        return elu_plus_one(q), elu_plus_one(k)
+        return elu_plus_one(q), _masked(elu_plus_one(k), k_geometry, 0.0)
+
+
+def _masked(of_k: Float[Tensor, "B H Lk F"], k_geometry: Geometry, value: float) -> Tensor:
+    return of_k if k_geometry.keep is None else of_k.masked_fill(~k_geometry.keep[:, None, :, None], value)
 
 
 def elu_plus_one(x: Tensor) -> Tensor:
-    """As a sum that keeps its relative precision below 0, where elu(x) + 1 would round to 0."""
-    return x.clamp(max=0).exp() + x.clamp(min=0)
+    """elu(x) + 1 with its relative precision below 0, where adding 1 last would round to 0."""
+    return _EluPlusOne.apply(x)  # type: ignore[return-value]
+
+
+class _EluPlusOne(torch.autograd.Function):
+    """The slope is the value itself below 0, and 1 above: less to keep and to compute than of the parts."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:  # type: ignore[override]
+        y = x.clamp(max=0).exp_().add_(x.clamp(min=0))
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor) -> Tensor:  # type: ignore[override]
+        (y,) = ctx.saved_tensors
+        return y.clamp(max=1).mul_(slope)
 
 
 class PerformerAttention(FeatureAttention):
@@ -106,22 +124,17 @@ class PerformerAttention(FeatureAttention):
         directions = self.directions
         if self.redraw and self.training:
             directions = orthogonal_directions(len(directions), self.head_dim).to(directions)
-        of_k = _log_features(k, directions)
-        kept = real(k_geometry, k)[:, None, :, None]
+        directions = directions.to(q.dtype) * q.shape[-1] ** -0.25
+        half = k.square().sum(dim=-1, keepdim=True) * (-0.5 / math.sqrt(k.shape[-1]))
+        of_k = torch.cat([k, half], dim=-1) @ pad(directions, (0, 1), value=1.0).mT  # -|q|^2 / 2 cancels
+        of_k = _masked(of_k, k_geometry, -math.inf)
+        of_q = q @ directions.mT
         # The largest key feature of each direction moves to the query's side, where the row's largest cancels: both
         # are then at most 1, and the sum over all keys at least 1. The result does not change, so neither has a slope.
         with torch.no_grad():
-            highest = of_k.masked_fill(~kept, -math.inf).amax(dim=2, keepdim=True)
-            highest = torch.where(highest == -math.inf, 0.0, highest)  # (B, H, 1, F)
-        of_q = _log_features(q, directions) + highest
-        of_q = of_q - of_q.detach().amax(dim=-1, keepdim=True)
-        return of_q.exp().to(q.dtype), (of_k - highest).masked_fill(~kept, -math.inf).exp().to(k.dtype)
-
-
-def _log_features(x: Tensor, directions: Tensor) -> Tensor:
-    wide = x.to(torch.promote_types(x.dtype, torch.float32)) * x.shape[-1] ** -0.25
-    with torch.autocast(x.device.type, enabled=False):
-        return wide @ directions.to(wide.dtype).mT - wide.square().sum(dim=-1, keepdim=True) / 2
+            highest = of_k.amax(dim=2, keepdim=True).clamp(min=torch.finfo(k.dtype).min)  # (B, H, 1, F)
+            largest = (of_q + highest).amax(dim=-1, keepdim=True)
+        return of_q.add_(highest).sub_(largest).exp_(), of_k.sub_(highest).exp_()
 
 
 def orthogonal_directions(count: int, dim: int, generator: torch.Generator | None = None) -> Float[Tensor, "F D"]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mmattn.attention.exact import ExactAttention
@@ -37,8 +37,9 @@ class LinformerAttention(Attention):
         super().__init__(heads, head_dim)
         if not 1 <= rank <= positions:
             raise ValueError(f"attention.rank={rank}, attention.positions={positions}: expected 1 <= rank <= positions")
+        self.rank = rank
         means = nn.functional.one_hot(torch.arange(positions) * rank // positions, rank).float()
-        means = (means / means.sum(dim=0)).repeat(1, 2)  # (P, 2 R): E and F side by side, transposed
+        means = (means / means.sum(dim=0)).mT.repeat(2, 1, 1)  # E and F, (2, R, P)
         self.projections = nn.Parameter(means + 0.1 / positions * torch.randn_like(means))
         self.attention = ExactAttention(heads, head_dim)
 
@@ -56,29 +57,31 @@ class LinformerAttention(Attention):
             return AttentionOutput.nothing(q, k, v, k_geometry, stats)
         keys, values, kept = [], [], []
         for of_k, of_v, keep, time in by_segment(k, v, k_geometry):
-            of_keys, of_values = self._stretched(Geometry(keep, time), of_k).to(k.dtype).mT.chunk(2, dim=1)  # (B, R, L)
-            keys.append(_project(of_keys, of_k))
-            values.append(_project(of_values, of_v))
-            kept.append(keep.any(dim=1, keepdim=True).expand(-1, of_keys.shape[1]))
-        segments = tuple((str(i), part.shape[2]) for i, part in enumerate(keys))
+            projected = self._project(of_k, of_v, Geometry(keep, time))
+            keys.append(projected[0])
+            values.append(projected[1])
+            kept.append(keep.any(dim=1, keepdim=True).expand(-1, self.rank))
+        segments = tuple((str(i), self.rank) for i in range(len(keys)))
         shorter = Geometry(torch.cat(kept, dim=1), None, segments)
         return self.attention(q, torch.cat(keys, dim=2), torch.cat(values, dim=2), q_geometry, shorter, stats)
 
-    def _stretched(self, geometry: Geometry, like: Float[Tensor, "B H L D"]) -> Float[Tensor, "B L 2*R"]:
-        """The columns of E and F that belong to the tokens, 0 for padding."""
-        keep, positions = real(geometry, like), len(self.projections)
+    def _project(self, k: Tensor, v: Tensor, geometry: Geometry) -> Float[Tensor, "2 B H R D"]:
+        """E k and F v. Tokens are first shared out among the `positions` places, then those are projected."""
+        keep, positions = real(geometry, k), self.projections.shape[2]
         stretch = positions / keep.sum(dim=1, keepdim=True).clamp(min=1).double()
-        place = (time_rank(geometry, like) + 0.5) * stretch - 0.5
-        place = place.clamp(0, positions - 1)
-        low = place.floor().long()
-        far = (place - low)[..., None].to(self.projections.dtype)
-        columns = torch.lerp(self.projections[low], self.projections[(low + 1).clamp(max=positions - 1)], far)
-        return columns * (keep * stretch)[..., None].to(columns.dtype)
-
-
-def _project(matrix: Float[Tensor, "B R L"], x: Float[Tensor, "B H L D"]) -> Float[Tensor, "B H R D"]:
-    """One product for all heads."""
-    return (matrix @ x.transpose(1, 2).flatten(2)).unflatten(2, (x.shape[1], -1)).transpose(1, 2)
+        place = ((time_rank(geometry, k) + 0.5) * stretch - 0.5).clamp(0, positions - 1)
+        low = place.floor()
+        far = place - low
+        low, clips = low.long(), positions * torch.arange(len(k), device=k.device)[:, None]
+        rows = torch.cat([k, v], dim=1).transpose(1, 2).flatten(2).flatten(0, 1)  # (B L, 2 H D)
+        wide = torch.promote_types(k.dtype, torch.float32)
+        shared = torch.zeros(len(k) * positions, rows.shape[1], dtype=wide, device=k.device)
+        for at, part in ((low, 1 - far), ((low + 1).clamp(max=positions - 1), far)):
+            part = (part * stretch * keep).flatten()[:, None].to(wide)
+            shared = shared.index_add(0, (at + clips).flatten(), rows * part)
+        shared = shared.view(len(k), positions, 2, -1).permute(2, 0, 1, 3).to(k.dtype)  # (2, B, P, H D)
+        projected = self.projections.to(k.dtype)[:, None] @ shared  # (2, B, R, H D)
+        return projected.unflatten(3, (k.shape[1], -1)).transpose(2, 3)
 
 
 class NystromAttention(Attention):
@@ -118,26 +121,36 @@ class NystromAttention(Attention):
         self.check_stats(stats)
         if 0 in (q.shape[2], k.shape[2]):
             return AttentionOutput.nothing(q, k, v, k_geometry, stats)
+        if "weights" in stats:
+            check_cap(q, k)
         of_q, of_k = equal_groups(q_geometry, q, self.landmarks), equal_groups(k_geometry, k, self.landmarks)
         q = q / math.sqrt(q.shape[-1])
         rows, landmarks = of_q.means(q), of_k.means(k)  # (B, H, M, D), (B, H, N, D)
-        some = (of_k.sizes > 0)[:, None, None]
+        some = (
+            None
+            if k_geometry.keep is None and min(k_geometry.lengths(k.shape[2])) >= self.landmarks
+            else of_k.sizes > 0
+        )
         left = masked_softmax(q @ landmarks.mT, some)  # (B, H, Lq, N)
         middle = masked_softmax(rows @ landmarks.mT, some) * (of_q.sizes > 0)[:, None, :, None]
-        right = masked_softmax(rows @ k.mT, real(k_geometry, k)[:, None, None])  # (B, H, M, Lk)
-        left = left @ pseudo_inverse(middle, self.iterations)
-        out = left.to(v.dtype) @ (right.to(v.dtype) @ v)
-        measured: dict[str, Tensor] = {}
-        if "weights" in stats:
-            check_cap(q, k)
-            measured["weights"] = left @ right
+        right = masked_softmax(rows @ k.mT, k_geometry.keep)  # (B, H, M, Lk)
+        inverse = pseudo_inverse(middle, self.iterations)
+        read = inverse @ (right.to(v.dtype) @ v).to(inverse.dtype)
+        out = (left @ read).to(v.dtype)
+        measured = {"weights": (left @ inverse) @ right} if "weights" in stats else {}
+        if k_geometry.keep is not None:
+            none = ~k_geometry.keep.any(dim=1)[:, None, None, None]
+            out = out.masked_fill(none, 0.0)
+            measured = {name: value.masked_fill(none, 0.0) for name, value in measured.items()}
         return AttentionOutput(out, measured)
 
 
-def masked_softmax(scores: Float[Tensor, "*B N"], mask: Tensor) -> Float[Tensor, "*B N"]:
-    """In float32 or wider; 0 where not `mask`."""
+def masked_softmax(scores: Float[Tensor, "B H M N"], keep: Bool[Tensor, "B N"] | None) -> Float[Tensor, "B H M N"]:
+    """In float32 or wider; 0 where not kept, unless nothing is: then all alike."""
     wide = scores.to(torch.promote_types(scores.dtype, torch.float32))
-    return torch.softmax(wide.masked_fill(~mask, torch.finfo(wide.dtype).min), dim=-1) * mask
+    if keep is not None:
+        wide = wide.masked_fill(~keep[:, None, None, :], torch.finfo(wide.dtype).min)
+    return torch.softmax(wide, dim=-1)
 
 
 def pseudo_inverse(matrix: Float[Tensor, "*B M N"], iterations: int) -> Float[Tensor, "*B N M"]:
