@@ -1,4 +1,4 @@
-"""Writing files that are whole or absent: beside the target, synced, then put in its place. No torch."""
+"""Files inside files, and writing files that are whole or absent: beside the target, synced, put in its place."""
 
 from __future__ import annotations
 
@@ -7,7 +7,17 @@ import re
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+
+
+@dataclass(frozen=True)
+class ByteRange:
+    """A file inside a file (a member of an uncompressed tar, say): `size` bytes of `path` from `offset`."""
+
+    path: Path
+    offset: int
+    size: int
 
 
 @contextmanager

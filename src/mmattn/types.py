@@ -6,24 +6,16 @@ Shape legend: B clips, T frames, F spectrogram frames, M mel bands, L tokens, D 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Literal, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
+from mmattn.files import ByteRange as ByteRange
+
 Modality = Literal["video", "audio"]
 MODALITIES: tuple[Modality, Modality] = ("video", "audio")
-
-
-@dataclass(frozen=True)
-class ByteRange:
-    """A file inside a file (a member of an uncompressed tar, say): `size` bytes of `path` from `offset`."""
-
-    path: Path
-    offset: int
-    size: int
 
 
 @dataclass(frozen=True)

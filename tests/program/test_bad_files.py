@@ -17,14 +17,14 @@ from mmattn.media import isolate
 FAULTY = """
 import os, signal, time
 import mmattn.media.worker as worker
-plain = worker.answer
+plain = worker.decode
 def faulty(request, src, *rest):
     if "deadly" in str(src):
         os.kill(os.getpid(), signal.SIGSEGV)
     if "endless" in str(src):
         time.sleep(1000)
     return plain(request, src, *rest)
-worker.answer = faulty
+worker.decode = faulty
 """
 
 

@@ -134,7 +134,7 @@ class IsolatedReader:
         Raises what it raises, and MediaError "crashed" or "timeout" where the worker died or had to be killed.
         """
         message = self._one(src, {"request": asdict(request)})
-        return _sense(src, lambda: unpack(message.head, message.samples, name_of(src)))
+        return _sense(src, lambda: unpack(message.head, message.samples, name_of(src)).clip())
 
     def windows(self, src: Source, windows: Windows) -> Iterator[Clip]:
         """What iter_windows(src, ...) with the arguments of `windows` gives; raises as `read` does.
@@ -144,7 +144,7 @@ class IsolatedReader:
         asked = {"window_s": windows.window_s, "hop_s": windows.hop_s, "request": asdict(windows.request)}
         for message in self._ask(src, asked):
             if message.head:
-                yield _sense(src, lambda message=message: unpack(message.head, message.samples, name_of(src)))
+                yield _sense(src, lambda message=message: unpack(message.head, message.samples, name_of(src)).clip())
 
     def survey(self, src: Source, depth: Depth) -> Survey:
         """What survey(src, depth) returns; raises as `read` does."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from mmattn.errors import MediaError
-from mmattn.types import ByteRange
+from mmattn.files import ByteRange
 
 _COPIED = 1 << 20  # bytes at once
 

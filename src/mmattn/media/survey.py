@@ -18,7 +18,7 @@ from av.video.frame import VideoFrame
 
 from mmattn.errors import MEDIA_REASONS, MediaError
 from mmattn.media.audio import mono
-from mmattn.media.decode import answer
+from mmattn.media.decode import decode
 from mmattn.media.measures import PICTURE_SIZE, Heard, PacketTimes, Seen, picture_hash, sound_hash
 from mmattn.media.open import Deadline, Limits, open_container
 from mmattn.media.picture import Renderer
@@ -200,16 +200,16 @@ class _Looking:
             questions += [Request(start=float(s), end=float(s) + _SPAN_S, video=False) for s in starts]
         sounds = []
         for request in questions:
-            clip = answer(request, self.src, self.limits, self.deadline.seconds, self.follow_symlinks)
+            clip = decode(request, self.src, self.limits, self.deadline.seconds, self.follow_symlinks)
             self.deadline.check()
             issues |= set(clip.issues)
-            images = list(clip.frames.permute(0, 2, 3, 1).numpy()) if clip.frames is not None else []
+            images = list(clip.frames.transpose(0, 2, 3, 1)) if clip.frames is not None else []
             for image in images:
                 seen.add(image)
             seen.hashes += [picture_hash(image) for image in images[1::2] or images[:1]]
             if clip.waveform is not None:
-                heard.add(clip.waveform.numpy(), clip.sample_rate)
-                sounds.append(clip.waveform.numpy())
+                heard.add(clip.waveform, clip.sample_rate)
+                sounds.append(clip.waveform)
         heard.hash = sound_hash(np.concatenate(sounds)) if sounds else None
         return seen, heard, issues
 

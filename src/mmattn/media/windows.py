@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from av.audio.frame import AudioFrame
@@ -20,7 +21,7 @@ from av.video.frame import VideoFrame
 
 from mmattn.errors import MediaError
 from mmattn.media.audio import SoundTrack
-from mmattn.media.decode import clip_of
+from mmattn.media.decode import Decoded, decoded
 from mmattn.media.open import Deadline, Limits, declared_duration
 from mmattn.media.picture import Fit, Renderer
 from mmattn.media.reading import Reached, Reading, Taken
@@ -29,7 +30,9 @@ from mmattn.media.sequential import frames_of
 from mmattn.media.source import Source, name_of
 from mmattn.media.streams import AnyStream, Chosen, cut_off, time_base
 from mmattn.media.video import Timeline, check_size, pixel_aspect, slack
-from mmattn.types import Clip
+
+if TYPE_CHECKING:
+    from mmattn.types import Clip
 
 _CRUMB_S = 0.1  # a rest shorter than this gets no window of its own: encoders pad the sound by a block
 _RUN_UP_S = 1.0  # of sound before a window, so that it is placed as if all before it had been heard
@@ -90,17 +93,17 @@ def iter_windows(
     """
     request = Request(None, fps, frames, 0.0, window_s, size, fit, audio_rate, video, audio, video_stream, audio_stream)
     windows = Windows(window_s, window_s if hop_s is None else hop_s, request)
-    return answer_windows(windows, src, limits, deadline_s, follow_symlinks)
+    return (part.clip() for part in decode_windows(windows, src, limits, deadline_s, follow_symlinks))
 
 
-def answer_windows(
+def decode_windows(
     windows: Windows,
     src: Source,
     limits: Limits | None = None,
     deadline_s: float | None = None,
     follow_symlinks: bool = False,
-) -> Iterator[Clip]:
-    """iter_windows for a question that is already checked."""
+) -> Iterator[Decoded]:
+    """iter_windows for a question that is already checked, in numpy's arrays."""
     path = name_of(src)
     asked = windows.request
     whole = Reading(src, path, asked, limits or Limits(), Deadline(path, deadline_s), follow_symlinks)
@@ -129,7 +132,7 @@ def answer_windows(
                     issues.add("truncated")
                 fruitless = bool(tracks) and not any(track.decoded for track in tracks)
                 taken = Taken(images, sound, issues, declared_duration(container), fruitless)
-                yield clip_of(reading, taken, grid)
+                yield decoded(reading, taken, grid)
                 for track in tracks:
                     track.issues.clear()
                 k += 1

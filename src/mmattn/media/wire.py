@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
-from mmattn.types import Clip
+from mmattn.media.decode import Decoded
 
 _LENGTHS = struct.Struct("<QQ")  # bytes of JSON, bytes of samples
 _MOST_TEXT = 1 << 24  # bytes of JSON
@@ -86,33 +85,31 @@ def _exactly(source: socket.socket, count: int, until: float | None) -> bytearra
     return data
 
 
-def pack(clip: Clip) -> tuple[dict[str, Any], list[np.ndarray]]:
-    """A clip as JSON and arrays."""
-    tensors = {"frames": clip.frames, "frame_times": clip.frame_times, "waveform": clip.waveform}
-    arrays = {name: tensor.numpy() for name, tensor in tensors.items() if tensor is not None}
+def pack(part: Decoded) -> tuple[dict[str, Any], list[np.ndarray]]:
+    """What was decoded as JSON and arrays."""
+    arrays = {name: array for name in _TYPES if (array := getattr(part, name)) is not None}
     head = {
         "shapes": {name: list(array.shape) for name, array in arrays.items()},
-        "sample_rate": clip.sample_rate,
-        "audio_start": clip.audio_start,
-        "span": list(clip.span),
-        "duration": clip.duration,
-        "issues": list(clip.issues),
+        "sample_rate": part.sample_rate,
+        "audio_start": part.audio_start,
+        "span": list(part.span),
+        "duration": part.duration,
+        "issues": list(part.issues),
     }
     return head, list(arrays.values())
 
 
-def unpack(head: dict[str, Any], samples: bytearray, source: str) -> Clip:
+def unpack(head: dict[str, Any], samples: bytearray, source: str) -> Decoded:
     """What `pack` packed. Raises ValueError for what it cannot have packed."""
     try:
-        tensors, at = {}, 0
+        arrays, at = {}, 0
         for name, shape in head["shapes"].items():
-            array = np.frombuffer(samples, _TYPES[name], int(np.prod(shape)), at).reshape(shape)
-            tensors[name] = torch.from_numpy(array)
-            at += array.nbytes
-        return Clip(
-            frames=tensors.get("frames"),
-            frame_times=tensors["frame_times"],
-            waveform=tensors.get("waveform"),
+            arrays[name] = np.frombuffer(samples, _TYPES[name], int(np.prod(shape)), at).reshape(shape)
+            at += arrays[name].nbytes
+        return Decoded(
+            frames=arrays.get("frames"),
+            frame_times=arrays["frame_times"],
+            waveform=arrays.get("waveform"),
             sample_rate=int(head["sample_rate"]),
             audio_start=float(head["audio_start"]),
             source=source,

@@ -1,4 +1,4 @@
-"""The process side of IsolatedReader: a nursery that imports the decoder once and forks one worker at a time.
+"""The process side of IsolatedReader: a nursery that imports the decoder once, no torch, and forks worker by worker.
 
 The nursery talks to its owner on a control socket: a byte with a descriptor asks for a new worker on that socket, the
 answer tells how the one before ended. When the owner is gone the socket closes, and nursery and worker end with it.
@@ -16,15 +16,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
-import torch
 
 from mmattn.errors import MediaError
-from mmattn.media.decode import answer
-from mmattn.media.open import Limits
+from mmattn.media.decode import decode
+from mmattn.media.open import Limits, one_line
 from mmattn.media.request import Request
 from mmattn.media.source import Source, taken_over
 from mmattn.media.survey import survey
-from mmattn.media.windows import Windows, answer_windows
+from mmattn.media.windows import Windows, decode_windows
 from mmattn.media.wire import pack, receive, send
 
 OUT_OF_MEMORY = 12  # exit status
@@ -32,7 +31,6 @@ OUT_OF_MEMORY = 12  # exit status
 
 def nursery(control_fd: int) -> None:
     """Serve worker after worker until the owner closes the control socket."""
-    torch.set_num_threads(1)
     control = socket.socket(fileno=control_fd)
     control.sendall(b"\x00")  # imported, ready
     worker = 0
@@ -63,8 +61,8 @@ def _live(fd: int) -> NoReturn:
     try:
         _work(socket.socket(fileno=fd))
         status = 0
-    except (MemoryError, RuntimeError) as error:
-        status = OUT_OF_MEMORY if _is_out_of_memory(error) else 1  # too little left even to say so
+    except MemoryError:
+        status = OUT_OF_MEMORY  # too little left even to say so
     finally:
         os._exit(status)
 
@@ -107,20 +105,15 @@ def _answers(asked: dict[str, Any], source: Source) -> Iterator[tuple[dict[str, 
             )
         elif "window_s" in asked:
             windows = Windows(asked["window_s"], asked["hop_s"], Request(**asked["request"]))
-            for clip in answer_windows(windows, source, *how):
-                head, samples = pack(clip)
+            for part in decode_windows(windows, source, *how):
+                head, samples = pack(part)
                 yield head | {"more": True}, samples
             yield {}, []
         else:
-            yield pack(answer(Request(**asked["request"]), source, *how))
+            yield pack(decode(Request(**asked["request"]), source, *how))
     except MediaError as error:
         yield {"failed": error.reason, "detail": error.detail}, []
-    except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
-            raise
+    except MemoryError:
         yield {"failed": "too_large", "detail": "out of memory"}, []
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """torch's allocator raises a plain RuntimeError."""
-    return isinstance(error, MemoryError) or "allocate memory" in str(error)
+    except Exception as error:  # a fault of the reader's own also costs one file, and says what it was
+        yield {"failed": "crashed", "detail": one_line(error)}, []
