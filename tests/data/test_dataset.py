@@ -196,7 +196,7 @@ def test_many_bad_clips_stop_the_run_with_their_number_and_reasons(rows: list[Ro
     data = _data(tmp_path, max_bad_fraction=0.1, batch_size=28)
     data.__dict__["rows"] = {"train": split[:-1], "val": split[-1:], "test": []}
     data.quarantine.keep_in(tmp_path / "unreadable.jsonl")
-    with pytest.raises(MmattnError, match=r"3 of 28 clips could not be read \(3 not_media, such as .*text\.mp4: .*\)"):
+    with pytest.raises(MmattnError, match=r"3 of 28 clips could not be read.*3 not_media, such as .*text\.mp4"):
         list(data.loader(data.dataset("train"), train=False))
     assert len((tmp_path / "unreadable.jsonl").read_text().splitlines()) == 3
     # To go on with it is no way around, until the limit allows it.

@@ -72,10 +72,10 @@ class Quarantine:
         tried = int((state != UNTRIED).sum()) - excluded
         for bad, clips in ((failed, tried), (failed + excluded, len(state))):
             if clips >= ENOUGH and bad > self.max_fraction * clips:
-                where = f"; all are listed in {self._file}" if self._file else ""
+                where = f"; see {self._file}" if self._file else ""
                 raise MmattnError(
-                    f"{bad} of {clips} clips could not be read ({self.summary()}), more than "
-                    f"data.max_bad_fraction={self.max_fraction} allows{where}"
+                    f"{bad} of {clips} clips could not be read, more than data.max_bad_fraction={self.max_fraction} "
+                    f"allows (all that was found: {self.summary()}){where}"
                 )
 
     def left_out(self) -> str:
