@@ -3,7 +3,7 @@
     python scripts/benchmarks/leak.py [FOLDER ...] [--decodes 10000] [--isolated]
 
 Reads generated clips, damaged copies of them, the files of iscc-samples and those of each FOLDER, in a shuffled order
-that repeats; a fourth of the decodes is a probe, a fourth begins in the middle. Exit code 1 if, after the first tenth,
+that repeats; a fourth of the decodes is a probe, a fourth begins in the middle. Exit code 1 if, after the first quarter,
 the resident memory leaves +-5 % of its mean or a descriptor more is open. `--isolated` watches the worker too.
 """
 
@@ -62,8 +62,8 @@ def descriptors(pid: int) -> int:
 
 
 def level(name: str, values: list[float]) -> bool:
-    """Print how far the values after the first tenth lie from their mean; whether it is within 5 %."""
-    settled = values[len(values) // 10 :]
+    """Print how far the values after the first quarter lie from their mean; whether it is within 5 %."""
+    settled = values[len(values) // 4 :]
     mean = sum(settled) / len(settled)
     low, high = min(settled) / mean - 1, max(settled) / mean - 1
     print(f"{name}: mean {mean:.1f} MB, {100 * low:+.2f} % to {100 * high:+.2f} %")
@@ -119,7 +119,7 @@ def watch(files: list[Path], decodes: int, reader: IsolatedReader | None) -> int
                 sys.stdout.flush()
     print(dict(outcomes))
     good = [level("resident", owner)] + ([level("worker", worker)] if worker else [])
-    settled = opened[len(opened) // 10 :]
+    settled = opened[len(opened) // 4 :]
     print(f"open descriptors: {min(settled)} to {max(settled)}")
     return 0 if all(good) and min(settled) == max(settled) else 1
 

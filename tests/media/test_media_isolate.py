@@ -216,3 +216,10 @@ def test_a_message_that_is_none_is_no_message():
     ours, theirs = socket.socketpair()
     with ours, theirs, pytest.raises(TimeoutError):
         receive(ours, 1 << 20, 0.05)
+
+
+def test_the_decoding_process_does_without_torch():
+    """Which would take seconds to import and hundreds of megabytes in every process."""
+    script = "import sys, mmattn.media.worker; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

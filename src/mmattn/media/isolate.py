@@ -17,7 +17,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, suppress
 from dataclasses import asdict
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mmattn.errors import MEDIA_REASONS, MediaError, MmattnError
 from mmattn.media.open import Limits
@@ -27,9 +27,11 @@ from mmattn.media.survey import Depth, Survey
 from mmattn.media.windows import Windows
 from mmattn.media.wire import Message, receive, send, unpack
 from mmattn.media.worker import OUT_OF_MEMORY
-from mmattn.types import Clip
 
-_START_S = 120.0  # importing torch on a loaded machine
+if TYPE_CHECKING:
+    from mmattn.types import Clip
+
+_START_S = 120.0  # importing on a loaded machine
 _GRACE_S = 2.0  # the decoder's own deadline fires first; only a native hang outlasts it by this much
 _T = TypeVar("_T")
 _BOOT = "import sys, json; sys.path[:] = json.loads(sys.argv[2]); from mmattn.media.worker import nursery; "
