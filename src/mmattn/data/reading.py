@@ -44,8 +44,8 @@ class ClipReader:
         self._owner = os.getpid()
         self._here = threading.local()
         self._opened: list[IsolatedReader] = []
-        self._pool: ThreadPoolExecutor | None = None
-        self.close = weakref.finalize(self, _close, self._opened)
+        self._pools: list[ThreadPoolExecutor] = []  # one at most
+        self.close = weakref.finalize(self, _close, self._owner, self._opened, self._pools)
 
     def __call__(self, media: Path | ByteRange, request: Request) -> Clip:
         if self.bundles:
@@ -79,18 +79,21 @@ class ClipReader:
         if self.threads == 1 or self._owner != os.getpid():
             yield from map(function, items)
             return
-        self._pool = self._pool or ThreadPoolExecutor(self.threads, "read")
+        if not self._pools:
+            self._pools.append(ThreadPoolExecutor(self.threads, "read"))
         waiting: deque[Future[Result]] = deque()
         try:
             for item in items:
-                waiting.append(self._pool.submit(function, item))
+                waiting.append(self._pools[0].submit(function, item))
                 if len(waiting) >= _AHEAD * self.threads:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
         finally:
-            for future in waiting:
-                future.cancel()
+            if waiting:  # whoever asked has had enough, by Ctrl-C say
+                for future in waiting:
+                    future.cancel()
+                _interrupt(self._opened)
 
     def __getstate__(self) -> dict[str, Any]:
         names = ("isolated", "deadline_s", "threads", "bundles")
@@ -101,9 +104,21 @@ class ClipReader:
         self._reset()
 
 
-def _close(readers: list[IsolatedReader]) -> None:
+def _close(owner: int, readers: list[IsolatedReader], pools: list[ThreadPoolExecutor]) -> None:
+    """End reads under way, threads and decoding processes. A process forked from the owner has only copies of them."""
+    if owner == os.getpid():
+        for pool in pools:
+            pool.shutdown(wait=False, cancel_futures=True)
+        _interrupt(readers)
+        for pool in pools:
+            pool.shutdown()
     while readers:
         readers.pop().close()
+
+
+def _interrupt(readers: list[IsolatedReader]) -> None:
+    for reader in readers:
+        reader.interrupt()
 
 
 def _cores() -> int:

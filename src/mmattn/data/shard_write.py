@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -81,13 +82,12 @@ def shard(config: Config) -> str:
     root = Path(str(config["out"])).expanduser()
     recipe = {**asdict(settings), "rows": rows_hash(rows)}
     reader = ClipReader(isolated=data["isolated"], deadline_s=data["deadline_s"], threads=config["threads"])
-    with making(root, SHARDS_FILE, recipe), Progress("sharding", len(rows)) as progress:
+    with making(root, SHARDS_FILE, recipe), closing(reader), Progress("sharding", len(rows)) as progress:
         if not is_finished(root, SHARDS_FILE):
             made = _Shards(root, settings, rows, reader, progress).write()
             finished(root, SHARDS_FILE, recipe, made)
         for left in root.glob("*.list"):
             left.unlink()
-    reader.close()
     return _summary(root)
 
 

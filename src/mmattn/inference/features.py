@@ -10,6 +10,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -67,13 +68,12 @@ def make_features(config: Config) -> str:
         "clips_per_file": config["clips_per_file"],
         "rows": rows_hash(rows),
     }
-    with making(root, FEATURES_FILE, recipe):
+    with making(root, FEATURES_FILE, recipe), closing(data.reader):
         if not is_finished(root, FEATURES_FILE):
             write_atomically(root / ENCODERS_FILE, save({k: v.contiguous() for k, v in weights.items()}))
             model, dtype = _on(checkpoint, config["device"]), DTYPES[config["dtype"]]
             made = _Making(root, data, rows, model, dtype, config["clips_per_file"]).write()
             finished(root, FEATURES_FILE, recipe, {**made, **encoders, "dim": checkpoint.model.visual.dim})
-    data.reader.close()
     return _summary(root)
 
 
