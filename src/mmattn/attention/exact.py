@@ -30,6 +30,7 @@ from mmattn.attention.interface import (
     Pattern,
     Score,
 )
+from mmattn.attention.kernels import same_width
 from mmattn.attention.measure import key_times
 from mmattn.attention.patterns import Windowed
 
@@ -125,15 +126,17 @@ class ExactAttention(Attention):
         return AttentionOutput(out, measured)
 
     def _sdpa(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None, scale: float) -> Tensor:
-        if keep is None:
-            return scaled_dot_product_attention(q, k, v, scale=scale)
-        if q.device.type == "cuda" and not self.cudnn:
+        width = v.shape[3]
+        q, k, v = same_width(q, k, v)  # else PyTorch takes its slowest kernel
+        mask = None if keep is None else keep[:, None, None, :]
+        if mask is not None and q.device.type == "cuda" and not self.cudnn:
             with sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]):
-                out = scaled_dot_product_attention(q, k, v, attn_mask=keep[:, None, None, :], scale=scale)
+                out = scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
         else:
-            out = scaled_dot_product_attention(q, k, v, attn_mask=keep[:, None, None, :], scale=scale)
+            out = scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
+        out = out[..., :width]
         # backends differ on a query without any key; ours gives 0
-        return out.masked_fill(~keep.any(dim=1)[:, None, None, None], 0.0)
+        return out if keep is None else out.masked_fill(~keep.any(dim=1)[:, None, None, None], 0.0)
 
     def _reader(self, q: Tensor, k: Tensor, q_geometry: Geometry, k_geometry: Geometry, scale: float) -> Reader:
         """What attends under this pattern: planned once, for the output and for what is measured."""

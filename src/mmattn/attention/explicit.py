@@ -71,23 +71,25 @@ def attend(
     that do not sum to 1 have them too.
     """
     measured = {"weights": matrix(q, k, k_geometry.keep, parts, scale, weigh)} if "weights" in stats else {}
-    facts = _facts(k, k_geometry, segments, "mean_time" in stats)
+    facts = _facts(k, k_geometry, segments, stats)
     width, count = v.shape[3], len(segments)
 
     def one(q: Tensor, k: Tensor, v: Tensor, facts: Tensor, mask: Tensor) -> Tensor:
-        weights = weigh((q @ k.mT) * scale, mask)
-        parts = [weights.to(v.dtype) @ v]
-        if stats & {"mass", "mean_time", "entropy"}:
-            wide = weights.to(facts.dtype)
-            total = wide.sum(dim=-1, keepdim=True)
-            share = wide / torch.where(total == 0, 1.0, total)
-        if stats & {"mass", "mean_time"}:
-            parts.append(share @ facts)
+        weights = weigh(q @ k.mT, mask)
+        out = weights.to(v.dtype) @ v
+        if not facts.shape[-1]:
+            return out
+        wide = weights.to(facts.dtype)
+        sums = wide @ facts
+        total = sums[..., :count].sum(dim=-1, keepdim=True)
+        total = torch.where(total == 0, 1.0, total)
+        parts = [out, sums / total]
         if "entropy" in stats:
-            positive = share.masked_fill(share.eq(0), 1.0)  # the slope of w log w at 0 is infinite
-            parts.append(-(positive * positive.log()).sum(dim=-1, keepdim=True))
-        return torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0]
+            positive = wide.masked_fill(wide.eq(0), 1.0)  # the slope of w log w at 0 is infinite
+            parts.append(total.log() - (positive * positive.log()).sum(dim=-1, keepdim=True) / total)
+        return torch.cat(parts, dim=-1)
 
+    q = q * scale
     found = _dense(one, q, k, v, facts, k_geometry.keep) if parts is None else _blocks(one, q, k, v, facts, parts)
     if "mass" in stats:
         measured["mass"] = found[..., width : width + count]
@@ -98,11 +100,15 @@ def attend(
     return AttentionOutput(found[..., :width].to(v.dtype), measured)
 
 
-def _facts(k: Tensor, geometry: Geometry, segments: tuple[int, ...], with_time: bool) -> Float[Tensor, "B H Lk F"]:
-    """What is averaged under the weights: which segment a key is of, and its time."""
+def _facts(
+    k: Tensor, geometry: Geometry, segments: tuple[int, ...], stats: frozenset[str]
+) -> Float[Tensor, "B H Lk F"]:
+    """What is summed under the weights: which segment a key is of, and its time. Nothing where nothing is asked."""
     wide = torch.promote_types(k.dtype, torch.float32)
+    if not stats & {"mass", "mean_time", "entropy"}:
+        return k.new_zeros(*k.shape[:3], 0, dtype=wide)
     facts = indicators(k, segments, wide)
-    if with_time:
+    if "mean_time" in stats:
         time = key_times(geometry).to(wide)[:, None, :, None]
         facts = torch.cat([facts, time.expand(-1, k.shape[1], -1, -1)], dim=-1)
     return facts

@@ -38,7 +38,7 @@ def forward(
         out, lse = q.new_zeros(*q.shape[:3], v.shape[3]), _wide(q.new_empty(q.shape[:3])).fill_(-math.inf)
         return out, lse
     run = {"cpu": _cpu_forward, "cuda": _cuda_forward}[q.device.type] if _fused(q) else _portable_forward
-    q, k, v, *_ = _same_width(q, k, v)
+    q, k, v, *_ = same_width(q, k, v)
     out, lse = run(q, k, v, mask, scale)
     out = out[..., :v_width]
     if mask is not None:
@@ -67,7 +67,7 @@ def backward(
     lse = torch.where(lse == -math.inf, 0.0, lse)  # exp(-inf - 0) is 0, exp(-inf + inf) is not a number
     width, v_width = q.shape[3], v.shape[3]
     run = {"cpu": _cpu_backward, "cuda": _cuda_backward}[q.device.type] if _fused(q) else _portable_backward
-    q, k, v, d_out, out = _same_width(q, k, v, d_out, out)
+    q, k, v, d_out, out = same_width(q, k, v, d_out, out)
     d_q, d_k, d_v = run(d_out, q, k, v, out, lse, mask, scale)
     return d_q[..., :width], d_k[..., :width], d_v[..., :v_width]
 
@@ -78,7 +78,7 @@ def common_width(q: Tensor, channels: int) -> int:
     return -(-width // 8) * 8 if q.device.type == "cuda" else width
 
 
-def _same_width(*tensors: Tensor) -> tuple[Tensor, ...]:
+def same_width(*tensors: Tensor) -> tuple[Tensor, ...]:
     width = common_width(tensors[0], max(tensor.shape[-1] for tensor in tensors))
     return tuple(t if t.shape[-1] == width else pad(t, (0, width - t.shape[-1])) for t in tensors)
 

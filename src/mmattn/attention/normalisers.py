@@ -32,10 +32,10 @@ class Sigmoid(Normaliser):
 
     def forward(self, scores: Float[Tensor, "*G H Q W"], mask: Bool[Tensor, "*G #H #Q W"]) -> Float[Tensor, "*G H Q W"]:
         scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
-        scores = scores - mask.sum(dim=-1, keepdim=True).clamp(min=1).to(scores.dtype).log()
+        bias = -mask.sum(dim=-1, keepdim=True).clamp(min=1).to(scores.dtype).log()
         if self.bias is not None:
-            scores = scores + self.bias
-        return torch.sigmoid(scores).masked_fill(~mask, 0.0)
+            bias = bias + self.bias
+        return torch.sigmoid(scores + torch.where(mask, bias, -torch.inf))
 
 
 class Entmax(Normaliser):
