@@ -8,11 +8,13 @@ a file breaks the rules that this rests on, Unplannable is raised.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import chain
 
 import numpy as np
+from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container.input import InputContainer
 from av.error import FFmpegError
@@ -34,6 +36,7 @@ _STAMPED = ("mpegts", "avi", "wav")  # no index to plan with, but stamps after a
 _RUN_UP_S = 10.0  # there a pass begins this long before the span: key frames are seldom further apart
 _PREROLL_S = 1.0  # of sound decoded before the span, so that its decoder forgets that it began in the middle
 _BACK_S = (0.0, 4.0, 16.0, 64.0)  # how much further back to look for sound
+_BATCH = 16  # frames of sound that are placed together
 _CHECKED = 64  # every so manyth packet of sound is looked at for encryption, and the first ones
 
 
@@ -109,6 +112,8 @@ class _Pass:
             ends = reached.ends
         if pictures is not None:
             pictures.finish(bool(ends))
+        if sound is not None:
+            sound.finish()
         if near and sound is not None and sound.is_late:
             raise Unplannable("no sound before the span")
         return self._taken(pictures, ends), grid
@@ -144,6 +149,9 @@ class _Sound:
         self._reading = reading
         self._tick, self._origin = time_base(stream), origin
         self._from = reading.request.start - _PREROLL_S
+        self._to = math.inf if reading.request.end is None else reading.request.end
+        self._decode = stream.codec_context.decode
+        self._frames: list[AudioFrame] = []
         self._first: float | None = None
         self._count = 0
 
@@ -164,16 +172,22 @@ class _Sound:
         """Take the packets of the span; whether the stream's end was met."""
         packets = self._near(container, video) if self._from > _PREROLL_S else container.demux(self.stream)
         for packet in packets:
-            self._reading.deadline.check()
             self.take(packet)
             if self.track.done:
                 return False
+        self.finish()
         return True
 
+    def finish(self) -> None:
+        """Place the frames that wait."""
+        self.track.add_all(self._frames, self._tick, self._origin)
+        self._frames = []
+
     def take(self, packet: Packet) -> None:
-        """The stream's next packet. Raises Unplannable."""
-        if packet.pts is not None and packet.size:
-            time = packet.pts * self._tick - self._origin
+        """The stream's next packet; the empty one at its end hands over what is left. Raises Unplannable."""
+        pts = packet.pts
+        if pts is not None and packet.size:
+            time = pts * self._tick - self._origin
             if self._first is None:
                 self._first = time
             if self.end is not None and time < self.end - JUMP_S and self.end < self._from:
@@ -181,20 +195,19 @@ class _Sound:
             self.end = time + (packet.duration or 0) * self._tick
             if self.end < self._from:
                 return
-        elif not packet.size and packet.dts is not None:
+        elif packet.dts is not None and not packet.size:
             return  # an empty sample; only the flush packet may be empty
-        if self._count < _CHECKED or self._count % _CHECKED == 0:
+        count = self._count = self._count + 1
+        if count <= _CHECKED or count % _CHECKED == 0:
             self._reading.check(packet)
-        self._count += 1
         try:
-            frames = self.stream.codec_context.decode(packet)
+            self._frames += self._decode(packet)
         except MemoryError:
             raise
         except (FFmpegError, ValueError):
             self.issues.add("bad_packets")
-            return
-        for frame in frames:
-            self.track.add(frame, None if frame.pts is None else frame.pts * self._tick - self._origin)
+        if len(self._frames) >= _BATCH or pts is None or (self.end or 0.0) > self._to:
+            self.finish()
 
     def _near(self, container: InputContainer, video: VideoStream | None) -> Iterator[Packet]:
         """The packets from a little before the span on."""
