@@ -53,13 +53,12 @@ def rows_of(x: Float[Tensor, "G h N D"]) -> Float[Tensor, "GN h D"]:
     return x.transpose(1, 2).flatten(0, 1)
 
 
-def chunks(parts: Sequence[Blocks], width: int) -> Iterator[Blocks]:
+def chunks(part: Blocks, width: int) -> Iterator[Blocks]:
     """The blocks, so many at a time that they gather no more than GATHER_ELEMENTS; `width` elements a row."""
-    for part in parts:
-        step = max(1, GATHER_ELEMENTS // max(1, (part.query.shape[1] + 2 * part.key.shape[1]) * width))
-        for at in range(0, len(part.query), step):
-            some = slice(at, at + step)
-            yield replace(part, query=part.query[some], key=part.key[some], mask=part.mask[some])
+    step = max(1, GATHER_ELEMENTS // max(1, (part.query.shape[1] + 2 * part.key.shape[1]) * width))
+    for at in range(0, len(part.query), step):
+        some = slice(at, at + step)
+        yield replace(part, query=part.query[some], key=part.key[some], mask=part.mask[some])
 
 
 def forward(
@@ -74,23 +73,33 @@ def forward(
     width = kernels.common_width(q, channels)
     queries, keys = (to_table(x, per_head=per_head, width=width) for x in (q, k))
     values = to_table(*v, per_head=per_head, width=width)
-    wide = torch.promote_types(dtype, torch.float32)
-    rows, h = queries.shape[:2]
-    out = values.new_zeros(rows + 1, h, width, dtype=wide if len(parts) > 1 else None)
-    lse = values.new_full((rows + 1, h), -math.inf, dtype=wide)
-    for part in chunks(parts, h * width):
-        block_out, block_lse = kernels.forward(
-            take(queries, part.query), take(keys, part.key), take(values, part.key), part.mask[:, None], scale
-        )
-        at, new, new_lse = part.query.flatten(), rows_of(block_out).to(out.dtype), rows_of(block_lse[..., None])[..., 0]
-        if len(parts) > 1:  # some of these rows may have read keys in an earlier part
-            new, _, new_lse = merge([out.index_select(0, at), new], [lse.index_select(0, at), new_lse])
-        out.index_copy_(0, at, new)
-        lse.index_copy_(0, at, new_lse)
+    outs, lses = zip(*(_attend(queries, keys, values, part, scale) for part in parts), strict=True)
+    out, _, lse = merge(outs, lses)
     return (
-        from_table(out[:rows, :, :channels].to(dtype), q, per_head),
-        from_table(lse[:rows, :, None], q, per_head)[..., 0],
+        from_table(out[:-1, :, :channels].to(dtype), q, per_head),
+        from_table(lse[:-1, :, None], q, per_head)[..., 0],
     )
+
+
+def _attend(
+    queries: Float[Tensor, "R h D"],
+    keys: Float[Tensor, "T h D"],
+    values: Float[Tensor, "T h D"],
+    part: Blocks,
+    scale: float,
+) -> tuple[Float[Tensor, "R+1 h D"], Float[Tensor, "R+1 h"]]:
+    """Output and log-sum-exp of each query (0 and -inf where it is in no block); the last row is for empty slots."""
+    rows, h, width = queries.shape
+    out = values.new_zeros(rows + 1, h, width)
+    lse = values.new_full((rows + 1, h), -math.inf, dtype=torch.promote_types(values.dtype, torch.float32))
+    for some in chunks(part, h * width):
+        block_out, block_lse = kernels.forward(
+            take(queries, some.query), take(keys, some.key), take(values, some.key), some.mask[:, None], scale
+        )
+        at = some.query.flatten()
+        out.index_copy_(0, at, rows_of(block_out))
+        lse.index_copy_(0, at, rows_of(block_lse[..., None])[..., 0])
+    return out, lse
 
 
 def backward(
@@ -116,18 +125,18 @@ def backward(
         table.new_zeros(len(table) + more, *table.shape[1:], dtype=lse.dtype)
         for table, more in ((queries, 1), (keys, 0), (values, 0))
     )
-    for part in chunks(parts, queries.shape[1] * width):
+    for some in (chunk for part in parts for chunk in chunks(part, queries.shape[1] * width)):
         found = kernels.backward(
-            take(d_outs, part.query),
-            take(queries, part.query),
-            take(keys, part.key),
-            take(values, part.key),
-            take(outs, part.query),
-            take(lses, part.query)[..., 0],
-            part.mask[:, None],
+            take(d_outs, some.query),
+            take(queries, some.query),
+            take(keys, some.key),
+            take(values, some.key),
+            take(outs, some.query),
+            take(lses, some.query)[..., 0],
+            some.mask[:, None],
             scale,
         )
-        at, at_keys = part.query.flatten(), part.key.flatten()
+        at, at_keys = some.query.flatten(), some.key.flatten()
         for table, rows, gradient in ((d_q, at, found[0]), (d_k, at_keys, found[1]), (d_v, at_keys, found[2])):
             table.index_add_(0, rows, rows_of(gradient).to(table.dtype))
     return (

@@ -55,23 +55,25 @@ class LSH(Sparse):
         self.merges = rounds > 1
 
     def local(self, q, k, q_geometry, k_geometry, q_local, k_local) -> list[Blocks]:
+        heads, kept = q.shape[1], k_local.sum(dim=1)
+        half = (kept / self.bucket / 2).ceil().clamp(max=MOST_BUCKETS // 2)  # of the number of buckets
+        half = half.masked_fill(kept <= self.bucket, 0).long().repeat_interleave(heads)  # 0: a single one
+        most, alike = int(half.max()), bool((half == half[0]).all())
+        q_real, k_real = (local.repeat_interleave(heads, dim=0) for local in (q_local, k_local))
         parts: list[Blocks] = []
         before: list[tuple[Tensor, Tensor]] = []
-        # half the number of buckets; 0: a single one
-        half = (k_local.sum(dim=1) / self.bucket / 2).ceil().clamp(0, MOST_BUCKETS // 2).long()
-        half = half.masked_fill(k_local.sum(dim=1) <= self.bucket, 0).repeat_interleave(q.shape[1])
         with torch.no_grad():
+            directions = torch.nn.functional.normalize(k.flatten(0, 1).float(), dim=-1)
             for number in range(self.rounds):
-                rotation = self._rotation(q, number, max(1, int(half.max())))
-                of_q, _ = _hash(q.flatten(0, 1), rotation, half)
-                of_k, depth = _hash(k.flatten(0, 1), rotation, half)
-                of_q = of_q.masked_fill(~q_local.repeat_interleave(q.shape[1], dim=0), math.inf)
-                of_k = of_k.masked_fill(~k_local.repeat_interleave(q.shape[1], dim=0), math.inf)
+                rotation = self._rotation(q, number, max(1, most))
+                of_q, _ = _hash(q.flatten(0, 1).float() @ rotation, half, alike)
+                of_k, depth = _hash(directions @ rotation, half, alike)
+                of_q, of_k = of_q.masked_fill(~q_real, math.inf), of_k.masked_fill(~k_real, math.inf)
                 of_k = _at_most(2 * self.bucket, of_k, depth)
                 part = replace(window_blocks(of_q, [Window(of_q, of_q, of_k)]), per_head=True)
-                for earlier_q, earlier_k in before:
-                    part = replace(part, mask=part.mask & ~_meet(part, earlier_q, earlier_k))
-                before.append((of_q, of_k))
+                for earlier in before:
+                    part.mask.logical_and_(_apart(part, *earlier))
+                before.append((of_q.nan_to_num(posinf=-1).int(), of_k.nan_to_num(posinf=-2).int()))
                 parts.append(part)
         return parts
 
@@ -85,12 +87,16 @@ class LSH(Sparse):
 
 
 def _hash(
-    x: Float[Tensor, "P L E"], rotation: Float[Tensor, "E C"], half: Int[Tensor, " P"]
+    turned: Float[Tensor, "P L C"], half: Int[Tensor, " P"], alike: bool
 ) -> tuple[Float[Tensor, "P L"], Float[Tensor, "P L"]]:
-    """The bucket of each vector, and how deep it lies in it (the cosine with the bucket's direction)."""
-    turned = torch.nn.functional.normalize(x.to(rotation.dtype), dim=-1) @ rotation  # (P, L, C)
-    beyond = torch.arange(rotation.shape[1], device=x.device) >= half[:, None, None]
-    depth, bucket = turned.abs().masked_fill(beyond, -1.0).max(dim=-1)
+    """The bucket of each rotated vector, and how deep it lies in it: the component in the bucket's direction.
+
+    `half`: how many columns of each row count; `alike`: all.
+    """
+    size = turned.abs()
+    if not alike:
+        size.masked_fill_(torch.arange(turned.shape[2], device=turned.device) >= half[:, None, None], -1.0)
+    depth, bucket = size.max(dim=-1)
     sign = turned.gather(2, bucket[..., None])[..., 0] < 0
     return (2 * bucket + sign).double().masked_fill(half[:, None] == 0, 0.0), depth
 
@@ -104,11 +110,10 @@ def _at_most(most: int, group: Float[Tensor, "P L"], depth: Float[Tensor, "P L"]
     return torch.empty_like(group).scatter_(1, order, ordered.masked_fill(rank >= most, math.inf))
 
 
-def _meet(part: Blocks, of_q: Float[Tensor, "P Lq"], of_k: Float[Tensor, "P Lk"]) -> Bool[Tensor, "G Q W"]:
-    """Which pairs of the blocks are in one (finite) group of an earlier round."""
+def _apart(part: Blocks, of_q: Int[Tensor, "P Lq"], of_k: Int[Tensor, "P Lk"]) -> Bool[Tensor, "G Q W"]:
+    """Which pairs of the blocks are not in one group of an earlier round; negative numbers are no groups."""
     queries = of_q.flatten()[part.query.clamp(max=of_q.numel() - 1)]
-    keys = of_k.flatten()[part.key]
-    return (queries[..., None] == keys[:, None]) & queries[..., None].isfinite()
+    return queries[..., None] != of_k.flatten()[part.key][:, None]
 
 
 class Routing(Sparse):

@@ -82,10 +82,11 @@ def window_blocks(position: Float[Tensor, "B Lq"], windows: Sequence[Window]) ->
     n, columns, masks, offset = query.shape[1], [], [], 0
     for ranges, width in zip(found.segments, widest, strict=True):
         length = ranges.key.shape[1]
-        start, end = _blocked(ranges.start, size, length), _blocked(ranges.end, size, 0)
-        at = start.amin(dim=2, keepdim=True) + torch.arange(width, device=position.device)  # (B, N, R)
-        masks.append((at[:, :, None] >= start[..., None]) & (at[:, :, None] < end[..., None]))
-        columns.append(ranges.key.gather(1, at.clamp(max=max(0, length - 1)).flatten(1)).view(b, n, width) + offset)
+        start, end = _blocked(ranges.start, size, length).int(), _blocked(ranges.end, size, 0).int()
+        at = start.amin(dim=2, keepdim=True) + torch.arange(width, device=position.device, dtype=torch.int32)
+        masks.append((at[:, :, None] >= start[..., None]) & (at[:, :, None] < end[..., None]))  # (B, N, Q, R)
+        place = at.long().clamp(max=max(0, length - 1)).flatten(1)
+        columns.append(ranges.key.gather(1, place).view(b, n, width) + offset)
         offset += length
     key = torch.cat(columns, dim=2) + offset * clip[..., None]
     return Blocks(query.flatten(0, 1), key.flatten(0, 1), torch.cat(masks, dim=3).flatten(0, 1))
