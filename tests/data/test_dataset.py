@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -278,6 +279,14 @@ def test_none_readable_names_the_first(tmp_path: Path) -> None:
     (tmp_path / "train.mp4").write_text("no film")
     with pytest.raises(UsageError, match=r"none of the 1 train files is readable; the first: .*train\.mp4: not_media"):
         _data(tmp_path).check_readable()
+
+
+def test_a_dataset_sent_to_another_process_reads_there(rows: list[Row]) -> None:
+    dataset = _dataset(rows)
+    first = dataset[(0, 0)]
+    sent = pickle.loads(pickle.dumps(dataset))  # as to processes that are started anew, not forked
+    assert _equal(sent[(0, 0)].sample, first.sample)
+    assert sent.cache.places == 0, "each of them keeping all would take many times the memory"
 
 
 def test_threads_answer_in_order_and_never_run_far_ahead() -> None:

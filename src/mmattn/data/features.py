@@ -218,6 +218,9 @@ class FeatureData(SplitData):
     def quarantine(self) -> Quarantine:
         return Quarantine(0.0)
 
+    def close(self) -> None:
+        self.__dict__.pop("files", None)
+
     def check_readable(self) -> None:
         for rows in self.rows.values():
             if strange := [row.id for row in rows if row.id not in self.files]:

@@ -61,6 +61,9 @@ class ClipData(SplitData):
     def reader(self) -> ClipReader:
         return ClipReader(isolated=self.isolated, deadline_s=self.deadline_s, bundles=self.source.bundles)
 
+    def close(self) -> None:
+        self.reader.close()
+
     @cached_property
     def quarantine(self) -> Quarantine:
         return Quarantine(self.max_bad_fraction)

@@ -45,7 +45,12 @@ class ClipReader:
         self._here = threading.local()
         self._opened: list[IsolatedReader] = []
         self._pools: list[ThreadPoolExecutor] = []  # one at most
-        self.close = weakref.finalize(self, _close, self._owner, self._opened, self._pools)
+        self._end = weakref.finalize(self, _close, self._owner, self._opened, self._pools)
+
+    def close(self) -> None:
+        """End reads under way, threads and decoding processes. The reader may be used again, with new ones."""
+        self._end()
+        self._reset()
 
     def __call__(self, media: Path | ByteRange, request: Request) -> Clip:
         if self.bundles:
@@ -63,8 +68,7 @@ class ClipReader:
     def _worker(self) -> IsolatedReader:
         """This thread's own."""
         if self._owner != os.getpid():
-            self.close()  # forked: only copies of the parent's
-            self._reset()
+            self.close()  # forked: these are only copies of the parent's
             self.threads = 1
         if not hasattr(self._here, "reader"):
             self._here.reader = IsolatedReader(deadline_s=self.deadline_s, follow_symlinks=True)
@@ -105,7 +109,7 @@ class ClipReader:
 
 
 def _close(owner: int, readers: list[IsolatedReader], pools: list[ThreadPoolExecutor]) -> None:
-    """End reads under way, threads and decoding processes. A process forked from the owner has only copies of them."""
+    """A process forked from the owner has only copies of the readers, and none of the threads."""
     if owner == os.getpid():
         for pool in pools:
             pool.shutdown(wait=False, cancel_futures=True)

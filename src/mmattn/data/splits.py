@@ -82,6 +82,10 @@ class SplitData(ABC):
     def loader(self, dataset: Any, *, train: bool, rank: int = 0, world: int = 1) -> EpochLoader:
         """Batches of what `dataset` gave: this process's share of each."""
 
+    @abstractmethod
+    def close(self) -> None:
+        """End what reads: processes, open files. It starts again when there is something to read."""
+
     def encoder_weights(self) -> dict[str, Tensor]:
         """Weights that the model's encoders start from, by their names in the model; none = as they were built."""
         return {}

@@ -40,6 +40,8 @@ def launch(config: Config) -> Path:
     if devices == 1:
         train(run, data)
     else:
+        if data is not None:
+            data.close()
         _spawn(run, devices)
     return run
 
