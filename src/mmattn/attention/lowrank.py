@@ -62,7 +62,7 @@ class LinformerAttention(Attention):
             values.append(projected[1])
             kept.append(keep.any(dim=1, keepdim=True).expand(-1, self.rank))
         segments = tuple((str(i), self.rank) for i in range(len(keys)))
-        shorter = Geometry(torch.cat(kept, dim=1), None, segments)
+        shorter = Geometry(None if k_geometry.keep is None else torch.cat(kept, dim=1), None, segments)
         return self.attention(q, torch.cat(keys, dim=2), torch.cat(values, dim=2), q_geometry, shorter, stats)
 
     def _project(self, k: Tensor, v: Tensor, geometry: Geometry) -> Float[Tensor, "2 B H R D"]:
@@ -73,7 +73,7 @@ class LinformerAttention(Attention):
         low = place.floor()
         far = place - low
         low, clips = low.long(), positions * torch.arange(len(k), device=k.device)[:, None]
-        rows = torch.cat([k, v], dim=1).transpose(1, 2).flatten(2).flatten(0, 1)  # (B L, 2 H D)
+        rows = torch.cat([x.transpose(1, 2).flatten(2) for x in (k, v)], dim=2).flatten(0, 1)  # (B L, 2 H D)
         wide = torch.promote_types(k.dtype, torch.float32)
         shared = torch.zeros(len(k) * positions, rows.shape[1], dtype=wide, device=k.device)
         for at, part in ((low, 1 - far), ((low + 1).clamp(max=positions - 1), far)):
