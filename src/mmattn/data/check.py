@@ -5,12 +5,14 @@ Measuring (mmattn.media.survey) and judging are apart: the measures are kept, so
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -182,13 +184,16 @@ def _scan(items: list[Item], journal: Journal, config: Config, workers: int, dea
     known = len(items) - len(jobs)
     done = 0
     kind = IsolatedReader if config["isolated"] else Here
-    readers = [kind(deadline_s=deadline_s, follow_symlinks=follow) for _ in range(workers)]
+    readers = [kind(deadline_s=deadline_s, follow_symlinks=follow) for _ in range(min(workers, len(jobs)))]
     try:
-        with Progress("checking", len(jobs)) as progress:
-            for record in look_at_all(jobs, config["depth"], readers[: len(jobs)]):
+        with closing(look_at_all(jobs, config["depth"], readers)) as records:
+            for record in itertools.islice(records, 1):  # starting the processes is no part of the estimate
                 journal.add(record)
-                done += 1
-                progress.at(done)
+                done = 1
+            with Progress("checking", len(jobs)) as progress:
+                for done, record in enumerate(records, start=2):
+                    journal.add(record)
+                    progress.at(done)
     except KeyboardInterrupt:
         print(f"mmattn: {known + done} of {len(items)} files are done; the same command goes on", file=sys.stderr)
         raise

@@ -12,7 +12,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +88,7 @@ def look_at(reader: Reader, job: Job, depth: Depth) -> Record:
     return record | {"status": "failed" if "reason" in told else "ok"} | told
 
 
-def look_at_all(jobs: Sequence[Job], depth: Depth, readers: Sequence[Reader]) -> Iterator[Record]:
+def look_at_all(jobs: Sequence[Job], depth: Depth, readers: Sequence[Reader]) -> Generator[Record, None, None]:
     """A record for each job, in the order in which they are done, by a thread for each reader. It closes them."""
     waiting, results, stop = iter(jobs), queue.SimpleQueue(), threading.Event()
     turn = threading.Lock()
