@@ -21,7 +21,8 @@ from mmattn.cli import main
 from mmattn.config import Config, build, compose
 from mmattn.data.augment import Augment
 from mmattn.data.dataset import stack_samples
-from mmattn.data.features import FeatureData, FeatureFiles, FeatureSource, with_frozen_encoders
+from mmattn.data.feature_data import FeatureData
+from mmattn.data.features import FeatureFiles, FeatureSource, with_frozen_encoders
 from mmattn.data.labels import TagVocabulary
 from mmattn.data.module import build_data
 from mmattn.errors import UsageError

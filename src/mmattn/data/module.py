@@ -9,7 +9,8 @@ from mmattn.config import Config, build
 from mmattn.data.augment import Augment
 from mmattn.data.cache import ClipCache
 from mmattn.data.dataset import SPANS, ClipDataset, Span, missing_clip
-from mmattn.data.features import FeatureData, FeatureSource
+from mmattn.data.feature_data import FeatureData
+from mmattn.data.features import FeatureSource
 from mmattn.data.labels import TagVocabulary
 from mmattn.data.loader import ClipLoader
 from mmattn.data.manifest import Row
