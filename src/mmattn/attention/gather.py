@@ -73,33 +73,25 @@ def forward(
     width = kernels.common_width(q, channels)
     queries, keys = (to_table(x, per_head=per_head, width=width) for x in (q, k))
     values = to_table(*v, per_head=per_head, width=width)
-    outs, lses = zip(*(_attend(queries, keys, values, part, scale) for part in parts), strict=True)
+    rows, h, _ = queries.shape
+    outs: list[Tensor] = []
+    lses: list[Tensor] = []
+    for part in parts:
+        if not (part.beside and outs):
+            outs.append(values.new_zeros(rows + 1, h, width))
+            lses.append(values.new_full((rows + 1, h), -math.inf, dtype=torch.promote_types(dtype, torch.float32)))
+        for some in chunks(part, h * width):
+            block_out, block_lse = kernels.forward(
+                take(queries, some.query), take(keys, some.key), take(values, some.key), some.mask[:, None], scale
+            )
+            at = some.query.flatten()
+            outs[-1].index_copy_(0, at, rows_of(block_out))
+            lses[-1].index_copy_(0, at, rows_of(block_lse[..., None])[..., 0])
     out, _, lse = merge(outs, lses)
     return (
         from_table(out[:-1, :, :channels].to(dtype), q, per_head),
         from_table(lse[:-1, :, None], q, per_head)[..., 0],
     )
-
-
-def _attend(
-    queries: Float[Tensor, "R h D"],
-    keys: Float[Tensor, "T h D"],
-    values: Float[Tensor, "T h D"],
-    part: Blocks,
-    scale: float,
-) -> tuple[Float[Tensor, "R+1 h D"], Float[Tensor, "R+1 h"]]:
-    """Output and log-sum-exp of each query (0 and -inf where it is in no block); the last row is for empty slots."""
-    rows, h, width = queries.shape
-    out = values.new_zeros(rows + 1, h, width)
-    lse = values.new_full((rows + 1, h), -math.inf, dtype=torch.promote_types(values.dtype, torch.float32))
-    for some in chunks(part, h * width):
-        block_out, block_lse = kernels.forward(
-            take(queries, some.query), take(keys, some.key), take(values, some.key), some.mask[:, None], scale
-        )
-        at = some.query.flatten()
-        out.index_copy_(0, at, rows_of(block_out))
-        lse.index_copy_(0, at, rows_of(block_lse[..., None])[..., 0])
-    return out, lse
 
 
 def backward(

@@ -70,11 +70,11 @@ class LSH(Sparse):
                 of_k, depth = _hash(directions @ rotation, half, alike)
                 of_q, of_k = of_q.masked_fill(~q_real, math.inf), of_k.masked_fill(~k_real, math.inf)
                 of_k = _at_most(2 * self.bucket, of_k, depth)
-                part = replace(window_blocks(of_q, [Window(of_q, of_q, of_k)]), per_head=True)
-                for earlier in before:
-                    part.mask.logical_and_(_apart(part, *earlier))
+                for part in window_blocks(of_q, [Window(of_q, of_q, of_k)]):
+                    for earlier in before:
+                        part.mask.logical_and_(_apart(part, *earlier))
+                    parts.append(replace(part, per_head=True))
                 before.append((of_q.nan_to_num(posinf=-1).int(), of_k.nan_to_num(posinf=-2).int()))
-                parts.append(part)
         return parts
 
     def _rotation(self, q: Tensor, number: int, columns: int) -> Float[Tensor, "E C"]:
@@ -159,11 +159,13 @@ class Routing(Sparse):
             held = exists[..., None] & best.values.isfinite()
             groups = torch.arange(best.indices.shape[1], device=q.device, dtype=torch.double)[:, None]
             of_member = groups.expand_as(best.values).masked_fill(~held, math.inf).flatten(1)
-        blocks = window_blocks(of_q, [Window(of_q, of_q, of_member)])
-        # A member is a place in the list of all clusters' keys; a key may be in several.
-        clip, member = blocks.key // of_member.shape[1], blocks.key % of_member.shape[1]
-        key = best.indices.flatten(1)[clip, member] + k.shape[2] * clip
-        return [replace(blocks, key=key, per_head=True)]
+        parts = window_blocks(of_q, [Window(of_q, of_q, of_member)])
+        return [replace(part, key=self._keys(part.key, best.indices, k.shape[2]), per_head=True) for part in parts]
+
+    def _keys(self, member: Int[Tensor, "G W"], held: Int[Tensor, "P C K"], length: int) -> Int[Tensor, "G W"]:
+        """From places in the list of all clusters' keys to keys; a key may be in several clusters."""
+        clip, place = member // held[0].numel(), member % held[0].numel()
+        return held.flatten(1)[clip, place] + length * clip
 
 
 def k_means(

@@ -70,7 +70,7 @@ class CoarseFineAttention(Attention):
         split = "mass" in stats
         both = (lengths, (self.coarse,) * len(lengths)) if split else ((k.shape[2],), (groups.count,))
         found = [
-            attend(q, k, v, None, [fine], both[0], scale),
+            attend(q, k, v, None, fine, both[0], scale),
             attend(whole_q, whole_k, groups.means(v), None, [coarse], both[1], scale),
         ]
         out, share, _ = merge([out for out, _, _ in found], [lse for _, _, lse in found])

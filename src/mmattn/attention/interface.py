@@ -146,13 +146,15 @@ class Blocks:
     """Pairs to read, as G dense blocks: block g reads the keys key[g] for the queries query[g], where mask[g].
 
     Rows count through a batch's tokens, b * L + i; per_head: through its heads' too, (b * H + h) * L + i. A query is in
-    at most one block, a key in any number. `query` is B * Lq (B * H * Lq) in slots that hold none.
+    at most one block, a key in any number. `query` is B * Lq (B * H * Lq) in slots that hold none. `beside`: no query
+    of these blocks reads anything in the part before, so that there is nothing to merge with that.
     """
 
     query: Int[Tensor, "G Q"]
     key: Int[Tensor, "G W"]
     mask: Bool[Tensor, "G Q W"]
     per_head: bool = False
+    beside: bool = False
 
 
 class Pattern(nn.Module):

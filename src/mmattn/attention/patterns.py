@@ -65,10 +65,12 @@ class Sparse(Pattern):
         parts = self.local(q, k, q_geometry, k_geometry, sides.q_local, sides.k_local)
         heads = q.shape[1] if parts[0].per_head else 1
         if sides.k_global is not None:
-            parts[0] = also_reading(parts[0], sides.k_global.repeat_interleave(heads, dim=0), q.shape[2])
+            flags = sides.k_global.repeat_interleave(heads, dim=0)
+            every = next((i for i, part in enumerate(parts) if i and not part.beside), len(parts))
+            parts[:every] = [also_reading(part, flags, q.shape[2]) for part in parts[:every]]
         if sides.q_global is not None:
             flags, keep = (x.repeat_interleave(heads, dim=0) for x in (sides.q_global, sides.k_keep))
-            parts.append(replace(reading_all(flags, keep), per_head=parts[0].per_head))
+            parts.append(replace(reading_all(flags, keep), per_head=parts[0].per_head, beside=True))
         return parts
 
     def sides(self, q: Tensor, k: Tensor, q_geometry: Geometry, k_geometry: Geometry) -> Sides:
@@ -105,7 +107,7 @@ class Windowed(Sparse):
         """Positions of the queries, and a window for each segment; +inf where not local."""
 
     def local(self, q, k, q_geometry, k_geometry, q_local, k_local) -> list[Blocks]:
-        return [window_blocks(*self.windows(q, k, q_geometry, k_geometry, q_local, k_local))]
+        return window_blocks(*self.windows(q, k, q_geometry, k_geometry, q_local, k_local))
 
 
 class TimeWindow(Windowed):
@@ -208,7 +210,7 @@ class DilatedWindow(Sparse):
             at = at + far * (at % self.dilation)
             key = key + far * (key % self.dilation).nan_to_num(0.0)
             windows = places.only(segment, Window(at - self.past, at + self.future, key))
-            parts.append(window_blocks(at.masked_fill(~q_local, math.inf), windows))
+            parts += window_blocks(at.masked_fill(~q_local, math.inf), windows)
         return parts
 
 
@@ -240,14 +242,14 @@ class Strided(Sparse):
         near = [
             Window(at - self.stride, at + self.stride, key) for at, key in zip(places.aligned, places.keys, strict=True)
         ]
-        parts = [window_blocks(places.query.masked_fill(~q_local, math.inf), near)]
+        parts = window_blocks(places.query.masked_fill(~q_local, math.inf), near)
         for segment, (at, key) in enumerate(zip(places.aligned, places.keys, strict=True)):
             residue, key_residue = at % self.stride, (key % self.stride).nan_to_num(math.inf)
             windows = places.only(segment, Window(residue, residue, key_residue))
-            column = window_blocks(residue.masked_fill(~q_local, math.inf), windows)
-            # What it has read in its window a query does not read again in its column.
-            apart = (_of(at, column.query)[..., None] - _of(torch.cat(places.keys, 1), column.key)[:, None]).abs()
-            parts.append(Blocks(column.query, column.key, column.mask & (apart > self.stride)))
+            for part in window_blocks(residue.masked_fill(~q_local, math.inf), windows):
+                # What it has read in its window a query does not read again in its column.
+                apart = (_of(at, part.query)[..., None] - _of(torch.cat(places.keys, 1), part.key)[:, None]).abs()
+                parts.append(replace(part, mask=part.mask & (apart > self.stride)))
         return parts
 
 

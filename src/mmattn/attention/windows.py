@@ -69,27 +69,66 @@ def _ranges(window: Window, order: Tensor, reads: Tensor) -> Ranges:
     return Ranges(key, torch.where(some, start, position.shape[1]), torch.where(some, end, 0))
 
 
-def window_blocks(position: Float[Tensor, "B Lq"], windows: Sequence[Window]) -> Blocks:
+def window_blocks(position: Float[Tensor, "B Lq"], windows: Sequence[Window]) -> list[Blocks]:
     """Blocks of queries that neighbour in `position`; a query at +inf reads nothing.
 
-    Costs a sort, and a mask of one byte a pair of the blocks.
+    All blocks of a part are as wide as the widest, so where a few are much wider than the others they make a second
+    part, beside the first. Costs a sort, and a mask of one byte a pair of the blocks.
     """
     b, lq = position.shape
     found = sort_windows(position, windows)
-    size, widest = _cheapest(found.segments, lq)
+    size = _cheapest(found.segments, lq)
     clip = torch.arange(b, device=position.device)[:, None]
     query = _blocked(torch.where(found.reads, found.order + lq * clip, b * lq), size, b * lq)  # (B, N, Q)
-    n, columns, masks, offset = query.shape[1], [], [], 0
-    for ranges, width in zip(found.segments, widest, strict=True):
-        length = ranges.key.shape[1]
-        start, end = _blocked(ranges.start, size, length).int(), _blocked(ranges.end, size, 0).int()
-        at = start.amin(dim=2, keepdim=True) + torch.arange(width, device=position.device, dtype=torch.int32)
-        masks.append((at[:, :, None] >= start[..., None]) & (at[:, :, None] < end[..., None]))  # (B, N, Q, R)
-        place = at.long().clamp(max=max(0, length - 1)).flatten(1)
-        columns.append(ranges.key.gather(1, place).view(b, n, width) + offset)
-        offset += length
-    key = torch.cat(columns, dim=2) + offset * clip[..., None]
-    return Blocks(query.flatten(0, 1), key.flatten(0, 1), torch.cat(masks, dim=3).flatten(0, 1))
+    spans = []
+    for ranges in found.segments:
+        start, end = _blocked(ranges.start, size, ranges.key.shape[1]), _blocked(ranges.end, size, 0)
+        spans.append(_Spans(ranges.key, start.int(), end.int()))
+    width = torch.stack([span.width for span in spans]).sum(dim=0)  # (B, N)
+    order = width.argsort(dim=1, descending=True)
+    few = _few_wide(width.gather(1, order).amax(dim=0).tolist(), size)
+    if few == 0:
+        return [_part(query, spans)]
+    wide, narrow = order.split([few, order.shape[1] - few], dim=1)
+    parts = [_part(_picked(query, which), [span.picked(which) for span in spans]) for which in (narrow, wide)]
+    return [parts[0], replace(parts[1], beside=True)]
+
+
+@dataclass(frozen=True)
+class _Spans:
+    """Of one segment: its sorted keys, and each query's range of them, in blocks."""
+
+    key: Int[Tensor, "B Ls"]
+    start: Int[Tensor, "B N Q"]
+    end: Int[Tensor, "B N Q"]
+
+    @property
+    def first(self) -> Int[Tensor, "B N"]:
+        return self.start.amin(dim=2)
+
+    @property
+    def width(self) -> Int[Tensor, "B N"]:
+        return (self.end.amax(dim=2) - self.first).clamp(min=0)
+
+    def picked(self, blocks: Int[Tensor, "B M"]) -> _Spans:
+        return _Spans(self.key, _picked(self.start, blocks), _picked(self.end, blocks))
+
+
+def _picked(x: Int[Tensor, "B N Q"], blocks: Int[Tensor, "B M"]) -> Int[Tensor, "B M Q"]:
+    return x.gather(1, blocks[..., None].expand(-1, -1, x.shape[2]))
+
+
+def _part(query: Int[Tensor, "B N Q"], spans: Sequence[_Spans]) -> Blocks:
+    (b, n, _), columns, masks, offset = query.shape, [], [], 0
+    for span, width in zip(spans, torch.stack([span.width.amax() for span in spans]).tolist(), strict=True):
+        at = span.first[..., None] + torch.arange(width, device=query.device, dtype=torch.int32)  # (B, N, R)
+        masks.append((at[:, :, None] >= span.start[..., None]) & (at[:, :, None] < span.end[..., None]))
+        place = at.long().clamp(max=max(0, span.key.shape[1] - 1)).flatten(1)
+        columns.append(span.key.gather(1, place).view(b, n, width) + offset)
+        offset += span.key.shape[1]
+    clip = torch.arange(b, device=query.device)[:, None, None]
+    key, mask = torch.cat(columns, dim=2) + offset * clip, torch.cat(masks, dim=3)
+    return Blocks(query.flatten(0, 1), key.flatten(0, 1), mask.flatten(0, 1))
 
 
 def also_reading(blocks: Blocks, keys: Bool[Tensor, "B Lk"], lq: int) -> Blocks:
@@ -118,23 +157,32 @@ def listed(flags: Bool[Tensor, "B L"]) -> tuple[Int[Tensor, "B M"], Bool[Tensor,
     return places, flags.gather(1, places)
 
 
-def _cheapest(segments: Sequence[Ranges], lq: int) -> tuple[int, list[int]]:
-    """The block size whose blocks hold the least, and the widest range of each segment under it."""
+def _cheapest(segments: Sequence[Ranges], lq: int) -> int:
+    """The block size whose blocks would hold the least, each being as wide as it is."""
     sizes = [size for size in BLOCK_SIZES if size < 2 * lq] or [lq]
     start = torch.stack([ranges.start for ranges in segments])  # (S, B, Lq)
     end = torch.stack([ranges.end for ranges in segments])
-    step, widest = sizes[0], []
+    step, widths = sizes[0], []
     for _ in sizes:  # each size is made of blocks of the last
         start, end = _blocked(start, step, 1 << 60).amin(dim=-1), _blocked(end, step, 0).amax(dim=-1)
-        widest.append((end - start).clamp(min=0).amax(dim=(1, 2)))
+        widths.append((end - start).clamp(min=0).sum(dim=(0, 1)).double().mean())
         step = 2
-    widths = torch.stack(widest).tolist()
+    found = torch.stack(widths).tolist()
+    costs = [_cost(-(-lq // size), size, width) for size, width in zip(sizes, found, strict=True)]
+    return sizes[costs.index(min(costs))]
 
-    def cost(i: int) -> int:
-        return -(-lq // sizes[i]) * (sizes[i] + CALL_COST) * (sum(widths[i]) + CALL_COST)
 
-    best = min(range(len(sizes)), key=cost)
-    return sizes[best], widths[best]
+def _cost(blocks: int, size: int, width: float) -> float:
+    return blocks * (size + CALL_COST) * (width + CALL_COST)
+
+
+def _few_wide(widths: Sequence[int], size: int) -> int:
+    """How many of the blocks (their widths, falling) to take apart; 0 where that would save less than a fifth."""
+    n = len(widths)
+    cuts = [0, *(n // share for share in (32, 16, 8, 4, 2) if n // share)]
+    costs = [(_cost(cut, size, widths[0]) if cut else 0.0) + _cost(n - cut, size, widths[cut]) for cut in cuts]
+    best = costs.index(min(costs))
+    return cuts[best] if costs[best] < 0.8 * costs[0] else 0
 
 
 def _blocked(x: Int[Tensor, "*B L"], size: int, fill: int) -> Int[Tensor, "*B N Q"]:
