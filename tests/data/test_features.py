@@ -242,6 +242,16 @@ def test_a_folder_that_is_not_as_it_was_made_is_refused(features: Path, tmp_path
         build_data(_config(tmp_path)["data"]).check_readable()
 
 
+def test_encoders_that_did_not_make_the_tokens_are_refused(features: Path, tmp_path: Path) -> None:
+    for name, content in _content(features).items():
+        (tmp_path / name).write_bytes(content)
+    changed = bytearray((tmp_path / "encoders.safetensors").read_bytes())
+    changed[-1] ^= 1
+    (tmp_path / "encoders.safetensors").write_bytes(bytes(changed))
+    with pytest.raises(UsageError, match="not the encoders that made the tokens"):
+        build_data(_config(tmp_path)["data"]).encoder_weights()
+
+
 def test_another_number_of_channels_is_refused(features: Path) -> None:
     with pytest.raises(UsageError, match="have 16 channels, the model 32; set dim=16"):
         _config(features, "dim=32")

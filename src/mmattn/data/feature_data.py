@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import NamedTuple
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -147,5 +146,5 @@ class FeatureData(SplitData):
         )
 
     def encoder_weights(self) -> dict[str, Tensor]:
-        weights = load_file(self.source.folder / ENCODERS_FILE)
+        weights = self.source.encoder_weights()
         return {name.replace(".", ".encoder.", 1): tensor for name, tensor in weights.items()}

@@ -6,14 +6,17 @@ frozen copies of them, which stand aside while batches carry tokens: what is tra
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from torch import Tensor
 
 from mmattn.config import Config
@@ -55,7 +58,27 @@ class FeatureSource(Source):
         return read_made(self.folder, FEATURES_FILE, COMMAND)["made"]
 
     def clip(self) -> ClipSpec:
-        return ClipSpec(**read_made(self.folder, FEATURES_FILE, COMMAND)["recipe"]["clip"])
+        return ClipSpec(**self._recipe["clip"])
+
+    def encoder_weights(self) -> dict[str, Tensor]:
+        """By their names in the model that made the tokens. Raises UsageError for those of another model."""
+        made, weights = self.made(), load_file(self.folder / ENCODERS_FILE)
+        if encoders_hash(weights, {name: made[name] for name in ("audio", "visual")}) != self._recipe["encoders"]:
+            raise UsageError(f"{self.folder / ENCODERS_FILE}: not the encoders that made the tokens")
+        return weights
+
+    @property
+    def _recipe(self) -> dict[str, Any]:
+        return read_made(self.folder, FEATURES_FILE, COMMAND)["recipe"]
+
+
+def encoders_hash(weights: Mapping[str, Tensor], configs: Mapping[str, Any]) -> str:
+    """Of the encoders `visual` and `audio` of a model: their configs, and weights by their names in it."""
+    digest = hashlib.sha256(json.dumps(configs, sort_keys=True).encode())
+    for name, tensor in sorted(weights.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(bytes(tensor.contiguous().flatten().view(torch.uint8).numpy()))
+    return digest.hexdigest()
 
 
 def with_frozen_encoders(config: Config) -> Config:

@@ -6,7 +6,6 @@ after the last one. Batches are the same whoever makes them, so the files are to
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 from collections.abc import Iterator, Sequence
@@ -22,7 +21,15 @@ from mmattn.checkpoint import Checkpoint, load_model
 from mmattn.config import Config
 from mmattn.data.cache import ClipCache
 from mmattn.data.dataset import ClipDataset, missing_clip, stack_samples
-from mmattn.data.features import CLIPS_KEY, COMMAND, ENCODERS_FILE, FEATURES_FILE, MANIFEST_FILE, listed_clips
+from mmattn.data.features import (
+    CLIPS_KEY,
+    COMMAND,
+    ENCODERS_FILE,
+    FEATURES_FILE,
+    MANIFEST_FILE,
+    encoders_hash,
+    listed_clips,
+)
 from mmattn.data.labels import TagVocabulary
 from mmattn.data.loader import ClipLoader
 from mmattn.data.made import finished, is_finished, making, read_made, rows_hash
@@ -61,7 +68,7 @@ def make_features(config: Config) -> str:
     encoders = {name: without_files(checkpoint.config)[name] for name in ("visual", "audio")}
     weights = {name: value for name, value in checkpoint.model.state_dict().items() if name.split(".")[0] in encoders}
     recipe = {
-        "encoders": _hash(weights, encoders),
+        "encoders": encoders_hash(weights, encoders),
         "clip": checkpoint.clip.to_dict(),
         "span": "center" if data.span == "random" else data.span,
         "dtype": config["dtype"],
@@ -82,14 +89,6 @@ def _on(checkpoint: Checkpoint, device: str) -> AVModel:
         return checkpoint.model.to(device)
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"device={device}: {str(error).splitlines()[0]}") from None
-
-
-def _hash(weights: dict[str, Tensor], encoders: dict[str, Any]) -> str:
-    digest = hashlib.sha256(json.dumps(encoders, sort_keys=True).encode())
-    for name, tensor in sorted(weights.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(bytes(tensor.contiguous().flatten().view(torch.uint8).numpy()))
-    return digest.hexdigest()
 
 
 @dataclass
