@@ -127,6 +127,8 @@ def decode_windows(
                 whole.deadline.check()  # when it passes, the file seems to end
                 tracks = [track for track in (pictures, sounds) if track is not None]
                 goes_on = any(track.end > windows.goal(k) for track in tracks)
+                if (reached := max((track.end for track in tracks), default=0.0)) > whole.limits.duration_s:
+                    raise MediaError(path, "too_long", f"{reached:.0f} s, at most {whole.limits.duration_s:.0f}")
                 issues = set(chosen.issues).union(*(track.issues for track in tracks))
                 if all(track.ended for track in tracks) and cut_off(container, chosen, _ends(tracks)):
                     issues.add("truncated")
