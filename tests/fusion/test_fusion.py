@@ -18,7 +18,13 @@ CLIPS, VIDEO, AUDIO, DIM, HEADS = 3, 6, 9, 16, 2
 MASS = frozenset({"mass"})
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 BREAKS = {"hierarchical", "recurrent"}  # windows are counted, sequences packed: both by the data
-PAIRS = [(fusion, attention) for fusion in group_choices("fusion") for attention in group_choices("attention")]
+FUSIONS, ATTENTIONS = group_choices("fusion"), group_choices("attention")
+EVERY_PAIR = [(fusion, attention) for fusion in FUSIONS for attention in ATTENTIONS]
+# The whole suite: every fusion under mechanisms of three kinds, every mechanism in the fusions with and without others'
+# tokens. What is left of the product is seen to run and to learn.
+PAIRS = [
+    pair for pair in EVERY_PAIR if pair[1] in ("dense", "time_window", "linear") or pair[0] in ("bottleneck", "cross")
+]
 
 
 @pytest.fixture
@@ -58,6 +64,15 @@ def _drop(tokens: Tokens, *clips: int) -> Tokens:
 def _same(one: Fused, other: Fused) -> None:
     torch.testing.assert_close(one.video.values, other.video.values, **TOLERANCE)
     torch.testing.assert_close(one.audio.values, other.audio.values, **TOLERANCE)
+
+
+@pytest.mark.parametrize(("name", "attention"), EVERY_PAIR, ids=map("-".join, EVERY_PAIR))
+def test_any_fusion_takes_any_attention(name: str, attention: str, make_fusion: Callable, streams: tuple) -> None:
+    fusion = make_fusion(name, attention)
+    leaves = [Tokens(s.values.clone().requires_grad_(), s.keep, s.times) for s in streams]
+    fused = fusion(_drop(leaves[0], 1), _drop(leaves[1], 2), MASS)
+    (fused.video.values.square().sum() + fused.audio.values.square().sum()).backward()
+    assert all(stream.values.grad.isfinite().all() and stream.values.grad.any() for stream in leaves)
 
 
 def test_streams_keep_their_shape_and_nothing_is_measured_unasked(fusion: Fusion, streams: tuple) -> None:
