@@ -77,7 +77,7 @@ def evaluate_run(
         raise UsageError(f"{run}: its data set has no {split} clips")
     checkpoint.vocabulary.check_known(rows, f"{split} split")
     loader = data.loader(data.dataset(split, vocabulary=checkpoint.vocabulary, augment=augment), train=False)
-    evaluation = Evaluation(checkpoint.vocabulary)
+    evaluation = Evaluation(checkpoint.vocabulary, permutations=True)
     with Progress("evaluating", len(loader)) as progress:
         for done, batch in enumerate(loader, start=1):
             evaluation.update(checkpoint.model, batch)
