@@ -17,7 +17,7 @@ from mmattn.attention.attend import indicators
 from mmattn.attention.interface import AttentionOutput, Blocks, Geometry
 from mmattn.attention.measure import check_cap, key_times
 
-CHUNK_ELEMENTS = 1 << 24  # scores held at once: 64 MiB in float32
+CHUNK_ELEMENTS = 1 << 22  # scores held at once: 16 MiB in float32
 Weigh = Callable[[Tensor, Tensor], Tensor]  # scores and mask to weights, as a Normaliser
 
 
