@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 
 from mmattn.config import compose
-from mmattn.data.check import Checked, Limits, check
+from mmattn.data.check import Checked, check
 from mmattn.data.checked import readable
 from mmattn.data.duplicates import Look, alike
+from mmattn.data.findings import Limits
 from mmattn.data.library import Item, list_media
 from mmattn.data.manifest import Row
 from mmattn.data.scan import Job, Journal
