@@ -105,7 +105,7 @@ def test_every_plain_key_of_a_verb_can_be_set(verb: str) -> None:
         ("train", ["late"], "key=value"),
         ("train", ["optim.lr=[1"], "["),
         ("train", ["data=folder"], "data.root"),
-        ("predict", [], "run"),
+        ("predict", [], "source"),
         ("predict", ["run=r"], "source"),
         ("compare", [], "runs"),
     ],

@@ -1,4 +1,4 @@
-"""Every ready-made encoder of conf/: shapes, true times, padding that never leaks, missing modalities, modes, saving."""
+"""Every ready-made encoder of conf/: shapes, true times, padding that never leaks, missing modalities, modes."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from mmattn.types import Batch
 
 CHOICES = [f"{group}={name}" for group in ("visual", "audio") for name in group_choices(group) if name != "tiny"]
 WITHOUT_LINEAR = ("visual=resnet", "visual=r2plus1d", "visual=efficientnet_lite0", "audio=yamnet")
+WITH_PLACES = [name for name in CHOICES if name.startswith("visual") and name != "visual=pe_video"]
 MIXING = ("visual=pe_video", "audio=pe_audio")  # normalised over time, so everything depends a little on everything
 CLIPS, FRAMES, ROWS = 3, 9, 64
 STEP_S = {  # from one token to the next; frames are 1/8 s apart
@@ -243,9 +244,7 @@ def test_a_saved_model_comes_back_whole(
     assert loaded.clip == spec
 
 
-@pytest.mark.parametrize(
-    "choice", [name for name in CHOICES if name.startswith("visual") and name != "visual=pe_video"]
-)
+@pytest.mark.parametrize("choice", WITH_PLACES)
 def test_a_frame_can_be_one_token_or_a_grid(choice: str, make: Callable, batches: Callable) -> None:
     batch = batches(choice, frames=8)
     steps = 8 / (STEP_S[choice] * 8)
@@ -275,10 +274,10 @@ def test_a_wrong_setting_is_one_line(setting: str, says: str, make: Callable) ->
 
 
 def test_sound_at_another_rate_and_a_batch_without_waveforms_are_refused(make: Callable, make_batch: Callable) -> None:
-    with pytest.raises(UsageError, match="data.clip.sample_rate=48000"):
+    with pytest.raises(UsageError, match="sample_rate=48000"):
         make("audio=clap", "data.clip.sample_rate=16000")
     encoder = make("audio=whisper")
     with pytest.raises(UsageError, match="hears 16000 Hz, not 8000"):
         encoder(make_batch(1, rate=8000))
-    with pytest.raises(UsageError, match="data.clip.waveform=true"):
+    with pytest.raises(UsageError, match="waveform=true"):
         encoder(replace(make_batch(1), waveform=None))

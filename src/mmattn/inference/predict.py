@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -14,7 +15,8 @@ from mmattn.checkpoint import load_model
 from mmattn.config import Config
 from mmattn.data.library import list_files
 from mmattn.errors import UsageError
-from mmattn.inference.pipeline import Predictor
+from mmattn.inference.pipeline import Predictor, Record
+from mmattn.inference.pretrained import PretrainedTagger
 from mmattn.media.isolate import IsolatedReader
 from mmattn.progress import Progress
 
@@ -25,8 +27,8 @@ def predict(config: Config) -> str:
     Lines are collected in `<out>.part`, which becomes `out` when all are there. Raises UsageError when no file was
     readable (the lines are written all the same).
     """
-    checkpoint = load_model(Path(str(config["run"])), config.get("attention"))
     _check_device(config["device"])
+    tagger = _tagger(config)
     for key in ("windows", "batch_size"):
         if config[key] < 1:
             raise UsageError(f"{key}={config[key]}: expected 1 or more")
@@ -45,15 +47,7 @@ def predict(config: Config) -> str:
             part.open("w", encoding="utf-8") as lines,
             Progress("predicting", len(files)) as progress,
         ):
-            predictor = Predictor(
-                checkpoint,
-                device=config["device"],
-                threshold=config["threshold"],
-                windows=config["windows"],
-                batch_size=config["batch_size"],
-                reader=reader.read,
-            )
-            for done, record in enumerate(predictor.records(files), start=1):
+            for done, record in enumerate(tagger(reader, files), start=1):
                 lines.write(json.dumps(record, allow_nan=False) + "\n")
                 counts[record.get("reason", "ok")] += 1
                 progress.at(done)
@@ -72,6 +66,19 @@ def predict(config: Config) -> str:
     if not counts["ok"]:
         raise UsageError(f"{config['source']}: no readable file ({summary}); reasons are in {out}")
     return f"{summary} -> {out}"
+
+
+def _tagger(config: Config) -> Callable[[IsolatedReader, Sequence[Path]], Iterator[Record]]:
+    """What makes the records, its weights loaded. Raises UsageError."""
+    settings = {name: config[name] for name in ("threshold", "device")}
+    if config["model"] is None and config["run"] is not None:
+        checkpoint = load_model(Path(str(config["run"])), config.get("attention"))
+        spans = {name: config[name] for name in ("windows", "batch_size")}
+        return lambda reader, files: Predictor(checkpoint, reader=reader.read, **settings, **spans).records(files)
+    if config["model"] != "pretrained" or config["run"] is not None:
+        raise UsageError("give run=... for a trained model, or model=pretrained for tags without training")
+    tagger = PretrainedTagger(weights=config["weights"], hub=config["hub"], modalities=config["modalities"], **settings)
+    return lambda reader, files: tagger.records(files, reader)
 
 
 def _check_device(name: str) -> None:
