@@ -104,7 +104,7 @@ def _block_mask(order: Tensor, reads: Tensor, ranges: Ranges, sides: Sides, span
     from torch.nn.attention.flex_attention import BlockMask
 
     (b, lq), length = order.shape, ranges.key.shape[1]
-    start, end = ranges.start.int(), ranges.end.int()
+    start, end = ranges.start, ranges.end
     key_global = _picked(sides.k_global, span, ranges.key, b, length)
     key_keep = _picked(sides.k_keep, span, ranges.key, b, length)
     query_global = torch.zeros_like(reads) if sides.q_global is None else sides.q_global.gather(1, order)

@@ -22,6 +22,7 @@ from mmattn.attention.patterns import Sparse
 from mmattn.attention.windows import Window, window_blocks
 
 MOST_BUCKETS = 4096
+HASHED_AT_ONCE = 1024  # vectors of a head: what a processor's cache holds
 
 
 class LSH(Sparse):
@@ -58,23 +59,24 @@ class LSH(Sparse):
         heads, kept = q.shape[1], k_local.sum(dim=1)
         half = (kept / self.bucket / 2).ceil().clamp(max=MOST_BUCKETS // 2)  # of the number of buckets
         half = half.masked_fill(kept <= self.bucket, 0).long().repeat_interleave(heads)  # 0: a single one
-        most, alike = int(half.max()), bool((half == half[0]).all())
-        q_real, k_real = (local.repeat_interleave(heads, dim=0) for local in (q_local, k_local))
-        parts: list[Blocks] = []
-        before: list[tuple[Tensor, Tensor]] = []
+        q_real, k_real = (x.repeat_interleave(heads, dim=0).repeat(self.rounds, 1) for x in (q_local, k_local))
         with torch.no_grad():
-            directions = torch.nn.functional.normalize(k.flatten(0, 1).float(), dim=-1)
-            for number in range(self.rounds):
-                rotation = self._rotation(q, number, max(1, most))
-                of_q, _ = _hash(q.flatten(0, 1).float() @ rotation, half, alike)
-                of_k, depth = _hash(directions @ rotation, half, alike)
-                of_q, of_k = of_q.masked_fill(~q_real, math.inf), of_k.masked_fill(~k_real, math.inf)
-                of_k = _at_most(2 * self.bucket, of_k, depth)
-                for part in window_blocks(of_q, [Window(of_q, of_q, of_k)]):
-                    for earlier in before:
-                        part.mask.logical_and_(_apart(part, *earlier))
-                    parts.append(replace(part, per_head=True))
-                before.append((of_q.nan_to_num(posinf=-1).int(), of_k.nan_to_num(posinf=-2).int()))
+            columns, alike = max(1, int(half.max())), bool((half == half[0]).all())
+            rotations = [self._rotation(q, number, columns) for number in range(self.rounds)]
+            of_q, _ = _hash(q.flatten(0, 1), rotations, half, alike)  # (R P, Lq), round after round
+            of_k, depth = _hash(torch.nn.functional.normalize(k.flatten(0, 1), dim=-1), rotations, half, alike)
+            of_q, of_k = of_q.masked_fill(~q_real, math.inf), of_k.masked_fill(~k_real, math.inf)
+            of_k = _at_most(2 * self.bucket, of_k, depth)
+            found = [
+                _by_round(part, self.rounds, of_q, of_k) for part in window_blocks(of_q, [Window(of_q, of_q, of_k)])
+            ]
+            before_q, before_k = (
+                x.nan_to_num(posinf=none).int().unflatten(0, (self.rounds, -1)) for x, none in ((of_q, -1), (of_k, -2))
+            )
+            parts = [part for parts in zip(*found, strict=True) for part in parts]
+            for i, part in enumerate(parts):
+                for earlier in range(i // len(found)):  # a pair that has met before does not meet again
+                    part.mask.logical_and_(_apart(part, before_q[earlier], before_k[earlier]))
         return parts
 
     def _rotation(self, q: Tensor, number: int, columns: int) -> Float[Tensor, "E C"]:
@@ -87,18 +89,45 @@ class LSH(Sparse):
 
 
 def _hash(
-    turned: Float[Tensor, "P L C"], half: Int[Tensor, " P"], alike: bool
-) -> tuple[Float[Tensor, "P L"], Float[Tensor, "P L"]]:
-    """The bucket of each rotated vector, and how deep it lies in it: the component in the bucket's direction.
+    x: Float[Tensor, "P L E"], rotations: Sequence[Float[Tensor, "E C"]], half: Int[Tensor, " P"], alike: bool
+) -> tuple[Float[Tensor, "RP L"], Float[Tensor, "RP L"]]:
+    """The bucket of each vector in each round, and how deep it lies there: the component in the bucket's direction.
 
-    `half`: how many columns of each row count; `alike`: all.
+    `half`: how many columns of a rotation count in each row; `alike`: all.
     """
-    size = turned.abs()
-    if not alike:
-        size.masked_fill_(torch.arange(turned.shape[2], device=turned.device) >= half[:, None, None], -1.0)
-    depth, bucket = size.max(dim=-1)
-    sign = turned.gather(2, bucket[..., None])[..., 0] < 0
-    return (2 * bucket + sign).double().masked_fill(half[:, None] == 0, 0.0), depth
+    buckets, depths = [], []
+    beyond = torch.arange(rotations[0].shape[1], device=x.device) >= half[:, None, None]
+    for rotation in rotations:
+        for some in x.to(rotation.dtype).split(HASHED_AT_ONCE, dim=1):
+            turned = some @ rotation
+            size = turned.abs()
+            if not alike:
+                size.masked_fill_(beyond, -1.0)
+            depth, bucket = size.max(dim=-1)
+            sign = turned.gather(2, bucket[..., None])[..., 0] < 0
+            buckets.append((2 * bucket + sign).masked_fill_(half[:, None] == 0, 0))
+            depths.append(depth)
+    shape = len(rotations) * x.shape[0], x.shape[1]
+    each = len(buckets) // len(rotations)
+    together = [
+        torch.cat([torch.cat(parts[at : at + each], dim=1) for at in range(0, len(parts), each)]).view(shape)
+        for parts in (buckets, depths)
+    ]
+    return together[0].double(), together[1]
+
+
+def _by_round(part: Blocks, rounds: int, of_q: Tensor, of_k: Tensor) -> list[Blocks]:
+    """Blocks over the heads of all rounds, taken apart into those of each."""
+    of_round = len(part.query) // rounds
+    q_rows, k_rows = of_q.numel() // rounds, of_k.numel() // rounds
+    parts = []
+    for number in range(rounds):
+        own = slice(number * of_round, (number + 1) * of_round)
+        query = part.query[own]
+        query = torch.where(query == of_q.numel(), q_rows, query - number * q_rows)
+        key = part.key[own] - number * k_rows
+        parts.append(replace(part, query=query, key=key, mask=part.mask[own], per_head=True))
+    return parts
 
 
 def _at_most(most: int, group: Float[Tensor, "P L"], depth: Float[Tensor, "P L"]) -> Float[Tensor, "P L"]:

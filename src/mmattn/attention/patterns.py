@@ -81,9 +81,9 @@ class Sparse(Pattern):
         return Sides(q_local, k_local, q_global, k_global, k_keep)
 
     def _global(self, geometry: Geometry, keep: Tensor) -> Bool[Tensor, "B L"] | None:
-        named = [name in self.global_segments for name, count in geometry.segments for _ in range(count)]
-        if not self.global_tokens and not any(named):
+        if not self.global_tokens and not any(name in self.global_segments for name, _ in geometry.segments):
             return None
+        named = [name in self.global_segments for name, count in geometry.segments for _ in range(count)]
         first = slice(0, geometry.lengths(keep.shape[1])[0])
         time = None if geometry.time is None else geometry.time[:, first]
         flags = torch.tensor(named or [False] * keep.shape[1], device=keep.device).repeat(len(keep), 1)

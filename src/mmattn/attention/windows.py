@@ -66,7 +66,7 @@ def _ranges(window: Window, order: Tensor, reads: Tensor) -> Ranges:
     start = torch.searchsorted(position, window.low.gather(1, order))
     end = torch.searchsorted(position, window.high.gather(1, order), right=True).minimum(count)
     some = reads & (start < end)
-    return Ranges(key, torch.where(some, start, position.shape[1]), torch.where(some, end, 0))
+    return Ranges(key, torch.where(some, start, position.shape[1]).int(), torch.where(some, end, 0).int())
 
 
 def window_blocks(position: Float[Tensor, "B Lq"], windows: Sequence[Window]) -> list[Blocks]:
@@ -83,7 +83,7 @@ def window_blocks(position: Float[Tensor, "B Lq"], windows: Sequence[Window]) ->
     spans = []
     for ranges in found.segments:
         start, end = _blocked(ranges.start, size, ranges.key.shape[1]), _blocked(ranges.end, size, 0)
-        spans.append(_Spans(ranges.key, start.int(), end.int()))
+        spans.append(_Spans(ranges.key, start, end))
     width = torch.stack([span.width for span in spans]).sum(dim=0)  # (B, N)
     order = width.argsort(dim=1, descending=True)
     few = _few_wide(width.gather(1, order).amax(dim=0).tolist(), size)
@@ -164,7 +164,7 @@ def _cheapest(segments: Sequence[Ranges], lq: int) -> int:
     end = torch.stack([ranges.end for ranges in segments])
     step, widths = sizes[0], []
     for _ in sizes:  # each size is made of blocks of the last
-        start, end = _blocked(start, step, 1 << 60).amin(dim=-1), _blocked(end, step, 0).amax(dim=-1)
+        start, end = _blocked(start, step, 1 << 30).amin(dim=-1), _blocked(end, step, 0).amax(dim=-1)
         widths.append((end - start).clamp(min=0).sum(dim=(0, 1)).double().mean())
         step = 2
     found = torch.stack(widths).tolist()
