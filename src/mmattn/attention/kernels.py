@@ -133,6 +133,9 @@ def _cuda_backward(d_out, q, k, v, out, lse, mask, scale) -> tuple[Tensor, Tenso
 
 def _portable_forward(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
     """Any device and dtype: queries in chunks, so that memory stays bounded as Lq grows."""
+    if not q.shape[0] * q.shape[2]:  # no block, or none with a query
+        wide = torch.promote_types(q.dtype, torch.float32)
+        return q.new_zeros(*q.shape[:3], v.shape[3]), q.new_full(q.shape[:3], -math.inf, dtype=wide)
     outs, lses = [], []
     for rows in _row_chunks(q, k):
         scores = _scores(q[:, :, rows], k, _rows_of(mask, rows), scale)
