@@ -181,7 +181,7 @@ class Routing(Sparse):
             centroids = k_means(keys, k_real, order, count, self.iterations)
             exists = torch.arange(centroids.shape[1], device=q.device) < count[:, None]  # (P, C)
             near = (queries @ centroids.mT).masked_fill(~exists[:, None], -math.inf)
-            of_q = near.argmax(dim=2).double() if near.shape[2] else torch.zeros_like(near[..., 0], dtype=torch.double)
+            of_q = near.argmax(dim=2).double() if near.shape[2] else near.new_zeros(near.shape[:2], dtype=torch.double)
             of_q = of_q.masked_fill(~q_real, math.inf)
             affinity = (centroids @ keys.mT).masked_fill(~k_real[:, None], -math.inf)  # (P, C, Lk)
             best = affinity.topk(min(self.cluster, keys.shape[1]), dim=2)

@@ -147,6 +147,8 @@ def _portable_forward(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scal
 
 
 def _portable_backward(d_out, q, k, v, out, lse, mask, scale) -> tuple[Tensor, Tensor, Tensor]:
+    if not q.shape[0] * q.shape[2]:
+        return torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v)
     d_qs, d_k, d_v = [], torch.zeros_like(k, dtype=lse.dtype), torch.zeros_like(v, dtype=lse.dtype)
     for rows in _row_chunks(q, k):
         weights = torch.exp(_scores(q[:, :, rows], k, _rows_of(mask, rows), scale) - lse[:, :, rows, None])
