@@ -3,8 +3,8 @@
     python scripts/benchmarks/leak.py [FOLDER ...] [--decodes 10000] [--isolated]
 
 Reads generated clips, damaged copies of them, the files of iscc-samples and those of each FOLDER, in a shuffled order
-that repeats; a fourth of the decodes is a probe, a fourth begins in the middle. Exit code 1 if, after the first quarter,
-the resident memory leaves +-5 % of its mean or a descriptor more is open. `--isolated` watches the worker too.
+that repeats; a fourth of the decodes is a probe, a fourth begins in the middle. Exit code 1 if, after the first
+quarter, the resident memory leaves +-5 % of its mean or a descriptor more is open. `--isolated` watches the worker too.
 """
 
 from __future__ import annotations

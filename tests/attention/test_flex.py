@@ -16,7 +16,8 @@ from torch.nn.attention.flex_attention import create_mask, flex_attention
 from mmattn.attention import flex
 from mmattn.attention.attend import attend
 from mmattn.attention.interface import Geometry
-from mmattn.attention.patterns import SlidingWindow, TimeWindow
+from mmattn.attention.patterns import TimeWindow
+from mmattn.attention.places import SlidingWindow
 
 B, H, D = 2, 2, 16
 LQ, SEGMENTS = 300, (("video", 0), ("audio", 500), ("latent", 5))

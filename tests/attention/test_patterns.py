@@ -21,7 +21,8 @@ from mmattn.attention.exact import ExactAttention
 from mmattn.attention.explicit import softmax
 from mmattn.attention.grouped import LSH, Routing
 from mmattn.attention.interface import Geometry, Normaliser, Pattern
-from mmattn.attention.patterns import DilatedWindow, SlidingWindow, Strided, TimeWindow
+from mmattn.attention.patterns import TimeWindow
+from mmattn.attention.places import DilatedWindow, SlidingWindow, Strided
 
 H, D = 2, 4
 WEIGHTS = frozenset({"weights"})

@@ -155,7 +155,10 @@ class Predictor:
 
 
 def _mass(results: list[tuple[dict[Subset, Tensor], MassMeter]]) -> dict[str, float] | None:
-    """Mean attention mass (or gate) on sound over spans, layers, streams and heads, with its prior; None if none reads both."""
+    """Mean attention mass (or gate) on sound over spans, layers, streams and heads, with its prior.
+
+    None if nothing reads both.
+    """
     heads = [head for _, meter in results for head in meter.result() if set(MODALITIES) <= set(head["mass"])]
     if not heads:
         return None
