@@ -31,6 +31,7 @@ GROUPS = (
     "experiment",
 )
 OPTIONAL = ("regulariser", "experiment")  # groups of which nothing may be chosen, with =null
+_NAMES = ("run", "resume", "out", "weights", "predictions")  # files and folders that may be left null
 
 
 @cache
@@ -205,7 +206,8 @@ def _keep_names(base: Any, config: Any, overrides: Sequence[str]) -> None:
     for text in overrides:
         key, _, value = text.lstrip("+").partition("=")
         old = before.get(key)
-        if isinstance(old, str) and "${" not in old and type(after.get(key)) in (int, float):
+        is_name = isinstance(old, str) and "${" not in old or (old is None and key in _NAMES)
+        if is_name and type(after.get(key)) in (int, float):
             OmegaConf.update(config, key, value)
 
 
