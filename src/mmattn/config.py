@@ -206,7 +206,7 @@ def _keep_names(base: Any, config: Any, overrides: Sequence[str]) -> None:
     for text in overrides:
         key, _, value = text.lstrip("+").partition("=")
         old = before.get(key)
-        is_name = isinstance(old, str) and "${" not in old or (old is None and key in _NAMES)
+        is_name = (isinstance(old, str) and "${" not in old) or (old is None and key in _NAMES)
         if is_name and type(after.get(key)) in (int, float):
             OmegaConf.update(config, key, value)
 
