@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from mmattn.data.manifest import MANIFEST_NAMES, read_manifest
 from mmattn.errors import UsageError
-from mmattn.files import absolutes, is_address
-from mmattn.types import ByteRange
+from mmattn.files import ByteRange, absolutes, is_address
 
 _MANIFESTS = tuple(Path(name).suffix for name in MANIFEST_NAMES)
 
@@ -40,11 +40,11 @@ def list_media(source: Path, without: Path | None = None) -> list[Item]:
     return [Item(path) for path in absolutes(list_files(source, without))]
 
 
-def list_files(source: Path, without: Path | None = None) -> list[Path]:
+def list_files(source: Path, without: Path | None = None, skipped: Counter[str] | None = None) -> list[Path]:
     """`source` or every file below it, sorted; nothing below `without`. Raises UsageError when there is nothing.
 
-    Hidden files and folders are left out; links to folders are not followed. A folder that may not be listed is itself
-    among the files, so that it fails in its turn and is not passed over in silence.
+    Hidden files and folders are left out, which `skipped` counts; links to folders are not followed. A folder that may
+    not be listed is itself among the files, so that it fails in its turn and is not passed over in silence.
     """
     if is_address(source):
         raise UsageError(f"{source}: sources are local files and directories; download it first")
@@ -52,7 +52,7 @@ def list_files(source: Path, without: Path | None = None) -> list[Path]:
         raise UsageError(f"{source}: no such file or directory")
     if not source.is_dir():
         return [source]
-    skipped = None if without is None else without.resolve()
+    left_out = None if without is None else without.resolve()
     files: list[Path] = []
 
     def fail(error: OSError) -> None:
@@ -60,7 +60,9 @@ def list_files(source: Path, without: Path | None = None) -> list[Path]:
 
     for name, folders, names in os.walk(source, onerror=fail):
         folder = Path(name)
-        folders[:] = [each for each in folders if not each.startswith(".") and (folder / each).resolve() != skipped]
+        if skipped is not None and (hidden := sum(each.startswith(".") for each in (*folders, *names))):
+            skipped["hidden"] += hidden
+        folders[:] = [each for each in folders if not each.startswith(".") and (folder / each).resolve() != left_out]
         files += [folder / each for each in names if not each.startswith(".")]
     if not files:
         raise UsageError(f"{source}: the directory holds no files")

@@ -17,8 +17,7 @@ from typing import Any
 
 from mmattn.data.columns import Segment, check_names, families, seconds, segments, texts, whole_bytes
 from mmattn.errors import UsageError
-from mmattn.files import absolutes, beside
-from mmattn.types import ByteRange
+from mmattn.files import ByteRange, absolutes, beside
 
 SPLITS = ("train", "val", "test")
 MANIFEST_NAMES = ("manifest.jsonl", "manifest.parquet", "manifest.csv")

@@ -21,9 +21,9 @@ from typing import Any
 
 from mmattn.data.library import Item
 from mmattn.errors import MediaError, UsageError
+from mmattn.files import ByteRange
 from mmattn.media.isolate import IsolatedReader
 from mmattn.media.survey import Depth, Survey, survey
-from mmattn.types import ByteRange
 
 Record = dict[str, Any]
 _SYNC_S = 2.0  # at most so much of the work is lost with the machine

@@ -1,0 +1,178 @@
+"""The engine on one machine: processes that each hold the model answer shards until none is left.
+
+A process that dies costs nothing but the time: its shard goes on where its journal ends, one entry at a time where the
+culprit must be, and an entry that ends three processes in a row is put aside.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from types import FrameType
+from typing import IO, Any
+
+from mmattn.errors import MmattnError, Stopped
+from mmattn.inference.jobs.job import Job
+from mmattn.inference.jobs.shard import AHEAD
+from mmattn.progress import Progress
+
+FRUITLESS = 10  # deaths in a row without one answer: it is not the files
+
+
+@dataclass
+class _Worker:
+    device: str
+    process: subprocess.Popen[bytes]
+    shard: int | None = None
+    alone: str | None = None  # the entry it works on, when it works on one only
+    ready: bool = False
+    rest: bytes = b""  # of a message that has not come in whole
+
+    @property
+    def out(self) -> IO[bytes]:
+        assert self.process.stdout is not None
+        return self.process.stdout
+
+    def hear(self) -> list[dict[str, Any]] | None:
+        """What it has said since, None when it has died."""
+        heard = os.read(self.out.fileno(), 1 << 16)
+        *lines, self.rest = (self.rest + heard).split(b"\n")
+        return [json.loads(line) for line in lines] if heard else None
+
+    def end(self) -> int:
+        """Its exit code, once it is gone."""
+        self.process.kill()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                pipe.close()
+        return self.process.wait()
+
+    def order(self, shard: int, alone_until: int) -> None:
+        self.shard, self.alone = shard, None
+        assert self.process.stdin is not None
+        with suppress(BrokenPipeError):  # its death is noticed where its answers come from
+            self.process.stdin.write(json.dumps({"shard": shard, "alone_until": alone_until}).encode() + b"\n")
+
+
+def run_local(job: Job, shards: Sequence[int], command: Sequence[str], devices: Sequence[str], threads: int) -> None:
+    """Do `shards` with a process for each of `devices`, which `command` followed by the device starts (see worker).
+
+    `threads`: of the processor, for each. Raises MmattnError where work cannot go on. SIGINT and SIGTERM end it with
+    what is answered kept.
+    """
+    total = sum(job.count(shard) - job.done_count(shard) for shard in shards)
+    with Progress("predicting", total) as progress, _stopping():
+        _Driver(job, shards, command, threads, progress).run(devices[: len(shards)])
+
+
+class _Driver:
+    def __init__(
+        self, job: Job, shards: Sequence[int], command: Sequence[str], threads: int, progress: Progress
+    ) -> None:
+        self.job = job
+        self.command = command
+        self.threads = threads
+        self.progress = progress
+        self.waiting = deque(shards)
+        self.alone_until: dict[int, int] = {}
+        self.left = len(shards)
+        self.failed = 0
+        self.fruitless = 0
+        self.selector = selectors.DefaultSelector()
+        self.workers: list[_Worker] = []
+
+    def run(self, devices: Sequence[str]) -> None:
+        try:
+            for device in devices:
+                self._start(device)
+            while self.left:
+                for key, _ in self.selector.select():
+                    worker: _Worker = key.data
+                    messages = worker.hear()
+                    if messages is None:
+                        self._bury(worker)
+                    for message in messages or ():
+                        self._heed(worker, message)
+        finally:
+            for worker in self.workers:
+                worker.end()
+            self.selector.close()
+
+    def _start(self, device: str) -> None:
+        process = subprocess.Popen(
+            [*self.command, device],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            env={**os.environ, "OMP_NUM_THREADS": str(self.threads)},
+            start_new_session=True,  # Ctrl-C is for the driver
+        )
+        worker = _Worker(device, process)
+        self.workers.append(worker)
+        self.selector.register(worker.out, selectors.EVENT_READ, worker)
+
+    def _next(self, worker: _Worker) -> None:
+        if self.waiting:
+            shard = self.waiting.popleft()
+            worker.order(shard, self.alone_until.get(shard, 0))
+        else:
+            worker.shard = None
+
+    def _heed(self, worker: _Worker, message: dict[str, Any]) -> None:
+        if "error" in message:
+            error = MmattnError(message["error"])
+            error.exit_code = message["exit_code"]
+            raise error
+        if "ready" in message:
+            worker.ready = True
+            self._next(worker)
+        elif "alone" in message:
+            worker.alone = message["alone"]
+        elif "done" in message:
+            worker.alone = None
+            self.fruitless = 0
+            self.failed += message["failed"]
+            self.progress.at(self.progress.done + 1, f"({self.failed} failed)" if self.failed else "")
+        elif "finished" in message:
+            self.left -= 1
+            self._next(worker)
+
+    def _bury(self, worker: _Worker) -> None:
+        """It has died. Its shard goes on with another process."""
+        self.selector.unregister(worker.out)
+        self.workers.remove(worker)
+        code = worker.end()
+        self.fruitless += 1
+        if (code >= 0 and not worker.ready) or self.fruitless >= FRUITLESS:
+            how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+            raise MmattnError(f"{self.job.root}: a working process ended {how} before it answered anything")
+        if worker.shard is not None:
+            if worker.alone is not None:
+                self.job.note_try(worker.shard, worker.alone)
+            self.alone_until[worker.shard] = self.job.done_count(worker.shard) + AHEAD
+            self.waiting.appendleft(worker.shard)
+        if self.waiting:
+            self._start(worker.device)
+
+
+@contextmanager
+def _stopping() -> Iterator[None]:
+    """SIGTERM ends the body as Ctrl-C does, with its own exit code."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        stopped = Stopped("stopped; the same command goes on")
+        stopped.exit_code = 128 + number
+        raise stopped
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,83 @@
+"""Answering one shard: in order, each entry once, whatever any of them does to the model or its process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from typing import Any
+
+from mmattn.errors import MmattnError
+from mmattn.inference.jobs.job import Job, Record
+from mmattn.inference.jobs.listing import Entry
+
+Answer = Callable[[Iterable[Entry]], Iterator[Record]]  # a record for each entry, in order, some read ahead
+Tell = Callable[[dict[str, Any]], None]
+AHEAD = 64  # entries that an Answer may have taken beyond the last one it has answered
+MAX_TRIES = 3
+
+
+def answer_shard(job: Job, shard: int, answer: Answer, tell: Tell, alone_until: int = 0) -> None:
+    """Answer what is left of a shard and commit it. `tell` hears of each answer.
+
+    Entries before `alone_until` are worked on one by one, because one of them may have ended a process: `tell` hears
+    of each before it is begun. An exception costs the entry that raises it, once it is alone.
+    """
+    entries, kept, tries = job.entries(shard), job.kept(shard), job.tries(shard)
+
+    def settled(entry: Entry) -> Record | None:
+        """The answer to an entry that needs no model."""
+        if entry.id in kept:
+            return kept[entry.id]
+        if tries.get(entry.id, 0) >= MAX_TRIES:
+            return _failed(entry, "quarantined", f"ended the process that worked on it, {tries[entry.id]} times")
+        if entry.changed():
+            return _failed(entry, "changed", "not the file that was listed; retry_failed=true takes it as it is now")
+        return None
+
+    with closing(job.journal(shard)) as journal:
+        while not journal.committed and journal.count < len(entries):
+            at = journal.count
+            run = entries[at : at + 1] if at < alone_until else entries[at:]
+            if at < alone_until:
+                tell({"alone": run[0].id})
+            try:
+                for record in _answers(run, settled, answer):
+                    journal.add(record)
+                    tell({"done": journal.count, "failed": record["status"] != "ok"})
+            except MmattnError:
+                raise  # of the job, not of an entry
+            except Exception as error:
+                if len(run) > 1:
+                    alone_until = journal.count + AHEAD
+                    continue
+                reason = "too_large" if _is_out_of_memory(error) else "crashed"
+                journal.add(_failed(run[0], reason, f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"))
+                tell({"done": journal.count, "failed": True})
+        journal.commit()
+    job.finish(shard)
+
+
+def _answers(run: list[Entry], settled: Callable[[Entry], Record | None], answer: Answer) -> Iterator[Record]:
+    decided: dict[str, Record | None] = {}
+
+    def open_ones() -> Iterator[Entry]:
+        for entry in run:
+            decided[entry.id] = settled(entry)
+            if decided[entry.id] is None:
+                yield entry
+
+    results = answer(open_ones())
+    for entry in run:
+        record = decided.pop(entry.id) if entry.id in decided else settled(entry)
+        if record is None:
+            record = next(results)
+            decided.pop(entry.id, None)
+        yield {"id": entry.id, **record}
+
+
+def _failed(entry: Entry, reason: str, detail: str) -> Record:
+    return {"id": entry.id, "path": entry.path, "status": "failed", "reason": reason, "detail": detail}
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or "memory" in str(error).lower() or "OutOfMemory" in type(error).__name__

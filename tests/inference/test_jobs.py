@@ -1,0 +1,287 @@
+"""A job answers every entry exactly once, whatever dies on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import job_worker
+import pytest
+
+from mmattn.errors import MmattnError, UsageError
+from mmattn.inference.jobs.job import Job
+from mmattn.inference.jobs.listing import list_source
+from mmattn.inference.jobs.local import run_local
+from mmattn.inference.jobs.shard import answer_shard
+
+WORKER = str(Path(job_worker.__file__))
+DRIVER = """
+import sys
+from pathlib import Path
+from mmattn.inference.jobs.job import Job
+from mmattn.inference.jobs.local import run_local
+job = Job(Path(sys.argv[1]))
+run_local(job, job.open_shards(), [sys.executable, sys.argv[2], sys.argv[1]], ["cpu", "cpu"], 1)
+"""
+
+
+def made(tmp_path: Path, names: list[str], shard_files: int = 16) -> Job:
+    source = tmp_path / "source"
+    source.mkdir(exist_ok=True)
+    for name in names:
+        (source / name).write_text(name)
+    job = Job(tmp_path / "job")
+    job.add(list_source(str(source)).entries, shard_files)
+    return job
+
+
+def run(job: Job, devices: tuple[str, ...] = ("cpu", "cpu")) -> None:
+    run_local(job, job.open_shards(), [sys.executable, WORKER, str(job.root)], devices, 1)
+
+
+def names(count: int, **special: str) -> list[str]:
+    """`special`: what n12 and so on are called instead."""
+    return [special.get(f"n{i}", f"clip{i:04d}.mp4") for i in range(count)]
+
+
+def check_whole(job: Job, files: list[str]) -> dict[str, dict]:
+    """Every file has one answer, in the order of the listing, and nothing is left over."""
+    records = list(job.records())
+    assert [record["id"] for record in records] == sorted(files)
+    assert sorted(path.name for path in job.root.iterdir() if any(path.iterdir())) == ["done", "files"]
+    for record in records:
+        assert record.get("text", record["id"]) == record["id"]
+    return {record["id"]: record for record in records}
+
+
+def test_every_entry_is_answered_once_and_in_order(tmp_path: Path):
+    files = names(50, n7="bad7.mp4")
+    job = made(tmp_path, files)
+    assert [job.count(shard) for shard in job.shards()] == [16, 16, 16, 2]
+    run(job)
+    records = check_whole(job, files)
+    assert records["bad7.mp4"]["reason"] == "not_media"
+    before = {path: path.stat().st_mtime_ns for path in job.root.rglob("*")}
+    run(job)
+    assert {path: path.stat().st_mtime_ns for path in job.root.rglob("*")} == before
+
+
+def test_an_entry_that_ends_its_process_is_put_aside_alone(tmp_path: Path):
+    files = names(40, n5="clip0005poison.mp4", n6="clip0006poison.mp4", n30="clip0030poison.mp4")
+    job = made(tmp_path, files)
+    run(job)
+    records = check_whole(job, files)
+    reasons = {name: record["reason"] for name, record in records.items() if record["status"] != "ok"}
+    assert reasons == dict.fromkeys((name for name in files if "poison" in name), "quarantined")
+
+
+def test_an_exception_costs_the_entry_that_raises_it(tmp_path: Path):
+    files = names(30, n3="clip0003fault.mp4", n20="clip0020large.mp4")
+    job = made(tmp_path, files)
+    run(job, ("cpu",))
+    records = check_whole(job, files)
+    failed = {name: (record["reason"], record["detail"]) for name, record in records.items() if "reason" in record}
+    assert failed == {
+        "clip0003fault.mp4": ("crashed", "ValueError: not for this model"),
+        "clip0020large.mp4": ("too_large", "MemoryError: "),
+    }
+
+
+def test_a_file_that_is_not_the_one_listed_is_changed(tmp_path: Path):
+    job = made(tmp_path, names(3))
+    (tmp_path / "source" / "clip0001.mp4").write_text("another")
+    (tmp_path / "source" / "clip0002.mp4").unlink()
+    run(job, ("cpu",))
+    assert [record.get("reason", "ok") for record in job.records()] == ["ok", "changed", "changed"]
+
+
+def test_failures_are_tried_again_on_demand_and_nothing_else_is(tmp_path: Path):
+    job = made(tmp_path, names(20))
+    (tmp_path / "source" / "clip0001.mp4").write_text("another")
+    run(job, ("cpu",))
+    kept = job.answers(0)[0] | {"mark": "kept"}
+    done = job.root / "done" / "000000.jsonl"
+    done.write_text("".join(json.dumps(r) + "\n" for r in [kept, *job.answers(0)[1:]]))
+    job.reopen(0)
+    run(job, ("cpu",))
+    records = list(job.records())
+    assert records[0] == kept
+    assert (records[1]["status"], records[1]["text"]) == ("ok", "another")
+    assert len(records) == 20
+
+
+def test_new_files_are_added_as_new_shards(tmp_path: Path):
+    files = names(20)
+    run(made(tmp_path, files))
+    job = made(tmp_path, [*files, "a.mp4", "z.mp4"])
+    assert len(job.open_shards()) == 1
+    run(job)
+    assert [record["id"] for record in job.records()] == [*files, "a.mp4", "z.mp4"]
+
+
+@pytest.mark.parametrize("tail", [b'{"id": "clip0003.mp4", "sta', b"\x00\x00\n", b'{"id": "clip0009.mp4"}\n', b"[1]\n"])
+def test_a_journal_with_a_broken_end_goes_on_before_it(tail: bytes, tmp_path: Path):
+    job = made(tmp_path, names(6))
+    records = []
+    answer_shard(job, 0, job_worker.answer, records.append)
+    lines = (job.root / "done" / "000000.jsonl").read_bytes().splitlines(keepends=True)
+    (job.root / "done" / "000000.jsonl").unlink()
+    (job.root / "part" / "000000.jsonl").write_bytes(b"".join(lines[:3]) + tail)
+    assert job.done_count(0) >= 3
+    told = []
+    answer_shard(job, 0, job_worker.answer, told.append)
+    assert [message["done"] for message in told] == [4, 5, 6]
+    assert (job.root / "done" / "000000.jsonl").read_bytes() == b"".join(lines)
+
+
+def test_answers_that_were_tampered_with_are_not_taken(tmp_path: Path):
+    job = made(tmp_path, names(3))
+    answer_shard(job, 0, job_worker.answer, lambda message: None)
+    done = job.root / "done" / "000000.jsonl"
+    done.write_bytes(b"".join(done.read_bytes().splitlines(keepends=True)[:2]))
+    with pytest.raises(MmattnError, match="does not answer its shard"):
+        list(job.records())
+    done.write_bytes(b"no json\n")
+    with pytest.raises(MmattnError, match="damaged"):
+        list(job.records())
+
+
+def test_what_a_worker_cannot_begin_with_ends_the_job_with_its_words(tmp_path: Path):
+    job = made(tmp_path, names(3))
+    with pytest.raises(MmattnError, match="no weights") as caught:
+        run(job, ("broken",))
+    assert caught.value.exit_code == 2
+    with pytest.raises(MmattnError, match="ended with exit code 9 before it answered"):
+        run(job, ("dying",))
+
+
+def test_a_full_disk_stops_the_job_and_leaves_what_is_committed(tmp_path: Path):
+    """No file may grow beyond 1 KB: to a program, that is what a full disk is."""
+    job = made(tmp_path, names(40))
+    answer_shard(job, 0, job_worker.answer, lambda message: None)
+    whole = (job.root / "done" / "000000.jsonl").read_bytes()
+    command = ["bash", "-c", 'ulimit -f 1; exec "$@"', "-", sys.executable, "-c", DRIVER, str(job.root), WORKER]
+    quiet = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    driver = subprocess.run(command, capture_output=True, text=True, env=quiet, timeout=60)
+    assert driver.returncode == 1
+    assert "part/000001.jsonl: cannot be written (File too large)" in driver.stderr
+    assert (job.root / "done" / "000000.jsonl").read_bytes() == whole
+    run(job)
+    assert len(list(job.records())) == 40
+
+
+def test_killed_at_random_nothing_is_lost_and_nothing_is_twice(tmp_path: Path):
+    """The driver by kill -9 again and again, working processes as well."""
+    rng = random.Random(0)
+    special = {f"n{i}": f"clip{i:04d}slow.mp4" for i in range(240)}
+    files = names(240, **{**special, "n100": "clip0100poison.mp4", "n101": "clip0101bad.mp4"})
+    job = made(tmp_path, files, 32)
+    command = [sys.executable, "-c", DRIVER, str(job.root), WORKER]
+    kills = Counter()
+    for _ in range(40):
+        driver = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
+        ends = time.monotonic() + rng.uniform(0.3, 0.9)
+        while driver.poll() is None and time.monotonic() < ends and kills["driver"] < 6:
+            time.sleep(0.05)
+            if kills["worker"] < 8 and (workers := _children(driver.pid)) and rng.random() < 0.2:
+                os.kill(rng.choice(workers), signal.SIGKILL)
+                kills["worker"] += 1
+        if driver.poll() is None and kills["driver"] < 6:
+            driver.kill()
+            kills["driver"] += 1
+        if driver.wait(timeout=120) == 0:
+            break
+    assert kills["driver"] >= 3
+    assert kills["worker"] >= 2
+    records = check_whole(job, files)
+    failed = {name: record["reason"] for name, record in records.items() if record["status"] != "ok"}
+    assert failed == {"clip0100poison.mp4": "quarantined", "clip0101bad.mp4": "not_media"}
+
+
+def test_a_signal_keeps_what_is_done(tmp_path: Path):
+    job = made(tmp_path, [f"clip{i:04d}slow.mp4" for i in range(200)], 50)
+    command = [sys.executable, "-c", DRIVER.replace("run_local(job", "print('on', flush=True); run_local(job")]
+    driver = subprocess.Popen([*command, str(job.root), WORKER], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    while not (job.root / "part").is_dir() or not any(job.done_count(shard) for shard in job.shards()):
+        time.sleep(0.05)
+    workers = _children(driver.pid)
+    driver.terminate()
+    assert b"Stopped" in driver.communicate(timeout=30)[1]
+    deadline = time.monotonic() + 10
+    while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
+    assert sum(job.done_count(shard) for shard in job.shards()) > 0
+
+
+def _children(pid: int) -> list[int]:
+    found = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            found += [int(child) for child in task.read_text().split()]
+        except OSError:
+            continue
+    return found
+
+
+class TestListing:
+    def test_a_folder_is_listed_below_itself_without_what_is_not_media(self, tmp_path: Path):
+        for name in ("b.mp4", "a/c.mkv", "a/notes.txt", ".hidden.mp4", ".git/x.mp4", "unknown", "out/old.mp4"):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_text(name)
+        listing = list_source(str(tmp_path), without=tmp_path / "out")
+        assert [entry.id for entry in listing.entries] == ["a/c.mkv", "b.mp4", "unknown"]
+        assert listing.skipped == {"hidden": 2, "not media by its name": 1}
+        assert listing.entries[0].path == str(tmp_path / "a/c.mkv")
+        assert listing.entries[0].size == len("a/c.mkv")
+
+    @pytest.mark.parametrize("pattern", ["{}/**/*.mp4", "{}/*/*.mp4", "{}/?/*"])
+    def test_a_pattern(self, pattern: str, tmp_path: Path):
+        for name in ("a/1.mp4", "a/2.mkv", "b/.3.mp4", "c.mp4"):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_text(name)
+        found = {entry.id for entry in list_source(pattern.format(tmp_path)).entries}
+        assert (
+            found
+            == {"{}/**/*.mp4": {"a/1.mp4", "c.mp4"}, "{}/*/*.mp4": {"a/1.mp4"}, "{}/?/*": {"a/1.mp4", "a/2.mkv"}}[
+                pattern
+            ]
+        )
+
+    def test_a_file_named_like_a_pattern_is_that_file(self, tmp_path: Path):
+        (tmp_path / "img[1]%d*.mp4").write_text("x")
+        assert [entry.id for entry in list_source(str(tmp_path / "img[1]%d*.mp4")).entries] == ["img[1]%d*.mp4"]
+
+    def test_a_list_may_name_anything(self, tmp_path: Path):
+        odd = os.fsdecode(b"caf\xe9.mp4")
+        (tmp_path / odd).write_text("x")
+        (tmp_path / "list.txt").write_bytes(b"# of mine\r\ncaf\xe9.mp4\r\n\n/nowhere/z.mp4")
+        entries = list_source(str(tmp_path / "list.txt")).entries
+        assert [entry.id for entry in entries] == [odd, "/nowhere/z.mp4"]
+        assert [entry.size for entry in entries] == [1, None]
+
+    def test_a_manifest_keeps_its_ids_and_its_members(self, tmp_path: Path):
+        rows = [{"id": "one", "path": "a.mp4"}, {"id": "two", "path": "b.tar", "offset": 512, "size": 9}]
+        (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        one, two = list_source(str(tmp_path / "m.jsonl")).entries
+        assert (one.id, one.media) == ("one", tmp_path / "a.mp4")
+        assert (two.media.offset, two.media.size) == (512, 9)
+        assert type(two)(**json.loads(json.dumps(two.to_dict()))) == two
+
+    def test_an_id_stands_for_one_file(self, tmp_path: Path):
+        (tmp_path / "list.txt").write_text("a.mp4\na.mp4\n")
+        with pytest.raises(UsageError, match=r"names 'a.mp4' 2 times"):
+            list_source(str(tmp_path / "list.txt"))
+
+    def test_nothing_to_work_on_is_said(self, tmp_path: Path):
+        (tmp_path / "a.txt.md").write_text("x")
+        for source in (tmp_path, tmp_path / "*.mp4", tmp_path / "absent"):
+            with pytest.raises(UsageError, match=r"holds no files to work on|no such file"):
+                list_source(str(source))
