@@ -62,7 +62,8 @@ class LinformerAttention(Attention):
             values.append(projected[1])
             kept.append(keep.any(dim=1, keepdim=True).expand(-1, self.rank))
         segments = tuple((str(i), self.rank) for i in range(len(keys)))
-        shorter = Geometry(None if k_geometry.keep is None else torch.cat(kept, dim=1), None, segments)
+        all_real = k_geometry.keep is None and min(k_geometry.lengths(k.shape[2])) > 0
+        shorter = Geometry(None if all_real else torch.cat(kept, dim=1), None, segments)
         return self.attention(q, torch.cat(keys, dim=2), torch.cat(values, dim=2), q_geometry, shorter, stats)
 
     def _project(self, k: Tensor, v: Tensor, geometry: Geometry) -> Float[Tensor, "2 B H R D"]:

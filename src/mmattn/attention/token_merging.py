@@ -73,7 +73,7 @@ class TokenMergingAttention(Attention):
     ) -> tuple[Int[Tensor, "B Ls"], int]:
         """Which merged key each key becomes part of, and of how many; padding: that number."""
         length = keys.shape[1]
-        width = min(self.neighbours, length // 2) or max(1, length // 2)  # pairs of a chunk
+        width = self.neighbours or (length + 1) // 2  # pairs of a chunk, the same whatever the padding
         alike = normalize(keys, dim=-1).gather(1, order[..., None].expand_as(keys))
         alike = pad(alike, (0, 0, 0, -length % (2 * width))).unflatten(1, (-1, width, 2))  # (B, C, W, 2, D)
         live = pad(keep.gather(1, order), (0, -length % (2 * width))).unflatten(1, (-1, width, 2))
