@@ -76,11 +76,13 @@ def attend(
 
     def one(q: Tensor, k: Tensor, v: Tensor, facts: Tensor, mask: Tensor) -> Tensor:
         weights = weigh(q @ k.mT, mask)
-        out = weights.to(v.dtype) @ v
         if not facts.shape[-1]:
-            return out
+            return weights.to(v.dtype) @ v
         wide = weights.to(facts.dtype)
-        sums = wide @ facts
+        if v.dtype == facts.dtype:  # the weights are passed over once
+            out, sums = (wide @ torch.cat([v, facts], dim=-1)).tensor_split([width], dim=-1)
+        else:
+            out, sums = weights.to(v.dtype) @ v, wide @ facts
         total = sums[..., :count].sum(dim=-1, keepdim=True)
         total = torch.where(total == 0, 1.0, total)
         parts = [out, sums / total]
