@@ -25,12 +25,16 @@ GROUPS = (
     "fusion",
     "task",
     "regulariser",
+    "modality_balance",
+    "weight_average",
+    "freeze",
     "optim",
     "trainer",
     "logger",
     "experiment",
 )
-OPTIONAL = ("regulariser", "experiment")  # groups of which nothing may be chosen, with =null
+# Groups of which nothing may be chosen, with =null.
+OPTIONAL = ("regulariser", "modality_balance", "weight_average", "freeze", "experiment")
 _NAMES = ("run", "resume", "out", "weights", "predictions")  # files and folders that may be left null
 
 

@@ -51,7 +51,8 @@ class KeepModel(Callback):
         self.clip = clip
         self.best = -1.0
 
-    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_train_batch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *_: Any) -> None:
+        """Not at the epoch's start, which a run that resumes within an epoch does not see again."""
         if trainer.current_epoch + 1 == trainer.max_epochs:
             trainer.check_val_every_n_epoch = 1  # the last epoch is validated whatever the interval
 
@@ -65,6 +66,7 @@ class KeepModel(Callback):
             return
         self.best = score
         info = {"epoch": trainer.current_epoch, "step": trainer.global_step, "val_mAP": score}
+        info["gradient_share"] = evaluation["gradient_share"]  # of the training before it, so no other split has it
         vocabulary = pl_module.model.task.vocabulary
         save_model(self.run / MODEL_FILE, Checkpoint(pl_module.model, self.config, vocabulary, self.clip, info))
         record = {"split": "val", **info, **evaluation}
@@ -81,7 +83,7 @@ class KeepModel(Callback):
 
 
 class StopOnSignal(Callback):
-    """SIGINT and SIGTERM only raise a flag; after the batch all processes agree on it, save and stop.
+    """SIGINT and SIGTERM only raise a flag; after the step all processes agree on it, save and stop.
 
     Lightning's own handler hangs DDP when a process other than the first gets the signal.
     """
@@ -98,7 +100,11 @@ class StopOnSignal(Callback):
     def _flag(self, number: int, frame: FrameType | None) -> None:
         self._received = number
 
-    def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *_: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, _: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if (batch_idx + 1) % trainer.accumulate_grad_batches and not trainer.is_last_batch:
+            return  # a gradient half accumulated would be lost
         received = self._received
         if trainer.world_size > 1:
             flag = torch.tensor(float(received), device=pl_module.device)
@@ -124,13 +130,20 @@ class StopOnSignal(Callback):
 
 
 class SeedSteps(Callback):
-    """Dropout depends on (seed, step, rank) alone, so that a resumed run repeats what it would have done."""
+    """Dropout depends on (seed, step, rank) alone, so that a resumed run repeats what it would have done.
+
+    Of batches whose gradients are accumulated into one step each has its own.
+    """
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
-    def on_train_batch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *_: Any) -> None:
-        key = (self.seed * 1_000_003 + trainer.global_step) * 4099 + trainer.global_rank
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        batches = trainer.accumulate_grad_batches
+        step = (self.seed * 1_000_003 + trainer.global_step) * batches + batch_idx % batches
+        key = step * 4099 + trainer.global_rank
         torch.manual_seed(key % 2**63)
 
 

@@ -12,6 +12,8 @@ from torch import Tensor
 from mmattn.attention.regularise import Regulariser
 from mmattn.errors import MmattnError
 from mmattn.model import AVModel
+from mmattn.training.balance import ModalityBalance
+from mmattn.training.gradients import GradientMeter, gradient_norm
 from mmattn.training.optim import AdamWOneCycle
 from mmattn.types import Batch
 from mmattn.weighting.evaluation import Evaluation
@@ -20,37 +22,57 @@ from mmattn.weighting.evaluation import Evaluation
 class TrainingModule(lightning.LightningModule):
     """Steps and logging. The full evaluation of the last validation is in `evaluation` afterwards."""
 
-    def __init__(self, model: AVModel, optim: AdamWOneCycle, regulariser: Regulariser | None = None) -> None:
+    def __init__(
+        self,
+        model: AVModel,
+        optim: AdamWOneCycle,
+        regulariser: Regulariser | None = None,
+        balance: ModalityBalance | None = None,
+    ) -> None:
         super().__init__()
         self.model = model
         self.regulariser = regulariser
+        self.balance = balance
+        self.gradients = GradientMeter()
         self.optim = optim
         self.evaluation: dict[str, Any] | None = None
         self._running: Evaluation | None = None
         self._losses: list[tuple[float, int]] = []  # (sum over clips, clips) of each validation batch
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
-        fused = self.model.fuse(*self.model.encode(batch), self.regulariser.needs if self.regulariser else frozenset())
+        video, audio = self.model.encode(batch)
+        fused = self.model.fuse(video, audio, self.regulariser.needs if self.regulariser else frozenset())
         losses = self.model.task.loss(self.model.task(fused), batch)
-        if self.regulariser:
-            penalty = self.regulariser(fused.stats)
-            losses = {**losses, "loss": losses["loss"] + penalty, "regulariser": penalty}
+        more = {"regulariser": self.regulariser(fused.stats)} if self.regulariser else {}
+        if self.balance:
+            more |= self.balance.terms(self.model, video, audio, batch)
+        losses = {**losses, "loss": losses["loss"] + sum(more.values()), **more}
         values = {f"train/{name}": value.detach() for name, value in losses.items()}
         if clips := int(batch.real.sum()):
             self.log_dict(values, on_step=False, on_epoch=True, batch_size=clips)
         return losses["loss"]
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Measure how the gradient is shared, and let what balances the modalities change the step."""
+        self._check_finite()
+        numbers = {f"gradient_{name}": value for name, value in self.gradients.update(self.model).items()}
+        if self.balance:
+            if self.balance.sums is not None and self.trainer.world_size > 1:
+                self.balance.sums = self.trainer.strategy.reduce(self.balance.sums, reduce_op="sum")
+            numbers |= self.balance.before_step(self.model, optimizer, self.global_step)
+        self.log_dict({f"train/{name}": value for name, value in numbers.items()}, on_step=True, rank_zero_only=True)
+
+    def _check_finite(self) -> None:
         """Stop every process before a step that would spoil the weights."""
         if self.trainer.precision == "16-mixed":
             return  # its scaler expects infinite gradients now and then, and skips those steps itself
-        norms = torch.stack([p.grad.norm() for p in self.parameters() if p.grad is not None])
-        finite = norms.isfinite().all().float()
+        norm = gradient_norm(self)
+        finite = norm.isfinite().float()
         if self.trainer.world_size > 1:
             finite = self.trainer.strategy.reduce(finite, reduce_op="mean")
         if float(finite) < 1:
             raise MmattnError(
-                f"step {self.global_step}: the gradient is not finite (norm {float(norms.norm())} on rank "
+                f"step {self.global_step}: the gradient is not finite (norm {float(norm)} on rank "
                 f"{self.global_rank}); lower optim.lr or set trainer.precision=32-true"
             )
 
@@ -73,10 +95,18 @@ class TrainingModule(lightning.LightningModule):
             self._running = Evaluation(self.model.task.vocabulary)
             self._running.merge(running for running, _ in parts)
             losses = [loss for _, part in parts for loss in part]
-        self.evaluation = self._running.result()
+        self.evaluation = self._running.result() | {"gradient_share": self.gradients.result()}
+        self.gradients.reset()
         mean_loss = sum(total for total, _ in losses) / sum(clips for _, clips in losses)
         self.log_dict({"val/loss": mean_loss, **flatten(self.evaluation)}, rank_zero_only=True)
         self._running = None
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["gradients"] = self.gradients.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if "gradients" in checkpoint:
+            self.gradients.load_state_dict(checkpoint["gradients"])
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer, schedule = self.optim.build(self.model, int(self.trainer.estimated_stepping_batches))

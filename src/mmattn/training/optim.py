@@ -11,28 +11,47 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from mmattn.errors import UsageError
+from mmattn.model import AVModel
+from mmattn.training.gradients import encoders
 
 
 @dataclass(frozen=True)
 class AdamWOneCycle:
-    """`warmup` is the share of all steps in which the rate rises. Biases, norms and single vectors do not decay."""
+    """`warmup` is the share of all steps in which the rate rises. Biases, norms and single vectors do not decay.
+
+    `encoder_lr` is the encoders' learning rate over that of the rest. Each encoder has parameter groups of its own,
+    with its modality as their `part`.
+    """
 
     lr: float
     weight_decay: float
     warmup: float
+    encoder_lr: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.lr <= 0 or self.weight_decay < 0 or not 0 <= self.warmup <= 1:
+        if min(self.lr, self.encoder_lr) <= 0 or self.weight_decay < 0 or not 0 <= self.warmup <= 1:
             raise UsageError(
-                f"optim: expected lr above 0, weight_decay from 0 on, warmup in [0, 1]; got {self.lr:g}, "
-                f"{self.weight_decay:g}, {self.warmup:g}"
+                f"optim: expected lr and encoder_lr above 0, weight_decay from 0 on, warmup in [0, 1]; got {self.lr:g},"
+                f" {self.encoder_lr:g}, {self.weight_decay:g}, {self.warmup:g}"
             )
 
-    def build(self, model: nn.Module, steps: int) -> tuple[torch.optim.Optimizer, LambdaLR]:
-        decay = [p for p in model.parameters() if p.ndim >= 2]
-        rest = [p for p in model.parameters() if p.ndim < 2]
-        groups = [{"params": decay, "weight_decay": self.weight_decay}, {"params": rest, "weight_decay": 0.0}]
-        optimizer = AdamW(groups, lr=self.lr, betas=(0.9, 0.98))
+    def build(self, model: AVModel, steps: int) -> tuple[torch.optim.Optimizer, LambdaLR]:
+        part_of = {id(p): name for name, encoder in encoders(model).items() for p in encoder.parameters()}
+        groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
+        for parameter in model.parameters():
+            groups.setdefault((part_of.get(id(parameter), "rest"), parameter.ndim >= 2), []).append(parameter)
+        optimizer = AdamW(
+            [
+                {
+                    "params": parameters,
+                    "part": part,
+                    "weight_decay": self.weight_decay if decays else 0.0,
+                    "lr": self.lr * (1.0 if part == "rest" else self.encoder_lr),
+                }
+                for (part, decays), parameters in groups.items()
+            ],
+            betas=(0.9, 0.98),
+        )
         rising = max(1, round(self.warmup * steps))
 
         def factor(step: int) -> float:

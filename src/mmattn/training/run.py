@@ -7,6 +7,7 @@ import os
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import lightning
 import torch
@@ -15,7 +16,6 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy
 
-from mmattn.attention.regularise import Regulariser
 from mmattn.config import Config, build
 from mmattn.data.module import build_data
 from mmattn.data.splits import SplitData
@@ -26,12 +26,14 @@ from mmattn.training.module import TrainingModule
 from mmattn.training.rundir import UNREADABLE_FILE, read_config
 from mmattn.training.track import make_loggers
 
+CALLBACKS = ("freeze", "weight_average")  # optional groups; averaging comes after what saves
+
 
 def check(config: Config) -> tuple[SplitData, AVModel]:
     """Build all a run needs, so that a fault shows before anything is written. Raises UsageError."""
     if not config["seed"] >= 0:
         raise UsageError(f"seed={config['seed']}: expected 0 or more")
-    for key in ("epochs", "devices", "validate_every"):
+    for key in ("epochs", "devices", "validate_every", "accumulate", "log_every"):
         if config["trainer"][key] < 1:
             raise UsageError(f"trainer.{key}={config['trainer'][key]}: expected 1 or more")
     if config["data"]["batch_size"] % config["trainer"]["devices"]:
@@ -44,8 +46,10 @@ def check(config: Config) -> tuple[SplitData, AVModel]:
     build(config["optim"])
     data = build_data(config["data"])
     model = build_model(config, data.vocabulary)
-    if regulariser := _regulariser(config):
+    if regulariser := _optional(config, "regulariser"):
         regulariser.check(model.fusion, config["dim"])
+    for group in ("modality_balance", *CALLBACKS):
+        _optional(config, group)
     data.check_readable()
     return data, model
 
@@ -60,9 +64,11 @@ def train(run: Path, data: SplitData | None = None) -> None:
     settings = without_files(config) if last.is_file() else config  # the checkpoint has the weights
     model = build_model(settings, ready.vocabulary)
     model.load_state_dict(model.state_dict() | ready.encoder_weights())
-    module = TrainingModule(model, build(config["optim"]), _regulariser(config))
+    options = (_optional(config, group) for group in ("regulariser", "modality_balance"))
+    module = TrainingModule(model, build(config["optim"]), *options)
     _quiet_lightning()
     callbacks = [KeepModel(run, config, ready.clip), StopOnSignal(run), SeedSteps(config["seed"]), Report(run.name)]
+    callbacks += [chosen for group in CALLBACKS if (chosen := _optional(config, group))]
     trainer = _trainer(config, run, make_loggers(config, run), callbacks)
     rank, world = trainer.global_rank, trainer.world_size
     ready.quarantine.keep_in(run / UNREADABLE_FILE)
@@ -81,8 +87,9 @@ def train(run: Path, data: SplitData | None = None) -> None:
         print(f"{run}: {ready.quarantine.left_out()}", file=sys.stderr)
 
 
-def _regulariser(config: Config) -> Regulariser | None:
-    return build(config["regulariser"]) if config.get("regulariser") else None
+def _optional(config: Config, group: str) -> Any:
+    """What an optional group chose; None for nothing, as in the config of a run from before there was the group."""
+    return build(config[group]) if config.get(group) else None
 
 
 def _trainer(config: Config, run: Path, loggers: list[Logger], callbacks: list[Callback]) -> lightning.Trainer:
@@ -94,10 +101,15 @@ def _trainer(config: Config, run: Path, loggers: list[Logger], callbacks: list[C
             devices=options["devices"],
             # Our buffers never change. Broadcasting them would make every validation batch wait for all processes,
             # for ever where one of them has a batch less.
-            strategy=DDPStrategy(broadcast_buffers=False) if options["devices"] > 1 else "auto",
+            # Frozen weights have no gradient that the others could wait for.
+            strategy=DDPStrategy(broadcast_buffers=False, find_unused_parameters=bool(config.get("freeze")))
+            if options["devices"] > 1
+            else "auto",
             precision=options["precision"],
             max_epochs=options["epochs"],
             gradient_clip_val=options["gradient_clip"],
+            accumulate_grad_batches=options.get("accumulate", 1),
+            log_every_n_steps=options.get("log_every", 10),
             check_val_every_n_epoch=options["validate_every"],
             logger=loggers,
             callbacks=callbacks,

@@ -44,15 +44,31 @@ def shapley(value: Mapping[Subset, Value]) -> Split[Value]:
     )
 
 
+def alone(modality: Modality, video: Tokens, audio: Tokens) -> tuple[Tokens, Tokens]:
+    """The two streams with nothing but `modality` in them."""
+    return (video, absent(audio)) if modality == "video" else (absent(video), audio)
+
+
+def absent(tokens: Tokens) -> Tokens:
+    """The stream of clips that lack the modality: one token of padding, as padding says nothing and costs time."""
+    keep = torch.zeros_like(tokens.keep[:, :1])
+    return Tokens(tokens.values[:, :1], keep, tokens.times[:, :1])
+
+
+def _first(tokens: Tokens) -> Tokens:
+    return Tokens(tokens.values[:1], tokens.keep[:1], tokens.times[:1])
+
+
 def subset_scores(model: AVModel, video: Tokens, audio: Tokens, fused: Fused) -> dict[Subset, Float[Tensor, "B K"]]:
-    """Tag scores on each subset of modalities. `fused` is the fusion of both; the encoders are not run again."""
-    clips = len(video.keep)
-    everything = torch.ones(clips, dtype=torch.bool, device=video.keep.device)
-    silent, blind = audio.without(everything), video.without(everything)
+    """Tag scores on each subset of modalities. `fused` is the fusion of both; the encoders are not run again.
+
+    Without either modality all clips are alike, so one of them stands for all.
+    """
+    nothing = absent(_first(video)), absent(_first(audio))
     logits: dict[Subset, Tensor] = {
-        "none": model.task(model.fuse(blind, silent)),
-        "video": model.task(model.fuse(video, silent)),
-        "audio": model.task(model.fuse(blind, audio)),
+        "none": model.task(model.fuse(*nothing)).expand(len(video.keep), -1),
+        "video": model.task(model.fuse(*alone("video", video, audio))),
+        "audio": model.task(model.fuse(*alone("audio", video, audio))),
         "both": model.task(fused),
     }
     return {subset: model.task.scores(value) for subset, value in logits.items()}
