@@ -95,6 +95,7 @@ class LayerStats:
     kind: Literal["attention", "gate"] = "attention"  # what the shares are of
     entropy: Float[Tensor, "B H Lq"] | None = None  # of the weights, in nats
     lag: Float[Tensor, "B H Lq"] | None = None  # mean attended time minus the query's own, s
+    weights: dict[str, Float[Tensor, "B Lq Lk"]] | None = None  # on each key of each modality, the mean over heads
 
     def one(self, index: int) -> LayerStats:
         """The statistics of one clip of the batch."""

@@ -66,4 +66,8 @@ def layer_stats(
         mass = {name: sides["mass"][i][..., j] for j, (name, _) in enumerate(reads)}
         entropy = sides["entropy"][i] if "entropy" in sides else None
         lag = sides["mean_time"][i] - tokens.times[:, None] if "mean_time" in sides else None
-        yield LayerStats(layer, stream, tokens.keep, mass, prior, entropy=entropy, lag=lag)
+        weights = None
+        if "weights" in sides:
+            of_reads = sides["weights"][i].mean(dim=1).split(lengths(reads), dim=2)
+            weights = {name: part for (name, _), part in zip(reads, of_reads, strict=True)}
+        yield LayerStats(layer, stream, tokens.keep, mass, prior, entropy=entropy, lag=lag, weights=weights)

@@ -42,32 +42,105 @@ def write_video(
     The suffix of `path` chooses the container; the file appears under its name only when it is complete.
     Raises ValueError for shapes, types or suffixes that cannot be written.
     """
+    _check(frames, waveform)
+    size = None if frames is None else (frames.shape[1], frames.shape[2])
+    rate = None if waveform is None else sample_rate
+    with writing_video(path, size, fps, rate, video_codec, audio_codec, options) as writer:
+        heard = 0
+        for k, pixels in enumerate(() if frames is None else frames):
+            writer.show(pixels)
+            if waveform is not None:  # side by side: a picture, then the sound that goes with it
+                upto = min(int((k + 1) * sample_rate / fps), len(waveform))
+                writer.sound(waveform[heard:upto])
+                heard = upto
+        if waveform is not None:
+            writer.sound(waveform[heard:])
+
+
+@contextmanager
+def writing_video(
+    path: str | Path,
+    size: tuple[int, int] | None,
+    fps: Fraction | int,
+    sample_rate: int | None = None,
+    video_codec: str = "libx264",
+    audio_codec: str = "aac",
+    options: Mapping[str, str] | None = None,
+) -> Iterator[VideoWriter]:
+    """write_video for what comes piece by piece. `size` (height, width), even, or None: no picture; `sample_rate` Hz,
+    or None: no sound. When the body fails, nothing is left at `path`. Raises ValueError as write_video does.
+    """
     target = Path(path)
-    _check(target, frames, waveform, audio_codec)
+    if target.suffix.lower() not in _FORMATS:
+        raise ValueError(f"{target.name}: the suffix must be one of {', '.join(_FORMATS)}")
+    if size is None and sample_rate is None:
+        raise ValueError("a file needs frames or a waveform, both are None")
+    if size is not None and (size[0] % 2 or size[1] % 2):
+        raise ValueError(f"yuv420p needs an even height and width, got {size[0]} x {size[1]}")
+    if sample_rate is not None and audio_codec not in _AUDIO_FORMATS:
+        raise ValueError(f"audio_codec must be one of {', '.join(_AUDIO_FORMATS)}, got {audio_codec}")
     with _replacing(target) as file:
         container = av.open(file, "w", format=_FORMATS[target.suffix.lower()])
         with container:
             container.flags |= ContainerFlags.bitexact.value
-            video = None if frames is None else _add_video(container, frames, Fraction(fps), video_codec, options)
-            audio = None if waveform is None else _add_audio(container, sample_rate, audio_codec)
-            _encode(container, video, frames, Fraction(fps), audio, waveform, sample_rate)
+            video = None if size is None else _add_video(container, size, Fraction(fps), video_codec, options)
+            audio = None if sample_rate is None else _add_audio(container, sample_rate, audio_codec)
+            writer = VideoWriter(container, video, Fraction(fps), audio, sample_rate or 0)
+            yield writer
+            writer.flush()
 
 
-def _check(path: Path, frames: np.ndarray | None, waveform: np.ndarray | None, audio_codec: str) -> None:
-    if path.suffix.lower() not in _FORMATS:
-        raise ValueError(f"{path.name}: the suffix must be one of {', '.join(_FORMATS)}")
-    if frames is None and waveform is None:
-        raise ValueError("a file needs frames or a waveform, both are None")
-    if frames is not None:
-        if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or not len(frames):
-            raise ValueError(f"frames must be (T > 0, H, W, 3) uint8, got {frames.shape} {frames.dtype}")
-        if frames.shape[1] % 2 or frames.shape[2] % 2:
-            raise ValueError(f"yuv420p needs an even height and width, got {frames.shape[1]} x {frames.shape[2]}")
-    if waveform is not None:
-        if waveform.ndim != 1 or waveform.dtype != np.float32 or not len(waveform):
-            raise ValueError(f"waveform must be (N > 0,) float32, got {waveform.shape} {waveform.dtype}")
-        if audio_codec not in _AUDIO_FORMATS:
-            raise ValueError(f"audio_codec must be one of {', '.join(_AUDIO_FORMATS)}, got {audio_codec}")
+class VideoWriter:
+    """What writing_video gives: frames and samples, each stream's in their order."""
+
+    def __init__(
+        self,
+        container: OutputContainer,
+        video: VideoStream | None,
+        fps: Fraction,
+        audio: AudioStream | None,
+        sample_rate: int,
+    ) -> None:
+        self._container = container
+        self._video, self._fps = video, fps
+        self._audio, self._sample_rate = audio, sample_rate
+        self._shown = self._heard = 0
+
+    def show(self, pixels: np.ndarray) -> None:
+        """The next frame, (H, W, 3) uint8 RGB."""
+        assert self._video is not None
+        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+        picture.pts, picture.time_base = self._shown, 1 / self._fps
+        self._container.mux(self._video.encode(picture))
+        self._shown += 1
+
+    def sound(self, samples: np.ndarray) -> None:
+        """The next samples, (n,) float32 in [-1, 1]."""
+        assert self._audio is not None
+        if not len(samples):
+            return
+        kind = self._audio.codec_context.format.name
+        if kind == "s16":
+            samples = np.round(np.clip(samples, -1, 1) * 32767).astype(np.int16)
+        sound = av.AudioFrame.from_ndarray(samples[None], format=kind, layout="mono")
+        sound.sample_rate, sound.time_base, sound.pts = self._sample_rate, Fraction(1, self._sample_rate), self._heard
+        self._container.mux(self._audio.encode(sound))
+        self._heard += len(samples)
+
+    def flush(self) -> None:
+        """What the encoders still hold back."""
+        for stream in (self._video, self._audio):
+            if stream is not None:
+                self._container.mux(stream.encode(None))
+
+
+def _check(frames: np.ndarray | None, waveform: np.ndarray | None) -> None:
+    if frames is not None and (
+        frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or not len(frames)
+    ):
+        raise ValueError(f"frames must be (T > 0, H, W, 3) uint8, got {frames.shape} {frames.dtype}")
+    if waveform is not None and (waveform.ndim != 1 or waveform.dtype != np.float32 or not len(waveform)):
+        raise ValueError(f"waveform must be (N > 0,) float32, got {waveform.shape} {waveform.dtype}")
 
 
 @contextmanager
@@ -85,12 +158,12 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def _add_video(
-    container: OutputContainer, frames: np.ndarray, fps: Fraction, codec: str, options: Mapping[str, str] | None
+    container: OutputContainer, size: tuple[int, int], fps: Fraction, codec: str, options: Mapping[str, str] | None
 ) -> VideoStream:
     # With macroblock trees x264 gives other bytes for the same frames from time to time, even in one thread.
     steady = {"mbtree": "0"} if codec == "libx264" else {}
     stream = cast(VideoStream, container.add_stream(codec, rate=fps, options={**steady, **(options or {})}))
-    _, stream.height, stream.width, _ = frames.shape
+    stream.height, stream.width = size
     stream.pix_fmt = "yuv420p"
     stream.codec_context.time_base = 1 / fps
     stream.codec_context.thread_count = 1  # x264 decides differently with more threads
@@ -106,41 +179,3 @@ def _add_audio(container: OutputContainer, sample_rate: int, codec: str) -> Audi
     stream.codec_context.time_base = Fraction(1, sample_rate)
     stream.codec_context.flags |= CodecFlags.bitexact.value
     return stream
-
-
-def _encode(
-    container: OutputContainer,
-    video: VideoStream | None,
-    frames: np.ndarray | None,
-    fps: Fraction,
-    audio: AudioStream | None,
-    waveform: np.ndarray | None,
-    sample_rate: int,
-) -> None:
-    """Encode both streams side by side, a picture and then the sound that goes with it."""
-    heard = 0
-    if video is not None and frames is not None:
-        for k, pixels in enumerate(frames):
-            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
-            picture.pts, picture.time_base = k, 1 / fps
-            container.mux(video.encode(picture))
-            if audio is not None and waveform is not None:
-                upto = min(int((k + 1) * sample_rate / fps), len(waveform))
-                _encode_sound(container, audio, waveform[heard:upto], heard, sample_rate)
-                heard = upto
-        container.mux(video.encode(None))
-    if audio is not None and waveform is not None:
-        _encode_sound(container, audio, waveform[heard:], heard, sample_rate)
-        container.mux(audio.encode(None))
-
-
-def _encode_sound(
-    container: OutputContainer, stream: AudioStream, samples: np.ndarray, first: int, sample_rate: int
-) -> None:
-    if not len(samples):
-        return
-    if stream.codec_context.format.name == "s16":
-        samples = np.round(np.clip(samples, -1, 1) * 32767).astype(np.int16)
-    sound = av.AudioFrame.from_ndarray(samples[None], format=stream.codec_context.format.name, layout="mono")
-    sound.sample_rate, sound.time_base, sound.pts = sample_rate, Fraction(1, sample_rate), first
-    container.mux(stream.encode(sound))

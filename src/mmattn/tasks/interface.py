@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mmattn.data.labels import TagVocabulary
-from mmattn.types import Batch, Fused
+from mmattn.types import Batch, Fused, Modality
 
 
 class Task(nn.Module):
@@ -27,3 +27,7 @@ class Task(nn.Module):
     @abstractmethod
     def scores(self, logits: Float[Tensor, "B K"]) -> Float[Tensor, "B K"]:
         """What a person is shown, in [0, 1]."""
+
+    @abstractmethod
+    def reads(self, fused: Fused) -> dict[Modality, Float[Tensor, "B K L"]]:
+        """What each output reads of each token of the fused streams, where that is told by attention; sums to 1."""

@@ -31,12 +31,15 @@ class QuestionPool(nn.Module):
 
     def forward(self, tokens: Tokens) -> tuple[Float[Tensor, "B Q D"], Float[Tensor, "B D"]]:
         keep, present = tokens.keep[..., None], tokens.present
-        scores = self.score(tokens.values).float().masked_fill(~keep, -torch.inf)  # (B, L, Q)
-        weights = torch.softmax(scores, dim=1).nan_to_num(0.0).to(tokens.values.dtype)
-        read = self.norm_read(weights.mT @ tokens.values)
+        read = self.norm_read(self.weights(tokens).to(tokens.values.dtype) @ tokens.values)
         highest = torch.where(keep, tokens.values, torch.finfo(tokens.values.dtype).min).amax(dim=1)
         highest = self.norm_highest(torch.where(present[:, None], highest, 0.0))
         return (
             torch.where(present[:, None, None], read, self.missing_read.to(read.dtype)),
             torch.where(present[:, None], highest, self.missing_highest.to(highest.dtype)),
         )
+
+    def weights(self, tokens: Tokens) -> Float[Tensor, "B Q L"]:
+        """What each question reads of each token; 0 everywhere for a clip without the modality."""
+        scores = self.score(tokens.values).float().masked_fill(~tokens.keep[..., None], -torch.inf)  # (B, L, Q)
+        return torch.softmax(scores, dim=1).nan_to_num(0.0).mT

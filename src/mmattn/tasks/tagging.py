@@ -7,6 +7,8 @@ of unimodal classifiers, so what another fusion adds is its own.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -16,7 +18,7 @@ from mmattn.data.labels import TagVocabulary
 from mmattn.errors import UsageError
 from mmattn.tasks.interface import Task
 from mmattn.tasks.pooling import QuestionPool
-from mmattn.types import MODALITIES, Batch, Fused, Tokens
+from mmattn.types import MODALITIES, Batch, Fused, Modality, Tokens
 
 
 class Tagging(Task):
@@ -44,6 +46,14 @@ class Tagging(Task):
 
     def forward(self, fused: Fused) -> Float[Tensor, "B K"]:
         return self._says("video", fused.video) + self._says("audio", fused.audio) + self.bias
+
+    def reads(self, fused: Fused) -> dict[Modality, Float[Tensor, "B K L"]]:
+        """How much each tag reads of each token of the fused streams: its question's attention."""
+        streams: dict[Modality, Tokens] = {"video": fused.video, "audio": fused.audio}
+        return {
+            name: cast(QuestionPool, self.pools[name]).weights(tokens)[:, self.question]
+            for name, tokens in streams.items()
+        }
 
     def _says(self, name: str, tokens: Tokens) -> Float[Tensor, "B K"]:
         read, highest = self.pools[name](tokens)
