@@ -46,5 +46,5 @@ def small(shapes: Path) -> list[str]:
 def trained(small: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished cross-fusion run, logged with wandb offline."""
     run = tmp_path_factory.mktemp("runs") / "cross"
-    assert main(["train", *small, "fusion=cross", "logger=wandb", f"run={run}"]) == 0
+    assert main(["train", *small, "fusion=cross", "logger=wandb", "trainer.log_every=1", f"run={run}"]) == 0
     return run

@@ -165,6 +165,8 @@ def test_two_processes_train_one_model_on_every_validation_clip(
     assert two["clips"] == one["clips"]
     # Half batches on two processes make the gradient of the whole batch: the runs agree but for rounding.
     assert two["metrics"]["mAP"] == pytest.approx(one["metrics"]["mAP"], abs=0.05)
+    assert two["gradient_share"]["audio"] == pytest.approx(one["gradient_share"]["audio"], abs=0.02)
+    assert two["gradient_share"]["norm"] == pytest.approx(one["gradient_share"]["norm"], rel=0.05)
 
 
 def test_a_process_without_a_validation_clip_does_not_hold_up_the_others(

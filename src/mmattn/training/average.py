@@ -17,7 +17,8 @@ from mmattn.training.module import TrainingModule
 class WeightAverage(Callback):
     """The average of all floating weights and running statistics, in float32 or better, brought up to date each step.
 
-    It is part of the checkpoint, so a resumed run goes on with it. It has to come after the callback that saves.
+    It is part of the checkpoint, so a resumed run goes on with it. Its place is after the callback that saves the model
+    in a validation, and before the one that saves a checkpoint after a step.
     """
 
     def __init__(self) -> None:

@@ -17,6 +17,7 @@ from lightning.pytorch.callbacks import Callback
 
 from mmattn.checkpoint import MODEL_FILE, Checkpoint, save_model
 from mmattn.config import Config
+from mmattn.data.loader import EpochLoader
 from mmattn.data.transforms import ClipSpec
 from mmattn.errors import Stopped, UsageError
 from mmattn.files import write_atomically
@@ -127,6 +128,29 @@ class StopOnSignal(Callback):
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before.clear()
+
+
+class KeepPlace(Callback):
+    """A resumed run goes on with the batch after the last one, in the order of its epoch.
+
+    Lightning keeps the loader's state too, but does not restore it once a schedule has asked for the number of steps.
+    """
+
+    def __init__(self) -> None:
+        self._loader: EpochLoader | None = None
+        self._place: dict[str, int] = {}
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        assert isinstance(trainer.train_dataloader, EpochLoader)
+        self._loader = trainer.train_dataloader
+        if self._place:
+            self._loader.load_state_dict(self._place)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._loader.state_dict() if self._loader else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._place = state_dict
 
 
 class SeedSteps(Callback):

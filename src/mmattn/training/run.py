@@ -21,12 +21,12 @@ from mmattn.data.module import build_data
 from mmattn.data.splits import SplitData
 from mmattn.errors import UsageError
 from mmattn.model import AVModel, build_model, without_files
-from mmattn.training.callbacks import LAST, AtomicCheckpointIO, KeepModel, Report, SeedSteps, StopOnSignal
+from mmattn.training.callbacks import LAST, AtomicCheckpointIO, KeepModel, KeepPlace, Report, SeedSteps, StopOnSignal
 from mmattn.training.module import TrainingModule
 from mmattn.training.rundir import UNREADABLE_FILE, read_config
 from mmattn.training.track import make_loggers
 
-CALLBACKS = ("freeze", "weight_average")  # optional groups; averaging comes after what saves
+CALLBACKS = ("freeze", "weight_average")  # optional groups
 
 
 def check(config: Config) -> tuple[SplitData, AVModel]:
@@ -67,8 +67,9 @@ def train(run: Path, data: SplitData | None = None) -> None:
     options = (_optional(config, group) for group in ("regulariser", "modality_balance"))
     module = TrainingModule(model, build(config["optim"]), *options)
     _quiet_lightning()
-    callbacks = [KeepModel(run, config, ready.clip), StopOnSignal(run), SeedSteps(config["seed"]), Report(run.name)]
-    callbacks += [chosen for group in CALLBACKS if (chosen := _optional(config, group))]
+    chosen = [callback for group in CALLBACKS if (callback := _optional(config, group))]
+    callbacks = [KeepModel(run, config, ready.clip), *chosen, StopOnSignal(run), KeepPlace()]
+    callbacks += [SeedSteps(config["seed"]), Report(run.name)]
     trainer = _trainer(config, run, make_loggers(config, run), callbacks)
     rank, world = trainer.global_rank, trainer.world_size
     ready.quarantine.keep_in(run / UNREADABLE_FILE)
