@@ -235,7 +235,7 @@ def test_permuting_costs_a_reader_what_it_reads_and_nothing_else(make_batch: Cal
     """Two bright and two dark clips: exchanged, average precision falls; what is not read may be exchanged freely."""
     events = [(0, 1), (0, 0), (0, 1), (1, 0), (1, 1), (1, 0)]
     found = _evaluate("video", events, make_batch, permutations=True)["permutation"]
-    assert found["audio"] == {"value": 1.0, "score": 0.0}
+    assert found["audio"] == {"value": 1.0, "score": 0.0, "by_tag": {"tag": 0.0, "never": None}}
     assert found["video"]["value"] < 1.0 and found["video"]["score"] == 1.0 - found["video"]["value"]
     assert found == _evaluate("video", events, make_batch, permutations=True)["permutation"], "the same again"
     assert "permutation" not in _evaluate("video", events, make_batch)

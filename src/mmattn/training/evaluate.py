@@ -22,6 +22,8 @@ from mmattn.progress import Progress
 from mmattn.training.rundir import read_config
 from mmattn.weighting.evaluation import Evaluation
 
+RESAMPLED = 1000  # times the clips are drawn anew for the intervals
+
 
 def evaluate(config: Config, changes: Sequence[str] = ()) -> str:
     """Writes the evaluation as JSON and returns a line for a person.
@@ -33,14 +35,13 @@ def evaluate(config: Config, changes: Sequence[str] = ()) -> str:
         raise UsageError(f"split={split}: expected one of {', '.join(SPLITS)}")
     run, noise, attention = Path(str(config["run"])), config["noise"], config.get("attention")
     data = build_data(read_config(run)["data"])
-    if noise["kind"] is None:
-        record, name = evaluate_run(run, split, data, attention=attention), f"evaluation-{split}"
-    else:
-        noisy = replace(data, seed=noise["seed"])
-        record = {"noise": noise, **evaluate_run(run, split, noisy, _noise(noise), attention)}
-        name = f"evaluation-{split}-{noise['kind']}{noise['snr_db']:+g}dB"
+    name, augment, described = f"evaluation-{split}", None, {}
+    if noise["kind"] is not None:
+        data, augment, described = replace(data, seed=noise["seed"]), _noise(noise), {"noise": noise}
+        name += f"-{noise['kind']}{noise['snr_db']:+g}dB"
     name = "-".join([name, *map(_short, changes)])
     out = Path(str(config["out"])) if config["out"] else run / f"{name}.json"
+    record = described | evaluate_run(run, split, data, augment, attention, out.with_name(f"{out.stem}-clips.jsonl"))
     write_atomically(out, json.dumps(record, indent=1).encode())
     metrics = record["metrics"]
     families = "".join(f", {family} {value:.3f}" for family, value in metrics["mAP_by_family"].items() if value)
@@ -65,11 +66,17 @@ def _noise(noise: Config) -> Augment:
 
 
 def evaluate_run(
-    run: Path, split: str, data: SplitData, augment: Augment | None = None, attention: Config | None = None
+    run: Path,
+    split: str,
+    data: SplitData,
+    augment: Augment | None = None,
+    attention: Config | None = None,
+    by_clip: Path | None = None,
 ) -> dict:
     """The record of `Evaluation.result` for the run's model, on clips as `augment` makes them.
 
-    `attention`: the mechanism to attend with instead of the one that was trained.
+    `attention`: the mechanism to attend with instead of the one that was trained. `by_clip`: a file for the record of
+    each clip.
     """
     checkpoint = load_model(run, attention)
     rows = data.rows[split]
@@ -84,5 +91,8 @@ def evaluate_run(
             progress.at(done)
     if data.quarantine.reasons:
         print(f"{run}: {data.quarantine.left_out()}", file=sys.stderr)
+    if by_clip:
+        lines = (json.dumps(clip, ensure_ascii=True) + "\n" for clip in evaluation.clips())
+        write_atomically(by_clip, "".join(lines).encode())
     switched = {} if attention is None else {"switched": attention}
-    return {"split": split, **switched, **checkpoint.info, **evaluation.result()}
+    return {"split": split, **switched, **checkpoint.info, **evaluation.result(RESAMPLED)}

@@ -18,6 +18,8 @@ from mmattn.training.optim import AdamWOneCycle
 from mmattn.types import Batch
 from mmattn.weighting.evaluation import Evaluation
 
+RESAMPLED = 200  # times the clips are drawn anew for the intervals of a validation
+
 
 class TrainingModule(lightning.LightningModule):
     """Steps and logging. The full evaluation of the last validation is in `evaluation` afterwards."""
@@ -77,7 +79,7 @@ class TrainingModule(lightning.LightningModule):
             )
 
     def on_validation_epoch_start(self) -> None:
-        self._running = Evaluation(self.model.task.vocabulary)
+        self._running = Evaluation(self.model.task.vocabulary, permutations=True)
         self._losses = []
 
     def validation_step(self, batch: Batch, _: int) -> None:
@@ -95,7 +97,7 @@ class TrainingModule(lightning.LightningModule):
             self._running = Evaluation(self.model.task.vocabulary)
             self._running.merge(running for running, _ in parts)
             losses = [loss for _, part in parts for loss in part]
-        self.evaluation = self._running.result() | {"gradient_share": self.gradients.result()}
+        self.evaluation = self._running.result(RESAMPLED) | {"gradient_share": self.gradients.result()}
         self.gradients.reset()
         mean_loss = sum(total for total, _ in losses) / sum(clips for _, clips in losses)
         self.log_dict({"val/loss": mean_loss, **flatten(self.evaluation)}, rank_zero_only=True)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mmattn.data.labels import TagVocabulary
 from mmattn.errors import MmattnError
+from mmattn.metrics.bootstrap import interval, resampled_average_precision, resamples
 from mmattn.metrics.tags import answers, average_precision, by_family, group_accuracy, mean_defined
 from mmattn.model import AVModel
 from mmattn.types import MODALITIES, Batch, Modality
@@ -61,17 +62,17 @@ class Evaluation:
             self._permuted.update(other._permuted)
             self.mass.merge(other.mass)
 
-    def result(self) -> dict[str, Any]:
+    def result(self, resampled: int = 0) -> dict[str, Any]:
         """Scores, Shapley split of mean average precision, by tag and family, and the attention mass. Plain data.
 
+        `resampled`: that often clips are drawn anew for 95 % intervals of every split; 0: no intervals.
         Raises MmattnError when there was no real clip.
         """
         if not self._targets:
             raise MmattnError("none of the clips could be read, so nothing can be measured")
         names, families = self.vocabulary.names, self.vocabulary.families
         ids = sorted(self._targets)
-        targets = torch.stack([self._targets[name] for name in ids])
-        scores: dict[Subset, Tensor] = {s: torch.stack([self._scores[name][s] for name in ids]) for s in SUBSETS}
+        targets, scores = self._stacked(ids)
         per_tag: dict[Subset, dict[str, float]] = {
             s: dict(zip(names, average_precision(scores[s], targets).tolist(), strict=True)) for s in SUBSETS
         }
@@ -91,42 +92,109 @@ class Evaluation:
             "shapley": _split(mean),
             "shapley_by_family": {f: _split({s: per_family[s][f] for s in SUBSETS}) for f in per_family["both"]},
             "shapley_by_tag": {tag: _split({s: per_tag[s][tag] for s in SUBSETS}) for tag in names},
+            "shapley_by_clip": _split({s: float(v.nanmean()) for s, v in _own_scores(scores, targets).items()}),
             "confusion": self._confusion(scores, targets),
             "attention": self.mass.result(),
         }
         if self._permuted:
-            record["permutation"] = self._permutation(ids, targets, mean["both"])
+            record["permutation"] = self._permutation(ids, targets, per_tag["both"])
+        if resampled:
+            self._add_intervals(record, scores, targets, resamples(len(ids), resampled))
         return _no_nan(record)
+
+    def clips(self) -> list[dict[str, Any]]:
+        """A record for each clip: what its own tags score on average on each subset of modalities, the split of that,
+        and the questions where one modality alone is right and both together are wrong. Plain data, sorted by id.
+        """
+        ids, names = sorted(self._targets), self.vocabulary.names
+        targets, scores = self._stacked(ids)
+        own = _own_scores(scores, targets)
+        misled = self._misled(scores, targets)
+        records = []
+        for i, name in enumerate(ids):
+            tags = [tag for tag, value in zip(names, targets[i].tolist(), strict=True) if value > 0]
+            wrong = {m: [question for question, clips in misled[m].items() if clips[i]] for m in MODALITIES}
+            split = _split({s: float(own[s][i]) for s in SUBSETS})
+            records.append({"id": name, "tags": tags, **split, "confusion": wrong})
+        return _no_nan(records)
+
+    def _stacked(self, ids: list[str]) -> tuple[Tensor, dict[Subset, Tensor]]:
+        """Targets (N, K), and scores (N, K) on each subset."""
+        scores: dict[Subset, Tensor] = {s: torch.stack([self._scores[name][s] for name in ids]) for s in SUBSETS}
+        return torch.stack([self._targets[name] for name in ids]), scores
+
+    def _misled(self, scores: dict[Subset, Tensor], targets: Tensor) -> dict[Modality, dict[str, Tensor]]:
+        """By question, the clips (N,) that one modality alone gets right and both together get wrong."""
+        groups, names = self.vocabulary.groups(), self.vocabulary.names
+        right = {subset: answers(scores[subset], targets, names, groups) for subset in SUBSETS}
+        return {
+            modality: {
+                name: question & right[modality][name][1] & ~correct
+                for name, (question, correct) in right["both"].items()
+            }
+            for modality in MODALITIES
+        }
 
     def _confusion(self, scores: dict[Subset, Tensor], targets: Tensor) -> dict[str, Any]:
         """How often one modality alone is right where both together are wrong: over all answers, and by question."""
-        groups, names = self.vocabulary.groups(), self.vocabulary.names
-        right = {subset: answers(scores[subset], targets, names, groups) for subset in SUBSETS}
-        asked = {name: int(question.sum()) for name, (question, _) in right["both"].items()}
+        questions = answers(scores["both"], targets, self.vocabulary.names, self.vocabulary.groups())
+        asked = {name: int(question.sum()) for name, (question, _) in questions.items()}
         record: dict[str, Any] = {}
-        for modality in MODALITIES:
-            misled = {
-                name: int((question & right[modality][name][1] & ~correct).sum())
-                for name, (question, correct) in right["both"].items()
-            }
+        for modality, clips in self._misled(scores, targets).items():
+            misled = {name: int(found.sum()) for name, found in clips.items()}
             by_question = {name: misled[name] / asked[name] if asked[name] else math.nan for name in asked}
             total = sum(asked.values())
             record[modality] = {"all": sum(misled.values()) / total if total else math.nan, "by_question": by_question}
         return record
 
-    def _permutation(self, ids: list[str], targets: Tensor, both: float) -> dict[str, Any]:
-        """[V - V(permuted m)] / V with V the mean average precision."""
+    def _permutation(self, ids: list[str], targets: Tensor, both: dict[str, float]) -> dict[str, Any]:
+        """[V - V(permuted m)] / V with V the mean average precision, and of each tag its own."""
         record: dict[str, Any] = {}
         for modality in MODALITIES:
             scores = torch.stack([self._permuted[name][modality] for name in ids])
-            value = mean_defined(average_precision(scores, targets).tolist())
-            record[modality] = {"value": value, "score": (both - value) / both if both else math.nan}
+            by_tag = dict(zip(both, average_precision(scores, targets).tolist(), strict=True))
+            whole, value = mean_defined(list(both.values())), mean_defined(list(by_tag.values()))
+            lost = {tag: _lost(both[tag], by_tag[tag]) for tag in both}
+            record[modality] = {"value": value, "score": _lost(whole, value), "by_tag": lost}
         return record
+
+    def _add_intervals(
+        self, record: dict[str, Any], scores: dict[Subset, Tensor], targets: Tensor, counts: Tensor
+    ) -> None:
+        """95 % intervals of every split: the same resamples of clips for each subset, so differences are paired."""
+        parts = vars(shapley({s: resampled_average_precision(scores[s], targets, counts) for s in SUBSETS}))
+        names, families = self.vocabulary.names, self.vocabulary.families
+
+        def mean_over(tags: list[int]) -> dict[str, list[float]]:
+            return {part: interval(values[:, tags].nanmean(dim=1)) for part, values in parts.items()}
+
+        record["shapley"]["interval"] = mean_over(list(range(len(names))))
+        for family, split in record["shapley_by_family"].items():
+            split["interval"] = mean_over([i for i, tag in enumerate(names) if families.get(tag) == family])
+        for i, tag in enumerate(names):
+            record["shapley_by_tag"][tag]["interval"] = mean_over([i])
+        own = vars(shapley(_own_scores(scores, targets)))
+        tagged = ~own["video"].isnan()
+        drawn = counts[:, tagged].double()
+        record["shapley_by_clip"]["interval"] = {
+            part: interval(drawn @ values[tagged] / drawn.sum(dim=1)) for part, values in own.items()
+        }
+        record["resampled"] = len(counts)
 
     def _generator(self, batch: Batch) -> torch.Generator:
         """A batch's own stream, so that evaluating twice gives the same."""
         digest = hashlib.sha256("\n".join(batch.ids).encode("utf-8", "surrogateescape")).digest()
         return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+
+
+def _own_scores(scores: dict[Subset, Tensor], targets: Tensor) -> dict[Subset, Tensor]:
+    """The mean score (N,) of each clip's own tags; NaN for a clip without any."""
+    truth = (targets > 0).double()
+    return {subset: (scores[subset].double() * truth).sum(dim=1) / truth.sum(dim=1) for subset in SUBSETS}
+
+
+def _lost(both: float, permuted: float) -> float:
+    return (both - permuted) / both if both else math.nan
 
 
 def _split(value: dict[Subset, float]) -> dict[str, Any]:
