@@ -127,11 +127,14 @@ def test_efficiency_and_symmetry() -> None:
     torch.testing.assert_close(split.synergy, interaction, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("fusion", group_choices("fusion"))
+ATTENDING = [("cross", name) for name in group_choices("attention") if name != "dense"]
+
+
+@pytest.mark.parametrize(("fusion", "attention"), [(name, "dense") for name in group_choices("fusion")] + ATTENDING)
 def test_a_subset_is_the_model_on_clips_that_lack_the_rest(
-    fusion: str, tiny_model: Callable, make_batch: Callable
+    fusion: str, attention: str, tiny_model: Callable, make_batch: Callable
 ) -> None:
-    model = tiny_model(f"fusion={fusion}")
+    model = tiny_model(f"fusion={fusion}", f"attention={attention}")
     batch = make_batch(3, missing={1: "audio"})
     with torch.no_grad():
         video, audio = model.encode(batch)
