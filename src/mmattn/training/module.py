@@ -13,6 +13,7 @@ from mmattn.attention.regularise import Regulariser
 from mmattn.errors import MmattnError
 from mmattn.model import AVModel
 from mmattn.training.balance import ModalityBalance
+from mmattn.training.curves import curves
 from mmattn.training.gradients import GradientMeter, gradient_norm
 from mmattn.training.optim import AdamWOneCycle
 from mmattn.types import Batch
@@ -100,7 +101,7 @@ class TrainingModule(lightning.LightningModule):
         self.evaluation = self._running.result(RESAMPLED) | {"gradient_share": self.gradients.result()}
         self.gradients.reset()
         mean_loss = sum(total for total, _ in losses) / sum(clips for _, clips in losses)
-        self.log_dict({"val/loss": mean_loss, **flatten(self.evaluation)}, rank_zero_only=True)
+        self.log_dict({"val/loss": mean_loss, **curves(self.evaluation)}, rank_zero_only=True)
         self._running = None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -113,20 +114,3 @@ class TrainingModule(lightning.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer, schedule = self.optim.build(self.model, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
-def flatten(evaluation: dict[str, Any]) -> dict[str, float]:
-    """The numbers of an evaluation that are worth a curve: scores, Shapley splits, attention mass by head."""
-    metrics = evaluation["metrics"]
-    flat: dict[str, float | None] = {"val/mAP": metrics["mAP"], "val/mean_accuracy": metrics["mean_accuracy"]}
-    flat |= {f"val/mAP/{family}": value for family, value in metrics["mAP_by_family"].items()}
-    flat |= {f"val/accuracy/{group}": value for group, value in metrics["accuracy"].items()}
-    flat |= {f"val/shapley/{part}": evaluation["shapley"][part] for part in ("video", "audio", "synergy")}
-    for family, split in evaluation["shapley_by_family"].items():
-        flat |= {f"val/shapley/{family}/{part}": split[part] for part in ("video", "audio", "synergy")}
-    for head in evaluation["attention"]:
-        place = f"{head['layer']}/{head['stream']}/head{head['head']}"
-        part = "audio" if "audio" in head["mass"] else "bottleneck"
-        for measure in ("mass", "prior", "log_ratio"):
-            flat[f"val/{head['kind']}_{measure}/{place}/{part}"] = head[measure].get(part)
-    return {name: value for name, value in flat.items() if value is not None}

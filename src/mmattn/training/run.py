@@ -22,6 +22,7 @@ from mmattn.data.splits import SplitData
 from mmattn.errors import UsageError
 from mmattn.model import AVModel, build_model, without_files
 from mmattn.training.callbacks import LAST, AtomicCheckpointIO, KeepModel, KeepPlace, Report, SeedSteps, StopOnSignal
+from mmattn.training.charts import WandbCharts
 from mmattn.training.module import TrainingModule
 from mmattn.training.rundir import UNREADABLE_FILE, read_config
 from mmattn.training.track import make_loggers
@@ -70,6 +71,7 @@ def train(run: Path, data: SplitData | None = None) -> None:
     chosen = [callback for group in CALLBACKS if (callback := _optional(config, group))]
     callbacks = [KeepModel(run, config, ready.clip), *chosen, StopOnSignal(run), KeepPlace()]
     callbacks += [SeedSteps(config["seed"]), Report(run.name)]
+    callbacks += [WandbCharts(ready.vocabulary.families, config["logger"].get("clips", 0))]
     trainer = _trainer(config, run, make_loggers(config, run), callbacks)
     rank, world = trainer.global_rank, trainer.world_size
     ready.quarantine.keep_in(run / UNREADABLE_FILE)

@@ -17,6 +17,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from mmattn.config import Config
 
 METRICS_FILE = "metrics.jsonl"
+STEP = "trainer/global_step"  # as Lightning's wandb logger calls it
 
 
 class JsonlLogger(Logger):
@@ -81,6 +82,10 @@ def _start_wandb(config: Config, run: Path, mode: Literal["online", "offline"]) 
     experiment = wandb.init(
         project=config["logger"]["project"], name=run.name, dir=str(run), mode=mode, config=config, settings=settings
     )
+    experiment.define_metric(STEP)  # the one axis, so that runs with batches of any size lie over each other
+    experiment.define_metric("*", step_metric=STEP, step_sync=True)
+    for metric, best in (("val/mAP", "max"), ("val/loss", "min")):
+        experiment.define_metric(metric, step_metric=STEP, summary=best)
     return WandbLogger(experiment=experiment)
 
 

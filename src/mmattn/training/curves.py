@@ -1,0 +1,89 @@
+"""An evaluation as curves over training and as tables: plain numbers, for any logger."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from mmattn.types import MODALITIES
+from mmattn.weighting.causal import SUBSETS
+
+PARTS = ("video", "audio", "synergy")
+Table = tuple[list[str | int], list[list[Any]]]  # names of the columns, rows
+
+
+def by_tag(evaluation: dict[str, Any], families: dict[str, str]) -> Table:
+    """A row for each tag: score, what it scores on each subset, Shapley split with intervals, permutation scores."""
+    permutation = evaluation.get("permutation")
+    columns: list[str | int] = ["tag", "family", "ap", *(f"ap_{s}" for s in SUBSETS), *_split_columns()]
+    columns += [f"permutation_{m}" for m in MODALITIES]
+    rows = []
+    for tag, split in evaluation["shapley_by_tag"].items():
+        lost = [permutation[m]["by_tag"][tag] if permutation else None for m in MODALITIES]
+        own = [tag, families.get(tag), evaluation["metrics"]["ap"][tag], *(split["value"][s] for s in SUBSETS)]
+        rows.append([*own, *_split_cells(split), *lost])
+    return columns, rows
+
+
+def by_family(evaluation: dict[str, Any]) -> Table:
+    """A row for each family, and one for all tags."""
+    rows = [
+        [family, evaluation["metrics"]["mAP_by_family"][family], *_split_cells(split)]
+        for family, split in evaluation["shapley_by_family"].items()
+    ]
+    whole = ["all", evaluation["metrics"]["mAP"], *_split_cells(evaluation["shapley"])]
+    return ["family", "mAP", *_split_columns()], [whole, *rows]
+
+
+def _split_columns() -> list[str]:
+    return [column for part in PARTS for column in (part, f"{part}_low", f"{part}_high")]
+
+
+def _split_cells(split: dict[str, Any]) -> list[float | None]:
+    nothing = dict.fromkeys(PARTS, (None, None))
+    return [cell for part in PARTS for cell in (split[part], *split.get("interval", nothing)[part])]
+
+
+def by_head(evaluation: dict[str, Any]) -> Table:
+    """A row for each layer, stream, head and part that it weighs."""
+    facts = ("entropy", "lag_s", "distance_s")
+    rows = [
+        [*(head[k] for k in ("layer", "stream", "head", "kind")), part, head["mass"][part], head["prior"][part],
+         head["log_ratio"][part], *(head.get(fact) for fact in facts)]
+        for head in evaluation["attention"]
+        for part in head["mass"]
+    ]  # fmt: skip
+    return ["layer", "stream", "head", "kind", "part", "mass", "prior", "log_ratio", *facts], rows
+
+
+def curves(evaluation: dict[str, Any]) -> dict[str, float]:
+    """The numbers of an evaluation that are worth a curve: scores, splits, what permuting costs, attention by head."""
+    return {name: float(value) for name, value in _numbers(evaluation) if value is not None}
+
+
+def _numbers(evaluation: dict[str, Any]) -> Iterator[tuple[str, float | None]]:
+    metrics, shapley = evaluation["metrics"], evaluation["shapley"]
+    yield from (("val/mAP", metrics["mAP"]), ("val/mean_accuracy", metrics["mean_accuracy"]))
+    for family, value in metrics["mAP_by_family"].items():
+        yield f"val/mAP/{family}", value
+    for group, value in metrics["accuracy"].items():
+        yield f"val/accuracy/{group}", value
+    for part in PARTS:
+        yield f"val/shapley/{part}", shapley[part]
+        for edge, value in zip(("low", "high"), shapley.get("interval", {}).get(part, ()), strict=False):
+            yield f"val/shapley_{edge}/{part}", value
+        for family, split in evaluation["shapley_by_family"].items():
+            yield f"val/shapley/{family}/{part}", split[part]
+    for modality in MODALITIES:
+        yield f"val/confusion/{modality}", evaluation["confusion"][modality]["all"]
+        if "permutation" in evaluation:
+            yield f"val/permutation/{modality}", evaluation["permutation"][modality]["score"]
+        if evaluation.get("gradient_share"):
+            yield f"val/gradient_share/{modality}", evaluation["gradient_share"][modality]
+    for head in evaluation["attention"]:
+        place = f"{head['layer']}/{head['stream']}/head{head['head']}"
+        part = "audio" if "audio" in head["mass"] else "bottleneck"
+        for measure in ("mass", "prior", "log_ratio"):
+            yield f"val/{head['kind']}_{measure}/{place}/{part}", head[measure].get(part)
+        for fact in ("entropy", "lag_s", "distance_s"):
+            yield f"val/{head['kind']}_{fact}/{place}", head.get(fact)
