@@ -19,6 +19,7 @@ USAGE = """usage: mmattn VERB [key=value ...]
   train      train a model into a run directory                 mmattn train data=folder data.root=videos
   evaluate   score a trained run on a split                     mmattn evaluate run=runs/x split=test
   predict    tag files, one JSON line a file                    mmattn predict run=runs/x source=videos
+  explain    what a file's tags owe to what                     mmattn explain run=runs/x source=clip.mp4
   compare    one HTML report over runs                          mmattn compare runs=[runs/a,runs/b]
   data shard    every clip decoded once, in tars                mmattn data shard data.root=videos out=shards
   data features the tokens of a run's encoders, kept            mmattn data features run=runs/x data.root=videos
@@ -113,6 +114,13 @@ def _predict(overrides: list[str]) -> None:
     print(predict(config))
 
 
+def _explain(overrides: list[str]) -> None:
+    config = compose("explain", overrides)
+    from mmattn.reports.explain import explain
+
+    print(explain(config))
+
+
 def _compare(overrides: list[str]) -> None:
     config = compose("compare", overrides)
     from mmattn.reports.compare import compare
@@ -177,6 +185,7 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
     "train": _train,
     "evaluate": _evaluate,
     "predict": _predict,
+    "explain": _explain,
     "compare": _compare,
     "data shard": _data_shard,
     "data features": _data_features,

@@ -35,7 +35,7 @@ GROUPS = (
 )
 # Groups of which nothing may be chosen, with =null.
 OPTIONAL = ("regulariser", "modality_balance", "weight_average", "freeze", "experiment")
-_NAMES = ("run", "resume", "out", "weights", "predictions")  # files and folders that may be left null
+_NAMES = ("run", "resume", "out", "weights", "predictions", "tag")  # files and folders that may be left null
 
 
 @cache

@@ -8,7 +8,7 @@ prediction prepares its input exactly as training did.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -111,11 +111,11 @@ class ClipSpec:
             fit=self.fit,
             audio_rate=self.sample_rate,
         )
-        if reader is not None:
-            return reader(media, request)
-        from mmattn.media.decode import answer
-
-        return answer(request, media, follow_symlinks=True)
+        read = reader or _read_here
+        clip = read(media, request)
+        if start == 0 and "no_frames" in clip.issues:  # over before the first time, as a still is
+            clip = read(media, replace(request, times=[start]))
+        return clip
 
     def prepare(self, clip: Clip) -> Sample:
         """Both stages at once, for when nothing is augmented."""
@@ -163,3 +163,9 @@ class ClipSpec:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def _read_here(media: Path | ByteRange, request: Request) -> Clip:
+    from mmattn.media.decode import answer
+
+    return answer(request, media, follow_symlinks=True)

@@ -80,7 +80,10 @@ def mass_bar(mass: float, prior: float) -> Markup:
 
 
 def curves(
-    series: Sequence[tuple[int, str, Sequence[tuple[float, float]]]], top: float | None = None, chance: Number = None
+    series: Sequence[tuple[int, str, Sequence[tuple[float, float]]]],
+    top: float | None = None,
+    chance: Number = None,
+    across: str = "epoch",
 ) -> Markup:
     """A line a run (index, name, points) over epochs, from 0 to `top` (None: the largest value)."""
     points = [point for _, _, line in series for point in line]
@@ -103,8 +106,8 @@ def curves(
     labels = "".join(
         _text("11%", y, fixed(highest * share, 2), "num end small") for y, share in ((12, 1.0), (68, 0.5), (123, 0.0))
     )
-    labels += _text("13%", 137, f"epoch {first:g}", "small") + _text("100%", 137, f"{last:g}", "num end small")
-    return _svg(142, f"{labels}{plot}{grid}{''.join(lines)}</svg>", "by epoch")
+    labels += _text("13%", 137, f"{across} {first:g}", "small") + _text("100%", 137, f"{last:g}", "num end small")
+    return _svg(142, f"{labels}{plot}{grid}{''.join(lines)}</svg>", f"by {across}")
 
 
 def _clip(value: Number, low: float, high: float) -> float:

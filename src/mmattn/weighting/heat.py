@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mmattn.model import AVModel
-from mmattn.types import MODALITIES, Fused, Modality, Tokens
+from mmattn.types import MODALITIES, Fused, LayerStats, Modality, Tokens
 
 Heat = dict[Modality, Float[Tensor, "K L"]]
 
@@ -52,12 +52,15 @@ class EncodedClip:
         return self.model.fuse(self.video, self.audio, stats)
 
 
-def banzhaf(clip: EncodedClip, tags: Sequence[int], masks: int = 256, seed: int = 0) -> Heat:
-    """What a token adds to the score of each tag, averaged over all choices of the other tokens; 0 for padding.
+def banzhaf(
+    clip: EncodedClip, tags: Sequence[int], masks: int = 256, seed: int = 0
+) -> tuple[Heat, Float[Tensor, " K"]]:
+    """What a token adds to the score of each tag, averaged over all choices of the other tokens, and its `error`.
 
     The Banzhaf value, estimated from `masks` random halves of the tokens and their complements: the mean score of the
     choices with the token, less the mean of those without (Wang and Jia 2023, "Data Banzhaf", maximum sample reuse).
-    Its standard error falls as 1 / sqrt(masks). Taking out one token at a time would miss what many tokens show alike.
+    Taking out one token at a time would miss what many tokens show alike. `error`: the standard error of the values,
+    which falls as 1 / sqrt(masks). Padding has the value 0.
     """
     keep = clip.keep()
     sizes = [len(keep[name]) for name in MODALITIES]
@@ -68,16 +71,17 @@ def banzhaf(clip: EncodedClip, tags: Sequence[int], masks: int = 256, seed: int 
     signs = chosen.float() * 2 - 1
     values = 2 * signs.T @ scores / len(chosen)  # mean with minus mean without, as both halves are of one size
     parts = zip(MODALITIES, values.T.split(sizes, dim=1), strict=True)
-    return {name: part * keep[name] for name, part in parts}
+    return {name: part * keep[name] for name, part in parts}, 2 * scores.std(dim=0) / len(chosen) ** 0.5
 
 
+@torch.inference_mode()
 def rollout(clip: EncodedClip, tags: Sequence[int]) -> Heat | None:
     """What each tag looks at, through all layers: attention rollout (Abnar and Zuidema 2020), from the task's questions
     back to the encoders' tokens. Each layer counts half its attention, half its residual. Rows sum to 1 over both
     streams together.
 
-    None where a layer's attention has no weights (linear-time mechanisms without them, recurrent ones, fusions that do
-    not attend), or where the matrix would be too large.
+    None where a layer's attention has no weights (some mechanisms, fusions that do not attend), where they are of other
+    tokens (groups of them, in `hierarchical`), or where the matrix would be too large.
     """
     try:
         fused = clip.fused(frozenset({"mass", "weights"}))
@@ -88,6 +92,8 @@ def rollout(clip: EncodedClip, tags: Sequence[int]) -> Heat | None:
     sizes = [clip.stream(name).keep.shape[1] for name in MODALITIES]
     eye = torch.eye(sum(sizes), device=clip.video.keep.device)
     seen: dict[str, Tensor] = dict(zip(MODALITIES, eye.split(sizes), strict=True))  # part -> (its tokens, all tokens)
+    if any(_of_others(layer, seen) for layer in fused.stats):
+        return None
     layers = list(dict.fromkeys(layer.layer for layer in fused.stats))
     for name in layers:
         after: dict[str, list[Tensor]] = {}
@@ -104,6 +110,13 @@ def rollout(clip: EncodedClip, tags: Sequence[int]) -> Heat | None:
     looked = [reads[name][0, list(tags)].float() @ seen[name] for name in MODALITIES]
     total = _rows(torch.stack(looked).sum(dim=0))
     return dict(zip(MODALITIES, total.split(sizes, dim=1), strict=True))
+
+
+def _of_others(layer: LayerStats, seen: dict[str, Tensor]) -> bool:
+    """Whether its queries or keys are not the streams' tokens."""
+    assert layer.weights is not None
+    sizes = {layer.stream: layer.query_keep.shape[1]} | {part: w.shape[2] for part, w in layer.weights.items()}
+    return any(part in seen and len(seen[part]) != size for part, size in sizes.items())
 
 
 def _rows(matrix: Float[Tensor, "n m"]) -> Float[Tensor, "n m"]:
