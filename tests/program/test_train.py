@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 
 from mmattn.checkpoint import MODEL_FILE, load_model
 from mmattn.cli import main
+from mmattn.media.probe import probe
 from mmattn.training.callbacks import LAST, SeedSteps
 
 
@@ -73,12 +74,68 @@ def wandb_records(path: Path) -> Iterator[Any]:
 
 
 def test_an_offline_wandb_run_holds_the_weightings(trained: Path) -> None:
+    """Everything that a person compares across runs, read back from the file that `wandb sync` would send."""
     (path,) = trained.glob("wandb/offline-run-*/*.wandb")
     records = list(wandb_records(path))
-    keys = {item.key or ".".join(item.nested_key) for record in records for item in record.history.item}
-    assert {"val/mAP", "val/shapley/audio", "val/attention_mass/cross.0/video/head0/audio"} <= keys
+    items = [item for record in records for item in record.history.item]
+    history = {"/".join(item.nested_key) or item.key: item.value_json for item in items}
+    media: dict[str, dict] = {}  # tables and clips: a value for each of their fields
+    for item in items:
+        if len(item.nested_key) == 2:
+            media.setdefault(item.nested_key[0], {})[item.nested_key[1]] = json.loads(item.value_json)
+    evaluation = json.loads((trained / "evaluation.json").read_text())
+    curves = {
+        *("val/mAP", "val/loss", "val/shapley/audio", "val/shapley/synergy", "val/shapley/synergy/synergy"),
+        *("val/shapley_low/video", "val/shapley_high/video", "val/permutation/audio", "val/confusion/video"),
+        *("train/gradient_share/audio", "train/gradient_norm/video", "val/gradient_share/audio"),
+    }
+    head = "cross.0/video/head0"
+    curves |= {f"val/attention_{name}/{head}/audio" for name in ("mass", "prior", "log_ratio")}
+    curves |= {f"val/attention_{name}/{head}" for name in ("entropy", "lag_s", "distance_s")}
+    assert curves <= history.keys()
     configured = {item.key for record in records for item in record.run.config.update}
     assert {"fusion", "attention", "data"} <= configured
+
+    files = path.parent / "files"
+    tables = {}
+    for name in ("tags", "families", "heads"):
+        entry = media[f"val/{name}"]
+        tables[name] = json.loads((files / entry["path"]).read_text())
+        assert entry["_type"] == "table-file" and entry["nrows"] == len(tables[name]["data"])
+    rows = {row[0]: dict(zip(tables["tags"]["columns"], row, strict=True)) for row in tables["tags"]["data"]}
+    assert rows.keys() == evaluation["shapley_by_tag"].keys()
+    assert {row["family"] for row in rows.values()} == {"picture", "sound", "redundant", "synergy"}
+    if evaluation["epoch"] == 1:  # the tables are of the last validation
+        for tag, row in rows.items():
+            assert row["ap"] == evaluation["metrics"]["ap"][tag]
+            assert row["audio"] == evaluation["shapley_by_tag"][tag]["audio"]
+            assert row["permutation_video"] == evaluation["permutation"]["video"]["by_tag"][tag]
+            if row["synergy"] is not None:
+                assert row["synergy_low"] <= row["synergy_high"]
+    assert len(tables["heads"]["data"]) == 2 * len(evaluation["attention"])  # for picture and sound each
+
+    charts = {"/".join(item.nested_key) for record in records for item in record.config.update}
+    for part in ("video", "audio", "synergy"):
+        assert f"val/bars/{part}_table" in media and f"_wandb/visualize/val/bars/{part}" in charts
+    clips = [entry for name, entry in media.items() if name.startswith("val/clips/")]
+    assert len(clips) == min(4, evaluation["clips"])
+    for clip in clips:
+        assert clip["_type"] == "video-file" and clip["caption"]
+        found = probe(files / clip["path"])
+        assert found.video is not None
+
+
+def test_wandb_has_one_step_axis_and_the_best_score_as_summary(trained: Path) -> None:
+    (path,) = trained.glob("wandb/offline-run-*/*.wandb")
+    metrics = [record.metric for record in wandb_records(path) if record.HasField("metric")]
+    axes = {metric.name or metric.glob_name: metric for metric in metrics}
+    assert axes["trainer/global_step"].step_metric == ""
+    assert axes["*"].step_metric == "trainer/global_step"
+    assert axes["val/mAP"].step_metric == "trainer/global_step" and axes["val/mAP"].summary.max
+    assert axes["val/loss"].summary.min
+    logged = [{item.key or "/".join(item.nested_key) for item in record.history.item}
+              for record in wandb_records(path) if record.HasField("history")]  # fmt: skip
+    assert logged and all("trainer/global_step" in keys for keys in logged)
 
 
 def test_no_secret_of_the_environment_is_written(
