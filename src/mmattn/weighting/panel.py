@@ -77,10 +77,10 @@ class _Looks:
 
 
 def _mass_on_sound(stats: tuple[LayerStats, ...], video: Tokens, clip: int) -> _Looks | None:
-    """None where the picture's tokens do not choose between picture and sound."""
+    """None where the picture's tokens have no sound to look at."""
     layers = [s for s in stats if s.stream == "video" and "audio" in s.mass and s.query_keep.shape == video.keep.shape]
     keep = video.keep[clip]
-    if not layers or not keep.any():
+    if not layers or not float(layers[0].prior["audio"][clip]) > 0:
         return None
     mass = torch.stack([layer.mass["audio"][clip].mean(dim=0) for layer in layers]).mean(dim=0)  # (L,)
     prior = sum(float(layer.prior["audio"][clip]) for layer in layers) / len(layers)
@@ -94,8 +94,8 @@ def _panel(batch: Batch, clip: int, looks: _Looks | None, tags: _Tags) -> Panel:
     times = batch.frame_times[clip][keep].tolist()
     heard = batch.spectrogram_keep[clip]
     sound = batch.spectrogram[clip][heard].float().cpu()
-    ends = [times[-1], *batch.spectrogram_times[clip][heard][-1:].tolist()]
-    scale = _Scale(min(times[0], *batch.spectrogram_times[clip][heard][:1].tolist()), max(ends))
+    covered = [*times, *batch.spectrogram_times[clip][heard].tolist()]
+    scale = _Scale(min(covered), max(covered))
     below = _below(looks, sound, tags, scale)
     drawn = np.stack([_frame(frame, below, scale.x(time)) for frame, time in zip(frames, times, strict=True)])
     fps = (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 and times[-1] > times[0] else 1.0
@@ -140,7 +140,7 @@ def _below(looks: _Looks | None, sound: Tensor, tags: _Tags, scale: _Scale) -> I
 def _draw_looks(pen: ImageDraw.ImageDraw, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, looks: _Looks | None,
                 scale: _Scale) -> None:  # fmt: skip
     if looks is None:
-        pen.text((4, STRIP // 3), "no attention between picture and sound", DIM, font)
+        pen.text((4, STRIP // 3), "no attention on sound", DIM, font)
         return
     heights = ((1 - looks.mass) * (STRIP - 1)).round().int().tolist()
     points = list(zip(map(scale.x, looks.times.tolist()), heights, strict=True))
