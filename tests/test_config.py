@@ -15,6 +15,7 @@ CHOICES = [(group, name) for group in GROUPS for name in group_choices(group)]
 VERBS = sorted(path.stem for path in conf_dir().glob("*.yaml"))
 NEEDED = {"predict": ["run=r", "source=s"], "evaluate": ["run=r"], "compare": ["runs=[r]"]}
 NEEDED |= {"data_check": ["source=s"], "data_shard": ["data.root=d", "out=o"]}
+NEEDED |= {"explain": ["run=r", "source=s"]}
 NEEDED |= {"data_features": ["run=r", "data.root=d", "out=o"]}
 NEEDED |= {"data_manifest": ["data.root=d", "out=o.jsonl"]}
 
