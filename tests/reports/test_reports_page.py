@@ -54,6 +54,23 @@ def test_the_page_has_the_numbers_of_its_runs(pair, tmp_path):
     assert "run=" in text and "fusion.dim" not in text
 
 
+def test_intervals_exchanges_and_gradient_shares_are_shown_as_what_they_are(tmp_path):
+    record = evaluation()
+    record["shapley_by_family"]["synergy"]["interval"] = {"synergy": [0.31, 0.42], "video": [None, None]}
+    out = tmp_path / "report.html"
+    write_report([make_run(tmp_path / "a", record=record)], None, out)
+    shown = " ".join(out.read_text(encoding="utf-8").split())
+    assert "synergy +0.31 to +0.42" in shown and shown.count("resampled clip sets") == 1
+    for row in ("permutation, picture</th><td class=\"dim\">causal</td><td class=\"n\">0.438",
+                "gradient share, sound</th><td class=\"dim\">training</td><td class=\"n\">0.312"):  # fmt: skip
+        assert row in shown
+    del record["permutation"], record["gradient_share"]
+    write_report([make_run(tmp_path / "b", record=record)], None, out)
+    assert "Exchanged, and in training" not in out.read_text(encoding="utf-8"), (
+        "an evaluation from before there were any"
+    )
+
+
 def test_test_scores_are_shown_only_when_every_run_has_them(pair, tmp_path):
     record = evaluation(dict.fromkeys(FAMILIES, (0.1, 0.1, 0.1, 0.125))) | {"split": "test"}
     (pair[0] / "evaluation-test.json").write_text(json.dumps(record))

@@ -35,6 +35,7 @@ class Split:
     video: Number
     audio: Number
     synergy: Number
+    interval: dict[str, tuple[float, float]] = field(default_factory=dict)  # of each part, 95 %
 
     @property
     def gain(self) -> Number:
@@ -72,6 +73,8 @@ class Scores:
     shapley_by_family: dict[str, Split]
     shapley_by_tag: dict[str, Split]
     heads: tuple[Head, ...]
+    permutation: dict[str, Number] = field(default_factory=dict)  # modality -> share of the score that exchanging costs
+    gradient_share: dict[str, Number] = field(default_factory=dict)  # modality -> its encoder's share in training
 
 
 @dataclass(frozen=True)
@@ -168,6 +171,8 @@ def _scores(path: Path) -> Scores:
             shapley_by_family={str(k): _split(v) for k, v in (record.get("shapley_by_family") or {}).items()},
             shapley_by_tag={str(k): _split(v) for k, v in (record.get("shapley_by_tag") or {}).items()},
             heads=tuple(_heads(record.get("attention") or [])),
+            permutation={m: number(v.get("score")) for m, v in (record.get("permutation") or {}).items()},
+            gradient_share=_numbers({m: (record.get("gradient_share") or {}).get(m) for m in ("video", "audio")}),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         run = path.parent
@@ -190,7 +195,9 @@ def _numbers(node: Any) -> dict[str, Number]:
 
 def _split(node: Mapping[str, Any]) -> Split:
     parts = {name: number(node.get(name)) for name in ("video", "audio", "synergy")}
-    return Split(_numbers(node.get("value")), parts["video"], parts["audio"], parts["synergy"])
+    edges = {part: (number(low), number(high)) for part, (low, high) in (node.get("interval") or {}).items()}
+    interval = {part: (low, high) for part, (low, high) in edges.items() if low is not None and high is not None}
+    return Split(_numbers(node.get("value")), parts["video"], parts["audio"], parts["synergy"], interval)
 
 
 def _heads(nodes: Sequence[Mapping[str, Any]]) -> Iterator[Head]:

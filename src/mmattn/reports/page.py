@@ -70,6 +70,7 @@ def render(page: Page) -> bytes:
         tags=_tags(page.runs),
         splits=_splits(page.runs),
         attention=[_layers(run) for run in page.runs],
+        others=_others(page.runs),
         curves=_curves(page.runs),
         failures=page.failures[:_MAX_FAILURES],
         made=_made(page.runs),
@@ -159,6 +160,17 @@ def _splits(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:
 
 def _parts(split: Split) -> list[float]:
     return [part for part in (split.video, split.audio, split.synergy) if part is not None]
+
+
+def _others(runs: Sequence[RunRecord]) -> list[tuple[str, str, list[Number]]]:
+    """Rows of what else weighs the senses: name, what it is of, a value for each run. None that no run has."""
+    senses = (("picture", "video"), ("sound", "audio"))
+    rows = [(f"permutation, {name}", "causal", [run.scores.permutation.get(m) for run in runs]) for name, m in senses]
+    rows += [
+        (f"gradient share, {name}", "training", [run.scores.gradient_share.get(m) for run in runs])
+        for name, m in senses
+    ]
+    return [row for row in rows if any(value is not None for value in row[2])]
 
 
 def _layers(run: RunRecord) -> list[tuple[str, str, list[Head], str]]:
