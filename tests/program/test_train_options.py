@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from mmattn.checkpoint import MODEL_FILE
 from mmattn.cli import main
+from mmattn.training import track
 from mmattn.training.callbacks import LAST, SeedSteps
 
 OPTIONS = {
@@ -112,6 +113,23 @@ def test_two_processes_stay_one_model(
     saved = torch.load(run / LAST, weights_only=True)["state_dict"]
     for name, weight in one.items():
         assert torch.equal(weight, other[name]) and torch.equal(weight, saved[f"model.{name}"]), name
+
+
+def test_tensorboard_gets_the_curves_or_says_what_to_install(
+    small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    options = [*small, "logger=tensorboard", "trainer.epochs=1", "trainer.log_every=1"]
+    monkeypatch.setattr(track, "find_spec", lambda name: None)
+    assert main(["train", *options, f"run={tmp_path / 'absent'}"]) == 2
+    assert "mmattn[tensorboard]" in capsys.readouterr().err and not (tmp_path / "absent").exists()
+    monkeypatch.undo()
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    assert main(["train", *options, f"run={tmp_path / 'run'}"]) == 0
+    events = accumulator.EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    keys = {"val/shapley/audio", "val/permutation/video", "train/gradient_share/audio"}
+    assert keys <= set(events.Tags()["scalars"])
+    logged = {line["step"]: line["val/shapley/audio"] for line in _metrics(tmp_path / "run") if "val/mAP" in line}
+    assert {event.step: event.value for event in events.Scalars("val/shapley/audio")} == pytest.approx(logged)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from mmattn.training.callbacks import LAST, AtomicCheckpointIO, KeepModel, KeepP
 from mmattn.training.charts import WandbCharts
 from mmattn.training.module import TrainingModule
 from mmattn.training.rundir import UNREADABLE_FILE, read_config
-from mmattn.training.track import make_loggers
+from mmattn.training.track import check_logger, make_loggers
 
 CALLBACKS = ("freeze", "weight_average")  # optional groups
 
@@ -42,6 +42,7 @@ def check(config: Config) -> tuple[SplitData, AVModel]:
             f"data.batch_size={config['data']['batch_size']} does not divide among "
             f"trainer.devices={config['trainer']['devices']}"
         )
+    check_logger(config)
     _quiet_lightning()
     _trainer(config, Path(), loggers=[], callbacks=[])
     build(config["optim"])

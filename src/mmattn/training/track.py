@@ -1,4 +1,4 @@
-"""Where numbers go: always a local JSONL, which is the truth, and wandb or CSV beside it when asked."""
+"""Where numbers go: always a local JSONL, which is the truth, and wandb, TensorBoard or CSV beside it when asked."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ import os
 import sys
 import time
 from argparse import Namespace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from mmattn.config import Config
+from mmattn.errors import UsageError
 
+MODES = ("wandb", "csv", "tensorboard", "none")
 METRICS_FILE = "metrics.jsonl"
 STEP = "trainer/global_step"  # as Lightning's wandb logger calls it
 
@@ -48,12 +51,23 @@ class JsonlLogger(Logger):
             file.write(json.dumps(record) + "\n")
 
 
+def check_logger(config: Config) -> None:
+    """Raises UsageError for a logger that does not exist or is not installed."""
+    kind = config["logger"]["mode"]
+    if kind not in MODES:
+        raise UsageError(f"logger.mode={kind}: expected one of {', '.join(MODES)}")
+    if kind == "tensorboard" and find_spec("tensorboard") is None:
+        raise UsageError("logger=tensorboard: not installed; pip install 'mmattn[tensorboard]'")
+
+
 def make_loggers(config: Config, run: Path) -> list[Logger]:
     """The JSONL logger and what `logger=` asks for."""
     loggers: list[Logger] = [JsonlLogger(run)]
     kind = config["logger"]["mode"]
     if kind == "csv":
         loggers.append(CSVLogger(run, name="csv", version=""))
+    elif kind == "tensorboard":
+        loggers.append(TensorBoardLogger(run, name="tensorboard", version=""))
     elif kind == "wandb" and rank_zero_only.rank == 0 and (wandb := _wandb_logger(config, run)):
         loggers.append(wandb)
     return loggers
