@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-CHUNK = 8_000_000  # numbers of one step: 64 MB
+CHUNK = 8_000_000  # numbers of one step: 32 MB
 
 
 def resamples(clips: int, number: int, seed: int = 0) -> UInt8[Tensor, "R N"]:
@@ -34,20 +34,21 @@ def resampled_average_precision(
     Each tag's clips are ranked once for all resamples.
     """
     parts = counts.split(_rows(counts.shape[1]))
-    return torch.cat([_of_chunk(scores.double(), targets.double(), part.double()) for part in parts])
+    return torch.cat([_of_chunk(scores, targets, part.T.contiguous()) for part in parts])
 
 
 def _of_chunk(scores: Tensor, targets: Tensor, counts: Tensor) -> Float[Tensor, "R K"]:
+    """Each positive clip counts as often as it is drawn, with the precision at the end of its run of equal scores."""
     columns = []
     for tag in range(scores.shape[1]):
         ranked, order = scores[:, tag].sort(descending=True)
-        ends = torch.cat([ranked[1:] != ranked[:-1], ranked.new_ones(1, dtype=torch.bool)])  # of runs of equal scores
-        drawn = counts[:, order]
-        above = drawn.cumsum(dim=1)[:, ends]
-        hits = (drawn * targets[order, tag]).cumsum(dim=1)[:, ends]
-        gained = hits.diff(dim=1, prepend=hits.new_zeros(len(hits), 1))
-        precision = hits / above.clamp(min=1.0)
-        columns.append((gained * precision).sum(dim=1) / hits[:, -1])  # 0 / 0 is NaN
+        hits = (targets[order, tag] > 0).nonzero()[:, 0]  # (P,) their ranks
+        ends = torch.searchsorted(-ranked, -ranked[hits], right=True) - 1  # (P,) of their runs
+        within = torch.searchsorted(hits, ends, right=True) - 1  # (P,) the last positive up to there
+        drawn = counts[order[hits]].double()  # (P, R)
+        found = drawn.cumsum(dim=0)[within]
+        above = counts[order].cumsum(dim=0, dtype=torch.float32)[ends].double()  # whole numbers, exact up to 2^24
+        columns.append((drawn * found / above.clamp(min=1.0)).sum(dim=0) / drawn.sum(dim=0))  # 0 / 0 is NaN
     return torch.stack(columns, dim=1)
 
 
