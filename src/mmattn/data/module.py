@@ -35,6 +35,7 @@ class ClipData(SplitData):
     isolated: bool = True
     deadline_s: float = 60.0
     max_bad_fraction: float = 0.05
+    torchcodec: str | None = None  # the device on which it decodes pictures; None: PyAV decodes all
 
     def dataset(
         self,
@@ -60,7 +61,12 @@ class ClipData(SplitData):
 
     @cached_property
     def reader(self) -> ClipReader:
-        return ClipReader(isolated=self.isolated, deadline_s=self.deadline_s, bundles=self.source.bundles)
+        return ClipReader(
+            isolated=self.isolated,
+            deadline_s=self.deadline_s,
+            bundles=self.source.bundles,
+            torchcodec=self.torchcodec,
+        )
 
     def close(self) -> None:
         self.reader.close()
@@ -105,7 +111,7 @@ class ClipData(SplitData):
 def build_data(config: Config) -> SplitData:
     """From the resolved config group `data`. Raises UsageError for what does not fit."""
     kind = FeatureData if "encoders" in config else ClipData
-    if missing := sorted({field.name for field in fields(kind)} - config.keys()):
+    if missing := sorted({field.name for field in fields(kind) if field.name != "torchcodec"} - config.keys()):
         raise UsageError(f"data.{missing[0]} is not set; was the config made by another version of mmattn?")
     check_common(config)
     source = build(config["source"])
@@ -128,5 +134,23 @@ def build_data(config: Config) -> SplitData:
         isolated=config["isolated"],
         deadline_s=config["deadline_s"],
         max_bad_fraction=config["max_bad_fraction"],
+        torchcodec=_torchcodec(config),
         **common,
     )
+
+
+def _torchcodec(config: Config) -> str | None:
+    """Its device, if `reader` asks for it. Raises UsageError where it cannot be had."""
+    reader, device = config.get("reader", "av"), str(config.get("decode_device", "cpu"))
+    if reader not in ("av", "torchcodec"):
+        raise UsageError(f"data.reader={reader}: expected av or torchcodec")
+    if reader == "av" and device != "cpu":
+        raise UsageError(f"data.decode_device={device} is for data.reader=torchcodec; av decodes on the processor")
+    if reader == "av":
+        return None
+    if config["isolated"]:
+        raise UsageError("data.reader=torchcodec decodes in the loader's own process; add data.isolated=false")
+    from mmattn.media.torchcodec_frames import check_installed
+
+    check_installed()
+    return device

@@ -28,12 +28,20 @@ class ClipReader:
 
     `isolated`: decode in a process that may crash or hang (see IsolatedReader); else in this one. `deadline_s`: the
     time for one file. `threads`: how many `map` uses; 0 = the machine's cores, shared with the run's other processes.
-    `bundles`: the media are those of shards (see media.bundle).
+    `bundles`: the media are those of shards (see media.bundle). `torchcodec`: the device on which it decodes the
+    pictures, in this process whatever `isolated` says; None: PyAV does.
     """
 
     def __init__(
-        self, *, isolated: bool = True, deadline_s: float = 60.0, threads: int = 0, bundles: bool = False
+        self,
+        *,
+        isolated: bool = True,
+        deadline_s: float = 60.0,
+        threads: int = 0,
+        bundles: bool = False,
+        torchcodec: str | None = None,
     ) -> None:
+        self.torchcodec = torchcodec
         self.isolated = isolated
         self.bundles = bundles
         self.deadline_s = deadline_s
@@ -55,6 +63,12 @@ class ClipReader:
     def __call__(self, media: Path | ByteRange, request: Request) -> Clip:
         if self.bundles:
             return read_bundle(request, media, deadline_s=self.deadline_s, follow_symlinks=True)
+        if self.torchcodec is not None:
+            from mmattn.media.torchcodec_frames import decode_with_torchcodec
+
+            return decode_with_torchcodec(
+                request, media, deadline_s=self.deadline_s, follow_symlinks=True, device=self.torchcodec
+            ).clip()
         if not self.isolated:
             return answer(request, media, deadline_s=self.deadline_s, follow_symlinks=True)
         return self._worker().read(media, request)
@@ -100,7 +114,7 @@ class ClipReader:
                 _interrupt(self._opened)
 
     def __getstate__(self) -> dict[str, Any]:
-        names = ("isolated", "deadline_s", "threads", "bundles")
+        names = ("isolated", "deadline_s", "threads", "bundles", "torchcodec")
         return {name: getattr(self, name) for name in names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -73,7 +73,7 @@ class Deadline:
             raise MediaError(self.path, "timeout", f"not read within {self.seconds} s")
 
 
-class _Nameless:
+class Nameless:
     """The three calls FFmpeg needs, and no name. They never raise: PyAV keeps a callback's error for a later call."""
 
     def __init__(self, content: Content, deadline: Deadline) -> None:
@@ -122,7 +122,7 @@ def open_container(
     set_level(None)  # FFmpeg's log callback can deadlock in threads and processes
     with open_source(src, follow_symlinks) as content:
         before = content.stamp()
-        nameless = _Nameless(content, deadline)
+        nameless = Nameless(content, deadline)
         container = _open_av(name, content, nameless, deadline, limits)
         try:
             _cap(container, name, limits)
@@ -141,7 +141,7 @@ def open_container(
             raise MediaError(name, "changed", "size or modification time moved while it was read")
 
 
-def _open_av(name: str, content: Content, nameless: _Nameless, deadline: Deadline, limits: Limits) -> InputContainer:
+def _open_av(name: str, content: Content, nameless: Nameless, deadline: Deadline, limits: Limits) -> InputContainer:
     options = {
         "format_whitelist": FORMATS,
         "protocol_whitelist": "none",
