@@ -18,10 +18,10 @@ from mmattn.config import Config
 from mmattn.data.labels import TagVocabulary
 from mmattn.data.transforms import ClipSpec
 from mmattn.errors import UsageError
+from mmattn.files import MODEL_FILE as MODEL_FILE
 from mmattn.files import is_address, write_atomically
 from mmattn.model import PARTS, AVModel, build_model, resolved, without_files
 
-MODEL_FILE = "model.safetensors"
 METADATA_KEY = "mmattn"
 
 

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+MODEL_FILE = "model.safetensors"  # of a run
+
 
 @dataclass(frozen=True)
 class ByteRange:

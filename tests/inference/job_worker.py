@@ -14,12 +14,13 @@ from pathlib import Path
 from mmattn.errors import UsageError
 from mmattn.inference.jobs.job import Job, Record
 from mmattn.inference.jobs.listing import Entry
+from mmattn.inference.jobs.shard import Answering
 from mmattn.inference.jobs.worker import serve
 
 BATCH = 8
 
 
-def answer(entries: Iterable[Entry]) -> Iterator[Record]:
+def records(entries: Iterable[Entry]) -> Iterator[Record]:
     """In batches, as a model does it: what one entry does to the process it does to the whole batch."""
     entries = iter(entries)
     while batch := list(islice(entries, BATCH)):
@@ -37,6 +38,9 @@ def answer(entries: Iterable[Entry]) -> Iterator[Record]:
             yield {"path": entry.path, **bad, "text": Path(entry.path).read_text()}
 
 
+ANSWERING = Answering(records, BATCH)
+
+
 @contextmanager
 def answering():
     print("loading", flush=True)  # must not reach the driver
@@ -44,7 +48,7 @@ def answering():
         raise UsageError("no weights")
     if sys.argv[2] == "dying":
         os._exit(9)
-    yield answer
+    yield ANSWERING
 
 
 if __name__ == "__main__":

@@ -130,20 +130,20 @@ def test_new_files_are_added_as_new_shards(tmp_path: Path):
 def test_a_journal_with_a_broken_end_goes_on_before_it(tail: bytes, tmp_path: Path):
     job = made(tmp_path, names(6))
     records = []
-    answer_shard(job, 0, job_worker.answer, records.append)
+    answer_shard(job, 0, job_worker.ANSWERING, records.append)
     lines = (job.root / "done" / "000000.jsonl").read_bytes().splitlines(keepends=True)
     (job.root / "done" / "000000.jsonl").unlink()
     (job.root / "part" / "000000.jsonl").write_bytes(b"".join(lines[:3]) + tail)
     assert job.done_count(0) >= 3
     told = []
-    answer_shard(job, 0, job_worker.answer, told.append)
+    answer_shard(job, 0, job_worker.ANSWERING, told.append)
     assert [message["done"] for message in told] == [4, 5, 6]
     assert (job.root / "done" / "000000.jsonl").read_bytes() == b"".join(lines)
 
 
 def test_answers_that_were_tampered_with_are_not_taken(tmp_path: Path):
     job = made(tmp_path, names(3))
-    answer_shard(job, 0, job_worker.answer, lambda message: None)
+    answer_shard(job, 0, job_worker.ANSWERING, lambda message: None)
     done = job.root / "done" / "000000.jsonl"
     done.write_bytes(b"".join(done.read_bytes().splitlines(keepends=True)[:2]))
     with pytest.raises(MmattnError, match="does not answer its shard"):
@@ -165,7 +165,7 @@ def test_what_a_worker_cannot_begin_with_ends_the_job_with_its_words(tmp_path: P
 def test_a_full_disk_stops_the_job_and_leaves_what_is_committed(tmp_path: Path):
     """No file may grow beyond 1 KB: to a program, that is what a full disk is."""
     job = made(tmp_path, names(40))
-    answer_shard(job, 0, job_worker.answer, lambda message: None)
+    answer_shard(job, 0, job_worker.ANSWERING, lambda message: None)
     whole = (job.root / "done" / "000000.jsonl").read_bytes()
     command = ["bash", "-c", 'ulimit -f 1; exec "$@"', "-", sys.executable, "-c", DRIVER, str(job.root), WORKER]
     quiet = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}

@@ -40,7 +40,7 @@ def library(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def records(trained: Path, library: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
     out = tmp_path_factory.mktemp("out") / "predictions.jsonl"
     assert main(["predict", f"run={trained}", f"source={library}", f"out={out}", "threshold=0.1"]) == 0
-    assert not list(out.parent.glob("*.part"))
+    assert {path.name for path in out.parent.iterdir()} == {"predictions.jsonl", "predictions.jsonl.job"}
     lines = [json.loads(line) for line in out.read_text().splitlines()]
     assert len(lines) == 9, "one line for each visible file"
     return {Path(line["path"]).name[0]: line for line in lines}
@@ -101,7 +101,7 @@ def test_python_gives_the_same_record_as_the_command(trained: Path, library: Pat
     predictor = mmattn.load(trained)
     predictor.threshold = 0.1
     record = predictor(library / "a_good.mp4")
-    assert record == {**records["a"], "path": str(library / "a_good.mp4")}
+    assert {"id": "a_good.mp4", **record} == records["a"]
 
 
 def test_late_fusion_reports_no_attention_between_modalities(small: list[str], library: Path, tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_a_source_without_any_readable_file_exits_2_and_says_why(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "notes.txt").write_text("hello")
+    (tmp_path / "in" / "notes.mp4").write_text("hello")
     out = tmp_path / "out.jsonl"
     assert main(["predict", f"run={trained}", f"source={tmp_path / 'in'}", f"out={out}"]) == 2
     assert "no readable file" in capsys.readouterr().err
@@ -148,3 +148,51 @@ def test_evaluate_in_noise_is_repeatable_and_named_for_it(trained: Path, capsys:
 def test_a_noise_that_does_not_exist_is_refused(trained: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(["evaluate", f"run={trained}", "noise.kind=brown"]) == 2
     assert "noise.kind=brown" in capsys.readouterr().err
+
+
+def test_the_same_command_again_does_nothing_and_new_files_are_added(
+    trained: Path, library: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    source, out = tmp_path / "in", tmp_path / "out.jsonl"
+    source.mkdir()
+    shutil.copy(library / "a_good.mp4", source / "a.mp4")
+    (source / "bad.mp4").write_text("no film")
+    (source / "notes.txt").write_text("beside")
+    command = ["predict", f"run={trained}", f"source={source}", f"out={out}"]
+    assert main(command) == 0
+    assert "2 files: 1 tagged, 1 not_media (1 not media by its name) ->" in capsys.readouterr().out
+    first = out.read_bytes()
+    before = {path: path.stat().st_mtime_ns for path in [out, *tmp_path.rglob("*.jsonl")]}
+    assert main(command) == 0
+    assert "all known before" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    shutil.copy(library / "d_sound_only.m4a", source / "aa.m4a")
+    assert main(command) == 0
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [line["id"] for line in lines] == ["a.mp4", "bad.mp4", "aa.m4a"]
+    assert out.read_bytes().startswith(first)
+    shutil.copy(library / "a_good.mp4", source / "bad.mp4")
+    assert main([*command, "retry_failed=true"]) == 0
+    assert "3 files: 3 tagged" in capsys.readouterr().out
+
+
+def test_other_settings_or_another_model_do_not_mix_with_what_is_done(
+    trained: Path, library: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    command = ["predict", f"run={trained}", f"source={library / 'a_good.mp4'}", f"out={tmp_path / 'o.jsonl'}"]
+    assert main(command) == 0
+    assert main([*command, "threshold=0.3"]) == 2
+    assert "was begun with another threshold (0.5, now 0.3); name another out=" in capsys.readouterr().err
+    changed = tmp_path / "model.safetensors"
+    changed.write_bytes((trained / "model.safetensors").read_bytes() + b" ")
+    assert main(["predict", f"run={changed}", *command[2:]]) == 2
+    assert "another weights" in capsys.readouterr().err
+    assert main([*command, "threshold=0.3", "resume=false"]) == 0
+
+
+def test_how_the_work_is_shared_out_changes_nothing(trained: Path, library: Path, tmp_path: Path) -> None:
+    outs = []
+    for name, more in (("a", ["workers=1", "decoders=1"]), ("b", ["workers=2", "decoders=2", "shard_files=3"])):
+        outs.append(tmp_path / f"{name}.jsonl")
+        assert main(["predict", f"run={trained}", f"source={library}", f"out={outs[-1]}", "batch_size=1", *more]) == 0
+    assert outs[0].read_bytes() == outs[1].read_bytes()

@@ -20,7 +20,7 @@ from mmattn.types import ByteRange, Clip
 
 Given = TypeVar("Given")
 Result = TypeVar("Result")
-_AHEAD = 4  # items under way for each thread
+AHEAD = 4  # items under way for each thread
 
 
 class ClipReader:
@@ -40,8 +40,10 @@ class ClipReader:
         threads: int = 0,
         bundles: bool = False,
         torchcodec: str | None = None,
+        follow_symlinks: bool = True,
     ) -> None:
         self.torchcodec = torchcodec
+        self.follow_symlinks = follow_symlinks
         self.isolated = isolated
         self.bundles = bundles
         self.deadline_s = deadline_s
@@ -62,21 +64,21 @@ class ClipReader:
 
     def __call__(self, media: Path | ByteRange, request: Request) -> Clip:
         if self.bundles:
-            return read_bundle(request, media, deadline_s=self.deadline_s, follow_symlinks=True)
+            return read_bundle(request, media, deadline_s=self.deadline_s, follow_symlinks=self.follow_symlinks)
         if self.torchcodec is not None:
             from mmattn.media.torchcodec_frames import decode_with_torchcodec
 
             return decode_with_torchcodec(
-                request, media, deadline_s=self.deadline_s, follow_symlinks=True, device=self.torchcodec
+                request, media, deadline_s=self.deadline_s, follow_symlinks=self.follow_symlinks, device=self.torchcodec
             ).clip()
         if not self.isolated:
-            return answer(request, media, deadline_s=self.deadline_s, follow_symlinks=True)
+            return answer(request, media, deadline_s=self.deadline_s, follow_symlinks=self.follow_symlinks)
         return self._worker().read(media, request)
 
     def header(self, media: Path | ByteRange) -> Survey:
         """What the file's header tells. Raises MediaError."""
         if not self.isolated:
-            return survey(media, "header", deadline_s=self.deadline_s, follow_symlinks=True)
+            return survey(media, "header", deadline_s=self.deadline_s, follow_symlinks=self.follow_symlinks)
         return self._worker().survey(media, "header")
 
     def _worker(self) -> IsolatedReader:
@@ -85,7 +87,7 @@ class ClipReader:
             self.close()  # forked: these are only copies of the parent's
             self.threads = 1
         if not hasattr(self._here, "reader"):
-            self._here.reader = IsolatedReader(deadline_s=self.deadline_s, follow_symlinks=True)
+            self._here.reader = IsolatedReader(deadline_s=self.deadline_s, follow_symlinks=self.follow_symlinks)
             self._opened.append(self._here.reader)
         return self._here.reader
 
@@ -103,7 +105,7 @@ class ClipReader:
         try:
             for item in items:
                 waiting.append(self._pools[0].submit(function, item))
-                if len(waiting) >= _AHEAD * self.threads:
+                if len(waiting) >= AHEAD * self.threads:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
@@ -114,7 +116,7 @@ class ClipReader:
                 _interrupt(self._opened)
 
     def __getstate__(self) -> dict[str, Any]:
-        names = ("isolated", "deadline_s", "threads", "bundles", "torchcodec")
+        names = ("isolated", "deadline_s", "threads", "bundles", "torchcodec", "follow_symlinks")
         return {name: getattr(self, name) for name in names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

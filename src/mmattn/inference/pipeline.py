@@ -5,8 +5,9 @@ A file longer than the trained clip is read in spans, evenly spread; its scores 
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,11 @@ from torch import Tensor
 
 from mmattn.checkpoint import Checkpoint, load_model
 from mmattn.data.dataset import stack_samples
+from mmattn.data.reading import ClipReader
 from mmattn.data.transforms import Reader, Sample
 from mmattn.errors import MediaError
-from mmattn.types import MODALITIES, Clip
+from mmattn.media.source import name_of
+from mmattn.types import MODALITIES, ByteRange, Clip
 from mmattn.weighting.causal import SUBSETS, Subset, shapley, subset_scores
 from mmattn.weighting.descriptive import MassMeter
 
@@ -29,7 +32,7 @@ Record = dict[str, Any]
 class _File:
     """A file that was read: its prepared spans and what was noticed."""
 
-    path: Path
+    path: str
     samples: list[Sample]
     spans: list[tuple[float, float]]
     issues: list[str]
@@ -46,7 +49,7 @@ class Predictor:
         threshold: float = 0.5,
         windows: int = 8,
         batch_size: int = 16,
-        reader: Reader | None = None,
+        reader: Reader | ClipReader | None = None,
     ) -> None:
         self.model = checkpoint.model.to(device)
         self.vocabulary = checkpoint.vocabulary
@@ -65,10 +68,10 @@ class Predictor:
     def __call__(self, path: str | Path) -> Record:
         return next(self.records([Path(path)]))
 
-    def records(self, paths: Sequence[Path]) -> Iterator[Record]:
-        """One record a file, in order. Spans of several files share a batch."""
-        for first in range(0, len(paths), self.batch_size):
-            files = [self._read(path) for path in paths[first : first + self.batch_size]]
+    def records(self, media: Iterable[Path | ByteRange]) -> Iterator[Record]:
+        """One record a file, in order. Spans of several files share a batch, while a ClipReader reads those to come."""
+        read = self.reader.map(self._read, media) if isinstance(self.reader, ClipReader) else map(self._read, media)
+        while files := list(itertools.islice(read, self.batch_size)):
             samples = [sample for file in files if isinstance(file, _File) for sample in file.samples]
             results = iter(self._run(samples))
             for file in files:
@@ -77,7 +80,7 @@ class Predictor:
                 else:
                     yield {"path": file.path, "status": "failed", "reason": file.reason, "detail": file.detail}
 
-    def _read(self, path: Path) -> _File | MediaError:
+    def _read(self, path: Path | ByteRange) -> _File | MediaError:
         """The spans that could be read. A later span that fails, or holds nothing, costs itself and not the file."""
         issues: set[str] = set()
         try:
@@ -93,7 +96,7 @@ class Predictor:
         real = [i for i, sample in enumerate(samples) if sample.frame_keep.any() or sample.spectrogram_keep.any()]
         kept = real or [0]
         issues.update(issue for clip in clips for issue in clip.issues)
-        return _File(path, [samples[i] for i in kept], [clips[i].span for i in kept], sorted(issues))
+        return _File(name_of(path), [samples[i] for i in kept], [clips[i].span for i in kept], sorted(issues))
 
     def _later_starts(self, first: Clip) -> list[float]:
         """Where further spans of a long file start: what covers it, at most `windows` in all, the last at its end.
@@ -138,7 +141,7 @@ class Predictor:
         mean = {name: _round(parts[name][chosen].mean()) for name in MODALITIES} if chosen else None
         modality = {"used": [name for name in MODALITIES if used[name]], "shapley": mean, "attention": _mass(results)}
         return {
-            "path": str(file.path),
+            "path": file.path,
             "status": "ok",
             "tags": tags,
             "modality": modality,

@@ -1,88 +1,141 @@
-"""`mmattn predict`: every file of a source gets exactly one JSON line, whatever is wrong with it."""
+"""`mmattn predict`: every file of a source gets exactly one record, whatever is wrong with it.
+
+The work is a job in a folder beside the output (see jobs/): listed once, done in shards by processes that hold the
+model, resumed by giving the same command again. When all shards are done, their records become the output.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import torch
-
-from mmattn.checkpoint import load_model
 from mmattn.config import Config
-from mmattn.data.library import list_files
-from mmattn.errors import UsageError
-from mmattn.inference.pipeline import Predictor, Record
-from mmattn.inference.pretrained import PretrainedTagger
-from mmattn.media.isolate import IsolatedReader
-from mmattn.progress import Progress
+from mmattn.data.made import making
+from mmattn.errors import MmattnError, UsageError
+from mmattn.files import MODEL_FILE, beside, is_address
+from mmattn.inference.jobs.job import Job
+from mmattn.inference.jobs.listing import list_source
+from mmattn.inference.jobs.local import run_local
+
+JOB_SUFFIX = ".job"
+RECIPE = "job.json"
+_DECIDES = ("model", "threshold", "windows", "modalities", "attention")  # what the answers depend on, beside weights
 
 
 def predict(config: Config) -> str:
-    """Tag the files of `source`; returns a summary. Files are decoded in a process that may crash or hang.
+    """Tag the files of `source`; returns a summary. Only what has no answer yet is worked on.
 
-    Lines are collected in `<out>.part`, which becomes `out` when all are there. Raises UsageError when no file was
-    readable (the lines are written all the same).
+    Raises UsageError for a wrong request, where another model or setting began the job, and when no file was readable
+    (the records are written all the same); MmattnError where work cannot go on.
     """
-    _check_device(config["device"])
-    tagger = _tagger(config)
-    for key in ("windows", "batch_size"):
-        if config[key] < 1:
-            raise UsageError(f"{key}={config[key]}: expected 1 or more")
+    out = _checked(config)
+    job = Job(out.with_name(out.name + JOB_SUFFIX))
+    if not config["resume"]:
+        shutil.rmtree(job.root, ignore_errors=True)
+    listing = list_source(str(config["source"]), without=job.root)
+    with making(job.root, RECIPE, _recipe(config)):
+        added = job.add(listing.entries, config["shard_files"])
+        if config["retry_failed"]:
+            for shard in sorted(set(job.shards()) - set(job.open_shards())):
+                if any(record["status"] != "ok" for record in job.answers(shard)):
+                    job.reopen(shard)
+        if todo := job.open_shards():
+            devices = _devices(config, len(todo))
+            job.write_settings({**config, "decoders": config["decoders"] or max(1, _cores() // len(devices))})
+            _run(job, todo, devices)
+        if todo or not out.is_file():
+            _merge(job, out)
+    return _summary(job, out, listing.skipped, fresh=added > 0 or bool(todo))
+
+
+def _checked(config: Config) -> Path:
+    for key, least in (("windows", 1), ("batch_size", 1), ("workers", 0), ("decoders", 0), ("shard_files", 1)):
+        if config[key] < least:
+            raise UsageError(f"{key}={config[key]}: expected {least} or more")
+    if config["deadline_s"] <= 0:
+        raise UsageError(f"deadline_s={config['deadline_s']}: expected a number of seconds above 0")
     if not isinstance(config["source"], (str, int, float)):
-        raise UsageError(f"source={config['source']}: expected one file or directory")
-    files = list_files(Path(str(config["source"])))
-    out = Path(str(config["out"]))
+        raise UsageError(f"source={config['source']}: expected one file, directory, pattern, list or manifest")
+    if (config["model"] == "pretrained") == (config["run"] is not None) or config["model"] not in (None, "pretrained"):
+        raise UsageError("give run=... for a trained model, or model=pretrained for tags without training")
+    out = Path(str(config["out"])).expanduser()
     if out.is_dir():
         raise UsageError(f"{out}: is a directory; out= names the file to write")
-    part = out.with_name(out.name + ".part")
-    counts: Counter[str] = Counter()
+    return out
+
+
+def _recipe(config: Config) -> Config:
+    """What the answers depend on. Raises UsageError where a trained model is not there."""
+    if config["model"] == "pretrained":
+        folder = Path(str(config["weights"])).expanduser() if config["weights"] is not None else None
+        files = sorted(path for path in folder.iterdir() if path.is_file()) if folder and folder.is_dir() else []
+    else:
+        run = Path(str(config["run"])).expanduser()
+        if is_address(run):
+            raise UsageError(f"{run}: a checkpoint is a local file; download it first")
+        files = [run / MODEL_FILE if run.is_dir() else run]
+        if not files[0].is_file():
+            hint = "; it holds no finished epoch" if run.is_dir() else ""
+            raise UsageError(f"{files[0]}: no such model{hint}; train one with: mmattn train run={run}")
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+    return {"weights": digest.hexdigest(), **{name: config.get(name) for name in _DECIDES}}
+
+
+def _devices(config: Config, shards: int) -> list[str]:
+    """One for each working process: GPUs, or the processor as often as it has cores. Never more than shards."""
+    asked, workers = str(config["device"]), config["workers"]
+    if asked == "auto":
+        asked = "cuda" if Path("/dev/nvidiactl").exists() or Path("/dev/kfd").exists() else "cpu"
+    if asked == "cuda":
+        import torch
+
+        if count := torch.cuda.device_count():
+            return [f"cuda:{k % count}" for k in range(min(workers or count, shards))]
+        if config["device"] == "auto":
+            asked = "cpu"
+    return [asked] * min(workers or (_cores() if asked == "cpu" else 1), shards)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _run(job: Job, todo: list[int], devices: list[str]) -> None:
+    command = [sys.executable, "-m", "mmattn.inference.worker", str(job.root)]
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with (
-            IsolatedReader(deadline_s=config["deadline_s"], follow_symlinks=config["follow_symlinks"]) as reader,
-            part.open("w", encoding="utf-8") as lines,
-            Progress("predicting", len(files)) as progress,
-        ):
-            for done, record in enumerate(tagger(reader, files), start=1):
-                lines.write(json.dumps(record, allow_nan=False) + "\n")
-                counts[record.get("reason", "ok")] += 1
-                progress.at(done)
-            lines.flush()
-            os.fsync(lines.fileno())
-        part.replace(out)
-    except OSError as error:
-        raise UsageError(f"{out}: cannot be written ({error.strerror})") from None
-    except KeyboardInterrupt:
-        print(
-            f"mmattn: {sum(counts.values())} of {len(files)} files are done, their lines are in {part}", file=sys.stderr
-        )
+        run_local(job, todo, command, devices, threads=max(1, _cores() // len(devices)))
+    except (KeyboardInterrupt, MmattnError) as error:
+        counts = [(job.done_count(shard), job.count(shard)) for shard in job.shards()]
+        done, total = (sum(each) for each in zip(*counts, strict=True))
+        if not done and getattr(error, "exit_code", 1) == 2:
+            shutil.rmtree(job.root)  # of a wrong request nothing is left
+        else:
+            print(f"mmattn: {done} of {total} files are done; the same command goes on", file=sys.stderr)
         raise
-    failed = {reason: count for reason, count in counts.items() if reason != "ok"}
-    summary = f"{len(files)} files: {counts['ok']} tagged" + "".join(f", {n} {reason}" for reason, n in failed.items())
-    if not counts["ok"]:
-        raise UsageError(f"{config['source']}: no readable file ({summary}); reasons are in {out}")
-    return f"{summary} -> {out}"
 
 
-def _tagger(config: Config) -> Callable[[IsolatedReader, Sequence[Path]], Iterator[Record]]:
-    """What makes the records, its weights loaded. Raises UsageError."""
-    settings = {name: config[name] for name in ("threshold", "device")}
-    if config["model"] is None and config["run"] is not None:
-        checkpoint = load_model(Path(str(config["run"])), config.get("attention"))
-        spans = {name: config[name] for name in ("windows", "batch_size")}
-        return lambda reader, files: Predictor(checkpoint, reader=reader.read, **settings, **spans).records(files)
-    if config["model"] != "pretrained" or config["run"] is not None:
-        raise UsageError("give run=... for a trained model, or model=pretrained for tags without training")
-    tagger = PretrainedTagger(weights=config["weights"], hub=config["hub"], modalities=config["modalities"], **settings)
-    return lambda reader, files: tagger.records(files, reader)
-
-
-def _check_device(name: str) -> None:
+def _merge(job: Job, out: Path) -> None:
     try:
-        torch.empty(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"device={name}: {str(error).splitlines()[0]}") from None
+        with beside(out) as part, part.open("w", encoding="ascii") as lines:
+            for record in job.records():
+                lines.write(json.dumps(record, allow_nan=False) + "\n")
+    except OSError as error:
+        raise UsageError(f"{out}: cannot be written ({error.strerror}); the records are in {job.root}") from None
+
+
+def _summary(job: Job, out: Path, skipped: Counter[str], fresh: bool) -> str:
+    counts = Counter(record.get("reason", "ok") for record in job.records())
+    failed = "".join(f", {count} {reason}" for reason, count in sorted(counts.items()) if reason != "ok")
+    left_out = ", ".join(f"{count} {why}" for why, count in skipped.items())
+    said = f"{sum(counts.values())} files: {counts['ok']} tagged{failed}" + (f" ({left_out})" if left_out else "")
+    if not counts["ok"]:
+        raise UsageError(f"{out}: no readable file ({said}); reasons are in it")
+    return f"{said}{'' if fresh else ', all known before'} -> {out}"

@@ -7,7 +7,7 @@ has no share in it. Weights are found in a folder, in an installed package, or o
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,8 +35,9 @@ from mmattn.errors import MediaError, UsageError
 from mmattn.inference.segments import Segment, Segments
 from mmattn.media.isolate import IsolatedReader
 from mmattn.media.request import Request
+from mmattn.media.source import name_of
 from mmattn.media.windows import Windows
-from mmattn.types import MODALITIES, Clip, Modality
+from mmattn.types import MODALITIES, ByteRange, Clip, Modality
 
 STEP_S = HOP / RATE  # 0.48
 _STEPS = 20  # of a window
@@ -106,12 +107,12 @@ class PretrainedTagger:
         self.listener = _listener(folder, device) if "audio" in modalities else None
         self.watcher = _watcher(folder, hub, device) if "video" in modalities else None
 
-    def records(self, paths: Sequence[Path], reader: IsolatedReader) -> Iterator[Record]:
-        for path in paths:
+    def records(self, media: Iterable[Path | ByteRange], reader: IsolatedReader) -> Iterator[Record]:
+        for path in media:
             try:
                 yield self._record(path, reader)
             except MediaError as error:
-                yield {"path": str(path), "status": "failed", "reason": error.reason, "detail": error.detail}
+                yield {"path": name_of(path), "status": "failed", "reason": error.reason, "detail": error.detail}
 
     def scores(self, clip: Clip) -> dict[Modality, Float[Tensor, "S K"]]:
         """What is seen and heard in one window, step by step; a missing modality is left out."""
@@ -124,7 +125,7 @@ class PretrainedTagger:
                 found["audio"] = self.listener.scores(placed.to(self.device)).cpu()
         return found
 
-    def _record(self, path: Path, reader: IsolatedReader) -> Record:
+    def _record(self, path: Path | ByteRange, reader: IsolatedReader) -> Record:
         """Raises MediaError unless a first window could be read; a later one that fails costs the rest."""
         segments: dict[Modality, Segments] = {name: Segments(self.threshold, 1.1 * STEP_S) for name in MODALITIES}
         used: set[str] = set()
@@ -142,7 +143,7 @@ class PretrainedTagger:
                 end = max(end, bounds[: own + 1][-1])
         tags = [tag for name in MODALITIES for tag in self._tags(name, segments[name].best())]
         return {
-            "path": str(path),
+            "path": name_of(path),
             "status": "ok",
             "tags": sorted(tags, key=lambda tag: -tag["score"]),
             "modality": {"used": [name for name in MODALITIES if name in used], "shapley": None, "attention": None},

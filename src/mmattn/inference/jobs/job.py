@@ -1,6 +1,7 @@
 """A job's folder: what is to be done, what is done, and by which model. Every file in it is whole or absent.
 
     job.json             the recipe: model and settings that decide the answers; another one is refused
+    settings.json        all settings, for the processes that do the work
     files/000000.jsonl   a shard: up to `shard_files` entries, as they were listed
     done/000000.jsonl    its answers, one line an entry, in that order. That it is there says the shard is done
     part/000000.jsonl    the answers so far of a shard under way; a line cut off by a crash does not count
@@ -26,11 +27,22 @@ from mmattn.files import write_atomically
 from mmattn.inference.jobs.listing import Entry
 
 Record = dict[str, Any]
+_SETTINGS = "settings.json"
 
 
 @dataclass(frozen=True)
 class Job:
     root: Path
+
+    def settings(self) -> dict[str, Any]:
+        """Raises MmattnError where they are not there."""
+        try:
+            return json.loads((self.root / _SETTINGS).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise MmattnError(f"{self.root / _SETTINGS}: cannot be read ({error})") from None
+
+    def write_settings(self, settings: dict[str, Any]) -> None:
+        write_atomically(self.root / _SETTINGS, json.dumps(settings, indent=1).encode())
 
     def shards(self) -> list[int]:
         """The numbers of all shards."""

@@ -20,7 +20,6 @@ from typing import IO, Any
 
 from mmattn.errors import MmattnError, Stopped
 from mmattn.inference.jobs.job import Job
-from mmattn.inference.jobs.shard import AHEAD
 from mmattn.progress import Progress
 
 FRUITLESS = 10  # deaths in a row without one answer: it is not the files
@@ -32,7 +31,7 @@ class _Worker:
     process: subprocess.Popen[bytes]
     shard: int | None = None
     alone: str | None = None  # the entry it works on, when it works on one only
-    ready: bool = False
+    ahead: int | None = None  # entries that may be under way at once; None: it is not ready
     rest: bytes = b""  # of a message that has not come in whole
 
     @property
@@ -130,8 +129,8 @@ class _Driver:
             error = MmattnError(message["error"])
             error.exit_code = message["exit_code"]
             raise error
-        if "ready" in message:
-            worker.ready = True
+        if "ahead" in message:
+            worker.ahead = message["ahead"]
             self._next(worker)
         elif "alone" in message:
             worker.alone = message["alone"]
@@ -150,13 +149,13 @@ class _Driver:
         self.workers.remove(worker)
         code = worker.end()
         self.fruitless += 1
-        if (code >= 0 and not worker.ready) or self.fruitless >= FRUITLESS:
+        if (code >= 0 and worker.ahead is None) or self.fruitless >= FRUITLESS:
             how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
             raise MmattnError(f"{self.job.root}: a working process ended {how} before it answered anything")
         if worker.shard is not None:
             if worker.alone is not None:
                 self.job.note_try(worker.shard, worker.alone)
-            self.alone_until[worker.shard] = self.job.done_count(worker.shard) + AHEAD
+            self.alone_until[worker.shard] = self.job.done_count(worker.shard) + (worker.ahead or 1)
             self.waiting.appendleft(worker.shard)
         if self.waiting:
             self._start(worker.device)

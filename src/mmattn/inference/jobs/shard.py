@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from typing import Any
 
 from mmattn.errors import MmattnError
 from mmattn.inference.jobs.job import Job, Record
 from mmattn.inference.jobs.listing import Entry
 
-Answer = Callable[[Iterable[Entry]], Iterator[Record]]  # a record for each entry, in order, some read ahead
 Tell = Callable[[dict[str, Any]], None]
-AHEAD = 64  # entries that an Answer may have taken beyond the last one it has answered
 MAX_TRIES = 3
 
 
-def answer_shard(job: Job, shard: int, answer: Answer, tell: Tell, alone_until: int = 0) -> None:
+@dataclass(frozen=True)
+class Answering:
+    """`records` gives a record for each entry, in order. `ahead`: how many it may have taken beyond those answered."""
+
+    records: Callable[[Iterable[Entry]], Iterator[Record]]
+    ahead: int
+
+
+def answer_shard(job: Job, shard: int, answering: Answering, tell: Tell, alone_until: int = 0) -> None:
     """Answer what is left of a shard and commit it. `tell` hears of each answer.
 
     Entries before `alone_until` are worked on one by one, because one of them may have ended a process: `tell` hears
@@ -41,14 +48,14 @@ def answer_shard(job: Job, shard: int, answer: Answer, tell: Tell, alone_until: 
             if at < alone_until:
                 tell({"alone": run[0].id})
             try:
-                for record in _answers(run, settled, answer):
+                for record in _answers(run, settled, answering):
                     journal.add(record)
                     tell({"done": journal.count, "failed": record["status"] != "ok"})
             except MmattnError:
                 raise  # of the job, not of an entry
             except Exception as error:
                 if len(run) > 1:
-                    alone_until = journal.count + AHEAD
+                    alone_until = journal.count + answering.ahead
                     continue
                 reason = "too_large" if _is_out_of_memory(error) else "crashed"
                 journal.add(_failed(run[0], reason, f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"))
@@ -57,7 +64,7 @@ def answer_shard(job: Job, shard: int, answer: Answer, tell: Tell, alone_until: 
     job.finish(shard)
 
 
-def _answers(run: list[Entry], settled: Callable[[Entry], Record | None], answer: Answer) -> Iterator[Record]:
+def _answers(run: list[Entry], settled: Callable[[Entry], Record | None], answering: Answering) -> Iterator[Record]:
     decided: dict[str, Record | None] = {}
 
     def open_ones() -> Iterator[Entry]:
@@ -66,13 +73,13 @@ def _answers(run: list[Entry], settled: Callable[[Entry], Record | None], answer
             if decided[entry.id] is None:
                 yield entry
 
-    results = answer(open_ones())
+    results = answering.records(open_ones())
     for entry in run:
         record = decided.pop(entry.id) if entry.id in decided else settled(entry)
         if record is None:
             record = next(results)
             decided.pop(entry.id, None)
-        yield {"id": entry.id, **record}
+        yield {"id": entry.id, **record, "path": entry.path}
 
 
 def _failed(entry: Entry, reason: str, detail: str) -> Record:

@@ -1,8 +1,8 @@
 """What one process says and hears while it answers shards, line by line.
 
-In: {"shard": 3, "alone_until": 0}. Out: {"ready": true}, then of a shard {"alone": id}, {"done": n, "failed": false}
-and {"finished": 3}; {"error": text, "exit_code": n} is the last word. When the input ends, so does the process, at
-once: whoever started it is gone.
+In: {"shard": 3, "alone_until": 0}. Out: {"ahead": 24} when it is ready; then of a shard {"alone": id},
+{"done": n, "failed": false} and {"finished": 3}; {"error": text, "exit_code": n} is the last word. When the input ends,
+so does the process, at once: whoever started it is gone.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import Any
 
 from mmattn.errors import MmattnError
 from mmattn.inference.jobs.job import Job
-from mmattn.inference.jobs.shard import Answer, answer_shard
+from mmattn.inference.jobs.shard import Answering, answer_shard
 
 
-def serve(job: Job, answering: Callable[[], AbstractContextManager[Answer]]) -> int:
-    """Answer the shards that are ordered; returns the exit code. `answering` loads the model, errors included."""
+def serve(job: Job, load: Callable[[], AbstractContextManager[Answering]]) -> int:
+    """Answer the shards that are ordered; returns the exit code. `load` gets the model ready, and may fail."""
     voice = os.fdopen(os.dup(1), "w", encoding="ascii")
     os.dup2(2, 1)  # whatever a library prints is not for the driver
 
@@ -32,11 +32,11 @@ def serve(job: Job, answering: Callable[[], AbstractContextManager[Answer]]) -> 
 
     orders = _orders()
     try:
-        with answering() as answer:
-            tell({"ready": True})
+        with load() as answering:
+            tell({"ahead": answering.ahead})
             while True:
                 order = orders.get()
-                answer_shard(job, order["shard"], answer, tell, order["alone_until"])
+                answer_shard(job, order["shard"], answering, tell, order["alone_until"])
                 tell({"finished": order["shard"]})
     except MmattnError as error:
         tell({"error": str(error), "exit_code": error.exit_code})
