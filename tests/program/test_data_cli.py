@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +14,7 @@ from mmattn.cli import main
 from mmattn.data.manifest import read_manifest
 from mmattn.media.write import write_video
 
-FILES = 200
+FILES = 60
 
 
 @pytest.fixture(scope="module")
@@ -35,22 +33,43 @@ def _lines(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def test_an_interrupted_check_goes_on_where_it_was(videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    command = [sys.executable, "-m", "mmattn", "data", "check", f"source={videos}", "out=report", "workers=1"]
-    part = tmp_path / "report/check.part.jsonl"
-    first = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    waited = time.monotonic()
-    while _lines(part) < 20 and first.poll() is None and time.monotonic() - waited < 120:
-        time.sleep(0.02)
-    first.send_signal(signal.SIGINT)
-    _, said = first.communicate(timeout=60)
-    assert first.returncode == 130, said
-    kept = _lines(part)
-    assert 20 <= kept < FILES
-    assert f"{kept} of {FILES} files are done; the same command goes on" in said
-    assert "Traceback" not in said
+# The program with a Ctrl-C at one certain moment: around the writing of the 20th line of what it has found.
+INTERRUPTED = """
+import os, signal, sys
+from mmattn.cli import main
+
+write, calls = os.pwrite, 0
+
+def pwrite(fd, line, at):
+    global calls
+    calls += 1
+    if calls == 20 and sys.argv[1] == "before":
+        signal.raise_signal(signal.SIGINT)
+    written = write(fd, line, at)
+    if calls == 20:
+        signal.raise_signal(signal.SIGINT)
+    return written
+
+os.pwrite = pwrite
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("moment", "kept", "options"), [("before", 19, ["isolated=false"]), ("after", 20, ["workers=1"])]
+)
+def test_an_interrupted_check_goes_on_where_it_was(
+    moment: str, kept: int, options: list[str], videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    check = ["data", "check", f"source={videos}", f"out={tmp_path / 'report'}"]
+    command = [sys.executable, "-c", INTERRUPTED, moment, *check, *options]
+    first = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert first.returncode == 130, first.stderr
+    assert _lines(tmp_path / "report/check.part.jsonl") == kept
+    assert f"{kept} of {FILES} files are done; the same command goes on" in first.stderr
+    assert "Traceback" not in first.stderr
     assert not (tmp_path / "report/check.jsonl").exists()
-    assert main(["data", "check", f"source={videos}", f"out={tmp_path / 'report'}", "isolated=false"]) == 0
+    assert main([*check, "isolated=false"]) == 0
     assert f"{kept} of them known from before" in capsys.readouterr().out
     paths = [json.loads(line)["path"] for line in (tmp_path / "report/check.jsonl").read_text().splitlines()]
     assert len(set(paths)) == len(paths) == FILES

@@ -87,20 +87,19 @@ def _scan(items: list[Item], journal: Journal, config: Config, workers: int, dea
     follow = config["follow_symlinks"]
     jobs = [job for job in (Job.of(item, follow) for item in items) if not journal.holds(job)]
     known = len(items) - len(jobs)
-    done = 0
     kind = IsolatedReader if config["isolated"] else Here
     readers = [kind(deadline_s=deadline_s, follow_symlinks=follow) for _ in range(min(workers, len(jobs)))]
     try:
         with closing(look_at_all(jobs, config["depth"], readers)) as records:
             for record in itertools.islice(records, 1):  # starting the processes is no part of the estimate
                 journal.add(record)
-                done = 1
             with Progress("checking", len(jobs)) as progress:
                 for done, record in enumerate(records, start=2):
                     journal.add(record)
                     progress.at(done)
     except KeyboardInterrupt:
-        print(f"mmattn: {known + done} of {len(items)} files are done; the same command goes on", file=sys.stderr)
+        done = known + journal.done(jobs)
+        print(f"mmattn: {done} of {len(items)} files are done; the same command goes on", file=sys.stderr)
         raise
     return known
 

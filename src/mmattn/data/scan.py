@@ -200,6 +200,11 @@ class Journal:
             os.fsync(self._fd)
             self._synced = time.monotonic()
 
+    def done(self, jobs: Sequence[Job]) -> int:
+        """How many of them are in the file and hold, wherever an interrupt struck: what the next scan will find."""
+        self._end = self._index(self._fd, of_journal=True)
+        return sum(self.holds(job) for job in jobs)
+
     def read(self, item: Item) -> Record:
         """The last line on a file."""
         place = self._places[item]
