@@ -2,6 +2,7 @@
 
 Clips of AVShapes, and of the media in the folder MEDIA if one is given, are read from files (in decoding processes or
 in the loader's own), from shards and from features, with 0, 1 and 2 loader processes, none of them kept in memory.
+An epoch is `EPOCH` clips, each several times, so that processes read ahead through many batches.
 Processor time counts all processes; one thread each. Cases take turns, the median of the rounds counts.
 """
 
@@ -32,7 +33,7 @@ from mmattn.inference.features import make_features
 from mmattn.media.probe import probe
 from mmattn.model import build_model
 
-CLIPS, ROUNDS = 32, 1
+CLIPS, EPOCH, ROUNDS = 65, 192, 3
 WORKERS = (0, 1, 2)
 
 
@@ -165,14 +166,15 @@ def measure(title: str, root: Path, folder: Path) -> None:
         options = cases(root, folder)
     running: dict[tuple[str, int], Case] = {}
     for name, chosen in options.items():
-        extra = [] if name == "features" else ["data.cache_gb=0"]
         for workers in WORKERS:
-            config = compose("train", [*chosen, *extra, f"data.workers={workers}", "data.batch_size=16"])
+            extra = [] if name == "features" else ["data.cache_gb=0"]
+            extra += [f"data.clips_per_epoch={EPOCH}", "data.batch_size=16", f"data.workers={workers}"]
+            config = compose("train", [*chosen, *extra])
             running[name, workers] = Case(build_data(config["data"]), workers)
     for _ in range(ROUNDS):
         for case in running.values():
             case.run()
-    print(f"\n{title}, {len(running['files', 0].dataset)} clips\n")
+    print(f"\n{title}, {len(running['files', 0].dataset)} clips, {EPOCH} an epoch, {ROUNDS} rounds\n")
     print(f"| | {' | '.join(f'clips/s, workers={n}' for n in WORKERS)} | ms a clip | of it decoding |")
     print(f"|---|{'---|' * (len(WORKERS) + 2)}")
     for name, chosen in options.items():
