@@ -66,6 +66,22 @@ def test_the_tag_to_look_at_can_be_named(trained: Path, film: Path, tmp_path: Pa
     assert not (tmp_path / "c").exists()
 
 
+def test_what_is_looked_at_can_be_burned_in_instead(trained: Path, film: Path, tmp_path: Path, small, capsys):
+    explain(trained, film, tmp_path / "causal")
+    record = explain(trained, film, tmp_path / "looked", "heat=attention")
+    looked = record["windows"][0]["streams"]["video"]["looked"]
+    assert sum(map(sum, looked[record["tags"][0]["tag"]])) > 0
+    one, other = (read_clip(tmp_path / name / "explain.mp4", frames=8).frames.float() for name in ("causal", "looked"))
+    assert (one - other).abs().mean() > 1
+    run = tmp_path / "gru"
+    train = ["train", *small, "attention=gru", "logger=none", "trainer.epochs=1", f"run={run}"]
+    assert main(train) == 0
+    out = tmp_path / "none"
+    assert main(["explain", f"run={run}", f"source={film}", f"out={out}", "masks=16", "heat=attention"]) == 2
+    assert "has no weights to show; use heat=causal" in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_sounds_and_pictures_alone_are_explained_too(trained: Path, film: Path, tmp_path: Path):
     write_video(tmp_path / "tone.m4a", None, 1, 0.3 * np.sin(np.arange(32000) * 0.1).astype(np.float32))
     Image.fromarray(np.full((60, 80, 3), 120, np.uint8)).save(tmp_path / "still.png")

@@ -84,6 +84,9 @@ def explain(config: Config) -> str:
     for key, least in (("tags", 1), ("masks", 2), ("height", 32)):
         if config[key] < least:
             raise UsageError(f"{key}={config[key]}: expected {least} or more")
+    if config["heat"] not in ("causal", "attention"):
+        raise UsageError(f"heat={config['heat']}: expected causal or attention")
+    attention = config["heat"] == "attention"
     checkpoint = load_model(Path(str(config["run"])))
     source = Path(str(config["source"])).expanduser()
     if source.is_dir():
@@ -101,12 +104,14 @@ def explain(config: Config) -> str:
     with IsolatedReader(deadline_s=config["deadline_s"], follow_symlinks=config["follow_symlinks"]) as reader:
         try:
             found = _explained(checkpoint, model, source, reader, config)
+            if attention and any(s.looked is None for w in found.windows for s in w.streams.values()):
+                raise UsageError("heat=attention: the attention of this model has no weights to show; use heat=causal")
             out.mkdir(parents=True, exist_ok=True)
-            stills = write_overlay(found, checkpoint.clip, reader, out / f"{NAME}.mp4", config["height"])
+            stills = write_overlay(found, checkpoint.clip, reader, out / f"{NAME}.mp4", config["height"], attention)
         except MediaError as error:
             raise MmattnError(str(error)) from None
     write_atomically(out / f"{NAME}.json", (json.dumps(_record(found), indent=1, allow_nan=False) + "\n").encode())
-    write_atomically(out / f"{NAME}.html", render(found, stills, f"{NAME}.mp4"))
+    write_atomically(out / f"{NAME}.html", render(found, stills, f"{NAME}.mp4", attention))
     return f"{source}: {', '.join(found.tags)} -> {out / f'{NAME}.html'}"
 
 

@@ -20,8 +20,8 @@ from mmattn.types import MODALITIES
 _SENSE = {"video": "picture", "audio": "sound", "both": "both"}
 
 
-def render(found: Explained, stills: Sequence[Still], video: str) -> bytes:
-    """`video`: the name of the file that lies beside the page."""
+def render(found: Explained, stills: Sequence[Still], video: str, attention: bool = False) -> bytes:
+    """`video`: the name of the file that lies beside the page. `attention`: its heat is what is looked at."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("mmattn", "reports"),
         autoescape=True,
@@ -38,6 +38,7 @@ def render(found: Explained, stills: Sequence[Still], video: str) -> bytes:
         style=Markup((resources.files("mmattn.reports") / "report.css").read_text(encoding="utf-8")),  # ours
         name=found.path.name,
         video=video,
+        burned_in_attention=attention,
         tags=tags,
         low=min([-0.1, *splits]),
         high=max([0.2, *splits]),

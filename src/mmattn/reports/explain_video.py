@@ -56,8 +56,13 @@ class Still:
     looked: bytes | None
 
 
-def write_overlay(found: Explained, spec: ClipSpec, reader: IsolatedReader, path: Path, height: int) -> list[Still]:
-    """Write the video; returns a few moments of it. Raises MediaError where the file can no longer be read."""
+def write_overlay(
+    found: Explained, spec: ClipSpec, reader: IsolatedReader, path: Path, height: int, attention: bool = False
+) -> list[Still]:
+    """Write the video; returns a few moments of it. `attention`: its heat is what is looked at, not what causes.
+
+    Raises MediaError where the file can no longer be read.
+    """
     told = probe(found.path, follow_symlinks=True, deadline_s=60.0)
     fps = Fraction(min(MAX_FPS, max(8.0, told.video.fps or 25.0)) if told.video else 25).limit_denominator(1001)
     shape = (0, WIDTH)
@@ -69,7 +74,7 @@ def write_overlay(found: Explained, spec: ClipSpec, reader: IsolatedReader, path
         shape = size if size[1] <= 4 * height else (max(2, round(tall * 4 * height / max(wide, 1) / 2) * 2), 4 * height)
     layout = Layout(max(WIDTH, shape[1]), shape[0], LINE * (len(found.tags) + 1))
     end = found.windows[-1].end
-    canvas = _Canvas(found, layout, spec)
+    canvas = _Canvas(found, layout, spec, attention)
     rate = SOUND_HZ if found.has("audio") or told.audio is not None else None
     moments = [end * (k + 0.5) / STILLS for k in range(STILLS)]
     stills: list[Still] = []
@@ -129,14 +134,18 @@ def _placed(waveform: torch.Tensor | None, begins: float, low: float, high: floa
 class _Canvas:
     """Draws one moment after the other; what stays the same for a window is drawn once."""
 
-    def __init__(self, found: Explained, layout: Layout, spec: ClipSpec) -> None:
-        self.found, self.layout, self.spec = found, layout, spec
+    def __init__(self, found: Explained, layout: Layout, spec: ClipSpec, attention: bool) -> None:
+        self.found, self.layout, self.spec, self.attention = found, layout, spec, attention
         self.font = ImageFont.load_default(13)
         self._window: Window | None = None
         self._base = Image.new("RGB", (layout.width, layout.height), PAPER)
         self._heat: dict[int, np.ndarray] = {}
-        hot = [abs(float(s.causal[0].abs().max())) for w in found.windows for s in w.streams.values()]
+        hot = [float(self._heat_of(s).abs().max()) for w in found.windows for s in w.streams.values()]
         self.hottest = max(hot, default=0.0) or 1.0
+
+    def _heat_of(self, steps: Steps) -> torch.Tensor:
+        """Of the first tag, (S, P)."""
+        return steps.looked[0] if self.attention and steps.looked is not None else steps.causal[0]
 
     def draw(self, time: float, picture: np.ndarray | None) -> np.ndarray:
         window = next((w for w in self.found.windows if time < w.end), self.found.windows[-1])
@@ -174,7 +183,7 @@ class _Canvas:
             return picture
         step = nearest_step(steps, time)
         if step not in self._heat:
-            self._heat[step] = spread(steps.causal[0, step] / self.hottest, picture.shape[:2])
+            self._heat[step] = spread(self._heat_of(steps)[step] / self.hottest, picture.shape[:2])
         return blend(picture, self._heat[step])
 
     def _draw_base(self, window: Window) -> Image.Image:
@@ -184,7 +193,7 @@ class _Canvas:
         for i, tag in enumerate(self.found.tags):
             split = split_of(self.found, i)
             parts = f"{split['video']:+.2f} / {split['audio']:+.2f} / {split['synergy']:+.2f}"
-            mark = "heat: " if i == 0 else ""
+            mark = ("attention: " if self.attention else "heat: ") if i == 0 else ""
             text = f"{mark}{clean(tag)[:40]} {split['score']:.2f}: {parts}"
             pen.text((6, LINE * (i + 1)), text, fill=INK if i == 0 else DIM, font=self.font)
         low = self.layout.header + self.layout.picture
@@ -237,7 +246,7 @@ class _Canvas:
         grey = np.asarray(Image.fromarray(grey).resize((min(wide, self.layout.width), SPECTRUM)))
         times = window.shown + (np.arange(grey.shape[1]) + 0.5) / self.layout.width * (window.end - window.shown)
         near = np.abs(steps.times.numpy()[:, None] - times).argmin(0)
-        heat = (steps.causal[0] / self.hottest).numpy()[near]  # (W, P): bands from low to high
+        heat = (self._heat_of(steps) / self.hottest).numpy()[near]  # (W, P): bands from low to high
         heat = np.asarray(
             Image.fromarray(np.ascontiguousarray(heat.T[::-1], np.float32)).resize((grey.shape[1], SPECTRUM))
         )
