@@ -28,7 +28,7 @@ from mmattn.media.plan import Unplannable
 from mmattn.media.reading import Reached, Reading, Taken
 from mmattn.media.sequential import measured_extent
 from mmattn.media.sparse import SparsePictures, seek
-from mmattn.media.streams import cut_off, start_of, time_base
+from mmattn.media.streams import cut_off, demux, start_of, time_base
 from mmattn.media.video import last_end
 
 _INDEXED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
@@ -93,7 +93,7 @@ class _Pass:
         reached, ends = Reached(self.chosen.origin, self.reading.request.end), {}
         pictures = None if video is None else SparsePictures(self.reading, video, self.chosen.origin, grid)
         streams = [stream for stream in (video, self.audio) if stream is not None]
-        packets = self.container.demux(streams)
+        packets = demux(self.container, *streams)
         if near:
             if pictures is not None:
                 pictures.start_near(next(packet for packet in packets if packet.stream is video))
@@ -170,7 +170,7 @@ class _Sound:
 
     def read(self, container: InputContainer, video: VideoStream | None) -> bool:
         """Take the packets of the span; whether the stream's end was met."""
-        packets = self._near(container, video) if self._from > _PREROLL_S else container.demux(self.stream)
+        packets = self._near(container, video) if self._from > _PREROLL_S else demux(container, self.stream)
         for packet in packets:
             self.take(packet)
             if self.track.done:

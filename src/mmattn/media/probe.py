@@ -17,7 +17,7 @@ from mmattn.media.open import Deadline, Limits, declared_duration, open_containe
 from mmattn.media.picture import transfer
 from mmattn.media.request import check_streams
 from mmattn.media.source import Source, name_of
-from mmattn.media.streams import Chosen, choose, codec_name, is_encrypted, language
+from mmattn.media.streams import Chosen, choose, codec_name, demux, is_encrypted, language
 
 _LOOK_PACKETS = 256  # a picture not seen by then leaves its rotation unknown, taken as 0
 _INTERLACED = range(2, 6)  # AVFieldOrder: 0 unknown, 1 progressive, then the four orders of two fields
@@ -112,7 +112,7 @@ def _first_pictures(container: InputContainer, chosen: Chosen, deadline: Deadlin
     wanted = [s for s in (chosen.video, chosen.audio) if s is not None]
     unseen = {stream.index for stream in wanted}
     firsts: dict[int, VideoFrame] = {}
-    for count, packet in enumerate(container.demux(_decodable(container, chosen.audio))):
+    for count, packet in enumerate(demux(container, *_decodable(container, chosen.audio))):
         deadline.check()
         index = packet.stream.index
         if is_encrypted(packet) and any(stream.index == index for stream in wanted):

@@ -19,7 +19,7 @@ from mmattn.media.audio import SoundTrack
 from mmattn.media.open import declared_duration
 from mmattn.media.picture import Renderer
 from mmattn.media.reading import Reached, Reading, Taken
-from mmattn.media.streams import Chosen, cut_off, time_base
+from mmattn.media.streams import Chosen, cut_off, demux, time_base
 from mmattn.media.video import PictureTrack, picture_extent, pixel_aspect
 
 
@@ -58,7 +58,7 @@ class _Pass:
         pictures, sound, chosen = self.pictures, self.sound, self.chosen
         streams = [s for s in (pictures and chosen.video, sound and chosen.audio) if s is not None]
         reached, ended = Reached(chosen.origin, self.reading.request.end), False
-        for packet in container.demux(streams) if streams else ():
+        for packet in demux(container, *streams) if streams else ():
             self.reading.check(packet)
             seen_all = pictures is None or pictures.done
             if (seen_all and (sound is None or sound.done)) or reached.past(packet):

@@ -17,7 +17,7 @@ from av.video.stream import VideoStream
 from mmattn.media.picture import Renderer
 from mmattn.media.plan import Clock, Plan, Run, Unplannable
 from mmattn.media.reading import Reading
-from mmattn.media.streams import frame_seconds, time_base
+from mmattn.media.streams import demux, frame_seconds, time_base
 from mmattn.media.video import check_size, pixel_aspect, slack
 
 # Decoders that leave out what no other frame refers to, and only that, when told to.
@@ -97,7 +97,7 @@ class SparsePictures:
         """The stream's packets after the first one, which is taken."""
         index, wanted = self._stream.index_entries, self._plan.wanted
         if fresh and (len(index) > 1 or wanted is None or wanted < _LOOK_UP_S):
-            packets = container.demux(self._stream)
+            packets = demux(container, self._stream)
         elif len(index):  # Matroska's index is loaded by the first seek
             packets = seek(container, self._stream, index[0].timestamp, self._stream)
         else:
@@ -216,4 +216,4 @@ def seek(container: InputContainer, guide: Stream, stamp: int, *streams: Stream)
         container.seek(stamp, stream=guide)
     except FFmpegError as error:
         raise Unplannable("the container does not seek") from error
-    return container.demux(*streams)
+    return demux(container, *streams)

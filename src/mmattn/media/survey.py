@@ -26,7 +26,7 @@ from mmattn.media.probe import MediaInfo, probe
 from mmattn.media.request import Request
 from mmattn.media.sample import uniform_grid
 from mmattn.media.source import Source, name_of
-from mmattn.media.streams import choose, cut_off, frame_seconds, is_encrypted, time_base
+from mmattn.media.streams import choose, cut_off, demux, frame_seconds, is_encrypted, time_base
 
 Depth = Literal["header", "sample", "full"]
 DEPTHS: tuple[Depth, ...] = get_args(Depth)
@@ -168,7 +168,7 @@ class _Looking:
             ticks = {stream.index: time_base(stream) for stream in streams}
             nominal = frame_seconds(chosen.video) if chosen.video is not None else 0.0
             packets.tick = ticks[chosen.video.index] if chosen.video is not None else 0.0
-            for packet in container.demux(streams):
+            for packet in demux(container, *streams):
                 self.deadline.check()
                 if is_encrypted(packet):
                     detail = f"the {packet.stream.type} stream is encrypted"
@@ -219,7 +219,7 @@ class _Looking:
         issues, render = set(), Renderer(PICTURE_SIZE, "stretch")
         with self.open() as container:
             chosen = choose(container, self.deadline.path)
-            for packet in container.demux([stream for stream in (chosen.video, chosen.audio) if stream is not None]):
+            for packet in demux(container, *[stream for stream in (chosen.video, chosen.audio) if stream is not None]):
                 self.deadline.check()
                 if packet.size == 0 and packet.dts is not None:
                     continue

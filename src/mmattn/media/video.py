@@ -12,7 +12,7 @@ from av.video.stream import VideoStream
 from mmattn.errors import MediaError
 from mmattn.media.open import Deadline, Limits
 from mmattn.media.picture import Renderer
-from mmattn.media.streams import frame_seconds, time_base
+from mmattn.media.streams import demux, frame_seconds, time_base
 
 _MAX_SLACK_S = 0.0005
 
@@ -112,7 +112,7 @@ def picture_extent(container: InputContainer, stream: VideoStream, origin: float
     tick, nominal = time_base(stream), frame_seconds(stream)
     end, count, broken = 0.0, 0, False
     last_dts: int | None = None
-    for packet in container.demux(stream):
+    for packet in demux(container, stream):
         deadline.check()
         if not packet.size or packet.is_discard:
             continue
@@ -140,7 +140,7 @@ def last_end(container: InputContainer, stream: VideoStream, origin: float, dead
         return None
     end: float | None = None
     last_dts, seen = None, set()
-    for packet in container.demux(stream):
+    for packet in demux(container, stream):
         deadline.check()
         if packet.dts is not None:
             if last_dts is not None and packet.dts < last_dts:

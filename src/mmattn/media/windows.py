@@ -28,7 +28,7 @@ from mmattn.media.reading import Reached, Reading, Taken
 from mmattn.media.request import Request
 from mmattn.media.sequential import frames_of
 from mmattn.media.source import Source, name_of
-from mmattn.media.streams import AnyStream, Chosen, cut_off, time_base
+from mmattn.media.streams import AnyStream, Chosen, cut_off, demux, time_base
 from mmattn.media.video import Timeline, check_size, pixel_aspect, slack
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ class _Track:
         self._frames = self._decode(container)
 
     def _decode(self, container: InputContainer) -> Iterator[VideoFrame | AudioFrame]:
-        for packet in container.demux(self.stream):
+        for packet in demux(container, self.stream):
             self.reading.check(packet)
             self.reached.past(packet)
             for frame in frames_of(packet, self.issues):
