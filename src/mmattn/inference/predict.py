@@ -33,12 +33,12 @@ def predict(config: Config) -> str:
     Raises UsageError for a wrong request, where another model or setting began the job, and when no file was readable
     (the records are written all the same); MmattnError where work cannot go on.
     """
-    out = _checked(config)
+    recipe, out = _recipe(config), _checked(config)
     job = Job(out.with_name(out.name + JOB_SUFFIX))
     if not config["resume"]:
         shutil.rmtree(job.root, ignore_errors=True)
     listing = list_source(str(config["source"]), without=job.root)
-    with making(job.root, RECIPE, _recipe(config)):
+    with making(job.root, RECIPE, recipe):
         added = job.add(listing.entries, config["shard_files"])
         if config["retry_failed"]:
             for shard in sorted(set(job.shards()) - set(job.open_shards())):
@@ -61,8 +61,6 @@ def _checked(config: Config) -> Path:
         raise UsageError(f"deadline_s={config['deadline_s']}: expected a number of seconds above 0")
     if not isinstance(config["source"], (str, int, float)):
         raise UsageError(f"source={config['source']}: expected one file, directory, pattern, list or manifest")
-    if (config["model"] == "pretrained") == (config["run"] is not None) or config["model"] not in (None, "pretrained"):
-        raise UsageError("give run=... for a trained model, or model=pretrained for tags without training")
     out = Path(str(config["out"])).expanduser()
     if out.is_dir():
         raise UsageError(f"{out}: is a directory; out= names the file to write")
@@ -71,6 +69,8 @@ def _checked(config: Config) -> Path:
 
 def _recipe(config: Config) -> Config:
     """What the answers depend on. Raises UsageError where a trained model is not there."""
+    if (config["model"] == "pretrained") == (config["run"] is not None) or config["model"] not in (None, "pretrained"):
+        raise UsageError("give run=... for a trained model, or model=pretrained for tags without training")
     if config["model"] == "pretrained":
         folder = Path(str(config["weights"])).expanduser() if config["weights"] is not None else None
         files = sorted(path for path in folder.iterdir() if path.is_file()) if folder and folder.is_dir() else []
