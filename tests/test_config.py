@@ -231,3 +231,11 @@ def test_a_spec_that_does_not_fit_is_a_usage_error(spec: object) -> None:
 def test_a_wrong_value_beside_given_objects_is_a_usage_error(vocabulary: TagVocabulary) -> None:
     with pytest.raises(UsageError, match="Tagging"):
         build({"_target_": "mmattn.tasks.tagging.Tagging", "dim": -3}, vocabulary=vocabulary)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a/00[1-3].mp4", "v/**/*.mp4", "x{1}.mp4", "a=b.mp4", "~/videos", "\u00fc [x] (1), it's.mp4", "img%d.png", "a\\b"],
+)
+def test_file_names_and_patterns_need_no_quoting(name: str) -> None:
+    assert compose("predict", ["run=r", f"source={name}"])["source"] == name

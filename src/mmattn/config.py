@@ -165,7 +165,7 @@ def _group_of(text: str) -> str | None:
 def _quoted(text: str) -> str:
     """File names may hold what Hydra's grammar would read otherwise: blanks, brackets, quotes, commas."""
     key, equals, value = text.partition("=")
-    if not equals or not re.search(r"[\s()',;]", value) or value[:1] in ("[", "{", "'", '"', "$"):
+    if not equals or not re.search(r"[\s()',;\[\]{}=~]", value) or value[:1] in ("[", "{", "'", '"', "$"):
         return text
     escaped = value.replace("\\", "\\\\").replace("'", "\\'")
     return f"{key}='{escaped}'"

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from mmattn.cli import main
+from mmattn.config import compose
+from mmattn.data.module import build_data
+from mmattn.training.evaluate import evaluate_run
 
 
 def test_the_demo_ends_with_a_report(shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -35,8 +38,17 @@ def test_at_full_size_cross_fusion_learns_what_late_fusion_cannot(tmp_path: Path
     chance = late["shapley_by_family"]["synergy"]["value"]["none"]
     assert late["metrics"]["mAP_by_family"]["synergy"] < chance + 0.15
     assert cross["metrics"]["mAP_by_family"]["synergy"] > 0.75
-    families = cross["shapley_by_family"]
-    assert families["synergy"]["synergy"] > 0.2
-    assert families["picture"]["video"] > 5 * abs(families["picture"]["audio"])
-    assert families["sound"]["audio"] > 5 * abs(families["sound"]["video"])
-    assert families["redundant"]["synergy"] < -0.2
+    assert cross["shapley_by_family"]["synergy"]["synergy"] > 0.2
+
+    # Shares are noisy on the 90 test clips: what a modality that says nothing scores by luck counts against the other.
+    more = [f"data.root={tmp_path / 'unseen'}", "data.clips=900", "data.source.seed=7"]
+    unseen = build_data(compose("train", ["data=avshapes", *more])["data"])
+    families = evaluate_run(tmp_path / "demo" / "cross", "train", unseen)["shapley_by_family"]
+    for family, own in (("picture", "video"), ("sound", "audio")):
+        split = families[family]
+        assert split[own] / (split["video"] + split["audio"]) >= 0.9, (family, split)
+        other = {"video": "audio", "audio": "video"}[own]
+        low, high = split["interval"][other]
+        assert high < 0.1 * split[own] and low > -0.1 * split[own], (family, split)
+    assert families["synergy"]["interval"]["synergy"][0] > 0.2
+    assert families["redundant"]["interval"]["synergy"][1] < -0.2
