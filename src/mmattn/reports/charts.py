@@ -103,10 +103,8 @@ def curves(
         y = 100 - 100 * _clip(chance / highest, 0.0, 1.0)
         grid += f'<line class="chance" x1="0" x2="100" y1="{y:.2f}" y2="{y:.2f}"/>'
     plot = '<svg x="13%" y="8" width="87%" height="112" viewBox="0 0 100 100" preserveAspectRatio="none" class="plot">'
-    digits = 2 if highest >= 0.1 else 4
-    labels = "".join(
-        _text("11%", y, fixed(highest * share, digits), "num end small") for y, share in ((12, 1.0), (68, 0.5), (123, 0.0))
-    )
+    digits, marks = (2 if highest >= 0.1 else 4), ((12, 1.0), (68, 0.5), (123, 0.0))
+    labels = "".join(_text("11%", y, fixed(highest * share, digits), "num end small") for y, share in marks)
     labels += _text("13%", 137, f"{across} {first:g}", "small") + _text("100%", 137, f"{last:g}", "num end small")
     return _svg(142, f"{labels}{plot}{grid}{''.join(lines)}</svg>", f"by {across}")
 
