@@ -83,7 +83,7 @@ def _help(verb: str) -> None:
     print((conf_dir() / f"{verb.replace(' ', '_')}.yaml").read_text(encoding="utf-8"), end="")
     if verb == "train":
         print("\ngroups, with the keys and defaults of the first chosen:")
-        for group in GROUPS:
+        for group in (name for name in GROUPS if name != "engine"):
             print(f"  {group}={'|'.join(group_choices(group))}")
         for line in defaults(verb).splitlines():
             print(f"  {line}")

@@ -31,6 +31,7 @@ GROUPS = (
     "optim",
     "trainer",
     "logger",
+    "engine",
     "experiment",
 )
 # Groups of which nothing may be chosen, with =null.

@@ -12,6 +12,9 @@ import pytest
 
 import mmattn
 from mmattn.cli import main
+from mmattn.config import compose
+from mmattn.inference.jobs.job import Job
+from mmattn.inference.jobs.listing import list_source
 from mmattn.media.write import write_video
 
 
@@ -192,7 +195,44 @@ def test_other_settings_or_another_model_do_not_mix_with_what_is_done(
 
 def test_how_the_work_is_shared_out_changes_nothing(trained: Path, library: Path, tmp_path: Path) -> None:
     outs = []
-    for name, more in (("a", ["workers=1", "decoders=1"]), ("b", ["workers=2", "decoders=2", "shard_files=3"])):
+    ways = {
+        "one": ["engine.workers=1", "decoders=1"],
+        "two": ["engine.workers=2", "decoders=2", "shard_files=3"],
+        "tasks": ["engine=slurm", "engine.cluster=local", "engine.tasks=2", "engine.workers=1", "shard_files=4"],
+    }
+    for name, more in ways.items():
         outs.append(tmp_path / f"{name}.jsonl")
         assert main(["predict", f"run={trained}", f"source={library}", f"out={outs[-1]}", "batch_size=1", *more]) == 0
-    assert outs[0].read_bytes() == outs[1].read_bytes()
+    assert outs[0].read_bytes() == outs[1].read_bytes() == outs[2].read_bytes()
+
+
+def test_a_preempted_task_comes_back_with_what_it_was_given(trained: Path, library: Path, tmp_path: Path) -> None:
+    from submitit.helpers import DelayedSubmission
+
+    from mmattn.inference.engines.slurm import _Task
+
+    job = Job(tmp_path / "job")
+    job.add(list_source(str(library / "a_good.mp4")).entries, 4)
+    config = compose("predict", [f"run={trained}", f"source={library}"])
+    job.write_settings(config)
+    task = _Task(str(job.root), 1)
+    again = task.checkpoint([0])
+    assert isinstance(again, DelayedSubmission)
+    again.function(*again.args)
+    assert [record["status"] for record in job.records()] == ["ok"]
+    stamp = (job.root / "done" / "000000.jsonl").stat().st_mtime_ns
+    again.function(*again.args)
+    assert (job.root / "done" / "000000.jsonl").stat().st_mtime_ns == stamp
+
+
+def test_a_cluster_that_is_not_there_is_one_line(trained: Path, library: Path, tmp_path: Path, capsys) -> None:
+    command = ["predict", f"run={trained}", f"source={library}", f"out={tmp_path / 'o.jsonl'}", "engine=slurm"]
+    for more, says in (
+        ([], "engine=slurm"),
+        (["engine.cluster=moon"], "expected slurm or local"),
+        (["engine.tasks=0"], "tasks=0"),
+    ):
+        assert main([*command, *more]) == 2
+        error = capsys.readouterr().err
+        assert says in error and error.count("\n") == 1
+    assert not list(tmp_path.iterdir())

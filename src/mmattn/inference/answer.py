@@ -19,8 +19,8 @@ from mmattn.media.isolate import IsolatedReader
 
 
 @contextmanager
-def answering(config: Config, device: str) -> Iterator[Answering]:
-    """Load the model on `device`, start decoding processes. Raises UsageError."""
+def answering(config: Config, decoders: int, device: str) -> Iterator[Answering]:
+    """Load the model on `device`, with so many decoding processes. Raises UsageError."""
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
@@ -35,7 +35,6 @@ def answering(config: Config, device: str) -> Iterator[Answering]:
         return
     checkpoint = load_model(Path(str(config["run"])), config.get("attention"))
     spans = {name: config[name] for name in ("windows", "batch_size")}
-    decoders = max(1, config["decoders"])
     with closing(ClipReader(threads=decoders, **reading)) as reader:
         predictor = Predictor(checkpoint, reader=reader, **settings, **spans)
         ahead = config["batch_size"] + AHEAD * decoders

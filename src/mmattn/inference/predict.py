@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import sys
 from collections import Counter
 from pathlib import Path
 
-from mmattn.config import Config
+from mmattn.config import Config, build
 from mmattn.data.made import making
 from mmattn.errors import MmattnError, UsageError
 from mmattn.files import MODEL_FILE, beside, is_address
+from mmattn.inference.engines.here import LocalEngine
+from mmattn.inference.engines.slurm import SlurmEngine
 from mmattn.inference.jobs.job import Job
 from mmattn.inference.jobs.listing import list_source
-from mmattn.inference.jobs.local import run_local
 
 JOB_SUFFIX = ".job"
 RECIPE = "job.json"
@@ -33,7 +33,7 @@ def predict(config: Config) -> str:
     Raises UsageError for a wrong request, where another model or setting began the job, and when no file was readable
     (the records are written all the same); MmattnError where work cannot go on.
     """
-    recipe, out = _recipe(config), _checked(config)
+    recipe, out, engine = _recipe(config), _checked(config), build(config["engine"])
     job = Job(out.with_name(out.name + JOB_SUFFIX))
     if not config["resume"]:
         shutil.rmtree(job.root, ignore_errors=True)
@@ -45,16 +45,15 @@ def predict(config: Config) -> str:
                 if any(record["status"] != "ok" for record in job.answers(shard)):
                     job.reopen(shard)
         if todo := job.open_shards():
-            devices = _devices(config, len(todo))
-            job.write_settings({**config, "decoders": config["decoders"] or max(1, _cores() // len(devices))})
-            _run(job, todo, devices)
+            job.write_settings(config)
+            _run(engine, job, todo)
         if todo or not out.is_file():
             _merge(job, out)
     return _summary(job, out, listing.skipped, fresh=added > 0 or bool(todo))
 
 
 def _checked(config: Config) -> Path:
-    for key, least in (("windows", 1), ("batch_size", 1), ("workers", 0), ("decoders", 0), ("shard_files", 1)):
+    for key, least in (("windows", 1), ("batch_size", 1), ("decoders", 0), ("shard_files", 1)):
         if config[key] < least:
             raise UsageError(f"{key}={config[key]}: expected {least} or more")
     if config["deadline_s"] <= 0:
@@ -89,29 +88,9 @@ def _recipe(config: Config) -> Config:
     return {"weights": digest.hexdigest(), **{name: config.get(name) for name in _DECIDES}}
 
 
-def _devices(config: Config, shards: int) -> list[str]:
-    """One for each working process: GPUs, or the processor as often as it has cores. Never more than shards."""
-    asked, workers = str(config["device"]), config["workers"]
-    if asked == "auto":
-        asked = "cuda" if Path("/dev/nvidiactl").exists() or Path("/dev/kfd").exists() else "cpu"
-    if asked == "cuda":
-        import torch
-
-        if count := torch.cuda.device_count():
-            return [f"cuda:{k % count}" for k in range(min(workers or count, shards))]
-        if config["device"] == "auto":
-            asked = "cpu"
-    return [asked] * min(workers or (_cores() if asked == "cpu" else 1), shards)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _run(job: Job, todo: list[int], devices: list[str]) -> None:
-    command = [sys.executable, "-m", "mmattn.inference.worker", str(job.root)]
+def _run(engine: LocalEngine | SlurmEngine, job: Job, todo: list[int]) -> None:
     try:
-        run_local(job, todo, command, devices, threads=max(1, _cores() // len(devices)))
+        engine.run(job, todo)
     except (KeyboardInterrupt, MmattnError) as error:
         counts = [(job.done_count(shard), job.count(shard)) for shard in job.shards()]
         done, total = (sum(each) for each in zip(*counts, strict=True))

@@ -1,4 +1,4 @@
-"""A process that answers shards of a predict job: python -m mmattn.inference.worker JOB DEVICE."""
+"""A process that answers shards of a predict job: python -m mmattn.inference.worker JOB DECODERS DEVICE."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def main() -> int:
     def load() -> Iterator[Answering]:
         from mmattn.inference.answer import answering
 
-        with answering(job.settings(), sys.argv[2]) as ready:
+        with answering(job.settings(), int(sys.argv[2]), sys.argv[3]) as ready:
             yield ready
 
     return serve(job, load)
