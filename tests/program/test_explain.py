@@ -91,6 +91,8 @@ def test_sounds_and_pictures_alone_are_explained_too(trained: Path, film: Path, 
         record = explain(trained, tmp_path / name, tmp_path / f"out-{name}")
         assert {key for window in record["windows"] for key in window["streams"]} == {sense}
         assert set(record["windows"][0]["faithfulness"]) == {sense}
+        assert record["attention"] is None
+        assert "one sense only" in (tmp_path / f"out-{name}" / "explain.html").read_text()
 
 
 def test_a_hostile_name_is_text(trained: Path, film: Path, tmp_path: Path):

@@ -240,8 +240,9 @@ def split_of(found: Explained, index: int) -> dict[str, float]:
 
 
 def mean_mass(found: Explained) -> dict[str, float] | None:
-    """Attention mass on sound over all tokens of both streams and all windows, with its prior."""
-    steps = [s for w in found.windows for s in w.streams.values() if s.sound_mass is not None]
+    """Attention mass on sound over all tokens of the windows that have both streams, with its prior."""
+    both = [w for w in found.windows if len(w.streams) == 2]
+    steps = [s for w in both for s in w.streams.values() if s.sound_mass is not None]
     if not steps:
         return None
     mass = torch.cat([s.sound_mass for s in steps if s.sound_mass is not None]).mean()

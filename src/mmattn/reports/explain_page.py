@@ -45,7 +45,7 @@ def render(found: Explained, stills: Sequence[Still], video: str, attention: boo
         split_bars=charts.split_bars,
         mass=mass,
         mass_bar=charts.mass_bar,
-        verdict=verdict(tags[0], mass),
+        verdict=verdict(tags[0], mass, found.has("video") and found.has("audio")),
         causal=_causal(found),
         attention=_attention(found),
         looked_known=any(s.looked is not None for w in found.windows for s in w.streams.values()),
@@ -62,8 +62,10 @@ def render(found: Explained, stills: Sequence[Still], video: str, attention: boo
     return page.encode("utf-8")
 
 
-def verdict(tag: dict[str, Any], mass: dict[str, float] | None) -> str:
+def verdict(tag: dict[str, Any], mass: dict[str, float] | None, both: bool) -> str:
     """Whether what is looked at and what the score depends on point to the same sense."""
+    if not both:
+        return "The file has one sense only: there is nothing to weigh against it."
     causal = "picture" if tag["video"] > tag["audio"] else "sound"
     apart = abs(tag["video"] - tag["audio"])
     if mass is None:
@@ -103,7 +105,7 @@ def _attention(found: Explained) -> Any:
         points = [
             (time, value)
             for window in found.windows
-            if name in window.streams and (mass := window.streams[name].sound_mass) is not None
+            if len(window.streams) == 2 and (mass := window.streams[name].sound_mass) is not None
             for time, value in zip(window.streams[name].times.tolist(), mass.tolist(), strict=True)
             if time >= window.shown
         ]
