@@ -171,7 +171,8 @@ def test_a_full_disk_stops_the_job_and_leaves_what_is_committed(tmp_path: Path):
     quiet = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     driver = subprocess.run(command, capture_output=True, text=True, env=quiet, timeout=60)
     assert driver.returncode == 1
-    assert "part/000001.jsonl: cannot be written (File too large)" in driver.stderr
+    # Either of the two workers may be the first to meet the limit.
+    assert re.search(r"part/00000[12]\.jsonl: cannot be written \(File too large\)", driver.stderr)
     assert (job.root / "done" / "000000.jsonl").read_bytes() == whole
     run(job)
     assert len(list(job.records())) == 40
