@@ -51,10 +51,13 @@ class Batch:
     waveform: Float[Tensor, "B N"] | None = None  # for encoders that bring their own front end
     waveform_keep: Bool[Tensor, "B N"] | None = None
     sample_rate: int = 0  # of the waveform, Hz
+    captions: tuple[tuple[str, ...], ...] = ()  # of each clip; the first is the one to learn this time
     features: dict[Modality, Tokens] = field(default_factory=dict)  # what frozen encoders made of the clips before
     real: Bool[Tensor, " B"] = None  # type: ignore[assignment]  # False: could not be read, must not count; None: all
 
     def __post_init__(self) -> None:
+        if not self.captions:
+            object.__setattr__(self, "captions", ((),) * len(self.ids))
         if self.real is None:
             object.__setattr__(self, "real", torch.ones(len(self.ids), dtype=torch.bool, device=self.frame_keep.device))
 

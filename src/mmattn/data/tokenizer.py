@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise, starmap
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import torch
@@ -115,8 +116,8 @@ class CaptionTokenizer:
         """
         pieces = [self._rules.id_to_token(i) or "" for i in ids]
         starts = [self._begins(piece) for piece in pieces]
-        edges = sorted({i for i, begins in enumerate(starts) if begins} | ({0} if pieces else set()))
-        spans = [range(a, b) for a, b in zip(edges, [*edges[1:], len(pieces)], strict=True)]
+        edges = [i for i, begins in enumerate(starts) if begins or i == 0]
+        spans = list(starmap(range, pairwise([*edges, len(pieces)])))
         return [Word(self.decode([ids[i] for i in span]), tuple(span)) for span in spans]
 
     def decode(self, ids: Sequence[int]) -> str:
