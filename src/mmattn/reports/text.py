@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import unicodedata
 from typing import Any
 
+from mmattn.text import clean as clean
+
 NOTHING = "\u2013"
-_TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u2028\u2029")
-
-
-def clean(text: str) -> str:
-    """Text that UTF-8 can hold and that shows as it is: control characters, lone surrogates (bytes of a file name that
-    are no UTF-8) and marks that turn the writing direction become visible escapes."""
-    return "".join(_escaped(c) if _hidden(c) else c for c in text)
 
 
 def finalize(value: Any) -> Any:
@@ -45,13 +39,3 @@ def percent(value: float | None) -> str:
 def listing(names: list[str]) -> str:
     """a, b and c"""
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-
-
-def _hidden(character: str) -> bool:
-    return unicodedata.category(character) in ("Cc", "Cs") or character in _TURNING
-
-
-def _escaped(character: str) -> str:
-    if ord(character) < 128:
-        return f"\\x{ord(character):02x}"
-    return character.encode("ascii", "backslashreplace").decode()

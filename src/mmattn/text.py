@@ -1,0 +1,37 @@
+"""Text of others (names, tags, captions) as it can be shown and stored."""
+
+from __future__ import annotations
+
+import unicodedata
+
+_TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u2028\u2029")
+
+
+def clean(text: str) -> str:
+    """Text that UTF-8 can hold and that shows as it is: control characters, lone surrogates (bytes of a file name that
+    are no UTF-8) and marks that turn the writing direction become visible escapes."""
+    return "".join(_escaped(c) if _hidden(c) else c for c in text)
+
+
+def utf8(text: str) -> str:
+    """Text that UTF-8 can hold: lone surrogates become visible escapes, all else stays."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def one_line(text: str) -> str:
+    """As `utf8`, with blanks for line breaks of every kind and without other control characters.
+
+    Marks that turn the writing direction stay: they belong to Arabic and Hebrew.
+    """
+    spaced = " ".join(text.split())  # splits at \n \r \v \f \x1c-\x1e \x85 and Unicode's separators too
+    return utf8("".join(c for c in spaced if unicodedata.category(c) != "Cc"))
+
+
+def _hidden(character: str) -> bool:
+    return unicodedata.category(character) in ("Cc", "Cs") or character in _TURNING
+
+
+def _escaped(character: str) -> str:
+    if ord(character) < 128:
+        return f"\\x{ord(character):02x}"
+    return character.encode("ascii", "backslashreplace").decode()
