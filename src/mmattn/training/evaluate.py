@@ -75,8 +75,8 @@ def evaluate_run(
 ) -> dict:
     """The record of `Evaluation.result` for the run's model, on clips as `augment` makes them.
 
-    `attention`: the mechanism to attend with instead of the one that was trained. `by_clip`: a file for the record of
-    each clip.
+    `attention`: the mechanism to attend with instead of the one that was trained. `by_clip`: a file X-clips.jsonl for
+    the record of each clip; beside it X-scores.safetensors has what it scored for each tag.
     """
     checkpoint = load_model(run, attention)
     rows = data.rows[split]
@@ -94,5 +94,7 @@ def evaluate_run(
     if by_clip:
         lines = (json.dumps(clip, ensure_ascii=True) + "\n" for clip in evaluation.clips())
         write_atomically(by_clip, "".join(lines).encode())
+        scores = f"{by_clip.stem.removesuffix('-clips')}-scores.safetensors"
+        evaluation.clip_scores().save(by_clip.with_name(scores))
     switched = {} if attention is None else {"switched": attention}
     return {"split": split, **switched, **checkpoint.info, **evaluation.result(RESAMPLED)}

@@ -20,6 +20,7 @@ from mmattn.metrics.tags import answers, average_precision, by_family, group_acc
 from mmattn.model import AVModel
 from mmattn.types import MODALITIES, Batch, Modality
 from mmattn.weighting.causal import SUBSETS, Subset, permuted_scores, shapley, subset_scores
+from mmattn.weighting.clip_scores import ClipScores
 from mmattn.weighting.descriptive import MassMeter
 
 STATS = frozenset({"mass", "entropy", "mean_time"})
@@ -117,6 +118,12 @@ class Evaluation:
             split = _split({s: float(own[s][i]) for s in SUBSETS})
             records.append({"id": name, "tags": tags, **split, "confusion": wrong})
         return _no_nan(records)
+
+    def clip_scores(self) -> ClipScores:
+        """What each clip scored for each tag, sorted by id."""
+        ids, known = sorted(self._targets), self.vocabulary
+        groups = {name: tuple(tags) for name, tags in known.groups().items()}
+        return ClipScores(tuple(ids), tuple(known.names), dict(known.families), groups, *self._stacked(ids))
 
     def _stacked(self, ids: list[str]) -> tuple[Tensor, dict[Subset, Tensor]]:
         """Targets (N, K), and scores (N, K) on each subset."""
