@@ -11,9 +11,9 @@ from functools import cache
 import pytest
 import torch
 
-from mmattn.config import Config, compose
+from mmattn.config import Config, build, compose
 from mmattn.data.labels import TagVocabulary
-from mmattn.model import AVModel, build_model
+from mmattn.model import NO_TAGS, AVModel, build_model
 from mmattn.types import Batch, Tokens
 
 SIZE, MELS, DIM, HEADS = 16, 12, 16, 2
@@ -89,6 +89,9 @@ SMALL = {  # settings that make a large part small, whatever it is made for
 }
 
 
+CAPTIONS = ("a red dog barks", "rain on a roof", "two people talk", "a bell rings twice")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _alone() -> Iterator[None]:
     """Nothing outside this machine is reached, by the tests or by processes that they start (these see no account)."""
@@ -138,11 +141,14 @@ def tiny_config() -> Callable[..., Config]:
 def tiny_model(tiny_config: Callable[..., Config], vocabulary: TagVocabulary) -> Callable[..., AVModel]:
     """`tiny_model("fusion=late")`, always with the same weights, in eval mode."""
 
-    def build(*overrides: str) -> AVModel:
+    def made(*overrides: str) -> AVModel:
         torch.manual_seed(1)
-        return build_model(tiny_config(*overrides), vocabulary).eval()
+        config = tiny_config(*overrides)
+        known = TagVocabulary(()) if config["task"]["_target_"] == NO_TAGS else vocabulary
+        tokenizer = build(config["captions"]["tokenizer"], captions=CAPTIONS) if config.get("captions") else None
+        return build_model(config, known, tokenizer).eval()
 
-    return build
+    return made
 
 
 @pytest.fixture(scope="session")
@@ -180,6 +186,7 @@ def make_batch() -> Callable[..., Batch]:
             sample_rate=rate,
             ids=tuple(f"clip{i}" for i in range(clips)),
             targets={"tags": torch.tensor([[1.0, 0, 0, 1, 0], [0, 1, 1, 0, 0]]).repeat((clips + 1) // 2, 1)[:clips]},
+            captions=tuple((CAPTIONS[i % len(CAPTIONS)],) for i in range(clips)),
         )
 
     return make

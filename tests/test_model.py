@@ -17,10 +17,12 @@ CHOICES = [
     (f"{group}={name}",)
     for group in ("visual", "audio", "attention", "fusion", "task")
     for name in group_choices(group)
+    if name != "none"
 ]
+CHOICES += [("task=none", "captions=transformer"), ("captions=transformer", "captions.tokenizer.kind=word")]
 
 
-@pytest.mark.parametrize("overrides", CHOICES, ids=lambda overrides: overrides[0])
+@pytest.mark.parametrize("overrides", CHOICES, ids=",".join)
 def test_any_choice_learns_from_clips_whatever_they_lack(
     overrides: tuple[str, ...], tiny_model: Callable, tiny_config: Callable, make_batch: Callable
 ) -> None:
@@ -30,7 +32,10 @@ def test_any_choice_learns_from_clips_whatever_they_lack(
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
     losses = []
     for _ in range(8):
-        loss = model.task.loss(model(batch), batch)["loss"]
+        fused = model.fuse(*model.encode(batch))
+        loss = model.task.loss(model.task(fused), batch)["loss"]
+        if model.captions:
+            loss = loss + model.captions.loss(fused, batch)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -16,6 +16,7 @@ from torch import Tensor
 from mmattn import __version__
 from mmattn.config import Config
 from mmattn.data.labels import TagVocabulary
+from mmattn.data.tokenizer import CaptionTokenizer
 from mmattn.data.transforms import ClipSpec
 from mmattn.errors import UsageError
 from mmattn.files import MODEL_FILE as MODEL_FILE
@@ -44,8 +45,9 @@ def save_model(path: Path, checkpoint: Checkpoint) -> None:
     record = {
         "mmattn_version": __version__,
         "torch_version": str(torch.__version__),
-        "config": {name: config[name] for name in PARTS},
+        "config": {name: config.get(name) for name in PARTS},
         "vocabulary": checkpoint.vocabulary.to_dict(),
+        "tokenizer": captions.tokenizer.to_dict() if (captions := checkpoint.model.captions) else None,
         "clip": checkpoint.clip.to_dict(),
         "info": checkpoint.info,
     }
@@ -72,13 +74,15 @@ def load_model(path: Path, attention: Config | None = None) -> Checkpoint:
             weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dict)
         vocabulary = TagVocabulary.from_dict(record["vocabulary"])
         clip = ClipSpec(**record["clip"])
-        config: Config = without_files({name: dict(record["config"][name]) for name in PARTS})
+        tokenizer = CaptionTokenizer.from_dict(record["tokenizer"]) if record.get("tokenizer") else None
+        parts = {name: spec for name in PARTS if (spec := record["config"].get(name)) or name != "captions"}
+        config: Config = without_files({name: dict(spec) for name, spec in parts.items()})
         info = dict(record["info"])
     except (SafetensorError, KeyError, TypeError, ValueError, json.JSONDecodeError) as error:
         raise UsageError(f"{file}: not a whole mmattn model ({type(error).__name__}: {error})") from None
     if attention is not None:
         config = _attending(config, attention, file)
-    model = build_model(config, vocabulary)
+    model = build_model(config, vocabulary, tokenizer)
     if attention is not None:
         _check_fits(model, weights, file)
     try:

@@ -24,6 +24,10 @@ GROUPS = (
     "attention",
     "fusion",
     "task",
+    "tag_loss",
+    "captions",
+    "multitask",
+    "self_critical",
     "regulariser",
     "modality_balance",
     "weight_average",
@@ -35,7 +39,7 @@ GROUPS = (
     "experiment",
 )
 # Groups of which nothing may be chosen, with =null.
-OPTIONAL = ("regulariser", "modality_balance", "weight_average", "freeze", "experiment")
+OPTIONAL = ("captions", "self_critical", "regulariser", "modality_balance", "weight_average", "freeze", "experiment")
 _NAMES = ("run", "resume", "out", "weights", "predictions", "tag")  # files and folders that may be left null
 
 
@@ -159,8 +163,10 @@ def _compose(name: str, overrides: Sequence[str]):
 
 
 def _group_of(text: str) -> str | None:
+    """`attention=NAME`, or `attention@captions.attention=NAME` for a choice in another place than the group's own."""
     key, equals, _ = text.lstrip("+").partition("=")
-    return key if equals and key in GROUPS else None
+    group = key.partition("@")[0]
+    return group if equals and group in GROUPS else None
 
 
 def _quoted(text: str) -> str:
@@ -173,7 +179,8 @@ def _quoted(text: str) -> str:
 
 
 def _check_choice(text: str) -> None:
-    group, _, choice = text.lstrip("+").partition("=")
+    key, _, choice = text.lstrip("+").partition("=")
+    group = key.partition("@")[0]
     choices = group_choices(group)
     if choice not in choices and not (choice == "null" and group in OPTIONAL):
         raise UsageError(f"{text}: no {group} is named {choice!r}{_nearest(choice, choices)}")

@@ -1,4 +1,4 @@
-"""AVModel: encoders + fusion + task, a plain nn.Module. Training, inference and weightings all use this one."""
+"""AVModel: encoders + fusion + tags and captions, a plain nn.Module, for training, inference and weightings alike."""
 
 from __future__ import annotations
 
@@ -10,23 +10,38 @@ from torch import Tensor, nn
 
 from mmattn.config import Config, build
 from mmattn.data.labels import TagVocabulary
+from mmattn.data.splits import SplitData
+from mmattn.data.tokenizer import CaptionTokenizer
 from mmattn.encoders.interface import AudioEncoder, VisualEncoder
 from mmattn.fusion.base import Fusion
+from mmattn.tasks.captioner import Captioner
 from mmattn.tasks.interface import Task
 from mmattn.types import Batch, Fused, Tokens
 
-PARTS = ("visual", "audio", "fusion", "task")
+NO_TAGS = "mmattn.tasks.interface.NoTags"
+PARTS = ("visual", "audio", "fusion", "task", "captions")
 
 
 class AVModel(nn.Module):
-    """A clip's frames and sound to tag logits. `encode`, `fuse` and `task` can be called apart."""
+    """A clip's frames and sound to tag logits. `encode`, `fuse`, `task` and `captions` can be called apart.
 
-    def __init__(self, visual: VisualEncoder, audio: AudioEncoder, fusion: Fusion, task: Task) -> None:
+    `task` gives tags (NoTags: none), `captions`, where it is there, captions.
+    """
+
+    def __init__(
+        self,
+        visual: VisualEncoder,
+        audio: AudioEncoder,
+        fusion: Fusion,
+        task: Task,
+        captions: Captioner | None = None,
+    ) -> None:
         super().__init__()
         self.visual = visual
         self.audio = audio
         self.fusion = fusion
         self.task = task
+        self.captions = captions
 
     def encode(self, batch: Batch) -> tuple[Tokens, Tokens]:
         return self.visual(batch), self.audio(batch)
@@ -38,15 +53,34 @@ class AVModel(nn.Module):
         return self.task(self.fuse(*self.encode(batch)))
 
 
-def build_model(config: Config, vocabulary: TagVocabulary) -> AVModel:
-    """From a resolved config with the parts visual, audio, fusion and task. Raises UsageError for what does not fit."""
+def build_model(config: Config, vocabulary: TagVocabulary, tokenizer: CaptionTokenizer | None = None) -> AVModel:
+    """From a resolved config with the parts visual, audio, fusion, task and, for captions, captions.
+
+    `tokenizer`: of the captions. Raises UsageError for what does not fit.
+    """
     parts: dict[str, Any] = {name: build(config[name]) for name in ("visual", "audio", "fusion")}
-    return AVModel(task=build(config["task"], vocabulary=vocabulary), **parts)
+    parts["task"] = build(config["task"], vocabulary=vocabulary)
+    if spec := config.get("captions"):
+        given = {name: value for name, value in spec.items() if name != "tokenizer"}
+        parts["captions"] = build(given, tokenizer=tokenizer)
+    return AVModel(**parts)
+
+
+def vocabulary_of(config: Config, data: SplitData) -> TagVocabulary:
+    """The tags that the model of a training config is to learn, from its data; none with task=none."""
+    return TagVocabulary(()) if config["task"]["_target_"] == NO_TAGS else data.vocabulary
+
+
+def tokenizer_of(config: Config, data: SplitData) -> CaptionTokenizer | None:
+    """The tokenizer that its captions config describes, learned from the training captions if it is one to learn."""
+    if not (spec := config.get("captions")):
+        return None
+    return build(spec["tokenizer"], captions=data.training_captions())
 
 
 def resolved(config: Config, model: AVModel) -> Config:
     """`config` with the architecture that `model`'s parts took from pretrained files written out."""
-    own = {name: {**config[name], **getattr(getattr(model, name), "resolved", {})} for name in PARTS}
+    own = {name: {**config[name], **getattr(getattr(model, name), "resolved", {})} for name in _chosen(config)}
     for spec in own.values():
         if isinstance(path := spec.get("pretrained"), str) and Path(path).expanduser().exists():
             spec["pretrained"] = str(Path(path).expanduser().absolute())
@@ -56,4 +90,9 @@ def resolved(config: Config, model: AVModel) -> Config:
 def without_files(config: Config) -> Config:
     """A resolved `config` that builds the same model without its pretrained weights: they will come from elsewhere."""
     empty = {"pretrained": None, "hub": False}
-    return {**config, **{name: {k: empty.get(k, v) for k, v in config[name].items()} for name in PARTS}}
+    chosen = _chosen(config)
+    return {**config, **{name: {k: empty.get(k, v) for k, v in config[name].items()} for name in chosen}}
+
+
+def _chosen(config: Config) -> list[str]:
+    return [name for name in PARTS if config.get(name)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
@@ -32,6 +32,7 @@ class Labelled:
     sample: Sample
     target: torch.Tensor
     real: bool = True
+    captions: tuple[str, ...] = ()
 
 
 class ClipDataset(Dataset[Labelled]):
@@ -78,17 +79,19 @@ class ClipDataset(Dataset[Labelled]):
     def __getitem__(self, item: Item) -> Labelled:
         key = Key(self.seed, *item)
         name, target = self.rows[key.index].id, self.target(key.index)
+        captions = turned(self.rows[key.index].captions, key)
         clip = self.clip(key)
         if clip is None:
-            return Labelled(name, _finished(self.cache.template, self.spec), target, False)
+            return Labelled(name, _finished(self.cache.template, self.spec), target, False, captions)
         if self.augment is None:
-            return Labelled(name, _finished(clip, self.spec), target)
-        return Labelled(name, *self.augment(clip, target, key, self.spec, self))
+            return Labelled(name, _finished(clip, self.spec), target, captions=captions)
+        return Labelled(name, *self.augment(clip, target, key, self.spec, self), captions=captions)
 
     def collate(self, items: Sequence[Labelled]) -> tuple[Batch, list[tuple[str, MediaError]]]:
         """Samples have one shape, so a batch is a stack. Beside it what was found unreadable since the last one."""
         real = torch.tensor([item.real for item in items])
         batch = stack_samples([item.sample for item in items], [item.id for item in items], self.spec, real)
+        batch = replace(batch, captions=tuple(item.captions for item in items))
         batch.targets["tags"] = torch.stack([item.target for item in items])
         found, self._found = self._found, []
         return batch, found
@@ -130,6 +133,12 @@ class ClipDataset(Dataset[Labelled]):
             end = float(self.cache.duration[key.index])
         spare = max(0.0, end - row.start - self.spec.seconds)
         return row.start + spare * (0.5 if self.span == "center" else key.stream("span").random())
+
+
+def turned(captions: tuple[str, ...], key: Key) -> tuple[str, ...]:
+    """All captions, one drawn for this epoch first: it is the one that is learned."""
+    first = key.stream("caption").randrange(len(captions)) if len(captions) > 1 else 0
+    return captions[first:] + captions[:first]
 
 
 def _finished(clip: PaddedClip | Sample, spec: ClipSpec) -> Sample:

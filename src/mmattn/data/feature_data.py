@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mmattn.data.augment import Augment
+from mmattn.data.dataset import turned
 from mmattn.data.features import ENCODERS_FILE, FeatureFiles, FeatureSource, Stream
 from mmattn.data.keys import Key
 from mmattn.data.labels import TagVocabulary
@@ -29,6 +30,7 @@ class Featured(NamedTuple):
     id: str
     streams: dict[Modality, Stream]
     target: Tensor
+    captions: tuple[str, ...]
 
 
 class FeatureDataset(Dataset[Featured]):
@@ -63,7 +65,7 @@ class FeatureDataset(Dataset[Featured]):
             for place, name in enumerate(("audio", "video")):
                 if place <= draw / self.modality_dropout < place + 1:
                     streams[name] = streams[name]._replace(keep=torch.zeros_like(streams[name].keep))
-        return Featured(row.id, streams, self.vocabulary.encode(row.tags))
+        return Featured(row.id, streams, self.vocabulary.encode(row.tags), turned(row.captions, key))
 
     def collate(self, items: Sequence[Featured]) -> Batch:
         """A batch of tokens. Its frames and spectrogram have no length."""
@@ -78,6 +80,7 @@ class FeatureDataset(Dataset[Featured]):
             spectrogram_times=nothing,
             ids=tuple(item.id for item in items),
             targets={"tags": torch.stack([item.target for item in items])},
+            captions=tuple(item.captions for item in items),
             features=tokens,
         )
 

@@ -25,6 +25,8 @@ class TagVocabulary:
     names: tuple[str, ...]
     exclusive: tuple[tuple[int, ...], ...] = ()  # indices of the tags of each exclusive group
     families: dict[str, str] = field(default_factory=dict)  # tag -> family, where the manifest tells
+    counts: tuple[int, ...] = ()  # training clips with each tag; () where they were not counted
+    clips: int = 0  # training clips
 
     @classmethod
     def from_rows(cls, rows: Sequence[Row]) -> TagVocabulary:
@@ -34,7 +36,9 @@ class TagVocabulary:
             raise UsageError("no training clip has tags; tagging needs a 'tags' column or one folder a class")
         known = frozenset(names)
         families = {tag: family for row in rows for tag, family in row.families.items() if tag in known}
-        return cls(names, _exclusive_groups(names, rows), families)
+        clips_with = Counter(tag for row in rows for tag in set(row.tags))
+        counts = tuple(clips_with[name] for name in names)
+        return cls(names, _exclusive_groups(names, rows), families, counts, len(rows))
 
     @cached_property
     def place(self) -> dict[str, int]:
@@ -42,7 +46,12 @@ class TagVocabulary:
         return {name: index for index, name in enumerate(self.names)}
 
     def encode(self, tags: Sequence[str]) -> Float[Tensor, " K"]:
-        """1 for each tag of a clip, 0 for the others. Raises UsageError for an unknown tag."""
+        """1 for each tag of a clip, 0 for the others. Raises UsageError for an unknown tag.
+
+        A vocabulary without any tag, of a model that only captions, knows all.
+        """
+        if not self.names:
+            return torch.zeros(0)
         target = torch.zeros(len(self.names))
         for tag in tags:
             if tag not in self.place:
@@ -52,6 +61,8 @@ class TagVocabulary:
 
     def check_known(self, rows: Sequence[Row], where: str) -> None:
         """Raises UsageError naming the tags of `rows` that training never showed."""
+        if not self.names:
+            return
         unseen = Counter(tag for row in rows for tag in row.tags if tag not in self.place)
         if unseen:
             shown = ", ".join(f"{tag} ({count} clips)" for tag, count in unseen.most_common(5))
@@ -67,6 +78,8 @@ class TagVocabulary:
             "names": list(self.names),
             "exclusive": [list(indices) for indices in self.exclusive],
             "families": self.families,
+            "counts": list(self.counts),
+            "clips": self.clips,
         }
 
     @classmethod
@@ -76,7 +89,10 @@ class TagVocabulary:
         exclusive = tuple(tuple(int(i) for i in indices) for indices in record["exclusive"])
         if any(not 0 <= i < len(names) for indices in exclusive for i in indices):
             raise ValueError(f"exclusive groups {exclusive} reach beyond {len(names)} tags")
-        return cls(names, exclusive, dict(record["families"]))
+        counts = tuple(int(count) for count in record.get("counts", ()))  # models of before had none
+        if counts and len(counts) != len(names):
+            raise ValueError(f"{len(counts)} counts for {len(names)} tags")
+        return cls(names, exclusive, dict(record["families"]), counts, int(record.get("clips", 0)))
 
 
 def _exclusive_groups(names: tuple[str, ...], rows: Sequence[Row]) -> tuple[tuple[int, ...], ...]:

@@ -58,6 +58,13 @@ class SplitData(ABC):
             vocabulary.check_known(self.rows[split], f"{split} split")
         return vocabulary
 
+    def training_captions(self) -> list[str]:
+        """Raises UsageError when there are none to train or to validate on."""
+        for split, word in (("train", "training"), ("val", "validation")):
+            if not any(row.captions for row in self.rows[split]):
+                raise UsageError(f"no {word} clip has captions; captioning needs a 'captions' column")
+        return [caption for row in self.rows["train"] for caption in row.captions]
+
     @property
     @abstractmethod
     def quarantine(self) -> Quarantine:

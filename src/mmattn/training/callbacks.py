@@ -22,6 +22,7 @@ from mmattn.data.transforms import ClipSpec
 from mmattn.errors import Stopped, UsageError
 from mmattn.files import write_atomically
 from mmattn.progress import Progress
+from mmattn.training.curves import headline, score
 from mmattn.training.module import TrainingModule
 
 LAST = Path("checkpoints") / "last.ckpt"
@@ -62,11 +63,12 @@ class KeepModel(Callback):
         evaluation = pl_module.evaluation
         if evaluation is None or not trainer.is_global_zero:
             return
-        score = evaluation["metrics"]["mAP"]
-        if score is None or score < self.best:  # of equals the later: it has seen more
+        value = score(evaluation)
+        if value is None or value < self.best:  # of equals the later: it has seen more
             return
-        self.best = score
-        info = {"epoch": trainer.current_epoch, "step": trainer.global_step, "val_mAP": score}
+        self.best = value
+        info: dict[str, Any] = {"epoch": trainer.current_epoch, "step": trainer.global_step}
+        info |= {f"val_{name}": number for name, number in headline(evaluation).items()}
         info["gradient_share"] = evaluation["gradient_share"]  # of the training before it, so no other split has it
         vocabulary = pl_module.model.task.vocabulary
         save_model(self.run / MODEL_FILE, Checkpoint(pl_module.model, self.config, vocabulary, self.clip, info))
@@ -189,8 +191,7 @@ class Report(Callback):
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         assert isinstance(pl_module, TrainingModule)
         if pl_module.evaluation is not None:
-            metrics = pl_module.evaluation["metrics"]
-            self._note = f" mAP {metrics['mAP']:.3f}" if metrics["mAP"] is not None else ""
+            self._note = "".join(f" {name} {number:.3f}" for name, number in headline(pl_module.evaluation).items())
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         if trainer.is_global_zero:

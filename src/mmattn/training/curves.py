@@ -56,6 +56,20 @@ def by_head(evaluation: dict[str, Any]) -> Table:
     return ["layer", "stream", "head", "kind", "part", "mass", "prior", "log_ratio", *facts], rows
 
 
+def headline(evaluation: dict[str, Any]) -> dict[str, float]:
+    """What a model is judged by: mAP where there are tags, CIDEr-D where there are captions, or both."""
+    mean, captions = evaluation["metrics"]["mAP"], evaluation.get("captions")
+    found = {} if mean is None else {"mAP": mean}
+    return found | ({"CIDEr-D": captions["metrics"]["cider_d"]} if captions else {})
+
+
+def score(evaluation: dict[str, Any]) -> float | None:
+    """One number for which of two models is better: the mean of mAP and CIDEr-D / 10, as far as they are there."""
+    found = headline(evaluation)
+    values = [value / 10 if name == "CIDEr-D" else value for name, value in found.items()]
+    return sum(values) / len(values) if values else None
+
+
 def curves(evaluation: dict[str, Any]) -> dict[str, float]:
     """The numbers of an evaluation that are worth a curve: scores, splits, what permuting costs, attention by head."""
     return {name: float(value) for name, value in _numbers(evaluation) if value is not None}
@@ -74,6 +88,7 @@ def _numbers(evaluation: dict[str, Any]) -> Iterator[tuple[str, float | None]]:
             yield f"val/shapley_{edge}/{part}", value
         for family, split in evaluation["shapley_by_family"].items():
             yield f"val/shapley/{family}/{part}", split[part]
+    yield from _caption_numbers(evaluation.get("captions"))
     for modality in MODALITIES:
         yield f"val/confusion/{modality}", evaluation["confusion"][modality]["all"]
         if "permutation" in evaluation:
@@ -87,3 +102,15 @@ def _numbers(evaluation: dict[str, Any]) -> Iterator[tuple[str, float | None]]:
             yield f"val/{head['kind']}_{measure}/{place}/{part}", head[measure].get(part)
         for fact in ("entropy", "lag_s", "distance_s"):
             yield f"val/{head['kind']}_{fact}/{place}", head.get(fact)
+
+
+def _caption_numbers(captions: dict[str, Any] | None) -> Iterator[tuple[str, float | None]]:
+    if captions is None:
+        return
+    for metric, value in captions["metrics"].items():
+        yield f"val/captions/{metric}", value
+    for metric, split in captions["shapley"].items():
+        for part in PARTS:
+            yield f"val/captions/shapley/{metric}/{part}", split[part]
+    for part in (*PARTS, "attention"):
+        yield f"val/captions/words/{part}", captions["words"].get(part)

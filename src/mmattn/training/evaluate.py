@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from mmattn.checkpoint import load_model
 from mmattn.config import Config
@@ -19,6 +20,7 @@ from mmattn.data.splits import SplitData
 from mmattn.errors import UsageError
 from mmattn.files import write_atomically
 from mmattn.progress import Progress
+from mmattn.training.curves import headline
 from mmattn.training.rundir import read_config
 from mmattn.weighting.evaluation import Evaluation
 
@@ -43,11 +45,18 @@ def evaluate(config: Config, changes: Sequence[str] = ()) -> str:
     out = Path(str(config["out"])) if config["out"] else run / f"{name}.json"
     record = described | evaluate_run(run, split, data, augment, attention, out.with_name(f"{out.stem}-clips.jsonl"))
     write_atomically(out, json.dumps(record, indent=1).encode())
-    metrics = record["metrics"]
-    families = "".join(f", {family} {value:.3f}" for family, value in metrics["mAP_by_family"].items() if value)
-    accuracy = "" if metrics["mean_accuracy"] is None else f", mean group accuracy {metrics['mean_accuracy']:.3f}"
-    score = "undefined (no clip has tags)" if metrics["mAP"] is None else f"{metrics['mAP']:.3f}"
-    return f"{run} on {record['clips']} {split} clips: mAP {score}{families}{accuracy} -> {out}"
+    return f"{run} on {record['clips']} {split} clips: {_told(record)} -> {out}"
+
+
+def _told(record: dict[str, Any]) -> str:
+    metrics, captions = record["metrics"], record.get("captions")
+    parts = [f"{name} {value:.3f}" for name, value in headline(record).items()]
+    parts += [f"{family} {value:.3f}" for family, value in metrics["mAP_by_family"].items() if value]
+    if metrics["mean_accuracy"] is not None:
+        parts.append(f"mean group accuracy {metrics['mean_accuracy']:.3f}")
+    if captions:
+        parts += [f"{name.replace('_', ' ')} {captions['metrics'][name]:.3f}" for name in ("word_accuracy", "exact")]
+    return ", ".join(parts) or "nothing to measure (no clip has tags or captions)"
 
 
 def _short(change: str) -> str:

@@ -15,8 +15,10 @@ from mmattn.model import AVModel
 from mmattn.training.balance import ModalityBalance
 from mmattn.training.curves import curves
 from mmattn.training.gradients import GradientMeter, gradient_norm
+from mmattn.training.multitask import FixedWeights, TaskWeights
 from mmattn.training.optim import AdamWOneCycle
-from mmattn.types import Batch
+from mmattn.training.self_critical import SelfCritical
+from mmattn.types import Batch, Fused
 from mmattn.weighting.evaluation import Evaluation
 
 RESAMPLED = 200  # times the clips are drawn anew for the intervals of a validation
@@ -31,11 +33,15 @@ class TrainingModule(lightning.LightningModule):
         optim: AdamWOneCycle,
         regulariser: Regulariser | None = None,
         balance: ModalityBalance | None = None,
+        multitask: TaskWeights | None = None,
+        self_critical: SelfCritical | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.regulariser = regulariser
         self.balance = balance
+        self.multitask = multitask or FixedWeights()
+        self.self_critical = self_critical
         self.gradients = GradientMeter()
         self.optim = optim
         self.evaluation: dict[str, Any] | None = None
@@ -45,7 +51,7 @@ class TrainingModule(lightning.LightningModule):
     def training_step(self, batch: Batch, _: int) -> Tensor:
         video, audio = self.model.encode(batch)
         fused = self.model.fuse(video, audio, self.regulariser.needs if self.regulariser else frozenset())
-        losses = self.model.task.loss(self.model.task(fused), batch)
+        losses = self._losses_of(fused, batch)
         more = {"regulariser": self.regulariser(fused.stats)} if self.regulariser else {}
         if self.balance:
             more |= self.balance.terms(self.model, video, audio, batch)
@@ -54,6 +60,25 @@ class TrainingModule(lightning.LightningModule):
         if clips := int(batch.real.sum()):
             self.log_dict(values, on_step=False, on_epoch=True, batch_size=clips)
         return losses["loss"]
+
+    def _losses_of(self, fused: Fused, batch: Batch) -> dict[str, Tensor]:
+        """Terms to log; `loss` is the one to minimise."""
+        by_task, log = self._by_task(fused, batch), {}
+        if self.self_critical and self.model.captions and self.current_epoch >= self.self_critical.from_epoch:
+            rewarded, log["reward"] = self.self_critical.loss(self.model.captions, fused, batch, self.global_step)
+            share = self.self_critical.weight
+            by_task["captions"] = share * rewarded + (1 - share) * by_task["captions"]
+        loss, weights = self.multitask(by_task)
+        more = {f"loss_{task}": value for task, value in by_task.items()} if len(by_task) > 1 else {}
+        return {"loss": loss, **more, **weights, **log}
+
+    def _by_task(self, fused: Fused, batch: Batch) -> dict[str, Tensor]:
+        losses = {}
+        if self.model.task.vocabulary.names:
+            losses["tags"] = self.model.task.loss(self.model.task(fused), batch)["loss"]
+        if self.model.captions:
+            losses["captions"] = self.model.captions.loss(fused, batch)
+        return losses
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Measure how the gradient is shared, and let what balances the modalities change the step."""
@@ -85,7 +110,8 @@ class TrainingModule(lightning.LightningModule):
 
     def validation_step(self, batch: Batch, _: int) -> None:
         assert self._running is not None
-        loss = self.model.task.loss(self._running.update(self.model, batch), batch)["loss"]
+        fused = self._running.update(self.model, batch)
+        loss = self.multitask(self._by_task(fused, batch))[0]
         clips = int(batch.real.sum())
         self._losses.append((float(loss) * clips, clips))
 
@@ -112,5 +138,6 @@ class TrainingModule(lightning.LightningModule):
             self.gradients.load_state_dict(checkpoint["gradients"])
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        optimizer, schedule = self.optim.build(self.model, int(self.trainer.estimated_stepping_batches))
+        more = list(self.multitask.parameters())
+        optimizer, schedule = self.optim.build(self.model, int(self.trainer.estimated_stepping_batches), more)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -35,10 +36,13 @@ class AdamWOneCycle:
                 f" {self.encoder_lr:g}, {self.weight_decay:g}, {self.warmup:g}"
             )
 
-    def build(self, model: AVModel, steps: int) -> tuple[torch.optim.Optimizer, LambdaLR]:
+    def build(
+        self, model: AVModel, steps: int, more: Sequence[nn.Parameter] = ()
+    ) -> tuple[torch.optim.Optimizer, LambdaLR]:
+        """`more`: parameters that are trained beside the model's."""
         part_of = {id(p): name for name, encoder in encoders(model).items() for p in encoder.parameters()}
         groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
-        for parameter in model.parameters():
+        for parameter in [*model.parameters(), *more]:
             groups.setdefault((part_of.get(id(parameter), "rest"), parameter.ndim >= 2), []).append(parameter)
         optimizer = AdamW(
             [

@@ -20,7 +20,7 @@ from mmattn.config import Config, build
 from mmattn.data.module import build_data
 from mmattn.data.splits import SplitData
 from mmattn.errors import UsageError
-from mmattn.model import AVModel, build_model, without_files
+from mmattn.model import NO_TAGS, AVModel, build_model, tokenizer_of, vocabulary_of, without_files
 from mmattn.training.callbacks import LAST, AtomicCheckpointIO, KeepModel, KeepPlace, Report, SeedSteps, StopOnSignal
 from mmattn.training.charts import WandbCharts
 from mmattn.training.module import TrainingModule
@@ -47,13 +47,28 @@ def check(config: Config) -> tuple[SplitData, AVModel]:
     _trainer(config, Path(), loggers=[], callbacks=[])
     build(config["optim"])
     data = build_data(config["data"])
-    model = build_model(config, data.vocabulary)
+    _check_tasks(config)
+    model = build_model(config, vocabulary_of(config, data), tokenizer_of(config, data))
     if regulariser := _optional(config, "regulariser"):
         regulariser.check(model.fusion, config["dim"])
-    for group in ("modality_balance", *CALLBACKS):
+    for group in ("modality_balance", "multitask", "self_critical", *CALLBACKS):
         _optional(config, group)
     data.check_readable()
     return data, model
+
+
+def _check_tasks(config: Config) -> None:
+    """Raises UsageError for what the chosen tasks cannot be trained with."""
+    if not config.get("captions"):
+        if config["task"]["_target_"] == NO_TAGS:
+            raise UsageError("task=none and captions=null leave nothing to learn; choose captions=transformer")
+        if config.get("self_critical"):
+            raise UsageError("self_critical rewards captions, and captions=null; choose captions=transformer")
+        return
+    if config["data"].get("augment", {}).get("mixup"):
+        raise UsageError("data.augment.mixup mixes clips, but captions of two clips cannot be mixed; set it to 0")
+    if config.get("modality_balance") and config["task"]["_target_"] == NO_TAGS:
+        raise UsageError("modality_balance goes by tags, and task=none has none; set modality_balance=null")
 
 
 def train(run: Path, data: SplitData | None = None) -> None:
@@ -64,20 +79,25 @@ def train(run: Path, data: SplitData | None = None) -> None:
     torch.manual_seed(config["seed"])
     last = run / LAST
     settings = without_files(config) if last.is_file() else config  # the checkpoint has the weights
-    model = build_model(settings, ready.vocabulary)
+    vocabulary, tokenizer = vocabulary_of(config, ready), tokenizer_of(config, ready)
+    model = build_model(settings, vocabulary, tokenizer)
     model.load_state_dict(model.state_dict() | ready.encoder_weights())
-    options = (_optional(config, group) for group in ("regulariser", "modality_balance"))
+    options = [_optional(config, group) for group in ("regulariser", "modality_balance", "multitask", "self_critical")]
     module = TrainingModule(model, build(config["optim"]), *options)
+    if module.self_critical:
+        module.self_critical.prepare([row.captions for row in ready.rows["train"] if row.captions])
     _quiet_lightning()
     chosen = [callback for group in CALLBACKS if (callback := _optional(config, group))]
     callbacks = [KeepModel(run, config, ready.clip), *chosen, StopOnSignal(run), KeepPlace()]
     callbacks += [SeedSteps(config["seed"]), Report(run.name)]
-    callbacks += [WandbCharts(ready.vocabulary.families, config["logger"].get("clips", 0))]
+    callbacks += [WandbCharts(vocabulary.families, config["logger"].get("clips", 0))]
     trainer = _trainer(config, run, make_loggers(config, run), callbacks)
     rank, world = trainer.global_rank, trainer.world_size
     ready.quarantine.keep_in(run / UNREADABLE_FILE)
-    train_loader = ready.loader(ready.dataset("train", train=True), train=True, rank=rank, world=world)
-    val_loader = ready.loader(ready.dataset("val"), train=False, rank=rank, world=world)
+    train_loader = ready.loader(
+        ready.dataset("train", train=True, vocabulary=vocabulary), train=True, rank=rank, world=world
+    )
+    val_loader = ready.loader(ready.dataset("val", vocabulary=vocabulary), train=False, rank=rank, world=world)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")  # advice on workers and logging intervals
         warnings.filterwarnings("ignore", module="torch.optim.lr_scheduler")

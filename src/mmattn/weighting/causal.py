@@ -59,19 +59,29 @@ def _first(tokens: Tokens) -> Tokens:
     return Tokens(tokens.values[:1], tokens.keep[:1], tokens.times[:1])
 
 
-def subset_scores(model: AVModel, video: Tokens, audio: Tokens, fused: Fused) -> dict[Subset, Float[Tensor, "B K"]]:
-    """Tag scores on each subset of modalities. `fused` is the fusion of both; the encoders are not run again.
+def subset_fusions(model: AVModel, video: Tokens, audio: Tokens, fused: Fused) -> dict[Subset, Fused]:
+    """The fusion of each subset of modalities. `fused` is that of both; the encoders are not run again.
 
-    Without either modality all clips are alike, so one of them stands for all.
+    Without either modality all clips are alike, so "none" holds one of them, which stands for all.
     """
-    nothing = absent(_first(video)), absent(_first(audio))
-    logits: dict[Subset, Tensor] = {
-        "none": model.task(model.fuse(*nothing)).expand(len(video.keep), -1),
-        "video": model.task(model.fuse(*alone("video", video, audio))),
-        "audio": model.task(model.fuse(*alone("audio", video, audio))),
-        "both": model.task(fused),
+    return {
+        "none": model.fuse(absent(_first(video)), absent(_first(audio))),
+        "video": model.fuse(*alone("video", video, audio)),
+        "audio": model.fuse(*alone("audio", video, audio)),
+        "both": fused,
     }
-    return {subset: model.task.scores(value) for subset, value in logits.items()}
+
+
+def scores_on(model: AVModel, fusions: Mapping[Subset, Fused]) -> dict[Subset, Float[Tensor, "B K"]]:
+    """Tag scores on each subset of modalities, of what `subset_fusions` gave."""
+    clips = len(fusions["both"].video.keep)
+    logits: dict[Subset, Tensor] = {subset: model.task(fused) for subset, fused in fusions.items()}
+    return {subset: model.task.scores(value).expand(clips, -1) for subset, value in logits.items()}
+
+
+def subset_scores(model: AVModel, video: Tokens, audio: Tokens, fused: Fused) -> dict[Subset, Float[Tensor, "B K"]]:
+    """Tag scores on each subset of modalities."""
+    return scores_on(model, subset_fusions(model, video, audio, fused))
 
 
 def permuted_scores(

@@ -18,8 +18,9 @@ from mmattn.errors import MmattnError
 from mmattn.metrics.bootstrap import interval, resampled_average_precision, resamples
 from mmattn.metrics.tags import answers, average_precision, by_family, group_accuracy, mean_defined
 from mmattn.model import AVModel
-from mmattn.types import MODALITIES, Batch, Modality
-from mmattn.weighting.causal import SUBSETS, Subset, permuted_scores, shapley, subset_scores
+from mmattn.types import MODALITIES, Batch, Fused, Modality
+from mmattn.weighting.captions import CaptionEvaluation
+from mmattn.weighting.causal import SUBSETS, Subset, permuted_scores, scores_on, shapley, subset_fusions
 from mmattn.weighting.clip_scores import ClipScores
 from mmattn.weighting.descriptive import MassMeter
 
@@ -34,16 +35,20 @@ class Evaluation:
         self.vocabulary = vocabulary
         self.permutations = permutations
         self.mass = MassMeter()
+        self.captions = CaptionEvaluation()
         self._targets: dict[str, Tensor] = {}
         self._scores: dict[str, dict[Subset, Tensor]] = {}
         self._permuted: dict[str, dict[Modality, Tensor]] = {}
 
-    def update(self, model: AVModel, batch: Batch) -> Tensor:
-        """Evaluate one batch (no gradient). Returns its logits with both modalities."""
+    def update(self, model: AVModel, batch: Batch) -> Fused:
+        """Evaluate one batch (no gradient). Returns its fusion of both modalities."""
         with torch.no_grad():
             video, audio = model.encode(batch)
             fused = model.fuse(video, audio, STATS)
-            scores = subset_scores(model, video, audio, fused)
+            fusions = subset_fusions(model, video, audio, fused)
+            scores = scores_on(model, fusions)
+            if model.captions:
+                self.captions.update(model.captions, fusions, batch)
             shuffled = permuted_scores(model, video, audio, self._generator(batch)) if self.permutations else None
             self.mass.update(fused.stats)
             real = batch.real.tolist()
@@ -54,7 +59,7 @@ class Evaluation:
                 self._scores[name] = {subset: scores[subset][i].cpu() for subset in SUBSETS}
                 if shuffled is not None:
                     self._permuted[name] = {modality: shuffled[modality][i].cpu() for modality in MODALITIES}
-            return model.task(fused)
+            return fused
 
     def merge(self, others: Iterable[Evaluation]) -> None:
         for other in others:
@@ -62,6 +67,7 @@ class Evaluation:
             self._scores.update(other._scores)
             self._permuted.update(other._permuted)
             self.mass.merge(other.mass)
+            self.captions.merge([other.captions])
 
     def result(self, resampled: int = 0) -> dict[str, Any]:
         """Scores, Shapley split of mean average precision, by tag and family, and the attention mass. Plain data.
@@ -99,24 +105,29 @@ class Evaluation:
         }
         if self._permuted:
             record["permutation"] = self._permutation(ids, targets, per_tag["both"])
-        if resampled:
+        if captions := self.captions.result(resampled):
+            record["captions"] = captions
+        if resampled and names:
             self._add_intervals(record, scores, targets, resamples(len(ids), resampled))
         return _no_nan(record)
 
     def clips(self) -> list[dict[str, Any]]:
         """A record for each clip: what its own tags score on average on each subset of modalities, the split of that,
-        and the questions where one modality alone is right and both together are wrong. Plain data, sorted by id.
+        the questions where one modality alone is right and both together are wrong, and its caption. Plain data, sorted
+        by id.
         """
         ids, names = sorted(self._targets), self.vocabulary.names
         targets, scores = self._stacked(ids)
         own = _own_scores(scores, targets)
         misled = self._misled(scores, targets)
+        captions = self.captions.clips()
         records = []
         for i, name in enumerate(ids):
             tags = [tag for tag, value in zip(names, targets[i].tolist(), strict=True) if value > 0]
             wrong = {m: [question for question, clips in misled[m].items() if clips[i]] for m in MODALITIES}
             split = _split({s: float(own[s][i]) for s in SUBSETS})
-            records.append({"id": name, "tags": tags, **split, "confusion": wrong})
+            said = {"captioning": captions[name]} if name in captions else {}
+            records.append({"id": name, "tags": tags, **split, "confusion": wrong, **said})
         return _no_nan(records)
 
     def clip_scores(self) -> ClipScores:
