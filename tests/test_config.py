@@ -10,6 +10,7 @@ import pytest
 from mmattn.config import GROUPS, build, check_spec, compose, conf_dir, group_choices
 from mmattn.data.labels import TagVocabulary
 from mmattn.errors import UsageError
+from mmattn.model import build_captioner
 
 CHOICES = [(group, name) for group in GROUPS for name in group_choices(group)]
 VERBS = sorted(path.stem for path in conf_dir().glob("*.yaml"))
@@ -41,7 +42,10 @@ def test_every_choice_composes_and_builds(
     parts = _parts(config)
     assert len(parts) >= (1 if group == "engine" else 8)
     for part, spec in parts:
-        built = build(spec, vocabulary=vocabulary) if part == "task" else build(spec)
+        if part == "captions":
+            built = build_captioner(spec, build(spec["tokenizer"], captions=["a dog barks"]))
+        else:
+            built = build(spec, vocabulary=vocabulary) if part == "task" else build(spec)
         assert built is not None
     assert not list(tmp_path.iterdir()), "building reads and writes nothing"
 

@@ -75,8 +75,9 @@ def load_model(path: Path, attention: Config | None = None) -> Checkpoint:
         vocabulary = TagVocabulary.from_dict(record["vocabulary"])
         clip = ClipSpec(**record["clip"])
         tokenizer = CaptionTokenizer.from_dict(record["tokenizer"]) if record.get("tokenizer") else None
-        parts = {name: spec for name in PARTS if (spec := record["config"].get(name)) or name != "captions"}
-        config: Config = without_files({name: dict(spec) for name, spec in parts.items()})
+        parts = {"captions": None, **record["config"]}  # which older ones do not have
+        chosen = [name for name in PARTS if name != "captions" or parts[name] is not None]
+        config: Config = without_files({name: dict(parts[name]) for name in chosen})
         info = dict(record["info"])
     except (SafetensorError, KeyError, TypeError, ValueError, json.JSONDecodeError) as error:
         raise UsageError(f"{file}: not a whole mmattn model ({type(error).__name__}: {error})") from None

@@ -61,9 +61,13 @@ def build_model(config: Config, vocabulary: TagVocabulary, tokenizer: CaptionTok
     parts: dict[str, Any] = {name: build(config[name]) for name in ("visual", "audio", "fusion")}
     parts["task"] = build(config["task"], vocabulary=vocabulary)
     if spec := config.get("captions"):
-        given = {name: value for name, value in spec.items() if name != "tokenizer"}
-        parts["captions"] = build(given, tokenizer=tokenizer)
+        parts["captions"] = build_captioner(spec, tokenizer)
     return AVModel(**parts)
+
+
+def build_captioner(spec: Config, tokenizer: CaptionTokenizer | None) -> Captioner:
+    """From the config group captions, whose `tokenizer` says how to come by one."""
+    return build({name: value for name, value in spec.items() if name != "tokenizer"}, tokenizer=tokenizer)
 
 
 def vocabulary_of(config: Config, data: SplitData) -> TagVocabulary:
