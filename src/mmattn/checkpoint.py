@@ -55,10 +55,11 @@ def save_model(path: Path, checkpoint: Checkpoint) -> None:
     write_atomically(path, save(weights, metadata={METADATA_KEY: json.dumps(record, allow_nan=False)}))
 
 
-def load_model(path: Path, attention: Config | None = None) -> Checkpoint:
+def load_model(path: Path, attention: Config | None = None, decoding: Config | None = None) -> Checkpoint:
     """Read a run directory or its model file, on the CPU, in eval mode. Raises UsageError saying what is wrong.
 
-    `attention`: the mechanism to attend with instead of the one that was trained, where its weights fit.
+    `attention`: the mechanism to attend with instead of the one that was trained, where its weights fit. `decoding`:
+    what to change in how captions are searched for.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -90,6 +91,10 @@ def load_model(path: Path, attention: Config | None = None) -> Checkpoint:
         model.load_state_dict(weights)
     except RuntimeError as error:
         raise UsageError(f"{file}: weights do not fit its config ({str(error).splitlines()[0]})") from None
+    if decoding is not None:
+        if model.captions is None:
+            raise UsageError(f"{file}: decoding is for captions, and this model was trained without (captions=...)")
+        model.captions.search_by(decoding)
     return Checkpoint(model.eval(), config, vocabulary, clip, info)
 
 

@@ -33,7 +33,7 @@ def answering(config: Config, decoders: int, device: str) -> Iterator[Answering]
         with IsolatedReader(**reading) as reader:
             yield Answering(lambda entries: tagger.records((entry.media for entry in entries), reader), ahead=1)
         return
-    checkpoint = load_model(Path(str(config["run"])), config.get("attention"))
+    checkpoint = load_model(Path(str(config["run"])), config.get("attention"), config.get("decoding"))
     spans = {name: config[name] for name in ("windows", "batch_size")}
     with closing(ClipReader(threads=decoders, **reading)) as reader:
         predictor = Predictor(checkpoint, reader=reader, **settings, **spans)

@@ -1,4 +1,4 @@
-"""A trained model and files become records: tags with scores, and what each owes to sound and to picture.
+"""A trained model and files become records: tags and captions, and what each owes to sound and to picture.
 
 A file longer than the trained clip is read in spans, evenly spread; its scores are the mean over them.
 """
@@ -22,10 +22,20 @@ from mmattn.data.transforms import Reader, Sample
 from mmattn.errors import MediaError
 from mmattn.media.source import name_of
 from mmattn.types import MODALITIES, ByteRange, Clip
-from mmattn.weighting.causal import SUBSETS, Subset, shapley, subset_scores
+from mmattn.weighting.captions import Caption, captions_with_weights
+from mmattn.weighting.causal import SUBSETS, Subset, scores_on, shapley, subset_fusions
 from mmattn.weighting.descriptive import MassMeter
 
 Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Result:
+    """What the model says of one span: scores (K,) on each subset of modalities, attention mass, its caption."""
+
+    scores: dict[Subset, Tensor]
+    mass: MassMeter
+    caption: Caption | None
 
 
 @dataclass(frozen=True)
@@ -110,22 +120,24 @@ class Predictor:
         step = (first.duration - seconds) / (count - 1)
         return [step * i for i in range(1, count)]
 
-    def _run(self, samples: list[Sample]) -> Iterator[tuple[dict[Subset, Tensor], MassMeter]]:
-        """Scores on each subset of modalities, and the attention mass, of each sample."""
+    def _run(self, samples: list[Sample]) -> Iterator[_Result]:
         for first in range(0, len(samples), self.batch_size):
             part = samples[first : first + self.batch_size]
             batch = stack_samples(part, [""] * len(part), self.clip).to(self.device)
             with torch.inference_mode():
                 video, audio = self.model.encode(batch)
                 fused = self.model.fuse(video, audio, frozenset({"mass"}))
-                scores = subset_scores(self.model, video, audio, fused)
+                fusions = subset_fusions(self.model, video, audio, fused)
+                scores = scores_on(self.model, fusions)
+                captioner = self.model.captions
+                captions = captions_with_weights(captioner, fusions) if captioner else [None] * len(part)
             for i in range(len(part)):
                 meter = MassMeter()
                 meter.update(layer.one(i) for layer in fused.stats)
-                yield {subset: scores[subset][i].cpu() for subset in SUBSETS}, meter
+                yield _Result({subset: scores[subset][i].cpu() for subset in SUBSETS}, meter, captions[i])
 
-    def _record(self, file: _File, results: list[tuple[dict[Subset, Tensor], MassMeter]]) -> Record:
-        scores: dict[Subset, Tensor] = {s: torch.stack([score[s] for score, _ in results]).mean(0) for s in SUBSETS}
+    def _record(self, file: _File, results: list[_Result]) -> Record:
+        scores: dict[Subset, Tensor] = {s: torch.stack([one.scores[s] for one in results]).mean(0) for s in SUBSETS}
         chosen = self._choose(scores["both"])
         split = shapley(scores)
         parts = {"video": split.video, "audio": split.audio, "synergy": split.synergy}
@@ -144,6 +156,7 @@ class Predictor:
             "path": file.path,
             "status": "ok",
             "tags": tags,
+            **({"captions": _captions(file.spans, results)} if self.model.captions else {}),
             "modality": modality,
             "spans": [[round(start, 3), round(end, 3)] for start, end in file.spans],
             "issues": file.issues,
@@ -157,12 +170,36 @@ class Predictor:
         return sorted(chosen, key=lambda i: -float(scores[i]))
 
 
-def _mass(results: list[tuple[dict[Subset, Tensor], MassMeter]]) -> dict[str, float] | None:
+def _captions(spans: list[tuple[float, float]], results: list[_Result]) -> list[Record]:
+    """Of each span, in time; neighbours that say the same are one, with the words of the likelier."""
+    found: list[tuple[float, float, Caption]] = []
+    for (start, end), result in sorted(zip(spans, results, strict=True), key=lambda pair: pair[0]):
+        caption = result.caption
+        if caption is None:
+            continue
+        if found and found[-1][2].text == caption.text:
+            first, _, before = found[-1]
+            found[-1] = first, end, max(before, caption, key=lambda one: one.score)
+        else:
+            found.append((start, end, caption))
+    return [
+        {
+            "start": round(start, 3),
+            "end": round(end, 3),
+            "text": caption.text,
+            "score": _round(caption.score),
+            "words": [word.to_dict() for word in caption.words],
+        }
+        for start, end, caption in found
+    ]
+
+
+def _mass(results: list[_Result]) -> dict[str, float] | None:
     """Mean attention mass (or gate) on sound over spans, layers, streams and heads, with its prior.
 
     None if nothing reads both.
     """
-    heads = [head for _, meter in results for head in meter.result() if set(MODALITIES) <= set(head["mass"])]
+    heads = [head for one in results for head in one.mass.result() if set(MODALITIES) <= set(head["mass"])]
     if not heads:
         return None
     return {

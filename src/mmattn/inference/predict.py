@@ -24,7 +24,8 @@ from mmattn.inference.jobs.listing import list_source
 
 JOB_SUFFIX = ".job"
 RECIPE = "job.json"
-_DECIDES = ("model", "threshold", "windows", "modalities", "attention")  # what the answers depend on, beside weights
+# What the answers depend on, beside weights.
+_DECIDES = ("model", "threshold", "windows", "modalities", "attention", "decoding")
 
 
 def predict(config: Config) -> str:

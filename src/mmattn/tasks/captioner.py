@@ -6,8 +6,9 @@ Shape legend: B clips, L tokens of a caption, V tokens of the vocabulary.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -16,7 +17,7 @@ from torch.nn.functional import cross_entropy
 
 from mmattn.data.tokenizer import CaptionTokenizer
 from mmattn.errors import UsageError
-from mmattn.tasks.decoding import Decoded, Decoding, Search, State
+from mmattn.tasks.decoding import Decoded, Decoding, Search, State, changed
 from mmattn.types import Batch, Fused, Modality
 
 
@@ -65,6 +66,12 @@ class Captioner(nn.Module):
                 f"decoding.max_length={decoding.max_length}: the decoder was made for captions.max_length="
                 f"{self.max_length} tokens and the end mark"
             )
+
+    def search_by(self, changes: Mapping[str, Any]) -> None:
+        """Change how captions are searched for. Raises UsageError."""
+        decoding = changed(self.decoding, changes)
+        self.check(decoding)
+        self.decoding = decoding
 
     def loss(self, fused: Fused, batch: Batch) -> Float[Tensor, ""]:
         """Cross-entropy, the mean over tokens of each clip's first caption, in nats.

@@ -9,9 +9,9 @@ Shape legend: B clips, K beams, N = rows under way (clips x beams), T tokens so 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, get_args
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -78,6 +78,14 @@ class Decoding:
                 f"decoding: expected top_p in (0, 1], temperature above 0, decay_factor from 1 on; got {self.top_p:g}, "
                 f"{self.temperature:g}, {self.decay_factor:g}"
             )
+
+
+def changed(decoding: Decoding, changes: Mapping[str, Any]) -> Decoding:
+    """`decoding` with some settings changed. Raises UsageError naming one that it does not have."""
+    names = [field.name for field in fields(Decoding)]
+    if unknown := [name for name in changes if name not in names]:
+        raise UsageError(f"decoding.{unknown[0]}: no such setting; there are {', '.join(names)}")
+    return replace(decoding, **changes)
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,9 @@ def evaluate(config: Config, changes: Sequence[str] = ()) -> str:
         name += f"-{noise['kind']}{noise['snr_db']:+g}dB"
     name = "-".join([name, *map(_short, changes)])
     out = Path(str(config["out"])) if config["out"] else run / f"{name}.json"
-    record = described | evaluate_run(run, split, data, augment, attention, out.with_name(f"{out.stem}-clips.jsonl"))
+    record = described | evaluate_run(
+        run, split, data, augment, attention, out.with_name(f"{out.stem}-clips.jsonl"), config["decoding"]
+    )
     write_atomically(out, json.dumps(record, indent=1).encode())
     return f"{run} on {record['clips']} {split} clips: {_told(record)} -> {out}"
 
@@ -81,13 +83,15 @@ def evaluate_run(
     augment: Augment | None = None,
     attention: Config | None = None,
     by_clip: Path | None = None,
+    decoding: Config | None = None,
 ) -> dict:
     """The record of `Evaluation.result` for the run's model, on clips as `augment` makes them.
 
     `attention`: the mechanism to attend with instead of the one that was trained. `by_clip`: a file X-clips.jsonl for
-    the record of each clip; beside it X-scores.safetensors has what it scored for each tag.
+    the record of each clip; beside it X-scores.safetensors has what it scored for each tag. `decoding`: what to change
+    in how captions are searched for.
     """
-    checkpoint = load_model(run, attention)
+    checkpoint = load_model(run, attention, decoding)
     rows = data.rows[split]
     if not rows:
         raise UsageError(f"{run}: its data set has no {split} clips")
@@ -105,5 +109,6 @@ def evaluate_run(
         write_atomically(by_clip, "".join(lines).encode())
         scores = f"{by_clip.stem.removesuffix('-clips')}-scores.safetensors"
         evaluation.clip_scores().save(by_clip.with_name(scores))
-    switched = {} if attention is None else {"switched": attention}
+    switched: dict[str, Any] = {} if attention is None else {"switched": attention}
+    switched |= {} if decoding is None else {"decoding": decoding}
     return {"split": split, **switched, **checkpoint.info, **evaluation.result(RESAMPLED)}
