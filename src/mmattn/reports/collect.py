@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from mmattn.errors import UsageError
+from mmattn.reports.choices import choice_of
 from mmattn.reports.made import read_made_with, read_model_header
 
 CONFIG_FILE = "config.yaml"
@@ -74,6 +75,7 @@ class Scores:
     shapley_by_tag: dict[str, Split]
     heads: tuple[Head, ...]
     permutation: dict[str, Number] = field(default_factory=dict)  # modality -> share of the score that exchanging costs
+    captions: dict[str, Number] = field(default_factory=dict)  # metric of the captions -> value
     gradient_share: dict[str, Number] = field(default_factory=dict)  # modality -> its encoder's share in training
 
 
@@ -84,6 +86,8 @@ class RunRecord:
     path: Path
     name: str  # unique among the runs of one report
     fusion: str  # "cross", "late", ...
+    attention: str | None  # "dense", "time_window", ...; None for a fusion that has none
+    seed: str | None
     config: dict[str, str]  # flat: dotted key -> value as text
     made_with: dict[str, str]  # versions
     scores: Scores
@@ -127,12 +131,13 @@ def _names(paths: Sequence[Path]) -> list[str]:
 def _run(path: Path, name: str, file: str) -> RunRecord:
     config = read_yaml(path / CONFIG_FILE)
     families, weights = read_model_header(path / MODEL_FILE)
-    target = config.get("fusion")
-    target = str(target.get("_target_", "")) if isinstance(target, dict) else ""
+    fusion = config.get("fusion")
     return RunRecord(
         path=path,
         name=name,
-        fusion=target.rpartition(".")[2].removesuffix("Fusion").lower() or "unknown fusion",
+        fusion=choice_of("fusion", fusion) or "unknown fusion",
+        attention=choice_of("attention", fusion.get("attention")) if isinstance(fusion, dict) else None,
+        seed=None if config.get("seed") is None else str(config["seed"]),
         config={key: "null" if value is None else str(value) for key, value in _leaves(config)},
         made_with=read_made_with(path / RUN_FILE),
         scores=_scores(path / file),
@@ -171,6 +176,7 @@ def _scores(path: Path) -> Scores:
             shapley_by_family={str(k): _split(v) for k, v in (record.get("shapley_by_family") or {}).items()},
             shapley_by_tag={str(k): _split(v) for k, v in (record.get("shapley_by_tag") or {}).items()},
             heads=tuple(_heads(record.get("attention") or [])),
+            captions=_numbers((record.get("captions") or {}).get("metrics")),
             permutation={m: number(v.get("score")) for m, v in (record.get("permutation") or {}).items()},
             gradient_share=_numbers({m: (record.get("gradient_share") or {}).get(m) for m in ("video", "audio")}),
         )

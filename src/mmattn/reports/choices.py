@@ -1,0 +1,43 @@
+"""Which yaml of a config group a frozen config's part came from: the name that people chose, such as time_window."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from mmattn.config import group_choices, read_choice
+
+
+def choice_of(group: str, node: Any) -> str | None:
+    """The choice whose classes are those of `node` and that has most settings in common; None where there is none.
+
+    A class that no yaml names is called by its own name.
+    """
+    if not isinstance(node, Mapping) or "_target_" not in node:
+        return None
+    found = dict(_leaves(node))
+    best, most = "", -1
+    for name, own in _known(group, Path.cwd()):
+        if any(found.get(key) != value for key, value in own.items() if key.endswith("_target_")):
+            continue
+        shared = sum(found.get(key) == value for key, value in own.items())
+        if shared > most:
+            best, most = name, shared
+    return best or str(node["_target_"]).rpartition(".")[2].removesuffix(group.capitalize()).lower() or None
+
+
+@cache
+def _known(group: str, _cwd: Path) -> list[tuple[str, dict[str, str]]]:
+    """The choices of a group with their settings; they depend on the folder, which may have a conf/ of its own."""
+    named = [(name, read_choice(group, name)) for name in group_choices(group)]
+    return [(name, {key: value for key, value in _leaves(node) if "${" not in value}) for name, node in named]
+
+
+def _leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", str(value)
