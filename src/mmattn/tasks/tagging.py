@@ -12,28 +12,48 @@ from typing import cast
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+from torch.nn.functional import cross_entropy
 
 from mmattn.data.labels import TagVocabulary
 from mmattn.errors import UsageError
 from mmattn.tasks.interface import Task
+from mmattn.tasks.losses import ClassWeights, CrossEntropy, TagLoss, answer_weights
 from mmattn.tasks.pooling import QuestionPool
 from mmattn.types import MODALITIES, Batch, Fused, Modality, Tokens
 
 
 class Tagging(Task):
-    """Scores for the K tags of a vocabulary. `label_smoothing` in [0, 1) applies to exclusive groups."""
+    """Scores for the K tags of a vocabulary.
+
+    `loss`: of free tags; groups always have cross-entropy. `label_smoothing` in [0, 1) spreads that share of the target
+    over the answers to a question: both of a free tag, all of a group (Szegedy et al. 2016). `class_weights`,
+    `effective_beta`: see answer_weights; counts come with the vocabulary.
+    """
 
     question: Tensor
+    there: Tensor
+    absent: Tensor
 
-    def __init__(self, dim: int, vocabulary: TagVocabulary, label_smoothing: float = 0.0) -> None:
+    def __init__(
+        self,
+        dim: int,
+        vocabulary: TagVocabulary,
+        label_smoothing: float = 0.0,
+        loss: TagLoss | None = None,
+        class_weights: ClassWeights = "none",
+        effective_beta: float = 0.999,
+    ) -> None:
         super().__init__()
         if not 0 <= label_smoothing < 1:
             raise UsageError(f"task.label_smoothing={label_smoothing}: expected 0 up to, not including, 1")
         self.vocabulary = vocabulary
         self.label_smoothing = label_smoothing
+        self.tag_loss = loss or CrossEntropy()
         grouped = {i for group in vocabulary.exclusive for i in group}
         self.free = [i for i in range(len(vocabulary.names)) if i not in grouped]
+        if not self.free and vocabulary.names and not isinstance(self.tag_loss, CrossEntropy):
+            raise UsageError("tag_loss is for tags that stand alone, and all of these exclude others; set tag_loss=bce")
+        self._keep_weights(class_weights, effective_beta)
         questions = [[i] for i in self.free] + [list(group) for group in vocabulary.exclusive]
         question = torch.zeros(len(vocabulary.names), dtype=torch.long)  # (K,) which question a tag belongs to
         for number, tags in enumerate(questions):
@@ -43,6 +63,21 @@ class Tagging(Task):
         self.read = nn.ParameterDict({name: torch.randn(len(question), dim) * 0.02 for name in MODALITIES})
         self.highest = nn.ModuleDict({name: nn.Linear(dim, len(question), bias=False) for name in MODALITIES})
         self.bias = nn.Parameter(torch.zeros(len(question)))
+
+    def _keep_weights(self, kind: ClassWeights, beta: float) -> None:
+        """Of "it is there" (K,), which those of groups use, and of "it is not" (K,). Not part of the checkpoint."""
+        names, counts, clips = self.vocabulary.names, self.vocabulary.counts, self.vocabulary.clips
+        answer_weights((), kind, beta)  # says what is wrong with them, whatever the tags
+        there, absent = torch.ones(len(names)), torch.ones(len(names))
+        if kind != "none":
+            if len(counts) != len(names):
+                raise UsageError(f"task.class_weights={kind} needs a vocabulary with the counts of its clips")
+            for i in self.free:
+                there[i], absent[i] = answer_weights((counts[i], clips - counts[i]), kind, beta)
+            for group in self.vocabulary.exclusive:
+                there[list(group)] = answer_weights([counts[i] for i in group], kind, beta)
+        self.register_buffer("there", there, persistent=False)
+        self.register_buffer("absent", absent, persistent=False)
 
     def forward(self, fused: Fused) -> Float[Tensor, "B K"]:
         return self._says("video", fused.video) + self._says("audio", fused.audio) + self.bias
@@ -70,7 +105,9 @@ class Tagging(Task):
         logits, targets, real = logits.float(), batch.targets["tags"], batch.real
         terms = []
         if self.free:
-            free = binary_cross_entropy_with_logits(logits[:, self.free], targets[:, self.free], reduction="none")
+            there, absent = self.tag_loss(logits[:, self.free])
+            share = targets[:, self.free] * (1 - self.label_smoothing) + self.label_smoothing / 2
+            free = self.there[self.free] * share * there + self.absent[self.free] * (1 - share) * absent
             terms += list((free * real[:, None]).sum(dim=0) / real.sum().clamp(min=1))
         for group in self.vocabulary.exclusive:
             answers = targets[:, list(group)]
@@ -79,6 +116,7 @@ class Tagging(Task):
             losses = cross_entropy(
                 logits[:, list(group)],
                 answers / total.where(total > 0, 1.0),
+                weight=self.there[list(group)],
                 label_smoothing=self.label_smoothing,
                 reduction="none",
             )
