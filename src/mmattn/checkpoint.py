@@ -6,7 +6,7 @@ Loading executes nothing: no pickle, and only classes that mmattn's own conf/ na
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,17 @@ METADATA_KEY = "mmattn"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trained model with what it was trained to read and say."""
+    """A trained model with what it was trained to read and say.
+
+    `thresholds`: from which score on to list a tag that stands alone, where that was calibrated.
+    """
 
     model: AVModel
     config: Config
     vocabulary: TagVocabulary
     clip: ClipSpec
     info: dict[str, Any]
+    thresholds: dict[str, float] = field(default_factory=dict)
 
 
 def save_model(path: Path, checkpoint: Checkpoint) -> None:
@@ -50,6 +54,7 @@ def save_model(path: Path, checkpoint: Checkpoint) -> None:
         "tokenizer": captions.tokenizer.to_dict() if (captions := checkpoint.model.captions) else None,
         "clip": checkpoint.clip.to_dict(),
         "info": checkpoint.info,
+        "thresholds": checkpoint.thresholds,
     }
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.model.state_dict().items()}
     write_atomically(path, save(weights, metadata={METADATA_KEY: json.dumps(record, allow_nan=False)}))
@@ -80,7 +85,8 @@ def load_model(path: Path, attention: Config | None = None, decoding: Config | N
         chosen = [name for name in PARTS if name != "captions" or parts[name] is not None]
         config: Config = without_files({name: dict(parts[name]) for name in chosen})
         info = dict(record["info"])
-    except (SafetensorError, KeyError, TypeError, ValueError, json.JSONDecodeError) as error:
+        thresholds = _thresholds(record.get("thresholds", {}), vocabulary)
+    except (SafetensorError, AttributeError, KeyError, TypeError, ValueError, json.JSONDecodeError) as error:
         raise UsageError(f"{file}: not a whole mmattn model ({type(error).__name__}: {error})") from None
     if attention is not None:
         config = _attending(config, attention, file)
@@ -95,7 +101,15 @@ def load_model(path: Path, attention: Config | None = None, decoding: Config | N
         if model.captions is None:
             raise UsageError(f"{file}: decoding is for captions, and this model was trained without (captions=...)")
         model.captions.search_by(decoding)
-    return Checkpoint(model.eval(), config, vocabulary, clip, info)
+    return Checkpoint(model.eval(), config, vocabulary, clip, info, thresholds)
+
+
+def _thresholds(record: dict[str, Any], vocabulary: TagVocabulary) -> dict[str, float]:
+    """Raises ValueError for what no tag's threshold can be."""
+    found = {str(tag): float(value) for tag, value in record.items()}
+    if wrong := [tag for tag, value in found.items() if tag not in vocabulary.place or not 0 <= value <= 1]:
+        raise ValueError(f"threshold {found[wrong[0]]} of tag {wrong[0]!r}")
+    return found
 
 
 def _attending(config: Config, attention: Config, file: Path) -> Config:

@@ -7,7 +7,7 @@ of unimodal classifiers, so what another fusion adds is its own.
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from jaxtyping import Float
@@ -16,6 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from mmattn.data.labels import TagVocabulary
 from mmattn.errors import UsageError
+from mmattn.metrics.calibration import best_f1_thresholds, precision_thresholds
 from mmattn.tasks.interface import Task
 from mmattn.tasks.losses import ClassWeights, CrossEntropy, TagLoss, answer_weights
 from mmattn.tasks.pooling import QuestionPool
@@ -27,7 +28,8 @@ class Tagging(Task):
 
     `loss`: of free tags; groups always have cross-entropy. `label_smoothing` in [0, 1) spreads that share of the target
     over the answers to a question: both of a free tag, all of a group (Szegedy et al. 2016). `class_weights`,
-    `effective_beta`: see answer_weights; counts come with the vocabulary.
+    `effective_beta`: see answer_weights; counts come with the vocabulary. `calibrate`: what the thresholds of free tags
+    are chosen for on validation clips: "f1", a wanted precision above 0 and up to 1, or "none".
     """
 
     question: Tensor
@@ -42,6 +44,7 @@ class Tagging(Task):
         loss: TagLoss | None = None,
         class_weights: ClassWeights = "none",
         effective_beta: float = 0.999,
+        calibrate: str | float = "none",
     ) -> None:
         super().__init__()
         if not 0 <= label_smoothing < 1:
@@ -49,6 +52,7 @@ class Tagging(Task):
         self.vocabulary = vocabulary
         self.label_smoothing = label_smoothing
         self.tag_loss = loss or CrossEntropy()
+        self.calibrate = _goal(calibrate)
         grouped = {i for group in vocabulary.exclusive for i in group}
         self.free = [i for i in range(len(vocabulary.names)) if i not in grouped]
         if not self.free and vocabulary.names and not isinstance(self.tag_loss, CrossEntropy):
@@ -128,3 +132,29 @@ class Tagging(Task):
         for group in self.vocabulary.exclusive:
             scores[:, list(group)] = torch.softmax(logits[:, list(group)].float(), dim=1)
         return scores
+
+    def thresholds(self, scores: Float[Tensor, "N K"], targets: Float[Tensor, "N K"]) -> dict[str, float]:
+        """Tags of which no clip has them, or which never reach the wanted precision, have none."""
+        if self.calibrate is None or not self.free:
+            return {}
+        scores, targets = scores[:, self.free], targets[:, self.free]
+        if self.calibrate == "f1":
+            found = best_f1_thresholds(scores, targets)
+        else:
+            found = precision_thresholds(scores, targets, float(self.calibrate))
+        names = [self.vocabulary.names[i] for i in self.free]
+        return {name: value for name, value in zip(names, found.tolist(), strict=True) if value == value}
+
+
+def _goal(calibrate: str | float) -> Literal["f1"] | float | None:
+    if calibrate == "f1":
+        return "f1"
+    if calibrate == "none":
+        return None
+    try:
+        wanted = float(calibrate)
+    except ValueError:
+        wanted = 0.0
+    if not 0 < wanted <= 1:
+        raise UsageError(f"task.calibrate={calibrate}: expected f1, none, or a precision above 0 and up to 1") from None
+    return wanted

@@ -71,7 +71,8 @@ class KeepModel(Callback):
         info |= {f"val_{name}": number for name, number in headline(evaluation).items()}
         info["gradient_share"] = evaluation["gradient_share"]  # of the training before it, so no other split has it
         vocabulary = pl_module.model.task.vocabulary
-        save_model(self.run / MODEL_FILE, Checkpoint(pl_module.model, self.config, vocabulary, self.clip, info))
+        kept = Checkpoint(pl_module.model, self.config, vocabulary, self.clip, info, pl_module.thresholds)
+        save_model(self.run / MODEL_FILE, kept)
         record = {"split": "val", **info, **evaluation}
         write_atomically(self.run / EVALUATION_FILE, json.dumps(record, indent=1).encode())
 

@@ -14,13 +14,14 @@ Table = tuple[list[str | int], list[list[Any]]]  # names of the columns, rows
 
 def by_tag(evaluation: dict[str, Any], families: dict[str, str]) -> Table:
     """A row for each tag: score, what it scores on each subset, Shapley split with intervals, permutation scores."""
-    permutation = evaluation.get("permutation")
-    columns: list[str | int] = ["tag", "family", "ap", *(f"ap_{s}" for s in SUBSETS), *_split_columns()]
-    columns += [f"permutation_{m}" for m in MODALITIES]
+    permutation, metrics = evaluation.get("permutation"), evaluation["metrics"]
+    columns: list[str | int] = ["tag", "family", "ap", "auroc", "d_prime", "f1", *(f"ap_{s}" for s in SUBSETS)]
+    columns += [*_split_columns(), *(f"permutation_{m}" for m in MODALITIES)]
     rows = []
     for tag, split in evaluation["shapley_by_tag"].items():
         lost = [permutation[m]["by_tag"][tag] if permutation else None for m in MODALITIES]
-        own = [tag, families.get(tag), evaluation["metrics"]["ap"][tag], *(split["value"][s] for s in SUBSETS)]
+        scored = [metrics[name][tag] for name in ("ap", "auroc_by_tag", "d_prime_by_tag")]
+        own = [tag, families.get(tag), *scored, metrics["f1"]["by_tag"][tag], *(split["value"][s] for s in SUBSETS)]
         rows.append([*own, *_split_cells(split), *lost])
     return columns, rows
 
@@ -82,6 +83,13 @@ def _numbers(evaluation: dict[str, Any]) -> Iterator[tuple[str, float | None]]:
         yield f"val/mAP/{family}", value
     for group, value in metrics["accuracy"].items():
         yield f"val/accuracy/{group}", value
+    for group, value in metrics["top5_accuracy"].items():
+        yield f"val/top5_accuracy/{group}", value
+    for name in ("auroc", "d_prime", "calibration_error"):
+        yield f"val/{name}", metrics[name]
+    for mean in ("macro", "micro"):
+        yield f"val/f1/{mean}", metrics["f1"][mean]
+        yield f"val/f1_at_half/{mean}", metrics["f1_at_half"][mean]
     for part in PARTS:
         yield f"val/shapley/{part}", shapley[part]
         for edge, value in zip(("low", "high"), shapley.get("interval", {}).get(part, ()), strict=False):

@@ -111,4 +111,4 @@ def evaluate_run(
         evaluation.clip_scores().save(by_clip.with_name(scores))
     switched: dict[str, Any] = {} if attention is None else {"switched": attention}
     switched |= {} if decoding is None else {"decoding": decoding}
-    return {"split": split, **switched, **checkpoint.info, **evaluation.result(RESAMPLED)}
+    return {"split": split, **switched, **checkpoint.info, **evaluation.result(RESAMPLED, checkpoint.thresholds)}

@@ -25,7 +25,7 @@ RESAMPLED = 200  # times the clips are drawn anew for the intervals of a validat
 
 
 class TrainingModule(lightning.LightningModule):
-    """Steps and logging. The full evaluation of the last validation is in `evaluation` afterwards."""
+    """Steps and logging. The last validation is in `evaluation` afterwards, the tags' `thresholds` beside it."""
 
     def __init__(
         self,
@@ -45,6 +45,7 @@ class TrainingModule(lightning.LightningModule):
         self.gradients = GradientMeter()
         self.optim = optim
         self.evaluation: dict[str, Any] | None = None
+        self.thresholds: dict[str, float] = {}  # that it was evaluated with
         self._running: Evaluation | None = None
         self._losses: list[tuple[float, int]] = []  # (sum over clips, clips) of each validation batch
 
@@ -124,7 +125,9 @@ class TrainingModule(lightning.LightningModule):
             self._running = Evaluation(self.model.task.vocabulary)
             self._running.merge(running for running, _ in parts)
             losses = [loss for _, part in parts for loss in part]
-        self.evaluation = self._running.result(RESAMPLED) | {"gradient_share": self.gradients.result()}
+        self.thresholds = self._running.thresholds(self.model.task)
+        evaluation = self._running.result(RESAMPLED, self.thresholds)
+        self.evaluation = evaluation | {"gradient_share": self.gradients.result()}
         self.gradients.reset()
         mean_loss = sum(total for total, _ in losses) / sum(clips for _, clips in losses)
         self.log_dict({"val/loss": mean_loss, **curves(self.evaluation)}, rank_zero_only=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -16,8 +16,10 @@ from torch import Tensor
 from mmattn.data.labels import TagVocabulary
 from mmattn.errors import MmattnError
 from mmattn.metrics.bootstrap import interval, resampled_average_precision, resamples
-from mmattn.metrics.tags import answers, average_precision, by_family, group_accuracy, mean_defined
+from mmattn.metrics.summary import summary
+from mmattn.metrics.tags import answers, average_precision, by_family, mean_defined
 from mmattn.model import AVModel
+from mmattn.tasks.interface import Task
 from mmattn.types import MODALITIES, Batch, Fused, Modality
 from mmattn.weighting.captions import CaptionEvaluation
 from mmattn.weighting.causal import SUBSETS, Subset, permuted_scores, scores_on, shapley, subset_fusions
@@ -69,11 +71,18 @@ class Evaluation:
             self.mass.merge(other.mass)
             self.captions.merge([other.captions])
 
-    def result(self, resampled: int = 0) -> dict[str, Any]:
+    def thresholds(self, task: Task) -> dict[str, float]:
+        """From which score on to list each free tag, as `task` was made to choose them from these clips."""
+        if not self._targets:
+            return {}
+        targets, scores = self._stacked(sorted(self._targets))
+        return task.thresholds(scores["both"], targets)
+
+    def result(self, resampled: int = 0, thresholds: Mapping[str, float] | None = None) -> dict[str, Any]:
         """Scores, Shapley split of mean average precision, by tag and family, and the attention mass. Plain data.
 
-        `resampled`: that often clips are drawn anew for 95 % intervals of every split; 0: no intervals.
-        Raises MmattnError when there was no real clip.
+        `thresholds`: of free tags, for F1; 0.5 for those that are not in it. `resampled`: that often clips are drawn
+        anew for 95 % intervals of every split; 0: no intervals. Raises MmattnError when there was no real clip.
         """
         if not self._targets:
             raise MmattnError("none of the clips could be read, so nothing can be measured")
@@ -85,16 +94,14 @@ class Evaluation:
         }
         per_family: dict[Subset, dict[str, float]] = {s: by_family(per_tag[s], families) for s in SUBSETS}
         mean: dict[Subset, float] = {s: mean_defined(list(per_tag[s].values())) for s in SUBSETS}
-        accuracy = group_accuracy(scores["both"], targets, self.vocabulary.groups())
         record = {
             "clips": len(ids),
             "metrics": {
                 "mAP": mean["both"],
                 "mAP_by_family": per_family["both"],
                 "ap": per_tag["both"],
-                "accuracy": accuracy,
-                "mean_accuracy": mean_defined(list(accuracy.values())),
                 "chance_mAP": mean_defined([float(p) for p in targets.mean(dim=0) if p > 0]),
+                **summary(scores["both"], targets, names, self.vocabulary.groups(), thresholds or {}),
             },
             "shapley": _split(mean),
             "shapley_by_family": {f: _split({s: per_family[s][f] for s in SUBSETS}) for f in per_family["both"]},
@@ -221,9 +228,9 @@ def _split(value: dict[Subset, float]) -> dict[str, Any]:
 
 
 def _no_nan(node: Any) -> Any:
-    """JSON has no NaN; null says undefined."""
+    """JSON has neither NaN nor infinity; null says undefined."""
     if isinstance(node, dict):
         return {key: _no_nan(value) for key, value in node.items()}
     if isinstance(node, list):
         return [_no_nan(value) for value in node]
-    return None if isinstance(node, float) and math.isnan(node) else node
+    return None if isinstance(node, float) and not math.isfinite(node) else node
