@@ -35,12 +35,13 @@ def test_every_choice_composes_and_builds(
     group: str, name: str, tmp_path: Path, vocabulary: TagVocabulary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    verb, needed = ("predict", NEEDED["predict"]) if group == "engine" else ("train", [f"data.root={tmp_path}"])
+    of_predict = group in ("engine", "format")
+    verb, needed = ("predict", NEEDED["predict"]) if of_predict else ("train", [f"data.root={tmp_path}"])
     config = compose(verb, [f"{group}={name}", *needed])
     wanted = conf_dir() / group / f"{name}.yaml"
     assert wanted.is_file()
     parts = _parts(config)
-    assert len(parts) >= (1 if group == "engine" else 8)
+    assert len(parts) >= (2 if of_predict else 8)
     for part, spec in parts:
         if part == "captions":
             built = build_captioner(spec, build(spec["tokenizer"], captions=["a dog barks"]))

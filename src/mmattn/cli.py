@@ -18,7 +18,7 @@ USAGE = """usage: mmattn VERB [key=value ...]
   demo       render AVShapes, train late and cross fusion on it, report         mmattn demo
   train      train a model into a run directory                 mmattn train data=folder data.root=videos
   evaluate   score a trained run on a split                     mmattn evaluate run=runs/x split=test
-  predict    tag files, one JSON line a file                    mmattn predict run=runs/x source=videos
+  predict    tags and captions of files                           mmattn predict run=runs/x source=videos
   explain    what a file's tags owe to what                     mmattn explain run=runs/x source=clip.mp4
   compare    one HTML report over runs                          mmattn compare runs=[runs/a,runs/b]
   data shard    every clip decoded once, in tars                mmattn data shard data.root=videos out=shards
@@ -83,7 +83,7 @@ def _help(verb: str) -> None:
     print((conf_dir() / f"{verb.replace(' ', '_')}.yaml").read_text(encoding="utf-8"), end="")
     if verb == "train":
         print("\ngroups, with the keys and defaults of the first chosen:")
-        for group in (name for name in GROUPS if name != "engine"):
+        for group in (name for name in GROUPS if name not in ("engine", "format")):
             print(f"  {group}={'|'.join(group_choices(group))}")
         for line in defaults(verb).splitlines():
             print(f"  {line}")

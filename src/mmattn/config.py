@@ -36,11 +36,13 @@ GROUPS = (
     "trainer",
     "logger",
     "engine",
+    "format",
     "experiment",
 )
 # Groups of which nothing may be chosen, with =null.
 OPTIONAL = ("captions", "self_critical", "regulariser", "modality_balance", "weight_average", "freeze", "experiment")
-_NAMES = ("run", "resume", "out", "weights", "predictions", "tag")  # files and folders that may be left null
+# Files and folders that may be left null.
+_NAMES = ("run", "resume", "out", "job", "tracks", "burn_in", "weights", "predictions", "tag")
 
 
 @cache

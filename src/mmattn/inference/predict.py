@@ -1,13 +1,13 @@
 """`mmattn predict`: every file of a source gets exactly one record, whatever is wrong with it.
 
 The work is a job in a folder beside the output (see jobs/): listed once, done in shards by processes that hold the
-model, resumed by giving the same command again. When all shards are done, their records become the output.
+model, resumed by giving the same command again. When all shards are done, their records become the output (see
+writers/).
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 import sys
 from collections import Counter
@@ -16,11 +16,12 @@ from pathlib import Path
 from mmattn.config import Config, build
 from mmattn.data.made import making
 from mmattn.errors import MmattnError, UsageError
-from mmattn.files import MODEL_FILE, beside, is_address
+from mmattn.files import MODEL_FILE, is_address
 from mmattn.inference.engines.here import LocalEngine
 from mmattn.inference.engines.slurm import SlurmEngine
 from mmattn.inference.jobs.job import Job
 from mmattn.inference.jobs.listing import list_source
+from mmattn.inference.writers.output import Output, output_of
 
 JOB_SUFFIX = ".job"
 RECIPE = "job.json"
@@ -34,10 +35,10 @@ def predict(config: Config) -> str:
     Raises UsageError for a wrong request, where another model or setting began the job, and when no file was readable
     (the records are written all the same); MmattnError where work cannot go on.
     """
-    recipe, out, engine = _recipe(config), _checked(config), build(config["engine"])
-    job = Job(out.with_name(out.name + JOB_SUFFIX))
-    if not config["resume"]:
-        shutil.rmtree(job.root, ignore_errors=True)
+    _check(config)
+    recipe, output, engine = _recipe(config), output_of(config), build(config["engine"])
+    job = _job(config, output)
+    said: list[str] = []
     listing = list_source(str(config["source"]), without=job.root)
     with making(job.root, RECIPE, recipe):
         added = job.add(listing.entries, config["shard_files"])
@@ -46,14 +47,28 @@ def predict(config: Config) -> str:
                 if any(record["status"] != "ok" for record in job.answers(shard)):
                     job.reopen(shard)
         if todo := job.open_shards():
+            output.forget(job)
             job.write_settings(config)
             _run(engine, job, todo)
-        if todo or not out.is_file():
-            _merge(job, out)
-    return _summary(job, out, listing.skipped, fresh=added > 0 or bool(todo))
+        if not output.is_written(job):
+            said = output.write(job)
+    return _summary(job, output.out, listing.skipped, said, fresh=added > 0 or bool(todo))
 
 
-def _checked(config: Config) -> Path:
+def _job(config: Config, output: Output) -> Job:
+    """Raises UsageError for a folder that holds something else."""
+    beside = output.out.with_name(output.out.name + JOB_SUFFIX)
+    job = Job(beside if config["job"] is None else Path(str(config["job"])).expanduser())
+    if job.root.exists() and not job.root.is_dir():
+        raise UsageError(f"job={job.root}: is a file; name a folder for the work, or a new one")
+    if job.root.is_dir() and any(job.root.iterdir()) and not (job.root / RECIPE).is_file():
+        raise UsageError(f"{job.root}: is no job of mmattn predict and holds other files; name a new folder")
+    if not config["resume"]:
+        shutil.rmtree(job.root, ignore_errors=True)
+    return job
+
+
+def _check(config: Config) -> None:
     for key, least in (("windows", 1), ("batch_size", 1), ("decoders", 0), ("shard_files", 1)):
         if config[key] < least:
             raise UsageError(f"{key}={config[key]}: expected {least} or more")
@@ -61,10 +76,6 @@ def _checked(config: Config) -> Path:
         raise UsageError(f"deadline_s={config['deadline_s']}: expected a number of seconds above 0")
     if not isinstance(config["source"], (str, int, float)):
         raise UsageError(f"source={config['source']}: expected one file, directory, pattern, list or manifest")
-    out = Path(str(config["out"])).expanduser()
-    if out.is_dir():
-        raise UsageError(f"{out}: is a directory; out= names the file to write")
-    return out
 
 
 def _recipe(config: Config) -> Config:
@@ -102,20 +113,12 @@ def _run(engine: LocalEngine | SlurmEngine, job: Job, todo: list[int]) -> None:
         raise
 
 
-def _merge(job: Job, out: Path) -> None:
-    try:
-        with beside(out) as part, part.open("w", encoding="ascii") as lines:
-            for record in job.records():
-                lines.write(json.dumps(record, allow_nan=False) + "\n")
-    except OSError as error:
-        raise UsageError(f"{out}: cannot be written ({error.strerror}); the records are in {job.root}") from None
-
-
-def _summary(job: Job, out: Path, skipped: Counter[str], fresh: bool) -> str:
+def _summary(job: Job, out: Path, skipped: Counter[str], said_of_output: list[str], fresh: bool) -> str:
     counts = Counter(record.get("reason", "ok") for record in job.records())
     failed = "".join(f", {count} {reason}" for reason, count in sorted(counts.items()) if reason != "ok")
     left_out = ", ".join(f"{count} {why}" for why, count in skipped.items())
     said = f"{sum(counts.values())} files: {counts['ok']} tagged{failed}" + (f" ({left_out})" if left_out else "")
     if not counts["ok"]:
         raise UsageError(f"{out}: no readable file ({said}); reasons are in it")
-    return f"{said}{'' if fresh else ', all known before'} -> {out}"
+    more = "".join(f"; {each}" for each in said_of_output)
+    return f"{said}{'' if fresh else ', all known before'} -> {out}{more}"

@@ -1,0 +1,109 @@
+"""All that a predict command writes from the answers of its job; it is written again only where it would differ."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmattn.config import Config, build, group_choices, read_choice
+from mmattn.errors import UsageError
+from mmattn.files import beside, write_atomically
+from mmattn.inference.jobs.job import Job
+from mmattn.inference.writers.interface import FileFormat, TrackFormat
+from mmattn.inference.writers.tracks import Tracks
+
+_WRITTEN = "written.json"  # in the job: what the output is, once it is whole
+_TRACKS = "tracks.sqlite"
+_ASKED = ("format", "tracks", "track_format", "overwrite_tracks")
+
+
+@dataclass(frozen=True)
+class Output:
+    """`out`: a file, or a folder of tracks. `tracks`: those asked for beside it."""
+
+    out: Path
+    style: FileFormat | TrackFormat
+    tracks: Tracks | None
+    asked: dict[str, Any]
+
+    def is_written(self, job: Job) -> bool:
+        try:
+            written = json.loads((job.root / _WRITTEN).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return False
+        return written == self.asked and self.out.exists()
+
+    def forget(self, job: Job) -> None:
+        """Answers are about to change."""
+        (job.root / _WRITTEN).unlink(missing_ok=True)
+
+    def write(self, job: Job) -> list[str]:
+        """Returns what is to be said of it. Raises UsageError where it cannot be written, MmattnError."""
+        self.forget(job)
+        said = []
+        try:
+            if isinstance(self.style, TrackFormat):
+                self.out.mkdir(parents=True, exist_ok=True)
+                tracks = Tracks(self.style, self.out.absolute(), bool(self.asked["overwrite_tracks"]))
+                said += _said(tracks.write(job.records(), job.root / _TRACKS))
+            else:
+                with beside(self.out) as part:
+                    self.style.write(job.records(), part)
+        except OSError as error:
+            raise UsageError(
+                f"{self.out}: cannot be written ({error.strerror}); the records are in {job.root}"
+            ) from None
+        if self.tracks is not None:
+            said += _said(self.tracks.write(job.records(), job.root / _TRACKS))
+        write_atomically(job.root / _WRITTEN, json.dumps(self.asked, indent=1).encode())
+        return said
+
+
+def output_of(config: Config) -> Output:
+    """Raises UsageError for what cannot be written so."""
+    style = build(config["format"])
+    is_file = isinstance(style, FileFormat)
+    if is_file:
+        style.check()
+    name = config["out"] if config["out"] is not None else f"predictions{style.suffix if is_file else ''}"
+    out = Path(str(name)).expanduser()
+    if is_file and out.is_dir():
+        raise UsageError(f"{name}: is a directory; out= names the file to write")
+    if not is_file and out.is_file():
+        raise UsageError(f"{name}: is a file; out= names the folder for the {style.suffix} tracks")
+    if is_file and (other := _other(out.suffix, style.suffix)):
+        raise UsageError(f"out={name}: add format={other}, or give the file another suffix")
+    asked = {"out": str(out.absolute()), **{key: config[key] for key in _ASKED}}
+    return Output(out, style, _tracks(config), asked)
+
+
+def _other(suffix: str, own: str) -> str | None:
+    """The format that such a name promises, where nothing but the default was asked for."""
+    named = suffix.lower().removeprefix(".")
+    return named if own == ".jsonl" and named in ("csv", "parquet", "vtt", "srt") else None
+
+
+def _tracks(config: Config) -> Tracks | None:
+    if config["tracks"] is None:
+        return None
+    name = str(config["track_format"])
+    styles = [each for each in group_choices("format") if isinstance(build(read_choice("format", each)), TrackFormat)]
+    if name not in styles:
+        raise UsageError(f"track_format={name}: expected {' or '.join(styles)}")
+    where = str(config["tracks"])
+    folder = None if where == "beside" else Path(where).expanduser().absolute()
+    if folder is not None and folder.exists() and not folder.is_dir():
+        raise UsageError(f"tracks={where}: expected beside, or a folder")
+    return Tracks(build(read_choice("format", name)), folder, bool(config["overwrite_tracks"]))
+
+
+def _said(counts: Counter[str]) -> list[str]:
+    said = [f"{counts['written']} tracks"]
+    if counts["nothing"]:
+        said.append(f"{counts['nothing']} files without captions or times of tags")
+    if counts["kept"]:
+        said.append(f"{counts['kept']} tracks of others kept, which overwrite_tracks=true replaces")
+    return said

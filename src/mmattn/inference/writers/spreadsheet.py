@@ -1,0 +1,51 @@
+"""CSV for spreadsheets: a row a file, with what fits a cell. No cell is a formula."""
+
+from __future__ import annotations
+
+import csv
+import unicodedata
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from mmattn.inference.writers.interface import FileFormat, Record
+from mmattn.text import clean, one_line
+
+COLUMNS = ("id", "path", "status", "reason", "detail", "tags", "score", "captions", "used", "video", "audio", "issues")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for the beginning of a formula
+
+
+class CSV(FileFormat):
+    """`score`: of the best tag; `video`, `audio`: the mean Shapley shares of the tags."""
+
+    suffix = ".csv"
+
+    def write(self, records: Iterable[Record], part: Path) -> None:
+        with part.open("w", encoding="utf-8", newline="") as file:
+            rows = csv.writer(file)
+            rows.writerow(COLUMNS)
+            for record in records:
+                cells = _cells(record)
+                rows.writerow([cell(cells.get(name)) for name in COLUMNS])
+
+
+def _cells(record: Record) -> dict[str, Any]:
+    modality = record.get("modality") or {}
+    tags = record.get("tags") or []
+    return {
+        **{name: record.get(name) for name in ("id", "path", "status", "reason", "detail")},
+        "tags": "; ".join(one_line(tag["tag"]) for tag in tags),
+        "score": max((tag["score"] for tag in tags), default=None),
+        "captions": "; ".join(one_line(caption["text"]) for caption in record.get("captions") or []),
+        "used": "; ".join(modality.get("used") or []),
+        **(modality.get("shapley") or {}),
+        "issues": "; ".join(record.get("issues") or []),
+    }
+
+
+def cell(value: str | float | None) -> str | float | None:
+    """Numbers as they are; text without control characters, and with ' before what would be a formula."""
+    if not isinstance(value, str):
+        return value
+    text = "".join(clean(c) if unicodedata.category(c) in ("Cc", "Cs") and c != "\n" else c for c in value)
+    return f"'{text}" if value.startswith(_FORMULA) else text

@@ -1,0 +1,88 @@
+"""Subtitles: what of a record is shown when, and the two formats. Valid whatever a text holds.
+
+A caption or a tag is text of others: it may hold `-->`, line breaks, markup. Nothing of it ends a cue or is markup.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+
+from mmattn.inference.writers.interface import Cue, Record, TrackFormat
+from mmattn.text import one_line
+
+
+class WebVTT(TrackFormat):
+    """W3C WebVTT; & < > are escaped, so no text is markup and none holds `-->`."""
+
+    suffix = ".vtt"
+
+    def track(self, cues: Sequence[Cue]) -> str:
+        return "".join(["WEBVTT\n", *(_block(cue, ".", _escaped(cue.text)) for cue in cues)])
+
+
+class SubRip(TrackFormat):
+    """SubRip knows no escapes: < > { } and backslashes, with which players' markup begins, become others like them,
+    and so do the colons of a time in the text, because some readers take any line with two times for a cue's."""
+
+    suffix = ".srt"
+
+    def track(self, cues: Sequence[Cue]) -> str:
+        blocks = (_block(cue, ",", _harmless(cue.text)) for cue in cues)
+        return "".join(f"{number}{block}\n" for number, block in enumerate(blocks, start=1))
+
+
+_OTHERS = str.maketrans("<>{}\\", "\u2039\u203a()/")
+_TIME = re.compile(r"\d:\d+:\d+[.,]\d")
+
+
+def _harmless(text: str) -> str:
+    return _TIME.sub(lambda found: found[0].replace(":", "\u2236"), text.translate(_OTHERS))
+
+
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _block(cue: Cue, point: str, text: str) -> str:
+    return f"\n{_clock(cue.start, point)} --> {_clock(cue.end, point)}\n{text}\n"
+
+
+def _clock(ms: int, point: str) -> str:
+    """00:00:00.000"""
+    seconds, ms = divmod(ms, 1000)
+    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}{point}{ms:03d}"
+
+
+def cues_of(record: Record) -> list[Cue]:
+    """Captions; where a file has none, its tags while they last. In the order of their starts."""
+    captions = [(each["start"], each["end"], each["text"]) for each in record.get("captions") or []]
+    shown = [cue for each in captions or _tags(record) if (cue := _cue(*each))]
+    return sorted(shown, key=lambda cue: (cue.start, cue.end))
+
+
+def _cue(start: float, end: float, text: str) -> Cue | None:
+    first = max(0, round(1000 * start))
+    said = one_line(text)
+    return Cue(first, max(first + 1, round(1000 * end)), said) if said else None
+
+
+def _tags(record: Record) -> Iterator[tuple[float, float, str]]:
+    """From change to change the tags that last, best first; only of tags that say when."""
+    changes: dict[float, Counter[int]] = defaultdict(Counter)
+    names = [tag["tag"] for tag in record.get("tags") or []]
+    for place, tag in enumerate(record.get("tags") or []):
+        for start, end in tag.get("segments") or []:
+            changes[start][place] += 1
+            changes[end][place] -= 1
+    lasting: Counter[int] = Counter()
+    since, shown = 0.0, ""
+    for time in sorted(changes):
+        lasting.update(changes[time])
+        lasting = +lasting  # without those that have ended
+        now = ", ".join(dict.fromkeys(names[place] for place in sorted(lasting)))
+        if now != shown:
+            if shown:
+                yield since, time, shown
+            since, shown = time, now
