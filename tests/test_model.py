@@ -20,6 +20,7 @@ CHOICES = [
     if name != "none"
 ]
 CHOICES += [("task=none", "captions=transformer"), ("captions=transformer", "captions.tokenizer.kind=word")]
+CHOICES += [("captions=hf",), ("captions=hf", "captions.reads=cross")]
 
 
 @pytest.mark.parametrize("overrides", CHOICES, ids=",".join)

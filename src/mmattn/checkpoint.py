@@ -56,7 +56,7 @@ def save_model(path: Path, checkpoint: Checkpoint) -> None:
         "info": checkpoint.info,
         "thresholds": checkpoint.thresholds,
     }
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.model.state_dict().items()}
+    weights = _each_once(checkpoint.model.state_dict())
     write_atomically(path, save(weights, metadata={METADATA_KEY: json.dumps(record, allow_nan=False)}))
 
 
@@ -94,7 +94,7 @@ def load_model(path: Path, attention: Config | None = None, decoding: Config | N
     if attention is not None:
         _check_fits(model, weights, file)
     try:
-        model.load_state_dict(weights)
+        model.load_state_dict(weights | _shared(model, weights))
     except RuntimeError as error:
         raise UsageError(f"{file}: weights do not fit its config ({str(error).splitlines()[0]})") from None
     if decoding is not None:
@@ -110,6 +110,21 @@ def _thresholds(record: dict[str, Any], vocabulary: TagVocabulary) -> dict[str, 
     if wrong := [tag for tag, value in found.items() if tag not in vocabulary.place or not 0 <= value <= 1]:
         raise ValueError(f"threshold {found[wrong[0]]} of tag {wrong[0]!r}")
     return found
+
+
+def _each_once(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A tensor that has several names (a language model's embedding is its output too) under its first."""
+    by_place = {(tensor.data_ptr(), tensor.shape): name for name, tensor in reversed(weights.items())}
+    kept = [name for name in weights if name in set(by_place.values()) or not weights[name].numel()]
+    return {name: weights[name].detach().cpu().contiguous() for name in kept}
+
+
+def _shared(model: AVModel, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The other names of tensors that are in `weights` under one."""
+    own = model.state_dict()
+    by_place = {(own[name].data_ptr(), own[name].shape): name for name in weights if name in own}
+    places = {name: (tensor.data_ptr(), tensor.shape) for name, tensor in own.items() if name not in weights}
+    return {name: weights[by_place[place]] for name, place in places.items() if place in by_place}
 
 
 def _attending(config: Config, attention: Config, file: Path) -> Config:

@@ -32,14 +32,14 @@ def small_captioner(seed: int = 0, **options) -> Captioner:
     return model.eval()
 
 
-def fused_clips(clips: int = 5, seed: int = 0, video: int = 6, audio: int = 9) -> Fused:
+def fused_clips(clips: int = 5, seed: int = 0, video: int = 6, audio: int = 9, dim: int = DIM) -> Fused:
     """The second clip has no sound, the third no picture, the fourth neither, the others some padding."""
     draw = torch.Generator().manual_seed(seed)
 
     def stream(length: int, missing: tuple[int, ...]) -> Tokens:
         keep = torch.arange(length)[None] < torch.randint(2, length + 1, (clips, 1), generator=draw)
         keep[[i for i in missing if i < clips]] = False
-        values = torch.randn(clips, length, DIM, generator=draw) * keep[..., None]
+        values = torch.randn(clips, length, dim, generator=draw) * keep[..., None]
         return Tokens(values, keep, torch.arange(length).float().expand(clips, -1) * 0.3)
 
     return Fused(stream(video, (2, 3)), stream(audio, (1, 3)))

@@ -48,7 +48,7 @@ class Adapted(nn.Module):
         self.net = net
         self.mode = mode
         if mode == "lora":
-            _add_adapters(net, Lora(**{**lora, "targets": tuple(lora.get("targets") or ())}))
+            add_adapters(net, Lora(**{**lora, "targets": tuple(lora.get("targets") or ())}))
         if mode == "frozen":
             net.requires_grad_(False)
         else:
@@ -75,7 +75,8 @@ class Adapted(nn.Module):
         return values.new_zeros(len(real), *values.shape[1:]).index_copy(0, rows, values)
 
 
-def _add_adapters(net: nn.Module, lora: Lora) -> None:
+def add_adapters(net: nn.Module, lora: Lora) -> None:
+    """To every linear layer that `lora` means; the rest is frozen. Raises UsageError."""
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError:
@@ -86,14 +87,25 @@ def _add_adapters(net: nn.Module, lora: Lora) -> None:
     layers = [
         name
         for name, module in net.named_modules()
-        if isinstance(module, nn.Linear) and not name.startswith(called_by_function or ("\0",))
+        if (isinstance(module, nn.Linear) or _is_conv1d(module)) and not name.startswith(called_by_function or ("\0",))
     ]
     chosen = [name for name in layers if not lora.targets or name.endswith(lora.targets)]
     if not chosen:
         asked = f"lora.targets={list(lora.targets)} names none of its" if lora.targets else "it has no"
         raise UsageError(f"mode=lora: {asked} linear layers; use mode=finetune or mode=frozen")
-    settings = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=chosen)
+    settings = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=chosen,
+        fan_in_fan_out=any(map(_is_conv1d, net.modules())),
+    )
     inject_adapter_in_model(settings, net)  # freezes the rest
+
+
+def _is_conv1d(module: nn.Module) -> bool:
+    """GPT-2's linear layer, whose matrix lies the other way round."""
+    return type(module).__name__ == "Conv1D"
 
 
 def _freeze_unused(net: nn.Module, example: tuple[Tensor, ...]) -> None:

@@ -71,7 +71,7 @@ def _library() -> Any:
     try:
         return importlib.import_module("transformers")
     except ImportError:
-        raise UsageError("this encoder needs transformers: pip install 'mmattn[encoders]'") from None
+        raise UsageError("this model needs transformers: pip install 'mmattn[encoders]'") from None
 
 
 def _class(library: Any, name: str) -> Any:
@@ -95,9 +95,18 @@ def _own_part(family: Family, folder: Path) -> dict[str, Any]:
 
 def _config(make: Any, values: Mapping[str, Any], where: str) -> Any:
     try:
-        return make(**_declared(make, values))
+        return make(**_declared(make, _modern(values)))
     except Exception as error:  # strict configs raise their own kinds, none with a common base
         raise UsageError(f"{where}: {_first_line(error)}") from None
+
+
+def _modern(values: Mapping[str, Any]) -> dict[str, Any]:
+    """How rotary embeddings turn, where a config of before transformers 5 says it in two fields."""
+    if "rope_theta" not in values or "rope_parameters" in values:
+        return dict(values)
+    scaling = dict(values.get("rope_scaling") or {})
+    kind = scaling.pop("type", None) or scaling.pop("rope_type", "default")
+    return {**values, "rope_parameters": {"rope_type": kind, "rope_theta": values["rope_theta"], **scaling}}
 
 
 def _declared(make: Any, values: Mapping[str, Any]) -> dict[str, Any]:
