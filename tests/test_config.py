@@ -114,7 +114,6 @@ def test_every_plain_key_of_a_verb_can_be_set(verb: str) -> None:
         ("train", ["data=folder"], "data.root"),
         ("predict", [], "source"),
         ("predict", ["run=r"], "source"),
-        ("compare", [], "runs"),
     ],
 )
 def test_a_mistake_is_one_line_that_names_it(verb: str, overrides: list[str], says: str) -> None:

@@ -98,6 +98,7 @@ class Seen(HTMLParser):
     def __init__(self, page: Path) -> None:
         super().__init__()
         self.tags: set[str] = set()
+        self.scripts = 0
         self.attributes: list[tuple[str, str]] = []
         self.words: list[str] = []
         self._inside: list[str] = []
@@ -105,7 +106,8 @@ class Seen(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
-        self._inside += [tag] if tag in ("svg", "style") else []
+        self.scripts += tag == "script"
+        self._inside += [tag] if tag in ("svg", "style", "script") else []
         self.attributes += [(name, value or "") for name, value in attrs]
 
     def handle_endtag(self, tag: str) -> None:

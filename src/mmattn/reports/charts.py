@@ -1,7 +1,8 @@
 """Small charts as inline SVG. Lengths across are in per cent and down in px, so text keeps its size on every screen.
 
-Every text goes through `_text`, which cleans and escapes it; all else is numbers and this module's own class names.
-Colours are classes (`sound`, `picture`, `synergy`, `run0`..`run5`) that the page's style sheet defines once.
+Every text goes through `text_at`, which cleans and escapes it; all else is numbers and this module's own class names.
+Colours are classes (`sound`, `picture`, `synergy`, `run0`..`run5`, `rest` for further runs) that the page's style sheet
+defines once.
 """
 
 from __future__ import annotations
@@ -15,28 +16,11 @@ from mmattn.reports.text import clean, fixed, percent, signed
 
 RUN_STYLES = 6
 _BAR = 14  # px
-_SCORE_WIDTH = 86  # per cent of the width that a score of 1 takes; the rest is for its number
 
 
 def run_class(index: int) -> str:
-    return f"run{index % RUN_STYLES}"
-
-
-def score_bars(bars: Sequence[tuple[int, str, Number]], chance: Number) -> Markup:
-    """One bar a run (index, name, score in [0, 1]), with a line where chance is."""
-    rows, height = [], 6 + (_BAR + 6) * len(bars)
-    for i, (index, name, value) in enumerate(bars):
-        y = 4 + i * (_BAR + 6)
-        width = _SCORE_WIDTH * _clip(value, 0.0, 1.0)
-        bar = f'<rect class="bar {run_class(index)}" x="0" y="{y}" width="{width:.2f}%" height="{_BAR}" rx="2"/>'
-        label = _text(f"{width:.2f}%", y + 11, fixed(value), "num", dx=6)
-        rows.append(_group(f"{name}: {fixed(value)}", bar + label))
-    if chance is not None:
-        x = f"{_SCORE_WIDTH * _clip(chance, 0.0, 1.0):.2f}%"
-        ends = f'x1="{x}" x2="{x}" y1="0" y2="{height}"'
-        line = f'<line class="halo" {ends}/><line class="chance" {ends}/>'  # the halo shows it on dark bars
-        rows.append(_group(f"chance: {fixed(chance)}", line))
-    return _svg(height, "".join(rows), f"score of each run; chance {fixed(chance)}")
+    """The first few runs have a style each, the others are grey until they are brought out."""
+    return f"run{index}" if index < RUN_STYLES else "rest"
 
 
 def split_bars(video: Number, audio: Number, synergy: Number, low: float, high: float) -> Markup:
@@ -51,12 +35,12 @@ def split_bars(video: Number, audio: Number, synergy: Number, low: float, high: 
         end = x if (value or 0.0) < 0 else x + width
         side = -6 if (value or 0.0) < 0 else 6
         bar = f'<rect class="bar {name}" x="{x:.2f}%" y="{y}" width="{width:.2f}%" height="{_BAR}" rx="2"/>'
-        number = _text(f"{end:.2f}%", y + 11, signed(value), "num end" if side < 0 else "num", dx=side)
-        rows.append(_group(f"{name}: {signed(value, 3)}", _text("0", y + 11, name, "label") + bar + number))
+        number = text_at(f"{end:.2f}%", y + 11, signed(value), "num end" if side < 0 else "num", dx=side)
+        rows.append(group_of(f"{name}: {signed(value, 3)}", text_at("0", y + 11, name, "label") + bar + number))
     height = 3 * (_BAR + 4) + 2
     rows.append(f'<line class="axis" x1="{zero:.2f}%" x2="{zero:.2f}%" y1="0" y2="{height}"/>')
     title = f"picture {signed(video)}, sound {signed(audio)}, synergy {signed(synergy)}"
-    return _svg(height, "".join(rows), title)
+    return svg(height, "".join(rows), title)
 
 
 def tag_bars(video: Number, audio: Number) -> Markup:
@@ -66,7 +50,7 @@ def tag_bars(video: Number, audio: Number) -> Markup:
         x, width = _from_zero(_clip(value, -0.4, 1.0), zero=28.0, unit=70.0)
         rows.append(f'<rect class="bar {name}" x="{x:.2f}%" y="{y}" width="{width:.2f}%" height="5" rx="1"/>')
     rows.append('<line class="axis" x1="28%" x2="28%" y1="0" y2="14"/>')
-    return _svg(14, "".join(rows), f"picture {signed(video)}, sound {signed(audio)}")
+    return svg(14, "".join(rows), f"picture {signed(video)}, sound {signed(audio)}")
 
 
 def mass_bar(mass: float, prior: float) -> Markup:
@@ -76,7 +60,7 @@ def mass_bar(mass: float, prior: float) -> Markup:
     bars += f'<rect class="bar picture" x="{share:.2f}%" y="2" width="{100 - share:.2f}%" height="12"/>'
     bars += f'<line class="tick" x1="{tick:.2f}%" x2="{tick:.2f}%" y1="0" y2="16"/>'
     title = f"sound {percent(mass)}, picture {percent(1 - mass)}; uniform attention: sound {percent(prior)}"
-    return _svg(16, _group(title, bars), title)
+    return svg(16, group_of(title, bars), title)
 
 
 def curves(
@@ -91,22 +75,23 @@ def curves(
     first, last = min((x for x, _ in points), default=0.0), max((x for x, _ in points), default=1.0)
     wide = last - first or 1.0
     lines = []
-    for index, name, line in series:
+    for index, name, line in sorted(series, key=lambda one: -one[0]):  # the first ones on top
         places = [(100 * (x - first) / wide, 100 - 100 * _clip(y / highest, 0.0, 1.0)) for x, y in line]
         path = " ".join(f"{x:.2f},{y:.2f}" for x, y in places)
-        shape = f'<polyline class="curve {run_class(index)}" points="{path}"/>'
+        style = run_class(index)
+        shape = f'<polyline class="curve {style}" points="{path}"/>'
         if len(places) == 1:  # a line of one point would not show
-            shape = f'<polyline class="curve {run_class(index)}" points="0,{places[0][1]:.2f} 100,{places[0][1]:.2f}"/>'
-        lines.append(_group(name, shape) if places else "")
+            shape = f'<polyline class="curve {style}" points="0,{places[0][1]:.2f} 100,{places[0][1]:.2f}"/>'
+        lines.append(group_of(name, shape, run=index) if places else "")
     grid = "".join(f'<line class="grid" x1="0" x2="100" y1="{y}" y2="{y}"/>' for y in (0, 50, 100))
     if chance is not None:
         y = 100 - 100 * _clip(chance / highest, 0.0, 1.0)
         grid += f'<line class="chance" x1="0" x2="100" y1="{y:.2f}" y2="{y:.2f}"/>'
     plot = '<svg x="13%" y="8" width="87%" height="112" viewBox="0 0 100 100" preserveAspectRatio="none" class="plot">'
     digits, marks = (2 if highest >= 0.1 else 4), ((12, 1.0), (68, 0.5), (123, 0.0))
-    labels = "".join(_text("11%", y, fixed(highest * share, digits), "num end small") for y, share in marks)
-    labels += _text("13%", 137, f"{across} {first:g}", "small") + _text("100%", 137, f"{last:g}", "num end small")
-    return _svg(142, f"{labels}{plot}{grid}{''.join(lines)}</svg>", f"by {across}")
+    labels = "".join(text_at("11%", y, fixed(highest * share, digits), "num end small") for y, share in marks)
+    labels += text_at("13%", 137, f"{across} {first:g}", "small") + text_at("100%", 137, f"{last:g}", "num end small")
+    return svg(142, f"{labels}{plot}{grid}{''.join(lines)}</svg>", f"by {across}")
 
 
 def _clip(value: Number, low: float, high: float) -> float:
@@ -119,14 +104,18 @@ def _from_zero(value: float, zero: float, unit: float) -> tuple[float, float]:
     return (zero + unit * value, -unit * value) if value < 0 else (zero, unit * value)
 
 
-def _text(x: str, y: float, text: str, css: str, dx: int = 0) -> str:
+def text_at(x: str, y: float, text: str, css: str, dx: int = 0) -> str:
+    """`text` cleaned and escaped at a place in per cent and px."""
     return f'<text class="{css}" x="{x}" y="{y}" dx="{dx}">{escape(clean(text))}</text>'
 
 
-def _group(title: str, body: str) -> str:
-    return f"<g><title>{escape(clean(title))}</title>{body}</g>"
+def group_of(title: str, body: str, run: int | None = None) -> str:
+    """`body` with a tip; `run`: the place on the page of the run that it is of."""
+    of = "" if run is None else f' data-run="{run:d}"'
+    return f"<g{of}><title>{escape(clean(title))}</title>{body}</g>"
 
 
-def _svg(height: float, body: str, label: str) -> Markup:
+def svg(height: float, body: str, label: str) -> Markup:
+    """A chart as wide as there is room; `label` says in words what it shows."""
     head = f'<svg class="chart" role="img" aria-label="{escape(clean(label))}" width="100%" height="{height}">'
     return Markup(f"{head}{body}</svg>")

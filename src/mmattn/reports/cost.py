@@ -75,12 +75,14 @@ def read_cost(run: Path) -> Cost | None:
     return cost if whole and cost.weights_file == _weights_file(run) else None
 
 
-def measure_costs(runs: Sequence[Path], say: Callable[[str], None] = lambda _: None) -> list[Cost | str]:
-    """The cost of each run, or why it has none; measured together, in turns, where it is not known yet.
+def measure_costs(
+    runs: Sequence[Path], say: Callable[[str], None] = lambda _: None, again: bool = False
+) -> list[Cost | str]:
+    """The cost of each run, or why it has none; measured together, in turns, where it is not known yet, or `again`.
 
     Kept as cost.json beside the run where that can be written.
     """
-    found: list[Cost | str | None] = [read_cost(run) for run in runs]
+    found: list[Cost | str | None] = [None if again else read_cost(run) for run in runs]
     todo = [i for i, cost in enumerate(found) if cost is None]
     if todo:
         say(f"measuring the cost of {len(todo)} model{'s' * (len(todo) != 1)} on this machine")

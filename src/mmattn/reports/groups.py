@@ -131,8 +131,8 @@ def _means(nodes: Sequence[Mapping[str, Number]]) -> dict[str, Number]:
 
 def _mean_split(splits: Sequence[Split]) -> Split:
     """Without intervals, which are of one model each."""
-    parts = (mean_of([getattr(split, part) for split in splits]) for part in ("video", "audio", "synergy"))
-    return Split(_means([split.value for split in splits]), *parts)
+    video, audio, synergy = (mean_of([getattr(s, part) for s in splits]) for part in ("video", "audio", "synergy"))
+    return Split(_means([split.value for split in splits]), video, audio, synergy)
 
 
 def _mean_splits(nodes: Sequence[Mapping[str, Split]]) -> dict[str, Split]:

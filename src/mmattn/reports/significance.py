@@ -2,9 +2,10 @@
 
 Every group is scored on the same draws of clips (Efron 1979), so what makes a set of clips easy or hard is the same for
 all. Seeds are drawn within each group, the same places for groups of as many; with S seeds the spread is widened by
-sqrt(S / (S - 1)), as a mean of S draws from S falls short by that (Davison & Hinkley 1997, 2.7). Intervals
-are percentiles of the draws, moved by their bias: average precision of a draw is a little high, as clips that are drawn
-twice stand together. Two groups differ where Holm's (1979) test over all pairs says so at 5 %, with the normal p-value of difference / bootstrap error.
+sqrt(S / (S - 1)), as a mean of S draws from S falls short by that (Davison & Hinkley 1997, 2.7). Intervals are
+percentiles of the draws, moved by their bias: average precision of a draw is a little high, as clips that are drawn
+twice stand together. Two groups differ where Holm's (1979) test over all pairs says so at 5 %, with the normal p-value
+of difference / bootstrap error.
 
 Shape legend: R resamples, N clips, K tags, S seeds.
 """

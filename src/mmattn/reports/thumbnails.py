@@ -35,7 +35,12 @@ def thumbnails(path: str, span: tuple[float, float] | None, reader: Reader) -> l
         clip = reader(path, Request(times=times, start=max(times[0] - 0.1, 0.0), audio=False))
     except (MediaError, ValueError, OSError):
         return []
-    return [] if clip.frames is None else [_jpeg(frame) for frame in _small(clip.frames)]
+    return [] if clip.frames is None else to_jpegs(clip.frames)
+
+
+def to_jpegs(frames: torch.Tensor) -> list[str]:
+    """(T, 3, H, W) uint8 as small JPEG data: URIs in the picture's own proportions."""
+    return [_jpeg(frame) for frame in _small(frames)]
 
 
 def _small(frames: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mmattn.reports.collect import Head, RunRecord, Split
-from mmattn.reports.text import fixed, listing, signed
+from mmattn.reports.significance import Comparison
+from mmattn.reports.text import NOTHING, fixed, listing, signed
 
 State = Literal["pass", "fail", "undefined"]
 EXPECTED = {
@@ -21,6 +22,7 @@ EXPECTED = {
     "redundant": "Either one suffices, so each can stand in for the other and the synergy is negative.",
     "synergy": "Neither one suffices, only both together do, so the synergy is positive.",
 }
+FEW = 6  # rows that are told one by one
 _LEAN = 0.05  # a mean log-ratio of attention below this leans nowhere
 
 
@@ -94,13 +96,58 @@ def families(runs: Sequence[RunRecord]) -> list[str]:
     return [family for family in EXPECTED if family in found] + sorted(found - set(EXPECTED))
 
 
-def findings(runs: Sequence[RunRecord]) -> list[Finding]:
-    """The summary: who is better at what, whether reading across the streams paid off, and how far to trust it."""
+def findings(runs: Sequence[RunRecord], comparison: Comparison | None = None) -> list[Finding]:
+    """The summary: who is better at what, whether reading across the streams paid off, and how far to trust it.
+
+    Of more than a few runs only what holds for all of them together is said.
+    """
     least = max(margin(run.scores.clips) for run in runs)
+    tested = comparison is not None and comparison.resampled > 0
     found: list[Finding] = []
     if len(runs) > 1:
-        found += [_overall(runs, least), *_by_family(runs, least), *_crossing(runs, least)]
-    return [*found, *_at_chance(runs), *_known_answers(runs), *_cautions(runs, least)]
+        found += _ranked(runs, comparison) if comparison and tested else [_overall(runs, least)]
+    if 1 < len(runs) <= FEW:
+        found += [*_by_family(runs, least), *_crossing(runs, least)]
+    if len(runs) <= FEW:
+        found += [*_at_chance(runs), *_known_answers(runs)]
+    else:
+        found += _known_answers_of_many(runs)
+    return [*found, *_cautions(runs, least, tested)]
+
+
+def _ranked(runs: Sequence[RunRecord], comparison: Comparison) -> list[Finding]:
+    """Who is best, and who cannot be told from it."""
+    known = [(estimate, run) for estimate, run in zip(comparison.estimates, runs, strict=True) if estimate]
+    if len(known) < 2:
+        return []
+    best, first = max(known, key=lambda pair: pair[0].value)
+    letters = set(best.letters.split())
+    like = [run.name for estimate, run in known if run is not first and letters & set(estimate.letters.split())]
+    score = f"{fixed(best.value)} ({fixed(best.low)} to {fixed(best.high)})"
+    if not like:
+        return [Finding(f"{first.name} is ahead of every other row beyond chance: {score}.", "main")]
+    if len(like) == len(known) - 1:
+        text = f"No row is ahead beyond chance: {first.name} has the highest score, {score}, but none differs from it."
+        return [Finding(text, "main")]
+    named = listing(like[:FEW]) + (f" and {len(like) - FEW} more" if len(like) > FEW else "")
+    text = f"{first.name} has the highest score, {score}; {named} cannot be told from it."
+    return [Finding(text, "main")]
+
+
+def _known_answers_of_many(runs: Sequence[RunRecord]) -> list[Finding]:
+    """For each family with a known answer, how many rows owe their scores to the senses they should."""
+    found = []
+    for family in families(runs):
+        verdicts = [
+            judge(family, run.scores.shapley_by_family[family], margin(run.scores.clips))
+            for run in runs
+            if family in run.scores.shapley_by_family
+        ]
+        states = [verdict.state for verdict in verdicts if verdict is not None]
+        if states:
+            text = f"{states.count('pass')} of {len(states)} rows owe their {family} tags to the senses they should."
+            found.append(Finding(text))
+    return found
 
 
 def _overall(runs: Sequence[RunRecord], least: float) -> Finding:
@@ -186,7 +233,7 @@ def _known_answers(runs: Sequence[RunRecord]) -> list[Finding]:
     return found
 
 
-def _cautions(runs: Sequence[RunRecord], least: float) -> list[Finding]:
+def _cautions(runs: Sequence[RunRecord], least: float, tested: bool) -> list[Finding]:
     clips, splits = {run.scores.clips for run in runs}, {run.scores.split for run in runs}
     sources = {tuple(sorted(i for i in run.config.items() if i[0].startswith("data.source."))) for run in runs}
     tags = {tuple(sorted(run.scores.by_tag)) for run in runs}
@@ -196,7 +243,7 @@ def _cautions(runs: Sequence[RunRecord], least: float) -> list[Finding]:
         found.append(Finding(text, "caution"))
     fewest = min(clips)
     text = f"Scores rest on {fewest} clips, so differences below about {fixed(least, 2)} are noise and are called equal"
-    text += " here; one seed a run says nothing about other seeds."
+    text += " here" + (" where no interval is given." if tested else "; one seed a run says nothing about other seeds.")
     found.append(Finding(text, "caution"))
     if splits == {"val"}:
         text = "These validation clips also chose the epoch that is shown, so scores are a little flattering."
@@ -224,6 +271,16 @@ def compare_lean(run: RunRecord, heads: Sequence[Head]) -> str:
         return "leans to neither"
     against = {"": "", looks: ", as the Shapley split does"}.get(cause, ", against the Shapley split")
     return f"leans to the {looks}{against}"
+
+
+def agreement(run: RunRecord) -> tuple[str, str]:
+    """A class and a word for whether attention leans where the Shapley split points."""
+    if not run.scores.heads or run.scores.shapley.video is None or run.scores.shapley.audio is None:
+        return "none", NOTHING
+    looks, cause = lean(run.scores.heads)[1], depends(run)
+    if looks and cause:
+        return ("yes", f"yes: {looks}") if looks == cause else ("no", f"\u26a0 looks at {looks}, needs {cause}")
+    return "none", "no direction"
 
 
 def disagreement(run: RunRecord) -> Finding | None:

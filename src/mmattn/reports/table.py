@@ -1,0 +1,165 @@
+"""The rows of a comparison as plain values: what the page's tables show and compare.json and the CSVs hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mmattn.reports.budget import Noise
+from mmattn.reports.collect import Number, RunRecord
+from mmattn.reports.cost import Cost
+from mmattn.reports.groups import Group, mean_of
+from mmattn.reports.significance import Comparison
+from mmattn.reports.verdicts import families, lean
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of runs beside their scores, by the path of the run."""
+
+    costs: Mapping[str, Cost]
+    seconds: Mapping[str, float | None]
+    noise: Mapping[str, Sequence[Noise]]
+
+
+def group_rows(groups: Sequence[Group], comparison: Comparison, facts: Facts) -> list[Row]:
+    """A row for each group: who it is, its score with interval and rank, what it costs, what it owes to what."""
+    rows = []
+    for group, estimate in zip(groups, comparison.estimates, strict=True):
+        shown = plain_score(group.mean, comparison.metric) if estimate is None else estimate.value
+        row: Row = {
+            "name": group.name,
+            "fusion": group.fusion,
+            "attention": group.attention,
+            "seeds": [run.seed for run in group.runs],
+            "runs": [str(run.path) for run in group.runs],
+            "metric": comparison.metric,
+            "score": shown,
+            "low": estimate and estimate.low,
+            "high": estimate and estimate.high,
+            "rank": estimate and estimate.letters,
+            "delta": estimate and estimate.delta,
+            "delta_low": estimate and estimate.delta_low,
+            "delta_high": estimate and estimate.delta_high,
+            "differs_from_baseline": estimate and estimate.differs,
+        }
+        rows.append(row | _costs(group, facts) | weightings(group.mean))
+    return rows
+
+
+def run_rows(groups: Sequence[Group], metric: str, facts: Facts) -> list[Row]:
+    """A row for each single run."""
+    rows = []
+    for group in groups:
+        for run in group.runs:
+            row: Row = {"name": run.name, "group": group.name, "path": str(run.path), "seed": run.seed}
+            row |= {"metric": metric, "score": plain_score(run, metric), "epoch": run.scores.epoch}
+            row |= {"split": run.scores.split, "clips": run.scores.clips}
+            rows.append(row | _costs(Group(run.name, (run,), run), facts) | weightings(run))
+    return rows
+
+
+def plain_score(run: RunRecord, metric: str) -> Number:
+    """The metric as the run's evaluation has it."""
+    kind, _, family = metric.partition("/")
+    if kind == "mAP":
+        return run.scores.by_family.get(family) if family else run.scores.mean
+    return run.scores.mean_accuracy if metric == "accuracy" else run.scores.captions.get(metric)
+
+
+def _costs(group: Group, facts: Facts) -> Row:
+    """Means over the seeds; parameters and operations are those of each."""
+    paths = [str(run.path) for run in group.runs]
+    costs = [cost for path in paths if (cost := facts.costs.get(path))]
+    known = len(costs) == len(paths)
+    return {
+        "parameters": group.mean.weights,
+        "flops": costs[0].flops if known else None,
+        "latency_ms": mean_of([cost.latency_ms for cost in costs]) if known else None,
+        "peak_bytes": costs[0].peak_bytes if known else None,
+        "training_s": mean_of([facts.seconds.get(path) for path in paths]),
+    }
+
+
+def weightings(run: RunRecord) -> Row:
+    """The three kinds of weighting, side by side."""
+    split = run.scores.shapley
+    return {
+        "looks_at_sound": lean(run.scores.heads)[0] if run.scores.heads else None,  # descriptive: mean log-ratio
+        "shapley_picture": split.video,  # causal
+        "shapley_sound": split.audio,
+        "shapley_synergy": split.synergy,
+        "permutation_picture": run.scores.permutation.get("video"),
+        "permutation_sound": run.scores.permutation.get("audio"),
+        "gradient_share_sound": run.scores.gradient_share.get("audio"),  # training
+        "v_neither": split.value.get("none"),  # robustness
+        "v_picture": split.value.get("video"),
+        "v_sound": split.value.get("audio"),
+        "v_both": split.value.get("both"),
+    }
+
+
+def family_rows(groups: Sequence[Group]) -> list[Row]:
+    """A row for each group and family (and all tags): score, its split and what the split is made of."""
+    rows = []
+    for group in groups:
+        scores = group.mean.scores
+        named = [("all", scores.mean, scores.shapley)]
+        named += [(f, scores.by_family.get(f), scores.shapley_by_family.get(f)) for f in families([group.mean])]
+        rows += [{"name": group.name, "family": family, **_split_row(score, split)} for family, score, split in named]
+    return rows
+
+
+def tag_rows(groups: Sequence[Group]) -> list[Row]:
+    rows = []
+    for group in groups:
+        scores = group.mean.scores
+        for tag, score in scores.by_tag.items():
+            row: Row = {"name": group.name, "tag": tag, "family": group.mean.families.get(tag)}
+            rows.append(row | _split_row(score, scores.shapley_by_tag.get(tag)))
+    return rows
+
+
+def _split_row(score: Number, split: Any) -> Row:
+    value = split.value if split else {}
+    row = {"score": score, **{part: getattr(split, part) if split else None for part in ("video", "audio", "synergy")}}
+    return row | {f"v_{subset}": value.get(subset) for subset in ("none", "video", "audio", "both")}
+
+
+def head_rows(groups: Sequence[Group]) -> list[Row]:
+    return [
+        {"name": group.name, **vars(head)} for group in groups for head in group.mean.scores.heads
+    ]  # fmt: skip
+
+
+def curve_rows(groups: Sequence[Group]) -> list[Row]:
+    """Every logged number of every run over epochs."""
+    return [
+        {"name": run.name, "group": group.name, "metric": metric, "epoch": epoch, "value": value}
+        for group in groups
+        for run in group.runs
+        for metric, points in run.curves.items()
+        for epoch, value in points
+    ]
+
+
+def noise_rows(groups: Sequence[Group], facts: Facts) -> list[Row]:
+    return [
+        {"name": run.name, "group": group.name, **vars(noise)}
+        for group in groups
+        for run in group.runs
+        for noise in facts.noise.get(str(run.path), ())
+    ]
+
+
+def length_rows(groups: Sequence[Group], facts: Facts) -> list[Row]:
+    """Operations and memory over the length of the clip."""
+    return [
+        {"name": group.name, **vars(length)}
+        for group in groups
+        if (cost := facts.costs.get(str(group.runs[0].path)))
+        for length in cost.lengths
+    ]
