@@ -10,10 +10,11 @@ from mmattn.inference.segments import Segment, Segments
 
 def _of(rows: list[list[float]], threshold: float = 0.5, parts: int = 1) -> dict[int, list[Segment]]:
     """Steps of 1 s, given in so many parts."""
-    segments = Segments(threshold, gap_s=1.1)
+    segments = Segments(gap_s=1.1)
     for part in torch.arange(len(rows)).chunk(parts):
         bounds = [float(step) for step in part] + [float(part[-1]) + 1]
-        segments.add(torch.tensor([rows[int(step)] for step in part]), bounds)
+        scores = torch.tensor([rows[int(step)] for step in part])
+        segments.add(scores, scores >= threshold, bounds)
     return segments.best()
 
 

@@ -90,7 +90,7 @@ def test_samples_that_are_no_numbers_do_not_reach_the_scores(trained: Path, tmp_
     riff = struct.pack("<4sI4s", b"RIFF", 36 + wave.nbytes, b"WAVE")
     float_mono = struct.pack("<4sIHHIIHH4sI", b"fmt ", 16, 3, 1, 16000, 64000, 4, 32, b"data", wave.nbytes)
     (tmp_path / "nan.wav").write_bytes(riff + float_mono + wave.tobytes())
-    record = mmattn.load(trained)(tmp_path / "nan.wav")
+    record = mmattn.load(trained)(tmp_path / "nan.wav").to_dict()
     assert "bad_samples" in record["issues"]
     assert all(0 <= tag["score"] <= 1 for tag in record["tags"])
 
@@ -103,14 +103,14 @@ def test_odd_names_are_kept(records: dict[str, dict]) -> None:
 def test_python_gives_the_same_record_as_the_command(trained: Path, library: Path, records: dict[str, dict]) -> None:
     predictor = mmattn.load(trained)
     predictor.threshold = 0.1
-    record = predictor(library / "a_good.mp4")
+    record = predictor(library / "a_good.mp4").to_dict()
     assert {"id": "a_good.mp4", **record} == records["a"]
 
 
 def test_late_fusion_reports_no_attention_between_modalities(small: list[str], library: Path, tmp_path: Path) -> None:
     run = tmp_path / "late"
     assert main(["train", *small, "fusion=late", "logger=none", "trainer.epochs=1", f"run={run}"]) == 0
-    record = mmattn.load(run)(library / "a_good.mp4")
+    record = mmattn.load(run)(library / "a_good.mp4").to_dict()
     assert record["modality"]["attention"] is None
     assert record["modality"]["used"] == ["video", "audio"]
 
@@ -185,7 +185,7 @@ def test_other_settings_or_another_model_do_not_mix_with_what_is_done(
     command = ["predict", f"run={trained}", f"source={library / 'a_good.mp4'}", f"out={tmp_path / 'o.jsonl'}"]
     assert main(command) == 0
     assert main([*command, "threshold=0.3"]) == 2
-    assert "was begun with another threshold (0.5, now 0.3); name another out=" in capsys.readouterr().err
+    assert "was begun with another threshold (null, now 0.3); name another out=" in capsys.readouterr().err
     changed = tmp_path / "model.safetensors"
     changed.write_bytes((trained / "model.safetensors").read_bytes() + b" ")
     assert main(["predict", f"run={changed}", *command[2:]]) == 2

@@ -16,6 +16,7 @@ from mmattn.media.decode import answer
 from mmattn.media.isolate import IsolatedReader
 from mmattn.media.request import Request
 from mmattn.media.survey import Survey, survey
+from mmattn.media.windows import Windows, decode_windows
 from mmattn.types import ByteRange, Clip
 
 Given = TypeVar("Given")
@@ -80,6 +81,16 @@ class ClipReader:
         if not self.isolated:
             return survey(media, "header", deadline_s=self.deadline_s, follow_symlinks=self.follow_symlinks)
         return self._worker().survey(media, "header")
+
+    def windows(self, media: Path | ByteRange, windows: Windows) -> Iterator[Clip]:
+        """The whole file in memory for little more than one window; see iter_windows. `deadline_s` is for each.
+
+        To be used up, or closed, before this thread reads anything else. Raises MediaError.
+        """
+        if self.isolated:
+            return self._worker().windows(media, windows)
+        decoded = decode_windows(windows, media, None, self.deadline_s, self.follow_symlinks)
+        return (window.clip() for window in decoded)
 
     def _worker(self) -> IsolatedReader:
         """This thread's own."""

@@ -34,8 +34,8 @@ def answering(config: Config, decoders: int, device: str) -> Iterator[Answering]
             yield Answering(lambda entries: tagger.records((entry.media for entry in entries), reader), ahead=1)
         return
     checkpoint = load_model(Path(str(config["run"])), config.get("attention"), config.get("decoding"))
-    spans = {name: config[name] for name in ("windows", "batch_size")}
+    spans = {name: config[name] for name in ("windows", "span_step_s", "batch_size")}
     with closing(ClipReader(threads=decoders, **reading)) as reader:
         predictor = Predictor(checkpoint, reader=reader, **settings, **spans)
-        ahead = config["batch_size"] + AHEAD * decoders
+        ahead = 1 if predictor.sliding else config["batch_size"] + AHEAD * decoders
         yield Answering(lambda entries: predictor.records(entry.media for entry in entries), ahead)

@@ -26,7 +26,7 @@ from mmattn.inference.writers.output import Output, output_of
 JOB_SUFFIX = ".job"
 RECIPE = "job.json"
 # What the answers depend on, beside weights.
-_DECIDES = ("model", "threshold", "windows", "modalities", "attention", "decoding")
+_DECIDES = ("model", "threshold", "windows", "span_step_s", "modalities", "attention", "decoding")
 
 
 def predict(config: Config) -> str:
@@ -72,6 +72,13 @@ def _check(config: Config) -> None:
     for key, least in (("windows", 1), ("batch_size", 1), ("decoders", 0), ("shard_files", 1)):
         if config[key] < least:
             raise UsageError(f"{key}={config[key]}: expected {least} or more")
+    threshold, step = config["threshold"], config["span_step_s"]
+    if threshold is not None and not (isinstance(threshold, (int, float)) and 0 <= threshold <= 1):
+        raise UsageError(f"threshold={threshold}: expected 0 to 1, or null for the calibrated ones")
+    if step is not None and not (isinstance(step, (int, float)) and step > 0):
+        raise UsageError(f"span_step_s={step}: expected a number of seconds above 0, or null")
+    if step is not None and config["model"] == "pretrained":
+        raise UsageError("span_step_s is for trained models; model=pretrained always tells times, in steps of 0.48 s")
     if config["deadline_s"] <= 0:
         raise UsageError(f"deadline_s={config['deadline_s']}: expected a number of seconds above 0")
     if not isinstance(config["source"], (str, int, float)):

@@ -32,11 +32,12 @@ from mmattn.encoders.yamnet import (
     to_patches,
 )
 from mmattn.errors import MediaError, UsageError
-from mmattn.inference.segments import Segment, Segments
+from mmattn.inference.segments import Segment, Segments, until_error
 from mmattn.media.isolate import IsolatedReader
 from mmattn.media.request import Request
 from mmattn.media.source import name_of
 from mmattn.media.windows import Windows
+from mmattn.metrics.summary import HALF
 from mmattn.types import MODALITIES, ByteRange, Clip, Modality
 
 STEP_S = HOP / RATE  # 0.48
@@ -92,9 +93,10 @@ class PretrainedTagger:
         weights: str | None = None,
         hub: bool = False,
         modalities: Sequence[str] = MODALITIES,
-        threshold: float = 0.5,
+        threshold: float | None = None,
         device: str = "cpu",
     ) -> None:
+        """`threshold`: None is 0.5."""
         if unknown := [name for name in modalities if name not in MODALITIES]:
             raise UsageError(f"modalities={unknown[0]}: expected some of {', '.join(MODALITIES)}")
         if not modalities:
@@ -102,7 +104,7 @@ class PretrainedTagger:
         folder = None if weights is None else Path(str(weights)).expanduser()
         if folder is not None and not folder.is_dir():
             raise UsageError(f"weights={weights}: no such folder")
-        self.threshold = threshold
+        self.threshold = HALF if threshold is None else threshold
         self.device = device
         self.listener = _listener(folder, device) if "audio" in modalities else None
         self.watcher = _watcher(folder, hub, device) if "video" in modalities else None
@@ -127,11 +129,11 @@ class PretrainedTagger:
 
     def _record(self, path: Path | ByteRange, reader: IsolatedReader) -> Record:
         """Raises MediaError unless a first window could be read; a later one that fails costs the rest."""
-        segments: dict[Modality, Segments] = {name: Segments(self.threshold, 1.1 * STEP_S) for name in MODALITIES}
+        segments: dict[Modality, Segments] = {name: Segments(1.1 * STEP_S) for name in MODALITIES}
         used: set[str] = set()
         issues: set[str] = set()
         end, before = 0.0, None
-        for clip, is_last in _until_error(reader.windows(path, _WINDOWS), issues):
+        for clip, is_last in until_error(reader.windows(path, _WINDOWS), issues):
             issues.update(clip.issues)
             for name, scores in self.scores(clip).items():
                 used.add(name)
@@ -139,7 +141,7 @@ class PretrainedTagger:
                     scores, before = _smoothed(scores, before), scores[_STEPS - 1 : _STEPS]
                 bounds = _seen_bounds(clip) if name == "video" else _heard_bounds(clip, is_last)
                 own = len(scores) if is_last else _STEPS  # what a window has beyond belongs to the next
-                segments[name].add(scores[:own], bounds[: own + 1])
+                segments[name].add(scores[:own], scores[:own] >= self.threshold, bounds[: own + 1])
                 end = max(end, bounds[: own + 1][-1])
         tags = [tag for name in MODALITIES for tag in self._tags(name, segments[name].best())]
         return {
@@ -188,18 +190,6 @@ def _watcher(folder: Path | None, hub: bool, device: str) -> Watcher:
     network = load_efficientnet_lite0(folder, hub).to(device)
     pixels = Pixels(_CROP, MEAN, STD).to(device)
     return Watcher(pixels, network, list(ResNet50_Weights.DEFAULT.meta["categories"]))
-
-
-def _until_error(windows: Iterator[Clip], issues: set[str]) -> Iterator[tuple[Clip, bool]]:
-    """The windows that could be read, and whether each is the last. The first one's error is raised, others noted."""
-    before = next(windows)
-    try:
-        for clip in windows:
-            yield before, False
-            before = clip
-    except MediaError as error:
-        issues.add(f"span_{error.reason}")
-    yield before, True
 
 
 def _smoothed(scores: Float[Tensor, "S K"], before: Tensor | None) -> Float[Tensor, "S K"]:
