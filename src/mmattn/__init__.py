@@ -14,9 +14,9 @@ __all__ = ["__version__", "load"]
 
 
 def load(run: str | Path) -> Predictor:
-    """Open a trained run (its directory or its ``model.safetensors``); call the result with a video file.
+    """Open a trained run (its directory or its ``model.safetensors``); call it with a file, which gives a Result.
 
-    >>> mmattn.load("runs/x")("clip.mp4")["tags"]
+    >>> mmattn.load("runs/x")("clip.mp4").tags
     """
     from mmattn.inference.pipeline import Predictor
 

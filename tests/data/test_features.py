@@ -149,7 +149,7 @@ def test_a_model_trained_on_features_predicts_from_files(root: Path, features: P
         if part in ("visual", "audio"):
             assert torch.equal(weight, after[f"{part}.encoder.{rest}"]), "frozen"
     assert predictor.clip == mmattn.load(run).clip
-    assert predictor(root / "2.mkv")["status"] == "ok"
+    assert predictor(root / "2.mkv").ok
     data = build_data(_config(features)["data"])
     dataset = data.dataset("val", vocabulary=predictor.vocabulary)
     row = dataset.rows[0]

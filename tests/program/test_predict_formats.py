@@ -1,0 +1,141 @@
+"""mmattn predict format=...: one job, any output of it, and tracks beside the videos."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import webvtt
+from pyarrow import parquet
+
+import mmattn
+from mmattn.cli import main
+
+
+@pytest.fixture(scope="module")
+def captioning(small: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("captioning") / "run"
+    options = ["captions=transformer", "captions.layers=1", "captions.tokenizer.kind=word"]
+    options += ["captions.decoding.method=greedy", "captions.decoding.min_length=3", "captions.decoding.max_length=8"]
+    assert main(["train", *small, *options, "logger=none", "trainer.epochs=1", f"run={run}"]) == 0
+    return run
+
+
+@pytest.fixture
+def films(shapes: Path, tmp_path: Path) -> Path:
+    root = tmp_path / "films"
+    (root / "sub").mkdir(parents=True)
+    shutil.copy(shapes / "clips" / "000000.mp4", root / "a.mp4")
+    shutil.copy(shapes / "clips" / "000001.mp4", root / "sub" / "=b.mp4")
+    (root / "bad.mp4").write_text("no film")
+    return root
+
+
+def test_another_format_is_written_from_the_answers_that_are_there(
+    captioning: Path, films: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "p.jsonl"
+    command = ["predict", f"run={captioning}", f"source={films}", f"out={out}"]
+    assert main([*command, "threshold=0.2"]) == 0
+    lines = out.read_bytes()
+    records = [json.loads(line) for line in lines.splitlines()]
+    assert [record["id"] for record in records] == ["a.mp4", "bad.mp4", "sub/=b.mp4"]
+    done = {path: path.stat().st_mtime_ns for path in (tmp_path / "p.jsonl.job" / "done").iterdir()}
+    capsys.readouterr()
+
+    assert main([*command, "threshold=0.2", "format=csv"]) == 0
+    assert "all known before" in capsys.readouterr().out
+    with out.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["id"] for row in rows] == ["a.mp4", "bad.mp4", "sub/=b.mp4"]
+    assert rows[0]["captions"] == records[0]["captions"][0]["text"] and rows[1]["reason"] == "not_media"
+    stamp = out.stat().st_mtime_ns
+    assert main([*command, "threshold=0.2", "format=csv"]) == 0
+    assert out.stat().st_mtime_ns == stamp, "the same again does nothing"
+    assert main([*command, "threshold=0.2"]) == 0
+    assert out.read_bytes() == lines
+
+    job = f"job={tmp_path / 'p.jsonl.job'}"
+    other = ["predict", f"run={captioning}", f"source={films}", "threshold=0.2", job]
+    assert main([*other, "format=parquet", f"out={tmp_path / 'p.parquet'}"]) == 0
+    table = parquet.read_table(tmp_path / "p.parquet").to_pylist()
+    assert [row["captions"][0]["words"][0]["word"] for row in (table[0], table[2])] == [
+        record["captions"][0]["words"][0]["word"] for record in (records[0], records[2])
+    ]
+    assert main([*other, "format=coco", f"out={tmp_path / 'p.json'}"]) == 0
+    results = json.loads((tmp_path / "p.json").read_text())
+    assert [each["image_id"] for each in results] == ["a.mp4", "sub/=b.mp4"]
+    assert not (tmp_path / "p.parquet.job").exists()
+    assert {path: path.stat().st_mtime_ns for path in done} == done
+
+    predictor = mmattn.load(captioning)
+    predictor.threshold = 0.2
+    result = predictor(films / "a.mp4")
+    assert {"id": "a.mp4", **result.to_dict()} == records[0], "nothing is lost in the typed result"
+    assert result.captions[0].text in result._repr_html_() or len(result.captions[0].words) > 1
+
+
+def test_tracks_lie_beside_the_videos_or_in_a_folder(
+    captioning: Path, films: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (films / "a.vtt").write_text("a person's")
+    before = (films / "a.mp4").read_bytes()
+    out = tmp_path / "p.jsonl"
+    command = ["predict", f"run={captioning}", f"source={films}", f"out={out}"]
+    assert main([*command, "tracks=beside"]) == 0
+    said = capsys.readouterr().out
+    assert "1 tracks; 1 tracks of others kept, which overwrite_tracks=true replaces" in said
+    assert sorted(path.name for path in films.rglob("*.vtt")) == ["=b.vtt", "a.vtt"]
+    assert (films / "a.vtt").read_text() == "a person's"
+    texts = {json.loads(line)["id"]: json.loads(line).get("captions") for line in out.read_text().splitlines()}
+    (cue,) = webvtt.read(films / "sub" / "=b.vtt")
+    assert cue.text == texts["sub/=b.mp4"][0]["text"] and (cue.start, cue.end) == ("00:00:00.000", "00:00:03.000")
+    assert main([*command, "tracks=beside", "overwrite_tracks=true"]) == 0
+    assert webvtt.read(films / "a.vtt")[0].text == texts["a.mp4"][0]["text"]
+
+    folder = tmp_path / "tracks"
+    assert main([*command[:-1], "format=srt", f"out={folder}", f"job={out}.job"]) == 0
+    assert "all known before -> " in capsys.readouterr().out
+    assert sorted(str(path.relative_to(folder)) for path in folder.rglob("*.srt")) == ["a.srt", "sub/=b.srt"]
+    assert (films / "a.mp4").read_bytes() == before
+    assert sorted(path.name for path in films.iterdir()) == ["a.mp4", "a.vtt", "bad.mp4", "sub"]
+
+
+def test_a_wrong_wish_is_one_line(trained: Path, films: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "precious").write_text("mine")
+    command = ["predict", f"run={trained}", f"source={films}"]
+    for more, says in (
+        (["out=t.csv"], "add format=csv"),
+        (["format=cvs"], "did you mean csv"),
+        (["format=vtt", f"out={tmp_path / 'file'}"], "is a file; out= names the folder"),
+        (["format=csv", f"out={tmp_path / 'folder'}"], "is a directory"),
+        (["track_format=csv", "tracks=beside", f"out={tmp_path / 'p'}"], "expected srt or vtt"),
+        (["tracks=beside", "track_format=ass", f"out={tmp_path / 'p'}"], "expected srt or vtt"),
+        ([f"tracks={tmp_path / 'file'}", f"out={tmp_path / 'p'}"], "expected beside, or a folder"),
+        ([f"job={tmp_path / 'folder'}", "resume=false", f"out={tmp_path / 'p'}"], "is no job of mmattn predict"),
+        ([f"job={tmp_path / 'file'}", "resume=false", f"out={tmp_path / 'p'}"], "is a file; name a folder"),
+    ):
+        assert main([*command, *more]) == 2, more
+        error = capsys.readouterr().err
+        assert says in error and error.count("\n") == 1, more
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "films", "folder"]
+    assert (tmp_path / "folder" / "precious").read_text() == "mine"
+
+
+def test_what_cannot_be_written_leaves_what_was_there(
+    trained: Path, films: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    out = tmp_path / "p"
+    command = ["predict", f"run={trained}", f"source={films}", f"out={out}"]
+    assert main(command) == 0
+    lines = out.read_bytes()
+    assert main([*command, "format=coco"]) == 2
+    assert "no record has one" in capsys.readouterr().err
+    assert out.read_bytes() == lines and {path.name for path in tmp_path.iterdir()} == {"films", "p", "p.job"}
+    assert main([*command, "tracks=beside"]) == 0
+    assert "0 tracks; 2 files without captions or times of tags" in capsys.readouterr().out
