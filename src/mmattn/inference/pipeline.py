@@ -1,6 +1,7 @@
 """A trained model and files become records: tags and captions, and what each owes to sound and to picture.
 
-A file longer than the trained clip is read in spans, evenly spread; its scores are the mean over them.
+A file longer than the trained clip is read in spans, evenly spread, and its scores are the mean over them; or in spans
+that slide, and its tags have segments (see timeline).
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,14 +20,15 @@ from mmattn.data.dataset import stack_samples
 from mmattn.data.reading import ClipReader
 from mmattn.data.transforms import Reader, Sample
 from mmattn.errors import MediaError
+from mmattn.inference.records import Captions, Record, attention_mass, tag_records, thresholds_of
 from mmattn.inference.result import Result
+from mmattn.inference.timeline import Sliding, Timeline
 from mmattn.media.source import name_of
+from mmattn.metrics.tags import decisions
 from mmattn.types import MODALITIES, ByteRange, Clip
 from mmattn.weighting.captions import Caption, captions_with_weights
-from mmattn.weighting.causal import SUBSETS, Subset, scores_on, shapley, subset_fusions
+from mmattn.weighting.causal import SUBSETS, Subset, scores_on, subset_fusions
 from mmattn.weighting.descriptive import MassMeter
-
-Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -50,23 +51,37 @@ class _File:
 
 
 class Predictor:
-    """`predictor("clip.mp4")` gives the record of one file; `records` those of many. Raises nothing for a bad file."""
+    """`predictor("clip.mp4")` gives the Result of one file; `records` those of many, as plain data.
+
+    Raises nothing for a bad file.
+    """
 
     def __init__(
         self,
         checkpoint: Checkpoint,
         *,
         device: str = "cpu",
-        threshold: float = 0.5,
+        threshold: float | None = None,
         windows: int = 8,
+        span_step_s: float | None = None,
         batch_size: int = 16,
         reader: Reader | ClipReader | None = None,
     ) -> None:
+        """`threshold`: of tags that stand alone; None: each tag's own, as it was calibrated, 0.5 where it was not.
+
+        A longer file is read in up to `windows` spans, or, with `span_step_s`, in spans that slide by so much, and each
+        tag has its segments in time; for these `reader` is a ClipReader or None. Raises UsageError for a step that is
+        longer than a span.
+        """
         self.model = checkpoint.model.to(device)
         self.vocabulary = checkpoint.vocabulary
         self.clip = checkpoint.clip
         self.device = device
+        self.calibrated = checkpoint.thresholds
         self.threshold = threshold
+        self.sliding = None if span_step_s is None else Sliding(checkpoint.clip, span_step_s)
+        if self.sliding and not (reader is None or isinstance(reader, ClipReader)):
+            raise ValueError("span_step_s needs a ClipReader, or None to read in this process")
         self.windows = windows
         self.batch_size = batch_size
         self.reader = reader
@@ -80,7 +95,14 @@ class Predictor:
         return Result.from_dict(next(self.records([Path(path)])))
 
     def records(self, media: Iterable[Path | ByteRange]) -> Iterator[Record]:
-        """One record a file, in order. Spans of several files share a batch, while a ClipReader reads those to come."""
+        """One record a file, in order. Spans of several files share a batch, while a ClipReader reads those to come.
+
+        With `span_step_s` one file after another.
+        """
+        if self.sliding is not None:
+            reader = self.reader if isinstance(self.reader, ClipReader) else ClipReader(isolated=False, threads=1)
+            yield from (self._over_time(path, self.sliding, reader) for path in media)
+            return
         read = self.reader.map(self._read, media) if isinstance(self.reader, ClipReader) else map(self._read, media)
         while files := list(itertools.islice(read, self.batch_size)):
             samples = [sample for file in files if isinstance(file, _File) for sample in file.samples]
@@ -89,7 +111,7 @@ class Predictor:
                 if isinstance(file, _File):
                     yield self._record(file, [next(results) for _ in file.samples])
                 else:
-                    yield {"path": file.path, "status": "failed", "reason": file.reason, "detail": file.detail}
+                    yield _failed(file)
 
     def _read(self, path: Path | ByteRange) -> _File | MediaError:
         """The spans that could be read. A later span that fails, or holds nothing, costs itself and not the file."""
@@ -139,75 +161,61 @@ class Predictor:
 
     def _record(self, file: _File, results: list[_Result]) -> Record:
         scores: dict[Subset, Tensor] = {s: torch.stack([one.scores[s] for one in results]).mean(0) for s in SUBSETS}
-        chosen = self._choose(scores["both"])
-        split = shapley(scores)
-        parts = {"video": split.video, "audio": split.audio, "synergy": split.synergy}
-        tags = [
-            {"tag": self.vocabulary.names[i], "score": _round(scores["both"][i])}
-            | {name: _round(part[i]) for name, part in parts.items()}
-            for i in chosen
-        ]
+        chosen = decisions(scores["both"][None], self._thresholds(), self.vocabulary.groups())[0]
+        tags, mean = tag_records(self.vocabulary.names, scores, chosen.nonzero()[:, 0].tolist())
         used = {
             "video": any(bool(sample.frame_keep.any()) for sample in file.samples),
             "audio": any(bool(sample.spectrogram_keep.any()) for sample in file.samples),
         }
-        mean = {name: _round(parts[name][chosen].mean()) for name in MODALITIES} if chosen else None
-        modality = {"used": [name for name in MODALITIES if used[name]], "shapley": mean, "attention": _mass(results)}
+        captions = Captions()
+        for span, result in sorted(zip(file.spans, results, strict=True), key=lambda pair: pair[0]):
+            captions.add(*span, result.caption)
         return {
             "path": file.path,
             "status": "ok",
             "tags": tags,
-            **({"captions": _captions(file.spans, results)} if self.model.captions else {}),
-            "modality": modality,
+            **({"captions": captions.records()} if self.model.captions else {}),
+            "modality": {
+                "used": [name for name in MODALITIES if used[name]],
+                "shapley": mean,
+                "attention": attention_mass(one.mass for one in results),
+            },
             "spans": [[round(start, 3), round(end, 3)] for start, end in file.spans],
             "issues": file.issues,
         }
 
-    def _choose(self, scores: Tensor) -> list[int]:
-        """Free tags from the threshold on, and the best of each exclusive group; highest score first."""
-        grouped = {i for group in self.vocabulary.exclusive for i in group}
-        chosen = [group[int(scores[list(group)].argmax())] for group in self.vocabulary.exclusive]
-        chosen += [i for i in range(len(scores)) if i not in grouped and float(scores[i]) >= self.threshold]
-        return sorted(chosen, key=lambda i: -float(scores[i]))
-
-
-def _captions(spans: list[tuple[float, float]], results: list[_Result]) -> list[Record]:
-    """Of each span, in time; neighbours that say the same are one, with the words of the likelier."""
-    found: list[tuple[float, float, Caption]] = []
-    for (start, end), result in sorted(zip(spans, results, strict=True), key=lambda pair: pair[0]):
-        caption = result.caption
-        if caption is None:
-            continue
-        if found and found[-1][2].text == caption.text:
-            first, _, before = found[-1]
-            found[-1] = first, end, max(before, caption, key=lambda one: one.score)
-        else:
-            found.append((start, end, caption))
-    return [
-        {
-            "start": round(start, 3),
-            "end": round(end, 3),
-            "text": caption.text,
-            "score": _round(caption.score),
-            "words": [word.to_dict() for word in caption.words],
+    def _over_time(self, path: Path | ByteRange, sliding: Sliding, reader: ClipReader) -> Record:
+        """Raises nothing for a bad file: the record says what is wrong."""
+        issues: set[str] = set()
+        timeline = Timeline(self.vocabulary, self._thresholds())
+        windows = sliding.read(path, reader, issues)
+        try:
+            while part := list(itertools.islice(windows, self.batch_size)):
+                clips = [clip for clip, _ in part]
+                issues.update(issue for clip in clips for issue in clip.issues)
+                samples = [self.clip.prepare(clip) for clip in clips]
+                results = list(self._run(samples))
+                scores: dict[Subset, Tensor] = {s: torch.stack([one.scores[s] for one in results]) for s in SUBSETS}
+                bounds = sliding.bounds(clips, part[-1][1])
+                timeline.add(scores, samples, [one.caption for one in results], bounds)
+                for one in results:
+                    timeline.mass.merge(one.mass)
+        except MediaError as error:
+            return _failed(error)
+        tags, mean = timeline.tags()
+        return {
+            "path": name_of(path),
+            "status": "ok",
+            "tags": tags,
+            **({"captions": timeline.captions.records()} if self.model.captions else {}),
+            "modality": {"used": timeline.used, "shapley": mean, "attention": attention_mass([timeline.mass])},
+            "spans": [[0.0, round(timeline.end, 3)]],
+            "issues": sorted(issues),
         }
-        for start, end, caption in found
-    ]
+
+    def _thresholds(self) -> Tensor:
+        return thresholds_of(self.vocabulary, self.calibrated, self.threshold)
 
 
-def _mass(results: list[_Result]) -> dict[str, float] | None:
-    """Mean attention mass (or gate) on sound over spans, layers, streams and heads, with its prior.
-
-    None if nothing reads both.
-    """
-    heads = [head for one in results for head in one.mass.result() if set(MODALITIES) <= set(head["mass"])]
-    if not heads:
-        return None
-    return {
-        "audio": _round(sum(head["mass"]["audio"] for head in heads) / len(heads)),
-        "prior": _round(sum(head["prior"]["audio"] for head in heads) / len(heads)),
-    }
-
-
-def _round(value: Tensor | float) -> float:
-    return round(float(value), 4)
+def _failed(error: MediaError) -> Record:
+    return {"path": error.path, "status": "failed", "reason": error.reason, "detail": error.detail}
