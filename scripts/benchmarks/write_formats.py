@@ -17,7 +17,7 @@ from mmattn.config import build, read_choice
 
 FORMATS = ("jsonl", "csv", "coco", "parquet")
 WORDS = [
-    {"word": word, "video": 0.31, "audio": -0.12, "synergy": 0.0, "attention": 0.4} for word in "a dog barks".split()
+    {"word": word, "video": 0.31, "audio": -0.12, "synergy": 0.0, "attention": 0.4} for word in ("a", "dog", "barks")
 ]
 TAGS = [{"tag": f"tag{i}", "score": 0.9 - i / 10, "video": 0.4, "audio": 0.1, "synergy": 0.0} for i in range(3)]
 
