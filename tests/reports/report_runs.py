@@ -7,9 +7,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
+from mmattn.config import read_choice
 from mmattn.weighting.causal import SUBSETS, shapley
+from mmattn.weighting.clip_scores import ClipScores
 
 FAMILIES = {
     "picture": (0.4, 0.9, 0.4, 0.9),  # scores with neither, picture, sound, both
@@ -77,6 +80,45 @@ def make_run(path: Path, fusion: str = "cross", record: dict[str, Any] | None = 
     ]
     (path / "metrics.jsonl").write_text("\n".join([*lines, '{"step": 40, "tra']))  # a crash cuts the last line
     return path
+
+
+def make_grid(path: Path, names: dict[str, str], attentions: list[str], seeds: int, root: Path) -> list[Path]:
+    """Runs of every fusion (shown name -> class) x attention x seed on a data set of three clips at `root`, with what
+    each clip scored. Hostile names are welcome."""
+    runs = []
+    for i, (name, fusion) in enumerate(names.items()):
+        for j, attention in enumerate(attentions):
+            for seed in range(seeds):
+                skill = 1.0 + i + 0.5 * j + 0.1 * seed
+                run = make_run(path / f"{name}-{attention}-{seed}", fusion)
+                config = yaml.safe_load((run / "config.yaml").read_text())
+                config["fusion"]["attention"] = read_choice("attention", attention)
+                clip = {"_target_": "mmattn.data.transforms.ClipSpec", "seconds": 1.0}
+                config |= {"seed": seed, "data": {"root": str(root), "seed": seed, "clip": clip}}
+                (run / "config.yaml").write_text(yaml.safe_dump(config))
+                _write_clips(run, skill, 100 * i + 10 * j + seed)
+                for snr in (-5, 0, 5):
+                    noisy = evaluation() | {"noise": {"kind": "babble", "snr_db": snr}}
+                    (run / f"evaluation-val-babble{snr:+g}dB.json").write_text(json.dumps(noisy))
+                runs.append(run)
+    return runs
+
+
+def _write_clips(run: Path, skill: float, seed: int) -> None:
+    ids, tags = ("one", "two <b>", "three"), ("picture/x", "sound/x")
+    generator = torch.Generator().manual_seed(seed)
+    targets = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    both = torch.sigmoid(skill * (2 * targets - 1) + torch.randn(3, 2, generator=generator))
+    ClipScores(ids, tags, {}, {}, targets, dict.fromkeys(SUBSETS, both)).save(run / "evaluation-val-scores.safetensors")
+    lines = []
+    for name, own, truth in zip(ids, both, targets, strict=True):
+        value = {**dict.fromkeys(SUBSETS, 0.2), "both": float((own * truth).sum() / truth.sum())}
+        said = {"caption": "a <i>dog</i> barks", "references": ["</script><b>a dog"], "metrics": {"rouge_l": 0.5}}
+        said["words"] = [{"word": "<i>dog", "video": 0.1, "audio": 0.9}, {"word": "barks", "video": 0.0, "audio": 2.0}]
+        had = [tag for tag, has in zip(tags, truth.tolist(), strict=True) if has]
+        lines.append({"id": name, "tags": had, "value": value, "video": 0.2, "audio": 0.1, "synergy": 0.0,
+                      "captioning": said})  # fmt: skip
+    (run / "evaluation-val-clips.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 def tagged(path: str, tags: dict[str, float], **more: Any) -> dict[str, Any]:

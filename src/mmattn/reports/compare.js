@@ -10,6 +10,7 @@ const shown = document.getElementById("shown");
 const chips = Array.from(document.querySelectorAll("button[data-chip]"));
 const names = Array.from(document.querySelectorAll("button[data-pick]"));
 const theme = document.getElementById("theme");
+const KINDS = ["fusion", "attention"];
 const THEMES = { "": "as the system", light: "light", dark: "dark" };
 const state = { sort: "", find: "", chips: [], pick: [], theme: "" };
 
@@ -35,19 +36,23 @@ function filter() {
   const words = state.find.toLowerCase().split(/\s+/).filter(Boolean);
   let count = 0;
   for (const row of rows) {
-    const own = row.dataset.words.split(" ");
     const text = row.textContent.toLowerCase();
-    // A row has one fusion and one attention, so chips of the same kind are alternatives: any of them will do.
-    const fits = words.every((word) => text.includes(word)) && chosen(own);
+    const fits = words.every((word) => text.includes(word)) && KINDS.every((kind) => chosen(kind, row.dataset[kind]));
     row.hidden = !fits;
     count += fits;
   }
   shown.textContent = String(count);
-  for (const chip of chips) chip.setAttribute("aria-pressed", String(state.chips.includes(chip.dataset.chip)));
+  for (const chip of chips) chip.setAttribute("aria-pressed", String(state.chips.includes(named(chip))));
 }
 
-function chosen(own) {
-  return !state.chips.length || state.chips.some((chip) => own.includes(chip));
+// Chips of one kind are alternatives, those of different kinds must all fit.
+function chosen(kind, own) {
+  const asked = state.chips.filter((chip) => chip.startsWith(kind + ":"));
+  return !asked.length || asked.includes(kind + ":" + own);
+}
+
+function named(chip) {
+  return chip.dataset.kind + ":" + chip.dataset.chip;
 }
 
 function sort() {
@@ -101,7 +106,7 @@ search.addEventListener("input", () => {
 });
 for (const chip of chips) {
   chip.addEventListener("click", () => {
-    state.chips = toggle(state.chips, chip.dataset.chip);
+    state.chips = toggle(state.chips, named(chip));
     filter();
     keep();
   });

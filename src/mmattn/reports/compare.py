@@ -31,6 +31,7 @@ from mmattn.reports.thumbnails import thumbnails
 EXAMPLES = 12
 FEW = 6  # rows from here on are ordered by score
 MEASURE = ("true", "false", "again")
+_SAME = 0.002  # mAP; the same model on other hardware stays below
 _DEADLINE_S = 20.0  # for the pictures of one example
 
 
@@ -100,7 +101,7 @@ def write_report(
         comparison=comparison,
         facts=facts,
         factors=factors_of(groups, options.factors),
-        notes=[*notes, *troubles],
+        notes=[*notes, *_other_models(groups, comparison), *troubles],
         samples=disagreements(groups, options.samples),
         predictions=None if predictions is None else str(predictions),
         files_read=len(good),
@@ -160,6 +161,20 @@ def _baseline(groups: Sequence[Group], name: str | None) -> int:
             return place
     known = ", ".join(group.name for group in groups[:12])
     raise UsageError(f"baseline={name}: no row is named so; there are {known}")
+
+
+def _other_models(groups: Sequence[Group], comparison: Comparison) -> list[str]:
+    """Runs whose clips' scores are not those of the evaluation that is shown: it was made of another model."""
+    found = []
+    for run in (run for group in groups for run in group.runs):
+        said, from_clips = table.plain_score(run, comparison.metric), comparison.by_run.get(run.path)
+        whole = comparison.clips == run.scores.clips and comparison.metric.startswith("mAP")
+        if whole and said is not None and from_clips is not None and abs(said - from_clips) > _SAME:
+            text = (
+                f"{run.name}: its evaluation says {said:.3f}, what each clip scored gives {from_clips:.3f}, so they are"
+            )
+            found.append(f"{text} of different models; evaluate the run again.")
+    return found
 
 
 def _facts(groups: Sequence[Group], measure: str) -> tuple[table.Facts, list[str]]:

@@ -7,7 +7,6 @@ spectrogram with the heat over it. Everything is of that instant.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -20,7 +19,7 @@ from torch.nn.functional import interpolate
 from mmattn.data.transforms import ClipSpec
 from mmattn.media.isolate import IsolatedReader
 from mmattn.media.probe import probe
-from mmattn.media.request import Request
+from mmattn.media.replay import even_size, replay
 from mmattn.media.write import writing_video
 from mmattn.reports.explain import Explained, Steps, Window, split_of
 from mmattn.reports.text import clean
@@ -32,7 +31,6 @@ PAPER, INK, DIM = (20, 23, 26), (232, 234, 237), (140, 148, 158)
 PICTURE, SOUND, AGAINST = (86, 180, 233), (242, 142, 60), (60, 90, 220)
 HOT = (255, 176, 0)
 STILLS = 6
-_PIECE_S = 4.0  # of the file in memory at once
 
 
 @dataclass(frozen=True)
@@ -65,29 +63,24 @@ def write_overlay(
     """
     told = probe(found.path, follow_symlinks=True, deadline_s=60.0)
     fps = Fraction(min(MAX_FPS, max(8.0, told.video.fps or 25.0)) if told.video else 25).limit_denominator(1001)
-    shape = (0, WIDTH)
-    if told.video is not None:
-        upright = told.video.rotation % 180 == 0
-        tall, wide = (told.video.height, told.video.width) if upright else (told.video.width, told.video.height)
-        tall = tall or 1
-        size = (height - height % 2, max(2, round(wide * height / tall / 2) * 2))
-        shape = size if size[1] <= 4 * height else (max(2, round(tall * 4 * height / max(wide, 1) / 2) * 2), 4 * height)
-    layout = Layout(max(WIDTH, shape[1]), shape[0], LINE * (len(found.tags) + 1))
+    size = told.video and even_size(told.video.width, told.video.height, told.video.rotation, height)
+    tall, wide = size or (0, WIDTH)
+    layout = Layout(max(WIDTH, wide), tall, LINE * (len(found.tags) + 1))
     end = found.windows[-1].end
     canvas = _Canvas(found, layout, spec, attention)
     rate = SOUND_HZ if found.has("audio") or told.audio is not None else None
     moments = [end * (k + 0.5) / STILLS for k in range(STILLS)]
     stills: list[Still] = []
     with writing_video(path, (layout.height, layout.width), fps, rate, options={"crf": "20"}) as writer:
-        for times, frames, samples in _pieces(found.path, reader, float(fps), end, shape, rate):
-            for k, time in enumerate(times):
-                picture = None if frames is None or k >= len(frames) else frames[k]
+        for piece in replay(found.path, reader, fps, end, size, rate):
+            for k, time in enumerate(piece.times):
+                picture = None if piece.frames is None or k >= len(piece.frames) else piece.frames[k]
                 pixels = canvas.draw(time, picture)
                 writer.show(pixels)
                 if len(stills) < STILLS and time >= moments[len(stills)]:
                     stills.append(Still(time, _jpeg(pixels), canvas.looked(time, picture)))
-            if samples is not None:
-                writer.sound(samples)
+            if piece.samples is not None:
+                writer.sound(piece.samples)
     return stills
 
 
@@ -95,40 +88,6 @@ def _jpeg(pixels: np.ndarray) -> bytes:
     data = io.BytesIO()
     Image.fromarray(pixels).save(data, format="JPEG", quality=80)
     return data.getvalue()
-
-
-def _pieces(
-    path: Path, reader: IsolatedReader, fps: float, end: float, shape: tuple[int, int], rate: int | None
-) -> Iterator[tuple[list[float], np.ndarray | None, np.ndarray | None]]:
-    """Times, pictures (T, H, W, 3) and samples of a few seconds after the other, without gap or overlap."""
-    count = max(1, round(end * fps))
-    step = max(1, round(_PIECE_S * fps))
-    for first in range(0, count, step):
-        times = [(k + 0.5) / fps for k in range(first, min(first + step, count))]  # what is shown during the frame
-        low, high = first / fps, min(first + step, count) / fps
-        asked = Request(
-            times=times if shape[0] else None,
-            video=bool(shape[0]),
-            start=low,
-            end=high,
-            size=shape if shape[0] else None,
-            audio_rate=rate,
-            audio=rate is not None,
-        )
-        clip = reader.read(path, asked)
-        frames = None if clip.frames is None else clip.frames.permute(0, 2, 3, 1).numpy()
-        yield times, frames, None if rate is None else _placed(clip.waveform, clip.audio_start, low, high, rate)
-
-
-def _placed(waveform: torch.Tensor | None, begins: float, low: float, high: float, rate: int) -> np.ndarray:
-    """The samples of [low, high), silence where there are none."""
-    first, last = round(low * rate), round(high * rate)
-    samples = np.zeros(last - first, np.float32)
-    if waveform is not None:
-        at = round(begins * rate) - first
-        part = waveform.numpy()[max(0, -at) :][: max(0, len(samples) - max(0, at))]
-        samples[max(0, at) : max(0, at) + len(part)] = part
-    return samples
 
 
 class _Canvas:

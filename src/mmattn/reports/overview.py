@@ -44,8 +44,8 @@ def table(groups: Sequence[Group], rows: Sequence[Row], singles: Sequence[Row], 
         cells = [column.cell(row, estimate, scale) for column in columns]
         own = [single for single in singles if single["group"] == group.name]
         seeds = [[column.seed(single) for column in columns] for single in own] if len(own) > 1 else []
-        words = f"{group.name} {group.fusion} {group.attention or ''}"
-        made.append({"place": place, "name": group.name, "cells": cells, "seeds": seeds, "words": words})
+        kinds = {"fusion": group.fusion, "attention": group.attention or ""}
+        made.append({"place": place, "name": group.name, "cells": cells, "seeds": seeds, **kinds})
     return {"columns": [(c.title, c.tip, c.numeric) for c in columns], "rows": made, "chips": _chips(groups)}
 
 
@@ -114,12 +114,12 @@ def _amount(value: Number, unit: float) -> str:
     return f"{amount:,.0f}" if amount >= 100 else f"{amount:.3g}"
 
 
-def _chips(groups: Sequence[Group]) -> list[str]:
-    """Values to filter by: those of fusion and attention, where there is a choice."""
-    found: list[str] = []
-    for values in ([g.fusion for g in groups], [g.attention for g in groups]):
+def _chips(groups: Sequence[Group]) -> list[tuple[str, str]]:
+    """Kind and value of what rows can be filtered by: fusion and attention, where there is a choice."""
+    found: list[tuple[str, str]] = []
+    for kind, values in (("fusion", [g.fusion for g in groups]), ("attention", [g.attention for g in groups])):
         distinct = dict.fromkeys(value for value in values if value)
-        found += [value for value in distinct if len(distinct) > 1 and value not in found]
+        found += [(kind, value) for value in distinct if len(distinct) > 1]
     return found
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 
@@ -60,6 +60,7 @@ class Comparison:
     left_out: int  # clips that only some have
     resampled: int
     missing: tuple[Path, ...]  # runs without per-clip scores
+    by_run: dict[Path, float] = field(default_factory=dict)  # the score of each single run, from its clips
 
 
 def scores_file(run: Path, split: str) -> Path:
@@ -94,11 +95,13 @@ def compare_groups(groups: Sequence[Group], metric: str, baseline: int = 0) -> C
     number = int(min(MOST, max(LEAST, _WORK / (len(shared) * max(tags, 1) * len(used)))))
     counts = torch.cat([torch.ones(1, len(shared), dtype=torch.uint8), resamples(len(shared), number)])
     drawn: list[Tensor | None] = []
+    by_run: dict[Path, float] = {}
     for group, whole in zip(groups, complete, strict=True):
         each = [
             _resampled(_restricted(used[run.path], shared), run.path, metric, split, counts)
             for run in group.runs if whole
         ]  # fmt: skip
+        by_run |= {run.path: float(one[0]) for run, one in zip(group.runs, each, strict=False)}
         drawn.append(_over_seeds(torch.stack(each, dim=1)) if each else None)
     return replace(
         nothing,
@@ -106,6 +109,7 @@ def compare_groups(groups: Sequence[Group], metric: str, baseline: int = 0) -> C
         clips=len(shared),
         left_out=len(every) - len(shared),
         resampled=number,
+        by_run=by_run,
     )
 
 

@@ -31,8 +31,8 @@ class ClipScores:
         from safetensors.torch import save
 
         facts = {"ids": self.ids, "tags": self.tags, "families": self.families, "groups": self.groups}
-        tensors = {name: self.scores[name].float().contiguous() for name in SUBSETS}
-        tensors["targets"] = self.targets.float().contiguous()
+        tensors = {name: self.scores[name].float().clone() for name in SUBSETS}
+        tensors["targets"] = self.targets.float().clone()
         write_atomically(path, save(tensors, {"mmattn": json.dumps(facts, ensure_ascii=True)}))
 
 

@@ -1,0 +1,161 @@
+"""Intervals that cover, pairs that cancel, letters that say exactly who differs; known numbers of made-up runs."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from report_runs import evaluation, make_run
+
+from mmattn.errors import UsageError
+from mmattn.metrics.tags import average_precision
+from mmattn.reports.collect import collect_runs
+from mmattn.reports.compare import write_report
+from mmattn.reports.groups import Group, group_runs
+from mmattn.reports.significance import Comparison, compare_groups, rank_letters, scores_file
+from mmattn.weighting.causal import SUBSETS
+from mmattn.weighting.clip_scores import ClipScores
+
+CLIPS, TAGS = 120, 4
+
+
+def clip_scores(skill: float, seed: int, ids: range = range(CLIPS), noise: float = 0.3) -> ClipScores:
+    """Scores that follow the truth by `skill`; the truth, and half of the noise, are those of every run."""
+    shared = torch.Generator().manual_seed(99)
+    targets = (torch.rand(CLIPS, TAGS, generator=shared) < 0.4).float()
+    hard = torch.randn(CLIPS, TAGS, generator=shared)
+    own = torch.randn(CLIPS, TAGS, generator=torch.Generator().manual_seed(seed))
+    both = torch.sigmoid(skill * (targets * 2 - 1) + hard + noise * own)
+    rows = torch.tensor(list(ids))
+    scores = dict.fromkeys(SUBSETS, both[rows])
+    names = tuple(f"t{i}" for i in range(TAGS))
+    return ClipScores(tuple(f"c{i:03d}" for i in ids), names, {"t0": "sound"}, {"g": (0, 1)}, targets[rows], scores)
+
+
+def grid(tmp_path: Path, skills: dict[str, float], seeds: int = 1, **more) -> list[Group]:
+    """A group a name, trained with so many seeds."""
+    paths = []
+    for number, (name, skill) in enumerate(skills.items()):
+        for seed in range(seeds):
+            run = make_run(tmp_path / f"{name}-{seed}", record=evaluation(), lr=0.001 * (number + 1))
+            config = (run / "config.yaml").read_text() + f"seed: {seed}\n"
+            (run / "config.yaml").write_text(config)
+            clip_scores(skill, 1000 * number + seed, **more).save(scores_file(run, "val"))
+            paths.append(run)
+    return group_runs(collect_runs(paths))
+
+
+def test_scores_are_those_of_the_clips_and_the_intervals_hold_them(tmp_path: Path) -> None:
+    groups = grid(tmp_path, {"weak": 0.3, "strong": 2.0}, seeds=2)
+    assert [len(group.runs) for group in groups] == [2, 2]
+    found = compare_groups(groups, "mAP")
+    for group, estimate in zip(groups, found.estimates, strict=True):
+        own = []
+        for seed in range(2):
+            number = groups.index(group)
+            scores = clip_scores((0.3, 2.0)[number], 1000 * number + seed)
+            own.append(float(average_precision(scores.scores["both"], scores.targets).mean()))
+        assert estimate is not None and estimate.value == pytest.approx(sum(own) / 2, abs=1e-6)
+        assert estimate.low < estimate.value < estimate.high and estimate.high - estimate.low < 0.3
+    weak, strong = found.estimates
+    assert weak and strong and strong.differs and not weak.differs and weak.delta is None
+    assert strong.delta == pytest.approx(strong.value - weak.value) and strong.delta_low and strong.delta_low > 0
+    assert (strong.letters, weak.letters) == ("a", "b") and found.clips == CLIPS and not found.missing
+
+
+def test_pairing_sees_what_single_intervals_do_not(tmp_path: Path) -> None:
+    """Hard clips are hard for both, so the difference is known better than either score."""
+    found = compare_groups(grid(tmp_path, {"a": 0.9, "b": 1.1}, noise=0.02), "mAP")
+    a, b = found.estimates
+    assert a and b and b.delta is not None and b.delta_high is not None and b.delta_low is not None
+    assert b.delta_high - b.delta_low < 0.5 * (a.high - a.low)
+    assert b.low < a.high and b.differs, "intervals overlap, the paired difference does not reach zero"
+
+
+def test_the_same_model_twice_does_not_differ_from_itself(tmp_path: Path) -> None:
+    groups = grid(tmp_path, {"a": 1.0, "b": 1.0})
+    clip_scores(1.0, 0).save(scores_file(groups[1].runs[0].path, "val"))
+    _, twin = compare_groups(groups, "mAP").estimates
+    assert twin and (twin.delta, twin.delta_low, twin.delta_high, twin.differs) == (0.0, 0.0, 0.0, False)
+
+
+def test_seeds_that_disagree_widen_the_interval(tmp_path: Path) -> None:
+    """Two seeds of very different skill: their spread is in the interval, and by more than the clips' alone."""
+    groups = grid(tmp_path, {"a": 1.0}, seeds=2)
+    narrow = compare_groups(groups, "mAP").estimates[0]
+    clip_scores(3.0, 7).save(scores_file(groups[0].runs[1].path, "val"))
+    wide = compare_groups(groups, "mAP").estimates[0]
+    assert narrow and wide and wide.high - wide.low > 2 * (narrow.high - narrow.low)
+
+
+@pytest.mark.parametrize("metric", ["mAP/sound", "accuracy", "cider_d"])
+def test_other_metrics(tmp_path: Path, metric: str) -> None:
+    groups = grid(tmp_path, {"a": 0.5, "b": 2.5})
+    for number, group in enumerate(groups):
+        lines = [
+            {"id": f"c{i:03d}", "captioning": {"metrics": {"cider_d": 5.0 * number + (i % 3)}}} for i in range(CLIPS)
+        ]
+        path = group.runs[0].path / "evaluation-val-clips.jsonl"
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    a, b = compare_groups(groups, metric).estimates
+    assert a and b and a.value < b.value and b.differs
+    if metric == "cider_d":
+        assert (a.value, b.value) == (pytest.approx(1.0), pytest.approx(6.0))
+    if metric == "accuracy":
+        scores = clip_scores(0.5, 0)
+        asked = scores.targets[:, :2].any(dim=1)
+        right = scores.targets.gather(1, scores.scores["both"][:, :2].argmax(dim=1, keepdim=True))[:, 0]
+        assert a.value == pytest.approx(float(right[asked].mean()))
+
+
+def test_clips_that_only_some_have_stay_out(tmp_path: Path) -> None:
+    groups = grid(tmp_path, {"a": 0.5, "b": 2.5})
+    clip_scores(2.5, 3, ids=range(20, CLIPS)).save(scores_file(groups[1].runs[0].path, "val"))
+    found = compare_groups(groups, "mAP")
+    assert (found.clips, found.left_out) == (CLIPS - 20, 20)
+
+
+def test_runs_without_scores_are_named_and_have_no_estimate(tmp_path: Path) -> None:
+    groups = grid(tmp_path, {"a": 0.5, "b": 2.5, "c": 1.0})
+    path = groups[1].runs[0].path
+    scores_file(path, "val").unlink()
+    found: Comparison = compare_groups(groups, "mAP")
+    assert found.missing == (path,) and [bool(e) for e in found.estimates] == [True, False, True]
+    with pytest.raises(UsageError, match="mAP/sound"):
+        compare_groups(groups, "mAP/birds")
+    with pytest.raises(UsageError):
+        compare_groups(groups, "beauty")
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 8])
+def test_two_share_a_letter_exactly_if_they_do_not_differ(count: int) -> None:
+    generator = torch.Generator().manual_seed(count)
+    for share in (0.0, 0.2, 0.5, 0.8, 1.0):
+        pairs = list(itertools.combinations(range(count), 2))
+        different = {pair for pair in pairs if float(torch.rand((), generator=generator)) < share}
+        letters = [set(row.split()) for row in rank_letters(count, different)]
+        assert all(letters)
+        for i, j in pairs:
+            assert bool(letters[i] & letters[j]) == ((i, j) not in different)
+
+
+def test_letters_go_on_after_z() -> None:
+    pairs = set(itertools.combinations(range(30), 2))
+    letters = rank_letters(30, pairs)
+    assert letters[0] == "a" and letters[25] == "z" and letters[26] == "aa" and len(set(letters)) == 30
+
+
+def test_scores_of_another_model_than_the_evaluation_are_told(tmp_path: Path) -> None:
+    groups = grid(tmp_path, {"a": 1.0})
+    path = groups[0].runs[0].path
+    record = json.loads((path / "evaluation.json").read_text()) | {"clips": CLIPS}
+    (path / "evaluation.json").write_text(json.dumps(record))
+    page = write_report([path], None, tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "its evaluation says 0.912" in page
+    scores = clip_scores(1.0, 0)
+    record["metrics"]["mAP"] = float(average_precision(scores.scores["both"], scores.targets).mean())
+    (path / "evaluation.json").write_text(json.dumps(record))
+    assert "its evaluation says" not in write_report([path], None, tmp_path / "page.html").read_text(encoding="utf-8")
