@@ -1,4 +1,7 @@
-"""Progress of long work with an estimate: a live bar on a terminal, plain lines elsewhere. It writes to stderr."""
+"""Progress of long work on one line, with rate, estimate and failures: a live bar on a terminal, plain lines elsewhere.
+
+It writes to stderr.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ class Progress:
 
     def __init__(self, title: str, total: int) -> None:
         self.title = title
+        self._title = title
         self.total = total
         self.done = 0
         self._started = time.monotonic()
@@ -26,29 +30,30 @@ class Progress:
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
             from rich.progress import Progress as RichProgress
 
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            rate = TextColumn("{task.fields[rate]}")
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
             self._bar = RichProgress(*columns, console=Console(stderr=True), transient=False)
             self._bar.start()
-            self._task = self._bar.add_task(self.title, total=self.total)
+            self._task = self._bar.add_task(self.title, total=self.total, rate="")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
         if self._bar is not None:
             self._bar.stop()
         elif time.monotonic() - self._started >= PLAIN_INTERVAL_S and kind is None:
-            print(
-                f"{self.title}: {self.done}/{self.total} in {time.monotonic() - self._started:.0f} s", file=sys.stderr
-            )
+            took = time.monotonic() - self._started
+            print(f"{self._title}: {self.done}/{self.total} in {took:.0f} s, {self.done / took:.3g}/s", file=sys.stderr)
 
-    def at(self, done: int, note: str = "") -> None:
-        """Say how many of the total are done."""
+    def at(self, done: int, note: str = "", *, failed: int = 0) -> None:
+        """Say how many of the total are done, and how many of these failed."""
         self.done = done
-        title = f"{self.title} {note}".rstrip()
-        if self._bar is not None:
-            self._bar.update(self._task, completed=done, description=title)
-            return
+        self._title = f"{self.title} {note}".rstrip() + (f" ({failed} failed)" if failed else "")
         now = time.monotonic()
-        if done and now - self._printed >= PLAIN_INTERVAL_S and done < self.total:
+        took = now - self._started
+        if self._bar is not None:
+            rate = f"{done / took:.3g}/s" if done and took else ""
+            self._bar.update(self._task, completed=done, description=self._title, rate=rate)
+        elif done and now - self._printed >= PLAIN_INTERVAL_S and done < self.total:
             self._printed = now
-            left = (now - self._started) / done * (self.total - done)
-            print(f"{title}: {done}/{self.total}, about {left:.0f} s left", file=sys.stderr, flush=True)
+            left = f"{done / took:.3g}/s, about {took / done * (self.total - done):.0f} s left"
+            print(f"{self._title}: {done}/{self.total}, {left}", file=sys.stderr, flush=True)

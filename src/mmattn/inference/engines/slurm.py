@@ -16,6 +16,7 @@ from typing import Any
 from mmattn.errors import MmattnError, UsageError
 from mmattn.inference.engines.here import LocalEngine
 from mmattn.inference.jobs.job import Job
+from mmattn.inference.jobs.orders import Tally
 from mmattn.progress import Progress
 
 _LOOK_S = 2.0
@@ -75,12 +76,12 @@ class SlurmEngine:
             raise
 
     def _wait(self, job: Job, shards: Sequence[int], submitted: list[Any]) -> None:
-        total = sum(job.count(shard) - job.done_count(shard) for shard in shards)
-        with Progress("predicting", total) as progress:
+        tally = Tally(job, shards)
+        with Progress("predicting", tally.total) as progress:
             while not all(each.done() for each in submitted):
                 time.sleep(_LOOK_S)
-                progress.at(total - sum(job.count(shard) - job.done_count(shard) for shard in shards))
-            progress.at(total)
+                progress.at(tally.answered(), failed=tally.failed)
+            progress.at(tally.answered(), failed=tally.failed)
         for each in submitted:
             if error := each.exception():
                 last = str(error).strip().splitlines()[-1:] or [type(error).__name__]

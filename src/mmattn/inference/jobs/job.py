@@ -50,8 +50,15 @@ class Job:
 
     def open_shards(self) -> list[int]:
         """Those that are not done."""
-        done = set(_numbers(self.root / "done"))
+        done = set(self.done_shards())
         return [shard for shard in self.shards() if shard not in done]
+
+    def done_shards(self) -> list[int]:
+        return _numbers(self.root / "done")
+
+    def begun_shards(self) -> list[int]:
+        """Those under way, or left off."""
+        return _numbers(self.root / "part")
 
     def add(self, entries: Iterable[Entry], shard_files: int) -> int:
         """Shards of those entries that no shard has yet; returns how many entries came in.
@@ -95,7 +102,7 @@ class Job:
 
     def records(self) -> Iterator[Record]:
         """All answers that are there, in order."""
-        for shard in _numbers(self.root / "done"):
+        for shard in self.done_shards():
             yield from self.answers(shard)
 
     def reopen(self, shard: int) -> None:

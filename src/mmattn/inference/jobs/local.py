@@ -11,7 +11,6 @@ import os
 import selectors
 import signal
 import subprocess
-from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,9 +19,8 @@ from typing import IO, Any
 
 from mmattn.errors import MmattnError, Stopped
 from mmattn.inference.jobs.job import Job
+from mmattn.inference.jobs.orders import Orders, hopeless
 from mmattn.progress import Progress
-
-FRUITLESS = 10  # deaths in a row without one answer: it is not the files
 
 
 @dataclass
@@ -67,7 +65,7 @@ def run_local(job: Job, shards: Sequence[int], command: Sequence[str], devices: 
     what is answered kept.
     """
     total = sum(job.count(shard) - job.done_count(shard) for shard in shards)
-    with Progress("predicting", total) as progress, _stopping():
+    with Progress("predicting", total) as progress, stopping():
         _Driver(job, shards, command, threads, progress).run(devices[: len(shards)])
 
 
@@ -79,11 +77,8 @@ class _Driver:
         self.command = command
         self.threads = threads
         self.progress = progress
-        self.waiting = deque(shards)
-        self.alone_until: dict[int, int] = {}
-        self.left = len(shards)
+        self.orders = Orders(job, shards)
         self.failed = 0
-        self.fruitless = 0
         self.selector = selectors.DefaultSelector()
         self.workers: list[_Worker] = []
 
@@ -91,7 +86,7 @@ class _Driver:
         try:
             for device in devices:
                 self._start(device)
-            while self.left:
+            while self.orders.left:
                 for key, _ in self.selector.select():
                     worker: _Worker = key.data
                     messages = worker.hear()
@@ -118,11 +113,11 @@ class _Driver:
         self.selector.register(worker.out, selectors.EVENT_READ, worker)
 
     def _next(self, worker: _Worker) -> None:
-        if self.waiting:
-            shard = self.waiting.popleft()
-            worker.order(shard, self.alone_until.get(shard, 0))
-        else:
+        order = self.orders.next()
+        if order is None:
             worker.shard = None
+        else:
+            worker.order(*order)
 
     def _heed(self, worker: _Worker, message: dict[str, Any]) -> None:
         if "error" in message:
@@ -136,11 +131,11 @@ class _Driver:
             worker.alone = message["alone"]
         elif "done" in message:
             worker.alone = None
-            self.fruitless = 0
+            self.orders.answered()
             self.failed += message["failed"]
-            self.progress.at(self.progress.done + 1, f"({self.failed} failed)" if self.failed else "")
+            self.progress.at(self.progress.done + 1, failed=self.failed)
         elif "finished" in message:
-            self.left -= 1
+            self.orders.finished()
             self._next(worker)
 
     def _bury(self, worker: _Worker) -> None:
@@ -148,21 +143,16 @@ class _Driver:
         self.selector.unregister(worker.out)
         self.workers.remove(worker)
         code = worker.end()
-        self.fruitless += 1
-        if (code >= 0 and worker.ahead is None) or self.fruitless >= FRUITLESS:
-            how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
-            raise MmattnError(f"{self.job.root}: a working process ended {how} before it answered anything")
-        if worker.shard is not None:
-            if worker.alone is not None:
-                self.job.note_try(worker.shard, worker.alone)
-            self.alone_until[worker.shard] = self.job.done_count(worker.shard) + (worker.ahead or 1)
-            self.waiting.appendleft(worker.shard)
-        if self.waiting:
+        how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+        if code >= 0 and worker.ahead is None:
+            raise hopeless(self.job, how)
+        self.orders.died(how, worker.shard, worker.alone, worker.ahead or 1)
+        if self.orders.waiting:
             self._start(worker.device)
 
 
 @contextmanager
-def _stopping() -> Iterator[None]:
+def stopping() -> Iterator[None]:
     """SIGTERM ends the body as Ctrl-C does, with its own exit code."""
 
     def stop(number: int, frame: FrameType | None) -> None:

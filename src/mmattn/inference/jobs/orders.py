@@ -1,0 +1,79 @@
+"""Which shards of a job are still to do, how carefully, and how far they are: what every engine keeps account of."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+from mmattn.errors import MmattnError
+from mmattn.inference.jobs.job import Job
+
+FRUITLESS = 10  # deaths in a row without one answer: it is not the files
+
+
+class Orders:
+    """Shards for processes that may die. What is left of a dead one's shard is done again, one entry at a time where
+    the culprit must be.
+    """
+
+    def __init__(self, job: Job, shards: Sequence[int]) -> None:
+        self.left = len(shards)  # not finished
+        self._job = job
+        self._waiting = deque(shards)
+        self._alone_until: dict[int, int] = {}
+        self._fruitless = 0
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is a shard that nobody works on."""
+        return bool(self._waiting)
+
+    def next(self) -> tuple[int, int] | None:
+        """A shard, and before which of its entries to go one by one."""
+        if not self._waiting:
+            return None
+        shard = self._waiting.popleft()
+        return shard, self._alone_until.get(shard, 0)
+
+    def answered(self) -> None:
+        self._fruitless = 0
+
+    def finished(self) -> None:
+        self.left -= 1
+
+    def died(self, how: str, shard: int | None, alone: str | None, ahead: int) -> None:
+        """A process did, as `how` tells, with `shard` in hand, up to `ahead` of its entries or `alone` under way.
+
+        Raises MmattnError when one after another dies and nothing is answered.
+        """
+        self._fruitless += 1
+        if self._fruitless >= FRUITLESS:
+            raise hopeless(self._job, how)
+        if shard is not None:
+            if alone is not None:
+                self._job.note_try(shard, alone)
+            self._alone_until[shard] = self._job.done_count(shard) + ahead
+            self._waiting.appendleft(shard)
+
+
+def hopeless(job: Job, how: str) -> MmattnError:
+    return MmattnError(f"{job.root}: a working process ended {how} before it answered anything")
+
+
+class Tally:
+    """How far some shards are, seen from outside: `total` entries were to answer when it was made."""
+
+    def __init__(self, job: Job, shards: Sequence[int]) -> None:
+        self._job = job
+        self._left = {shard: job.count(shard) - job.done_count(shard) for shard in shards}
+        self.total = sum(self._left.values())
+        self.failed = 0  # in the shards that were done since
+
+    def answered(self) -> int:
+        """How many of them are. What is done or not begun is not looked into again."""
+        for shard in set(self._job.done_shards()) & self._left.keys():
+            del self._left[shard]
+            self.failed += sum(record["status"] != "ok" for record in self._job.answers(shard))
+        under_way = self._left.keys() & set(self._job.begun_shards())
+        self._left.update({shard: self._job.count(shard) - self._job.done_count(shard) for shard in under_way})
+        return self.total - sum(self._left.values())
