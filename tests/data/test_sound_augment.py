@@ -171,3 +171,15 @@ def test_a_waveform_that_is_kept_is_as_loud_as_its_spectrogram() -> None:
         sample, _ = augment(make_clip(0), SPLIT.target(0), Key(0, epoch, 0), spec, SPLIT)
         again = spec.finish(replace(make_clip(0), waveform=sample.waveform)).spectrogram
         torch.testing.assert_close(again, sample.spectrogram, rtol=0, atol=1e-4)
+
+
+def test_noise_comes_down_from_the_easiest_over_the_easy_epochs() -> None:
+    augment = SoundAugment(noise=1.0, snr_db=(-10, 20), easy_epochs=6)
+    assert [augment.snr_range(epoch) for epoch in (0, 2, 3, 6, 60)] == [
+        (20, 20),
+        (10, 20),
+        (5, 20),
+        (-10, 20),
+        (-10, 20),
+    ]
+    assert SoundAugment(noise=1.0, snr_db=(-10, 20)).snr_range(0) == (-10, 20)

@@ -10,26 +10,27 @@ import torch
 
 from mmattn.config import build
 from mmattn.encoders.temporal import StridedConv, TemporalBlock
+from mmattn.errors import UsageError
 from mmattn.types import Batch, Tokens
 
-GROUPS = [("visual", "tiny"), ("visual", "conv3d"), ("audio", "tiny")]
+VARIANTS = [("visual=tiny",), ("visual=conv3d",), ("audio=tiny",), ("audio=tiny", "audio.centred=true")]
 CLIPS, FRAMES, ROWS = 3, 5, 22
 
 
-@pytest.fixture(params=GROUPS, ids="=".join)
-def variant(request: pytest.FixtureRequest) -> tuple[str, str]:
+@pytest.fixture(params=VARIANTS, ids=",".join)
+def variant(request: pytest.FixtureRequest) -> tuple[str, ...]:
     return request.param
 
 
 @pytest.fixture
-def modality(variant: tuple[str, str]) -> str:
-    return {"visual": "video", "audio": "audio"}[variant[0]]
+def modality(variant: tuple[str, ...]) -> str:
+    return "video" if variant[0].startswith("visual") else "audio"
 
 
 @pytest.fixture
-def encoder(variant: tuple[str, str], tiny_config: Callable) -> torch.nn.Module:
+def encoder(variant: tuple[str, ...], tiny_config: Callable) -> torch.nn.Module:
     torch.manual_seed(2)
-    return build(tiny_config("=".join(variant))[variant[0]]).eval()
+    return build(tiny_config(*variant)[variant[0].partition("=")[0]]).eval()
 
 
 def _clips(batch: Batch, which: slice) -> Batch:
@@ -86,7 +87,7 @@ def test_a_change_late_in_a_clip_is_seen_in_late_tokens(
     else:
         changed.spectrogram[:, 80] += 5
         time = float(batch.spectrogram_times[0, 80])
-    moved = (encoder(changed).values - encoder(batch).values).square().sum(dim=2)[0]
+    moved = (encoder(changed).values - encoder(batch).values).square().sum(dim=2)[0].square()
     at = float(((moved * encoder(batch).times[0]).sum() / moved.sum()).detach())
     assert at == pytest.approx(time, abs=0.1 if modality == "video" else 0.03)
 
@@ -148,3 +149,49 @@ def test_a_strided_convolution_keeps_tokens_centred_on_their_times() -> None:
 def test_an_even_kernel_is_refused(make: Callable) -> None:
     with pytest.raises(ValueError, match="odd"):
         make()
+
+
+@pytest.mark.parametrize(("variant", "source"), [("visual=conv3d", "frames"), ("audio=tiny", "spectrogram")])
+def test_a_centred_encoder_hears_what_changes_and_not_what_is_always_there(
+    variant: str, source: str, tiny_config: Callable, make_batch: Callable
+) -> None:
+    """Half of each clip is padding, which the mean must leave out."""
+    group = variant.partition("=")[0]
+    more = ["audio.centred=true"] if group == "audio" else []
+    encoder = build(tiny_config(variant, *more)[group]).eval()
+    batch = make_batch(2, 8, 32, lengths=[0.5, 1.0])
+    if source == "frames":
+        batch = replace(batch, frames=batch.frames // 2)
+    moved = replace(batch, **{source: getattr(batch, source) + 40})
+    torch.testing.assert_close(encoder(moved).values, encoder(batch).values, rtol=0, atol=1e-4)
+    other = replace(batch, **{source: getattr(batch, source).flip(1)})
+    assert (encoder(other).values - encoder(batch).values)[1].abs().mean() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ("visual.region=[0.5,0,0.4,1]", "top, left, bottom, right"),
+        ("visual.kernel=[4,7,7]", "odd"),
+        ("visual.widths=[12,24]", "multiples of 8"),
+    ],
+)
+def test_what_conv3d_cannot_be_is_said(settings: str, problem: str, tiny_config: Callable) -> None:
+    with pytest.raises(UsageError, match=problem):
+        build(tiny_config("visual=conv3d", settings)["visual"])
+
+
+def test_conv3d_looks_at_its_region_alone_and_may_give_a_token_for_two_frames(
+    tiny_config: Callable, make_batch: Callable
+) -> None:
+    settings = ("visual.region=[0.25,0.5,0.75,1.0]", "visual.stride=[2,2,2]")
+    encoder = build(tiny_config("visual=conv3d", *settings)["visual"]).eval()
+    batch = make_batch(2, 7, 8, lengths=[1.0, 0.5])
+    tokens = encoder(batch)
+    assert torch.equal(tokens.times, batch.frame_times[:, ::2])
+    assert tokens.keep.tolist() == [[True] * 4, [True, True, False, False]]
+    inside, outside = batch.frames.clone(), batch.frames.clone()
+    inside[..., 6, 10] = 255 - inside[..., 6, 10]
+    outside[..., :4, :] = outside[..., :, :8] = outside[..., 12:, :] = 7
+    assert torch.equal(encoder(replace(batch, frames=outside)).values, tokens.values)
+    assert not torch.allclose(encoder(replace(batch, frames=inside)).values, tokens.values)

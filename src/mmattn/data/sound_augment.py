@@ -21,7 +21,8 @@ class SoundAugment:
 
     time_shift_s: sound moves by up to this against the picture; silence comes in, what leaves the clip is lost.
     noise: chance of noise of the kind `noise_kind` ("white", "pink", or "babble" of four other clips of the split), at
-    a signal-to-noise ratio drawn from `snr_db`, its lowest and highest.
+    a signal-to-noise ratio drawn from `snr_db`, its lowest and highest. `easy_epochs`: the lowest begins at the highest
+    and comes down over so many epochs (a curriculum, Bengio et al. 2009).
     gain_db: loudness varies by up to this.
     masks: how many stretches of time and of mel bands are set to the mean (SpecAugment, Park et al. 2019);
     time_mask_s, mel_mask: the longest of each, in seconds and bands.
@@ -31,13 +32,14 @@ class SoundAugment:
     noise: float = 0.0
     noise_kind: NoiseKind = "babble"
     snr_db: Sequence[float] = (-10.0, 20.0)
+    easy_epochs: int = 0
     gain_db: float = 0.0
     masks: int = 0
     time_mask_s: float = 0.0
     mel_mask: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("time_shift_s", "noise", "gain_db", "masks", "time_mask_s", "mel_mask"):
+        for name in ("time_shift_s", "noise", "easy_epochs", "gain_db", "masks", "time_mask_s", "mel_mask"):
             value, most = getattr(self, name), 1 if name == "noise" else math.inf
             if not 0 <= value <= most:
                 raise ValueError(f"data.augment.sound.{name} is {'0 to 1' if most == 1 else '0 or more'}, got {value}")
@@ -50,6 +52,12 @@ class SoundAugment:
     def needs_waveform(self) -> bool:
         return bool(self.time_shift_s or self.noise)
 
+    def snr_range(self, epoch: int) -> tuple[float, float]:
+        """The lowest and the highest ratio in that epoch, dB."""
+        lowest, highest = self.snr_db
+        done = min(1.0, epoch / self.easy_epochs) if self.easy_epochs else 1.0
+        return highest + (lowest - highest) * done, highest
+
     def on_waveform(self, clip: PaddedClip, key: Key, sample_rate: int, clips: Clips) -> PaddedClip:
         """Missing sound stays missing."""
         if not clip.heard:
@@ -59,7 +67,7 @@ class SoundAugment:
             clip = replace(clip, waveform=_shifted(clip, key.stream("time_shift").randint(-reach, reach)))
         if self.noise:
             stream = key.stream("noise")
-            wanted, snr_db = stream.random() < self.noise, stream.uniform(*self.snr_db)
+            wanted, snr_db = stream.random() < self.noise, stream.uniform(*self.snr_range(key.epoch))
             if wanted:
                 noise = make_noise(self.noise_kind, len(clip.waveform), stream, key, clips)
                 clip = replace(clip, waveform=add_noise(clip, noise, snr_db))

@@ -2,8 +2,12 @@
 
 The order is that of Stafylakis & Tzimiropoulos 2017 (a 5 x 7 x 7 stem, a ResNet on each frame, a back end in time),
 with LipNet's (Assael et al. 2016) flat end: a frame's last feature map is not averaged but read place by place, because
-the shape of lips is where their edges are. All of it is small enough for a CPU; normalisation is per frame, so that
-a clip's tokens do not depend on what it is batched with.
+the shape of lips is where their edges are. All of it is small enough for a CPU; normalisation is per frame and per
+clip, so that a clip's tokens do not depend on what it is batched with.
+
+What stays the same over a clip says who speaks and where, not what is said: pixels and tokens lose their mean over the
+clip, as speech recognisers take it from their cepstra. Without that, tokens of a fresh encoder are nine tenths
+constant, and learning takes long to begin. It also means that a picture that does not move says nothing.
 """
 
 from __future__ import annotations
@@ -16,19 +20,20 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mmattn.encoders.interface import VisualEncoder
-from mmattn.encoders.temporal import TemporalBlock, init_weights, zero_padding
+from mmattn.encoders.temporal import TemporalBlock, centred, init_weights, zero_padding
 from mmattn.errors import UsageError
 from mmattn.types import Batch, Tokens
 
 GROUPS = 8  # of channels, of GroupNorm
+LEAST_VARIANCE = 1e-4  # of pixels in [0, 1]: less change than this is not blown up
 
 
 class Conv3dEncoder(VisualEncoder):
-    """Frames (B, T, 3, H, W) uint8 -> tokens (B, T, dim), one a frame.
+    """Frames (B, T, 3, H, W) uint8 -> tokens (B, ceil(T / stride[0]), dim), at the times of every stride[0]-th frame.
 
     `region`: top, left, bottom and right of what is looked at, in shares of the picture's height and width.
-    `kernel`, `stride`: of the stem, in frames, rows and columns, and in rows and columns. Each further width is a
-    residual stage that halves rows and columns. `grid`: rows and columns to which the last map is averaged.
+    `kernel`, `stride`: of the stem, in frames, rows and columns. Each further width is a residual stage that halves
+    rows and columns. `grid`: rows and columns to which the last map is averaged.
     """
 
     def __init__(
@@ -37,7 +42,7 @@ class Conv3dEncoder(VisualEncoder):
         region: Sequence[float] = (0.0, 0.0, 1.0, 1.0),
         widths: Sequence[int] = (48, 96, 128),
         kernel: Sequence[int] = (5, 7, 7),
-        stride: int = 4,
+        stride: Sequence[int] = (1, 4, 4),
         grid: Sequence[int] = (3, 4),
         blocks: int = 3,
         time_kernel: int = 5,
@@ -53,38 +58,48 @@ class Conv3dEncoder(VisualEncoder):
             raise UsageError(f"visual.widths={list(widths)}: expected multiples of {GROUPS}")
         self.dim = dim
         self.region = (top, left, bottom, right)
-        self.stem = nn.Conv3d(
-            3, widths[0], tuple(kernel), stride=(1, stride, stride), padding=tuple(size // 2 for size in kernel)
-        )
+        self.stem = nn.Conv3d(3, widths[0], tuple(kernel), tuple(stride), padding=tuple(size // 2 for size in kernel))
         self.stages = nn.Sequential(*(ResidualStage(narrow, wide) for narrow, wide in pairwise(widths)))
         self.pool = nn.AdaptiveAvgPool2d((grid[0], grid[1]))
         self.norm_map = nn.GroupNorm(GROUPS, widths[-1])
-        self.project = nn.Linear(widths[-1] * grid[0] * grid[1], dim)
+        self.project = nn.Linear(widths[-1] * grid[0] * grid[1], dim, bias=False)  # centred() takes a bias away
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList([TemporalBlock(dim, time_kernel, dropout) for _ in range(blocks)])
         self.norm = nn.LayerNorm(dim)
         self.blocks.apply(init_weights)
 
     def forward(self, batch: Batch) -> Tokens:
-        keep = batch.frame_keep
+        every = self.stem.stride[0]
+        keep, times = batch.frame_keep[:, ::every], batch.frame_times[:, ::every]
         x = self.stem(self._pixels(batch)).transpose(1, 2).flatten(0, 1)  # (B*T, C, h, w)
         x = self.stages(x.contiguous(memory_format=torch.channels_last))
         x = self.project(self.dropout(self.pool(nn.functional.relu(self.norm_map(x))).flatten(1)))
-        x = x.unflatten(0, keep.shape)
+        x = centred(x.unflatten(0, keep.shape), keep)
         for block in self.blocks:
             x = block(x, keep)
-        return Tokens(zero_padding(self.norm(x), keep), keep, batch.frame_times)
+        return Tokens(zero_padding(self.norm(x), keep), keep, times)
 
     def _pixels(self, batch: Batch) -> Float[Tensor, "B 3 T h w"]:
-        """The region in about [-1, 1]; padding is 0, as the stem's own padding in time is."""
+        """The region less its mean over the clip, as parts of its deviation; padding is 0, as the stem's own is."""
         height, width = batch.frames.shape[-2:]
         rows, columns = (
             slice(int(low * size), max(int(low * size) + 1, round(high * size)))
             for low, high, size in zip(self.region[:2], self.region[2:], (height, width), strict=True)
         )
-        pixels = batch.frames[..., rows, columns].float() / 127.5 - 1.0
-        pixels = pixels * batch.frame_keep[..., None, None, None]
+        pixels = batch.frames[..., rows, columns] / 255.0
+        pixels = centred(pixels.flatten(2), batch.frame_keep).view_as(pixels)
+        count = batch.frame_keep.sum(dim=1)[:, None, None, None, None].clamp(min=1)
+        variance = pixels.square().mean(dim=(2, 3, 4), keepdim=True).sum(dim=1, keepdim=True) / count
+        pixels = pixels / (variance + LEAST_VARIANCE).sqrt()
         return pixels.transpose(1, 2).contiguous(memory_format=torch.channels_last_3d)
+
+
+class CentredConv2d(nn.Conv2d):
+    """Filters without a mean: what all channels share does not grow from layer to layer (after Qiao et al. 2019)."""
+
+    def forward(self, input: Float[Tensor, "N C h w"]) -> Float[Tensor, "N D h2 w2"]:
+        weight = self.weight - self.weight.mean(dim=(1, 2, 3), keepdim=True)
+        return nn.functional.conv2d(input, weight, self.bias, self.stride, self.padding)
 
 
 class ResidualStage(nn.Module):
@@ -96,9 +111,9 @@ class ResidualStage(nn.Module):
     def __init__(self, narrow: int, wide: int) -> None:
         super().__init__()
         self.norm_in = nn.GroupNorm(GROUPS, narrow)
-        self.down = nn.Conv2d(narrow, wide, 3, stride=2, padding=1)
+        self.down = CentredConv2d(narrow, wide, 3, stride=2, padding=1)
         self.norm_mid = nn.GroupNorm(GROUPS, wide)
-        self.conv = nn.Conv2d(wide, wide, 3, padding=1)
+        self.conv = CentredConv2d(wide, wide, 3, padding=1)
         self.past = nn.Sequential(nn.AvgPool2d(2, ceil_mode=True), nn.Conv2d(narrow, wide, 1))
 
     def forward(self, x: Float[Tensor, "N C h w"]) -> Float[Tensor, "N D h2 w2"]:

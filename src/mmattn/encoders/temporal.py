@@ -47,6 +47,13 @@ class StridedConv(nn.Module):
         return per_position[:, :: self.stride]
 
 
+def centred(x: Float[Tensor, "N L C"], keep: Bool[Tensor, "N L"]) -> Float[Tensor, "N L C"]:
+    """Less the mean over what is real; padding is 0."""
+    x = zero_padding(x, keep)
+    mean = x.sum(dim=1, keepdim=True) / keep.sum(dim=1)[:, None, None].clamp(min=1)
+    return zero_padding(x - mean, keep)
+
+
 def _check_odd(kernel: int) -> None:
     if kernel % 2 == 0:
         raise ValueError(f"kernel {kernel} must be odd, so that tokens stay centred on their times")
