@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from mmattn.data.mel import KaldiFbank
-from mmattn.data.transforms import FRONT_ENDS, ClipSpec
+from mmattn.data.transforms import FITS, FRONT_ENDS, ClipSpec
 from mmattn.errors import UsageError
-from mmattn.media.picture import FITS
 from mmattn.media.request import Request
 from mmattn.types import Clip
 

@@ -45,12 +45,24 @@ def test_tags_over_time_from_the_command_line(trained: Path, shapes: Path, tmp_p
         assert tag["segments"] and all(0 <= start < end <= 3.1 for start, end in tag["segments"])
 
 
+def test_views_are_averaged_from_the_command_line(trained: Path, shapes: Path, tmp_path: Path) -> None:
+    command = ["predict", f"run={trained}", f"source={shapes / 'clips' / '000000.mp4'}", "threshold=0"]
+    scores = {}
+    for name, more in (("one", []), ("six", ["views.crops=3", "views.flip=true"])):
+        assert main([*command, f"out={tmp_path / name}.jsonl", *more]) == 0
+        (record,) = _records(tmp_path / f"{name}.jsonl")
+        scores[name] = {tag["tag"]: tag["score"] for tag in record["tags"]}
+    assert scores["one"] != scores["six"]
+    assert main([*command, f"out={tmp_path / 'one'}.jsonl", "views.crops=3"]) == 2, "another job"
+
+
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
         ("threshold=2", "threshold=2: expected 0 to 1"),
         ("threshold=high", "threshold=high: expected 0 to 1"),
         ("span_step_s=9", "span_step_s=9: expected 0.003 up to 3 s"),
+        ("views.crops=2", "views.crops=2: expected 1 or 3"),
         ("span_step_s=-1", "span_step_s=-1: expected a number of seconds above 0"),
     ],
 )

@@ -17,12 +17,21 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from mmattn.data.mel import FrontEnd, KaldiFbank, LogMel
-from mmattn.media.picture import FITS, Fit
+from mmattn.media.picture import Fit
 from mmattn.media.request import Request
 from mmattn.types import ByteRange, Clip
 
 Reader = Callable[[Path | ByteRange, Request], Clip]
+FITS: tuple[Fit, ...] = ("stretch", "crop", "pad")  # those that give every clip the same shape
 FRONT_ENDS: dict[str, type[FrontEnd]] = {"log_mel": LogMel, "kaldi": KaldiFbank}
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """What is decoded of a picture: (height, width) in pixels, and how it fits."""
+
+    size: tuple[int, int]
+    fit: Fit
 
 
 @dataclass(frozen=True)
@@ -99,16 +108,26 @@ class ClipSpec:
         return [time for time in grid if time < end] or [start]
 
     def read(
-        self, media: Path | ByteRange, start: float = 0.0, end: float | None = None, *, reader: Reader | None = None
+        self,
+        media: Path | ByteRange,
+        start: float = 0.0,
+        end: float | None = None,
+        *,
+        reader: Reader | None = None,
+        canvas: Canvas | None = None,
     ) -> Clip:
-        """Decode the span [start, start + seconds), cut at `end`. `reader` None: in this process. Raises MediaError."""
+        """Decode the span [start, start + seconds), cut at `end`, pictures on `canvas`; None: as they will be seen.
+
+        `reader` None: in this process. Raises MediaError.
+        """
+        canvas = canvas or Canvas((self.height, self.width), self.fit)
         stop = start + self.seconds if end is None else min(end, start + self.seconds)
         request = Request(
             times=self.times(start, stop),
             start=start,
             end=stop,
-            size=(self.height, self.width),
-            fit=self.fit,
+            size=canvas.size,
+            fit=canvas.fit,
             audio_rate=self.sample_rate,
         )
         read = reader or _read_here

@@ -11,6 +11,7 @@ import torch
 from mmattn.checkpoint import load_model
 from mmattn.config import Config
 from mmattn.data.reading import AHEAD, ClipReader
+from mmattn.data.views import Views
 from mmattn.errors import UsageError
 from mmattn.inference.jobs.shard import Answering
 from mmattn.inference.pipeline import Predictor
@@ -36,6 +37,6 @@ def answering(config: Config, decoders: int, device: str) -> Iterator[Answering]
     checkpoint = load_model(Path(str(config["run"])), config.get("attention"), config.get("decoding"))
     spans = {name: config[name] for name in ("windows", "span_step_s", "batch_size")}
     with closing(ClipReader(threads=decoders, **reading)) as reader:
-        predictor = Predictor(checkpoint, reader=reader, **settings, **spans)
+        predictor = Predictor(checkpoint, reader=reader, views=Views(**config["views"]), **settings, **spans)
         ahead = 1 if predictor.sliding else config["batch_size"] + AHEAD * decoders
         yield Answering(lambda entries: predictor.records(entry.media for entry in entries), ahead)

@@ -19,6 +19,7 @@ from mmattn.checkpoint import Checkpoint, load_model
 from mmattn.data.dataset import stack_samples
 from mmattn.data.reading import ClipReader
 from mmattn.data.transforms import Reader, Sample
+from mmattn.data.views import Views
 from mmattn.errors import MediaError
 from mmattn.inference.records import Captions, Record, attention_mass, tag_records, thresholds_of
 from mmattn.inference.result import Result
@@ -30,10 +31,12 @@ from mmattn.weighting.captions import Caption, captions_with_weights
 from mmattn.weighting.causal import SUBSETS, Subset, scores_on, subset_fusions
 from mmattn.weighting.descriptive import MassMeter
 
+PLAIN = Views()
+
 
 @dataclass(frozen=True)
 class _Result:
-    """What the model says of one span: scores (K,) on each subset of modalities, attention mass, its caption."""
+    """What the model says of a span, or of one view: scores (K,) on each subset of modalities, mass, caption."""
 
     scores: dict[Subset, Tensor]
     mass: MassMeter
@@ -45,7 +48,7 @@ class _File:
     """A file that was read: its prepared spans and what was noticed."""
 
     path: str
-    samples: list[Sample]
+    samples: list[list[Sample]]  # the views of each span
     spans: list[tuple[float, float]]
     issues: list[str]
 
@@ -64,14 +67,15 @@ class Predictor:
         threshold: float | None = None,
         windows: int = 8,
         span_step_s: float | None = None,
+        views: Views = PLAIN,
         batch_size: int = 16,
         reader: Reader | ClipReader | None = None,
     ) -> None:
         """`threshold`: of tags that stand alone; None: each tag's own, as it was calibrated, 0.5 where it was not.
 
         A longer file is read in up to `windows` spans, or, with `span_step_s`, in spans that slide by so much, and each
-        tag has its segments in time; for these `reader` is a ClipReader or None. Raises UsageError for a step that is
-        longer than a span.
+        tag has its segments in time; for these `reader` is a ClipReader or None. Each span's scores are the means over
+        its `views`, its caption is the first's. Raises UsageError for a step that is longer than a span.
         """
         self.model = checkpoint.model.to(device)
         self.vocabulary = checkpoint.vocabulary
@@ -79,7 +83,8 @@ class Predictor:
         self.device = device
         self.calibrated = checkpoint.thresholds
         self.threshold = threshold
-        self.sliding = None if span_step_s is None else Sliding(checkpoint.clip, span_step_s)
+        self.views, self.canvas = views, views.canvas(checkpoint.clip)
+        self.sliding = None if span_step_s is None else Sliding(checkpoint.clip, span_step_s, self.canvas)
         if self.sliding and not (reader is None or isinstance(reader, ClipReader)):
             raise ValueError("span_step_s needs a ClipReader, or None to read in this process")
         self.windows = windows
@@ -105,11 +110,10 @@ class Predictor:
             return
         read = self.reader.map(self._read, media) if isinstance(self.reader, ClipReader) else map(self._read, media)
         while files := list(itertools.islice(read, self.batch_size)):
-            samples = [sample for file in files if isinstance(file, _File) for sample in file.samples]
-            results = iter(self._run(samples))
+            results = self._say(views for file in files if isinstance(file, _File) for views in file.samples)
             for file in files:
                 if isinstance(file, _File):
-                    yield self._record(file, [next(results) for _ in file.samples])
+                    yield self._record(file, list(itertools.islice(results, len(file.samples))))
                 else:
                     yield _failed(file)
 
@@ -117,16 +121,16 @@ class Predictor:
         """The spans that could be read. A later span that fails, or holds nothing, costs itself and not the file."""
         issues: set[str] = set()
         try:
-            clips = [self.clip.read(path, reader=self.reader)]
+            clips = [self.clip.read(path, reader=self.reader, canvas=self.canvas)]
         except MediaError as error:
             return error
         for start in self._later_starts(clips[0]):
             try:
-                clips.append(self.clip.read(path, start, reader=self.reader))
+                clips.append(self.clip.read(path, start, reader=self.reader, canvas=self.canvas))
             except MediaError as error:
                 issues.add(f"span_{error.reason}")
-        samples = [self.clip.prepare(clip) for clip in clips]
-        real = [i for i, sample in enumerate(samples) if sample.frame_keep.any() or sample.spectrogram_keep.any()]
+        samples = [self.views.samples(clip, self.clip) for clip in clips]
+        real = [i for i, (one, *_) in enumerate(samples) if one.frame_keep.any() or one.spectrogram_keep.any()]
         kept = real or [0]
         issues.update(issue for clip in clips for issue in clip.issues)
         return _File(name_of(path), [samples[i] for i in kept], [clips[i].span for i in kept], sorted(issues))
@@ -142,6 +146,12 @@ class Predictor:
             return []
         step = (first.duration - seconds) / (count - 1)
         return [step * i for i in range(1, count)]
+
+    def _say(self, spans: Iterable[list[Sample]]) -> Iterator[_Result]:
+        """One result for each span: the mean over its views."""
+        views = list(spans)
+        results = self._run([sample for span in views for sample in span])
+        return (_mean(list(itertools.islice(results, len(span)))) for span in views)
 
     def _run(self, samples: list[Sample]) -> Iterator[_Result]:
         for first in range(0, len(samples), self.batch_size):
@@ -164,8 +174,8 @@ class Predictor:
         chosen = decisions(scores["both"][None], self._thresholds(), self.vocabulary.groups())[0]
         tags, mean = tag_records(self.vocabulary.names, scores, chosen.nonzero()[:, 0].tolist())
         used = {
-            "video": any(bool(sample.frame_keep.any()) for sample in file.samples),
-            "audio": any(bool(sample.spectrogram_keep.any()) for sample in file.samples),
+            "video": any(bool(sample.frame_keep.any()) for sample, *_ in file.samples),
+            "audio": any(bool(sample.spectrogram_keep.any()) for sample, *_ in file.samples),
         }
         captions = Captions()
         for span, result in sorted(zip(file.spans, results, strict=True), key=lambda pair: pair[0]):
@@ -193,11 +203,11 @@ class Predictor:
             while part := list(itertools.islice(windows, self.batch_size)):
                 clips = [clip for clip, _ in part]
                 issues.update(issue for clip in clips for issue in clip.issues)
-                samples = [self.clip.prepare(clip) for clip in clips]
-                results = list(self._run(samples))
+                samples = [self.views.samples(clip, self.clip) for clip in clips]
+                results = list(self._say(samples))
                 scores: dict[Subset, Tensor] = {s: torch.stack([one.scores[s] for one in results]) for s in SUBSETS}
                 bounds = sliding.bounds(clips, part[-1][1])
-                timeline.add(scores, samples, [one.caption for one in results], bounds)
+                timeline.add(scores, [views[0] for views in samples], [one.caption for one in results], bounds)
                 for one in results:
                     timeline.mass.merge(one.mass)
         except MediaError as error:
@@ -215,6 +225,16 @@ class Predictor:
 
     def _thresholds(self) -> Tensor:
         return thresholds_of(self.vocabulary, self.calibrated, self.threshold)
+
+
+def _mean(views: list[_Result]) -> _Result:
+    if len(views) == 1:
+        return views[0]
+    mass = MassMeter()
+    for view in views:
+        mass.merge(view.mass)
+    scores: dict[Subset, Tensor] = {s: torch.stack([view.scores[s] for view in views]).mean(dim=0) for s in SUBSETS}
+    return _Result(scores, mass, views[0].caption)
 
 
 def _failed(error: MediaError) -> Record:

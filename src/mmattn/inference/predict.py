@@ -25,8 +25,9 @@ from mmattn.inference.writers.output import Output, output_of
 
 JOB_SUFFIX = ".job"
 RECIPE = "job.json"
+PLAIN_VIEWS = {"crops": 1, "flip": False}
 # What the answers depend on, beside weights.
-_DECIDES = ("model", "threshold", "windows", "span_step_s", "modalities", "attention", "decoding")
+_DECIDES = ("model", "threshold", "windows", "span_step_s", "views", "modalities", "attention", "decoding")
 
 
 def predict(config: Config) -> str:
@@ -79,6 +80,12 @@ def _check(config: Config) -> None:
         raise UsageError(f"span_step_s={step}: expected a number of seconds above 0, or null")
     if step is not None and config["model"] == "pretrained":
         raise UsageError("span_step_s is for trained models; model=pretrained always tells times, in steps of 0.48 s")
+    if config["views"] != PLAIN_VIEWS:
+        from mmattn.data.views import Views  # with torch
+
+        Views(**config["views"])
+        if config["model"] == "pretrained":
+            raise UsageError("views are for trained models; model=pretrained looks at the middle of each picture")
     if config["deadline_s"] <= 0:
         raise UsageError(f"deadline_s={config['deadline_s']}: expected a number of seconds above 0")
     if not isinstance(config["source"], (str, int, float)):

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mmattn.data.labels import TagVocabulary
 from mmattn.data.reading import ClipReader
-from mmattn.data.transforms import ClipSpec, Sample
+from mmattn.data.transforms import Canvas, ClipSpec, Sample
 from mmattn.errors import UsageError
 from mmattn.inference.records import Captions, Record, tag_records
 from mmattn.inference.segments import Segments, until_error
@@ -33,9 +33,9 @@ LEAST_STEPS = 1000  # windows at any moment, at most
 
 
 class Sliding:
-    """How a file is read: windows of the trained clip every `step_s` s."""
+    """How a file is read: windows of the trained clip every `step_s` s, pictures on `canvas`."""
 
-    def __init__(self, clip: ClipSpec, step_s: float) -> None:
+    def __init__(self, clip: ClipSpec, step_s: float, canvas: Canvas) -> None:
         self.window_s = clip.frame_count / clip.fps  # = clip.seconds but for what is no whole frame
         if not self.window_s / LEAST_STEPS <= step_s <= self.window_s:
             raise UsageError(
@@ -44,20 +44,21 @@ class Sliding:
             )
         self.clip = clip
         self.step_s = step_s
+        self.canvas = canvas
 
     def read(self, path: Path | ByteRange, reader: ClipReader, issues: set[str]) -> Iterator[tuple[Clip, bool]]:
         """Each window, and whether it is the last. A later one that fails is an issue. Raises MediaError."""
         request = Request(
             frames=self.clip.frame_count,
             end=self.window_s,
-            size=(self.clip.height, self.clip.width),
-            fit=self.clip.fit,
+            size=self.canvas.size,
+            fit=self.canvas.fit,
             audio_rate=self.clip.sample_rate,
         )
         windows = reader.windows(path, Windows(self.window_s, self.step_s, request))
         for clip, is_last in until_error(windows, issues):
             if is_last and clip.span[0] == 0 and "no_frames" in clip.issues:  # a still, or over before the first frame
-                clip = self.clip.read(path, reader=reader)
+                clip = self.clip.read(path, reader=reader, canvas=self.canvas)
             yield clip, is_last
 
     def bounds(self, clips: Sequence[Clip], is_last: bool) -> list[float]:

@@ -8,8 +8,8 @@ import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 
-Fit = Literal["stretch", "crop", "pad"]
-FITS: tuple[Fit, ...] = ("stretch", "crop", "pad")
+Fit = Literal["stretch", "crop", "pad", "cover"]
+FITS: tuple[Fit, ...] = ("stretch", "crop", "pad", "cover")
 _MAX_SIDE = 1 << 14  # of a picture before its middle is cut: one of a pixel by a thousand would fill the memory
 _HDR_TRANSFERS = {16: "pq", 18: "hlg"}  # SMPTE 2084 and ARIB STD-B67, as ITU-T H.273 numbers them
 
@@ -23,8 +23,9 @@ class Renderer:
     """Frames to (H, W, 3) uint8 RGB. One swscale context for all: a fresh one a frame costs as much as decoding.
 
     `size` (height, width) None keeps the first frame's size. `fit` says what happens when the shape differs:
-    "stretch" scales each side by itself, "crop" fills the size and cuts the middle, "pad" fits inside black borders.
-    "crop" and "pad" respect non-square pixels: `pixel_aspect` is width over height of one stored pixel. HDR is
+    "stretch" scales each side by itself, "crop" fills the size and cuts the middle, "pad" fits inside black borders,
+    "cover" fills the size and cuts nothing: one side is as asked, the other as long as the picture's shape makes it.
+    All but "stretch" respect non-square pixels: `pixel_aspect` is width over height of one stored pixel. HDR is
     converted by matrix only, not tone-mapped; interlaced frames are not deinterlaced.
     """
 
@@ -35,6 +36,7 @@ class Renderer:
         self.issues: set[str] = set()
         self._reformatter = VideoReformatter()
         self._shape: tuple[int, int] | None = None
+        self._covering: tuple[int, int] | None = None  # the first frame's, for all
 
     def __call__(self, frame: VideoFrame) -> np.ndarray:
         turns = round(frame.rotation / 90) % 4
@@ -50,8 +52,12 @@ class Renderer:
         upright = (frame.width, frame.height) if turns % 2 else (frame.height, frame.width)
         self.size = self.size or upright
         height, width = self._scaled(upright, 1 / self.pixel_aspect if turns % 2 else self.pixel_aspect)
+        if self.fit == "cover":
+            self._covering = height, width = self._covering or (height, width)
         stored = (width, height) if turns % 2 else (height, width)
         rgb = self._scale(frame, stored)
+        if self.fit == "cover":
+            return np.ascontiguousarray(np.rot90(rgb, turns)) if turns else rgb
         return _centre(np.rot90(rgb, turns) if turns else rgb, self.size)
 
     def _scaled(self, upright: tuple[int, int], pixel_aspect: float) -> tuple[int, int]:
@@ -60,7 +66,7 @@ class Renderer:
         if self.fit == "stretch":
             return self.size
         high, wide = self.size[0] / upright[0], self.size[1] / (upright[1] * pixel_aspect)
-        factor = max(high, wide) if self.fit == "crop" else min(high, wide)
+        factor = min(high, wide) if self.fit == "pad" else max(high, wide)
         sides = upright[0] * factor, upright[1] * pixel_aspect * factor
         return min(max(round(sides[0]), 1), _MAX_SIDE), min(max(round(sides[1]), 1), _MAX_SIDE)
 
