@@ -17,6 +17,7 @@ from mmattn.data.manifest import Row
 from mmattn.data.reading import ClipReader
 from mmattn.data.sampler import Item
 from mmattn.data.transforms import ClipSpec, PaddedClip, Sample
+from mmattn.data.views import Look
 from mmattn.errors import MediaError
 from mmattn.types import Batch, Clip
 
@@ -39,8 +40,8 @@ class ClipDataset(Dataset[Labelled]):
     """`dataset[(epoch, index)]` -> Labelled.
 
     `span`: where the clip's seconds are taken in a longer row: its "first", its "center", or at "random", keyed by
-    (seed, epoch, index). Clips are kept in `cache` as they are first read, in the form of its template; for random
-    spans it must have no places.
+    (seed, epoch, index). `look`: one view of one span instead. Clips are kept in `cache` as they are first read, in the
+    form of its template; for random spans and looks it must have no places.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class ClipDataset(Dataset[Labelled]):
         augment: Augment | None = None,
         seed: int = 0,
         span: Span = "first",
+        look: Look | None = None,
     ) -> None:
         self.rows = rows
         self.spec = spec
@@ -63,6 +65,7 @@ class ClipDataset(Dataset[Labelled]):
         self.augment = augment
         self.seed = seed
         self.span = span
+        self.look = look
         self._found: list[tuple[str, MediaError]] = []  # unreadable clips and why, until a batch tells them
 
     @property
@@ -112,7 +115,7 @@ class ClipDataset(Dataset[Labelled]):
             return kept
         row = self.rows[key.index]
         try:
-            read = self.spec.pad(self.spec.read(row.media, self._start(key), row.end, reader=self.reader))
+            read = self.spec.pad(self._decoded(row, key))
         except MediaError as error:
             self.cache.state[key.index] = FAILED
             self._found.append((row.id, error))
@@ -121,10 +124,18 @@ class ClipDataset(Dataset[Labelled]):
         self.cache.keep(key.index, clip)
         return clip
 
+    def _decoded(self, row: Row, key: Key) -> Clip:
+        """Raises MediaError."""
+        if self.look is None:
+            return self.spec.read(row.media, self._start(key), row.end, reader=self.reader)
+        clip = self.spec.read(row.media, self._start(key), row.end, reader=self.reader, canvas=self.look.canvas)
+        return self.look.view.cut(clip, self.spec)
+
     def _start(self, key: Key) -> float:
         """Where in the file the clip begins, s. Where no duration is known, that is the row's start."""
         row = self.rows[key.index]
-        if self.span == "first":
+        at = None if self.look is None else self.look.at
+        if self.span == "first" and at is None:
             return row.start
         end = row.end
         if end is None:
@@ -132,7 +143,9 @@ class ClipDataset(Dataset[Labelled]):
                 self.cache.duration[key.index] = self.reader.header(row.media).duration or -1.0
             end = float(self.cache.duration[key.index])
         spare = max(0.0, end - row.start - self.spec.seconds)
-        return row.start + spare * (0.5 if self.span == "center" else key.stream("span").random())
+        if at is None:
+            at = 0.5 if self.span == "center" else key.stream("span").random()
+        return row.start + spare * at
 
 
 def turned(captions: tuple[str, ...], key: Key) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from mmattn.data.manifest import Row
 from mmattn.data.quarantine import Quarantine
 from mmattn.data.reading import ClipReader
 from mmattn.data.splits import SplitData, check_common
+from mmattn.data.views import Look
 from mmattn.errors import MediaError, UsageError
 
 
@@ -44,8 +45,12 @@ class ClipData(SplitData):
         train: bool = False,
         vocabulary: TagVocabulary | None = None,
         augment: Augment | None = None,
+        look: Look | None = None,
     ) -> ClipDataset:
-        """Nothing is read before it is asked for; what was read is kept for every dataset of the split."""
+        """Nothing is read before it is asked for; what was read is kept for every dataset of the split.
+
+        `look`: see ClipDataset; of it nothing is kept.
+        """
         span = "center" if self.span == "random" and not train else self.span
         augment = self.augment if train else augment
         return ClipDataset(
@@ -53,10 +58,11 @@ class ClipData(SplitData):
             self.clip,
             vocabulary or self.vocabulary,
             self.reader,
-            self._cache(split, span, waveforms=augment is not None and augment.needs_waveform),
+            self._cache(split, "random" if look else span, waveforms=augment is not None and augment.needs_waveform),
             augment=augment,
             seed=self.seed,
             span=span,
+            look=look,
         )
 
     @cached_property

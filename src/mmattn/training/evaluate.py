@@ -12,11 +12,13 @@ from typing import Any
 from mmattn.checkpoint import load_model
 from mmattn.config import Config
 from mmattn.data.augment import Augment
+from mmattn.data.labels import TagVocabulary
 from mmattn.data.manifest import SPLITS
-from mmattn.data.module import build_data
+from mmattn.data.module import ClipData, build_data
 from mmattn.data.noise import KINDS
 from mmattn.data.sound_augment import SoundAugment
 from mmattn.data.splits import SplitData
+from mmattn.data.views import Look, Views, looks
 from mmattn.errors import UsageError
 from mmattn.files import write_atomically
 from mmattn.progress import Progress
@@ -24,6 +26,7 @@ from mmattn.training.curves import headline
 from mmattn.training.rundir import read_config
 from mmattn.weighting.evaluation import Evaluation
 
+PLAIN_VIEWS = {"spans": 1, "crops": 1, "flip": False}
 RESAMPLED = 1000  # times the clips are drawn anew for the intervals
 
 
@@ -41,10 +44,21 @@ def evaluate(config: Config, changes: Sequence[str] = ()) -> str:
     if noise["kind"] is not None:
         data, augment, described = replace(data, seed=noise["seed"]), _noise(noise), {"noise": noise}
         name += f"-{noise['kind']}{noise['snr_db']:+g}dB"
+    if config["views"] != PLAIN_VIEWS:
+        described |= {"views": config["views"]}
+        name += "-views" + "x".join(str(value) for value in (config["views"]["spans"], config["views"]["crops"]))
+        name += "-flip" if config["views"]["flip"] else ""
     name = "-".join([name, *map(_short, changes)])
     out = Path(str(config["out"])) if config["out"] else run / f"{name}.json"
     record = described | evaluate_run(
-        run, split, data, augment, attention, out.with_name(f"{out.stem}-clips.jsonl"), config["decoding"]
+        run,
+        split,
+        data,
+        augment,
+        attention,
+        out.with_name(f"{out.stem}-clips.jsonl"),
+        config["decoding"],
+        _looks(config["views"], data),
     )
     write_atomically(out, json.dumps(record, indent=1).encode())
     return f"{run} on {record['clips']} {split} clips: {_told(record)} -> {out}"
@@ -67,6 +81,23 @@ def _short(change: str) -> str:
     return (value if key == "attention" else f"{key.rpartition('.')[2]}={value}").replace("/", "_")
 
 
+def _looks(views: Config, data: SplitData) -> list[Look | None]:
+    """How often each clip is looked at, and how; [None]: as in training."""
+    chosen = looks(views["spans"], Views(views["crops"], views["flip"]), data.clip)
+    if len(chosen) == 1:
+        return [None]
+    if not isinstance(data, ClipData):
+        raise UsageError("views are cut from media, and this run's data are features; evaluate it with data of clips")
+    return list(chosen)
+
+
+def _dataset(data: SplitData, split: str, vocabulary: TagVocabulary, augment: Augment | None, look: Look | None) -> Any:
+    if look is None:
+        return data.dataset(split, vocabulary=vocabulary, augment=augment)
+    assert isinstance(data, ClipData)
+    return data.dataset(split, vocabulary=vocabulary, augment=augment, look=look)
+
+
 def _noise(noise: Config) -> Augment:
     try:
         return Augment(sound=SoundAugment(noise=1.0, noise_kind=noise["kind"], snr_db=(noise["snr_db"],) * 2))
@@ -84,24 +115,28 @@ def evaluate_run(
     attention: Config | None = None,
     by_clip: Path | None = None,
     decoding: Config | None = None,
+    views: Sequence[Look | None] = (None,),
 ) -> dict:
     """The record of `Evaluation.result` for the run's model, on clips as `augment` makes them.
 
     `attention`: the mechanism to attend with instead of the one that was trained. `by_clip`: a file X-clips.jsonl for
     the record of each clip; beside it X-scores.safetensors has what it scored for each tag. `decoding`: what to change
-    in how captions are searched for.
+    in how captions are searched for. `views`: the scores are the means over these, a pass over the data each.
     """
     checkpoint = load_model(run, attention, decoding)
     rows = data.rows[split]
     if not rows:
         raise UsageError(f"{run}: its data set has no {split} clips")
     checkpoint.vocabulary.check_known(rows, f"{split} split")
-    loader = data.loader(data.dataset(split, vocabulary=checkpoint.vocabulary, augment=augment), train=False)
-    evaluation = Evaluation(checkpoint.vocabulary, permutations=True)
-    with Progress("evaluating", len(loader)) as progress:
-        for done, batch in enumerate(loader, start=1):
-            evaluation.update(checkpoint.model, batch)
+    datasets = [_dataset(data, split, checkpoint.vocabulary, augment, look) for look in views]
+    loaders = [data.loader(dataset, train=False) for dataset in datasets]
+    parts = [Evaluation(checkpoint.vocabulary, permutations=True) for _ in views]
+    with Progress("evaluating", sum(map(len, loaders))) as progress:
+        steps = ((part, batch) for part, loader in zip(parts, loaders, strict=True) for batch in loader)
+        for done, (part, batch) in enumerate(steps, start=1):
+            part.update(checkpoint.model, batch)
             progress.at(done)
+    evaluation = parts[0] if len(parts) == 1 else Evaluation.mean(parts)
     if data.quarantine.reasons:
         print(f"{run}: {data.quarantine.left_out()}", file=sys.stderr)
     if by_clip:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ from mmattn.weighting.causal import SUBSETS, Subset, permuted_scores, scores_on,
 from mmattn.weighting.clip_scores import ClipScores
 from mmattn.weighting.descriptive import MassMeter
 
+Key = TypeVar("Key")
 STATS = frozenset({"mass", "entropy", "mean_time"})
 
 
@@ -70,6 +71,24 @@ class Evaluation:
             self._permuted.update(other._permuted)
             self.mass.merge(other.mass)
             self.captions.merge([other.captions])
+
+    @classmethod
+    def mean(cls, views: Sequence[Evaluation]) -> Evaluation:
+        """Of several views of the same clips: the mean of each clip's scores over those that could be read.
+
+        Captions are those of the first.
+        """
+        whole = cls(views[0].vocabulary, views[0].permutations)
+        whole.captions = views[0].captions
+        for view in views:
+            whole.mass.merge(view.mass)
+            whole._targets.update(view._targets)
+        for name in whole._targets:
+            seen = [view for view in views if name in view._scores]
+            whole._scores[name] = _mean_each([view._scores[name] for view in seen])
+            if whole.permutations:
+                whole._permuted[name] = _mean_each([view._permuted[name] for view in seen])
+        return whole
 
     def thresholds(self, task: Task) -> dict[str, float]:
         """From which score on to list each free tag, as `task` was made to choose them from these clips."""
@@ -216,6 +235,10 @@ def _own_scores(scores: dict[Subset, Tensor], targets: Tensor) -> dict[Subset, T
     """The mean score (N,) of each clip's own tags; NaN for a clip without any."""
     truth = (targets > 0).double()
     return {subset: (scores[subset].double() * truth).sum(dim=1) / truth.sum(dim=1) for subset in SUBSETS}
+
+
+def _mean_each(views: Sequence[dict[Key, Tensor]]) -> dict[Key, Tensor]:
+    return {key: torch.stack([view[key] for view in views]).mean(dim=0) for key in views[0]}
 
 
 def _lost(both: float, permuted: float) -> float:
