@@ -57,6 +57,10 @@ def test_another_format_is_written_from_the_answers_that_are_there(
     assert out.stat().st_mtime_ns == stamp, "the same again does nothing"
     assert main([*command, "threshold=0.2"]) == 0
     assert out.read_bytes() == lines
+    (tmp_path / "p.jsonl.job" / "written.json").unlink()  # as if killed before the output was written
+    out.write_text("of earlier answers")
+    assert main([*command, "threshold=0.2"]) == 0
+    assert out.read_bytes() == lines
 
     job = f"job={tmp_path / 'p.jsonl.job'}"
     other = ["predict", f"run={captioning}", f"source={films}", "threshold=0.2", job]
@@ -100,6 +104,11 @@ def test_tracks_lie_beside_the_videos_or_in_a_folder(
     assert main([*command[:-1], "format=srt", f"out={folder}", f"job={out}.job"]) == 0
     assert "all known before -> " in capsys.readouterr().out
     assert sorted(str(path.relative_to(folder)) for path in folder.rglob("*.srt")) == ["a.srt", "sub/=b.srt"]
+
+    drawn = tmp_path / "drawn"
+    assert main([*command, "threshold=0.0", f"out={out}", f"burn_in={drawn}", "resume=false", "burn_in_height=64"]) == 0
+    assert "; 2 videos with text in them" in capsys.readouterr().out
+    assert sorted(str(path.relative_to(drawn)) for path in drawn.rglob("*.*")) == ["a.mp4", "sub/=b.mp4"]
     assert (films / "a.mp4").read_bytes() == before
     assert sorted(path.name for path in films.iterdir()) == ["a.mp4", "a.vtt", "bad.mp4", "sub"]
 
@@ -117,6 +126,8 @@ def test_a_wrong_wish_is_one_line(trained: Path, films: Path, tmp_path: Path, ca
         (["track_format=csv", "tracks=beside", f"out={tmp_path / 'p'}"], "expected srt or vtt"),
         (["tracks=beside", "track_format=ass", f"out={tmp_path / 'p'}"], "expected srt or vtt"),
         ([f"tracks={tmp_path / 'file'}", f"out={tmp_path / 'p'}"], "expected beside, or a folder"),
+        ([f"burn_in={films / 'drawn'}", f"out={tmp_path / 'p'}"], "lies in the source"),
+        (["burn_in=d", "burn_in_height=1", f"out={tmp_path / 'p'}"], "expected 64 to 2160"),
         ([f"job={tmp_path / 'folder'}", "resume=false", f"out={tmp_path / 'p'}"], "is no job of mmattn predict"),
         ([f"job={tmp_path / 'file'}", "resume=false", f"out={tmp_path / 'p'}"], "is a file; name a folder"),
     ):

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmattn.config import Config, build, group_choices, read_choice
 from mmattn.errors import UsageError
@@ -15,18 +15,24 @@ from mmattn.inference.jobs.job import Job
 from mmattn.inference.writers.interface import FileFormat, TrackFormat
 from mmattn.inference.writers.tracks import Tracks
 
+if TYPE_CHECKING:
+    from mmattn.inference.writers.burn_in import BurnIn
+
 _WRITTEN = "written.json"  # in the job: what the output is, once it is whole
 _TRACKS = "tracks.sqlite"
-_ASKED = ("format", "tracks", "track_format", "overwrite_tracks")
+_ASKED = ("format", "tracks", "track_format", "overwrite_tracks", "burn_in", "burn_in_height")
 
 
 @dataclass(frozen=True)
 class Output:
-    """`out`: a file, or a folder of tracks. `tracks`: those asked for beside it."""
+    """`out`: a file, or a folder of tracks. `tracks`: those asked for beside it. `burn_in`: videos with text in them,
+    with the arguments of the reader for their files. `asked`: the settings that decide all of it."""
 
     out: Path
     style: FileFormat | TrackFormat
     tracks: Tracks | None
+    burn_in: BurnIn | None
+    reading: dict[str, Any]
     asked: dict[str, Any]
 
     def is_written(self, job: Job) -> bool:
@@ -58,6 +64,11 @@ class Output:
             ) from None
         if self.tracks is not None:
             said += _said(self.tracks.write(job.records(), job.root / _TRACKS))
+        if self.burn_in is not None:
+            from mmattn.media.isolate import IsolatedReader
+
+            with IsolatedReader(**self.reading) as reader:
+                said += _said(self.burn_in.write(job.records(), job.root / _TRACKS, reader), "videos with text in them")
         write_atomically(job.root / _WRITTEN, json.dumps(self.asked, indent=1).encode())
         return said
 
@@ -77,7 +88,8 @@ def output_of(config: Config) -> Output:
     if is_file and (other := _other(out.suffix, style.suffix)):
         raise UsageError(f"out={name}: add format={other}, or give the file another suffix")
     asked = {"out": str(out.absolute()), **{key: config[key] for key in _ASKED}}
-    return Output(out, style, _tracks(config), asked)
+    reading = {name: config[name] for name in ("deadline_s", "follow_symlinks")}
+    return Output(out, style, _tracks(config), _burn_in(config), reading, asked)
 
 
 def _other(suffix: str, own: str) -> str | None:
@@ -100,10 +112,29 @@ def _tracks(config: Config) -> Tracks | None:
     return Tracks(build(read_choice("format", name)), folder, bool(config["overwrite_tracks"]))
 
 
-def _said(counts: Counter[str]) -> list[str]:
-    said = [f"{counts['written']} tracks"]
+def _burn_in(config: Config) -> BurnIn | None:
+    if config["burn_in"] is None:
+        return None
+    from mmattn.inference.writers.burn_in import BurnIn
+
+    if not 64 <= config["burn_in_height"] <= 2160:
+        raise UsageError(f"burn_in_height={config['burn_in_height']}: expected 64 to 2160 pixels")
+    folder = Path(str(config["burn_in"])).expanduser().absolute()
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"burn_in={config['burn_in']}: is a file; name a folder")
+    if folder.resolve().is_relative_to(Path(str(config["source"])).expanduser().resolve()):
+        raise UsageError(
+            f"burn_in={config['burn_in']}: lies in the source, which would grow by it; name another folder"
+        )
+    return BurnIn(folder, int(config["burn_in_height"]), bool(config["overwrite_tracks"]))
+
+
+def _said(counts: Counter[str], what: str = "tracks") -> list[str]:
+    said = [f"{counts['written']} {what}"]
     if counts["nothing"]:
         said.append(f"{counts['nothing']} files without captions or times of tags")
+    if counts["unreadable"]:
+        said.append(f"{counts['unreadable']} files can no longer be read")
     if counts["kept"]:
-        said.append(f"{counts['kept']} tracks of others kept, which overwrite_tracks=true replaces")
+        said.append(f"{counts['kept']} {what.partition(' ')[0]} of others kept, which overwrite_tracks=true replaces")
     return said

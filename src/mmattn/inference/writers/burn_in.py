@@ -1,0 +1,144 @@
+"""Videos with what is said of them drawn in: each shown while it lasts, to the frame."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import textwrap
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import astuple, dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from mmattn.errors import MediaError, UsageError
+from mmattn.inference.writers.interface import Cue, Record
+from mmattn.inference.writers.ledger import Ledger, open_ledger
+from mmattn.inference.writers.subtitles import cues_of
+from mmattn.media.isolate import IsolatedReader
+from mmattn.media.replay import even_size, replay
+from mmattn.media.write import writing_video
+from mmattn.text import clean, one_line
+
+SUFFIX = ".mp4"
+MAX_FPS, SOUND_HZ, TAGS, LINES = 60, 48000, 5, 4
+
+
+@dataclass(frozen=True)
+class BurnIn:
+    """`height` of the picture, px. `overwrite`: also files in `folder` that this job did not write."""
+
+    folder: Path
+    height: int
+    overwrite: bool
+
+    def write(self, records: Iterable[Record], database: Path, reader: IsolatedReader) -> Counter[str]:
+        """How many were "written", "kept" as others had written them, had "nothing" to show, or can no longer be read:
+        "unreadable". A video that is there and would not differ is not made again. Raises MmattnError."""
+        counts: Counter[str] = Counter()
+        with open_ledger(database, self.folder, SUFFIX, self.overwrite) as ledger:
+            for record in records:
+                if record["status"] == "ok" and "video" in record["modality"]["used"]:
+                    counts[self._write(record, ledger, reader)] += 1
+            ledger.remove_stale()
+        return counts
+
+    def _write(self, record: Record, ledger: Ledger, reader: IsolatedReader) -> str:
+        path = Path(record["path"])
+        if path.suffix.lower() == ".tar":
+            raise UsageError(f"{clean(record['path'])}: burn_in= reads files, not members of a tar")
+        cues = cues_of(record) or _whole(record)
+        if not cues:
+            return "nothing"
+        try:
+            stamp = path.stat()
+        except OSError:
+            return "unreadable"
+        drawn = [[astuple(cue) for cue in cues], self.height, stamp.st_size, stamp.st_mtime_ns]
+        mark = hashlib.sha256(json.dumps(drawn).encode()).hexdigest()
+        read_to = max((end for _, end in record["spans"]), default=0.0)
+        try:
+            return ledger.make(record, mark, lambda part: self._draw(path, cues, part, reader, read_to))
+        except MediaError:
+            return "unreadable"
+
+    def _draw(self, path: Path, cues: Sequence[Cue], part: Path, reader: IsolatedReader, read_to: float) -> None:
+        told = reader.survey(path, "header")
+        size = even_size(told.width or 1, told.height or 1, told.rotation or 0, self.height)
+        fps = Fraction(min(MAX_FPS, max(1.0, told.fps or 25.0))).limit_denominator(1001)
+        rate = None if told.audio_codec is None else SOUND_HZ
+        showing, captions = _Showing(cues), _Captions(size)
+        film = part.with_name(part.name + SUFFIX)
+        try:
+            with writing_video(film, size, fps, rate, options={"crf": "20"}) as writer:
+                picture = np.zeros((*size, 3), np.uint8)
+                for piece in replay(path, reader, fps, told.duration or read_to, size, rate):
+                    for k, time in enumerate(piece.times):
+                        picture = piece.frames[k] if piece.frames is not None and k < len(piece.frames) else picture
+                        writer.show(captions.over(picture, showing.at(1000 * time)))
+                    if piece.samples is not None:
+                        writer.sound(piece.samples)
+            film.replace(part)
+        finally:
+            film.unlink(missing_ok=True)
+
+
+def _whole(record: Record) -> list[Cue]:
+    """Tags that do not say when: the best of them all the time."""
+    said = ", ".join(one_line(tag["tag"]) for tag in record.get("tags", [])[:TAGS])
+    return [Cue(0, 1000 * 24 * 3600, said)] if said else []
+
+
+class _Showing:
+    """The texts of an instant; instants are asked for in order."""
+
+    def __init__(self, cues: Sequence[Cue]) -> None:
+        self._coming: Iterator[Cue] = iter(cues)
+        self._next = next(self._coming, None)
+        self._on: list[Cue] = []
+
+    def at(self, ms: float) -> tuple[str, ...]:
+        while self._next is not None and self._next.start <= ms:
+            self._on.append(self._next)
+            self._next = next(self._coming, None)
+        self._on = [cue for cue in self._on if ms < cue.end]
+        return tuple(cue.text for cue in self._on)
+
+
+class _Captions:
+    """Text on a dark band at the foot of the picture; a band that stays is drawn once."""
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        tall, wide = size
+        self._points = max(10, round(tall / 18))
+        self._font = ImageFont.load_default(self._points)
+        self._columns = max(8, int(0.94 * wide / self._font.getlength("n")))
+        self._size = size
+        self._texts: tuple[str, ...] = ()
+        self._band: tuple[int, np.ndarray, np.ndarray] | None = None  # top, ink (H, W, 3), its share (H, W, 1)
+
+    def over(self, picture: np.ndarray, texts: tuple[str, ...]) -> np.ndarray:
+        """(H, W, 3) uint8 with the texts."""
+        if texts != self._texts:
+            self._texts, self._band = texts, self._drawn(texts) if texts else None
+        if self._band is None:
+            return picture
+        top, ink, share = self._band
+        drawn = picture.copy()
+        drawn[top:] = (picture[top:] * (1 - share) + ink * share).astype(np.uint8)
+        return drawn
+
+    def _drawn(self, texts: tuple[str, ...]) -> tuple[int, np.ndarray, np.ndarray]:
+        lines = [line for text in texts for line in textwrap.wrap(clean(text), self._columns)]
+        lines = [*lines[: LINES - 1], lines[LINES - 1] + " \u2026"] if len(lines) > LINES else lines
+        tall, wide = self._size
+        step = round(1.35 * self._points)
+        band = Image.new("RGBA", (wide, min(tall, step * len(lines) + step // 2)), (0, 0, 0, 160))
+        pen = ImageDraw.Draw(band)
+        for i, line in enumerate(lines):
+            pen.text((wide / 2, step * (i + 0.75)), line, fill=(255, 255, 255, 255), font=self._font, anchor="mm")
+        pixels = np.asarray(band).astype(np.float32)
+        return tall - band.height, pixels[..., :3], pixels[..., 3:] / 255
