@@ -92,11 +92,9 @@ def _help(verb: str) -> None:
 def _train(overrides: list[str]) -> None:
     config = compose("train", overrides)
     others = [text for text in overrides if not text.startswith("resume=")]
-    if config["resume"] and others:
-        raise UsageError(f"resume goes on with the run's own frozen config; leave out {' '.join(others)}")
     from mmattn.training.launch import launch
 
-    run = launch(config)
+    run = launch(config, others)
     print(run)
 
 

@@ -34,6 +34,7 @@ GROUPS = (
     "freeze",
     "optim",
     "trainer",
+    "launcher",
     "logger",
     "engine",
     "format",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from typing import Any
@@ -35,6 +36,11 @@ class EpochLoader(DataLoader[Any]):
     def load_state_dict(self, state: dict[str, int]) -> None:
         self._handed_out = (state["epoch"], state["batches"])
         self._sampler.seen = self._handed_out
+
+    @property
+    def global_batch(self) -> int:
+        """Clips of a step's batch over all processes."""
+        return self._sampler.global_batch
 
     @property
     def _sampler(self) -> GlobalBatchSampler:
@@ -75,4 +81,6 @@ class ClipLoader(EpochLoader):
 def leave_signals(worker: int) -> None:
     """Ctrl-C reaches every process of the terminal: the one that trains decides, its workers go on until it is done."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # Slurm, too, signals every process of a job that it preempts.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN if "SLURM_JOB_ID" in os.environ else signal.SIG_DFL)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)

@@ -31,6 +31,8 @@ OUT_OF_MEMORY = 12  # exit status
 
 def nursery(control_fd: int) -> None:
     """Serve worker after worker until the owner closes the control socket."""
+    for number in (signal.SIGTERM, signal.SIGUSR1):  # a cluster signals every process of a job; the owner decides
+        signal.signal(number, signal.SIG_IGN)
     control = socket.socket(fileno=control_fd)
     control.sendall(b"\x00")  # imported, ready
     worker = 0

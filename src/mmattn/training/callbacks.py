@@ -1,47 +1,27 @@
-"""What happens around training: keeping the model, stopping on a signal, seeding each step, telling the person."""
+"""What happens around training: keeping the model and the place, seeding each step, telling the person."""
 
 from __future__ import annotations
 
-import io
 import json
-import pickle
-import signal
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import lightning
 import torch
-from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback
 
 from mmattn.checkpoint import MODEL_FILE, Checkpoint, save_model
 from mmattn.config import Config
 from mmattn.data.loader import EpochLoader
 from mmattn.data.transforms import ClipSpec
-from mmattn.errors import Stopped, UsageError
+from mmattn.errors import UsageError
 from mmattn.files import write_atomically
 from mmattn.progress import Progress
 from mmattn.training.curves import headline, score
+from mmattn.training.keeping import LAST
 from mmattn.training.module import TrainingModule
 
-LAST = Path("checkpoints") / "last.ckpt"
 EVALUATION_FILE = "evaluation.json"
-
-
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Training checkpoints that are whole or absent; loading executes nothing."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        buffer = io.BytesIO()
-        torch.save(checkpoint, buffer)
-        write_atomically(Path(path), buffer.getvalue())
-
-    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        try:
-            return torch.load(path, map_location=map_location or "cpu", weights_only=True)
-        except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
-            raise UsageError(f"{path}: not a whole checkpoint ({str(error).splitlines()[0]})") from None
 
 
 class KeepModel(Callback):
@@ -86,71 +66,42 @@ class KeepModel(Callback):
         self.best = state_dict["best"]
 
 
-class StopOnSignal(Callback):
-    """SIGINT and SIGTERM only raise a flag; after the step all processes agree on it, save and stop.
-
-    Lightning's own handler hangs DDP when a process other than the first gets the signal.
-    """
-
-    def __init__(self, run: Path) -> None:
-        self.run = run
-        self._received = 0
-        self._before: dict[int, Any] = {}
-
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._flag)
-
-    def _flag(self, number: int, frame: FrameType | None) -> None:
-        self._received = number
-
-    def on_train_batch_end(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, _: Any, batch: Any, batch_idx: int
-    ) -> None:
-        if (batch_idx + 1) % trainer.accumulate_grad_batches and not trainer.is_last_batch:
-            return  # a gradient half accumulated would be lost
-        received = self._received
-        if trainer.world_size > 1:
-            flag = torch.tensor(float(received), device=pl_module.device)
-            received = int(trainer.strategy.reduce(flag, reduce_op="max"))
-        if received:
-            trainer.save_checkpoint(self.run / LAST)
-            stopped = Stopped(f"stopped at step {trainer.global_step}; go on with: mmattn train resume={self.run}")
-            stopped.exit_code = 128 + received
-            raise stopped
-
-    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        self._restore()
-
-    def on_exception(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
-    ) -> None:
-        self._restore()
-
-    def _restore(self) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before.clear()
-
-
 class KeepPlace(Callback):
     """A resumed run goes on with the batch after the last one, in the order of its epoch.
 
     Lightning keeps the loader's state too, but does not restore it once a schedule has asked for the number of steps.
+    `clips`: SplitData.digest, by which other clips than those of the checkpoint are known and refused.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clips: str) -> None:
         self._loader: EpochLoader | None = None
-        self._place: dict[str, int] = {}
+        self._place: dict[str, Any] = {}
+        self.clips = clips
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         assert isinstance(trainer.train_dataloader, EpochLoader)
         self._loader = trainer.train_dataloader
         if self._place:
+            self._check_same(self._loader.global_batch)
             self._loader.load_state_dict(self._place)
 
+    def _check_same(self, batch: int) -> None:
+        """Raises UsageError where the place would mean another one now."""
+        if (before := self._place.get("global_batch", batch)) != batch:
+            raise UsageError(
+                f"the checkpoint was made with batches of {before} clips over all processes, now they are {batch}: its "
+                "steps would be others. Set data.batch_size back, or start a new run"
+            )
+        if self._place.get("clips", self.clips) != self.clips:
+            raise UsageError(
+                "the training clips are not those of the checkpoint (their ids, spans, tags or captions differ); put "
+                "the manifest back, or start a new run"
+            )
+
     def state_dict(self) -> dict[str, Any]:
-        return self._loader.state_dict() if self._loader else {}
+        if not self._loader:
+            return {}
+        return {**self._loader.state_dict(), "global_batch": self._loader.global_batch, "clips": self.clips}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._place = state_dict

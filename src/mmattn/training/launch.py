@@ -1,4 +1,4 @@
-"""From a composed config to trained weights: in this process, or as one process for each device.
+"""From a composed config to trained weights: in this process, on this machine's devices, or on a cluster.
 
 Workers are started on the frozen run directory, so a command line is parsed once and never again.
 """
@@ -11,39 +11,83 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+
 from mmattn.config import Config
-from mmattn.errors import MmattnError, Stopped
+from mmattn.data.splits import SplitData
+from mmattn.errors import MmattnError, Stopped, UsageError
 from mmattn.model import resolved
-from mmattn.training.callbacks import LAST
-from mmattn.training.rundir import create_run, read_config
+from mmattn.training.keeping import BEFORE, LAST
+from mmattn.training.launcher import Launcher, launcher_of
+from mmattn.training.preempt import stop_signals
+from mmattn.training.rundir import create_run, on_other_machine, read_config
 
 GRACE_S = 30.0  # how long the others may take to stop after one process has ended badly
+STOPPED = (130, 138, 143)  # exit codes of processes that were asked to stop and did
 
 
-def launch(config: Config) -> Path:
-    """Train what `mmattn train` asked for; returns the run directory."""
-    from mmattn.data.features import with_frozen_encoders
-    from mmattn.training.run import check, train
+@dataclass(frozen=True)
+class Local(Launcher):
+    """All processes on this machine."""
 
+    nodes: int = field(default=1, init=False)
+
+    def start(self, run: Path, config: Config, data: SplitData | None) -> None:
+        devices = config["trainer"]["devices"]
+        if devices == 1:
+            from mmattn.training.run import train
+
+            train(run, data)
+        else:
+            if data is not None:
+                data.close()
+            _spawn(run, devices)
+
+    def environment(self) -> ClusterEnvironment:
+        return LightningEnvironment()
+
+
+def launch(config: Config, changes: Sequence[str] = ()) -> Path:
+    """Train what `mmattn train` asked for; returns the run directory.
+
+    `changes`: the overrides beside resume=, which may say where a run goes on but not what it is.
+    """
     if config["resume"]:
         run = Path(str(config["resume"]))
-        config = read_config(run)
-        data = None
+        frozen, data = on_other_machine(run, config, changes), None
     else:
-        config = with_frozen_encoders(config)
-        data, model = check(config)
-        run = create_run(resolved(config, model))
-    devices = config["trainer"]["devices"]
-    if devices == 1:
-        train(run, data)
-    else:
-        if data is not None:
-            data.close()
-        _spawn(run, devices)
+        run, data = prepare(config)
+        frozen = read_config(run)
+    launcher_of(frozen).start(run, frozen, data)
     return run
+
+
+def prepare(config: Config) -> tuple[Path, SplitData]:
+    """Check all that the run needs, then make its directory."""
+    from mmattn.data.features import with_frozen_encoders
+    from mmattn.training.run import check
+
+    config = with_frozen_encoders(with_devices(config))
+    data, model = check(config)
+    return create_run(resolved(config, model)), data
+
+
+def with_devices(config: Config) -> Config:
+    """trainer.devices=0 written out: one for each GPU of this machine, one where there is none."""
+    if config["trainer"]["devices"]:
+        return config
+    if config["launcher"]["_target_"].endswith("Slurm"):
+        raise UsageError("trainer.devices=0: what a node of the cluster has is not known here; set trainer.devices=N")
+    import torch
+
+    gpus = torch.cuda.device_count() if config["trainer"]["accelerator"] != "cpu" else 0
+    return {**config, "trainer": {**config["trainer"], "devices": max(1, gpus)}}
 
 
 def _spawn(run: Path, devices: int) -> None:
@@ -65,7 +109,7 @@ def _spawn(run: Path, devices: int) -> None:
             if worker.poll() is None:
                 worker.send_signal(number)
 
-    before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, pass_on) for number in stop_signals()}
     try:
         code = _wait(workers, asked)
     finally:
@@ -74,15 +118,30 @@ def _spawn(run: Path, devices: int) -> None:
         for worker in workers:
             if worker.poll() is None:
                 worker.kill()
-    if code in (130, 143):
-        hint = f"go on with: mmattn train resume={run}" if (run / LAST).is_file() else "before the first checkpoint"
-        stopped = Stopped(f"stopped; {hint}")
-        stopped.exit_code = code
-        raise stopped
+    if code in STOPPED:
+        raise stopped_run(run, code)
     if code:
-        error = MmattnError(f"{run}: a worker process ended with exit code {code}; its message is above")
+        error = MmattnError(f"{run}: a worker process ended with exit code {code}; {_what_now(run, code)}")
         error.exit_code = 2 if code == 2 else 1
         raise error
+
+
+def stopped_run(run: Path, code: int) -> Stopped:
+    stopped = Stopped(f"stopped; {_resume_hint(run) or 'before the first checkpoint'}")
+    stopped.exit_code = code
+    return stopped
+
+
+def _resume_hint(run: Path) -> str:
+    kept = (run / LAST).is_file() or (run / BEFORE).is_file()
+    return f"go on with: mmattn train resume={run}" if kept else ""
+
+
+def _what_now(run: Path, code: int) -> str:
+    """A process that a signal ended had nothing to say."""
+    killed = code > 128
+    said = f"signal {code - 128} ended it (was there memory enough?)" if killed else "its message is above"
+    return "; ".join([said, *([hint] if killed and (hint := _resume_hint(run)) else [])])
 
 
 def _wait(workers: list[subprocess.Popen], asked: list[float]) -> int:
@@ -91,10 +150,11 @@ def _wait(workers: list[subprocess.Popen], asked: list[float]) -> int:
     while any(worker.poll() is None for worker in workers):
         time.sleep(0.1)
         codes = [_exit_code(worker) for worker in workers if worker.returncode]
-        if codes and not failed:
-            failed, since = codes[0], time.monotonic()
+        if codes and not failed:  # one that was killed is the cause of the others' losing it
+            killed = [code for code in codes if code > 128 and code not in STOPPED]
+            failed, since = (killed or codes)[0], time.monotonic()
         late = asked and time.monotonic() - asked[0] > GRACE_S
-        if late or (failed and time.monotonic() - since > (GRACE_S if failed in (130, 143) else 2.0)):
+        if late or (failed and time.monotonic() - since > (GRACE_S if failed in STOPPED else 2.0)):
             for worker in workers:
                 worker.kill()
     return failed or next((_exit_code(worker) for worker in workers if worker.returncode), 0)

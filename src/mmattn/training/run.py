@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -11,6 +12,9 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
@@ -21,9 +25,12 @@ from mmattn.data.module import build_data
 from mmattn.data.splits import SplitData
 from mmattn.errors import UsageError
 from mmattn.model import NO_TAGS, AVModel, build_model, tokenizer_of, vocabulary_of, without_files
-from mmattn.training.callbacks import LAST, AtomicCheckpointIO, KeepModel, KeepPlace, Report, SeedSteps, StopOnSignal
+from mmattn.training.callbacks import KeepModel, KeepPlace, Report, SeedSteps
 from mmattn.training.charts import WandbCharts
+from mmattn.training.keeping import LAST, AtomicCheckpointIO, newest_whole
+from mmattn.training.launcher import launcher_of
 from mmattn.training.module import TrainingModule
+from mmattn.training.preempt import StopOnSignal
 from mmattn.training.rundir import UNREADABLE_FILE, read_config
 from mmattn.training.track import check_logger, make_loggers
 
@@ -31,20 +38,28 @@ CALLBACKS = ("freeze", "weight_average")  # optional groups
 
 
 def check(config: Config) -> tuple[SplitData, AVModel]:
-    """Build all a run needs, so that a fault shows before anything is written. Raises UsageError."""
+    """Build all a run needs, so that a fault shows before anything is written. Raises UsageError.
+
+    What the devices can do is left open where they are not of this machine.
+    """
     if not config["seed"] >= 0:
         raise UsageError(f"seed={config['seed']}: expected 0 or more")
     for key in ("epochs", "devices", "validate_every", "accumulate", "log_every"):
         if config["trainer"][key] < 1:
             raise UsageError(f"trainer.{key}={config['trainer'][key]}: expected 1 or more")
-    if config["data"]["batch_size"] % config["trainer"]["devices"]:
+    if config["trainer"].get("save_every", 0) < 0:
+        raise UsageError(f"trainer.save_every={config['trainer']['save_every']}: expected 0 or more")
+    launcher = launcher_of(config)
+    devices, nodes = config["trainer"]["devices"], launcher.nodes
+    if config["data"]["batch_size"] % (devices * nodes):
         raise UsageError(
-            f"data.batch_size={config['data']['batch_size']} does not divide among "
-            f"trainer.devices={config['trainer']['devices']}"
+            f"data.batch_size={config['data']['batch_size']} does not divide among trainer.devices={devices}"
+            + (f" on each of launcher.nodes={nodes}" if nodes > 1 else "")
         )
     check_logger(config)
     _quiet_lightning()
-    _trainer(config, Path(), loggers=[], callbacks=[])
+    if launcher.here:
+        _trainer(config, Path(), [], [], AtomicCheckpointIO(), (LightningEnvironment(), devices, 1))
     build(config["optim"])
     data = build_data(config["data"])
     _check_tasks(config)
@@ -74,11 +89,13 @@ def _check_tasks(config: Config) -> None:
 def train(run: Path, data: SplitData | None = None) -> None:
     """Train to the end, or on from the last checkpoint if there is one. Raises Stopped on SIGINT or SIGTERM."""
     config = read_config(run)
+    if "SLURM_JOB_ID" in os.environ:  # its warning must not end what has not begun to listen, here or in children
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     ready = data or build_data(config["data"])
     torch.set_num_threads(config["trainer"]["threads"] or max(1, (os.cpu_count() or 1) // config["trainer"]["devices"]))
     torch.manual_seed(config["seed"])
-    last = run / LAST
-    settings = without_files(config) if last.is_file() else config  # the checkpoint has the weights
+    last = newest_whole(run, quiet=bool(int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")))))
+    settings = without_files(config) if last else config  # the checkpoint has the weights
     vocabulary, tokenizer = vocabulary_of(config, ready), tokenizer_of(config, ready)
     model = build_model(settings, vocabulary, tokenizer)
     model.load_state_dict(model.state_dict() | ready.encoder_weights())
@@ -88,10 +105,11 @@ def train(run: Path, data: SplitData | None = None) -> None:
         module.self_critical.prepare([row.captions for row in ready.rows["train"] if row.captions])
     _quiet_lightning()
     chosen = [callback for group in CALLBACKS if (callback := _optional(config, group))]
-    callbacks = [KeepModel(run, config, ready.clip), *chosen, StopOnSignal(run), KeepPlace()]
-    callbacks += [SeedSteps(config["seed"]), Report(run.name)]
+    callbacks = [KeepModel(run, config, ready.clip), *chosen, StopOnSignal(run, config["trainer"].get("save_every", 0))]
+    callbacks += [KeepPlace(ready.digest), SeedSteps(config["seed"]), Report(run.name)]
     callbacks += [WandbCharts(vocabulary.families, config["logger"].get("clips", 0))]
-    trainer = _trainer(config, run, make_loggers(config, run), callbacks)
+    keeping = AtomicCheckpointIO(damaged_last=last is not None and last != run / LAST)
+    trainer = _trainer(config, run, make_loggers(config, run), callbacks, keeping, _processes(config))
     rank, world = trainer.global_rank, trainer.world_size
     ready.quarantine.keep_in(run / UNREADABLE_FILE)
     train_loader = ready.loader(
@@ -102,7 +120,7 @@ def train(run: Path, data: SplitData | None = None) -> None:
         warnings.filterwarnings("ignore", module="lightning")  # advice on workers and logging intervals
         warnings.filterwarnings("ignore", module="torch.optim.lr_scheduler")
         try:
-            trainer.fit(module, train_loader, val_loader, ckpt_path=str(last) if last.is_file() else None)
+            trainer.fit(module, train_loader, val_loader, ckpt_path=str(last) if last else None)
         finally:
             for logger in trainer.loggers:
                 logger.finalize("success")
@@ -116,18 +134,42 @@ def _optional(config: Config, group: str) -> Any:
     return build(config[group]) if config.get(group) else None
 
 
-def _trainer(config: Config, run: Path, loggers: list[Logger], callbacks: list[Callback]) -> lightning.Trainer:
+Processes = tuple[ClusterEnvironment, int, int]
+
+
+def _processes(config: Config) -> Processes:
+    """How this process knows its rank, the processes of each node, and the nodes.
+
+    Under torchrun its environment says it all, whatever launcher the run was made with.
+    """
+    if TorchElasticEnvironment.detect():
+        world, here = (int(os.environ[name]) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+        return TorchElasticEnvironment(), here, world // here
+    launcher = launcher_of(config)
+    return launcher.environment(), config["trainer"]["devices"], launcher.nodes
+
+
+def _trainer(
+    config: Config,
+    run: Path,
+    loggers: list[Logger],
+    callbacks: list[Callback],
+    keeping: AtomicCheckpointIO,
+    processes: Processes,
+) -> lightning.Trainer:
     """Raises UsageError for a device, precision or strategy that this machine does not have."""
     options = config["trainer"]
+    environment, devices, nodes = processes
     try:
         return lightning.Trainer(
             accelerator=options["accelerator"],
-            devices=options["devices"],
+            devices=devices,
+            num_nodes=nodes,
             # Our buffers never change. Broadcasting them would make every validation batch wait for all processes,
             # for ever where one of them has a batch less.
             # Frozen weights have no gradient that the others could wait for.
             strategy=DDPStrategy(broadcast_buffers=False, find_unused_parameters=bool(config.get("freeze")))
-            if options["devices"] > 1
+            if devices * nodes > 1
             else "auto",
             precision=options["precision"],
             max_epochs=options["epochs"],
@@ -137,7 +179,7 @@ def _trainer(config: Config, run: Path, loggers: list[Logger], callbacks: list[C
             check_val_every_n_epoch=options["validate_every"],
             logger=loggers,
             callbacks=callbacks,
-            plugins=[AtomicCheckpointIO()],
+            plugins=[keeping, environment],
             default_root_dir=run,
             use_distributed_sampler=False,
             num_sanity_val_steps=0,

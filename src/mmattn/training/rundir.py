@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import platform
+import secrets
 import subprocess
 import time
+from collections.abc import Sequence
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,12 @@ from mmattn.files import write_atomically
 CONFIG_FILE = "config.yaml"
 RUN_FILE = "run.json"
 UNREADABLE_FILE = "unreadable.jsonl"
+# Where and how fast a run goes on, not what it is: these may change when it is resumed.
+MACHINE = (
+    *("launcher", "logger", "data.workers", "data.cache_gb", "data.isolated", "data.deadline_s"),
+    *(f"trainer.{key}" for key in ("devices", "accelerator", "strategy", "threads", "save_every", "log_every")),
+    *("trainer.compile", "trainer.recompute"),
+)
 
 
 def create_run(config: Config) -> Path:
@@ -31,11 +39,47 @@ def create_run(config: Config) -> Path:
     config = {**config, "run": str(run), "data": _with_absolute_root(config["data"])}
     try:
         run.mkdir(parents=True, exist_ok=True)
-        write_atomically(run / RUN_FILE, json.dumps(describe_run(), indent=1).encode())
+        described = {"id": secrets.token_hex(4), **describe_run()}
+        write_atomically(run / RUN_FILE, json.dumps(described, indent=1).encode())
         write_atomically(run / CONFIG_FILE, yaml.safe_dump(config, sort_keys=False).encode())
     except OSError as error:
         raise UsageError(f"{run}: cannot be written ({error.strerror})") from None
     return run
+
+
+def on_other_machine(run: Path, composed: Config, changes: Sequence[str]) -> Config:
+    """The frozen config of a run that goes on, with what `changes` say of the machine, which is frozen with it.
+
+    `composed`: a config that they were applied to. Raises UsageError for a change of anything else.
+    """
+    config = before = read_config(run)
+    for text in changes:
+        key = text.lstrip("+").partition("=")[0]
+        if not any(key == name or key.startswith(f"{name}.") for name in MACHINE):
+            raise UsageError(
+                f"{text}: resume goes on with the run's own frozen config; only the machine may be another: "
+                + ", ".join(MACHINE)
+            )
+        part = "launcher" if key.startswith("launcher") else key  # with all its settings
+        config = _put(config, part.split("."), composed)
+    if config != before:
+        write_atomically(run / CONFIG_FILE, yaml.safe_dump(config, sort_keys=False).encode())
+    return config
+
+
+def _put(config: Config, path: Sequence[str], other: Config) -> Config:
+    """`config` with the value that `other` has at `path`."""
+    first, *rest = path
+    return {**config, first: _put(config[first], rest, other[first]) if rest else other[first]}
+
+
+def run_id(run: Path) -> str | None:
+    """By which other programs know the run however often it is resumed; None for one from before there were ids."""
+    try:
+        found = json.loads((run / RUN_FILE).read_text(encoding="utf-8")).get("id")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return found if isinstance(found, str) and found.isalnum() else None
 
 
 def _with_absolute_root(data: Config) -> Config:

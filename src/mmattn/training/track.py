@@ -17,6 +17,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from mmattn.config import Config
 from mmattn.errors import UsageError
+from mmattn.training.rundir import run_id
 
 MODES = ("wandb", "csv", "tensorboard", "none")
 METRICS_FILE = "metrics.jsonl"
@@ -94,7 +95,14 @@ def _start_wandb(config: Config, run: Path, mode: Literal["online", "offline"]) 
 
     settings = wandb.Settings(init_timeout=25, disable_git=True, x_disable_stats=True, console="off")
     experiment = wandb.init(
-        project=config["logger"]["project"], name=run.name, dir=str(run), mode=mode, config=config, settings=settings
+        project=config["logger"]["project"],
+        name=run.name,
+        id=run_id(run),  # a run that was stopped and goes on is one run there too
+        resume="allow" if mode == "online" else None,
+        dir=str(run),
+        mode=mode,
+        config=config,
+        settings=settings,
     )
     experiment.define_metric(STEP)  # the one axis, so that runs with batches of any size lie over each other
     experiment.define_metric("*", step_metric=STEP, step_sync=True)

@@ -1,4 +1,7 @@
-"""One process of a distributed run: python -m mmattn.training.worker RUN_DIR, with the ranks in the environment."""
+"""One process of a distributed run: python -m mmattn.training.worker RUN_DIR, with the ranks in the environment.
+
+Its launcher starts it: `mmattn train`, torchrun (torchrun ... -m mmattn.training.worker RUN_DIR) or srun.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,11 @@ def main() -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return 130
+    except RuntimeError as error:
+        if not any(word in str(error) for word in ("gloo", "NCCL", "c10d", "TCPStore")):
+            raise
+        print(f"mmattn: another process has gone ({str(error).splitlines()[0]})", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -1,0 +1,84 @@
+"""Training checkpoints: whole or absent, the last two kept, looked through before they are used."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+
+from mmattn.errors import MmattnError, UsageError
+from mmattn.files import beside
+
+LAST = Path("checkpoints") / "last.ckpt"
+BEFORE = LAST.with_name("before.ckpt")  # the one that was the last before it
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Written beside the target, synced, then put in its place; loading executes nothing.
+
+    `damaged_last`: what stands at LAST is no good, so the first save replaces it instead of keeping it as BEFORE.
+    """
+
+    def __init__(self, damaged_last: bool = False) -> None:
+        self._damaged_last = damaged_last
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        path = Path(path)
+        try:
+            with beside(path) as part:
+                with part.open("wb") as file:  # a stream: a copy in memory would be as large as model and optimizer
+                    torch.save(checkpoint, file)
+                if path.is_file() and not self._damaged_last:
+                    path.replace(path.with_name(BEFORE.name))
+        except (OSError, RuntimeError) as error:  # torch's writer makes a full disk a RuntimeError
+            cause = error.__cause__ or error.__context__ or error
+            raise MmattnError(f"{path}: the checkpoint cannot be written ({_first_line(cause)})") from None
+        self._damaged_last = False
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        try:
+            return torch.load(path, map_location=map_location or "cpu", weights_only=True)
+        except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
+            raise UsageError(f"{path}: not a whole checkpoint ({_first_line(error)})") from None
+
+
+def newest_whole(run: Path, quiet: bool = False) -> Path | None:
+    """The last checkpoint of the run, or the one before when the last is damaged; None when there is none yet.
+
+    Raises UsageError when there are checkpoints and all are damaged.
+    """
+    faults = []
+    for path in (run / LAST, run / BEFORE):
+        if not path.is_file():
+            continue
+        if (fault := damage(path)) is None:
+            if faults and not quiet:
+                print(f"{faults[0]}; going on from the one before, {path}", file=sys.stderr)
+            return path
+        faults.append(f"{path}: not a whole checkpoint ({fault})")
+    if faults:
+        raise UsageError(f"{faults[0]}; and there is no other. Start again in a new run directory")
+    return None
+
+
+def damage(path: Path) -> str | None:
+    """What is wrong with the file, None if every byte of it is as it was written.
+
+    A checkpoint is a zip archive, whose checksums torch itself does not look at.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            member = archive.testzip()
+    except (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        return _first_line(error)
+    return f"checksum of {member}" if member else None
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,103 @@
+"""Stopping on a signal, with the work kept; under Slurm the job goes back into the queue."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from mmattn.errors import Stopped
+from mmattn.training.keeping import LAST
+
+_JOB = re.compile(r"[0-9]+(_[0-9]+)?")
+
+
+def stop_signals() -> tuple[signal.Signals, ...]:
+    """What asks training to save and stop. Slurm's warning (--signal=USR1) counts only in a job of it."""
+    always = (signal.SIGINT, signal.SIGTERM)
+    return (*always, signal.SIGUSR1) if "SLURM_JOB_ID" in os.environ else always
+
+
+class StopOnSignal(Callback):
+    """SIGINT and SIGTERM only raise a flag; after the step all processes agree on it, save and stop.
+
+    SIGUSR1, Slurm's warning before a job's time is up, also puts the job back into the queue, once. After SIGTERM it is
+    Slurm's to do so if it preempts, and must not be done if a person cancels. Lightning's own handler hangs DDP when a
+    process other than the first gets the signal. `save_every`: steps between checkpoints in between; 0 = none.
+    """
+
+    def __init__(self, run: Path, save_every: int = 0) -> None:
+        self.run = run
+        self.save_every = save_every
+        self._received = 0
+        self._saved = 0
+        self._before: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self._saved = trainer.global_step
+        for number in stop_signals():
+            self._before[number] = signal.signal(number, self._flag)
+
+    def _flag(self, number: int, frame: FrameType | None) -> None:
+        self._received = number
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, _: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if (batch_idx + 1) % trainer.accumulate_grad_batches and not trainer.is_last_batch:
+            return  # a gradient half accumulated would be lost
+        received = self._received
+        if trainer.world_size > 1:
+            flag = torch.tensor(float(received), device=pl_module.device)
+            received = int(trainer.strategy.reduce(flag, reduce_op="max"))
+        due = self.save_every and trainer.global_step - self._saved >= self.save_every
+        if received or due:
+            trainer.save_checkpoint(self.run / LAST)
+            self._saved = trainer.global_step
+        if received:
+            raise self._stopped(trainer, received)
+
+    def _stopped(self, trainer: lightning.Trainer, received: int) -> Stopped:
+        again = f"go on with: mmattn train resume={self.run}"
+        if received == signal.SIGUSR1 and trainer.is_global_zero and requeue():
+            again = "the job is back in the queue and will go on"
+        stopped = Stopped(f"stopped at step {trainer.global_step}; {again}")
+        stopped.exit_code = 128 + received
+        return stopped
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self._restore()
+
+    def on_exception(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
+    ) -> None:
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()
+
+
+def requeue() -> bool:
+    """Put this Slurm job (or this task of an array) back into the queue; says so where it cannot."""
+    array = os.environ.get("SLURM_ARRAY_JOB_ID")
+    job = f"{array}_{os.environ.get('SLURM_ARRAY_TASK_ID')}" if array else os.environ.get("SLURM_JOB_ID", "")
+    if not _JOB.fullmatch(job):
+        return False
+    try:
+        subprocess.run(["scontrol", "requeue", job], check=True, capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.SubprocessError) as error:
+        said = (getattr(error, "stderr", None) or str(error)).strip().splitlines()[:1]
+        print(f"mmattn: scontrol requeue {job} failed ({''.join(said)})", file=sys.stderr)
+        return False
+    return True
