@@ -123,9 +123,8 @@ class Search:
         score = torch.zeros(clips, device=device)
         rows, last = torch.arange(clips, device=device), torch.full((clips,), self.bos, device=device)
         for t in range(most):
-            found = torch.log_softmax(state.step(last).float(), dim=1)
-            ruled = self._ruled(found, tokens[rows, :t])
-            chosen = ruled.argmax(dim=1) if draws is None else self._drawn(ruled, draws[rows, t])
+            found = self._ruled(torch.log_softmax(state.step(last).float(), dim=1), tokens[rows, :t])
+            chosen = found.argmax(dim=1) if draws is None else self._drawn(found, draws[rows, t])
             score[rows] += found.gather(1, chosen[:, None])[:, 0]
             tokens[rows, t] = chosen
             length[rows] += 1
@@ -175,21 +174,21 @@ class Search:
         return self._decoded(best.tokens[:, 0], best.length[:, 0], best.score[:, 0])
 
     def _ruled(self, found: Float[Tensor, "N V"], before: Int[Tensor, "N T"]) -> Float[Tensor, "N V"]:
-        """Log probabilities with what the rules forbid at -inf."""
+        """`found` log probabilities, in place, with what the rules forbid at -inf."""
         decoding, t = self.decoding, before.shape[1]
-        ruled = found.clone()
-        ruled[:, [i for i in {self.bos, self.pad} if i != self.eos]] = -torch.inf
+        for mark in {self.bos, self.pad} - {self.eos}:
+            found[:, mark] = -torch.inf
         if t + 1 < decoding.min_length:
-            ruled[:, self.eos] = -torch.inf
+            found[:, self.eos] = -torch.inf
         elif decoding.length_decay is not None and t + 1 > decoding.length_decay:
-            ruled[:, self.eos] /= decoding.decay_factor ** (t + 1 - decoding.length_decay)
+            found[:, self.eos] /= decoding.decay_factor ** (t + 1 - decoding.length_decay)
         n = decoding.no_repeat_ngram
         if n and t >= n:
             seen = before.unfold(1, n, 1)  # (N, T - n + 1, n)
             again = (seen[..., : n - 1] == before[:, None, t - n + 1 :]).all(dim=2)
             row, place = again.nonzero(as_tuple=True)
-            ruled[row, seen[row, place, n - 1]] = -torch.inf
-        return ruled
+            found[row, seen[row, place, n - 1]] = -torch.inf
+        return found
 
     def _drawn(self, ruled: Float[Tensor, "N V"], draw: Float[Tensor, " N"]) -> Int[Tensor, " N"]:
         """By one uniform draw a row, from the likeliest tokens that hold `top_p` of the probability."""

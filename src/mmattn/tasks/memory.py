@@ -30,6 +30,14 @@ class Remembered:
         assert self.geometry.keep is not None
         return self.geometry.keep
 
+    def trimmed(self) -> Remembered:
+        """Without the learned tokens, where no clip lacks a modality: masks cost more than the tokens do."""
+        if bool(self.keep[:, -2:].any()):
+            return self
+        assert self.geometry.time is not None
+        geometry = Geometry(self.keep[:, :-2], self.geometry.time[:, :-2], self.geometry.segments[:-1])
+        return Remembered(self.values[:, :-2], geometry)
+
 
 class Memory(nn.Module):
     """Fused streams -> Remembered. A clip without a modality gives one learned token of `missing` in its place."""

@@ -170,7 +170,9 @@ def shares(masses: list[Float[Tensor, "B L S"]], geometry: Geometry) -> dict[Mod
 class _State(State):
     def __init__(self, model: TransformerCaptioner, memory: Remembered) -> None:
         self.model = model
-        self.memory = [layer.remember(memory) for layer in model.blocks]
+        memory = memory.trimmed()
+        # They are read once for every word, so it pays to lay them out by head.
+        self.memory = [(k.contiguous(), v.contiguous()) for k, v in (b.remember(memory) for b in model.blocks)]
         keep = None if bool(memory.keep.all()) else memory.keep
         self.geometry = Geometry(keep, memory.geometry.time, memory.geometry.segments)
         self.clips, self.beams, self.t = len(memory.keep), 1, 0
