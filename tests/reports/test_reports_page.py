@@ -164,7 +164,7 @@ def test_what_cannot_be_compared_is_said_in_one_line(pair, tmp_path):
     out = tmp_path / "report.html"
 
     def message(**changed):
-        config = compose("compare") | {"runs": list(map(str, pair)), "out": str(out), "measure": False} | changed
+        config = compose("compare") | {"runs": list(map(str, pair)), "out": str(out), "measure": "none"} | changed
         with pytest.raises(UsageError) as caught:
             compare(config)
         assert "\n" not in str(caught.value)
@@ -178,7 +178,7 @@ def test_what_cannot_be_compared_is_said_in_one_line(pair, tmp_path):
     assert "it matches nothing" in message(runs=str(tmp_path / "z*"))
     assert "none of the 1 it matches is a run" in message(runs=f"{tmp_path}/[a]")
     assert "holds no run directory" in message(runs=None, sweep=str(pair[0]))
-    assert "expected true, false, again" in message(measure="maybe")
+    assert "expected missing, all, none" in message(measure="maybe")
     assert "no row is named so; there are late, cross" in message(baseline="bottleneck")
     assert "mmattn predict" in message(predictions=str(tmp_path / "none.jsonl"))
     (tmp_path / "bad.jsonl").write_text('{"path": "a", "status": "ok", "tags": []}\n[1]\n')

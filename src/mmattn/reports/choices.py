@@ -11,20 +11,21 @@ from mmattn.config import group_choices, read_choice
 
 
 def choice_of(group: str, node: Any) -> str | None:
-    """The choice whose classes are those of `node` and that has most settings in common; None where there is none.
+    """The choice whose classes are those of `node` and that has fewest settings otherwise; None where there is none.
 
     A class that no yaml names is called by its own name.
     """
     if not isinstance(node, Mapping) or "_target_" not in node:
         return None
     found = dict(_leaves(node))
-    best, most = "", -1
+    best, most = "", (-1_000_000, 0)
     for name, own in _known(group, Path.cwd()):
         if any(found.get(key) != value for key, value in own.items() if key.endswith("_target_")):
             continue
         shared = sum(found.get(key) == value for key, value in own.items())
-        if shared > most:
-            best, most = name, shared
+        fit = (shared - len(own), shared)  # settings that the choice has otherwise count first
+        if fit > most:
+            best, most = name, fit
     return best or str(node["_target_"]).rpartition(".")[2].removesuffix(group.capitalize()).lower() or None
 
 

@@ -30,7 +30,7 @@ from mmattn.reports.thumbnails import thumbnails
 
 EXAMPLES = 12
 FEW = 6  # rows from here on are ordered by score
-MEASURE = ("true", "false", "again")
+MEASURE = ("missing", "all", "none")
 _SAME = 0.002  # mAP; the same model on other hardware stays below
 _DEADLINE_S = 20.0  # for the pictures of one example
 
@@ -40,14 +40,14 @@ class Options:
     """How runs are compared. `metric`: see significance.compare_groups; None: mAP, or CIDEr-D without tags.
 
     `baseline`: the name of a row or run; None: the first. `factors`: parts of the config that are compared; None:
-    those of fusion and attention that differ. `measure`: "true", the costs that are not known yet; "false", none;
-    "again", all. `samples`: clips on which runs disagree. `refresh_s`: the page loads itself again after so long.
+    those of fusion and attention that differ. `measure`: "missing", the costs that are not known yet; "all",
+    again; "none". `samples`: clips on which runs disagree. `refresh_s`: the page loads itself again after so long.
     """
 
     metric: str | None = None
     baseline: str | None = None
     factors: tuple[str, ...] | None = None
-    measure: str = "false"
+    measure: str = "none"
     samples: int = 0
     refresh_s: float | None = None
 
@@ -180,10 +180,10 @@ def _other_models(groups: Sequence[Group], comparison: Comparison) -> list[str]:
 def _facts(groups: Sequence[Group], measure: str) -> tuple[table.Facts, list[str]]:
     """What runs cost, and sentences about those whose cost cannot be measured."""
     paths = [run.path for group in groups for run in group.runs]
-    if measure == "false":
+    if measure == "none":
         found: list[Cost | str | None] = [read_cost(path) for path in paths]
     else:
-        found = list(measure_costs(paths, _say, again=measure == "again"))
+        found = list(measure_costs(paths, _say, again=measure == "all"))
     costs = {str(path): cost for path, cost in zip(paths, found, strict=True) if isinstance(cost, Cost)}
     failed = [f"{path}: cost not measured ({why})" for path, why in zip(paths, found, strict=True)
               if isinstance(why, str)]  # fmt: skip

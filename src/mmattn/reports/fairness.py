@@ -93,11 +93,11 @@ def _times(groups: Sequence[Group], seconds: dict[str, float | None]) -> list[Fi
 def _machines(groups: Sequence[Group], costs: dict[str, Cost]) -> list[Finding]:
     machines = sorted({cost.machine for run in _runs(groups) if (cost := costs.get(str(run.path)))})
     if not machines:
-        return [Finding("Operations, latency and memory have not been measured; measure=true does it.", "caution")]
+        return [Finding("Operations, latency and memory have not been measured; measure=missing does it.", "caution")]
     if len(machines) == 1:
         return [Finding(f"Operations, latency and memory of one clip were measured on {machines[0]}.")]
     text = f"Latencies were measured on {len(machines)} machines ({'; '.join(machines)}) and cannot be compared;"
-    return [Finding(text + " measure=again measures all here.", "caution")]
+    return [Finding(text + " measure=all measures all here.", "caution")]
 
 
 def _runs(groups: Sequence[Group]) -> list[RunRecord]:

@@ -69,7 +69,11 @@ def read_plan(path: Path) -> tuple[Path, list[Cell]]:
     if unknown := sorted(set(map(str, plan)) - set(KEYS)):
         raise UsageError(f"{path}: {unknown[0]} is no key of a plan; expected {', '.join(KEYS)}")
     grid, split, out = plan.get("grid"), plan.get("split", "test"), plan.get("out")
-    if not isinstance(grid, dict) or not all(isinstance(values, list) and values for values in grid.values()):
+    if (
+        not isinstance(grid, dict)
+        or not grid
+        or not all(isinstance(values, list) and values for values in grid.values())
+    ):
         raise UsageError(f"{path}: grid: expected keys with lists of values, such as fusion: [late, cross]")
     if split not in SPLITS or not isinstance(out, str):
         raise UsageError(f"{path}: expected out: a folder, and split: one of {', '.join(SPLITS)}")

@@ -1,0 +1,183 @@
+"""Which runs are meant, which are one row, what they are called, whether they are comparable."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from pathlib import Path
+
+import pytest
+import yaml
+from report_runs import FAMILIES, evaluation, make_grid, make_run
+
+from mmattn.config import compose
+from mmattn.errors import UsageError
+from mmattn.reports.budget import noise_sweep, training_seconds
+from mmattn.reports.choices import choice_of
+from mmattn.reports.collect import collect_runs
+from mmattn.reports.compare import Options, compare, write_report
+from mmattn.reports.cost import Cost, Length
+from mmattn.reports.export import to_csv
+from mmattn.reports.fairness import factors_of, fairness
+from mmattn.reports.groups import group_runs
+from mmattn.reports.plots import Point, front, scatter
+from mmattn.reports.samples import disagreements
+from mmattn.reports.select import select_runs
+
+
+def seeded(path: Path, seed: int, score: float, **more) -> Path:
+    record = evaluation(FAMILIES | {"synergy": (0.45, 0.45, 0.45, score)})
+    run = make_run(path, record=record, **more)
+    config = yaml.safe_load((run / "config.yaml").read_text()) | {"seed": seed, "data": {"seed": seed}}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    return run
+
+
+@pytest.mark.parametrize(
+    ("group", "name"),
+    [("attention", name) for name in ("dense", "time_window", "sliding", "bigbird", "linear", "gaussian")]
+    + [("fusion", name) for name in ("late", "cross", "tensor", "recurrent")],
+)
+def test_a_frozen_config_is_called_what_was_chosen(group: str, name: str) -> None:
+    assert choice_of(group, compose("train", [f"{group}={name}"])[group]) == name
+
+
+def test_settings_do_not_change_what_it_is_called() -> None:
+    config = compose("train", ["attention=time_window", "attention.pattern.past_s=2.5", "fusion=bottleneck"])
+    assert choice_of("attention", config["fusion"]["attention"]) == "time_window"
+    assert choice_of("fusion", {"_target_": "my.own.SpecialFusion"}) == "special"
+    assert choice_of("fusion", None) is None and choice_of("attention", {}) is None
+
+
+def test_runs_are_listed_matched_and_found(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / "sweep" / name) for name in ("b", "a")] + [make_run(tmp_path / "sweep" / "deep" / "c")]
+    (tmp_path / "sweep" / "notes").mkdir()
+    names = [str(run) for run in runs]
+    assert select_runs(names, None) == runs, "a list is taken as it is"
+    assert select_runs(f"{tmp_path}/sweep/*", None) == [runs[1], runs[0]]
+    assert select_runs([f"{tmp_path}/sweep/[ab]"], None) == [runs[1], runs[0]]
+    assert select_runs(None, f"{tmp_path}/sweep") == [runs[1], runs[0], runs[2]]
+    with pytest.raises(UsageError, match="matches nothing"):
+        select_runs(f"{tmp_path}/x*", None)
+
+
+def test_a_pattern_leaves_out_what_is_not_finished_and_says_so(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_run(tmp_path / "runs" / "a")
+    (make_run(tmp_path / "runs" / "b") / "evaluation.json").unlink()
+    config = compose("compare", ["runs=runs/*", "measure=none"])
+    page = compare(config).read_text(encoding="utf-8")
+    assert "Left out, as no validation has finished: runs/b." in page
+    (tmp_path / "runs" / "a" / "evaluation.json").unlink()
+    with pytest.raises(UsageError, match="none of the 2 runs has finished"):
+        compare(config)
+
+
+def test_runs_that_differ_in_their_seed_are_one_row_of_means(tmp_path: Path) -> None:
+    runs = [seeded(tmp_path / f"{lr}-{seed}", seed, 0.6 + 0.1 * seed, lr=lr) for lr in (0.1, 0.2) for seed in (1, 0)]
+    groups = group_runs(collect_runs(runs))
+    assert [group.name for group in groups] == ["cross lr=0.1", "cross lr=0.2"]
+    assert [[run.seed for run in group.runs] for group in groups] == [["0", "1"]] * 2
+    for group in groups:
+        assert group.mean.scores.by_family["synergy"] == pytest.approx(0.65)
+        assert group.mean.scores.shapley_by_family["synergy"].value["both"] == pytest.approx(0.65)
+        assert group.mean.curves["val/mAP"] == group.runs[0].curves["val/mAP"]
+        (head,) = group.mean.scores.heads
+        assert head.mass == pytest.approx(0.62) and head.prior == pytest.approx(0.44)
+
+
+def test_the_same_run_twice_is_not_two_seeds(tmp_path: Path) -> None:
+    runs = [seeded(tmp_path / name, 0, 0.6) for name in ("a", "b")]
+    assert [group.name for group in group_runs(collect_runs(runs))] == ["a", "b"]
+    assert len(group_runs(collect_runs([runs[0], runs[0]]))) == 2
+
+
+def test_what_differs_beside_the_factor_is_said(tmp_path: Path) -> None:
+    groups = group_runs(collect_runs([make_run(tmp_path / "a"), make_run(tmp_path / "b", "late", lr=0.5)]))
+    assert factors_of(groups, None) == ("fusion",)
+    beside, seeds, *_ = fairness(groups, ("fusion",), {}, {})
+    assert "differ in optim.lr too" in beside.text and beside.weight == "caution"
+    assert "One seed each" in seeds.text
+    beside, *_ = fairness(groups, ("fusion", "optim"), {}, {})
+    assert "All other settings are the same" in beside.text and beside.weight == "plain"
+    assert factors_of(group_runs(collect_runs([make_run(tmp_path / "c"), make_run(tmp_path / "d", lr=0.5)])), None) == (
+        "optim",
+    )
+
+
+def test_latencies_of_two_machines_are_not_compared(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / "a"), make_run(tmp_path / "b", "late")]
+    groups = group_runs(collect_runs(runs))
+    costs = {str(run): Cost(1.0, (Length(1.0, 1, 1),), f"machine {i}", "") for i, run in enumerate(runs)}
+    text = " ".join(finding.text for finding in fairness(groups, ("fusion",), costs, {}))
+    assert "on 2 machines (machine 0; machine 1) and cannot be compared" in text
+
+
+def test_training_time_counts_every_part_of_a_resumed_run(tmp_path: Path) -> None:
+    lines = [{"time": 3.0}, {"time": 10.5, "x": 1}, {"time": 2.0}, {"time": 4.0}]
+    (tmp_path / "metrics.jsonl").write_text("\n".join([*map(json.dumps, lines), '{"time": 9', "[1]"]))
+    assert training_seconds(tmp_path) == pytest.approx(14.5)
+    assert training_seconds(tmp_path / "nowhere") is None
+
+
+def test_noise_sweeps_are_read_by_loudness(tmp_path: Path) -> None:
+    for name in ("test-babble-10dB", "test-babble+5dB", "test-white+0dB", "val-babble+2.5dB"):
+        (tmp_path / f"evaluation-{name}.json").write_text(json.dumps(evaluation()))
+    (tmp_path / "evaluation-test-pink+1dB.json").write_text("{")
+    (tmp_path / "evaluation-test-time_window.json").write_text(json.dumps(evaluation()))
+    found = [(one.split, one.kind, one.snr_db) for one in noise_sweep(tmp_path)]
+    assert found == [("test", "babble", -10.0), ("test", "babble", 5.0), ("test", "white", 0.0), ("val", "babble", 2.5)]
+
+
+def test_the_front_is_what_nothing_cheaper_beats() -> None:
+    points = [Point(i, str(i), x, y) for i, (x, y) in enumerate([(1, 0.5), (2, 0.4), (3, 0.9), (4, 0.9), (2, 0.7)])]
+    assert [point.run for point in front(points)] == [0, 4, 2]
+    for dominated in set(points) - set(front(points)):
+        assert any(p.x <= dominated.x and p.y >= dominated.y for p in front(points))
+    same = [Point(0, "<b>", 5.0, 0.5), Point(1, "b", 5.0, 0.5)]
+    assert "&lt;b&gt;" in scatter(same, "x", "y") and "nan" not in scatter(same, "x", "y")
+
+
+def test_cells_that_a_spreadsheet_would_run_are_quoted() -> None:
+    rows = [{"a": "=1+1", "b": -0.5, "c": None}, {"a": 'x,\n"y', "b": math.nan, "d": ["-1", None, "b"]}]
+    cells = list(csv.reader(io.StringIO(to_csv(rows))))
+    assert cells == [["a", "b", "c", "d"], ["'=1+1", "-0.5", "", ""], ['x,\n"y', "", "", "'-1 b"]]
+
+
+def test_all_that_is_shown_lies_beside_the_page(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    runs = make_grid(tmp_path / "runs", {"late": "late", "cross": "cross"}, ["dense", "linear"], 2, data)
+    out = write_report(runs, None, tmp_path / "c.html", options=Options(samples=2, baseline="cross dense"))
+    found = json.loads((tmp_path / "c.json").read_text())
+    assert found["baseline"] == "cross dense" and found["factors"] == ["fusion", "attention"]
+    assert [row["name"] for row in found["rows"]] == ["late dense", "late linear", "cross dense", "cross linear"]
+    assert len(found["runs"]) == 8 and len(found["noise"]) == 24
+    page = out.read_text(encoding="utf-8")
+    for name in ("rows", "runs", "families", "tags", "heads", "curves", "noise", "samples"):
+        lines = list(csv.DictReader(io.StringIO((tmp_path / f"c-{name}.csv").read_text(encoding="utf-8"))))
+        assert len(lines) == len(found[name]) > 0, name
+    for row in found["rows"]:
+        assert f"{row['score']:.3f}" in page
+    assert "accuracy in babble noise, val" in page and f"the clips cannot be shown: {data} is not here" in page
+
+
+def test_the_clips_that_runs_disagree_on_come_first(tmp_path: Path) -> None:
+    runs = make_grid(tmp_path / "runs", {"late": "late", "cross": "cross"}, ["dense"], 2, tmp_path)
+    groups = group_runs(collect_runs(runs))
+    found = disagreements(groups, 3)
+    assert [sample.spread for sample in found] == sorted((sample.spread for sample in found), reverse=True)
+    assert {sample.id for sample in found} == {"one", "two <b>", "three"}
+    lines = {}
+    for run in runs:
+        for line in (run / "evaluation-val-clips.jsonl").read_text().splitlines():
+            record = json.loads(line)
+            lines.setdefault(record["id"], {})[run] = record["value"]["both"]
+    for sample in found:
+        late, cross = ((lines[sample.id][a] + lines[sample.id][b]) / 2 for a, b in (runs[:2], runs[2:]))
+        assert sample.spread == pytest.approx(abs(late - cross) / 2)
+        assert [word.text for word in sample.said[0].caption] == ["<i>dog", "barks"]
+    assert disagreements(groups[:1], 3) == [] and disagreements(groups, 0) == []
+    (runs[0] / "evaluation-val-clips.jsonl").unlink()
+    assert disagreements(groups, 3) == [], "only one row is left"
