@@ -20,7 +20,8 @@ USAGE = """usage: mmattn VERB [key=value ...]
   evaluate   score a trained run on a split                     mmattn evaluate run=runs/x split=test
   predict    tags and captions of files                           mmattn predict run=runs/x source=videos
   explain    what a file's tags owe to what                     mmattn explain run=runs/x source=clip.mp4
-  compare    one HTML report over runs                          mmattn compare runs=[runs/a,runs/b]
+  compare    one HTML report over runs                          mmattn compare runs='runs/*'
+  dashboard  the same views in wandb, shown before sent         mmattn dashboard runs='runs/*'
   data shard    every clip decoded once, in tars                mmattn data shard data.root=videos out=shards
   data features the tokens of a run's encoders, kept            mmattn data features run=runs/x data.root=videos
   data check    what a library of media holds, good and bad     mmattn data check source=videos
@@ -126,6 +127,13 @@ def _compare(overrides: list[str]) -> None:
     print(compare(config))
 
 
+def _dashboard(overrides: list[str]) -> None:
+    config = compose("dashboard", overrides)
+    from mmattn.reports.board import dashboard
+
+    print(dashboard(config))
+
+
 def _demo(overrides: list[str]) -> None:
     config = compose("demo", overrides)
     from mmattn.demo import demo
@@ -185,6 +193,7 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
     "predict": _predict,
     "explain": _explain,
     "compare": _compare,
+    "dashboard": _dashboard,
     "data shard": _data_shard,
     "data features": _data_features,
     "data check": _data_check,
