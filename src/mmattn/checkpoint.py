@@ -41,8 +41,11 @@ class Checkpoint:
     thresholds: dict[str, float] = field(default_factory=dict)
 
 
-def save_model(path: Path, checkpoint: Checkpoint) -> None:
-    """Write beside the target, sync, then replace: the file is whole or absent."""
+def save_model(path: Path, checkpoint: Checkpoint, weights: dict[str, Tensor] | None = None) -> None:
+    """Write beside the target, sync, then replace: the file is whole or absent.
+
+    `weights`: the model's state dict, where several processes share it out and gathered it before.
+    """
     from safetensors.torch import save
 
     config = without_files(resolved(checkpoint.config, checkpoint.model))
@@ -56,8 +59,8 @@ def save_model(path: Path, checkpoint: Checkpoint) -> None:
         "info": checkpoint.info,
         "thresholds": checkpoint.thresholds,
     }
-    weights = _each_once(checkpoint.model.state_dict())
-    write_atomically(path, save(weights, metadata={METADATA_KEY: json.dumps(record, allow_nan=False)}))
+    kept = _each_once(checkpoint.model.state_dict() if weights is None else weights)
+    write_atomically(path, save(kept, metadata={METADATA_KEY: json.dumps(record, allow_nan=False)}))
 
 
 def load_model(path: Path, attention: Config | None = None, decoding: Config | None = None) -> Checkpoint:

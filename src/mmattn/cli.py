@@ -13,6 +13,7 @@ from mmattn import __version__
 from mmattn.config import GROUPS, compose, defaults, group_choices, nearest
 from mmattn.errors import MmattnError, UsageError
 
+SWEEP = ("-m", "--multirun")  # Hydra's names for it
 USAGE = """usage: mmattn VERB [key=value ...]
 
   demo       render AVShapes, train late and cross fusion on it, report         mmattn demo
@@ -29,6 +30,7 @@ USAGE = """usage: mmattn VERB [key=value ...]
   show       what can be chosen                                 mmattn show fusion
 
 key=value are Hydra overrides (fusion=late optim.lr=1e-3). `mmattn VERB --help` lists the keys of a verb.
+`mmattn train -m fusion=late,cross seed=0,1` sweeps: one run for each combination; dry_run=true only tells.
 """
 
 
@@ -68,7 +70,7 @@ def _dispatch(arguments: list[str]) -> int:
     if any(argument in ("-h", "--help") for argument in rest):
         _help(verb)
         return 0
-    if options := [argument for argument in rest if argument.startswith("-")]:
+    if options := [a for a in rest if a.startswith("-") and not (verb == "train" and a in SWEEP)]:
         raise UsageError(f"{options[0]}: mmattn takes key=value; see mmattn {verb} --help")
     VERBS[verb](rest)
     return 0
@@ -91,7 +93,17 @@ def _help(verb: str) -> None:
 
 
 def _train(overrides: list[str]) -> None:
+    if swept := [text for text in overrides if text in SWEEP]:
+        from mmattn.training.sweep import sweep
+
+        print(sweep([text for text in overrides if text not in swept]))
+        return
     config = compose("train", overrides)
+    if config["dry_run"]:
+        from mmattn.training.outlook import dry_run
+
+        print(dry_run(config))
+        return
     others = [text for text in overrides if not text.startswith("resume=")]
     from mmattn.training.launch import launch
 

@@ -28,6 +28,7 @@ GROUPS = (
     "captions",
     "multitask",
     "self_critical",
+    "pretrain",
     "regulariser",
     "modality_balance",
     "weight_average",
@@ -41,9 +42,20 @@ GROUPS = (
     "experiment",
 )
 # Groups of which nothing may be chosen, with =null.
-OPTIONAL = ("captions", "self_critical", "regulariser", "modality_balance", "weight_average", "freeze", "experiment")
+OPTIONAL = (
+    "captions",
+    "self_critical",
+    "pretrain",
+    "regulariser",
+    "modality_balance",
+    "weight_average",
+    "freeze",
+    "experiment",
+)
+# Numbers that may be left to mmattn.
+_OR_AUTO = ("batch_size",)
 # Files and folders that may be left null.
-_NAMES = ("run", "resume", "out", "job", "tracks", "burn_in", "weights", "predictions", "tag")
+_NAMES = ("run", "resume", "sweep", "init_from", "out", "job", "tracks", "burn_in", "weights", "predictions", "tag")
 
 
 @cache
@@ -237,6 +249,8 @@ def _check_kinds(base: Any, config: Any) -> None:
             raise UsageError(f"{key}=null: expected a value, such as {old}")
         if isinstance(old, bool) != isinstance(value, bool):
             raise UsageError(f"{key}={value}: expected {'true or false' if isinstance(old, bool) else 'a value'}")
+        if key in _OR_AUTO and value == "auto":
+            continue
         if isinstance(old, (int, float)) and (not isinstance(value, (int, float)) or value != value):
             raise UsageError(f"{key}={value}: expected a number, such as {old}")
         if isinstance(old, int) and isinstance(value, float):

@@ -145,13 +145,11 @@ def test_other_clips_or_another_batch_are_refused(twice: Path, tmp_path: Path, c
     shutil.copytree(twice, run)
     config = yaml.safe_load((run / "config.yaml").read_text())
     config["trainer"]["epochs"] = 3
-    for change, word in (({"batch_size": 8}, "batches of 4"), ({"clips_per_epoch": 8}, None)):
-        (run / "config.yaml").write_text(yaml.safe_dump({**config, "data": {**config["data"], **change}}))
-        assert main(["train", f"resume={run}"]) == (2 if word else 0)
-        assert not word or word in capsys.readouterr().err
+    (run / "config.yaml").write_text(yaml.safe_dump({**config, "data": {**config["data"], "batch_size": 8}}))
+    assert main(["train", f"resume={run}"]) == 2
+    assert "batches of 4" in capsys.readouterr().err
     manifest = Path(config["data"]["root"]) / "manifest.jsonl"
     before = manifest.read_text()
-    (run / "config.yaml").write_text(yaml.safe_dump(config))
     rows = [json.loads(line) for line in before.splitlines()]
     next(row for row in rows if row["split"] == "train")["split"] = "test"
     folder = {**config["data"], "source": {"_target_": "mmattn.data.sources.FolderSource", "root": str(tmp_path)}}

@@ -116,12 +116,14 @@ class ClipData(SplitData):
 
 def build_data(config: Config) -> SplitData:
     """From the resolved config group `data`. Raises UsageError for what does not fit."""
+    later = ("torchcodec", "label_fraction")  # which older configs do not have
     kind = FeatureData if "encoders" in config else ClipData
-    if missing := sorted({field.name for field in fields(kind) if field.name != "torchcodec"} - config.keys()):
+    if missing := sorted({field.name for field in fields(kind) if field.name not in later} - config.keys()):
         raise UsageError(f"data.{missing[0]} is not set; was the config made by another version of mmattn?")
     check_common(config)
     source = build(config["source"])
     common = {key: config[key] for key in ("batch_size", "workers", "seed", "balance", "clips_per_epoch")}
+    common["label_fraction"] = config.get("label_fraction", 1.0)
     if isinstance(source, FeatureSource):
         return FeatureData(source=source, clip=source.clip(), modality_dropout=config["modality_dropout"], **common)
     for key, least in (("cache_gb", 0), ("deadline_s", 0.1)):

@@ -20,7 +20,7 @@ from mmattn.data.loader import EpochLoader
 from mmattn.data.manifest import Row
 from mmattn.data.quarantine import Quarantine
 from mmattn.data.sampler import GlobalBatchSampler
-from mmattn.data.sources import Source
+from mmattn.data.sources import Source, held_out
 from mmattn.data.transforms import ClipSpec
 from mmattn.errors import UsageError
 
@@ -29,6 +29,7 @@ from mmattn.errors import UsageError
 class SplitData(ABC):
     """`clip`: what a model sees of each clip. `batch_size` counts clips over all processes, `workers` are loader
     processes. `balance`: see clip_weights. `clips_per_epoch`: see GlobalBatchSampler; None = all.
+    `label_fraction`: so much of the training clips is learned from, the same ones for the same seed.
     """
 
     source: Source
@@ -38,6 +39,7 @@ class SplitData(ABC):
     seed: int
     balance: Balance = "none"
     clips_per_epoch: int | None = None
+    label_fraction: float = 1.0
 
     @cached_property
     def rows(self) -> dict[str, list[Row]]:
@@ -45,6 +47,10 @@ class SplitData(ABC):
         splits: dict[str, list[Row]] = {"train": [], "val": [], "test": []}
         for row in self.source.rows():
             splits[row.split or "train"].append(row)
+        if self.label_fraction < 1:
+            splits["train"] = [
+                row for row in splits["train"] if held_out(f"{self.seed}/{row.id}", self.label_fraction) == "val"
+            ]
         for name in ("train", "val"):
             if not splits[name]:
                 counts = ", ".join(f"{len(rows)} {split}" for split, rows in splits.items())
@@ -123,6 +129,8 @@ class SplitData(ABC):
 
 def check_common(config: Config) -> None:
     """Raises UsageError for settings of the group `data` that no data set can have."""
+    if not 0 < config.get("label_fraction", 1.0) <= 1:
+        raise UsageError(f"data.label_fraction={config['label_fraction']}: expected above 0, up to 1")
     for key, least in (("batch_size", 1), ("workers", 0)):
         if config[key] < least:
             raise UsageError(f"data.{key}={config[key]}: expected {least} or more")

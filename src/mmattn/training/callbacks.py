@@ -20,6 +20,7 @@ from mmattn.progress import Progress
 from mmattn.training.curves import headline, score
 from mmattn.training.keeping import LAST
 from mmattn.training.module import TrainingModule
+from mmattn.training.sharding import whole_weights
 
 EVALUATION_FILE = "evaluation.json"
 
@@ -41,18 +42,21 @@ class KeepModel(Callback):
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         assert isinstance(pl_module, TrainingModule)
         evaluation = pl_module.evaluation
-        if evaluation is None or not trainer.is_global_zero:
+        if evaluation is None:
             return
         value = score(evaluation)
         if value is None or value < self.best:  # of equals the later: it has seen more
             return
         self.best = value
+        weights = whole_weights(pl_module.model)  # of all processes together
+        if not trainer.is_global_zero:
+            return
         info: dict[str, Any] = {"epoch": trainer.current_epoch, "step": trainer.global_step}
         info |= {f"val_{name}": number for name, number in headline(evaluation).items()}
         info["gradient_share"] = evaluation["gradient_share"]  # of the training before it, so no other split has it
         vocabulary = pl_module.model.task.vocabulary
         kept = Checkpoint(pl_module.model, self.config, vocabulary, self.clip, info, pl_module.thresholds)
-        save_model(self.run / MODEL_FILE, kept)
+        save_model(self.run / MODEL_FILE, kept, weights)
         record = {"split": "val", **info, **evaluation}
         write_atomically(self.run / EVALUATION_FILE, json.dumps(record, indent=1).encode())
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.nn.utils import get_total_norm
 
 from mmattn.model import AVModel
@@ -22,7 +23,8 @@ def encoders(model: AVModel) -> dict[Modality, nn.Module]:
 
 def gradient_norm(module: nn.Module) -> Tensor:
     """L2 norm over all the gradients that there are; 0 where there is none, as in a frozen encoder."""
-    return get_total_norm([p.grad for p in module.parameters() if p.grad is not None])
+    norm = get_total_norm([p.grad for p in module.parameters() if p.grad is not None])
+    return norm.full_tensor() if isinstance(norm, DTensor) else norm  # of shares that several processes hold
 
 
 class GradientMeter:

@@ -147,7 +147,7 @@ def _what_now(run: Path, code: int) -> str:
 def _wait(workers: list[subprocess.Popen], asked: list[float]) -> int:
     """The exit code of the first worker that failed, or 0. Workers that do not stop in time are killed."""
     failed, since = 0, 0.0
-    while any(worker.poll() is None for worker in workers):
+    while None in [worker.poll() for worker in workers]:  # all of them, so that all that ended are known
         time.sleep(0.1)
         codes = [_exit_code(worker) for worker in workers if worker.returncode]
         if codes and not failed:  # one that was killed is the cause of the others' losing it

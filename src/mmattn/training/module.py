@@ -50,17 +50,21 @@ class TrainingModule(lightning.LightningModule):
         self._losses: list[tuple[float, int]] = []  # (sum over clips, clips) of each validation batch
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
+        losses = self.losses(batch)
+        values = {f"train/{name}": value.detach() for name, value in losses.items()}
+        if clips := int(batch.real.sum()):
+            self.log_dict(values, on_step=False, on_epoch=True, batch_size=clips)
+        return losses["loss"]
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Terms to log; `loss` is the one to minimise."""
         video, audio = self.model.encode(batch)
         fused = self.model.fuse(video, audio, self.regulariser.needs if self.regulariser else frozenset())
         losses = self._losses_of(fused, batch)
         more = {"regulariser": self.regulariser(fused.stats)} if self.regulariser else {}
         if self.balance:
             more |= self.balance.terms(self.model, video, audio, batch)
-        losses = {**losses, "loss": losses["loss"] + sum(more.values()), **more}
-        values = {f"train/{name}": value.detach() for name, value in losses.items()}
-        if clips := int(batch.real.sum()):
-            self.log_dict(values, on_step=False, on_epoch=True, batch_size=clips)
-        return losses["loss"]
+        return {**losses, "loss": losses["loss"] + sum(more.values()), **more}
 
     def _losses_of(self, fused: Fused, batch: Batch) -> dict[str, Tensor]:
         """Terms to log; `loss` is the one to minimise."""

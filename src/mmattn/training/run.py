@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
 import sys
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -18,20 +20,24 @@ from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 
 from mmattn.config import Config, build
 from mmattn.data.module import build_data
 from mmattn.data.splits import SplitData
 from mmattn.errors import UsageError
+from mmattn.files import write_atomically
 from mmattn.model import NO_TAGS, AVModel, build_model, tokenizer_of, vocabulary_of, without_files
+from mmattn.training.blocks import compile_parts, recompute
 from mmattn.training.callbacks import KeepModel, KeepPlace, Report, SeedSteps
 from mmattn.training.charts import WandbCharts
 from mmattn.training.keeping import LAST, AtomicCheckpointIO, newest_whole
 from mmattn.training.launcher import launcher_of
 from mmattn.training.module import TrainingModule
 from mmattn.training.preempt import StopOnSignal
-from mmattn.training.rundir import UNREADABLE_FILE, read_config
+from mmattn.training.pretrain import KeepPretrained, PretrainModule, start_from
+from mmattn.training.rundir import FINISHED_FILE, UNREADABLE_FILE, read_config
+from mmattn.training.sharding import ShardedModule, check_shardable
 from mmattn.training.track import check_logger, make_loggers
 
 CALLBACKS = ("freeze", "weight_average")  # optional groups
@@ -49,6 +55,10 @@ def check(config: Config) -> tuple[SplitData, AVModel]:
             raise UsageError(f"trainer.{key}={config['trainer'][key]}: expected 1 or more")
     if config["trainer"].get("save_every", 0) < 0:
         raise UsageError(f"trainer.save_every={config['trainer']['save_every']}: expected 0 or more")
+    if (strategy := config["trainer"].get("strategy", "ddp")) not in ("ddp", "fsdp"):
+        raise UsageError(f"trainer.strategy={strategy}: expected ddp or fsdp")
+    if strategy == "fsdp":
+        check_shardable(config)
     launcher = launcher_of(config)
     devices, nodes = config["trainer"]["devices"], launcher.nodes
     if config["data"]["batch_size"] % (devices * nodes):
@@ -66,6 +76,8 @@ def check(config: Config) -> tuple[SplitData, AVModel]:
     model = build_model(config, vocabulary_of(config, data), tokenizer_of(config, data))
     if regulariser := _optional(config, "regulariser"):
         regulariser.check(model.fusion, config["dim"])
+    if config.get("init_from"):
+        start_from(model, Path(config["init_from"]))
     for group in ("modality_balance", "multitask", "self_critical", *CALLBACKS):
         _optional(config, group)
     data.check_readable()
@@ -74,6 +86,9 @@ def check(config: Config) -> tuple[SplitData, AVModel]:
 
 def _check_tasks(config: Config) -> None:
     """Raises UsageError for what the chosen tasks cannot be trained with."""
+    if config.get("pretrain"):
+        _check_pretraining(config)
+        return
     if not config.get("captions"):
         if config["task"]["_target_"] == NO_TAGS:
             raise UsageError("task=none and captions=null leave nothing to learn; choose captions=transformer")
@@ -86,6 +101,18 @@ def _check_tasks(config: Config) -> None:
         raise UsageError("modality_balance goes by tags, and task=none has none; set modality_balance=null")
 
 
+def _check_pretraining(config: Config) -> None:
+    """Raises UsageError for what has no say without tasks."""
+    for group in ("captions", "self_critical", "modality_balance", "weight_average", "regulariser"):
+        if config.get(group):
+            raise UsageError(f"pretrain learns without tasks, so {group} has no say; set {group}=null")
+    if config["trainer"].get("strategy") == "fsdp":
+        raise UsageError("pretrain trains with copies of the weights; set trainer.strategy=ddp")
+    if config["data"].get("augment", {}).get("mixup"):
+        raise UsageError("pretrain compares and restores clips, and mixup mixes them; set data.augment.mixup=0")
+    build(config["pretrain"])
+
+
 def train(run: Path, data: SplitData | None = None) -> None:
     """Train to the end, or on from the last checkpoint if there is one. Raises Stopped on SIGINT or SIGTERM."""
     config = read_config(run)
@@ -94,20 +121,38 @@ def train(run: Path, data: SplitData | None = None) -> None:
     ready = data or build_data(config["data"])
     torch.set_num_threads(config["trainer"]["threads"] or max(1, (os.cpu_count() or 1) // config["trainer"]["devices"]))
     torch.manual_seed(config["seed"])
-    last = newest_whole(run, quiet=bool(int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")))))
+    rank_here = int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")))  # before there is a trainer to ask
+    last = newest_whole(run, quiet=rank_here > 0)
     settings = without_files(config) if last else config  # the checkpoint has the weights
     vocabulary, tokenizer = vocabulary_of(config, ready), tokenizer_of(config, ready)
     model = build_model(settings, vocabulary, tokenizer)
     model.load_state_dict(model.state_dict() | ready.encoder_weights())
     options = [_optional(config, group) for group in ("regulariser", "modality_balance", "multitask", "self_critical")]
-    module = TrainingModule(model, build(config["optim"]), *options)
+    if config.get("init_from") and not last:
+        start_from(model, Path(config["init_from"]), quiet=rank_here > 0)
+    if config["trainer"].get("recompute"):
+        recompute(model)
+    objective = _optional(config, "pretrain")
+    if objective:
+        module: TrainingModule = PretrainModule(model, build(config["optim"]), objective)
+    else:
+        kind = ShardedModule if _sharded(config["trainer"], _processes(config)) else TrainingModule
+        module = kind(model, build(config["optim"]), *options)
+    if config["trainer"].get("compile"):
+        compile_parts(model)
     if module.self_critical:
         module.self_critical.prepare([row.captions for row in ready.rows["train"] if row.captions])
     _quiet_lightning()
     chosen = [callback for group in CALLBACKS if (callback := _optional(config, group))]
-    callbacks = [KeepModel(run, config, ready.clip), *chosen, StopOnSignal(run, config["trainer"].get("save_every", 0))]
+    keep_model = KeepPretrained if objective else KeepModel
+    callbacks = [
+        keep_model(run, config, ready.clip),
+        *chosen,
+        StopOnSignal(run, config["trainer"].get("save_every", 0)),
+    ]
     callbacks += [KeepPlace(ready.digest), SeedSteps(config["seed"]), Report(run.name)]
-    callbacks += [WandbCharts(vocabulary.families, config["logger"].get("clips", 0))]
+    if not objective:
+        callbacks += [WandbCharts(vocabulary.families, config["logger"].get("clips", 0))]
     keeping = AtomicCheckpointIO(damaged_last=last is not None and last != run / LAST)
     trainer = _trainer(config, run, make_loggers(config, run), callbacks, keeping, _processes(config))
     rank, world = trainer.global_rank, trainer.world_size
@@ -125,6 +170,9 @@ def train(run: Path, data: SplitData | None = None) -> None:
             for logger in trainer.loggers:
                 logger.finalize("success")
             _finish_wandb()
+    if rank == 0:
+        record = {"step": trainer.global_step, "at": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+        write_atomically(run / FINISHED_FILE, json.dumps(record).encode())
     if rank == 0 and ready.quarantine.reasons:
         print(f"{run}: {ready.quarantine.left_out()}", file=sys.stderr)
 
@@ -165,12 +213,7 @@ def _trainer(
             accelerator=options["accelerator"],
             devices=devices,
             num_nodes=nodes,
-            # Our buffers never change. Broadcasting them would make every validation batch wait for all processes,
-            # for ever where one of them has a batch less.
-            # Frozen weights have no gradient that the others could wait for.
-            strategy=DDPStrategy(broadcast_buffers=False, find_unused_parameters=bool(config.get("freeze")))
-            if devices * nodes > 1
-            else "auto",
+            strategy=_strategy(config, processes),
             precision=options["precision"],
             max_epochs=options["epochs"],
             gradient_clip_val=options["gradient_clip"],
@@ -189,6 +232,25 @@ def _trainer(
         )
     except (ValueError, RuntimeError, MisconfigurationException) as error:
         raise UsageError(f"trainer: {str(error).splitlines()[0]}") from None
+
+
+def _sharded(options: Config, processes: Processes) -> bool:
+    return options.get("strategy", "ddp") == "fsdp" and processes[1] * processes[2] > 1
+
+
+def _strategy(config: Config, processes: Processes) -> Strategy | str:
+    _, devices, nodes = processes
+    if devices * nodes == 1:
+        return "auto"
+    if _sharded(config["trainer"], processes):
+        return ModelParallelStrategy(
+            data_parallel_size=devices * nodes, tensor_parallel_size=1, save_distributed_checkpoint=False
+        )
+    # Our buffers never change. Broadcasting them would make every validation batch wait for all processes, for ever
+    # where one of them has a batch less. Frozen weights, and in pretraining those of the tasks, have no gradient that
+    # the others could wait for.
+    unused = bool(config.get("freeze") or config.get("pretrain"))
+    return DDPStrategy(broadcast_buffers=False, find_unused_parameters=unused)
 
 
 def _quiet_lightning() -> None:

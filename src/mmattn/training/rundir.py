@@ -23,6 +23,7 @@ from mmattn.files import write_atomically
 CONFIG_FILE = "config.yaml"
 RUN_FILE = "run.json"
 UNREADABLE_FILE = "unreadable.jsonl"
+FINISHED_FILE = "finished.json"  # written when training has come to its end
 # Where and how fast a run goes on, not what it is: these may change when it is resumed.
 MACHINE = (
     *("launcher", "logger", "data.workers", "data.cache_gb", "data.isolated", "data.deadline_s"),
@@ -37,6 +38,8 @@ def create_run(config: Config) -> Path:
     if (run / CONFIG_FILE).exists():
         raise UsageError(f"{run}: holds a run already; go on with mmattn train resume={run}, or name another run=")
     config = {**config, "run": str(run), "data": _with_absolute_root(config["data"])}
+    if config.get("init_from"):
+        config["init_from"] = str(Path(str(config["init_from"])).expanduser().absolute())
     try:
         run.mkdir(parents=True, exist_ok=True)
         described = {"id": secrets.token_hex(4), **describe_run()}

@@ -7,7 +7,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -35,7 +35,7 @@ class Slurm(Launcher):
     warn_s: int
     partition: str | None
     parallel: int
-    options: Mapping[str, str | int] = field(default_factory=dict)
+    options: Mapping[str, str | int] | None = None
     python: str | None = None
 
     here: ClassVar[bool] = False
@@ -43,7 +43,7 @@ class Slurm(Launcher):
     def __post_init__(self) -> None:
         for key in ("nodes", "cpus", "minutes", "parallel", "warn_s"):
             at_least_one(key, getattr(self, key))
-        for key, value in {"partition": self.partition or "x", **self.options}.items():
+        for key, value in {"partition": self.partition or "x", **(self.options or {})}.items():
             if not re.fullmatch(r"[a-z][a-z-]*", str(key)) or not re.fullmatch(r"[\w.,:@%+*/=\[\]-]+", str(value)):
                 raise UsageError(f"launcher.options: {key}={value!r} is no option of sbatch's with a plain value")
 
@@ -94,7 +94,7 @@ class Slurm(Launcher):
             options["partition"] = self.partition
         if points:
             options["array"] = f"0-{points - 1}%{self.parallel}"
-        options |= self.options
+        options |= self.options or {}
         run = '"$run"' if points else shlex.quote(str(folder))
         chosen = f'run=$(sed -n "$((SLURM_ARRAY_TASK_ID + 1))p" {shlex.quote(str(folder / POINTS_FILE))})\n'
         return (
