@@ -214,3 +214,17 @@ def test_a_phone_has_nothing_beside_the_screen(shown: Callable[..., Any]) -> Non
         shot(driver, "compare-phone")
     finally:
         driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_a_watched_page_loads_itself_again_and_keeps_what_was_chosen(driver: Any, tmp_path: Path) -> None:
+    runs = make_grid(tmp_path / "runs", {"late": "late", "cross": "cross"}, ["dense"], 1, tmp_path / "none")
+    out, options = tmp_path / "watched.html", Options(refresh_s=1.0)
+    write_report(runs, None, out, notes=["first"], options=options)
+    driver.get(out.as_uri())
+    find(driver, "button[data-chip=late]")[0].click()
+    write_report(runs, None, out, notes=["second"], options=options)
+    until = time.monotonic() + 30
+    while "second" not in driver.page_source:
+        assert time.monotonic() < until
+        time.sleep(0.2)
+    assert len(visible(driver)) == 1
