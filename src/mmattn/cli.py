@@ -27,6 +27,7 @@ USAGE = """usage: mmattn VERB [key=value ...]
   data features the tokens of a run's encoders, kept            mmattn data features run=runs/x data.root=videos
   data check    what a library of media holds, good and bad     mmattn data check source=videos
   data manifest a data set as one file                  mmattn data manifest data=vggsound data.root=DIR out=m.jsonl
+  doctor     is this machine fit, and what to mend             mmattn doctor
   show       what can be chosen                                 mmattn show fusion
 
 key=value are Hydra overrides (fusion=late optim.lr=1e-3). `mmattn VERB --help` lists the keys of a verb.
@@ -181,6 +182,13 @@ def _data_manifest(overrides: list[str]) -> None:
     print(export(config))
 
 
+def _doctor(overrides: list[str]) -> None:
+    config = compose("doctor", overrides)
+    from mmattn.training.doctor import doctor
+
+    print(doctor(config))
+
+
 def _show(arguments: list[str]) -> None:
     unknown = [name for name in arguments if name not in GROUPS]
     if unknown:
@@ -210,5 +218,6 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
     "data features": _data_features,
     "data check": _data_check,
     "data manifest": _data_manifest,
+    "doctor": _doctor,
     "show": _show,
 }

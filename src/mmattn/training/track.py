@@ -78,7 +78,7 @@ def _wandb_logger(config: Config, run: Path) -> Logger | None:
     """Offline unless online is asked for and there are credentials. A failing wandb never stops training."""
     os.environ.setdefault("WANDB_SILENT", "true")
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-    online = config["logger"]["online"] and _has_credentials()
+    online = config["logger"]["online"] and has_credentials()
     if config["logger"]["online"] and not online:
         print("wandb: not logged in, so the run stays offline (wandb login, then wandb sync)", file=sys.stderr)
     for mode in ("online", "offline") if online else ("offline",):
@@ -111,7 +111,7 @@ def _start_wandb(config: Config, run: Path, mode: Literal["online", "offline"]) 
     return WandbLogger(experiment=experiment)
 
 
-def _has_credentials() -> bool:
+def has_credentials() -> bool:
     import wandb
 
     return bool(os.environ.get("WANDB_API_KEY") or wandb.api.api_key)

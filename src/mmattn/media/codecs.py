@@ -1,0 +1,25 @@
+"""Which of the usual codecs the FFmpeg libraries at hand can read and write."""
+
+from __future__ import annotations
+
+import av
+
+READ = ("h264", "hevc", "vp9", "av1", "mpeg4", "mjpeg", "aac", "mp3", "opus", "vorbis", "flac", "pcm_s16le")
+WRITE = ("libx264", "aac")  # of generated clips and of explained ones
+
+
+def missing_codecs() -> tuple[list[str], list[str]]:
+    """Of READ those that cannot be decoded, of WRITE those that cannot be encoded."""
+    return [name for name in READ if not _has(name, "r")], [name for name in WRITE if not _has(name, "w")]
+
+
+def ffmpeg_version() -> str:
+    return ".".join(map(str, av.library_versions["libavcodec"]))
+
+
+def _has(name: str, mode: str) -> bool:
+    try:
+        av.Codec(name, mode)  # type: ignore[arg-type]
+    except (av.FFmpegError, ValueError):
+        return False
+    return True

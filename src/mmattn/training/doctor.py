@@ -1,0 +1,224 @@
+"""`mmattn doctor`: is this machine fit to train and to predict? Each problem with its mend. Nothing is changed."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from typing import Literal
+
+from mmattn.config import Config
+from mmattn.errors import MmattnError
+
+Level = Literal["ok", "note", "problem"]
+MALICIOUS = {"lightning": ("2.6.2", "2.6.3")}
+OPEN_FILES = 1024
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`mend`: what to do about a problem, as a command where there is one."""
+
+    level: Level
+    what: str
+    found: str
+    mend: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.level:8}{self.what:12}{self.found}" + (f"\n        mend: {self.mend}" if self.mend else "")
+
+
+def doctor(config: Config) -> str:
+    """What was found, a line each. Raises MmattnError, after printing it, when there is a problem."""
+    folder = Path(str(config["folder"]))
+    checks: tuple[Callable[[], Iterator[Finding]], ...] = (
+        *(packages, builds, codecs, gpus, processes, wandb, slurm),
+        lambda: disk(folder, config["disk_gb"]),
+        lambda: shared_memory(Path("/dev/shm"), config["shared_gb"]),
+        open_files,
+    )
+    found = [finding for check in checks for finding in check()]
+    text = "\n".join(map(str, found))
+    problems = [finding.what for finding in found if finding.level == "problem"]
+    if problems:
+        print(text)
+        raise MmattnError(f"doctor: {len(problems)} to mend: {', '.join(problems)}")
+    return text
+
+
+def packages() -> Iterator[Finding]:
+    """What mmattn asks for is there in the right version. Extras that are not there are nobody's fault."""
+    from packaging.requirements import Requirement
+
+    wrong = []
+    for text in requires("mmattn") or []:
+        needed = Requirement(text)
+        if needed.marker is not None and not needed.marker.evaluate({"extra": ""}):
+            continue
+        if (fault := _fault(needed.name, str(needed.specifier), needed.specifier.contains)) is not None:
+            wrong.append(Finding("problem", needed.name, fault, f"pip install '{needed.name}{needed.specifier}'"))
+    yield from wrong
+    for name, versions in MALICIOUS.items():
+        if (own := _version(name)) in versions:
+            mend = f"pip install '{name}>=2.6.4', then change the passwords and keys that this machine knew"
+            yield Finding("problem", name, f"{own} was a malicious release", mend)
+    python = ".".join(map(str, sys.version_info[:3]))
+    if not wrong:
+        names = ("torch", "lightning", "hydra-core", "av", "wandb")
+        yield Finding("ok", "packages", ", ".join([f"python {python}", *(f"{n} {_version(n)}" for n in names)]))
+
+
+def _fault(name: str, wanted: str, fits: Callable[..., bool]) -> str | None:
+    own = _version(name)
+    if own is None:
+        return "not installed"
+    return None if fits(own, prereleases=True) else f"{own}, but mmattn works with {wanted}"
+
+
+def builds() -> Iterator[Finding]:
+    """torch, torchvision and torchaudio are built for each other: torch 2.N goes with torchvision 0.(N+15)."""
+    torch_version = _version("torch") or "0.0"
+    major, minor = (int(part) for part in torch_version.split(".")[:2])
+    wanted = {"torchvision": f"0.{minor + 15}", "torchaudio": f"{major}.{minor}"}
+    for name, family in wanted.items():
+        own = _version(name)
+        if name == "torchaudio" and minor > 11:  # its releases have stopped keeping step: it has to load
+            fits = own is not None and _loads(name)
+        else:
+            fits = own is not None and ".".join(own.split(".")[:2]) == family
+        if not fits:
+            mend = f"pip install --upgrade torch=={torch_version.partition('+')[0]} torchvision torchaudio"
+            yield Finding("problem", name, f"{own} was not built for torch {torch_version}", mend)
+
+
+def _loads(name: str) -> bool:
+    code = f"import {name}"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=120).returncode == 0
+
+
+def codecs() -> Iterator[Finding]:
+    from mmattn.media.codecs import ffmpeg_version, missing_codecs
+
+    read, written = missing_codecs()
+    for names, does in ((read, "decode"), (written, "encode")):
+        if names:
+            mend = "pip install --force-reinstall --only-binary :all: av"
+            yield Finding("problem", "codecs", f"cannot {does} {', '.join(names)}", mend)
+    if not read and not written:
+        yield Finding("ok", "codecs", f"libavcodec {ffmpeg_version()} reads and writes all the usual ones")
+
+
+def gpus() -> Iterator[Finding]:
+    import torch
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        there = torch.cuda.is_available()
+    if there:
+        for number in range(torch.cuda.device_count()):
+            facts = torch.cuda.get_device_properties(number)
+            said = f"{facts.name}, {facts.total_memory / 2**30:.0f} GB"
+            if torch.cuda.is_bf16_supported(including_emulation=False):
+                yield Finding("ok", f"gpu {number}", said)
+            else:
+                yield Finding("note", f"gpu {number}", f"{said}; no bfloat16: use trainer.precision=16-mixed")
+    elif shutil.which("nvidia-smi") and not torch.version.cuda:
+        yield Finding(
+            "problem", "gpu", f"there is a driver, but torch {torch.__version__} is built without CUDA",
+            "pip install --force-reinstall torch torchvision torchaudio "
+            "(from the index for your CUDA that pytorch.org names)",
+        )  # fmt: skip
+    elif shutil.which("nvidia-smi"):
+        said = next((str(one.message).splitlines()[0] for one in caught), "the driver does not answer torch")
+        yield Finding("problem", "gpu", said, "run nvidia-smi; update the driver, or install a torch for its CUDA")
+    else:
+        yield Finding("note", "gpu", "none: training and tagging run on the processor")
+
+
+def processes() -> Iterator[Finding]:
+    import torch
+    from torch import distributed
+
+    count = torch.cuda.device_count()
+    if count > 1 and not distributed.is_nccl_available():
+        mend = "install a torch built with NCCL (the CUDA builds for Linux have it)"
+        yield Finding("problem", "nccl", f"{count} GPUs, but torch has no NCCL", mend)
+    elif distributed.is_nccl_available() and count:
+        yield Finding("ok", "nccl", ".".join(map(str, torch.cuda.nccl.version())))
+    if not distributed.is_available() or not distributed.is_gloo_available():
+        yield Finding("problem", "gloo", "torch has no gloo, so several processes cannot train", "reinstall torch")
+    else:
+        yield Finding("ok", "gloo", f"{os.cpu_count()} cores for several processes")
+
+
+def wandb() -> Iterator[Finding]:
+    """No connection is made."""
+    mode = os.environ.get("WANDB_MODE")
+    if mode == "disabled":
+        yield Finding("note", "wandb", "disabled by WANDB_MODE; metrics are in each run's metrics.jsonl")
+        return
+    from mmattn.training.track import has_credentials
+
+    if has_credentials():
+        said = "logged in; logger.online=true uploads" + (f", but WANDB_MODE={mode}" if mode == "offline" else "")
+        yield Finding("ok", "wandb", said)
+    else:
+        yield Finding("note", "wandb", "not logged in, so runs stay offline; for uploads: wandb login")
+
+
+def slurm() -> Iterator[Finding]:
+    missing = [name for name in ("sbatch", "srun", "scontrol") if shutil.which(name) is None]
+    if len(missing) == 3:
+        yield Finding("note", "slurm", "not here; launcher=slurm is for a login node of a cluster")
+    elif missing:
+        mend = "module load slurm, or add its bin folder to PATH"
+        yield Finding("problem", "slurm", f"{', '.join(missing)} not found, the others are", mend)
+    else:
+        yield Finding("ok", "slurm", "sbatch, srun and scontrol are here")
+
+
+def disk(folder: Path, wanted_gb: float) -> Iterator[Finding]:
+    place = next((path for path in (folder.absolute(), *folder.absolute().parents) if path.is_dir()), Path("/"))
+    free = shutil.disk_usage(place).free / 2**30
+    if not os.access(place, os.W_OK):
+        yield Finding("problem", "disk", f"{place} may not be written to", f"chmod u+w {place}, or run=DIR elsewhere")
+    elif free < wanted_gb:
+        mend = "delete old runs' checkpoints/ (model.safetensors is enough to predict), or run=DIR on another disk"
+        yield Finding("problem", "disk", f"{free:.1f} GB free at {place}, {wanted_gb:g} wanted", mend)
+    else:
+        yield Finding("ok", "disk", f"{free:.0f} GB free at {place}")
+
+
+def shared_memory(place: Path, wanted_gb: float) -> Iterator[Finding]:
+    if not place.is_dir():
+        yield Finding("note", "shared mem", f"no {place}; loader processes may fail: data.workers=0")
+        return
+    size = shutil.disk_usage(place).total / 2**30
+    if size < wanted_gb:
+        mend = "in a container: --shm-size=8g (or --ipc=host); else data.workers=0"
+        yield Finding("problem", "shared mem", f"{size:.2f} GB at {place}, {wanted_gb:g} wanted", mend)
+    else:
+        yield Finding("ok", "shared mem", f"{size:.1f} GB at {place}")
+
+
+def open_files() -> Iterator[Finding]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= soft < OPEN_FILES:
+        raised = min(65536, hard) if hard > 0 else 65536
+        yield Finding("problem", "open files", f"{soft} at once, {OPEN_FILES} wanted", f"ulimit -n {raised}")
+    else:
+        yield Finding("ok", "open files", f"{soft} at once")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,92 @@
+"""`mmattn doctor`: every problem is found and comes with what to do."""
+
+from __future__ import annotations
+
+import resource
+import shutil
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+from mmattn.cli import main
+from mmattn.media import codecs as media_codecs
+from mmattn.training import doctor
+from mmattn.training.doctor import Finding
+
+Usage = namedtuple("Usage", "total used free")
+
+
+def test_this_machine_is_told_of_in_lines(capsys: pytest.CaptureFixture) -> None:
+    code = main(["doctor", "disk_gb=0.001", "shared_gb=0.001"])
+    out = capsys.readouterr().out
+    for word in ("torch", "codecs", "gpu", "wandb", "slurm", "disk", "shared mem", "open files"):
+        assert word in out
+    assert code == (1 if "problem" in out else 0)
+    assert all("mend:" in after for line, after in zip(out.splitlines(), out.splitlines()[1:], strict=False)
+               if line.startswith("problem"))  # fmt: skip
+
+
+def only(findings: object) -> Finding:
+    (finding,) = [one for one in findings if one.level == "problem"]  # type: ignore[attr-defined]
+    assert finding.mend
+    return finding
+
+
+def test_too_little_disk_ends_with_code_one(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
+    assert main(["doctor", f"folder={tmp_path}/not/yet", "disk_gb=1e9"]) == 1
+    said = capsys.readouterr()
+    assert "problem disk" in said.out and "mend:" in said.out and "disk" in said.err
+
+
+def test_little_shared_memory_names_the_containers_option(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(64 << 20, 0, 64 << 20))
+    assert "--shm-size" in only(doctor.shared_memory(tmp_path, 1.0)).mend
+
+
+@pytest.mark.parametrize("name", ["lightning", "torch"])
+def test_wrong_versions_are_named_with_the_command(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = doctor._version
+    wrong = {"lightning": "2.6.3", "torch": "2.3.0"}[name]
+    monkeypatch.setattr(doctor, "_version", lambda asked: wrong if asked == name else own(asked))
+    found = [one for one in doctor.packages() if one.level == "problem"]
+    assert {one.what for one in found} == {name}
+    assert any(f"pip install '{name}" in one.mend for one in found)
+    assert name != "lightning" or any("malicious" in one.found for one in found)
+
+
+def test_a_torchvision_of_another_torch_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = doctor._version
+    monkeypatch.setattr(doctor, "_version", lambda asked: "0.15.1" if asked == "torchvision" else own(asked))
+    finding = only(one for one in doctor.builds() if one.what == "torchvision")
+    assert "not built for torch" in finding.found and "torchvision" in finding.mend
+
+
+def test_a_missing_codec_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(media_codecs, "READ", ("h264", "no_such_codec"))
+    assert "no_such_codec" in only(doctor.codecs()).found
+
+
+def test_half_a_slurm_is_a_problem_and_none_is_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert [one.level for one in doctor.slurm()] == ["note"]
+    (tmp_path / "sbatch").write_text("#!/bin/sh\n")
+    (tmp_path / "sbatch").chmod(0o755)
+    assert "srun, scontrol" in only(doctor.slurm()).found
+
+
+def test_a_driver_without_a_torch_for_it_is_a_problem(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("this torch has a GPU")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert [one.level for one in doctor.gpus()] == ["note"]
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setattr(torch.version, "cuda", None)
+    assert "without CUDA" in only(doctor.gpus()).found
+
+
+def test_few_open_files_give_the_ulimit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (256, 4096))
+    assert only(doctor.open_files()).mend == "ulimit -n 4096"
