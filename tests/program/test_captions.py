@@ -62,7 +62,7 @@ def test_predict_writes_captions_with_what_each_word_owes(both: Path, shapes: Pa
     assert all({"video", "audio", "synergy", "attention"} <= word.keys() for word in caption["words"])
 
 
-def test_a_model_may_only_caption(small: list[str], shapes: Path, tmp_path: Path):
+def test_a_model_may_only_caption(small: list[str], shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     run = tmp_path / "alone"
     small = [text for text in small if not text.startswith("trainer.epochs")]
     options = ["task=none", "captions.tokenizer.kind=word", "trainer.epochs=1", "fusion=late"]
@@ -72,6 +72,8 @@ def test_a_model_may_only_caption(small: list[str], shapes: Path, tmp_path: Path
     assert main(["predict", f"run={run}", f"source={shapes}/clips/000000.mp4", f"out={tmp_path / 'p.jsonl'}"]) == 0
     (line,) = [json.loads(text) for text in (tmp_path / "p.jsonl").read_text().splitlines()]
     assert line["tags"] == [] and line["captions"][0]["text"]
+    assert main(["explain", f"run={run}", f"source={shapes}/clips/000000.mp4", f"out={tmp_path / 'e'}"]) == 2
+    assert "only captions" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,11 @@ def explain(config: Config) -> str:
         raise UsageError(f"heat={config['heat']}: expected causal or attention")
     attention = config["heat"] == "attention"
     checkpoint = load_model(Path(str(config["run"])))
+    if not checkpoint.vocabulary.names:
+        raise UsageError(
+            f"run={config['run']}: explain shows what tags owe to what, and this model only captions; "
+            "mmattn predict tells it of every word"
+        )
     source = Path(str(config["source"])).expanduser()
     if source.is_dir():
         raise UsageError(f"source={source}: is a directory; explain takes one file")
