@@ -33,8 +33,9 @@ def cluster() -> Iterator[None]:
 
 
 @contextmanager
-def load(settings: dict, decoders: int, device: str) -> Iterator[Answering]:
-    """As job_worker.py does it; `device` says how it goes wrong."""
+def load(job: Job, decoders: int, device: str) -> Iterator[Answering]:
+    """As job_worker.py does it; the settings say how it goes wrong."""
+    settings = job.settings()
     if settings.get("broken") == "usage":
         raise UsageError("no weights")
     if settings.get("broken") == "fault":

@@ -23,6 +23,7 @@ from mmattn.data.views import Views
 from mmattn.errors import MediaError
 from mmattn.inference.records import Captions, Record, attention_mass, tag_records, thresholds_of
 from mmattn.inference.result import Result
+from mmattn.inference.speed import Speed
 from mmattn.inference.timeline import Sliding, Timeline
 from mmattn.media.source import name_of
 from mmattn.metrics.tags import decisions
@@ -32,6 +33,7 @@ from mmattn.weighting.causal import SUBSETS, Subset, scores_on, subset_fusions
 from mmattn.weighting.descriptive import MassMeter
 
 PLAIN = Views()
+FULL = Speed()
 
 
 @dataclass(frozen=True)
@@ -69,13 +71,15 @@ class Predictor:
         span_step_s: float | None = None,
         views: Views = PLAIN,
         batch_size: int = 16,
+        speed: Speed = FULL,
         reader: Reader | ClipReader | None = None,
     ) -> None:
         """`threshold`: of tags that stand alone; None: each tag's own, as it was calibrated, 0.5 where it was not.
 
         A longer file is read in up to `windows` spans, or, with `span_step_s`, in spans that slide by so much, and each
         tag has its segments in time; for these `reader` is a ClipReader or None. Each span's scores are the means over
-        its `views`, its caption is the first's. Raises UsageError for a step that is longer than a span.
+        its `views`, its caption is the first's. Raises UsageError for a step that is longer than a span, and for what
+        cannot be compiled.
         """
         self.model = checkpoint.model.to(device)
         self.vocabulary = checkpoint.vocabulary
@@ -90,6 +94,8 @@ class Predictor:
         self.windows = windows
         self.batch_size = batch_size
         self.reader = reader
+        self.speed = speed
+        speed.prepare(self.model.children(), lambda: self.rehearse(2))
 
     @classmethod
     def load(cls, run: str | Path) -> Predictor:
@@ -98,6 +104,16 @@ class Predictor:
 
     def __call__(self, path: str | Path) -> Result:
         return Result.from_dict(next(self.records([Path(path)])))
+
+    def rehearse(self, spans: int) -> None:
+        """Run the model on a batch of so many spans of noise."""
+        clip, noise = self.clip, torch.Generator().manual_seed(0)
+        frames = torch.randint(0, 256, (clip.frame_count, 3, clip.height, clip.width), generator=noise).to(torch.uint8)
+        wave = 0.1 * torch.randn(clip.samples, generator=noise)
+        times = torch.tensor(clip.times(0.0, clip.seconds), dtype=torch.float64)
+        sample = clip.prepare(Clip(frames, times, wave, clip.sample_rate, 0.0, "", (0.0, clip.seconds)))
+        for _ in self._batch([sample] * spans):
+            pass
 
     def records(self, media: Iterable[Path | ByteRange]) -> Iterator[Record]:
         """One record a file, in order. Spans of several files share a batch, while a ClipReader reads those to come.
@@ -155,19 +171,21 @@ class Predictor:
 
     def _run(self, samples: list[Sample]) -> Iterator[_Result]:
         for first in range(0, len(samples), self.batch_size):
-            part = samples[first : first + self.batch_size]
-            batch = stack_samples(part, [""] * len(part), self.clip).to(self.device)
-            with torch.inference_mode():
-                video, audio = self.model.encode(batch)
-                fused = self.model.fuse(video, audio, frozenset({"mass"}))
-                fusions = subset_fusions(self.model, video, audio, fused)
-                scores = scores_on(self.model, fusions)
-                captioner = self.model.captions
-                captions = captions_with_weights(captioner, fusions) if captioner else [None] * len(part)
-            for i in range(len(part)):
-                meter = MassMeter()
-                meter.update(layer.one(i) for layer in fused.stats)
-                yield _Result({subset: scores[subset][i].cpu() for subset in SUBSETS}, meter, captions[i])
+            yield from self._batch(samples[first : first + self.batch_size])
+
+    def _batch(self, samples: list[Sample]) -> Iterator[_Result]:
+        batch = stack_samples(samples, [""] * len(samples), self.clip).to(self.device)
+        with torch.inference_mode(), self.speed.running(self.device):
+            video, audio = self.model.encode(batch)
+            fused = self.model.fuse(video, audio, frozenset({"mass"}))
+            fusions = subset_fusions(self.model, video, audio, fused)
+            scores = scores_on(self.model, fusions)
+            captioner = self.model.captions
+            captions = captions_with_weights(captioner, fusions) if captioner else [None] * len(samples)
+        for i in range(len(samples)):
+            meter = MassMeter()
+            meter.update(layer.one(i) for layer in fused.stats)
+            yield _Result({subset: scores[subset][i].float().cpu() for subset in SUBSETS}, meter, captions[i])
 
     def _record(self, file: _File, results: list[_Result]) -> Record:
         scores: dict[Subset, Tensor] = {s: torch.stack([one.scores[s] for one in results]).mean(0) for s in SUBSETS}

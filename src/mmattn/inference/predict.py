@@ -18,6 +18,7 @@ from mmattn.data.made import making
 from mmattn.errors import MmattnError, UsageError
 from mmattn.files import MODEL_FILE, is_address
 from mmattn.inference.engines.here import LocalEngine
+from mmattn.inference.engines.ray import RayEngine
 from mmattn.inference.engines.slurm import SlurmEngine
 from mmattn.inference.jobs.job import Job
 from mmattn.inference.jobs.listing import list_source
@@ -27,7 +28,18 @@ JOB_SUFFIX = ".job"
 RECIPE = "job.json"
 PLAIN_VIEWS = {"crops": 1, "flip": False}
 # What the answers depend on, beside weights.
-_DECIDES = ("model", "threshold", "windows", "span_step_s", "views", "modalities", "attention", "decoding")
+_DECIDES = (
+    "model",
+    "threshold",
+    "windows",
+    "span_step_s",
+    "views",
+    "modalities",
+    "attention",
+    "decoding",
+    "precision",
+    "compile",
+)
 
 
 def predict(config: Config) -> str:
@@ -71,8 +83,12 @@ def _job(config: Config, output: Output) -> Job:
 
 def _check(config: Config) -> None:
     for key, least in (("windows", 1), ("batch_size", 1), ("decoders", 0), ("shard_files", 1)):
-        if config[key] < least:
+        if config[key] != "auto" and config[key] < least:
             raise UsageError(f"{key}={config[key]}: expected {least} or more")
+    if config["precision"] != "32":
+        from mmattn.inference.speed import Speed  # with torch
+
+        Speed(config["precision"])
     threshold, step = config["threshold"], config["span_step_s"]
     if threshold is not None and not (isinstance(threshold, (int, float)) and 0 <= threshold <= 1):
         raise UsageError(f"threshold={threshold}: expected 0 to 1, or null for the calibrated ones")
@@ -114,7 +130,7 @@ def _recipe(config: Config) -> Config:
     return {"weights": digest.hexdigest(), **{name: config.get(name) for name in _DECIDES}}
 
 
-def _run(engine: LocalEngine | SlurmEngine, job: Job, todo: list[int]) -> None:
+def _run(engine: LocalEngine | SlurmEngine | RayEngine, job: Job, todo: list[int]) -> None:
     try:
         engine.run(job, todo)
     except (KeyboardInterrupt, MmattnError) as error:

@@ -33,6 +33,7 @@ from mmattn.encoders.yamnet import (
 )
 from mmattn.errors import MediaError, UsageError
 from mmattn.inference.segments import Segment, Segments, until_error
+from mmattn.inference.speed import Speed
 from mmattn.media.isolate import IsolatedReader
 from mmattn.media.request import Request
 from mmattn.media.source import name_of
@@ -95,6 +96,7 @@ class PretrainedTagger:
         modalities: Sequence[str] = MODALITIES,
         threshold: float | None = None,
         device: str = "cpu",
+        speed: Speed | None = None,
     ) -> None:
         """`threshold`: None is 0.5."""
         if unknown := [name for name in modalities if name not in MODALITIES]:
@@ -108,6 +110,15 @@ class PretrainedTagger:
         self.device = device
         self.listener = _listener(folder, device) if "audio" in modalities else None
         self.watcher = _watcher(folder, hub, device) if "video" in modalities else None
+        self.speed = speed or Speed()
+        self.speed.prepare((each.network for each in (self.listener, self.watcher) if each), self._rehearse)
+
+    def _rehearse(self) -> None:
+        """Run the networks on one window of noise."""
+        frames = torch.randint(0, 256, (_STEPS, 3, _SIDE, _SIDE), dtype=torch.uint8)
+        times = STEP_S * torch.arange(_STEPS, dtype=torch.float64)
+        wave = 0.1 * torch.randn(round(_WINDOWS.window_s * RATE))
+        self.scores(Clip(frames, times, wave, RATE, 0.0, "", (0.0, _WINDOWS.window_s)))
 
     def records(self, media: Iterable[Path | ByteRange], reader: IsolatedReader) -> Iterator[Record]:
         for path in media:
@@ -119,12 +130,12 @@ class PretrainedTagger:
     def scores(self, clip: Clip) -> dict[Modality, Float[Tensor, "S K"]]:
         """What is seen and heard in one window, step by step; a missing modality is left out."""
         found: dict[Modality, Tensor] = {}
-        with torch.inference_mode():
+        with torch.inference_mode(), self.speed.running(self.device):
             if self.watcher is not None and clip.frames is not None and len(clip.frames):
-                found["video"] = self.watcher.scores(clip.frames.to(self.device)).cpu()
+                found["video"] = self.watcher.scores(clip.frames.to(self.device)).float().cpu()
             if self.listener is not None and clip.waveform is not None and clip.waveform.any():
                 placed = _placed(clip)
-                found["audio"] = self.listener.scores(placed.to(self.device)).cpu()
+                found["audio"] = self.listener.scores(placed.to(self.device)).float().cpu()
         return found
 
     def _record(self, path: Path | ByteRange, reader: IsolatedReader) -> Record:

@@ -19,7 +19,7 @@ def main() -> int:
     def load() -> Iterator[Answering]:
         from mmattn.inference.answer import answering
 
-        with answering(job.settings(), int(sys.argv[2]), sys.argv[3]) as ready:
+        with answering(job, int(sys.argv[2]), sys.argv[3]) as ready:
             yield ready
 
     return serve(job, load)

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmattn.config import Config
 from mmattn.errors import MmattnError, UsageError
 from mmattn.inference.engines.here import cores
 from mmattn.inference.jobs.job import Job
@@ -25,7 +24,7 @@ from mmattn.inference.jobs.orders import Orders, Tally, hopeless
 from mmattn.inference.jobs.shard import Answering, answer_shard
 from mmattn.progress import Progress
 
-Load = Callable[[Config, int, str], AbstractContextManager[Answering]]
+Load = Callable[[Job, int, str], AbstractContextManager[Answering]]
 STILLBORN = 3  # deaths before any actor was ready: it is not the files
 _LOOK_S = 1.0
 _STORE_BYTES = 80 << 20  # the least that Ray takes; nothing of ours passes through it
@@ -75,7 +74,7 @@ class Holder:
 
     def __init__(self, root: str, decoders: int, device: str, load: Load) -> None:
         self._job = Job(Path(root))
-        self._load = lambda: load(self._job.settings(), decoders, device)
+        self._load = lambda: load(self._job, decoders, device)
         self._held = ExitStack()
 
     def ready(self) -> dict[str, Any]:
@@ -169,10 +168,10 @@ class _Asked:
     ahead: int = 1
 
 
-def _load(settings: Config, decoders: int, device: str) -> AbstractContextManager[Answering]:
+def _load(job: Job, decoders: int, device: str) -> AbstractContextManager[Answering]:
     from mmattn.inference.answer import answering
 
-    return answering(settings, decoders, device)
+    return answering(job, decoders, device)
 
 
 def _said(do: Callable[[], Any]) -> dict[str, Any]:
