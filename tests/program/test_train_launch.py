@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -17,7 +18,14 @@ from mmattn.checkpoint import MODEL_FILE
 from mmattn.cli import main
 from mmattn.training.keeping import LAST
 
-OPTIONS = ["logger=none", "trainer.epochs=1", "trainer.validate_every=1", "data.batch_size=8", "dropout=0.1"]
+OPTIONS = [
+    "logger=none",
+    "trainer.log_every=1",
+    "trainer.epochs=1",
+    "trainer.validate_every=1",
+    "data.batch_size=8",
+    "dropout=0.1",
+]
 SLURM = ["launcher=slurm", "launcher.cpus=1", "launcher.memory_gb=1", "launcher.minutes=5", "launcher.nodes=2"]
 STOPS_LATE = [sys.executable, "-m", "mmattn", "train"]
 
@@ -31,6 +39,11 @@ def whole(small: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
     return torch.load(run / LAST, weights_only=True)["state_dict"]
+
+
+def steps(run: Path) -> list[dict]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if "train/gradient_norm/audio" in line]
 
 
 def assert_equal(one: Path, other: Path) -> None:
@@ -127,8 +140,12 @@ def test_shared_out_weights_train_as_copies_do_and_resume(small: list[str], whol
     assert main(["train", *small, *OPTIONS, "trainer.strategy=fsdp", "trainer.devices=2", f"run={run}"]) == 0
     first, second = weights(whole), weights(run)
     assert first.keys() == second.keys()
-    for name, weight in first.items():
-        torch.testing.assert_close(second[name], weight, rtol=1e-3, atol=2e-4, msg=name)
+    for name, weight in first.items():  # Adam's first steps are as long as the rate whatever the gradient's size
+        torch.testing.assert_close(second[name], weight, rtol=0, atol=4 * 2e-3, msg=name)
+    norms = [[line["train/gradient_norm/audio"], line["train/gradient_norm/video"]] for line in steps(whole)]
+    again = [[line["train/gradient_norm/audio"], line["train/gradient_norm/video"]] for line in steps(run)]
+    assert again[0] == pytest.approx(norms[0], rel=1e-4), "before the first step nothing can differ"
+    assert again[1] == pytest.approx(norms[1], rel=0.05)
     assert load_file(run / MODEL_FILE).keys() == load_file(whole / MODEL_FILE).keys()
     text = (run / "config.yaml").read_text().replace("epochs: 1", "epochs: 2")
     (run / "config.yaml").write_text(text)

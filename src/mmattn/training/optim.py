@@ -20,16 +20,20 @@ from mmattn.training.gradients import encoders
 class AdamWOneCycle:
     """`warmup` is the share of all steps in which the rate rises. Biases, norms and single vectors do not decay.
 
-    `encoder_lr` is the encoders' learning rate over that of the rest. Each encoder has parameter groups of its own,
-    with its modality as their `part`.
+    `encoder_lr` is the encoders' learning rate over that of the rest; `layer_decay` multiplies it once more for each
+    layer further from an encoder's output (Clark et al. 2020; Bao et al. 2022). Each encoder has parameter groups of
+    its own, with its modality as their `part`.
     """
 
     lr: float
     weight_decay: float
     warmup: float
     encoder_lr: float = 1.0
+    layer_decay: float = 1.0
 
     def __post_init__(self) -> None:
+        if not 0 < self.layer_decay <= 1:
+            raise UsageError(f"optim.layer_decay={self.layer_decay:g}: expected above 0, up to 1")
         if min(self.lr, self.encoder_lr) <= 0 or self.weight_decay < 0 or not 0 <= self.warmup <= 1:
             raise UsageError(
                 f"optim: expected lr and encoder_lr above 0, weight_decay from 0 on, warmup in [0, 1]; got {self.lr:g},"
@@ -40,19 +44,24 @@ class AdamWOneCycle:
         self, model: AVModel, steps: int, more: Sequence[nn.Parameter] = ()
     ) -> tuple[torch.optim.Optimizer, LambdaLR]:
         """`more`: parameters that are trained beside the model's."""
-        part_of = {id(p): name for name, encoder in encoders(model).items() for p in encoder.parameters()}
-        groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
+        place_of = {
+            id(weight): (name, self.encoder_lr * self.layer_decay**depth)
+            for name, encoder in encoders(model).items()
+            for weight, depth in depths(encoder)
+        }
+        groups: dict[tuple[tuple[str, float], bool], list[nn.Parameter]] = {}
         for parameter in [*model.parameters(), *more]:
-            groups.setdefault((part_of.get(id(parameter), "rest"), parameter.ndim >= 2), []).append(parameter)
+            place = place_of.get(id(parameter), ("rest", 1.0))
+            groups.setdefault((place, parameter.ndim >= 2), []).append(parameter)
         optimizer = AdamW(
             [
                 {
                     "params": parameters,
                     "part": part,
                     "weight_decay": self.weight_decay if decays else 0.0,
-                    "lr": self.lr * (1.0 if part == "rest" else self.encoder_lr),
+                    "lr": self.lr * factor,
                 }
-                for (part, decays), parameters in groups.items()
+                for ((part, factor), decays), parameters in groups.items()
             ],
             betas=(0.9, 0.98),
         )
@@ -64,3 +73,29 @@ class AdamWOneCycle:
             return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rising) / max(1, steps - rising))))
 
         return optimizer, LambdaLR(optimizer, factor)
+
+
+def depths(encoder: nn.Module) -> list[tuple[nn.Parameter, int]]:
+    """How many layers stand between each weight and the encoder's output.
+
+    Layers are the members of its largest list of them. What is defined before the list is one layer more than its
+    first, what is defined after it is at the output (depth 0). Without a list all is at the output.
+    """
+    lists = {
+        name: module
+        for name, module in encoder.named_modules()
+        if isinstance(module, (nn.ModuleList, nn.Sequential)) and len(module) > 1
+    }
+    if not lists:
+        return [(weight, 0) for weight in encoder.parameters()]
+    name, layers = max(lists.items(), key=lambda item: sum(weight.numel() for weight in item[1].parameters()))
+    inside = f"{name}." if name else ""
+    number = {child: k for k, (child, _) in enumerate(layers.named_children())}
+    found, passed = [], False
+    for path, weight in encoder.named_parameters():
+        if path.startswith(inside):
+            passed = True
+            found.append((weight, len(layers) - number[path[len(inside) :].partition(".")[0]]))
+        else:
+            found.append((weight, 0 if passed else len(layers) + 1))
+    return found
