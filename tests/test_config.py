@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from mmattn.config import GROUPS, build, check_spec, compose, conf_dir, group_choices
 from mmattn.data.labels import TagVocabulary
@@ -30,13 +32,25 @@ def _parts(config: dict) -> list[tuple[str, dict]]:
     return found
 
 
+def _embeddings(vocabulary: TagVocabulary, folder: pytest.TempPathFactory) -> Path:
+    path = folder.mktemp("text") / "tags.safetensors"
+    save_file({name: torch.randn(6) for name in vocabulary.names}, path)
+    return path
+
+
 @pytest.mark.parametrize(("group", "name"), CHOICES)
 def test_every_choice_composes_and_builds(
-    group: str, name: str, tmp_path: Path, vocabulary: TagVocabulary, monkeypatch: pytest.MonkeyPatch
+    group: str,
+    name: str,
+    tmp_path: Path,
+    vocabulary: TagVocabulary,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     of_predict = group in ("engine", "format")
     verb, needed = ("predict", NEEDED["predict"]) if of_predict else ("train", [f"data.root={tmp_path}"])
+    needed += [f"task.pretrained={_embeddings(vocabulary, tmp_path_factory)}"] if name == "prompted" else []
     config = compose(verb, [f"{group}={name}", *needed])
     wanted = conf_dir() / group / f"{name}.yaml"
     assert wanted.is_file()

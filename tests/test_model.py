@@ -17,7 +17,7 @@ CHOICES = [
     (f"{group}={name}",)
     for group in ("visual", "audio", "attention", "fusion", "task")
     for name in group_choices(group)
-    if name != "none"
+    if name not in ("none", "prompted")
 ]
 CHOICES += [("task=none", "captions=transformer"), ("captions=transformer", "captions.tokenizer.kind=word")]
 CHOICES += [("captions=hf",), ("captions=hf", "captions.reads=cross")]

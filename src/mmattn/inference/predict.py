@@ -123,6 +123,11 @@ def _recipe(config: Config) -> Config:
         if not files[0].is_file():
             hint = "; it holds no finished epoch" if run.is_dir() else ""
             raise UsageError(f"{files[0]}: no such model{hint}; train one with: mmattn train run={run}")
+    if config["prompts"] is not None:
+        files.append(Path(str(config["prompts"])).expanduser())
+        if config["model"] == "pretrained" or not files[-1].is_file():
+            why = "no such file" if config["model"] is None else "model=pretrained has tags of its own"
+            raise UsageError(f"prompts={config['prompts']}: {why}")
     digest = hashlib.sha256()
     for path in files:
         with path.open("rb") as file:
