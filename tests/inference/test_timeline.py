@@ -12,6 +12,7 @@ from tagging_rules import CLIP, FPS, RATE, rules, write_film
 
 from mmattn.data.reading import ClipReader
 from mmattn.errors import UsageError
+from mmattn.inference.piece import Piece
 from mmattn.inference.pipeline import Predictor
 from mmattn.media.write import write_video
 
@@ -56,7 +57,7 @@ def test_a_window_says_what_a_span_there_says(film: Path) -> None:
     """The windows of one pass hold what reading each span by itself gives."""
     predictor = Predictor(rules(), span_step_s=0.5)
     assert predictor.sliding is not None
-    for number, (clip, _) in enumerate(predictor.sliding.read(film, ClipReader(isolated=False), set())):
+    for number, (clip, _) in enumerate(predictor.sliding.read(Piece(film), ClipReader(isolated=False), set())):
         alone, windowed = CLIP.prepare(CLIP.read(film, number * 0.5)), CLIP.prepare(clip)
         assert (alone.frames == windowed.frames).all() and (alone.frame_keep == windowed.frame_keep).all()
         assert (alone.spectrogram - windowed.spectrogram).abs().max() < 1e-3

@@ -19,7 +19,6 @@ from mmattn.inference.jobs.job import Job
 from mmattn.inference.jobs.shard import Answering
 from mmattn.inference.pipeline import Predictor
 from mmattn.inference.pretrained import PretrainedTagger
-from mmattn.inference.prompts import asking
 from mmattn.inference.speed import AUTO, Speed, batch_sizes, chosen
 from mmattn.media.isolate import IsolatedReader
 
@@ -41,18 +40,16 @@ def answering(job: Job, decoders: int, device: str) -> Iterator[Answering]:
         weights = {name: config[name] for name in ("weights", "hub", "modalities")}
         tagger = PretrainedTagger(**weights, **settings)
         with IsolatedReader(**reading) as reader:
-            yield Answering(lambda entries: tagger.records((entry.media for entry in entries), reader), ahead=1)
+            yield Answering(lambda entries: tagger.records((entry.piece for entry in entries), reader), ahead=1)
         return
     checkpoint = load_model(Path(str(config["run"])), config.get("attention"), config.get("decoding"))
-    if config["prompts"] is not None:
-        checkpoint = asking(checkpoint, Path(str(config["prompts"])).expanduser())
     spans = {name: config[name] for name in ("windows", "span_step_s")}
     with closing(ClipReader(threads=decoders, **reading)) as reader:
         predictor = Predictor(checkpoint, reader=reader, views=Views(**config["views"]), **settings, **spans)
         auto = config["batch_size"] == AUTO
         predictor.batch_size = _measured(job, predictor, device) if auto else config["batch_size"]
         ahead = 1 if predictor.sliding else predictor.batch_size + AHEAD * decoders
-        yield Answering(lambda entries: predictor.records(entry.media for entry in entries), ahead)
+        yield Answering(lambda entries: predictor.records(entry.piece for entry in entries), ahead)
 
 
 def _measured(job: Job, predictor: Predictor, device: str) -> int:

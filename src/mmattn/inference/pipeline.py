@@ -21,11 +21,11 @@ from mmattn.data.reading import ClipReader
 from mmattn.data.transforms import Reader, Sample
 from mmattn.data.views import Views
 from mmattn.errors import MediaError
+from mmattn.inference.piece import Piece, as_piece
 from mmattn.inference.records import Captions, Record, attention_mass, tag_records, thresholds_of
 from mmattn.inference.result import Result
 from mmattn.inference.speed import Speed
 from mmattn.inference.timeline import Sliding, Timeline
-from mmattn.media.source import name_of
 from mmattn.metrics.tags import decisions
 from mmattn.types import MODALITIES, ByteRange, Clip
 from mmattn.weighting.captions import Caption, captions_with_weights
@@ -115,16 +115,18 @@ class Predictor:
         for _ in self._batch([sample] * spans):
             pass
 
-    def records(self, media: Iterable[Path | ByteRange]) -> Iterator[Record]:
-        """One record a file, in order. Spans of several files share a batch, while a ClipReader reads those to come.
+    def records(self, media: Iterable[Path | ByteRange | Piece]) -> Iterator[Record]:
+        """One record a file or part of one, in order.
 
+        Spans of several files share a batch, while a ClipReader reads those to come.
         With `span_step_s` one file after another.
         """
+        pieces = map(as_piece, media)
         if self.sliding is not None:
             reader = self.reader if isinstance(self.reader, ClipReader) else ClipReader(isolated=False, threads=1)
-            yield from (self._over_time(path, self.sliding, reader) for path in media)
+            yield from (self._over_time(piece, self.sliding, reader) for piece in pieces)
             return
-        read = self.reader.map(self._read, media) if isinstance(self.reader, ClipReader) else map(self._read, media)
+        read = self.reader.map(self._read, pieces) if isinstance(self.reader, ClipReader) else map(self._read, pieces)
         while files := list(itertools.islice(read, self.batch_size)):
             results = self._say(views for file in files if isinstance(file, _File) for views in file.samples)
             for file in files:
@@ -133,35 +135,38 @@ class Predictor:
                 else:
                     yield _failed(file)
 
-    def _read(self, path: Path | ByteRange) -> _File | MediaError:
+    def _read(self, piece: Piece) -> _File | MediaError:
         """The spans that could be read. A later span that fails, or holds nothing, costs itself and not the file."""
         issues: set[str] = set()
         try:
-            clips = [self.clip.read(path, reader=self.reader, canvas=self.canvas)]
+            clips = [self._clip(piece, piece.start)]
         except MediaError as error:
             return error
-        for start in self._later_starts(clips[0]):
+        for start in self._later_starts(clips[0], piece):
             try:
-                clips.append(self.clip.read(path, start, reader=self.reader, canvas=self.canvas))
+                clips.append(self._clip(piece, start))
             except MediaError as error:
                 issues.add(f"span_{error.reason}")
         samples = [self.views.samples(clip, self.clip) for clip in clips]
         real = [i for i, (one, *_) in enumerate(samples) if one.frame_keep.any() or one.spectrogram_keep.any()]
         kept = real or [0]
         issues.update(issue for clip in clips for issue in clip.issues)
-        return _File(name_of(path), [samples[i] for i in kept], [clips[i].span for i in kept], sorted(issues))
+        return _File(piece.name, [samples[i] for i in kept], [clips[i].span for i in kept], sorted(issues))
 
-    def _later_starts(self, first: Clip) -> list[float]:
+    def _clip(self, piece: Piece, start: float) -> Clip:
+        return self.clip.read(piece.media, start, piece.end, reader=self.reader, canvas=self.canvas)
+
+    def _later_starts(self, first: Clip, piece: Piece) -> list[float]:
         """Where further spans of a long file start: what covers it, at most `windows` in all, the last at its end.
 
         A rest of less than a tenth of a span is left out: headers count the encoder's padding.
         """
         seconds = self.clip.seconds
-        count = min(self.windows, math.ceil((first.duration or 0.0) / seconds - 0.1))
-        if first.duration is None or count < 2:
+        if first.duration is None:
             return []
-        step = (first.duration - seconds) / (count - 1)
-        return [step * i for i in range(1, count)]
+        length = (first.duration if piece.end is None else min(first.duration, piece.end)) - piece.start
+        count = min(self.windows, math.ceil(length / seconds - 0.1))
+        return [piece.start + (length - seconds) / (count - 1) * i for i in range(1, count)]
 
     def _say(self, spans: Iterable[list[Sample]]) -> Iterator[_Result]:
         """One result for each span: the mean over its views."""
@@ -212,11 +217,11 @@ class Predictor:
             "issues": file.issues,
         }
 
-    def _over_time(self, path: Path | ByteRange, sliding: Sliding, reader: ClipReader) -> Record:
+    def _over_time(self, piece: Piece, sliding: Sliding, reader: ClipReader) -> Record:
         """Raises nothing for a bad file: the record says what is wrong."""
         issues: set[str] = set()
         timeline = Timeline(self.vocabulary, self._thresholds())
-        windows = sliding.read(path, reader, issues)
+        windows = sliding.read(piece, reader, issues)
         try:
             while part := list(itertools.islice(windows, self.batch_size)):
                 clips = [clip for clip, _ in part]
@@ -224,7 +229,7 @@ class Predictor:
                 samples = [self.views.samples(clip, self.clip) for clip in clips]
                 results = list(self._say(samples))
                 scores: dict[Subset, Tensor] = {s: torch.stack([one.scores[s] for one in results]) for s in SUBSETS}
-                bounds = sliding.bounds(clips, part[-1][1])
+                bounds = sliding.bounds(clips, piece.start, part[-1][1])
                 timeline.add(scores, [views[0] for views in samples], [one.caption for one in results], bounds)
                 for one in results:
                     timeline.mass.merge(one.mass)
@@ -232,12 +237,12 @@ class Predictor:
             return _failed(error)
         tags, mean = timeline.tags()
         return {
-            "path": name_of(path),
+            "path": piece.name,
             "status": "ok",
             "tags": tags,
             **({"captions": timeline.captions.records()} if self.model.captions else {}),
             "modality": {"used": timeline.used, "shapley": mean, "attention": attention_mass([timeline.mass])},
-            "spans": [[0.0, round(timeline.end, 3)]],
+            "spans": [[round(piece.start, 3), round(timeline.end, 3)]],
             "issues": sorted(issues),
         }
 

@@ -32,11 +32,11 @@ from mmattn.encoders.yamnet import (
     to_patches,
 )
 from mmattn.errors import MediaError, UsageError
+from mmattn.inference.piece import Piece, as_piece
 from mmattn.inference.segments import Segment, Segments, until_error
 from mmattn.inference.speed import Speed
 from mmattn.media.isolate import IsolatedReader
 from mmattn.media.request import Request
-from mmattn.media.source import name_of
 from mmattn.media.windows import Windows
 from mmattn.metrics.summary import HALF
 from mmattn.types import MODALITIES, ByteRange, Clip, Modality
@@ -120,12 +120,12 @@ class PretrainedTagger:
         wave = 0.1 * torch.randn(round(_WINDOWS.window_s * RATE))
         self.scores(Clip(frames, times, wave, RATE, 0.0, "", (0.0, _WINDOWS.window_s)))
 
-    def records(self, media: Iterable[Path | ByteRange], reader: IsolatedReader) -> Iterator[Record]:
-        for path in media:
+    def records(self, media: Iterable[Path | ByteRange | Piece], reader: IsolatedReader) -> Iterator[Record]:
+        for piece in map(as_piece, media):
             try:
-                yield self._record(path, reader)
+                yield self._record(piece, reader)
             except MediaError as error:
-                yield {"path": name_of(path), "status": "failed", "reason": error.reason, "detail": error.detail}
+                yield {"path": piece.name, "status": "failed", "reason": error.reason, "detail": error.detail}
 
     def scores(self, clip: Clip) -> dict[Modality, Float[Tensor, "S K"]]:
         """What is seen and heard in one window, step by step; a missing modality is left out."""
@@ -138,29 +138,31 @@ class PretrainedTagger:
                 found["audio"] = self.listener.scores(placed.to(self.device)).float().cpu()
         return found
 
-    def _record(self, path: Path | ByteRange, reader: IsolatedReader) -> Record:
+    def _record(self, piece: Piece, reader: IsolatedReader) -> Record:
         """Raises MediaError unless a first window could be read; a later one that fails costs the rest."""
         segments: dict[Modality, Segments] = {name: Segments(1.1 * STEP_S) for name in MODALITIES}
         used: set[str] = set()
         issues: set[str] = set()
         end, before = 0.0, None
-        for clip, is_last in until_error(reader.windows(path, _WINDOWS), issues):
+        for clip, is_last in until_error(piece.windows(reader, _WINDOWS), issues):
             issues.update(clip.issues)
             for name, scores in self.scores(clip).items():
                 used.add(name)
                 if name == "video":
                     scores, before = _smoothed(scores, before), scores[_STEPS - 1 : _STEPS]
-                bounds = _seen_bounds(clip) if name == "video" else _heard_bounds(clip, is_last)
+                bounds = (
+                    _seen_bounds(clip) if name == "video" else _heard_bounds(clip, clip.span[0] == piece.start, is_last)
+                )
                 own = len(scores) if is_last else _STEPS  # what a window has beyond belongs to the next
                 segments[name].add(scores[:own], scores[:own] >= self.threshold, bounds[: own + 1])
                 end = max(end, bounds[: own + 1][-1])
         tags = [tag for name in MODALITIES for tag in self._tags(name, segments[name].best())]
         return {
-            "path": name_of(path),
+            "path": piece.name,
             "status": "ok",
             "tags": sorted(tags, key=lambda tag: -tag["score"]),
             "modality": {"used": [name for name in MODALITIES if name in used], "shapley": None, "attention": None},
-            "spans": [[0.0, round(end, 3)]],
+            "spans": [[round(piece.start, 3), round(end, 3)]],
             "issues": sorted(issues),
         }
 
@@ -226,14 +228,14 @@ def _seen_bounds(clip: Clip) -> list[float]:
     return [*times, last if clip.duration is None else max(times[-1], min(last, clip.duration))]
 
 
-def _heard_bounds(clip: Clip, is_last: bool) -> list[float]:
+def _heard_bounds(clip: Clip, is_first: bool, is_last: bool) -> list[float]:
     """Each patch stands for the 0.48 s around its middle, the first and last of a file for what is left of it too."""
     samples = len(_placed(clip))
     count = int(patch_count(torch.tensor(samples)))
     start, end = clip.span[0], clip.span[0] + samples / RATE
     bounds = [min(start + MIDDLE_S + (i - 0.5) * STEP_S, end) for i in range(count + 1)]
-    if start == 0:
-        bounds[0] = 0.0
+    if is_first:
+        bounds[0] = start
     if is_last or samples < PATCH + HOP * (_STEPS - 1):
         bounds[-1] = end
     return bounds

@@ -9,7 +9,6 @@ Shape legend: S windows, K tags.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float
@@ -19,12 +18,13 @@ from mmattn.data.labels import TagVocabulary
 from mmattn.data.reading import ClipReader
 from mmattn.data.transforms import Canvas, ClipSpec, Sample
 from mmattn.errors import UsageError
+from mmattn.inference.piece import Piece
 from mmattn.inference.records import Captions, Record, tag_records
 from mmattn.inference.segments import Segments, until_error
 from mmattn.media.request import Request
 from mmattn.media.windows import Windows
 from mmattn.metrics.tags import decisions
-from mmattn.types import MODALITIES, ByteRange, Clip, Modality
+from mmattn.types import MODALITIES, Clip, Modality
 from mmattn.weighting.captions import Caption
 from mmattn.weighting.causal import SUBSETS, Subset
 from mmattn.weighting.descriptive import MassMeter
@@ -46,7 +46,7 @@ class Sliding:
         self.step_s = step_s
         self.canvas = canvas
 
-    def read(self, path: Path | ByteRange, reader: ClipReader, issues: set[str]) -> Iterator[tuple[Clip, bool]]:
+    def read(self, piece: Piece, reader: ClipReader, issues: set[str]) -> Iterator[tuple[Clip, bool]]:
         """Each window, and whether it is the last. A later one that fails is an issue. Raises MediaError."""
         request = Request(
             frames=self.clip.frame_count,
@@ -55,17 +55,19 @@ class Sliding:
             fit=self.canvas.fit,
             audio_rate=self.clip.sample_rate,
         )
-        windows = reader.windows(path, Windows(self.window_s, self.step_s, request))
+        windows = piece.windows(reader, Windows(self.window_s, self.step_s, request))
         for clip, is_last in until_error(windows, issues):
-            if is_last and clip.span[0] == 0 and "no_frames" in clip.issues:  # a still, or over before the first frame
-                clip = self.clip.read(path, reader=reader, canvas=self.canvas)
+            if (
+                is_last and clip.span[0] == piece.start and "no_frames" in clip.issues
+            ):  # a still, or over before the first frame
+                clip = self.clip.read(piece.media, piece.start, piece.end, reader=reader, canvas=self.canvas)
             yield clip, is_last
 
-    def bounds(self, clips: Sequence[Clip], is_last: bool) -> list[float]:
-        """What each of some windows in a row stands for: bounds[i] to bounds[i + 1] s."""
+    def bounds(self, clips: Sequence[Clip], begin: float, is_last: bool) -> list[float]:
+        """What each of some windows in a row stands for: bounds[i] to bounds[i + 1] s. `begin`: of all."""
         starts = [clip.span[0] for clip in clips]
         middle = (self.window_s - self.step_s) / 2
-        found = [start + middle if start > 0 else 0.0 for start in starts]
+        found = [start + middle if start > begin else begin for start in starts]
         end = starts[-1] + self.step_s + middle
         return [*found, max(found[-1], self._end(clips[-1])) if is_last else end]
 

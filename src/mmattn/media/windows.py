@@ -41,7 +41,7 @@ _MOST_OVERLAP = 1000  # windows at any moment
 
 @dataclass(frozen=True)
 class Windows:
-    """Window k is [k hop_s, k hop_s + window_s) s; `request` says what is wanted of each."""
+    """Window k is window_s s from k hop_s after the start of `request`, which says what is wanted of each."""
 
     window_s: float
     hop_s: float
@@ -56,12 +56,15 @@ class Windows:
             raise ValueError("windows take fps= or frames=, not times=")
 
     def of(self, k: int) -> Request:
-        start = k * self.hop_s
+        start = self._start(k)
         return replace(self.request, start=start, end=start + self.window_s)
 
     def goal(self, k: int) -> float:
         """Window k + 1 is there if the file goes on beyond this, s."""
-        return max(k * self.hop_s + self.window_s, (k + 1) * self.hop_s) + _CRUMB_S
+        return max(self._start(k) + self.window_s, self._start(k + 1)) + _CRUMB_S
+
+    def _start(self, k: int) -> float:
+        return self.request.start + k * self.hop_s
 
 
 def iter_windows(
@@ -186,7 +189,7 @@ class _Pictures(_Track):
     def take(self, k: int) -> list[np.ndarray]:
         """The images (H, W, 3) of window k, asked for in turn."""
         goal = self._windows.goal(k)
-        while self._opened <= k or self._opened * self._windows.hop_s < goal:
+        while self._opened <= k or self._windows.of(self._opened).start < goal:
             request = self._windows.of(self._opened)
             self._waiting.append((replace(self.reading, request=request).grid(0.0), []))
             self._opened += 1

@@ -17,6 +17,7 @@ from mmattn.data.library import list_files
 from mmattn.data.manifest import MANIFEST_NAMES, read_manifest
 from mmattn.errors import UsageError
 from mmattn.files import ByteRange, absolutes, is_address
+from mmattn.inference.piece import Piece
 
 _MANIFESTS = frozenset(Path(name).suffix for name in MANIFEST_NAMES)
 # What lies beside media and is none. Any other name is looked at: only its bytes say what it is.
@@ -37,11 +38,17 @@ class Entry:
     mtime_ns: int | None
     offset: int | None = None  # the media is a member inside the tar at `path`,
     member: int | None = None  # of so many bytes
+    start: float | None = None  # a part of it, s
+    end: float | None = None
 
     @property
     def media(self) -> Path | ByteRange:
         path = Path(self.path)
         return path if self.offset is None or self.member is None else ByteRange(path, self.offset, self.member)
+
+    @property
+    def piece(self) -> Piece:
+        return Piece(self.media, self.start or 0.0, self.end)
 
     def changed(self) -> bool:
         """Whether the file is another one than was listed, or gone."""
@@ -49,11 +56,12 @@ class Entry:
 
     def as_it_is(self) -> Entry:
         """The same file listed now."""
-        return replace(_entry(self.id, self.path), offset=self.offset, member=self.member)
+        now = _entry(self.id, self.path)
+        return replace(self, size=now.size, mtime_ns=now.mtime_ns)
 
     def to_dict(self) -> dict[str, Any]:
         told = asdict(self)
-        return {name: value for name, value in told.items() if name not in ("offset", "member") or value is not None}
+        return {name: value for name, value in told.items() if value is not None or name in ("size", "mtime_ns")}
 
 
 @dataclass(frozen=True)
@@ -124,7 +132,8 @@ def _of_manifest(path: Path) -> list[Entry]:
     rows = read_manifest(path)
     paths = absolutes(row.path for row in rows)
     return [
-        replace(_entry(row.id, each), offset=row.offset, member=row.size) for row, each in zip(rows, paths, strict=True)
+        replace(_entry(row.id, each), offset=row.offset, member=row.size, start=row.start or None, end=row.end)
+        for row, each in zip(rows, paths, strict=True)
     ]
 
 
