@@ -19,6 +19,7 @@ from mmattn.inference.jobs.job import Job
 from mmattn.inference.jobs.shard import Answering
 from mmattn.inference.pipeline import Predictor
 from mmattn.inference.pretrained import PretrainedTagger
+from mmattn.inference.prompts import asking
 from mmattn.inference.speed import AUTO, Speed, batch_sizes, chosen
 from mmattn.media.isolate import IsolatedReader
 
@@ -43,6 +44,8 @@ def answering(job: Job, decoders: int, device: str) -> Iterator[Answering]:
             yield Answering(lambda entries: tagger.records((entry.piece for entry in entries), reader), ahead=1)
         return
     checkpoint = load_model(Path(str(config["run"])), config.get("attention"), config.get("decoding"))
+    if config["prompts"] is not None:
+        checkpoint = asking(checkpoint, Path(str(config["prompts"])).expanduser())
     spans = {name: config[name] for name in ("windows", "span_step_s")}
     with closing(ClipReader(threads=decoders, **reading)) as reader:
         predictor = Predictor(checkpoint, reader=reader, views=Views(**config["views"]), **settings, **spans)
