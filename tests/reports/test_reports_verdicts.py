@@ -6,7 +6,8 @@ import pytest
 from report_runs import FAMILIES, evaluation, make_run, split
 
 from mmattn.reports.collect import Split, collect_runs
-from mmattn.reports.verdicts import disagreement, findings, judge, margin
+from mmattn.reports.findings import findings
+from mmattn.reports.verdicts import disagreement, judge, margin
 
 LEAST = 0.05
 

@@ -21,6 +21,7 @@ from markupsafe import Markup
 from mmattn.reports import charts, overview, sections, text, verdicts
 from mmattn.reports.collect import RunRecord
 from mmattn.reports.fairness import fairness
+from mmattn.reports.findings import findings
 from mmattn.reports.groups import Group, differing
 from mmattn.reports.predictions import Failure, Prediction
 from mmattn.reports.samples import Sample
@@ -88,7 +89,7 @@ def render(page: Page) -> bytes:
         style_hash=_digest(style),
         script=Markup(script),
         script_hash=_digest(script),
-        findings=verdicts.findings(runs, page.comparison),
+        findings=findings(runs, page.comparison),
         families=verdicts.families(runs),
         least=max(verdicts.margin(run.scores.clips) for run in runs),
         split=runs[0].scores.split,

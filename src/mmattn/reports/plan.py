@@ -25,6 +25,7 @@ from mmattn.files import write_atomically
 from mmattn.reports.collect import CONFIG_FILE, read_yaml
 from mmattn.reports.fairness import clock
 from mmattn.reports.significance import scores_file
+from mmattn.training.rundir import FINISHED_FILE
 
 PLAN_FILE = "plan.json"  # in a run directory: what the plan asked for
 KEYS = ("out", "split", "grid", "overrides")
@@ -57,6 +58,10 @@ class Cell:
             raise UsageError(
                 f"{self.run}: a run of other settings than the plan's; delete it, or change the plan's out"
             )
+
+    @property
+    def trained(self) -> bool:
+        return (self.run / FINISHED_FILE).is_file()
 
     @property
     def done(self) -> bool:
@@ -111,6 +116,8 @@ def carry_out(path: Path, dry: bool = False) -> Path:
     if dry:
         work.close()
         return out
+    if _submitted(fit):
+        fit = [cell for cell in fit if cell.trained]
     started, failed = time.monotonic(), 0
     try:
         for number, cell in enumerate(fit, start=1):
@@ -126,7 +133,7 @@ def carry_out(path: Path, dry: bool = False) -> Path:
                 _say(f"{cell.run}: failed, and is left out: {error}")
     finally:
         work.close()
-    if failed == len(fit) and len(fit) == len(cells):
+    if failed and failed == len(fit) == len(cells):
         raise MmattnError(f"{path}: all {failed} runs failed; the first message is above")
     return out
 
@@ -152,29 +159,47 @@ class _Work:
             self._data = None
 
     def carry_out(self, cell: Cell) -> None:
-        """Train, or go on training, then evaluate."""
-        from mmattn.data.features import with_frozen_encoders
-        from mmattn.model import resolved
+        """Train, or go on training, on the config's launcher; then evaluate here."""
         from mmattn.training.evaluate import evaluate_run
-        from mmattn.training.launch import launch
-        from mmattn.training.run import check, train
-        from mmattn.training.rundir import create_run
+        from mmattn.training.launcher import launcher_of
+        from mmattn.training.rundir import read_config
 
-        begun = (cell.run / CONFIG_FILE).is_file()
-        config = with_frozen_encoders(compose("train", cell.overrides))
-        if config["trainer"]["devices"] > 1:
-            _mark(cell)
-            launch({**config, "resume": str(cell.run)} if begun else config)
-        else:
-            if not begun:
-                checked, model = check(config)
-                checked.close()
-                _mark(cell)
-                create_run(resolved(config, model))
-            train(cell.run, self.data(config))
+        make_run(cell)
+        config = read_config(cell.run)
+        if not cell.trained:
+            alone = config["trainer"]["devices"] == 1
+            launcher_of(config).start(cell.run, config, self.data(config) if alone else None)
         by_clip = cell.evaluation.with_name(f"{cell.evaluation.stem}-clips.jsonl")
         record = evaluate_run(cell.run, cell.split, self.data(config), by_clip=by_clip)
         write_atomically(cell.evaluation, json.dumps(record, indent=1).encode())
+
+
+def make_run(cell: Cell) -> None:
+    """The cell's run directory, if it is not there yet."""
+    from mmattn.training.launch import prepare
+
+    if (cell.run / CONFIG_FILE).is_file():
+        return
+    config = compose("train", cell.overrides)
+    _mark(cell)
+    _, data = prepare(config)
+    data.close()
+
+
+def _submitted(cells: Sequence[Cell]) -> bool:
+    """Hand all runs that are not trained to a launcher that starts them elsewhere; False: it starts them here."""
+    from mmattn.training.launcher import launcher_of
+    from mmattn.training.rundir import read_config
+
+    todo = [cell for cell in cells if not cell.trained]
+    if not todo or launcher_of(compose("train", todo[0].overrides)).here:
+        return False
+    for cell in todo:
+        make_run(cell)
+    configs = [read_config(cell.run) for cell in todo]
+    launcher_of(configs[0]).start_all([cell.run for cell in todo], configs)
+    _say(f"{len(todo)} runs are trained elsewhere; the same command evaluates and compares them when they are finished")
+    return True
 
 
 def _mark(cell: Cell) -> None:

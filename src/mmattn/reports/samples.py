@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from markupsafe import Markup
 from PIL import Image
 
 from mmattn.config import build, check_spec
@@ -202,7 +203,7 @@ def _media(row: Row, spec: ClipSpec, reader: ClipReader) -> _Media:
         clip = reader(row.media, Request(times=times, start=start, end=end, audio_rate=RATE))
     except (MediaError, ValueError, OSError) as error:
         return _Media(trouble=f"cannot be read: {error}", path=str(row.path))
-    pictures = () if clip.frames is None else tuple(to_jpegs(clip.frames))
+    pictures = () if clip.frames is None else tuple(map(Markup, to_jpegs(clip.frames)))
     heard = clip.waveform is not None and bool(clip.waveform.any())
     assert clip.waveform is not None or not heard
     sound = spectrogram = None
@@ -222,5 +223,6 @@ def _spectrogram(waveform: torch.Tensor, spec: ClipSpec) -> str:
     return _uri("image/png", data.getvalue())
 
 
-def _uri(kind: str, data: bytes) -> str:
-    return f"data:{kind};base64," + base64.b64encode(data).decode("ascii")
+def _uri(kind: str, data: bytes) -> Markup:
+    """Nothing in it is to be escaped, and it is long."""
+    return Markup(f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}")
