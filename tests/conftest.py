@@ -81,6 +81,7 @@ SMALL = {  # settings that make a large part small, whatever it is made for
         "encoder_layer_norm_first: true, encoder_layer_drop: 0.0}",
         "window_s=0.32",
     ),
+    "audio=spectrogram": ("width=16", "layers=2", "heads=2", "patch=4"),
     "captions=hf": ("architecture={n_layer: 2, n_head: 2, n_embd: 16, n_positions: 64}",),
     "audio=pe_audio": (
         f"architecture={{{_PE}, dac_config: {{encoder_hidden_size: 4, downsampling_ratios: [2, 8, 10, 12], "

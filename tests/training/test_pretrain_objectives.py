@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,12 @@ def test_two_processes_have_the_loss_and_gradients_of_the_whole_batch() -> None:
         torch.testing.assert_close(mean, loss.detach(), rtol=1e-5, atol=1e-6)
         for gradient, weight in zip(gradients, objective.parameters(), strict=True):
             torch.testing.assert_close(gradient, weight.grad, rtol=1e-4, atol=1e-6)
+
+
+@pytest.fixture
+def make_batch(make_batch: Callable) -> Callable:
+    """Without waveforms, in which nothing could be hidden."""
+    return lambda *sizes, **more: replace(make_batch(*sizes, **more), waveform=None, waveform_keep=None)
 
 
 @pytest.fixture
@@ -184,6 +191,12 @@ def test_wrong_settings_are_refused(wrong: Callable[[], object]) -> None:
 def test_pictures_that_do_not_divide_are_named(make_batch: Callable) -> None:
     with pytest.raises(UsageError, match="16x16"):
         Masked(DIM, 2, patch=5).hide(make_batch(2), None)
+
+
+def test_a_waveform_is_refused(make_batch: Callable) -> None:
+    heard = replace(make_batch(2), waveform=torch.zeros(2, 8))
+    with pytest.raises(UsageError, match="waveform"):
+        Masked(DIM, 2, patch=4, rows=8, bands=6).hide(heard, None)
 
 
 def test_every_choice_composes() -> None:

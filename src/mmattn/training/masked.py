@@ -75,6 +75,11 @@ class Masked(Objective):
 
     def hide(self, batch: Batch, generator: torch.Generator | None) -> tuple[Batch, dict[str, Hidden]]:
         """The batch with parts covered, and what was there. Raises UsageError for sizes that do not divide."""
+        if batch.waveform is not None:
+            raise UsageError(
+                "pretrain: the audio encoder hears the waveform, in which nothing can be hidden; use audio=spectrogram "
+                "or audio=tiny, or pretrain=contrastive"
+            )
         height, width = batch.frames.shape[-2:]
         bands = batch.spectrogram.shape[-1]
         if batch.features or height % self.patch or width % self.patch or bands % self.bands:
