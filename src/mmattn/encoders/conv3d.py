@@ -58,7 +58,10 @@ class Conv3dEncoder(VisualEncoder):
             raise UsageError(f"visual.widths={list(widths)}: expected multiples of {GROUPS}")
         self.dim = dim
         self.region = (top, left, bottom, right)
-        self.stem = nn.Conv3d(3, widths[0], tuple(kernel), tuple(stride), padding=tuple(size // 2 for size in kernel))
+        frames, rows, columns = kernel
+        padding = (frames // 2, rows // 2, columns // 2)
+        self.every, down, across = stride
+        self.stem = nn.Conv3d(3, widths[0], (frames, rows, columns), (self.every, down, across), padding)
         self.stages = nn.Sequential(*(ResidualStage(narrow, wide) for narrow, wide in pairwise(widths)))
         self.pool = nn.AdaptiveAvgPool2d((grid[0], grid[1]))
         self.norm_map = nn.GroupNorm(GROUPS, widths[-1])
@@ -69,8 +72,7 @@ class Conv3dEncoder(VisualEncoder):
         self.blocks.apply(init_weights)
 
     def forward(self, batch: Batch) -> Tokens:
-        every = self.stem.stride[0]
-        keep, times = batch.frame_keep[:, ::every], batch.frame_times[:, ::every]
+        keep, times = batch.frame_keep[:, :: self.every], batch.frame_times[:, :: self.every]
         x = self.stem(self._pixels(batch)).transpose(1, 2).flatten(0, 1)  # (B*T, C, h, w)
         x = self.stages(x.contiguous(memory_format=torch.channels_last))
         x = self.project(self.dropout(self.pool(nn.functional.relu(self.norm_map(x))).flatten(1)))
