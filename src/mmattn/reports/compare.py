@@ -58,7 +58,7 @@ def compare(config: Config) -> Path:
         raise UsageError(f"out={config['out']}: name the file to write, as in out=compare.html")
     out, options = Path(str(config["out"])), _options(config)
     if config["plan"] is not None:
-        from mmattn.reports.plan import carry_out
+        from mmattn.reports.carry_out import carry_out
 
         config = {**config, "runs": None, "sweep": carry_out(Path(str(config["plan"])), dry=bool(config["dry"]))}
         if config["dry"]:

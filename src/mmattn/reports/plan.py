@@ -1,37 +1,24 @@
-"""`mmattn compare plan=...`: train and evaluate every run of a grid that is not there yet, with an estimate before.
-
-A run is done when its evaluation lies beside it, so the same command goes on wherever it was stopped.
-"""
+"""The file that `mmattn compare plan=` takes: a grid of runs, each with its own directory."""
 
 from __future__ import annotations
 
 import itertools
 import json
 import re
-import sys
-import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from mmattn.config import Config, compose, conf_dir
+from mmattn.config import conf_dir
 from mmattn.data.manifest import SPLITS
-from mmattn.data.splits import SplitData
-from mmattn.errors import MmattnError, Stopped, UsageError
-from mmattn.files import write_atomically
+from mmattn.errors import UsageError
 from mmattn.reports.collect import CONFIG_FILE, read_yaml
-from mmattn.reports.fairness import clock
 from mmattn.reports.significance import scores_file
 from mmattn.training.rundir import FINISHED_FILE
 
 PLAN_FILE = "plan.json"  # in a run directory: what the plan asked for
 KEYS = ("out", "split", "grid", "overrides")
 MOST = 10_000  # runs of a grid
-STEPS = 3  # timed, after one that is not
-EVALUATED = 2.5  # forward passes that an evaluation of a batch takes, about (docs/weighting.md)
 
 
 @dataclass(frozen=True)
@@ -99,186 +86,6 @@ def read_plan(path: Path) -> tuple[Path, list[Cell]]:
     return Path(out), cells
 
 
-def carry_out(path: Path, dry: bool = False) -> Path:
-    """Train and evaluate what is missing; returns the folder of the runs. `dry`: only say what that would take.
-
-    A run that fails is told and left out. Raises MmattnError when all do, Stopped on a signal.
-    """
-    out, cells = read_plan(path)
-    for cell in cells:
-        cell.check_ours()
-    todo = [cell for cell in cells if not cell.done]
-    _say(f"{path}: {len(cells)} runs, {len(cells) - len(todo)} of them done")
-    if not todo:
-        return out
-    work = _Work()
-    fit = _that_fit(todo, work)
-    if dry:
-        work.close()
-        return out
-    if _submitted(fit):
-        fit = [cell for cell in fit if cell.trained]
-    started, failed = time.monotonic(), 0
-    try:
-        for number, cell in enumerate(fit, start=1):
-            took = time.monotonic() - started
-            left = f", about {clock(took / (number - 1) * (len(fit) - number + 1))} left" if number > 1 else ""
-            _say(f"[{number}/{len(fit)}] {cell.run}{left}")
-            try:
-                work.carry_out(cell)
-            except Stopped:
-                raise
-            except MmattnError as error:
-                failed += 1
-                _say(f"{cell.run}: failed, and is left out: {error}")
-    finally:
-        work.close()
-    if failed and failed == len(fit) == len(cells):
-        raise MmattnError(f"{path}: all {failed} runs failed; the first message is above")
-    return out
-
-
-class _Work:
-    """Trains and evaluates; runs on the same data share the clips that were read."""
-
-    def __init__(self) -> None:
-        self._data: SplitData | None = None
-        self._data_config: Any = None
-
-    def data(self, config: Config) -> SplitData:
-        from mmattn.data.module import build_data
-
-        if self._data is None or config["data"] != self._data_config:
-            self.close()
-            self._data, self._data_config = build_data(config["data"]), config["data"]
-        return self._data
-
-    def close(self) -> None:
-        if self._data is not None:
-            self._data.close()
-            self._data = None
-
-    def carry_out(self, cell: Cell) -> None:
-        """Train, or go on training, on the config's launcher; then evaluate here."""
-        from mmattn.training.evaluate import evaluate_run
-        from mmattn.training.launcher import launcher_of
-        from mmattn.training.rundir import read_config
-
-        make_run(cell)
-        config = read_config(cell.run)
-        if not cell.trained:
-            alone = config["trainer"]["devices"] == 1
-            launcher_of(config).start(cell.run, config, self.data(config) if alone else None)
-        by_clip = cell.evaluation.with_name(f"{cell.evaluation.stem}-clips.jsonl")
-        record = evaluate_run(cell.run, cell.split, self.data(config), by_clip=by_clip)
-        write_atomically(cell.evaluation, json.dumps(record, indent=1).encode())
-
-
-def make_run(cell: Cell) -> None:
-    """The cell's run directory, if it is not there yet."""
-    from mmattn.training.launch import prepare
-
-    if (cell.run / CONFIG_FILE).is_file():
-        return
-    config = compose("train", cell.overrides)
-    _mark(cell)
-    _, data = prepare(config)
-    data.close()
-
-
-def _submitted(cells: Sequence[Cell]) -> bool:
-    """Hand all runs that are not trained to a launcher that starts them elsewhere; False: it starts them here."""
-    from mmattn.training.launcher import launcher_of
-    from mmattn.training.rundir import read_config
-
-    todo = [cell for cell in cells if not cell.trained]
-    if not todo or launcher_of(compose("train", todo[0].overrides)).here:
-        return False
-    for cell in todo:
-        make_run(cell)
-    configs = [read_config(cell.run) for cell in todo]
-    launcher_of(configs[0]).start_all([cell.run for cell in todo], configs)
-    _say(f"{len(todo)} runs are trained elsewhere; the same command evaluates and compares them when they are finished")
-    return True
-
-
-def _mark(cell: Cell) -> None:
-    """Before there is a config, so that no run of the plan is without."""
-    write_atomically(cell.run / PLAN_FILE, json.dumps(cell.overrides, indent=1).encode())
-
-
-def _that_fit(cells: Sequence[Cell], work: _Work) -> list[Cell]:
-    """The cells that can be built, with a word on the others and on how long it will take.
-
-    Of the cells that differ only in their seed one is built and timed for a few steps.
-    """
-    seconds, fit, seen = 0.0, [], {}
-    for cell in cells:
-        kind = tuple(one for one in cell.overrides if not one.startswith(("seed=", "run=")))
-        if kind not in seen:
-            seen[kind] = _timed(cell, work)
-            if isinstance(seen[kind], str):
-                _say(f"{' '.join(kind[-2:])}: left out: {seen[kind]}")
-        took = seen[kind]
-        if not isinstance(took, str):
-            seconds += took
-            fit.append(cell)
-    if not fit:
-        raise UsageError("none of the runs can be built; the reasons are above")
-    known = sum(not isinstance(took, str) for took in seen.values())
-    _say(
-        f"{len(fit)} runs to do, about {clock(seconds)} on this machine ({STEPS} steps timed of each of {known} models)"
-    )
-    return fit
-
-
-def _timed(cell: Cell, work: _Work) -> float | str:
-    """Seconds that the cell will take, or why it cannot be built."""
-    from mmattn.data.features import with_frozen_encoders
-    from mmattn.model import build_model, tokenizer_of, vocabulary_of
-
-    try:
-        config = with_frozen_encoders(compose("train", cell.overrides))
-        if "attention" not in config["fusion"] and _attention(cell) not in (None, "dense"):
-            return "this fusion has no attention, so it is there once, as dense"
-        data = work.data(config)
-        model = build_model(config, vocabulary_of(config, data), tokenizer_of(config, data))
-        batch = next(iter(data.loader(data.dataset("val", vocabulary=vocabulary_of(config, data)), train=False)))
-    except MmattnError as error:
-        return str(error)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(config["trainer"]["threads"] or threads)
-    try:
-        step, forward = _step_times(model, batch)
-    except (RuntimeError, ValueError) as error:
-        return str(error).splitlines()[0]
-    finally:
-        torch.set_num_threads(threads)
-    size, options = config["data"]["batch_size"], config["trainer"]
-    batches = {split: -(-len(data.rows[split]) // size) for split in SPLITS}
-    validations = -(-options["epochs"] // options["validate_every"])
-    evaluated = EVALUATED * forward * (validations * batches["val"] + batches[cell.split])
-    return options["epochs"] * batches["train"] * step + evaluated
-
-
-def _step_times(model: Any, batch: Any) -> tuple[float, float]:
-    """Seconds of a forward and backward pass, and of a forward pass: the quickest of a few."""
-    steps, forwards = [], []
-    for _ in range(STEPS + 1):
-        started = time.monotonic()
-        fused = model.fuse(*model.encode(batch))
-        values = [stream.values.square().mean() for stream in (fused.video, fused.audio)]
-        forwards.append(time.monotonic() - started)
-        torch.stack(values).sum().backward()
-        steps.append(time.monotonic() - started)
-        model.zero_grad()
-    return min(steps[1:]), min(forwards[1:])
-
-
-def _attention(cell: Cell) -> str | None:
-    return next((one.partition("=")[2] for one in reversed(cell.overrides) if one.startswith("attention=")), None)
-
-
 def _found(path: Path) -> Path:
     packaged = conf_dir() / "compare"
     for candidate in (path, packaged / path.name, packaged / f"{path.name}.yaml"):
@@ -298,7 +105,3 @@ def _size(grid: dict[str, list[Any]]) -> int:
 def _is_bare(value: Any) -> bool:
     """A number says nothing without its key."""
     return isinstance(value, (int, float))
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
