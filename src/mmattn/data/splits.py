@@ -44,13 +44,20 @@ class SplitData(ABC):
     @cached_property
     def rows(self) -> dict[str, list[Row]]:
         """The rows of each split. Raises UsageError unless there is something to train and to validate on."""
+        splits = self._all_rows
+        if self.label_fraction == 1:
+            return splits
+        drawn = [row for row in splits["train"] if held_out(f"{self.seed}/{row.id}", self.label_fraction) == "val"]
+        if not drawn:
+            raise UsageError(f"data.label_fraction={self.label_fraction}: no training clip is left; set it higher")
+        return {**splits, "train": drawn}
+
+    @cached_property
+    def _all_rows(self) -> dict[str, list[Row]]:
+        """Before `label_fraction` takes its share of the training clips; all their tags are to be known."""
         splits: dict[str, list[Row]] = {"train": [], "val": [], "test": []}
         for row in self.source.rows():
             splits[row.split or "train"].append(row)
-        if self.label_fraction < 1:
-            splits["train"] = [
-                row for row in splits["train"] if held_out(f"{self.seed}/{row.id}", self.label_fraction) == "val"
-            ]
         for name in ("train", "val"):
             if not splits[name]:
                 counts = ", ".join(f"{len(rows)} {split}" for split, rows in splits.items())
@@ -59,7 +66,7 @@ class SplitData(ABC):
 
     @cached_property
     def vocabulary(self) -> TagVocabulary:
-        vocabulary = TagVocabulary.from_rows(self.rows["train"])
+        vocabulary = TagVocabulary.from_rows(self._all_rows["train"])
         if not any(row.tags for row in self.rows["val"]):
             raise UsageError("no validation clip has tags, so nothing could be measured; tag some of them")
         for split in ("val", "test"):

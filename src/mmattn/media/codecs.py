@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import av
+from av.error import FFmpegError
 
 READ = ("h264", "hevc", "vp9", "av1", "mpeg4", "mjpeg", "aac", "mp3", "opus", "vorbis", "flac", "pcm_s16le")
 WRITE = ("libx264", "aac")  # of generated clips and of explained ones
@@ -20,6 +21,6 @@ def ffmpeg_version() -> str:
 def _has(name: str, mode: str) -> bool:
     try:
         av.Codec(name, mode)  # type: ignore[arg-type]
-    except (av.FFmpegError, ValueError):
+    except (FFmpegError, ValueError):
         return False
     return True

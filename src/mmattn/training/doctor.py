@@ -151,7 +151,9 @@ def processes() -> Iterator[Finding]:
         mend = "install a torch built with NCCL (the CUDA builds for Linux have it)"
         yield Finding("problem", "nccl", f"{count} GPUs, but torch has no NCCL", mend)
     elif distributed.is_nccl_available() and count:
-        yield Finding("ok", "nccl", ".".join(map(str, torch.cuda.nccl.version())))
+        from torch.cuda import nccl
+
+        yield Finding("ok", "nccl", ".".join(map(str, nccl.version())))
     if not distributed.is_available() or not distributed.is_gloo_available():
         yield Finding("problem", "gloo", "torch has no gloo, so several processes cannot train", "reinstall torch")
     else:
