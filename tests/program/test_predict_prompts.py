@@ -21,7 +21,8 @@ def test_other_tags_can_be_asked_for(
     save_file({"cat": torch.randn(8), "dog": torch.randn(8)}, tmp_path / "new.safetensors")
     run, source = tmp_path / "run", shapes / "clips" / "000000.mp4"
     prompted = ["task=prompted", f"task.pretrained={tmp_path / 'tags.safetensors'}", "trainer.epochs=1"]
-    assert main(["train", *small, *prompted, "logger=none", f"run={run}"]) == 0
+    losses = ["tag_loss=focal", "task.class_weights=effective", "task.label_smoothing=0.1", "task.calibrate=0.8"]
+    assert main(["train", *small, *prompted, *losses, "logger=none", f"run={run}"]) == 0
     (tmp_path / "tags.safetensors").unlink()
     assert load_model(run).vocabulary.names == names
     asked = [f"source={source}", f"prompts={tmp_path / 'new.safetensors'}", "threshold=0"]
