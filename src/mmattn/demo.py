@@ -24,7 +24,7 @@ MARK = ".mmattn-demo"  # in a folder that demos may overwrite
 
 def demo(config: Config) -> Path:
     """Render AVShapes, train each fusion, evaluate on held-out clips, tag some of them and the files given, report."""
-    from mmattn.reports.compare import write_report
+    from mmattn.reports.compare import Options, write_report
     from mmattn.training.evaluate import evaluate_run
     from mmattn.training.run import check, train
     from mmattn.training.rundir import create_run
@@ -44,7 +44,7 @@ def demo(config: Config) -> Path:
         _clear(out, fusion)
         run = create_run(train_config)
         train(run, data)
-        record = evaluate_run(run, "test", data)
+        record = evaluate_run(run, "test", data, by_clip=run / "evaluation-test-clips.jsonl")
         write_atomically(run / "evaluation-test.json", json.dumps(record, indent=1).encode())
         runs.append(run)
     if data is None:
@@ -53,7 +53,8 @@ def demo(config: Config) -> Path:
     predictions = out / "predictions.jsonl"
     _predict(runs[-1], data.rows["test"][:HELD_OUT_SHOWN], files, predictions)
     _say(f"[{steps}/{steps}] writing the report")
-    report = write_report(runs, predictions, out / "report.html")
+    options = Options(measure="missing", samples=HELD_OUT_SHOWN)
+    report = write_report(runs, predictions, out / "report.html", options=options)
     _say(f"done in {time.monotonic() - started:.0f} s; open the report in a browser:")
     print(report)
     return report
