@@ -1,4 +1,4 @@
-"""AUROC, d', F1, top-k and calibration error equal scikit-learn's and torchmetrics' on the same scores, with ties too."""
+"""AUROC, d', F1, top-k and calibration error equal scikit-learn's and torchmetrics' on the same scores, ties too."""
 
 from __future__ import annotations
 
