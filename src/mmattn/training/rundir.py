@@ -55,14 +55,15 @@ def on_other_machine(run: Path, composed: Config, changes: Sequence[str]) -> Con
 
     `composed`: a config that they were applied to. Raises UsageError for a change of anything else.
     """
-    config = before = read_config(run)
-    for text in changes:
-        key = text.lstrip("+").partition("=")[0]
+    keys = [text.lstrip("+").partition("=")[0] for text in changes]
+    for key, text in zip(keys, changes, strict=True):
         if not any(key == name or key.startswith(f"{name}.") for name in MACHINE):
             raise UsageError(
-                f"{text}: resume goes on with the run's own frozen config; only the machine may be another: "
+                f"resume goes on with the run's own frozen config; leave out {text}. Only the machine may be another: "
                 + ", ".join(MACHINE)
             )
+    config = before = read_config(run)
+    for key in keys:
         part = "launcher" if key.startswith("launcher") else key  # with all its settings
         config = _put(config, part.split("."), composed)
     if config != before:
