@@ -40,7 +40,7 @@ def fails(arguments: list[str], capsys: pytest.CaptureFixture, code: int = 2) ->
         (["train", "~trainer.epochs"], "cannot be taken away"),
         (["train", "~fusion"], "cannot be taken away"),
         (["train", "trainer.devices=3"], "does not divide among trainer.devices=3"),
-        (["predict", "run=x", "source=[a,b]"], "no such model"),
+        (["predict", "run=x", "source=[a,b]"], "one file, directory"),
         (["predict", "run=nowhere", "source=it's, me (1).mp4"], "no such model"),
         (["train", "trainer.epochs=1.5"], "whole number"),
         (["train", "trainer.threads=many"], "expected a number"),
@@ -165,7 +165,7 @@ def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture) -> None:
 
 def test_show_lists_the_choices(capsys: pytest.CaptureFixture) -> None:
     assert main(["show", "task"]) == 0
-    assert capsys.readouterr().out == "task: tagging\n"
+    assert capsys.readouterr().out == "task: none, prompted, tagging\n"
 
 
 @pytest.mark.parametrize("name", ["holiday (1).mp4", "it's, me.mp4", "a;b {c} = d.mp4", "back\\slash.mp4", "2024"])
