@@ -33,7 +33,8 @@ STOPS_LATE = [sys.executable, "-m", "mmattn", "train"]
 @pytest.fixture(scope="module")
 def whole(small: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("whole") / "run"
-    assert main(["train", *small, *OPTIONS, "trainer.devices=2", f"run={run}"]) == 0
+    command = [*STOPS_LATE, *small, *OPTIONS, "trainer.devices=2", f"run={run}"]  # in no process that did other work
+    assert subprocess.run(command, capture_output=True).returncode == 0
     return run
 
 
@@ -49,8 +50,13 @@ def steps(run: Path) -> list[dict]:
 def assert_equal(one: Path, other: Path) -> None:
     first, second = weights(one), weights(other)
     assert first.keys() == second.keys()
-    for name, weight in first.items():
-        assert torch.equal(weight, second[name]), name
+    # Sums may be rounded otherwise where processes meet over the network; Adam makes much of a gradient next to 0.
+    for mine, theirs in zip(steps(one), steps(other), strict=True):
+        for part in ("video", "audio"):
+            assert mine[f"train/gradient_norm/{part}"] == pytest.approx(theirs[f"train/gradient_norm/{part}"], rel=1e-4)
+    apart = torch.cat([(weight.double() - second[name].double()).abs().flatten() for name, weight in first.items()])
+    assert float(apart.max()) < 5e-3
+    assert float((apart > 1e-5).double().mean()) < 0.02
 
 
 def test_two_torchrun_agents_train_as_two_devices_do(small: list[str], whole: Path, tmp_path: Path) -> None:

@@ -32,11 +32,11 @@ class SoundAugment:
     noise: float = 0.0
     noise_kind: NoiseKind = "babble"
     snr_db: Sequence[float] = (-10.0, 20.0)
-    easy_epochs: int = 0
     gain_db: float = 0.0
     masks: int = 0
     time_mask_s: float = 0.0
     mel_mask: int = 0
+    easy_epochs: int = 0
 
     def __post_init__(self) -> None:
         for name in ("time_shift_s", "noise", "easy_epochs", "gain_db", "masks", "time_mask_s", "mel_mask"):

@@ -66,7 +66,8 @@ class SplitData(ABC):
 
     @cached_property
     def vocabulary(self) -> TagVocabulary:
-        vocabulary = TagVocabulary.from_rows(self._all_rows["train"])
+        known = self.rows if self.label_fraction == 1 else self._all_rows
+        vocabulary = TagVocabulary.from_rows(known["train"])
         if not any(row.tags for row in self.rows["val"]):
             raise UsageError("no validation clip has tags, so nothing could be measured; tag some of them")
         for split in ("val", "test"):

@@ -6,12 +6,16 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mmattn.data.reading import ClipReader
-from mmattn.media.isolate import IsolatedReader
+from mmattn.files import ByteRange
 from mmattn.media.source import name_of
-from mmattn.media.windows import Windows
-from mmattn.types import ByteRange, Clip
+
+if TYPE_CHECKING:  # what drives a job needs no torch
+    from mmattn.data.reading import ClipReader
+    from mmattn.media.isolate import IsolatedReader
+    from mmattn.media.windows import Windows
+    from mmattn.types import Clip
 
 
 @dataclass(frozen=True)

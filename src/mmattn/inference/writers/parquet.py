@@ -12,7 +12,7 @@ from mmattn.errors import UsageError
 from mmattn.inference.writers.interface import FileFormat, Record
 from mmattn.text import utf8
 
-ROWS = 4096  # at once in memory, and in a row group
+ROWS = 1024  # at once in memory, and in a row group
 
 
 class Parquet(FileFormat):
