@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -33,8 +34,10 @@ def test_operations_and_memory_are_counted_exactly() -> None:
 
 
 def test_what_a_model_costs_is_measured_once(trained: Path, capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
+    # A copy: other tests may have evaluated the run that they share.
+    run = shutil.copytree(trained, tmp_path / "run", ignore=shutil.ignore_patterns("evaluation-*", "cost.json"))
     out = tmp_path / "c.html"
-    assert main(["compare", f"runs=[{trained}]", f"out={out}"]) == 0
+    assert main(["compare", f"runs=[{run}]", f"out={out}"]) == 0
     assert "measuring the cost of 1 model" in capsys.readouterr().err
     (row,) = json.loads((tmp_path / "c.json").read_text())["rows"]
     assert row["flops"] > 1e5 and row["latency_ms"] > 0 and row["peak_bytes"] > 1e4 and row["training_s"] > 0
@@ -43,13 +46,13 @@ def test_what_a_model_costs_is_measured_once(trained: Path, capsys: pytest.Captu
     assert lengths[0]["flops"] < lengths[1]["flops"] < lengths[2]["flops"]
     page = out.read_text(encoding="utf-8")
     assert "mmattn evaluate" in page and "without the scores of each clip" in page
-    assert main(["compare", f"runs=[{trained}]", f"out={out}"]) == 0
+    assert main(["compare", f"runs=[{run}]", f"out={out}"]) == 0
     assert "measuring" not in capsys.readouterr().err
-    known = cost.read_cost(trained)
+    known = cost.read_cost(run)
     assert known is not None and known.flops == row["flops"]
-    (trained / "model.safetensors").touch()
-    assert cost.read_cost(trained) is None, "another model"
-    assert main(["compare", f"runs=[{trained}]", f"out={out}", "measure=all"]) == 0
+    (run / "model.safetensors").touch()
+    assert cost.read_cost(run) is None, "another model"
+    assert main(["compare", f"runs=[{run}]", f"out={out}", "measure=all"]) == 0
 
 
 def test_a_run_without_a_model_has_no_cost(tmp_path: Path) -> None:
