@@ -26,6 +26,7 @@ PICTURES = {
     "hue": PictureAugment(hue=0.3),
     "grey": PictureAugment(grey=0.5),
     "erase": PictureAugment(erase=0.7),
+    "picture_masks": PictureAugment(masks=1, mask_frames=2),
 }
 SOUNDS = {
     "time_shift": SoundAugment(time_shift_s=0.1),
@@ -38,13 +39,14 @@ SOUNDS = {
 AUGMENTS = (
     {name: Augment(picture=picture) for name, picture in PICTURES.items()}
     | {name: Augment(sound=sound) for name, sound in SOUNDS.items()}
-    | {"mixup": Augment(mixup=0.8), "modality_dropout": Augment(modality_dropout=0.3)}
+    | {"mixup": Augment(mixup=0.8), "modality_dropout": Augment(modality_dropout=0.3), "speed": Augment(speed=0.2)}
 )
 EVERYTHING = Augment(
     modality_dropout=0.3,
     mixup=0.8,
-    picture=PictureAugment(0.6, 0.3, 0.5, 2, 0.5, 0.5, 0.5, 0.3, 0.5, 0.7),
+    picture=PictureAugment(0.6, 0.3, 0.5, 2, 0.5, 0.5, 0.5, 0.3, 0.5, 0.7, 1, 2),
     sound=SoundAugment(0.1, 0.8, "babble", (-10, 20), 6, 2, 0.1, 3),
+    speed=0.2,
 )
 
 
@@ -58,6 +60,8 @@ def test_shapes_types_ranges_and_masks_are_kept(name: str) -> None:
             assert one.dtype == other.dtype
         assert sample.spectrogram.isfinite().all()
         assert sample.spectrogram.min() >= FLOOR
+        if name == "speed":  # slower: what was padding shows and sounds what comes later now
+            continue
         assert not sample.frames[3].any(), "padding stays black"
         assert (sample.spectrogram[45:] == FLOOR).all(), "padding stays silent"
         if name != "modality_dropout":
@@ -177,7 +181,7 @@ def test_zero_settings_change_nothing() -> None:
 @pytest.mark.parametrize("name", AUGMENTS)
 def test_a_spectrogram_will_do_unless_the_waveform_is_changed(name: str) -> None:
     augment, key = AUGMENTS[name], Key(0, 1, 0)
-    assert augment.needs_waveform == (name in ("time_shift", "mixup") or name.startswith("noise"))
+    assert augment.needs_waveform == (name in ("time_shift", "mixup", "speed") or name.startswith("noise"))
     sample = SPEC.finish(make_clip(0))
     if augment.needs_waveform:
         with pytest.raises(TypeError, match="PaddedClip"):

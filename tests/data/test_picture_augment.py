@@ -72,6 +72,24 @@ def test_grey_has_no_colour_and_brightness_is_one_factor() -> None:
     assert len(factors) >= 7
 
 
+def test_masked_frames_are_stretches_of_the_clips_mean_picture() -> None:
+    frames = torch.arange(1, 11, dtype=torch.uint8)[:, None, None, None].expand(10, 3, 2, 2).clone()
+    keep = torch.arange(10) < 8
+    frames[8:] = 0
+    lengths, starts = set(), set()
+    for epoch in range(200):
+        shown = PictureAugment(masks=1, mask_frames=3)(frames, keep, Key(0, epoch, 0))
+        masked = (shown != frames).all(dim=(1, 2, 3)).nonzero()[:, 0].tolist()
+        assert all((shown[i] == 4).all() for i in masked), "4.5, to even"
+        assert not set(masked) & {8, 9}
+        # Frame 3 is the mean's own value: a stretch may seem to have a hole there, or to stop before it.
+        assert not masked or masked[-1] - masked[0] < 3
+        lengths.add(len(masked))
+        starts |= set(masked[:1])
+    assert lengths == {0, 1, 2, 3}
+    assert starts == {0, 1, 2, 4, 5, 6, 7}
+
+
 def test_an_erased_rectangle_has_the_clips_mean_colour() -> None:
     clip = _coordinates()
     mean = clip.frames.float().mean(dim=(0, 2, 3)).round()

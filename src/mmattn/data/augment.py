@@ -1,6 +1,7 @@
 """Augmentation, deterministic in (seed, epoch, index) whatever process does it.
 
-mixup -> time shift and noise of the waveform -> spectrogram -> picture -> loudness and masks -> modality dropout.
+speed -> mixup -> time shift and noise of the waveform -> spectrogram -> picture -> loudness and masks -> modality
+dropout.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from mmattn.data.mix import can_mix, mix_clips, partner
 from mmattn.data.noise import Clips
 from mmattn.data.picture_augment import PictureAugment
 from mmattn.data.sound_augment import SoundAugment
+from mmattn.data.speed import at_speed
 from mmattn.data.transforms import ClipSpec, PaddedClip, Sample
 
 
@@ -29,6 +31,7 @@ class LabelledClips(Clips, Protocol):
 class Augment:
     """What training varies. Everything at 0 changes nothing.
 
+    speed: the clip is seen and heard up to this faster or slower (0.1: 0.9 to 1.1, in steps of 1/20), pitch and all.
     modality_dropout: chance for each modality to be taken away (never both); what Shapley's subsets rely on.
     mixup: chance to be mixed with another clip of the split, weighed by Beta(mixup_alpha, mixup_alpha). A clip whose
     partner has other modalities, or cannot be read, stays as it is.
@@ -39,10 +42,13 @@ class Augment:
     mixup_alpha: float = 10.0
     picture: PictureAugment = field(default_factory=PictureAugment)
     sound: SoundAugment = field(default_factory=SoundAugment)
+    speed: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.modality_dropout <= 0.5:
             raise ValueError(f"data.augment.modality_dropout is for each of two, 0 to 0.5, got {self.modality_dropout}")
+        if not 0 <= self.speed <= 0.5:
+            raise ValueError(f"data.augment.speed is 0 to 0.5, got {self.speed}")
         if not 0 <= self.mixup <= 1:
             raise ValueError(f"data.augment.mixup is a chance, 0 to 1, got {self.mixup}")
         if not self.mixup_alpha > 0:
@@ -51,17 +57,19 @@ class Augment:
     @property
     def needs_waveform(self) -> bool:
         """Whether it works on a PaddedClip; else a Sample is enough, which can be kept in its place."""
-        return bool(self.mixup) or self.sound.needs_waveform
+        return bool(self.mixup or self.speed) or self.sound.needs_waveform
 
     def __call__(
         self, clip: PaddedClip | Sample, target: Tensor, key: Key, spec: ClipSpec, clips: LabelledClips
     ) -> tuple[Sample, Tensor]:
         """The clip and its target as training sees them this time. What was given stays as it was."""
         if isinstance(clip, PaddedClip):
+            if self.speed:
+                clip = at_speed(clip, 1 + key.stream("speed").uniform(-self.speed, self.speed))
             clip, target = self._mix(clip, target, key, clips)
             clip = spec.finish(self.sound.on_waveform(clip, key, spec.sample_rate, clips))
         elif self.needs_waveform:
-            raise TypeError("noise, time shifts and mixup work on a PaddedClip, got a Sample")
+            raise TypeError("noise, time shifts, speed and mixup work on a PaddedClip, got a Sample")
         clip = replace(
             clip,
             frames=self.picture(clip.frames, clip.frame_keep, key),

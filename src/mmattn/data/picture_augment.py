@@ -1,4 +1,4 @@
-"""What training varies in the picture: drawn once a clip and done to all its frames alike."""
+"""What training varies in the picture: drawn once a clip, and but for masks over time done to all its frames alike."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ class PictureAugment:
     brightness, contrast, saturation: a factor within 1 +- this. hue: a turn within +- this, up to 0.5.
     grey: chance to lose all colour.
     erase: chance to lose a rectangle of 2 to 33 % of the area to the clip's mean colour (Zhong et al. 2020).
+    masks: how many stretches of up to `mask_frames` frames become the clip's mean picture (Ma et al. 2022).
     """
 
     crop: float = 0.0
@@ -39,9 +40,12 @@ class PictureAugment:
     hue: float = 0.0
     grey: float = 0.0
     erase: float = 0.0
+    masks: int = 0
+    mask_frames: int = 0
 
     def __post_init__(self) -> None:
-        most = {"crop": 0.99, "crop_aspect": 3.0, "shift_px": math.inf, "hue": 0.5}
+        counts = dict.fromkeys(("shift_px", "masks", "mask_frames"), math.inf)
+        most = {"crop": 0.99, "crop_aspect": 3.0, "hue": 0.5, **counts}
         for name, value in vars(self).items():
             if not 0 <= value <= most.get(name, 1.0):
                 raise ValueError(f"data.augment.picture.{name} is 0 to {most.get(name, 1.0)}, got {value}")
@@ -66,6 +70,8 @@ class PictureAugment:
                 varied = step(varied, key)
         if self.erase:
             varied = self._erase(varied, keep, key)
+        if self.masks and self.mask_frames:
+            varied = self._mask(varied, keep, key)
         return varied if varied is frames else varied * keep[:, None, None, None]
 
     def _crop(self, frames: Tensor, key: Key) -> Tensor:
@@ -118,6 +124,16 @@ class PictureAugment:
         top, left = stream.randint(0, height - high), stream.randint(0, width - wide)
         colour = frames[keep].float().mean(dim=(0, 2, 3)).round().to(torch.uint8)
         return functional.erase(frames, top, left, high, wide, colour[:, None, None])
+
+    def _mask(self, frames: Tensor, keep: Tensor, key: Key) -> Tensor:
+        stream = key.stream("picture_masks")
+        shown = keep.nonzero()[:, 0]
+        masked, mean = frames.clone(), frames[shown].float().mean(dim=0).round().to(torch.uint8)
+        for _ in range(self.masks):
+            length = stream.randint(0, min(self.mask_frames, len(shown)))
+            at = stream.randint(0, len(shown) - length)
+            masked[shown[at : at + length]] = mean
+        return masked
 
 
 def _factor(key: Key, name: str, reach: float) -> float:
