@@ -25,6 +25,7 @@ from mmattn.errors import UsageError
 from mmattn.types import Batch, Tokens
 
 GROUPS = 8  # of channels, of GroupNorm
+PLAIN = torch.contiguous_format
 LEAST_VARIANCE = 1e-4  # of pixels in [0, 1]: less change than this is not blown up
 
 
@@ -88,12 +89,18 @@ class Conv3dEncoder(VisualEncoder):
             slice(int(low * size), max(int(low * size) + 1, round(high * size)))
             for low, high, size in zip(self.region[:2], self.region[2:], (height, width), strict=True)
         )
-        pixels = batch.frames[..., rows, columns] / 255.0
-        pixels = centred(pixels.flatten(2), batch.frame_keep).view_as(pixels)
-        count = batch.frame_keep.sum(dim=1)[:, None, None, None, None].clamp(min=1)
-        variance = pixels.square().mean(dim=(2, 3, 4), keepdim=True).sum(dim=1, keepdim=True) / count
-        pixels = pixels / (variance + LEAST_VARIANCE).sqrt()
-        return pixels.transpose(1, 2).contiguous(memory_format=torch.channels_last_3d)
+        # Few passes, in place: done plainly this is a quarter of a training step on a processor.
+        pixels = batch.frames[..., rows, columns].permute(0, 1, 3, 4, 2).to(torch.float32, memory_format=PLAIN)
+        keep = batch.frame_keep[:, :, None, None, None]
+        count = keep.sum(dim=1, keepdim=True).clamp(min=1)
+        if not batch.frame_keep.all():
+            pixels.mul_(keep)
+        pixels.sub_(pixels.sum(dim=1, keepdim=True) / count)
+        if not batch.frame_keep.all():
+            pixels.mul_(keep)
+        power = torch.linalg.vector_norm(pixels, dim=(1, 2, 3, 4), keepdim=True).square()
+        variance = power / (count * pixels[0, 0].numel())
+        return pixels.mul_((variance + LEAST_VARIANCE * 255**2).rsqrt()).permute(0, 4, 1, 2, 3)  # channels last
 
 
 class CentredConv2d(nn.Conv2d):
