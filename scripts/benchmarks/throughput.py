@@ -1,8 +1,8 @@
 """What predict costs beside its parts, and whether its memory grows: `python scripts/benchmarks/throughput.py RUN DIR`
 
-RUN: a trained model; DIR: a folder of media. In turns, on the same files: decoding alone (isolated), the model alone
-(on what was decoded), and both as a worker of predict does it, journal included. Processor time of all processes, one
-file after the first to the last, medians; and time on the clock.
+RUN: a trained model; DIR: a folder of media. In turns, on the same files: reading alone (isolated), the model alone (on
+what was read), and both as a worker of predict does it, journal included. Medians of rounds. Twice: on the same cores,
+and with decoding and the model on a core each, which takes a machine that is otherwise quiet.
 
 `... throughput.py memory RUN [FILES]` (default 10,000): `mmattn predict` over so many small sounds; memory of the
 driver, its worker and the decoding processes on the way.
@@ -19,18 +19,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from mmattn.checkpoint import load_model
-from mmattn.config import compose
 from mmattn.data.reading import ClipReader
-from mmattn.inference.answer import answering
 from mmattn.inference.jobs.job import Job
-from mmattn.inference.jobs.listing import list_source
-from mmattn.inference.jobs.shard import answer_shard
+from mmattn.inference.jobs.listing import Entry, list_source
+from mmattn.inference.jobs.shard import Answering, answer_shard
 from mmattn.inference.pipeline import Predictor
 from mmattn.media.write import write_video
 
@@ -38,9 +37,18 @@ ROUNDS, BATCH = 5, 16
 
 
 def spent() -> float:
-    """Processor time of this process and of those that ended, s."""
+    """Processor time of this process and of its children, s."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(each.ru_utime + each.ru_stime for each in used)
+    living = [Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[11:13] for child in below("self")]
+    ticks = sum(int(each) for both in living for each in both)
+    return sum(each.ru_utime + each.ru_stime for each in used) + ticks / os.sysconf("SC_CLK_TCK")
+
+
+def below(pid: int | str) -> list[str]:
+    """Children of a process, theirs, and so on."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    children = [child for task in tasks for child in (task / "children").read_text().split()]
+    return [*children, *itertools.chain.from_iterable(map(below, children))]
 
 
 def timed(work: Callable[[int], None], count: int) -> tuple[float, float]:
@@ -57,18 +65,33 @@ def timed(work: Callable[[int], None], count: int) -> tuple[float, float]:
 def compare(run: str, source: str) -> None:
     torch.set_num_threads(1)
     entries = list_source(source).entries
-    predictor = Predictor(load_model(Path(run)), batch_size=BATCH)
+    checkpoint = load_model(Path(run))
+    print(f"{len(entries)} files")
+    with closing(ClipReader(threads=1)) as reader:
+        print("all on the same cores, where work adds up (processor time counts):")
+        figures = measured(Predictor(checkpoint, batch_size=BATCH, reader=reader), entries, which=0)
+        print(f"predict reaches {ratio(figures, sum):.2f} of what both parts leave possible")
+    with closing(ClipReader(threads=2)) as reader:
+        print("decoding on one core, the model on another, as beside a GPU (the clock counts):")
+        predictor = Predictor(checkpoint, batch_size=BATCH, reader=reader)
+        for _ in predictor.records(entry.piece for entry in entries[: 2 * BATCH]):
+            pass
+        apart()
+        figures = measured(predictor, entries, which=1)
+        print(f"predict reaches {ratio(figures, max):.2f} of the slower part's throughput")
 
-    def decode(count: int) -> None:
-        reader = ClipReader(threads=1)
-        for entry in entries[:count]:
-            predictor.clip.read(entry.media, reader=reader)
-        reader.close()
 
-    here = ClipReader(isolated=False, threads=1)
-    predictor.reader = here
-    read = [predictor._read(entry.piece) for entry in entries]
-    spans = [views for file in read for views in getattr(file, "samples", [])]
+def measured(predictor: Predictor, entries: list[Entry], which: int) -> list[list[float]]:
+    """Seconds a file of each round: reading alone, the model alone, both as a worker of predict does it."""
+    assert isinstance(predictor.reader, ClipReader)
+    reader = predictor.reader
+    files = list(reader.map(predictor._read, (entry.piece for entry in entries)))
+    spans = [views for file in files for views in getattr(file, "samples", [])]
+
+    def read(count: int) -> None:
+        """Decoded and prepared for the model."""
+        for _ in reader.map(predictor._read, (entry.piece for entry in entries[:count])):
+            pass
 
     def model(count: int) -> None:
         """The spans that so many files have, one after another."""
@@ -79,23 +102,28 @@ def compare(run: str, source: str) -> None:
         with tempfile.TemporaryDirectory() as folder:
             job = Job(Path(folder))
             job.add(entries[:count], count)
-            job.write_settings(compose("predict", [f"run={run}", f"source={source}", f"batch_size={BATCH}"]))
-            with answering(job, 1, "cpu") as ready:
-                answer_shard(job, 0, ready, lambda message: None)
+            answering = Answering(lambda some: predictor.records(entry.piece for entry in some), BATCH)
+            answer_shard(job, 0, answering, lambda message: None)
 
-    parts = {"decoding alone": decode, "the model alone": model, "predict": both}
-    figures: dict[str, list[tuple[float, float]]] = {name: [] for name in parts}
-    for _ in range(ROUNDS):
-        for name, work in parts.items():
-            figures[name].append(timed(work, len(entries)))
-    for name, found in figures.items():
+    parts = {"reading alone": read, "the model alone": model, "predict": both}
+    rounds = [[timed(work, len(entries)) for work in parts.values()] for _ in range(ROUNDS)]
+    for name, found in zip(parts, zip(*rounds, strict=True), strict=True):
         cpu, clock = (1e3 * statistics.median(each) for each in zip(*found, strict=True))
-        print(f"{name:16s} {cpu:7.2f} ms of processor time, {clock:7.2f} ms on the clock a file")
-    rounds = list(zip(*([cpu for cpu, _ in found] for found in figures.values()), strict=True))
-    slower = statistics.median(max(d, m) / p for d, m, p in rounds)
-    together = statistics.median((d + m) / p for d, m, p in rounds)
-    print(f"{len(entries)} files, {len(spans)} spans: predict reaches {slower:.2f} of the slower part's throughput, ")
-    print(f"{together:.2f} of what both parts leave possible on the same cores")
+        print(f"  {name:16s} {cpu:7.2f} ms of processor time, {clock:7.2f} ms on the clock a file")
+    return [[figure[which] for figure in found] for found in rounds]
+
+
+def ratio(rounds: list[list[float]], of_parts: Callable[[list[float]], float]) -> float:
+    return statistics.median(of_parts([read, model]) / both for read, model, both in rounds)
+
+
+def apart() -> None:
+    """This process with all its threads on one core, its decoding processes on another."""
+    for child in below("self"):
+        for thread in Path(f"/proc/{child}/task").iterdir():
+            os.sched_setaffinity(int(thread.name), {0})
+    for task in Path("/proc/self/task").iterdir():
+        os.sched_setaffinity(int(task.name), {1})
 
 
 def memory(run: str, count: int) -> None:
@@ -122,17 +150,14 @@ def memory(run: str, count: int) -> None:
             time.sleep(0.2)
             done = 256 * len(job.done_shards()) + sum(map(job.done_count, job.begun_shards()))
             if mark is not None and done >= mark:
-                sizes = ", ".join(f"{megabytes:.0f}" for megabytes in tree(driver.pid))
+                sizes = ", ".join(f"{megabytes:.0f}" for megabytes in map(resident, [driver.pid, *below(driver.pid)]))
                 print(f"{done:6d} files: resident MB of driver, worker, decoders: {sizes}", flush=True)
                 mark = next(marks, None)
 
 
-def tree(pid: int) -> list[float]:
-    """Resident memory of a process and all below it, MB, the process itself first."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    below = [task / "children" for task in Path(f"/proc/{pid}/task").iterdir()]
-    children = itertools.chain.from_iterable(path.read_text().split() for path in below)
-    return [pages * resource.getpagesize() / 1e6, *(size for child in children for size in tree(int(child)))]
+def resident(pid: int | str) -> float:
+    """MB."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
 
 
 if __name__ == "__main__":

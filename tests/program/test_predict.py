@@ -163,7 +163,7 @@ def test_the_same_command_again_does_nothing_and_new_files_are_added(
     (source / "notes.txt").write_text("beside")
     command = ["predict", f"run={trained}", f"source={source}", f"out={out}"]
     assert main(command) == 0
-    assert "2 files: 1 tagged, 1 not_media (1 not media by its name) ->" in capsys.readouterr().out
+    assert "2 files: 1 answered, 1 not_media (1 not media by its name) ->" in capsys.readouterr().out
     first = out.read_bytes()
     before = {path: path.stat().st_mtime_ns for path in [out, *tmp_path.rglob("*.jsonl")]}
     assert main(command) == 0
@@ -176,7 +176,7 @@ def test_the_same_command_again_does_nothing_and_new_files_are_added(
     assert out.read_bytes().startswith(first)
     shutil.copy(library / "a_good.mp4", source / "bad.mp4")
     assert main([*command, "retry_failed=true"]) == 0
-    assert "3 files: 3 tagged" in capsys.readouterr().out
+    assert "3 files: 3 answered" in capsys.readouterr().out
 
 
 def test_other_settings_or_another_model_do_not_mix_with_what_is_done(

@@ -233,6 +233,10 @@ def test_confusion_counts_whom_the_other_modality_misled(rule: str, misled: tupl
     assert (found["video"]["all"], found["audio"]["all"]) == misled
     assert found["video"]["by_question"]["tag"] == misled[0]
     assert found["video"]["by_question"][TAG.names[1]] is None, "nobody asked"
+    never_said, always_said = (evaluation.result(thresholds={"tag": value}) for value in (1.1, -1.0))
+    assert never_said["confusion"]["video"]["all"] == always_said["confusion"]["video"]["all"] == 0.0
+    by_clip = evaluation.clips({"tag": 1.1})
+    assert not any(clip["confusion"]["video"] for clip in by_clip)
 
 
 def test_permuting_costs_a_reader_what_it_reads_and_nothing_else(make_batch: Callable) -> None:

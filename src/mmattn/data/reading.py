@@ -102,10 +102,11 @@ class ClipReader:
             self._opened.append(self._here.reader)
         return self._here.reader
 
-    def map(self, function: Callable[[Given], Result], items: Iterable[Given]) -> Iterator[Result]:
+    def map(self, function: Callable[[Given], Result], items: Iterable[Given], ahead: int = 0) -> Iterator[Result]:
         """`function` of each item, in order, by several threads; a slow one never piles up many others behind it.
 
-        In a forked process (a loader's worker) by its one thread.
+        `ahead`: how many items are under way while the caller works on another, at least 4 for each thread. In a
+        forked process (a loader's worker) by its one thread.
         """
         if self.threads == 1 or self._owner != os.getpid():
             yield from map(function, items)
@@ -116,7 +117,7 @@ class ClipReader:
         try:
             for item in items:
                 waiting.append(self._pools[0].submit(function, item))
-                if len(waiting) >= AHEAD * self.threads:
+                if len(waiting) >= max(ahead, AHEAD * self.threads):
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

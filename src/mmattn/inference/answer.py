@@ -51,7 +51,7 @@ def answering(job: Job, decoders: int, device: str) -> Iterator[Answering]:
         predictor = Predictor(checkpoint, reader=reader, views=Views(**config["views"]), **settings, **spans)
         auto = config["batch_size"] == AUTO
         predictor.batch_size = _measured(job, predictor, device) if auto else config["batch_size"]
-        ahead = 1 if predictor.sliding else predictor.batch_size + AHEAD * decoders
+        ahead = 1 if predictor.sliding else predictor.batch_size + max(predictor.batch_size, AHEAD * decoders)
         yield Answering(lambda entries: predictor.records(entry.piece for entry in entries), ahead)
 
 

@@ -27,6 +27,7 @@ from mmattn.inference.result import Result
 from mmattn.inference.speed import Speed
 from mmattn.inference.timeline import Sliding, Timeline
 from mmattn.metrics.tags import decisions
+from mmattn.tasks.captioner import Captioner
 from mmattn.types import MODALITIES, ByteRange, Clip
 from mmattn.weighting.captions import Caption, captions_with_weights
 from mmattn.weighting.causal import SUBSETS, Subset, scores_on, subset_fusions
@@ -112,7 +113,7 @@ class Predictor:
         wave = 0.1 * torch.randn(clip.samples, generator=noise)
         times = torch.tensor(clip.times(0.0, clip.seconds), dtype=torch.float64)
         sample = clip.prepare(Clip(frames, times, wave, clip.sample_rate, 0.0, "", (0.0, clip.seconds)))
-        for _ in self._batch([sample] * spans):
+        for _ in self._batch([sample] * spans, self.model.captions):
             pass
 
     def records(self, media: Iterable[Path | ByteRange | Piece]) -> Iterator[Record]:
@@ -126,7 +127,10 @@ class Predictor:
             reader = self.reader if isinstance(self.reader, ClipReader) else ClipReader(isolated=False, threads=1)
             yield from (self._over_time(piece, self.sliding, reader) for piece in pieces)
             return
-        read = self.reader.map(self._read, pieces) if isinstance(self.reader, ClipReader) else map(self._read, pieces)
+        if isinstance(self.reader, ClipReader):
+            read = self.reader.map(self._read, pieces, ahead=self.batch_size)  # the next batch, while this one is run
+        else:
+            read = map(self._read, pieces)
         while files := list(itertools.islice(read, self.batch_size)):
             results = self._say(views for file in files if isinstance(file, _File) for views in file.samples)
             for file in files:
@@ -169,23 +173,23 @@ class Predictor:
         return [piece.start + (length - seconds) / (count - 1) * i for i in range(1, count)]
 
     def _say(self, spans: Iterable[list[Sample]]) -> Iterator[_Result]:
-        """One result for each span: the mean over its views."""
-        views = list(spans)
-        results = self._run([sample for span in views for sample in span])
-        return (_mean(list(itertools.islice(results, len(span)))) for span in views)
+        """One result for each span: the mean over its views, and the caption of the first."""
+        spans = list(spans)
+        firsts = self._run([first for first, *_ in spans], self.model.captions)
+        others = self._run([view for _, *views in spans for view in views], None)
+        return (_mean([next(firsts), *itertools.islice(others, len(span) - 1)]) for span in spans)
 
-    def _run(self, samples: list[Sample]) -> Iterator[_Result]:
+    def _run(self, samples: list[Sample], captioner: Captioner | None) -> Iterator[_Result]:
         for first in range(0, len(samples), self.batch_size):
-            yield from self._batch(samples[first : first + self.batch_size])
+            yield from self._batch(samples[first : first + self.batch_size], captioner)
 
-    def _batch(self, samples: list[Sample]) -> Iterator[_Result]:
+    def _batch(self, samples: list[Sample], captioner: Captioner | None) -> Iterator[_Result]:
         batch = stack_samples(samples, [""] * len(samples), self.clip).to(self.device)
         with torch.inference_mode(), self.speed.running(self.device):
             video, audio = self.model.encode(batch)
             fused = self.model.fuse(video, audio, frozenset({"mass"}))
             fusions = subset_fusions(self.model, video, audio, fused)
             scores = scores_on(self.model, fusions)
-            captioner = self.model.captions
             captions = captions_with_weights(captioner, fusions) if captioner else [None] * len(samples)
         for i in range(len(samples)):
             meter = MassMeter()

@@ -152,7 +152,7 @@ def _summary(job: Job, out: Path, skipped: Counter[str], said_of_output: list[st
     counts = Counter(record.get("reason", "ok") for record in job.records())
     failed = "".join(f", {count} {reason}" for reason, count in sorted(counts.items()) if reason != "ok")
     left_out = ", ".join(f"{count} {why}" for why, count in skipped.items())
-    said = f"{sum(counts.values())} files: {counts['ok']} tagged{failed}" + (f" ({left_out})" if left_out else "")
+    said = f"{sum(counts.values())} files: {counts['ok']} answered{failed}" + (f" ({left_out})" if left_out else "")
     if not counts["ok"]:
         raise UsageError(f"{out}: no readable file ({said}); reasons are in it")
     more = "".join(f"; {each}" for each in said_of_output)

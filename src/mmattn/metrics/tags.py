@@ -113,11 +113,13 @@ def answers(
     targets: Float[Tensor, "N K"],
     names: Sequence[str],
     groups: Mapping[str, Sequence[int]],
+    thresholds: Mapping[str, float],
 ) -> dict[str, tuple[Bool[Tensor, " N"], Bool[Tensor, " N"]]]:
     """For each question (a free tag, or an exclusive group): which clips ask it, and which get the right answer.
 
     A group is asked of clips with a tag of it, and right when the highest is among them; a free tag is asked of the
-    clips that have it, and right from a score of 0.5 on: that it stays away elsewhere is no feat for a rare tag.
+    clips that have it, and right from its threshold on (0.5 where there is none): that it stays away elsewhere is no
+    feat for a rare tag.
     """
     grouped = {i for ids in groups.values() for i in ids}
     found = {}
@@ -127,7 +129,7 @@ def answers(
         found[name] = (truth.any(dim=1), right)
     for i, name in enumerate(names):
         if i not in grouped:
-            found[name] = (targets[:, i] > 0, scores[:, i] >= 0.5)
+            found[name] = (targets[:, i] > 0, scores[:, i].double() >= thresholds.get(name, 0.5))
     return found
 
 

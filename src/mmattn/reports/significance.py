@@ -136,7 +136,7 @@ def _resampled(
     if metric == "accuracy":
         if not clips.groups:
             raise UsageError(f"metric=accuracy: {run} has no exclusive group of tags; take metric=mAP")
-        questions = answers(scores, clips.targets, clips.tags, clips.groups)
+        questions = answers(scores, clips.targets, clips.tags, clips.groups, {})
         asked = {name: questions[name] for name in clips.groups}
         parts = [weights @ (q & right).double() / (weights @ q.double()) for q, right in asked.values()]
         return torch.stack(parts).nanmean(dim=0)

@@ -140,7 +140,7 @@ def evaluate_run(
     if data.quarantine.reasons:
         print(f"{run}: {data.quarantine.left_out()}", file=sys.stderr)
     if by_clip:
-        lines = (json.dumps(clip, ensure_ascii=True) + "\n" for clip in evaluation.clips())
+        lines = (json.dumps(clip, ensure_ascii=True) + "\n" for clip in evaluation.clips(checkpoint.thresholds))
         write_atomically(by_clip, "".join(lines).encode())
         scores = f"{by_clip.stem.removesuffix('-clips')}-scores.safetensors"
         evaluation.clip_scores().save(by_clip.with_name(scores))

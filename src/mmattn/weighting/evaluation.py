@@ -100,8 +100,9 @@ class Evaluation:
     def result(self, resampled: int = 0, thresholds: Mapping[str, float] | None = None) -> dict[str, Any]:
         """Scores, Shapley split of mean average precision, by tag and family, and the attention mass. Plain data.
 
-        `thresholds`: of free tags, for F1; 0.5 for those that are not in it. `resampled`: that often clips are drawn
-        anew for 95 % intervals of every split; 0: no intervals. Raises MmattnError when there was no real clip.
+        `thresholds`: of free tags, for F1 and confusion; 0.5 for others. `resampled`: that often clips
+        are drawn anew for 95 % intervals of every split; 0: no intervals. Raises MmattnError when there was no real
+        clip.
         """
         if not self._targets:
             raise MmattnError("none of the clips could be read, so nothing can be measured")
@@ -126,7 +127,7 @@ class Evaluation:
             "shapley_by_family": {f: _split({s: per_family[s][f] for s in SUBSETS}) for f in per_family["both"]},
             "shapley_by_tag": {tag: _split({s: per_tag[s][tag] for s in SUBSETS}) for tag in names},
             "shapley_by_clip": _split({s: float(v.nanmean()) for s, v in _own_scores(scores, targets).items()}),
-            "confusion": self._confusion(scores, targets),
+            "confusion": self._confusion(scores, targets, thresholds or {}),
             "attention": self.mass.result(),
         }
         if self._permuted:
@@ -137,15 +138,15 @@ class Evaluation:
             self._add_intervals(record, scores, targets, resamples(len(ids), resampled))
         return _no_nan(record)
 
-    def clips(self) -> list[dict[str, Any]]:
+    def clips(self, thresholds: Mapping[str, float] | None = None) -> list[dict[str, Any]]:
         """A record for each clip: what its own tags score on average on each subset of modalities, the split of that,
         the questions where one modality alone is right and both together are wrong, and its caption. Plain data, sorted
-        by id.
+        by id. `thresholds`: from where on a free tag is said, 0.5 for those that are not in it.
         """
         ids, names = sorted(self._targets), self.vocabulary.names
         targets, scores = self._stacked(ids)
         own = _own_scores(scores, targets)
-        misled = self._misled(scores, targets)
+        misled = self._misled(scores, targets, thresholds or {})
         captions = self.captions.clips()
         records = []
         for i, name in enumerate(ids):
@@ -167,10 +168,12 @@ class Evaluation:
         scores: dict[Subset, Tensor] = {s: torch.stack([self._scores[name][s] for name in ids]) for s in SUBSETS}
         return torch.stack([self._targets[name] for name in ids]), scores
 
-    def _misled(self, scores: dict[Subset, Tensor], targets: Tensor) -> dict[Modality, dict[str, Tensor]]:
+    def _misled(
+        self, scores: dict[Subset, Tensor], targets: Tensor, thresholds: Mapping[str, float]
+    ) -> dict[Modality, dict[str, Tensor]]:
         """By question, the clips (N,) that one modality alone gets right and both together get wrong."""
         groups, names = self.vocabulary.groups(), self.vocabulary.names
-        right = {subset: answers(scores[subset], targets, names, groups) for subset in SUBSETS}
+        right = {subset: answers(scores[subset], targets, names, groups, thresholds) for subset in SUBSETS}
         return {
             modality: {
                 name: question & right[modality][name][1] & ~correct
@@ -179,12 +182,15 @@ class Evaluation:
             for modality in MODALITIES
         }
 
-    def _confusion(self, scores: dict[Subset, Tensor], targets: Tensor) -> dict[str, Any]:
+    def _confusion(
+        self, scores: dict[Subset, Tensor], targets: Tensor, thresholds: Mapping[str, float]
+    ) -> dict[str, Any]:
         """How often one modality alone is right where both together are wrong: over all answers, and by question."""
-        questions = answers(scores["both"], targets, self.vocabulary.names, self.vocabulary.groups())
+        names, groups = self.vocabulary.names, self.vocabulary.groups()
+        questions = answers(scores["both"], targets, names, groups, thresholds)
         asked = {name: int(question.sum()) for name, (question, _) in questions.items()}
         record: dict[str, Any] = {}
-        for modality, clips in self._misled(scores, targets).items():
+        for modality, clips in self._misled(scores, targets, thresholds).items():
             misled = {name: int(found.sum()) for name, found in clips.items()}
             by_question = {name: misled[name] / asked[name] if asked[name] else math.nan for name in asked}
             total = sum(asked.values())
