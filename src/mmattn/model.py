@@ -52,6 +52,15 @@ class AVModel(nn.Module):
     def forward(self, batch: Batch) -> Float[Tensor, "B K"]:
         return self.task(self.fuse(*self.encode(batch)))
 
+    def losses(self, fused: Fused, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        """What each of its tasks would have minimised: tags, captions, as far as it has them."""
+        losses = {}
+        if self.task.vocabulary.names:
+            losses["tags"] = self.task.loss(self.task(fused), batch)["loss"]
+        if self.captions:
+            losses["captions"] = self.captions.loss(fused, batch)
+        return losses
+
 
 def build_model(config: Config, vocabulary: TagVocabulary, tokenizer: CaptionTokenizer | None = None) -> AVModel:
     """From a resolved config with the parts visual, audio, fusion, task and, for captions, captions.

@@ -90,7 +90,12 @@ def test_ray_says_the_same_of_poison_to_the_byte(trained: Path, poisoned: tuple[
     out = tmp_path / "ray.jsonl"
     more = ["engine=ray", "engine.actors=1", "deadline_s=5", "shard_files=4", "batch_size=1", "device=cpu"]
     ran(command(trained, source, out, *more), PYTHONPATH=str(FAULTS))
-    assert out.read_bytes() == local.read_bytes()
+    # Which of two limits a spinning decoder meets first, of processor time or of time, is the machine's load.
+    spins, lines = "05_spinning.mp4", [path.read_bytes().splitlines() for path in (out, local)]
+    assert [line for line in lines[0] if spins.encode() not in line] == [
+        line for line in lines[1] if spins.encode() not in line
+    ]
+    assert read(out)[spins]["reason"] == read(local)[spins]["reason"] == "timeout"
 
 
 def test_a_second_driver_is_refused_and_a_file_that_changes_is_not_taken(trained: Path, shapes: Path, tmp_path: Path):

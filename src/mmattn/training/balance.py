@@ -39,7 +39,9 @@ class ModalityBalance:
 
 
 class UnimodalLosses(ModalityBalance):
-    """Adds `weight` x the task's loss with each modality alone, over clips that have it (after Wang et al. 2020)."""
+    """Adds `weight` x the losses of tags and captions with each modality alone, over clips that have it (after Wang et
+    al. 2020).
+    """
 
     def __init__(self, weight: float) -> None:
         super().__init__()
@@ -51,9 +53,9 @@ class UnimodalLosses(ModalityBalance):
         terms = {}
         streams: dict[Modality, Tokens] = {"video": video, "audio": audio}
         for name, tokens in streams.items():
-            logits = model.task(model.fuse(*alone(name, video, audio)))
             having = replace(batch, real=batch.real & tokens.present)
-            terms[f"loss_{name}"] = self.weight * model.task.loss(logits, having)["loss"]
+            losses = model.losses(model.fuse(*alone(name, video, audio)), having)
+            terms[f"loss_{name}"] = self.weight * torch.stack(list(losses.values())).sum()
         return terms
 
 

@@ -68,7 +68,7 @@ class TrainingModule(lightning.LightningModule):
 
     def _losses_of(self, fused: Fused, batch: Batch) -> dict[str, Tensor]:
         """Terms to log; `loss` is the one to minimise."""
-        by_task, log = self._by_task(fused, batch), {}
+        by_task, log = self.model.losses(fused, batch), {}
         if self.self_critical and self.model.captions and self.current_epoch >= self.self_critical.from_epoch:
             rewarded, log["reward"] = self.self_critical.loss(self.model.captions, fused, batch, self.global_step)
             share = self.self_critical.weight
@@ -76,14 +76,6 @@ class TrainingModule(lightning.LightningModule):
         loss, weights = self.multitask(by_task)
         more = {f"loss_{task}": value for task, value in by_task.items()} if len(by_task) > 1 else {}
         return {"loss": loss, **more, **weights, **log}
-
-    def _by_task(self, fused: Fused, batch: Batch) -> dict[str, Tensor]:
-        losses = {}
-        if self.model.task.vocabulary.names:
-            losses["tags"] = self.model.task.loss(self.model.task(fused), batch)["loss"]
-        if self.model.captions:
-            losses["captions"] = self.model.captions.loss(fused, batch)
-        return losses
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Measure how the gradient is shared, and let what balances the modalities change the step."""
@@ -116,7 +108,7 @@ class TrainingModule(lightning.LightningModule):
     def validation_step(self, batch: Batch, _: int) -> None:
         assert self._running is not None
         fused = self._running.update(self.model, batch)
-        loss = self.multitask(self._by_task(fused, batch))[0]
+        loss = self.multitask(self.model.losses(fused, batch))[0]
         clips = int(batch.real.sum())
         self._losses.append((float(loss) * clips, clips))
 
