@@ -8,13 +8,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from mmattn.errors import UsageError
 from mmattn.model import AVModel
 from mmattn.training.balance import OgmGe, UnimodalLosses
 from mmattn.training.gradients import encoders
 from mmattn.training.optim import AdamWOneCycle
-from mmattn.types import Batch
+from mmattn.types import Batch, Fused
 
 
 def _step(model: AVModel, balance: OgmGe, optimizer: torch.optim.Optimizer, batch: Batch) -> dict[str, float]:
@@ -137,6 +138,20 @@ def test_unimodal_losses_are_the_models_own_without_the_other_modality(
     terms["loss_video"].backward()
     assert any(w.grad is not None and w.grad.abs().sum() > 0 for w in model.visual.parameters())
     assert not any(w.grad is not None and w.grad.abs().sum() > 0 for w in model.audio.parameters())
+
+
+def test_unimodal_losses_are_those_of_captions_too(tiny_model: Callable, make_batch: Callable) -> None:
+    class Says(nn.Module):
+        def loss(self, fused: Fused, batch: Batch) -> Tensor:
+            return (fused.audio.values.square().mean(dim=(1, 2)) * batch.real).sum()
+
+    model, batch = tiny_model("fusion=cross"), make_batch(4, missing={1: "audio"})
+    plain = UnimodalLosses(0.25).terms(model, *model.encode(batch), batch)
+    model.captions = Says()
+    both = UnimodalLosses(0.25).terms(model, *model.encode(batch), batch)
+    blind = replace(batch, frame_keep=torch.zeros_like(batch.frame_keep))
+    heard = model.fuse(*model.encode(blind)).audio.values.square().mean(dim=(1, 2))[[0, 2, 3]].sum()
+    torch.testing.assert_close(both["loss_audio"] - plain["loss_audio"], 0.25 * heard, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("wrong", [lambda: UnimodalLosses(0.0), lambda: OgmGe(0.0, 1.0, 0), lambda: OgmGe(0.1, -1, 0)])
