@@ -14,6 +14,7 @@ from mmattn.config import GROUPS, compose, defaults, group_choices, nearest
 from mmattn.errors import MmattnError, UsageError
 
 SWEEP = ("-m", "--multirun")  # Hydra's names for it
+DRY_RUN = {"--dry-run": "dry_run=true"}  # of train and compare
 USAGE = """usage: mmattn VERB [key=value ...]
 
   demo       render AVShapes, train late and cross fusion on it, report         mmattn demo
@@ -31,7 +32,7 @@ USAGE = """usage: mmattn VERB [key=value ...]
   show       what can be chosen                                 mmattn show fusion
 
 key=value are Hydra overrides (fusion=late optim.lr=1e-3). `mmattn VERB --help` lists the keys of a verb.
-`mmattn train -m fusion=late,cross seed=0,1` sweeps: one run for each combination; dry_run=true only tells.
+`mmattn train -m fusion=late,cross seed=0,1` sweeps: one run for each combination; --dry-run only tells.
 """
 
 
@@ -71,6 +72,8 @@ def _dispatch(arguments: list[str]) -> int:
     if any(argument in ("-h", "--help") for argument in rest):
         _help(verb)
         return 0
+    if verb in ("train", "compare"):
+        rest = [DRY_RUN.get(argument, argument) for argument in rest]
     if options := [a for a in rest if a.startswith("-") and not (verb == "train" and a in SWEEP)]:
         raise UsageError(f"{options[0]}: mmattn takes key=value; see mmattn {verb} --help")
     VERBS[verb](rest)

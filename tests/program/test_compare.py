@@ -75,7 +75,7 @@ def test_a_plan_trains_what_is_missing_and_then_makes_the_page(
     small = [one for one in small if one != "fusion.layers=1"]
     plan, runs, out = tmp_path / "plan.yaml", tmp_path / "runs", tmp_path / "page" / "c.html"
     plan_file(plan, runs, small, grid={"seed": [0, 1], "fusion": ["late", "recurrent"], "attention": ["time_window"]})
-    assert main(["compare", f"plan={plan}", "dry=true"]) == 0
+    assert main(["compare", f"plan={plan}", "--dry-run"]) == 0
     told = capsys.readouterr().err
     assert "4 runs, 0 of them done" in told and "left out: this fusion has no attention" in told
     assert "2 runs to do, about" in told and not runs.exists()

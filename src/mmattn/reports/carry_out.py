@@ -22,7 +22,7 @@ from mmattn.reports.forecast import that_fit
 from mmattn.reports.plan import PLAN_FILE, Cell, read_plan
 
 
-def carry_out(path: Path, dry: bool = False) -> Path:
+def carry_out(path: Path, dry_run: bool = False) -> Path:
     """Train and evaluate what is missing; returns the folder of the runs. `dry`: only say what that would take.
 
     A run that fails is told and left out. Raises MmattnError when all do, Stopped on a signal.
@@ -36,7 +36,7 @@ def carry_out(path: Path, dry: bool = False) -> Path:
         return out
     work = _Work()
     fit = that_fit(todo, work.data, _say)
-    if dry:
+    if dry_run:
         work.close()
         return out
     if _submitted(fit):

@@ -60,8 +60,12 @@ def compare(config: Config) -> Path:
     if config["plan"] is not None:
         from mmattn.reports.carry_out import carry_out
 
-        config = {**config, "runs": None, "sweep": carry_out(Path(str(config["plan"])), dry=bool(config["dry"]))}
-        if config["dry"]:
+        config = {
+            **config,
+            "runs": None,
+            "sweep": carry_out(Path(str(config["plan"])), dry_run=bool(config["dry_run"])),
+        }
+        if config["dry_run"]:
             return Path(str(config["sweep"]))
     predictions = Path(str(config["predictions"])) if config["predictions"] else None
     if not config["watch"]:
