@@ -24,7 +24,7 @@ MARK = ".mmattn-demo"  # in a folder that demos may overwrite
 
 def demo(config: Config) -> Path:
     """Render AVShapes, train each fusion, evaluate on held-out clips, tag some of them and the files given, report."""
-    from mmattn.reports.compare import Options, write_report
+    from mmattn.reports.report import Options, write_report
     from mmattn.training.evaluate import evaluate_run
     from mmattn.training.run import check, train
     from mmattn.training.rundir import create_run

@@ -57,3 +57,8 @@ class Progress:
             self._printed = now
             left = f"{done / took:.3g}/s, about {took / done * (self.total - done):.0f} s left"
             print(f"{self._title}: {done}/{self.total}, {left}", file=sys.stderr, flush=True)
+
+
+def say(text: str) -> None:
+    """A line for whoever watches; standard output is for results."""
+    print(text, file=sys.stderr, flush=True)

@@ -18,7 +18,7 @@ import pytest
 from report_runs import make_grid
 
 from mmattn.media.write import write_video
-from mmattn.reports.compare import Options, write_report
+from mmattn.reports.report import Options, write_report
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")

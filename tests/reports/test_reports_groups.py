@@ -17,12 +17,13 @@ from mmattn.errors import UsageError
 from mmattn.reports.budget import noise_sweep, training_seconds
 from mmattn.reports.choices import choice_of
 from mmattn.reports.collect import collect_runs
-from mmattn.reports.compare import Options, compare, write_report
+from mmattn.reports.compare import compare
 from mmattn.reports.cost import Cost, Length
 from mmattn.reports.export import to_csv
 from mmattn.reports.fairness import factors_of, fairness
 from mmattn.reports.groups import group_runs
 from mmattn.reports.plots import Point, front, scatter
+from mmattn.reports.report import Options, write_report
 from mmattn.reports.samples import disagreements
 from mmattn.reports.select import select_runs
 

@@ -15,7 +15,8 @@ from safetensors.torch import save
 from mmattn.config import compose
 from mmattn.errors import UsageError
 from mmattn.media.write import write_video
-from mmattn.reports.compare import EXAMPLES, compare, write_report
+from mmattn.reports.compare import compare
+from mmattn.reports.report import EXAMPLES, write_report
 from mmattn.reports.text import NOTHING
 
 HOSTILE = [

@@ -6,7 +6,6 @@ A run is done when its evaluation lies beside it, so the same command goes on wh
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from mmattn.config import Config, compose
 from mmattn.data.splits import SplitData
 from mmattn.errors import MmattnError, Stopped
 from mmattn.files import write_atomically
+from mmattn.progress import say
 from mmattn.reports.collect import CONFIG_FILE
 from mmattn.reports.fairness import clock
 from mmattn.reports.forecast import that_fit
@@ -31,11 +31,11 @@ def carry_out(path: Path, dry_run: bool = False) -> Path:
     for cell in cells:
         cell.check_ours()
     todo = [cell for cell in cells if not cell.done]
-    _say(f"{path}: {len(cells)} runs, {len(cells) - len(todo)} of them done")
+    say(f"{path}: {len(cells)} runs, {len(cells) - len(todo)} of them done")
     if not todo:
         return out
     work = _Work()
-    fit = that_fit(todo, work.data, _say)
+    fit = that_fit(todo, work.data, say)
     if dry_run:
         work.close()
         return out
@@ -46,14 +46,14 @@ def carry_out(path: Path, dry_run: bool = False) -> Path:
         for number, cell in enumerate(fit, start=1):
             took = time.monotonic() - started
             left = f", about {clock(took / (number - 1) * (len(fit) - number + 1))} left" if number > 1 else ""
-            _say(f"[{number}/{len(fit)}] {cell.run}{left}")
+            say(f"[{number}/{len(fit)}] {cell.run}{left}")
             try:
                 work.carry_out(cell)
             except Stopped:
                 raise
             except MmattnError as error:
                 failed += 1
-                _say(f"{cell.run}: failed, and is left out: {error}")
+                say(f"{cell.run}: failed, and is left out: {error}")
     finally:
         work.close()
     if failed and failed == len(fit) == len(cells):
@@ -121,14 +121,10 @@ def _submitted(cells: Sequence[Cell]) -> bool:
         make_run(cell)
     configs = [read_config(cell.run) for cell in todo]
     launcher_of(configs[0]).start_all([cell.run for cell in todo], configs)
-    _say(f"{len(todo)} runs are trained elsewhere; the same command evaluates and compares them when they are finished")
+    say(f"{len(todo)} runs are trained elsewhere; the same command evaluates and compares them when they are finished")
     return True
 
 
 def _mark(cell: Cell) -> None:
     """Before there is a config, so that no run of the plan is without."""
     write_atomically(cell.run / PLAN_FILE, json.dumps(cell.overrides, indent=1).encode())
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
