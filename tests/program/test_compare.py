@@ -126,6 +126,6 @@ def test_a_wrong_plan_is_one_line(tmp_path: Path, changed: dict, says: str) -> N
 def test_packaged_plans_are_found_by_name_and_whole() -> None:
     out, cells = read_plan(Path("fusion_by_attention"))
     assert len(cells) == 8 * 6 * 3 and out == Path("runs/fusion_by_attention")
-    assert len(read_plan(Path("conf/compare/fusion_by_attention_small.yaml"))[1]) == 16
+    assert len(read_plan(Path("conf/compare/fusion_by_attention_small.yaml"))[1]) == 24
     with pytest.raises(UsageError, match="fusion_by_attention"):
         read_plan(Path("nothing"))
