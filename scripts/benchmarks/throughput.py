@@ -86,7 +86,7 @@ def measured(predictor: Predictor, entries: list[Entry], which: int) -> list[lis
     assert isinstance(predictor.reader, ClipReader)
     reader = predictor.reader
     files = list(reader.map(predictor._read, (entry.piece for entry in entries)))
-    spans = [views for file in files for views in getattr(file, "samples", [])]
+    spans = [span for file in files for span in getattr(file, "named", ())]
 
     def read(count: int) -> None:
         """Decoded and prepared for the model."""

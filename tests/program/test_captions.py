@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from mmattn.checkpoint import load_model
 from mmattn.cli import main
+from mmattn.inference.pipeline import Predictor
 
 CAPTIONING = [
     "captions=transformer",
@@ -60,6 +62,15 @@ def test_predict_writes_captions_with_what_each_word_owes(both: Path, shapes: Pa
     assert caption["start"] == 0 and caption["end"] == 3
     assert " ".join(word["word"] for word in caption["words"]) == caption["text"]
     assert all({"video", "audio", "synergy", "attention"} <= word.keys() for word in caption["words"])
+
+
+def test_a_sampled_caption_does_not_depend_on_what_shares_its_batch(both: Path, shapes: Path):
+    checkpoint = load_model(both, None, {"method": "sample", "top_p": 1.0, "temperature": 2.0})
+    files = sorted((shapes / "clips").glob("*.mp4"))[:3]
+    together = [record["captions"] for record in Predictor(checkpoint, batch_size=4).records(files)]
+    alone = [record["captions"] for record in Predictor(checkpoint, batch_size=1).records(files)]
+    texts = [[caption["text"] for caption in captions] for captions in (*together, *alone)]
+    assert texts[:3] == texts[3:]
 
 
 def test_a_model_may_only_caption(small: list[str], shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

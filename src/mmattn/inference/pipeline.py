@@ -55,6 +55,10 @@ class _File:
     spans: list[tuple[float, float]]
     issues: list[str]
 
+    @property
+    def named(self) -> Iterator[tuple[str, list[Sample]]]:
+        return ((_name(self.path, start), views) for (start, _), views in zip(self.spans, self.samples, strict=True))
+
 
 class Predictor:
     """`predictor("clip.mp4")` gives the Result of one file; `records` those of many, as plain data.
@@ -113,7 +117,7 @@ class Predictor:
         wave = 0.1 * torch.randn(clip.samples, generator=noise)
         times = torch.tensor(clip.times(0.0, clip.seconds), dtype=torch.float64)
         sample = clip.prepare(Clip(frames, times, wave, clip.sample_rate, 0.0, "", (0.0, clip.seconds)))
-        for _ in self._batch([sample] * spans, self.model.captions):
+        for _ in self._batch([("", sample)] * spans, self.model.captions):
             pass
 
     def records(self, media: Iterable[Path | ByteRange | Piece]) -> Iterator[Record]:
@@ -132,7 +136,7 @@ class Predictor:
         else:
             read = map(self._read, pieces)
         while files := list(itertools.islice(read, self.batch_size)):
-            results = self._say(views for file in files if isinstance(file, _File) for views in file.samples)
+            results = self._say(span for file in files if isinstance(file, _File) for span in file.named)
             for file in files:
                 if isinstance(file, _File):
                     yield self._record(file, list(itertools.islice(results, len(file.samples))))
@@ -172,25 +176,26 @@ class Predictor:
         count = min(self.windows, math.ceil(length / seconds - 0.1))
         return [piece.start + (length - seconds) / (count - 1) * i for i in range(1, count)]
 
-    def _say(self, spans: Iterable[list[Sample]]) -> Iterator[_Result]:
-        """One result for each span: the mean over its views, and the caption of the first."""
+    def _say(self, spans: Iterable[tuple[str, list[Sample]]]) -> Iterator[_Result]:
+        """One result for each span, given with its name: the mean over its views, and the caption of the first."""
         spans = list(spans)
-        firsts = self._run([first for first, *_ in spans], self.model.captions)
-        others = self._run([view for _, *views in spans for view in views], None)
-        return (_mean([next(firsts), *itertools.islice(others, len(span) - 1)]) for span in spans)
+        firsts = self._run([(name, first) for name, (first, *_) in spans], self.model.captions)
+        others = self._run([(name, view) for name, (_, *views) in spans for view in views], None)
+        return (_mean([next(firsts), *itertools.islice(others, len(views) - 1)]) for _, views in spans)
 
-    def _run(self, samples: list[Sample], captioner: Captioner | None) -> Iterator[_Result]:
+    def _run(self, samples: list[tuple[str, Sample]], captioner: Captioner | None) -> Iterator[_Result]:
         for first in range(0, len(samples), self.batch_size):
             yield from self._batch(samples[first : first + self.batch_size], captioner)
 
-    def _batch(self, samples: list[Sample], captioner: Captioner | None) -> Iterator[_Result]:
-        batch = stack_samples(samples, [""] * len(samples), self.clip).to(self.device)
+    def _batch(self, samples: list[tuple[str, Sample]], captioner: Captioner | None) -> Iterator[_Result]:
+        names = [name for name, _ in samples]
+        batch = stack_samples([sample for _, sample in samples], names, self.clip).to(self.device)
         with torch.inference_mode(), self.speed.running(self.device):
             video, audio = self.model.encode(batch)
             fused = self.model.fuse(video, audio, frozenset({"mass"}))
             fusions = subset_fusions(self.model, video, audio, fused)
             scores = scores_on(self.model, fusions)
-            captions = captions_with_weights(captioner, fusions) if captioner else [None] * len(samples)
+            captions = captions_with_weights(captioner, fusions, ids=names) if captioner else [None] * len(samples)
         for i in range(len(samples)):
             meter = MassMeter()
             meter.update(layer.one(i) for layer in fused.stats)
@@ -231,7 +236,8 @@ class Predictor:
                 clips = [clip for clip, _ in part]
                 issues.update(issue for clip in clips for issue in clip.issues)
                 samples = [self.views.samples(clip, self.clip) for clip in clips]
-                results = list(self._say(samples))
+                names = [_name(piece.name, clip.span[0]) for clip in clips]
+                results = list(self._say(zip(names, samples, strict=True)))
                 scores: dict[Subset, Tensor] = {s: torch.stack([one.scores[s] for one in results]) for s in SUBSETS}
                 bounds = sliding.bounds(clips, piece.start, part[-1][1])
                 timeline.add(scores, [views[0] for views in samples], [one.caption for one in results], bounds)
@@ -252,6 +258,11 @@ class Predictor:
 
     def _thresholds(self) -> Tensor:
         return thresholds_of(self.vocabulary, self.calibrated, self.threshold)
+
+
+def _name(path: str, start: float) -> str:
+    """What the draws of a sampled caption depend on: not on the batch, nor on where the file's folder lies."""
+    return f"{path.rpartition('/')[2]}@{start:.3f}"
 
 
 def _mean(views: list[_Result]) -> _Result:
