@@ -129,6 +129,12 @@ def tagged(path: str, tags: dict[str, float], **more: Any) -> dict[str, Any]:
     return record | {"tags": [{"tag": tag, "score": score, **parts} for tag, score in tags.items()]} | more
 
 
+def captions_of(*texts: str) -> list[dict[str, Any]]:
+    """The captions of a record, of two seconds each."""
+    return [{"start": 2.0 * i, "end": 2.0 * i + 2, "text": text, "score": -1.0, "words": []}
+            for i, text in enumerate(texts)]  # fmt: skip
+
+
 def write_predictions(path: Path, records: list[dict[str, Any]]) -> Path:
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
     return path

@@ -9,11 +9,12 @@ import subprocess
 import numpy as np
 import pytest
 import torch
-from report_runs import FAMILIES, Seen, evaluation, make_run, tagged, write_predictions
+from report_runs import FAMILIES, Seen, captions_of, evaluation, make_run, tagged, write_predictions
 from safetensors.torch import save
 
 from mmattn.config import compose
 from mmattn.errors import UsageError
+from mmattn.inference.result import Caption, Result
 from mmattn.media.write import write_video
 from mmattn.reports.compare import compare
 from mmattn.reports.report import EXAMPLES, write_report
@@ -111,7 +112,7 @@ def test_hostile_names_are_inert(tmp_path):
     run = make_run(tmp_path / "<script>alert(1)<", record=record)
     (run / "run.json").write_text(json.dumps({"python": HOSTILE[1], "platform": HOSTILE[5]}))
     other = make_run(tmp_path / 'b" onerror="alert(1)', record=record, lr=0.5)
-    lines = [tagged(name, {name: 0.9}, truth=HOSTILE, caption=name, issues=[name]) for name in HOSTILE]
+    lines = [tagged(name, {name: 0.9}, truth=HOSTILE, captions=captions_of(name), issues=[name]) for name in HOSTILE]
     lines += [{"path": name, "status": "failed", "reason": name, "detail": name} for name in HOSTILE]
     predictions = write_predictions(tmp_path / "<b>p.jsonl", lines)
     page = write_report([run, other], predictions, tmp_path / "r.html", title=HOSTILE[2], notes=HOSTILE)
@@ -123,6 +124,15 @@ def test_hostile_names_are_inert(tmp_path):
     assert "<script>alert(1)</script>" in seen.text and "{{ 7 * 7 }}{% raw %}" in seen.text
     assert r"two\x0alines\x00\x1b[31m" in seen.text and r"not \udcff utf-8 \u202egnp.exe" in seen.text
     assert "url(" not in page.read_text(encoding="utf-8") and "@import" not in page.read_text(encoding="utf-8")
+
+
+def test_a_file_shows_the_captions_that_predict_writes(pair, tmp_path):
+    captions = tuple(Caption(2.0 * i, 2.0 * i + 2, f"a dog barks {i}", -1.0, ()) for i in range(6))
+    files = [Result("one.mp4", "ok", captions=captions[:1]), Result("long.mp4", "ok", captions=captions)]
+    predictions = write_predictions(tmp_path / "p.jsonl", [file.to_dict() for file in files])
+    text = Seen(write_report(pair, predictions, tmp_path / "report.html")).text
+    assert "one.mp4 a dog barks 0 no tag" in text
+    assert "long.mp4 a dog barks 0 a dog barks 1 a dog barks 2 a dog barks 3 \u2026 no tag" in text
 
 
 def test_the_model_file_tells_the_family_of_each_tag(pair, tmp_path):
@@ -202,7 +212,7 @@ def test_runs_of_one_name_are_told_apart(tmp_path):
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
 def test_a_browser_shows_it_without_complaint(pair, tmp_path):
     write_video(tmp_path / "clip.mp4", np.full((10, 36, 64, 3), 90, np.uint8), 10)
-    lines = [tagged(str(tmp_path / "clip.mp4"), {"red": 0.9}, caption=text) for text in HOSTILE]
+    lines = [tagged(str(tmp_path / "clip.mp4"), {"red": 0.9}, captions=captions_of(text)) for text in HOSTILE]
     page = write_report(pair, write_predictions(tmp_path / "p.jsonl", lines), tmp_path / "report.html")
     assert BROWSER is not None
     command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom"]

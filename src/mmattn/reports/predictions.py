@@ -11,6 +11,8 @@ from typing import Any
 from mmattn.errors import UsageError
 from mmattn.reports.collect import Number, number
 
+MOST_CAPTIONS = 4  # of a file
+
 
 @dataclass(frozen=True)
 class TagLine:
@@ -35,7 +37,7 @@ class Prediction:
     span: tuple[float, float] | None  # the first one, s
     issues: tuple[str, ...]
     truth_known: bool
-    caption: str | None
+    captions: tuple[str, ...]  # in time, of many the first
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,9 @@ def _prediction(record: dict[str, Any]) -> Prediction:
     mass, prior = number(attention.get("audio")), number(attention.get("prior"))
     spans = record.get("spans") or []
     start, end = (number(spans[0][0]), number(spans[0][1])) if spans else (None, None)
-    caption = record.get("caption")
+    captions = [str(each["text"]) for each in (record.get("captions") or ())[: MOST_CAPTIONS + 1]]
+    if len(captions) > MOST_CAPTIONS:
+        captions[-1] = "\u2026"
     return Prediction(
         path=str(record["path"]),
         tags=tuple(tags),
@@ -103,7 +107,7 @@ def _prediction(record: dict[str, Any]) -> Prediction:
         span=(start, end) if start is not None and end is not None else None,
         issues=tuple(map(str, record.get("issues") or ())),
         truth_known=truth is not None,
-        caption=None if caption is None else str(caption),
+        captions=tuple(captions),
     )
 
 
