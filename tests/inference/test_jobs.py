@@ -18,7 +18,7 @@ import pytest
 
 from mmattn.errors import MmattnError, UsageError
 from mmattn.inference.jobs.job import Job
-from mmattn.inference.jobs.listing import list_source
+from mmattn.inference.jobs.listing import Entry, list_source
 from mmattn.inference.jobs.local import run_local
 from mmattn.inference.jobs.shard import answer_shard
 
@@ -101,6 +101,16 @@ def test_a_file_that_is_not_the_one_listed_is_changed(tmp_path: Path):
     (tmp_path / "source" / "clip0002.mp4").unlink()
     run(job, ("cpu",))
     assert [record.get("reason", "ok") for record in job.records()] == ["ok", "changed", "changed"]
+
+
+def test_a_file_that_changes_at_any_look_gets_no_answer_of_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Every third look at a file finds it changed."""
+    job, looks = made(tmp_path, names(40)), iter(range(1000))
+    monkeypatch.setattr(Entry, "changed", lambda entry: next(looks) % 3 == 2)
+    answer_shard(job, 0, job_worker.ANSWERING, lambda message: None)
+    records = job.answers(0)
+    assert all(record.get("text", record["id"]) == record["id"] for record in records)
+    assert {record.get("reason", "ok") for record in records} == {"ok", "changed"}
 
 
 def test_failures_are_tried_again_on_demand_and_nothing_else_is(tmp_path: Path):

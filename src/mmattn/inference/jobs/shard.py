@@ -65,20 +65,17 @@ def answer_shard(job: Job, shard: int, answering: Answering, tell: Tell, alone_u
 
 
 def _answers(run: list[Entry], settled: Callable[[Entry], Record | None], answering: Answering) -> Iterator[Record]:
+    """`settled` is asked once an entry: its file may change between two looks, and answers would go to others."""
     decided: dict[str, Record | None] = {}
 
-    def open_ones() -> Iterator[Entry]:
-        for entry in run:
+    def decision(entry: Entry) -> Record | None:
+        if entry.id not in decided:
             decided[entry.id] = settled(entry)
-            if decided[entry.id] is None:
-                yield entry
+        return decided[entry.id]
 
-    results = answering.records(open_ones())
+    results = answering.records(entry for entry in run if decision(entry) is None)
     for entry in run:
-        record = decided.pop(entry.id) if entry.id in decided else settled(entry)
-        if record is None:
-            record = next(results)
-            decided.pop(entry.id, None)
+        record = decision(entry) or next(results)
         yield {"id": entry.id, **record, "path": entry.path}
 
 
