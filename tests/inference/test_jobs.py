@@ -35,7 +35,7 @@ run_local(job, job.open_shards(), [sys.executable, sys.argv[2], sys.argv[1]], ["
 
 def made(tmp_path: Path, names: list[str], shard_files: int = 16) -> Job:
     source = tmp_path / "source"
-    source.mkdir(exist_ok=True)
+    source.mkdir(exist_ok=True, parents=True)
     for name in names:
         (source / name).write_text(name)
     job = Job(tmp_path / "job")
@@ -135,6 +135,16 @@ def test_new_files_are_added_as_new_shards(tmp_path: Path):
     assert len(job.open_shards()) == 1
     run(job)
     assert [record["id"] for record in job.records()] == [*files, "a.mp4", "z.mp4"]
+
+
+def test_answers_of_one_file_are_not_taken_for_another_of_its_name(tmp_path: Path):
+    """Two folders with the same names are two sources."""
+    job = made(tmp_path / "one", names(3))
+    run(job, ("cpu",))
+    other = made(tmp_path / "two", names(3))
+    with pytest.raises(UsageError, match=r"clip0000\.mp4 was .*one.* before, now it is .*two.*name another out="):
+        job.add(other_entries := list_source(str(tmp_path / "two" / "source")).entries, 16)
+    assert other.add(other_entries, 16) == 0 and job.shards() == [0], "the same files are no new ones"
 
 
 @pytest.mark.parametrize("tail", [b'{"id": "clip0003.mp4", "sta', b"\x00\x00\n", b'{"id": "clip0009.mp4"}\n', b"[1]\n"])

@@ -22,9 +22,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from mmattn.errors import MmattnError
+from mmattn.errors import MmattnError, UsageError
 from mmattn.files import write_atomically
 from mmattn.inference.jobs.listing import Entry
+from mmattn.text import clean
 
 Record = dict[str, Any]
 _SETTINGS = "settings.json"
@@ -63,19 +64,28 @@ class Job:
     def add(self, entries: Iterable[Entry], shard_files: int) -> int:
         """Shards of those entries that no shard has yet; returns how many entries came in.
 
-        Interrupted, it goes on when it is called again.
+        Interrupted, it goes on when it is called again. Raises UsageError where an id stood for another file before.
         """
-        known = self.ids()
-        new = (entry for entry in entries if entry.id not in known)
+        known = self._known()
+        new = []
+        for entry in entries:
+            if (before := known.get(entry.id)) is None:
+                new.append(entry)
+            elif before != entry.place:
+                raise UsageError(
+                    f"{self.root}: {clean(entry.id)} was {clean(before[0])} before, now it is "
+                    f"{clean(entry.path)}; name another out="
+                )
+        new = iter(new)
         count, number = 0, len(self.shards())
         while chunk := list(islice(new, shard_files)):
             write_atomically(self._file("files", number), _lines(entry.to_dict() for entry in chunk))
             count, number = count + len(chunk), number + 1
         return count
 
-    def ids(self) -> set[str]:
-        """Of all entries."""
-        return {record["id"] for shard in self.shards() for record in _read(self._file("files", shard))}
+    def _known(self) -> dict[str, tuple[Any, ...]]:
+        """The place of each entry, by its id."""
+        return {entry.id: entry.place for shard in self.shards() for entry in self.entries(shard)}
 
     def entries(self, shard: int) -> list[Entry]:
         return [Entry(**record) for record in _read(self._file("files", shard))]

@@ -42,6 +42,11 @@ class Entry:
     end: float | None = None
 
     @property
+    def place(self) -> tuple[str, int | None, int | None, float | None, float | None]:
+        """Which file, or part of one, it is."""
+        return self.path, self.offset, self.member, self.start, self.end
+
+    @property
     def media(self) -> Path | ByteRange:
         path = Path(self.path)
         return path if self.offset is None or self.member is None else ByteRange(path, self.offset, self.member)
