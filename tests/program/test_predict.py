@@ -13,6 +13,7 @@ import pytest
 import mmattn
 from mmattn.cli import main
 from mmattn.config import compose
+from mmattn.data.made import alone_in
 from mmattn.inference.jobs.job import Job
 from mmattn.inference.jobs.listing import list_source
 from mmattn.media.write import write_video
@@ -190,6 +191,11 @@ def test_other_settings_or_another_model_do_not_mix_with_what_is_done(
     changed.write_bytes((trained / "model.safetensors").read_bytes() + b" ")
     assert main(["predict", f"run={changed}", *command[2:]]) == 2
     assert "another weights" in capsys.readouterr().err
+    with alone_in(tmp_path / "o.jsonl.job"):  # as a driver holds it
+        assert main([*command, "threshold=0.3", "resume=false"]) == 2
+    assert "another process is filling it now" in capsys.readouterr().err
+    assert main(command) == 0, "its work is still there"
+    assert "all known before" in capsys.readouterr().out
     assert main([*command, "threshold=0.3", "resume=false"]) == 0
 
 

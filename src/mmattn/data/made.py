@@ -25,12 +25,7 @@ def making(root: Path, name: str, recipe: dict[str, Any]) -> Iterator[None]:
     Raises UsageError when another process fills it now, or when it was begun with another recipe.
     """
     root.mkdir(parents=True, exist_ok=True)
-    folder = os.open(root, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(f"{root}: another process is filling it now") from None
+    with alone_in(root):
         begun = _read(root / name)
         if begun is None:
             write_atomically(root / name, _json({"recipe": recipe}))
@@ -38,6 +33,18 @@ def making(root: Path, name: str, recipe: dict[str, Any]) -> Iterator[None]:
             _compare(root, begun.get("recipe"), recipe)
         for part in root.glob(".*.part"):  # of a process that was killed
             part.unlink()
+        yield
+
+
+@contextmanager
+def alone_in(root: Path) -> Iterator[None]:
+    """Hold a folder that is there. Raises UsageError when another process fills it now."""
+    folder = os.open(root, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(f"{root}: another process is filling it now") from None
         yield
     finally:
         os.close(folder)

@@ -14,7 +14,7 @@ from collections import Counter
 from pathlib import Path
 
 from mmattn.config import Config, build
-from mmattn.data.made import making
+from mmattn.data.made import alone_in, making
 from mmattn.errors import MmattnError, UsageError
 from mmattn.files import MODEL_FILE, is_address
 from mmattn.inference.engines.here import LocalEngine
@@ -69,15 +69,16 @@ def predict(config: Config) -> str:
 
 
 def _job(config: Config, output: Output) -> Job:
-    """Raises UsageError for a folder that holds something else."""
+    """Raises UsageError for a folder that holds something else, or that is to be forgotten while others fill it."""
     beside = output.out.with_name(output.out.name + JOB_SUFFIX)
     job = Job(beside if config["job"] is None else Path(str(config["job"])).expanduser())
     if job.root.exists() and not job.root.is_dir():
         raise UsageError(f"job={job.root}: is a file; name a folder for the work, or a new one")
     if job.root.is_dir() and any(job.root.iterdir()) and not (job.root / RECIPE).is_file():
         raise UsageError(f"{job.root}: is no job of mmattn predict and holds other files; name a new folder")
-    if not config["resume"]:
-        shutil.rmtree(job.root, ignore_errors=True)
+    if not config["resume"] and job.root.is_dir():
+        with alone_in(job.root):
+            shutil.rmtree(job.root, ignore_errors=True)
     return job
 
 
