@@ -98,11 +98,16 @@ def _help(verb: str) -> None:
 
 def _train(overrides: list[str]) -> None:
     if swept := [text for text in overrides if text in SWEEP]:
+        from mmattn.training.search import search
         from mmattn.training.sweep import sweep
 
-        print(sweep([text for text in overrides if text not in swept]))
+        points = [text for text in overrides if text not in swept]
+        searched = any(text.startswith("search=") and text != "search=null" for text in points)
+        print(search(points) if searched else sweep(points))
         return
     config = compose("train", overrides)
+    if config.get("search"):
+        raise UsageError("search= tries many runs: mmattn train -m search=optuna optim.lr=interval(1e-4,1e-2)")
     if config["dry_run"]:
         from mmattn.training.outlook import dry_run
 

@@ -36,6 +36,7 @@ GROUPS = (
     "optim",
     "trainer",
     "launcher",
+    "search",
     "logger",
     "engine",
     "format",
@@ -50,6 +51,7 @@ OPTIONAL = (
     "modality_balance",
     "weight_average",
     "freeze",
+    "search",
     "experiment",
 )
 # Numbers that may be left to mmattn.
@@ -168,13 +170,21 @@ def _search_path() -> list[Path]:
 def _compose(name: str, overrides: Sequence[str]):
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
+    from omegaconf import open_dict
 
     first, *others = _search_path()
     extra = [f"hydra.searchpath=[{','.join(f'file://{path}' for path in others)}]"] if others else []
     if others and not (first / f"{name}.yaml").is_file():
         first, extra = others[0], [f"hydra.searchpath=[file://{first}]"]
+    # Hydra refuses GROUP=null: the group is taken away instead, with what an experiment says of its settings.
+    none = {text: group for text in overrides if (group := _group_of(text)) in OPTIONAL and text.endswith("=null")}
+    given = [f"~{none[text]}" if text in none else text for text in overrides]
     with initialize_config_dir(str(first), version_base="1.3", job_name="mmattn"):
-        return hydra_compose(name, overrides=[*overrides, *extra])
+        config = hydra_compose(name, overrides=[*given, *extra])
+    with open_dict(config):
+        for group in none.values():
+            config.pop(group, None)
+    return config
 
 
 def _group_of(text: str) -> str | None:

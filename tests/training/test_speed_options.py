@@ -206,6 +206,7 @@ def launched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict]:
 
 def test_a_sweep_goes_on_where_it_stopped(launched: list[dict], capsys: pytest.CaptureFixture) -> None:
     command = ["train", "-m", "data=folder", "data.root=.", "seed=0,1,2", "sweep=mine"]
+    assert main([*command, "--dry-run"]) == 0 and not launched, "only tells"
     assert main(command) == 1
     assert "the disk is full" in capsys.readouterr().err
     assert [config["seed"] for config in launched] == [0, 1, 2], "the others are trained"

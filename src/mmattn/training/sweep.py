@@ -40,13 +40,16 @@ class Point:
 
 
 def sweep(overrides: Sequence[str]) -> Path:
-    """Train every point that is not finished; returns the folder of the runs.
+    """Train every point that is not finished; returns the folder of the runs. With dry_run=true it only tells them.
 
     A point that fails is told and left out. Raises UsageError for what no point can be, MmattnError when all fail,
     Stopped on a signal.
     """
     folder, points = plan(overrides)
     configs = [compose("train", point.overrides) for point in points]  # so that a typo shows before the first
+    if configs[0]["dry_run"]:
+        print("\n".join(f"{point.run}{' (finished)' if point.finished else ''}" for point in points), file=sys.stderr)
+        return folder
     _keep_plan(folder, points)
     todo = [(point, config) for point, config in zip(points, configs, strict=True) if not point.finished]
     print(f"{folder}: {len(points)} runs, {len(points) - len(todo)} of them finished", file=sys.stderr)
@@ -76,12 +79,11 @@ def plan(overrides: Sequence[str]) -> tuple[Path, list[Point]]:
     swept = [k for k, values in enumerate(choices) if len(values) > 1]
     if not swept:
         raise UsageError("train -m: nothing to sweep over; give a key several values, such as fusion=late,cross")
-    name = next((text.partition("=")[2] for text in overrides if text.startswith("sweep=")), None)
-    folder = Path("runs") / "sweeps" / _plain(name or time.strftime("%Y%m%d-%H%M%S"))
+    folder = folder_of(overrides)
     points = []
     for values in itertools.islice(itertools.product(*choices), MOST):
         own = tuple(values[k] for k in swept)
-        run = folder / _plain(",".join(own))
+        run = folder / plain_name(",".join(own))
         points.append(Point(run, own, (*values, f"run={run}")))
     if len({point.run for point in points}) < len(points):
         raise UsageError("train -m: a value is listed twice")
@@ -102,12 +104,20 @@ def _choices(text: str) -> list[str]:
     if not (parsed.is_choice_sweep() or parsed.is_range_sweep() or parsed.is_interval_sweep()):
         raise UsageError(f"{text}: sweep over values (a,b,c) or range(...)")
     if parsed.is_interval_sweep():
-        raise UsageError(f"{text}: an interval has no values to try one by one; use range(from,to,step)")
+        raise UsageError(
+            f"{text}: an interval has no values to try one by one; range(from,to,step) has, or search=optuna"
+        )
     key = parsed.get_key_element()
     return [f"{key}={value}" for value in parsed.sweep_string_iterator()]
 
 
-def _plain(name: str) -> str:
+def folder_of(overrides: Sequence[str]) -> Path:
+    """Of the runs of a sweep or search."""
+    name = next((text.partition("=")[2] for text in overrides if text.startswith("sweep=")), None)
+    return Path("runs") / "sweeps" / plain_name(name or time.strftime("%Y%m%d-%H%M%S"))
+
+
+def plain_name(name: str) -> str:
     return re.sub(r"[^\w.,=+-]+", "_", name)[:200] or "_"
 
 

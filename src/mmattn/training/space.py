@@ -1,0 +1,78 @@
+"""What one key may be in a search, in Hydra's sweep grammar, and the same for Optuna."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import reduce
+from typing import TYPE_CHECKING, Any
+
+from mmattn.config import Config
+from mmattn.errors import UsageError
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+
+@dataclass(frozen=True)
+class Grid:
+    """`values`: the choices; or from `low` to `high`, by `step` unless None, `log`: evenly in their logarithm."""
+
+    key: str
+    text: str
+    values: tuple[str, ...] = ()
+    low: float = 0.0
+    high: float = 0.0
+    step: float | None = None
+    log: bool = False
+
+    @property
+    def first(self) -> str:
+        return self.values[0] if self.values else f"{self.low:g}"
+
+
+def parsed_sweep(text: str) -> Grid | None:
+    """key=a,b or key=range(...) or key=interval(low,high), the last also as tag(log, interval(...)). None: no sweep."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import IntervalSweep, RangeSweep
+    from hydra.errors import HydraException
+
+    try:
+        (parsed,) = OverridesParser.create().parse_overrides([text])
+    except HydraException:
+        return None  # a file's name with blanks and the like
+    if not parsed.is_sweep_override():
+        return None
+    key, sweep = parsed.get_key_element(), parsed.value()
+    if isinstance(sweep, IntervalSweep):
+        log, low, high = "log" in sweep.tags, float(sweep.start or 0), float(sweep.end or 0)
+        if low >= high or (log and low <= 0):
+            raise UsageError(f"{text}: expected interval(low,high), with tag(log, ...) above 0")
+        return Grid(key, text, low=low, high=high, log=log)
+    if isinstance(sweep, RangeSweep) and not sweep.shuffle:
+        values = list(sweep.range())
+        if not values:
+            raise UsageError(f"{text}: the range is empty")
+        return Grid(key, text, low=float(min(values)), high=float(max(values)), step=abs(float(sweep.step)))
+    values = tuple(parsed.sweep_string_iterator())
+    if len(set(values)) < len(values):
+        raise UsageError(f"{text}: a value is listed twice")
+    return Grid(key, text, values=values)
+
+
+def distribution(grid: Grid, config: Config) -> BaseDistribution:
+    """For Optuna. Keys that are whole numbers in `config` stay whole numbers."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if grid.values:
+        return CategoricalDistribution(grid.values)
+    if is_whole(grid.key, config):
+        low, high, step = round(grid.low), round(grid.high), round(grid.step or 1)
+        return IntDistribution(low, high, log=grid.log, step=1 if grid.log else step)
+    return FloatDistribution(grid.low, grid.high, log=grid.log, step=grid.step)
+
+
+def is_whole(key: str, config: Config) -> bool:
+    def inner(node: Any, name: str) -> Any:
+        return node.get(name) if isinstance(node, dict) else None
+
+    return type(reduce(inner, key.split("."), config)) is int
