@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
@@ -46,8 +46,8 @@ class Optuna:
 
     trials: int
     metric: str
-    direction: str
-    sampler: str
+    direction: Literal["maximize", "minimize"]
+    sampler: Literal["tpe", "random"]
     warmup: int
     seed: int
     space: dict[str, Any] = field(default_factory=dict)
