@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from mmattn.config import GROUPS, build, check_spec, compose, conf_dir, group_choices
+from mmattn.config import GROUPS, OPTIONAL, build, check_spec, compose, conf_dir, group_choices
 from mmattn.data.labels import TagVocabulary
 from mmattn.errors import UsageError
 from mmattn.model import build_captioner
@@ -98,6 +98,17 @@ def test_a_conf_of_ones_own_comes_first(tmp_path: Path, monkeypatch: pytest.Monk
     assert "mine" in group_choices("fusion")
     assert compose("train", ["fusion=mine"])["fusion"]["layers"] == 5
     assert "heads" in compose("train", ["fusion=cross"])["fusion"]
+
+
+@pytest.mark.parametrize("group", OPTIONAL)
+def test_an_optional_group_may_be_left_out(group: str) -> None:
+    assert compose("train", [f"{group}=null"]) == compose("train")
+
+
+def test_a_group_that_an_experiment_chose_may_be_left_out() -> None:
+    assert compose("train", ["experiment=msrvtt_captions", "data.root=d"]).get("captions")
+    without = compose("train", ["experiment=msrvtt_captions", "data.root=d", "captions=null", "task=tagging"])
+    assert not without.get("captions") and without["task"]["_target_"].endswith("Tagging")
 
 
 @pytest.mark.parametrize("verb", VERBS)
