@@ -11,6 +11,7 @@ import torch
 import yaml
 
 from mmattn.cli import main
+from mmattn.config import compose
 from mmattn.errors import UsageError
 from mmattn.reports import cost
 from mmattn.reports.carry_out import carry_out
@@ -121,6 +122,14 @@ def test_a_wrong_plan_is_one_line(tmp_path: Path, changed: dict, says: str) -> N
     with pytest.raises(UsageError, match=says) as caught:
         carry_out(plan)
     assert "\n" not in str(caught.value) and not (tmp_path / "runs").exists()
+
+
+def test_a_plan_may_try_a_group_and_its_absence(tmp_path: Path) -> None:
+    plan = plan_file(tmp_path / "plan.yaml", tmp_path / "runs", [], grid={"regulariser": [None, "entropy"]})
+    (without, with_it) = read_plan(plan)[1]
+    assert not compose("train", without.overrides).get("regulariser")
+    assert compose("train", with_it.overrides)["regulariser"]
+    assert [cell.run.name for cell in (without, with_it)] == ["regulariser_None", "entropy"]
 
 
 def test_packaged_plans_are_found_by_name_and_whole() -> None:

@@ -76,7 +76,7 @@ def read_plan(path: Path) -> tuple[Path, list[Cell]]:
         raise UsageError(f"{path}: {count} runs; a grid has {MOST} at most")
     cells = []
     for values in itertools.product(*grid.values()):
-        own = tuple(f"{key}={value}" for key, value in zip(grid, values, strict=True))
+        own = tuple(f"{key}={'null' if value is None else value}" for key, value in zip(grid, values, strict=True))
         name = "-".join(re.sub(r"[^\w.+]+", "_", f"{key.rpartition('.')[2]}_{value}" if _is_bare(value) else str(value))
                         for key, value in zip(grid, values, strict=True))  # fmt: skip
         run = Path(out) / name
@@ -103,5 +103,5 @@ def _size(grid: dict[str, list[Any]]) -> int:
 
 
 def _is_bare(value: Any) -> bool:
-    """A number says nothing without its key."""
-    return isinstance(value, (int, float))
+    """A number says nothing without its key, and so does nothing itself."""
+    return value is None or isinstance(value, (int, float))
