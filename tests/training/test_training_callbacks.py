@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import lightning
@@ -12,12 +14,16 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from mmattn.checkpoint import load_model
+from mmattn.data.transforms import ClipSpec
 from mmattn.errors import UsageError
 from mmattn.training.average import ExponentialAverage, StochasticAverage, WeightAverage
+from mmattn.training.callbacks import KeepModel
 from mmattn.training.freeze import FreezeEncoders
 from mmattn.training.gradients import encoders
 from mmattn.training.module import TrainingModule
 from mmattn.training.optim import AdamWOneCycle
+from mmattn.types import Batch
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning"),  # Lightning's advice
@@ -99,6 +105,22 @@ def test_a_validation_sees_the_plain_mean_of_the_last_steps(tiny_model: Callable
         for name in _floats(steps[0]):
             expected = torch.stack([step[name].double() for step in steps]).mean(dim=0)
             torch.testing.assert_close(watch.validated[epoch][name].double(), expected, rtol=0, atol=1e-6)
+
+
+def test_a_run_without_any_score_keeps_its_last_model(
+    tiny_model: Callable, tiny_config: Callable, make_batch: Callable, tmp_path: Path
+) -> None:
+    """No clip to validate on has a tag, so that no mean average precision is defined."""
+
+    def untagged(clips: int, seed: int) -> Batch:
+        batch = make_batch(clips, seed=seed)
+        return replace(batch, targets={"tags": torch.zeros_like(batch.targets["tags"])})
+
+    keep = KeepModel(tmp_path, tiny_config("fusion=late"), ClipSpec())
+    watch = _fit(tiny_model, untagged, keep, epochs=2)
+    kept = load_model(tmp_path)
+    assert kept.info["epoch"] == 1 and "val_mAP" not in kept.info
+    assert _equal(kept.model.state_dict(), watch.steps[-1])
 
 
 def test_only_steps_count_not_batches(tiny_model: Callable, make_batch: Callable) -> None:

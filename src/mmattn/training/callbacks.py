@@ -23,16 +23,20 @@ from mmattn.training.module import TrainingModule
 from mmattn.training.sharding import whole_weights
 
 EVALUATION_FILE = "evaluation.json"
+NO_SCORE = -1.0  # below every score
 
 
 class KeepModel(Callback):
-    """Writes the training checkpoint after each epoch; the model with its evaluation when validation improves."""
+    """Writes the training checkpoint after each epoch; the model with its evaluation when validation improves.
+
+    Validations without any score (no clip has a tag or a caption) come below all others; of such the last is kept.
+    """
 
     def __init__(self, run: Path, config: Config, clip: ClipSpec) -> None:
         self.run = run
         self.config = config
         self.clip = clip
-        self.best = -1.0
+        self.best = NO_SCORE
 
     def on_train_batch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *_: Any) -> None:
         """Not at the epoch's start, which a run that resumes within an epoch does not see again."""
@@ -45,7 +49,8 @@ class KeepModel(Callback):
         if evaluation is None:
             return
         value = score(evaluation)
-        if value is None or value < self.best:  # of equals the later: it has seen more
+        value = NO_SCORE if value is None else value
+        if value < self.best:  # of equals the later: it has seen more
             return
         self.best = value
         weights = whole_weights(pl_module.model)  # of all processes together
