@@ -214,6 +214,7 @@ def test_recurrence_reads_in_the_order_of_time(streams: tuple) -> None:
     "overrides, words",
     [
         (("fusion=bottleneck", "fusion.tokens=0"), "tokens=0"),
+        (("fusion=bottleneck", "fusion.mlp_ratio=0"), "mlp_ratio=0"),
         (("fusion=tensor", "fusion.rank=0"), "rank=0"),
         (("fusion=perceiver", "fusion.latents=0"), "latents=0"),
         (("fusion=adapter", "fusion.reduction=0"), "reduction=0"),

@@ -22,10 +22,13 @@ def check_layers(layers: int) -> int:
     return layers
 
 
-def feed_forward(dim: int, dropout: float) -> nn.Sequential:
-    """LN, then the two-layer MLP of a transformer block, D -> 2D -> D."""
+def feed_forward(dim: int, dropout: float, mlp_ratio: int = 2) -> nn.Sequential:
+    """LN, then the two-layer MLP of a transformer block, D -> `mlp_ratio` D -> D."""
+    if mlp_ratio < 1:
+        raise ValueError(f"mlp_ratio={mlp_ratio}: expected 1 or more")
+    inner = mlp_ratio * dim
     return nn.Sequential(
-        nn.LayerNorm(dim), nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim), nn.Dropout(dropout)
+        nn.LayerNorm(dim), nn.Linear(dim, inner), nn.GELU(), nn.Linear(inner, dim), nn.Dropout(dropout)
     )
 
 
@@ -78,13 +81,14 @@ class MergedBlock(nn.Module):
         dropout: float,
         mlps: Sequence[tuple[str, ...]] = (("any",),),
         time_local: bool = True,
+        mlp_ratio: int = 2,
     ) -> None:
         super().__init__()
         self.name = name
         self.norm = nn.LayerNorm(dim)
         self.attend = MergedAttention(dim, heads, attention, time_local)
         self.dropout = nn.Dropout(dropout)
-        self.mlps = nn.ModuleDict({"_".join(served): feed_forward(dim, dropout) for served in mlps})
+        self.mlps = nn.ModuleDict({"_".join(served): feed_forward(dim, dropout, mlp_ratio) for served in mlps})
         self.serves = {part: "_".join(served) for served in mlps for part in served}
 
     def forward(

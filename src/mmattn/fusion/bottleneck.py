@@ -19,7 +19,10 @@ from mmattn.types import MODALITIES, Fused, LayerStats, Tokens
 
 
 class BottleneckFusion(Fusion):
-    """`tokens`: B, 4 in the paper. `from_layer`: how many layers come before the streams meet."""
+    """`tokens`: B, 4 in the paper. `from_layer`: how many layers come before the streams meet.
+
+    `mlp_ratio`: the feed-forwards' width over `dim`; 4 in the paper.
+    """
 
     reference = "Nagrani et al. 2021"
 
@@ -32,6 +35,7 @@ class BottleneckFusion(Fusion):
         from_layer: int = 0,
         tokens: int = 4,
         dropout: float = 0.1,
+        mlp_ratio: int = 2,
     ) -> None:
         super().__init__()
         check_layers(layers)
@@ -45,7 +49,12 @@ class BottleneckFusion(Fusion):
         self.from_layer = from_layer
         self.bottleneck = nn.Parameter(torch.randn(tokens, dim) * 0.02)
         self.blocks = nn.ModuleList(
-            nn.ModuleDict({name: MergedBlock(f"bottleneck.{i}", dim, heads, attention, dropout) for name in MODALITIES})
+            nn.ModuleDict(
+                {
+                    name: MergedBlock(f"bottleneck.{i}", dim, heads, attention, dropout, mlp_ratio=mlp_ratio)
+                    for name in MODALITIES
+                }
+            )
             for i in range(layers)
         )
 
