@@ -24,7 +24,8 @@ MAX_SCALE = 100.0  # of the logits, as in CLIP
 class Contrastive(Objective):
     """Symmetric InfoNCE (van den Oord et al. 2018; Radford et al. 2021, fig. 3) on the means of the encoders' tokens.
 
-    Clips that lack a modality, or could not be read, are neither asked nor answers.
+    Clips that lack a modality, or could not be read, are neither asked nor answers. In validation, where processes may
+    have batches of different sizes or one less, each compares its own clips.
     """
 
     def __init__(self, dim: int, embed: int = 128, temperature: float = 0.07) -> None:
@@ -39,9 +40,15 @@ class Contrastive(Objective):
         return self.compare(*model.encode(batch), batch.real)
 
     def compare(self, video: Tokens, audio: Tokens, real: Bool[Tensor, " B"]) -> dict[str, Tensor]:
-        both = gather(real & video.present & audio.present)
-        v, a = gather(self._embed(video, self.video)), gather(self._embed(audio, self.audio))
-        rank, world, count = _rank(), _world(), len(real)
+        both, v, a = (
+            real & video.present & audio.present,
+            self._embed(video, self.video),
+            self._embed(audio, self.audio),
+        )
+        rank, world, count = 0, 1, len(real)
+        if self.training:
+            both, v, a = gather(both), gather(v), gather(a)
+            rank, world = _rank(), _world()
         own = slice(rank * count, (rank + 1) * count)
         scale = self.log_scale.exp().clamp(max=MAX_SCALE)
         place = torch.arange(len(both), device=both.device)[own]
