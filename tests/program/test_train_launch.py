@@ -30,6 +30,12 @@ SLURM = ["launcher=slurm", "launcher.cpus=1", "launcher.memory_gb=1", "launcher.
 STOPS_LATE = [sys.executable, "-m", "mmattn", "train"]
 
 
+@pytest.fixture(autouse=True)
+def _threads_by_trainer_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With OMP_NUM_THREADS set Lightning's launcher would leave the number of threads alone."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+
+
 @pytest.fixture(scope="module")
 def whole(small: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("whole") / "run"
@@ -48,14 +54,10 @@ def steps(run: Path) -> list[dict]:
 
 
 def assert_equal(one: Path, other: Path) -> None:
+    """Bit for bit: the sum of two processes' gradients is the same in either order."""
     first, second = weights(one), weights(other)
     assert first.keys() == second.keys()
-    # Sums may be rounded otherwise where processes meet over the network; Adam makes much of a gradient next to 0.
-    for mine, theirs in zip(steps(one), steps(other), strict=True):
-        for part in ("video", "audio"):
-            assert mine[f"train/gradient_norm/{part}"] == pytest.approx(theirs[f"train/gradient_norm/{part}"], rel=2e-2)
-    apart = torch.cat([(weight.double() - second[name].double()).abs().flatten() for name, weight in first.items()])
-    assert float(apart.median()) < 1e-4
+    assert not [name for name, weight in first.items() if not torch.equal(weight, second[name])]
 
 
 def test_two_torchrun_agents_train_as_two_devices_do(small: list[str], whole: Path, tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ from mmattn.training.preempt import StopOnSignal
 from mmattn.training.pretrain import KeepPretrained, PretrainModule, start_from
 from mmattn.training.rundir import FINISHED_FILE, UNREADABLE_FILE, read_config
 from mmattn.training.sharding import ShardedModule, check_shardable
+from mmattn.training.threads import Threads, threads_of
 from mmattn.training.track import check_logger, make_loggers
 
 CALLBACKS = ("freeze", "weight_average")  # optional groups
@@ -119,7 +120,8 @@ def train(run: Path, data: SplitData | None = None) -> None:
     if "SLURM_JOB_ID" in os.environ:  # its warning must not end what has not begun to listen, here or in children
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     ready = data or build_data(config["data"])
-    torch.set_num_threads(config["trainer"]["threads"] or max(1, (os.cpu_count() or 1) // config["trainer"]["devices"]))
+    threads = threads_of(config)
+    torch.set_num_threads(threads)
     torch.manual_seed(config["seed"])
     rank_here = int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")))  # before there is a trainer to ask
     last = newest_whole(run, quiet=rank_here > 0)
@@ -150,7 +152,7 @@ def train(run: Path, data: SplitData | None = None) -> None:
         *chosen,
         StopOnSignal(run, config["trainer"].get("save_every", 0)),
     ]
-    callbacks += [KeepPlace(ready.digest), SeedSteps(config["seed"]), Report(run.name)]
+    callbacks += [KeepPlace(ready.digest), SeedSteps(config["seed"]), Threads(threads), Report(run.name)]
     if not objective:
         callbacks += [WandbCharts(vocabulary.families, config["logger"].get("clips", 0))]
     keeping = AtomicCheckpointIO(damaged_last=last is not None and last != run / LAST)
