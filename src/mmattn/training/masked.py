@@ -60,7 +60,7 @@ class Masked(Objective):
             raise UsageError("pretrain: expected patch, rows, bands, layers and places of 1 or more")
         self.patch, self.rows, self.bands = patch, rows, bands
         self.video_ratio, self.audio_ratio = video_ratio, audio_ratio
-        self.dim = dim
+        self.dim, self.places = dim, places
         self.place = nn.ModuleDict({name: nn.Embedding(places, dim) for name in ("video", "audio")})
         self.kind = nn.ParameterDict({name: torch.randn(dim) * 0.02 for name in ("video", "audio")})
         self.blocks = nn.ModuleList([_Ask(dim, heads) for _ in range(layers)])
@@ -86,6 +86,11 @@ class Masked(Objective):
             raise UsageError(
                 f"pretrain: pictures of {width}x{height} and {bands} mel bands do not divide into patches of "
                 f"{self.patch} pixels and {self.bands} bands (and data=features has neither)"
+            )
+        if (count := (height // self.patch) * (width // self.patch)) > self.places:
+            raise UsageError(
+                f"pretrain: pictures of {width}x{height} have {count} patches of {self.patch} pixels, and there are "
+                f"places for {self.places}; choose a larger patch"
             )
         frames, video = self._hide_frames(batch, generator)
         spectrogram, audio = self._hide_sound(batch, generator)
