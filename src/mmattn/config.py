@@ -250,8 +250,11 @@ def _keep_names(base: Any, config: Any, overrides: Sequence[str]) -> None:
 
 def _check_kinds(base: Any, config: Any) -> None:
     """A number stays a number, a switch a switch: so that a typo is found before anything is built."""
-    before = dict(_leaves(base))
+    before, sections = dict(_leaves(base)), dict(_sections(base))
     for key, value in _leaves(config):
+        if value is not None and (within := sections.get(key)) is not None and "${" not in str(value):
+            hint = f", such as {key}.{next(iter(within))}=..." if within else ""
+            raise UsageError(f"{key}={value}: expected settings{hint}")
         old = before.get(key)
         if old is None or "${" in f"{old}{value}":
             continue
@@ -276,6 +279,15 @@ def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from _leaves(value, f"{prefix}.{i}")
     else:
         yield prefix, node
+
+
+def _sections(node: Any, prefix: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            if isinstance(value, Mapping):
+                own = f"{prefix}.{key}" if prefix else str(key)
+                yield own, value
+                yield from _sections(value, own)
 
 
 def _nearest(name: str, valid: Sequence[str] | frozenset[str]) -> str:

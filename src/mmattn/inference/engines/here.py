@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mmattn.errors import UsageError
 from mmattn.inference.jobs.job import Job
 from mmattn.inference.jobs.local import run_local
 
@@ -18,6 +19,9 @@ class LocalEngine:
 
     workers: int
 
+    def __post_init__(self) -> None:
+        check_workers(self.workers)
+
     def run(self, job: Job, shards: Sequence[int]) -> None:
         """Raises MmattnError where work cannot go on; what is answered stays."""
         settings = job.settings()
@@ -25,6 +29,11 @@ class LocalEngine:
         command = [sys.executable, "-m", "mmattn.inference.worker", str(job.root)]
         decoders = settings["decoders"] or max(1, cores() // len(devices))
         run_local(job, shards, [*command, str(decoders)], devices, threads=max(1, cores() // len(devices)))
+
+
+def check_workers(workers: int) -> None:
+    if workers < 0:
+        raise UsageError(f"engine.workers={workers}: expected 0 or more")
 
 
 def _devices(asked: str, workers: int, shards: int) -> list[str]:

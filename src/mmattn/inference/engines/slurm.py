@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mmattn.errors import MmattnError, UsageError
-from mmattn.inference.engines.here import LocalEngine
+from mmattn.inference.engines.here import LocalEngine, check_workers
 from mmattn.inference.jobs.job import Job
 from mmattn.inference.jobs.orders import Tally
 from mmattn.progress import Progress
@@ -44,6 +44,7 @@ class SlurmEngine:
         for key in ("tasks", "cpus", "minutes"):
             if getattr(self, key) < 1:
                 raise UsageError(f"engine.{key}={getattr(self, key)}: expected 1 or more")
+        check_workers(self.workers)
 
     def run(self, job: Job, shards: Sequence[int]) -> None:
         """Submit, and wait until all is done. Raises UsageError without submitit or Slurm, MmattnError for a task."""
