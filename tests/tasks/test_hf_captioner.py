@@ -195,7 +195,8 @@ def test_a_checkpoint_needs_no_folder(kind: str, mode: str, folders: Callable, t
 @pytest.mark.parametrize(
     ("wrong", "named"),
     [({"kind": "bert"}, "kind"), ({"reads": "both"}, "reads"), ({"mode": "half"}, "mode"), ({"prefix": 0}, "prefix"),
-     ({"prefix": 60}, "positions"), ({"pretrained": "nowhere"}, "no such file or folder")],
+     ({"prefix": 60}, "positions"), ({"pretrained": "nowhere"}, "no such file or folder"),
+     ({"architecture": {**SMALL["gpt2"], "vocab_size": 200}}, "language model knows 200")],
 )  # fmt: skip
 def test_wrong_settings_are_named(wrong: dict, named: str):
     given = {"kind": "gpt2", "architecture": SMALL["gpt2"], "prefix": 3, "max_length": 12} | wrong

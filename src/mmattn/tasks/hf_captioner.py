@@ -102,7 +102,12 @@ class LanguageModelCaptioner(Captioner):
             raise UsageError(
                 f"captions: the language model has {room} positions, and prefix and max_length need {needed}"
             )
-        width = self.language.get_input_embeddings().embedding_dim
+        words, width = self.language.get_input_embeddings().weight.shape
+        if words < tokenizer.size:
+            raise UsageError(
+                f"captions: the tokenizer has {tokenizer.size} tokens, and the language model knows {words}; "
+                "its tokenizer.json is of another model"
+            )
         if mode == "frozen":
             self.language.requires_grad_(False)
         elif mode == "lora":
