@@ -23,6 +23,7 @@ from mmattn.config import Config
 from mmattn.data.splits import SplitData
 from mmattn.errors import MmattnError, Stopped, UsageError
 from mmattn.model import resolved
+from mmattn.openmp import SHORT_SPIN
 from mmattn.training.keeping import BEFORE, LAST
 from mmattn.training.launcher import Launcher, launcher_of
 from mmattn.training.preempt import stop_signals
@@ -93,7 +94,7 @@ def with_devices(config: Config) -> Config:
 def _spawn(run: Path, devices: int) -> None:
     """One worker a device on this machine. When one fails all stop; the first failure is the run's."""
     rendezvous = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "NODE_RANK": "0"}
-    environment = {**os.environ, **rendezvous, "LOCAL_WORLD_SIZE": str(devices)}
+    environment = {**SHORT_SPIN, **os.environ, **rendezvous, "LOCAL_WORLD_SIZE": str(devices)}
     command = [sys.executable, "-m", "mmattn.training.worker", str(run)]
     # A session of their own: Ctrl-C reaches this process alone, which passes it on once.
     workers = [

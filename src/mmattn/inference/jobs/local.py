@@ -20,6 +20,7 @@ from typing import IO, Any
 from mmattn.errors import MmattnError, Stopped
 from mmattn.inference.jobs.job import Job
 from mmattn.inference.jobs.orders import Orders, hopeless
+from mmattn.openmp import SHORT_SPIN
 from mmattn.progress import Progress
 
 
@@ -105,7 +106,7 @@ class _Driver:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
-            env={**os.environ, "OMP_NUM_THREADS": str(self.threads)},
+            env={**SHORT_SPIN, **os.environ, "OMP_NUM_THREADS": str(self.threads)},
             start_new_session=True,  # Ctrl-C is for the driver
         )
         worker = _Worker(device, process)
