@@ -134,6 +134,7 @@ def test_every_plain_key_of_a_verb_can_be_set(verb: str) -> None:
         ("train", ["logger.online=2"], "true or false"),
         ("train", ["data.clip=5"], "expected settings, such as data.clip."),
         ("predict", ["run=r", "source=s", "views=5"], "views.crops"),
+        ("predict", ["run=r", "source=s", "views=null"], "views.crops"),
         ("train", ["optim.lr="], "number"),
         ("train", ["data.clip.seconds=nan"], "number"),
         ("train", ["late"], "key=value"),

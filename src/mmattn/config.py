@@ -252,7 +252,8 @@ def _check_kinds(base: Any, config: Any) -> None:
     """A number stays a number, a switch a switch: so that a typo is found before anything is built."""
     before, sections = dict(_leaves(base)), dict(_sections(base))
     for key, value in _leaves(config):
-        if value is not None and (within := sections.get(key)) is not None and "${" not in str(value):
+        optional = value is None and key in GROUPS  # GROUP=null leaves it out
+        if not optional and (within := sections.get(key)) is not None and "${" not in str(value):
             hint = f", such as {key}.{next(iter(within))}=..." if within else ""
             raise UsageError(f"{key}={value}: expected settings{hint}")
         old = before.get(key)

@@ -122,7 +122,14 @@ def test_a_slurm_job_trains_as_two_devices_do(
 
 
 @pytest.mark.parametrize(
-    "wrong", ["launcher.partition='a b'", "launcher.options={wrap: 'rm x; y'}", "launcher.nodes=0", "trainer.devices=0"]
+    "wrong",
+    [
+        "launcher.partition='a b'",
+        "launcher.options={wrap: 'rm x; y'}",
+        "launcher.nodes=0",
+        "launcher.warn_s=300",  # of five minutes
+        "trainer.devices=0",
+    ],
 )
 def test_what_sbatch_could_misread_is_refused(
     wrong: str, small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture

@@ -43,6 +43,11 @@ class Slurm(Launcher):
     def __post_init__(self) -> None:
         for key in ("nodes", "cpus", "minutes", "parallel", "warn_s"):
             at_least_one(key, getattr(self, key))
+        if self.warn_s >= 60 * self.minutes:
+            raise UsageError(
+                f"launcher.warn_s={self.warn_s}: a job of launcher.minutes={self.minutes} would be warned as it "
+                "starts, requeued, and never train"
+            )
         for key, value in {"partition": self.partition or "x", **(self.options or {})}.items():
             if not re.fullmatch(r"[a-z][a-z-]*", str(key)) or not re.fullmatch(r"[\w.,:@%+*/=\[\]-]+", str(value)):
                 raise UsageError(f"launcher.options: {key}={value!r} is no option of sbatch's with a plain value")
