@@ -58,6 +58,9 @@ def test_compiling_keeps_names_and_calls_every_part(tiny_model: Callable, monkey
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings(
+    "ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning"
+)  # dynamo's own look
 def test_a_compiled_model_says_the_same(tiny_model: Callable, make_batch: Callable) -> None:
     model, batch = tiny_model("fusion=cross"), make_batch(2)
     plain = _gradients(model, batch)
