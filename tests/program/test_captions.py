@@ -77,6 +77,7 @@ def test_a_model_may_only_caption(small: list[str], shapes: Path, tmp_path: Path
     run = tmp_path / "alone"
     small = [text for text in small if not text.startswith("trainer.epochs")]
     options = ["task=none", "captions.tokenizer.kind=word", "trainer.epochs=1", "fusion=late"]
+    options.append("modality_balance=unimodal_losses")  # needs no tags
     assert main(["train", *small, *CAPTIONING, *options, f"run={run}"]) == 0
     record = json.loads((run / "evaluation.json").read_text())
     assert record["metrics"]["mAP"] is None and record["captions"]["metrics"]["cider_d"] >= 0

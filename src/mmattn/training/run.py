@@ -42,6 +42,7 @@ from mmattn.training.threads import Threads, threads_of
 from mmattn.training.track import check_logger, make_loggers
 
 CALLBACKS = ("freeze", "weight_average")  # optional groups
+BY_TAGS = "mmattn.training.balance.OgmGe"
 
 
 def check(config: Config) -> tuple[SplitData, AVModel]:
@@ -98,8 +99,10 @@ def _check_tasks(config: Config) -> None:
         return
     if config["data"].get("augment", {}).get("mixup"):
         raise UsageError("data.augment.mixup mixes clips, but captions of two clips cannot be mixed; set it to 0")
-    if config.get("modality_balance") and config["task"]["_target_"] == NO_TAGS:
-        raise UsageError("modality_balance goes by tags, and task=none has none; set modality_balance=null")
+    if (config.get("modality_balance") or {}).get("_target_") == BY_TAGS and config["task"]["_target_"] == NO_TAGS:
+        raise UsageError(
+            "modality_balance=ogm_ge goes by tags, and task=none has none; choose unimodal_losses, or null"
+        )
 
 
 def _check_pretraining(config: Config) -> None:
