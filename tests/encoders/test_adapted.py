@@ -20,7 +20,7 @@ from mmattn.errors import UsageError
 from mmattn.model import build_model
 from mmattn.types import Batch
 
-BUILT_IN = ("tiny", "conv3d", "spectrogram")  # see test_encoders.py
+BUILT_IN = ("tiny", "conv3d", "lips", "spectrogram", "speech", "none")  # see test_encoders.py
 CHOICES = [f"{group}={name}" for group in ("visual", "audio") for name in group_choices(group) if name not in BUILT_IN]
 WITHOUT_LINEAR = ("visual=resnet", "visual=r2plus1d", "visual=efficientnet_lite0", "audio=yamnet")
 WITH_PLACES = [name for name in CHOICES if name.startswith("visual") and name != "visual=pe_video"]

@@ -65,6 +65,7 @@ class ClipSpec:
 
     `fit`: what becomes of a picture of another shape, "stretch", "crop" (fill, cut the middle), "pad" (black borders).
     `spectrogram`: the front end, "log_mel" or "kaldi". `waveform`: keep it, for encoders that bring their own.
+    `video`, `audio`: whether it sees, and hears, at all; what it does not is not decoded, and missing in every clip.
     """
 
     seconds: float = 3.0
@@ -78,6 +79,8 @@ class ClipSpec:
     fit: Fit = "stretch"
     spectrogram: Literal["log_mel", "kaldi"] = "log_mel"
     waveform: bool = False
+    video: bool = True
+    audio: bool = True
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -86,10 +89,13 @@ class ClipSpec:
         for name, valid in (("fit", FITS), ("spectrogram", tuple(FRONT_ENDS))):
             if getattr(self, name) not in valid:
                 raise ValueError(f"data.clip.{name} must be one of {', '.join(valid)}, got {getattr(self, name)!r}")
+        if not (self.video or self.audio):
+            raise ValueError("data.clip.video=false and data.clip.audio=false leave nothing to learn from")
 
     @property
     def frame_count(self) -> int:
-        return max(1, round(self.seconds * self.fps))
+        """One, of padding, where no pictures are seen."""
+        return max(1, round(self.seconds * self.fps)) if self.video else 1
 
     @property
     def samples(self) -> int:
@@ -123,16 +129,18 @@ class ClipSpec:
         canvas = canvas or Canvas((self.height, self.width), self.fit)
         stop = start + self.seconds if end is None else min(end, start + self.seconds)
         request = Request(
-            times=self.times(start, stop),
+            times=self.times(start, stop) if self.video else None,
             start=start,
             end=stop,
             size=canvas.size,
             fit=canvas.fit,
             audio_rate=self.sample_rate,
+            video=self.video,
+            audio=self.audio,
         )
         read = reader or _read_here
         clip = read(media, request)
-        if start == 0 and "no_frames" in clip.issues:  # over before the first time, as a still is
+        if self.video and start == 0 and "no_frames" in clip.issues:  # over before the first time, as a still is
             clip = read(media, replace(request, times=[start]))
         return clip
 
@@ -146,14 +154,14 @@ class ClipSpec:
         frames = torch.zeros(self.frame_count, 3, self.height, self.width, dtype=torch.uint8)
         frame_keep = torch.zeros(self.frame_count, dtype=torch.bool)
         frame_times = (torch.arange(self.frame_count) + 0.5) / self.fps
-        if clip.frames is not None:
+        if self.video and clip.frames is not None:
             count = min(len(clip.frames), self.frame_count)
             frames[:count] = clip.frames[:count]
             frame_keep[:count] = True
             frame_times[:count] = (clip.frame_times[:count] - start).float()
         waveform = torch.zeros(self.samples)
         heard = 0
-        if clip.waveform is not None:
+        if self.audio and clip.waveform is not None:
             offset = round((clip.audio_start - start) * self.sample_rate)
             sound = clip.waveform[max(0, -offset) :][: max(0, self.samples - max(0, offset))]
             if sound.any():  # digital silence is a missing modality

@@ -204,14 +204,15 @@ class Predictor:
     def _record(self, file: _File, results: list[_Result]) -> Record:
         scores: dict[Subset, Tensor] = {s: torch.stack([one.scores[s] for one in results]).mean(0) for s in SUBSETS}
         chosen = decisions(scores["both"][None], self._thresholds(), self.vocabulary.groups())[0]
-        tags, mean = tag_records(self.vocabulary.names, scores, chosen.nonzero()[:, 0].tolist())
         used = {
             "video": any(bool(sample.frame_keep.any()) for sample, *_ in file.samples),
             "audio": any(bool(sample.spectrogram_keep.any()) for sample, *_ in file.samples),
         }
+        said = any(used.values())  # of nothing seen and nothing heard there is nothing to say
+        tags, mean = tag_records(self.vocabulary.names, scores, chosen.nonzero()[:, 0].tolist() if said else [])
         captions = Captions()
         for span, result in sorted(zip(file.spans, results, strict=True), key=lambda pair: pair[0]):
-            captions.add(*span, result.caption)
+            captions.add(*span, result.caption if said else None)
         return {
             "path": file.path,
             "status": "ok",

@@ -36,7 +36,8 @@ class Sliding:
     """How a file is read: windows of the trained clip every `step_s` s, pictures on `canvas`."""
 
     def __init__(self, clip: ClipSpec, step_s: float, canvas: Canvas) -> None:
-        self.window_s = clip.frame_count / clip.fps  # = clip.seconds but for what is no whole frame
+        # The clip's seconds, but for what is no whole frame.
+        self.window_s = clip.frame_count / clip.fps if clip.video else clip.seconds
         if not self.window_s / LEAST_STEPS <= step_s <= self.window_s:
             raise UsageError(
                 f"span_step_s={step_s}: expected {self.window_s / LEAST_STEPS:g} up to {self.window_s:g} s, the length "
@@ -54,6 +55,8 @@ class Sliding:
             size=self.canvas.size,
             fit=self.canvas.fit,
             audio_rate=self.clip.sample_rate,
+            video=self.clip.video,
+            audio=self.clip.audio,
         )
         windows = piece.windows(reader, Windows(self.window_s, self.step_s, request))
         for clip, is_last in until_error(windows, issues):
@@ -109,7 +112,7 @@ class Timeline:
         self._segments.add(scores["both"], there, bounds)
         self._keep_surest(scores, there)
         for i, caption in enumerate(captions):
-            self.captions.add(bounds[i], bounds[i + 1], caption)
+            self.captions.add(bounds[i], bounds[i + 1], caption if seen[i] or heard[i] else None)
         self.end = bounds[-1]
 
     def _keep_surest(self, scores: Mapping[Subset, Tensor], there: Bool[Tensor, "S K"]) -> None:
