@@ -18,7 +18,7 @@ import pytest
 
 from mmattn.errors import MmattnError, UsageError
 from mmattn.inference.jobs.job import Job
-from mmattn.inference.jobs.listing import Entry, list_source
+from mmattn.inference.jobs.listing import Entry, list_source, reaches
 from mmattn.inference.jobs.local import run_local
 from mmattn.inference.jobs.shard import answer_shard
 
@@ -60,6 +60,28 @@ def check_whole(job: Job, files: list[str]) -> dict[str, dict]:
     for record in records:
         assert record.get("text", record["id"]) == record["id"]
     return {record["id"]: record for record in records}
+
+
+@pytest.mark.parametrize(
+    ("source", "folder", "found"),
+    [
+        ("films", "films/out", True),
+        ("films", "out", False),
+        ("films/**/*.mp4", "films/out/deep", True),
+        ("films/**/*.mp4", "filmed", False),
+        ("films/*.mp4", "films", True),
+        ("films/*.mp4", "films/out", False),
+        ("films/*/*.mp4", "films/out", True),
+        ("films/a*/*.mp4", "films/out", False),
+        ("*.mp4", "out", False),
+        ("films/*/*.mp4", ".", True),
+    ],
+)
+def test_what_a_source_would_find_of_files_put_in_a_folder(
+    source: str, folder: str, found: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert reaches(source, Path(folder)) == reaches(str(tmp_path / source), tmp_path / folder) == found
 
 
 def test_every_entry_is_answered_once_and_in_order(tmp_path: Path):

@@ -40,6 +40,8 @@ class Slow:
             runs = [tuple(before[i : i + n]) for i in range(len(before) - n + 1)] if n else []
             if n and len(before) >= n and tuple([*before, token][-n:]) in runs:
                 ruled[token] = -math.inf
+        if max(ruled) == -math.inf:
+            ruled[self.eos] = found[self.eos]
         return found, ruled
 
     def greedy(self) -> list[int]:

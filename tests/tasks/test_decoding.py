@@ -108,6 +108,25 @@ def test_the_rules_hold():
             assert len(set(pairs)) == len(pairs)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_caption_that_no_token_may_follow_ends(method: str):
+    class Same(State):
+        """Three words and the marks, one as likely as another."""
+
+        def step(self, tokens):
+            return torch.zeros(len(tokens), 5)
+
+        def expand(self, beams): ...
+        def reorder(self, rows): ...
+        def keep(self, clips): ...
+
+    decoding = Decoding(method, beams=2, no_repeat_ngram=1, min_length=8, max_length=9)
+    decoded = Search(decoding, bos=0, eos=1, pad=0)(Same(), 2, torch.device("cpu"))
+    for said in tokens_of(decoded):
+        assert sorted(said[:3]) == [2, 3, 4] and said[3:] == [1]
+    torch.testing.assert_close(decoded.score, torch.full((2,), -math.log(5.0)))
+
+
 def test_samples_follow_the_probabilities_of_the_nucleus():
     probability = torch.tensor([0.0, 0.05, 0.4, 0.3, 0.2, 0.05])
 

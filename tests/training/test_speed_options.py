@@ -181,6 +181,13 @@ def test_a_sweep_has_hydras_grammar_and_a_run_for_each_point() -> None:
     assert points[1].overrides == ("fusion=late", "seed=1", "visual.widths=[8,8]", "sweep=mine", f"run={points[1].run}")
 
 
+def test_points_with_long_names_are_told_apart() -> None:
+    long = "ü" * 300
+    _, points = sweeping.plan([f"data.root={long}a,{long}b", "seed=1,2", "sweep=mine"])
+    names = {point.run.name for point in points}
+    assert len(names) == 4 and all(len(name.encode()) <= 200 for name in names)
+
+
 @pytest.mark.parametrize("wrong", [["fusion=late"], ["seed=1,2", "run=x"], ["optim.lr=interval(0,1)"], ["seed=1,1"]])
 def test_what_is_no_sweep_is_said(wrong: list[str]) -> None:
     with pytest.raises(UsageError, match=r"train -m|range"):

@@ -48,7 +48,8 @@ class Decoding:
 
     method: "greedy"; "beam" (Graves 2012) with `beams` at once; "sample" from the nucleus of `top_p` of the probability
     at `temperature` (Holtzman et al. 2020), the same for the same clip id and `seed`. no_repeat_ngram: no run of so
-    many tokens occurs twice (Paulus et al. 2018); 0 = any may. length_penalty: beams of different length compare by log
+    many tokens occurs twice (Paulus et al. 2018); 0 = any may. Where no token may follow, a caption ends, before
+    `min_length` if need be. length_penalty: beams of different length compare by log
     probability / length ** penalty (after Wu et al. 2016); 0 favours short ones. length_decay: from this token on the
     end becomes likelier, its log probability divided by `decay_factor` for each further token; null = never.
     """
@@ -176,6 +177,7 @@ class Search:
     def _ruled(self, found: Float[Tensor, "N V"], before: Int[Tensor, "N T"]) -> Float[Tensor, "N V"]:
         """`found` log probabilities, in place, with what the rules forbid at -inf."""
         decoding, t = self.decoding, before.shape[1]
+        end = found[:, self.eos].clone()
         for mark in {self.bos, self.pad} - {self.eos}:
             found[:, mark] = -torch.inf
         if t + 1 < decoding.min_length:
@@ -188,6 +190,9 @@ class Search:
             again = (seen[..., : n - 1] == before[:, None, t - n + 1 :]).all(dim=2)
             row, place = again.nonzero(as_tuple=True)
             found[row, seen[row, place, n - 1]] = -torch.inf
+        if t + 1 < decoding.min_length:
+            # Where the rules leave no token at all, the caption ends.
+            found[:, self.eos] = end.where(found.isneginf().all(dim=1), -torch.inf)
         return found
 
     def _drawn(self, ruled: Float[Tensor, "N V"], draw: Float[Tensor, " N"]) -> Int[Tensor, " N"]:

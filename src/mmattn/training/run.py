@@ -43,6 +43,7 @@ from mmattn.training.track import check_logger, make_loggers
 
 CALLBACKS = ("freeze", "weight_average")  # optional groups
 BY_TAGS = "mmattn.training.balance.OgmGe"
+NO_ENCODER = "mmattn.encoders.none.NoEncoder"
 
 
 def check(config: Config) -> tuple[SplitData, AVModel]:
@@ -88,6 +89,9 @@ def check(config: Config) -> tuple[SplitData, AVModel]:
 
 def _check_tasks(config: Config) -> None:
     """Raises UsageError for what the chosen tasks cannot be trained with."""
+    for group in ("pretrain", "modality_balance"):
+        if config.get(group) and (lacking := [m for m in ("visual", "audio") if config[m]["_target_"] == NO_ENCODER]):
+            raise UsageError(f"{group} is between sound and picture, and {lacking[0]}=none; set {group}=null")
     if config.get("pretrain"):
         _check_pretraining(config)
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import re
@@ -20,6 +21,7 @@ from mmattn.training.rundir import CONFIG_FILE, FINISHED_FILE, read_config
 
 SWEEP_FILE = "sweep.json"  # point -> its overrides
 MOST = 10_000
+MOST_BYTES = 200  # of a run's name: file systems take 255
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,12 @@ def folder_of(overrides: Sequence[str]) -> Path:
 
 
 def plain_name(name: str) -> str:
-    return re.sub(r"[^\w.,=+-]+", "_", name)[:200] or "_"
+    """A file name for it. Where it would be too long, a digest at its end tells it from others that begin alike."""
+    plain = re.sub(r"[^\w.,=+-]+", "_", name) or "_"
+    if len(plain.encode()) <= MOST_BYTES:
+        return plain
+    digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+    return f"{plain.encode()[: MOST_BYTES - len(digest) - 1].decode(errors='ignore')}-{digest}"
 
 
 def _keep_plan(folder: Path, points: Sequence[Point]) -> None:

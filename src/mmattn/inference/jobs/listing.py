@@ -5,6 +5,7 @@ A source is a file, a folder, a pattern (`videos/**/*.mp4`), a list (`.txt`, one
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import os
 import re
@@ -104,6 +105,21 @@ def list_source(source: str, without: Path | None = None) -> Listing:
         twice, count = Counter(entry.id for entry in entries).most_common(1)[0]
         raise UsageError(f"{source}: names {twice!r} {count} times; every file once")
     return Listing(entries, skipped)
+
+
+def reaches(source: str, folder: Path) -> bool:
+    """Whether a source that is a folder or a pattern would find the files that are put into `folder`."""
+    path = Path(source).expanduser()
+    if os.path.lexists(path) or not glob.has_magic(source):
+        return folder.resolve().is_relative_to(path.resolve())
+    *levels, _ = path.absolute().parts
+    own = folder.absolute().parts
+    for level, name in zip(levels, own, strict=False):
+        if level == "**":
+            return True
+        if not fnmatch.fnmatch(name, level):
+            return False
+    return len(own) <= len(levels)
 
 
 def _of_folder(root: Path, files: list[Path], without: Path | None, skipped: Counter[str]) -> list[Entry]:

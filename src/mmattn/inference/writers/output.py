@@ -12,6 +12,7 @@ from mmattn.config import Config, build, group_choices, read_choice
 from mmattn.errors import UsageError
 from mmattn.files import beside, write_atomically
 from mmattn.inference.jobs.job import Job
+from mmattn.inference.jobs.listing import reaches
 from mmattn.inference.writers.interface import FileFormat, TrackFormat
 from mmattn.inference.writers.tracks import Tracks
 
@@ -122,7 +123,7 @@ def _burn_in(config: Config) -> BurnIn | None:
     folder = Path(str(config["burn_in"])).expanduser().absolute()
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"burn_in={config['burn_in']}: is a file; name a folder")
-    if folder.resolve().is_relative_to(Path(str(config["source"])).expanduser().resolve()):
+    if reaches(str(config["source"]), folder):
         raise UsageError(
             f"burn_in={config['burn_in']}: lies in the source, which would grow by it; name another folder"
         )
