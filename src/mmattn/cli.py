@@ -26,6 +26,7 @@ USAGE = """usage: mmattn VERB [key=value ...]
   dashboard  the same views in wandb, shown before sent         mmattn dashboard runs='runs/*'
   data shard    every clip decoded once, in tars                mmattn data shard data.root=videos out=shards
   data features the tokens of a run's encoders, kept            mmattn data features run=runs/x data.root=videos
+  data prompts  tags as a text encoder knows them       mmattn data prompts tags=tags.txt pretrained=clip out=FILE
   data check    what a library of media holds, good and bad     mmattn data check source=videos
   data manifest a data set as one file                  mmattn data manifest data=vggsound data.root=DIR out=m.jsonl
   doctor     is this machine fit, and what to mend             mmattn doctor
@@ -176,6 +177,13 @@ def _data_features(overrides: list[str]) -> None:
     print(make_features(config))
 
 
+def _data_prompts(overrides: list[str]) -> None:
+    config = compose("data_prompts", overrides)
+    from mmattn.inference.embed_tags import make_prompts
+
+    print(make_prompts(config))
+
+
 def _data_check(overrides: list[str]) -> None:
     config = compose("data_check", overrides)
     from mmattn.reports.library import check_library
@@ -224,6 +232,7 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
     "dashboard": _dashboard,
     "data shard": _data_shard,
     "data features": _data_features,
+    "data prompts": _data_prompts,
     "data check": _data_check,
     "data manifest": _data_manifest,
     "doctor": _doctor,

@@ -1,0 +1,81 @@
+"""`mmattn data prompts`: an embedding for each tag by a ready-made text encoder, as task=prompted reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mmattn.config import Config
+from mmattn.data.manifest import read_manifest
+from mmattn.encoders.hf_texts import TextEncoder
+from mmattn.errors import UsageError
+from mmattn.files import beside
+from mmattn.progress import Progress
+
+SUFFIX = ".safetensors"
+
+
+def make_prompts(config: Config) -> str:
+    """Write the file `out`; returns a line for a person. Raises UsageError."""
+    out, templates = Path(str(config["out"])).expanduser(), config["templates"]
+    if out.suffix != SUFFIX or out.is_dir():
+        raise UsageError(f"out={config['out']}: expected the name of a file that ends in {SUFFIX}")
+    if not isinstance(templates, list) or not templates or any("{}" not in str(one) for one in templates):
+        raise UsageError(f"templates={templates}: expected sentences with {{}} where the tag stands")
+    described = read_tags(Path(str(config["tags"])).expanduser())
+    encoder = TextEncoder(str(config["pretrained"]), bool(config["hub"]), str(config["device"]))
+    found = embeddings(encoder, described, [str(one) for one in templates])
+    _write(out, found)
+    size = len(next(iter(found.values())))
+    return f"{len(found)} tags, {size} numbers each, by {encoder.tower.family.name} -> {out}"
+
+
+def read_tags(path: Path) -> dict[str, str]:
+    """What is said of each tag: of a .txt file's lines, after a tab where there is one; of a manifest's rows, the tags.
+
+    Without words of its own a tag is told by its name: what stands after its group, blanks for underscores.
+    """
+    if not path.is_file():
+        raise UsageError(f"tags={path}: no such file; expected a .txt file with a tag a line, or a manifest")
+    if path.suffix == ".txt":
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError:
+            raise UsageError(f"tags={path}: is not UTF-8 text") from None
+        split = [line.partition("\t") for line in lines if line.strip()]
+        tags = {name.strip(): words.strip() or _told(name.strip()) for name, _, words in split}
+    else:
+        tags = {tag: _told(tag) for row in read_manifest(path) for tag in row.tags}
+    if not tags:
+        raise UsageError(f"tags={path}: names no tags")
+    return dict(sorted(tags.items()))
+
+
+def _told(tag: str) -> str:
+    return tag.rpartition("/")[2].replace("_", " ")
+
+
+def embeddings(encoder: TextEncoder, described: Mapping[str, str], templates: Sequence[str]) -> dict[str, Tensor]:
+    """Each tag's mean over the templates, of length 1 (prompt ensembling: Radford et al. 2021, section 3.1.4)."""
+    texts = [template.replace("{}", words) for words in described.values() for template in templates]
+    parts: list[Float[Tensor, "n E"]] = []
+    with Progress("embedding", len(texts)) as progress:
+        for done, part in encoder.embedded(texts):
+            parts.append(part)
+            progress.at(done)
+    means = torch.cat(parts).unflatten(0, (len(described), len(templates))).mean(dim=1)
+    return dict(zip(described, torch.nn.functional.normalize(means, dim=1), strict=True))
+
+
+def _write(out: Path, found: Mapping[str, Tensor]) -> None:
+    from safetensors.torch import save_file
+
+    try:
+        with beside(out) as part:
+            save_file({name: row.clone() for name, row in found.items()}, part)
+    except OSError as error:
+        raise UsageError(f"{out}: cannot be written ({error.strerror})") from None
