@@ -14,6 +14,17 @@ find_python() {
     exit 2
 }
 
+# `limited SECONDS COMMAND...`, where there is a timeout command.
+limited() {
+    local seconds="$1"
+    shift
+    if command -v timeout >/dev/null; then
+        timeout --foreground --kill-after=60 "$seconds" "$@"
+    else
+        "$@"
+    fi
+}
+
 ensure_env() {
     local extra="${1:-}" stamp=".venv/.installed-${1:-base}" python
     if [ -f "$stamp" ] && [ ! pyproject.toml -nt "$stamp" ] && [ ! constraints.txt -nt "$stamp" ]; then
@@ -24,6 +35,6 @@ ensure_env() {
         "$python" -m venv .venv
     fi
     echo "installing mmattn and what it needs into .venv (about 6 GB on disk, a few minutes)" >&2
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".${extra:+[$extra]}"
+    limited 2400 .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".${extra:+[$extra]}"
     touch "$stamp"
 }

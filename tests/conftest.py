@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
@@ -96,7 +97,13 @@ CAPTIONS = ("a red dog barks", "rain on a roof", "two people talk", "a bell ring
 
 @pytest.fixture(scope="session", autouse=True)
 def _alone() -> Iterator[None]:
-    """Nothing outside this machine is reached, by the tests or by processes that they start (these see no account)."""
+    """Nothing outside this machine is reached, by the tests or by processes that they start (these see no account).
+
+    Ctrl-C arrives, in them too, also where the tests are run by a shell in the background, which ignores it.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ.pop("HYDRA_FULL_ERROR", None)
     os.environ.pop("WANDB_API_KEY", None)
     os.environ["WANDB_MODE"] = "offline"
