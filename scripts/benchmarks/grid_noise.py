@@ -1,5 +1,6 @@
-"""How much babble runs bear: `python scripts/benchmarks/grid_noise.py RUN [RUN ...] [evaluate's key=value ...]`
+"""How much babble runs bear: `python scripts/benchmarks/grid_noise.py RUN[,RUN...] [...] [evaluate's key=value ...]`
 
+Runs joined by commas differ by their seed: their means are told, with the deviation between them.
 Evaluates each run on clean sound and at each signal-to-noise ratio (`mmattn evaluate`; what was evaluated before is
 read), and prints Markdown: word accuracy with both modalities, and of the same run with one of them taken away, and how
 much of the accuracy above chance is owed to the picture (Shapley). Words are exclusive groups of tags, captions, or
@@ -9,6 +10,7 @@ both. The noise is keyed by noise.seed and the clip alone, so all runs hear the 
 from __future__ import annotations
 
 import json
+import statistics
 import sys
 from pathlib import Path
 from typing import Any
@@ -24,15 +26,16 @@ HEADER = ["", *("clean" if snr is None else f"{snr} dB" for snr in SNR_DB)]
 
 
 def main() -> None:
-    runs = [Path(text) for text in sys.argv[1:] if "=" not in text]
+    groups = [[Path(name) for name in text.split(",")] for text in sys.argv[1:] if "=" not in text]
     options = [text for text in sys.argv[1:] if "=" in text]
-    if not runs:
+    if not groups:
         raise SystemExit(__doc__)
     lines = [row(HEADER), row(["---"] * len(HEADER))]
-    for run in runs:
-        records = [evaluated(run, snr, options) for snr in SNR_DB]
-        for measure in records[0]:
-            lines += told(f"{run.name}, {measure}", [record[measure] for record in records])
+    for runs in groups:
+        records = [[evaluated(run, snr, options) for snr in SNR_DB] for run in runs]
+        for measure in records[0][0]:
+            title = ",".join(run.name for run in runs)
+            lines += told(f"{title}, {measure}", [[record[measure] for record in each] for each in records])
     print("\n".join(lines))
 
 
@@ -61,17 +64,28 @@ def by_captions(record: dict[str, Any]) -> dict[str, dict[Subset, float]]:
     return {told: splits[name]["value"] for name, told in CAPTION_METRICS.items() if name in splits}
 
 
-def told(title: str, values: list[dict[Subset, float]]) -> list[str]:
-    shares = [shapley(value) for value in values]
-    of_picture = [split.video / (split.video + split.audio) for split in shares]
+def told(title: str, values: list[list[dict[Subset, float]]]) -> list[str]:
+    """`values`: of each run at each ratio, what it reaches with each subset of modalities."""
+    shares = [[shapley(value) for value in run] for run in values]
+    figures = {
+        "both": [[value["both"] for value in run] for run in values],
+        "sound alone": [[value["audio"] for value in run] for run in values],
+        "picture alone": [[value["video"] for value in run] for run in values],
+        "owed to sound": [[split.audio for split in run] for run in shares],
+        "owed to the picture": [[split.video for split in run] for run in shares],
+        "the picture's share": [[split.video / (split.video + split.audio) for split in run] for run in shares],
+    }
     return [
-        row([f"{title}: both", *(f"**{value['both']:.3f}**" for value in values)]),
-        row([f"{title}: sound alone", *(f"{value['audio']:.3f}" for value in values)]),
-        row([f"{title}: picture alone", *(f"{value['video']:.3f}" for value in values)]),
-        row([f"{title}: owed to sound", *(f"{split.audio:.3f}" for split in shares)]),
-        row([f"{title}: owed to the picture", *(f"{split.video:.3f}" for split in shares)]),
-        row([f"{title}: the picture's share", *(f"{share:.0%}" for share in of_picture)]),
+        row([f"{title}: {name}", *(cell(list(at), bold=name == "both") for at in zip(*runs, strict=True))])
+        for name, runs in figures.items()
     ]
+
+
+def cell(found: list[float], bold: bool) -> str:
+    """The mean over runs, with the deviation between them where there are several."""
+    mean = f"{statistics.mean(found):.3f}"
+    spread = f" ± {statistics.stdev(found):.3f}" if len(found) > 1 else ""
+    return (f"**{mean}**" if bold else mean) + spread
 
 
 def row(cells: list[str]) -> str:
