@@ -21,6 +21,7 @@ NEEDED |= {"data_check": ["source=s"], "data_shard": ["data.root=d", "out=o"]}
 NEEDED |= {"explain": ["run=r", "source=s"]}
 NEEDED |= {"data_features": ["run=r", "data.root=d", "out=o"]}
 NEEDED |= {"data_manifest": ["data.root=d", "out=o.jsonl"]}
+NEEDED |= {"data_prompts": ["tags=t.txt", "pretrained=p", "out=o.safetensors"]}
 
 
 def _parts(config: dict) -> list[tuple[str, dict]]:

@@ -16,7 +16,7 @@ from mmattn.types import Fused, Tokens
 
 CLIPS, VIDEO, AUDIO, DIM, HEADS = 3, 6, 9, 16, 2
 MASS = frozenset({"mass"})
-TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
+TOLERANCE = {"rtol": 1e-4, "atol": 5e-5}  # processors differ in the last bits, which low-rank maps amplify
 BREAKS = {"hierarchical", "recurrent"}  # windows are counted, sequences packed: both by the data
 FUSIONS, ATTENTIONS = group_choices("fusion"), group_choices("attention")
 EVERY_PAIR = [(fusion, attention) for fusion in FUSIONS for attention in ATTENTIONS]
