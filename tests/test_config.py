@@ -9,10 +9,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from mmattn.config import GROUPS, OPTIONAL, build, check_spec, compose, conf_dir, group_choices
+from mmattn.config import build, check_spec, compose, conf_dir, group_choices
 from mmattn.data.labels import TagVocabulary
 from mmattn.errors import UsageError
 from mmattn.model import build_captioner
+from mmattn.overrides import GROUPS, OPTIONAL
 
 CHOICES = [(group, name) for group in GROUPS for name in group_choices(group)]
 VERBS = sorted(path.stem for path in conf_dir().glob("*.yaml"))

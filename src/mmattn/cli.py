@@ -10,8 +10,9 @@ import sys
 from collections.abc import Callable, Sequence
 
 from mmattn import __version__
-from mmattn.config import GROUPS, compose, defaults, group_choices, nearest
+from mmattn.config import compose, defaults, group_choices
 from mmattn.errors import MmattnError, UsageError
+from mmattn.overrides import GROUPS, nearest
 
 SWEEP = ("-m", "--multirun")  # Hydra's names for it
 DRY_RUN = {"--dry-run": "dry_run=true"}  # of train and compare

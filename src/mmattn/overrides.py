@@ -1,0 +1,169 @@
+"""What was typed, `key=value`, held against the config that it changes, before anything is built.
+
+This module needs no torch.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from mmattn.errors import UsageError
+
+GROUPS = (
+    "data",
+    "visual",
+    "audio",
+    "attention",
+    "fusion",
+    "task",
+    "tag_loss",
+    "captions",
+    "multitask",
+    "self_critical",
+    "pretrain",
+    "regulariser",
+    "modality_balance",
+    "weight_average",
+    "freeze",
+    "optim",
+    "trainer",
+    "launcher",
+    "search",
+    "logger",
+    "engine",
+    "format",
+    "experiment",
+)
+# Groups of which nothing may be chosen, with =null.
+OPTIONAL = (
+    "captions",
+    "self_critical",
+    "pretrain",
+    "regulariser",
+    "modality_balance",
+    "weight_average",
+    "freeze",
+    "search",
+    "experiment",
+)
+# Numbers that may be left to mmattn.
+_OR_AUTO = ("batch_size",)
+# Files and folders that may be left null.
+_NAMES = ("run", "resume", "sweep", "init_from", "out", "job", "tracks", "burn_in", "weights", "predictions", "tag")
+
+
+def group_of(text: str) -> str | None:
+    """`attention=NAME`, or `attention@captions.attention=NAME` for a choice in another place than the group's own."""
+    key, equals, _ = text.lstrip("+").partition("=")
+    group = key.partition("@")[0]
+    return group if equals and group in GROUPS else None
+
+
+def quoted(text: str) -> str:
+    """File names may hold what Hydra's grammar would read otherwise: blanks, brackets, quotes, commas."""
+    key, equals, value = text.partition("=")
+    if not equals or not re.search(r"[\s()',;\[\]{}=~]", value) or value[:1] in ("[", "{", "'", '"', "$"):
+        return text
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"{key}='{escaped}'"
+
+
+def check_choice(text: str, group: str, choices: Collection[str]) -> None:
+    """Raises UsageError where `text` chooses what the group does not have, naming the nearest that it has."""
+    choice = text.partition("=")[2]
+    if choice not in choices and not (choice == "null" and group in OPTIONAL):
+        raise UsageError(f"{text}: no {group} is named {choice!r}{nearest(choice, choices)}")
+
+
+def check_key(text: str, base: Any) -> None:
+    """Raises UsageError for a key that the config `base` does not have, naming the nearest that it has."""
+    from omegaconf import OmegaConf
+
+    key, equals, _ = text.partition("=")
+    if text.startswith("~"):
+        raise UsageError(f"{text}: keys cannot be taken away, every one is needed; set it to another value")
+    key = key.lstrip("+")
+    if not equals:
+        raise UsageError(f"{text!r} is not key=value")
+    if text.startswith("+"):  # Hydra's way to add a key on purpose
+        return
+    node: Any = base
+    for depth, part in enumerate(key.split(".")):
+        names = [str(name) for name in node] if OmegaConf.is_dict(node) else []
+        if part not in names:
+            prefix = ".".join(key.split(".")[:depth])
+            valid = [f"{prefix}.{name}" if prefix else name for name in [*names, *(GROUPS if depth == 0 else ())]]
+            raise UsageError(f"{key}: no such key{nearest(key, valid)}")
+        node = node._get_node(part)
+        if OmegaConf.is_interpolation(node):
+            return  # what it refers to decides
+        node = node if OmegaConf.is_config(node) else None
+
+
+def keep_names(base: Any, config: Any, overrides: Sequence[str]) -> None:
+    """`source=2024` means a folder of that name, though Hydra reads a number."""
+    from omegaconf import OmegaConf
+
+    before, after = (dict(leaves(OmegaConf.to_container(node))) for node in (base, config))
+    for text in overrides:
+        key, _, value = text.lstrip("+").partition("=")
+        old = before.get(key)
+        is_name = (isinstance(old, str) and "${" not in old) or (old is None and key in _NAMES)
+        if is_name and type(after.get(key)) in (int, float):
+            OmegaConf.update(config, key, value)
+
+
+def check_kinds(base: Any, config: Any) -> None:
+    """A number stays a number, a switch a switch: so that a typo is found before anything is built.
+
+    Raises UsageError.
+    """
+    before, sections = dict(leaves(base)), dict(_sections(base))
+    for key, value in leaves(config):
+        optional = value is None and key in GROUPS  # GROUP=null leaves it out
+        if not optional and (within := sections.get(key)) is not None and "${" not in str(value):
+            hint = f", such as {key}.{next(iter(within))}=..." if within else ""
+            raise UsageError(f"{key}={value}: expected settings{hint}")
+        old = before.get(key)
+        if old is None or "${" in f"{old}{value}":
+            continue
+        if value is None:
+            raise UsageError(f"{key}=null: expected a value, such as {old}")
+        if isinstance(old, bool) != isinstance(value, bool):
+            raise UsageError(f"{key}={value}: expected {'true or false' if isinstance(old, bool) else 'a value'}")
+        if key in _OR_AUTO and value == "auto":
+            continue
+        if isinstance(old, (int, float)) and (not isinstance(value, (int, float)) or value != value):
+            raise UsageError(f"{key}={value}: expected a number, such as {old}")
+        if isinstance(old, int) and isinstance(value, float):
+            raise UsageError(f"{key}={value}: expected a whole number, such as {old}")
+
+
+def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            yield from leaves(value, f"{prefix}.{key}" if prefix else str(key))
+    elif isinstance(node, (list, tuple)):
+        for i, value in enumerate(node):
+            yield from leaves(value, f"{prefix}.{i}")
+    else:
+        yield prefix, node
+
+
+def _sections(node: Any, prefix: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            if isinstance(value, Mapping):
+                own = f"{prefix}.{key}" if prefix else str(key)
+                yield own, value
+                yield from _sections(value, own)
+
+
+def nearest(name: str, valid: Collection[str]) -> str:
+    """A hint with the names closest to a wrong one."""
+    valid = sorted(set(valid))
+    near = difflib.get_close_matches(name, valid, n=3, cutoff=0.5) or valid[:12]
+    return f"; did you mean {' or '.join(near)}?" if near else ""
