@@ -13,11 +13,9 @@ limited 900 .venv/bin/pyright
 shown="$(mktemp)"
 tail -n +1 -f "$shown" &
 teller=$!
+trap 'sleep 1.5; kill "$teller"; rm -f "$shown"' EXIT # tail looks once a second
 status=0
 limited "$most_s" \
     .venv/bin/python -m pytest -n 2 --dist loadfile "${selection[@]}" >"$shown" 2>&1 || status=$?
 [ "$status" = 124 ] && echo "the tests took longer than $most_s s and were stopped" >>"$shown"
-sleep 1.5 # tail looks once a second
-kill "$teller"
-rm -f "$shown"
 exit "$status"
