@@ -46,6 +46,7 @@ def ways(checkpoint: Checkpoint) -> dict[str, Predictor]:
         "sliding by 3 s": {"span_step_s": 3.0},
         "sliding by 1 s": {"span_step_s": 1.0},
         "sliding by 0.5 s": {"span_step_s": 0.5},
+        "shots": {"shots": True},
     }
     return {name: Predictor(checkpoint, **how) for name, how in settings.items()}
 

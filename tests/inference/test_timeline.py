@@ -56,8 +56,8 @@ def test_segments_are_where_things_are(film: Path, step: float, batch_size: int)
 def test_a_window_says_what_a_span_there_says(film: Path) -> None:
     """The windows of one pass hold what reading each span by itself gives."""
     predictor = Predictor(rules(), span_step_s=0.5)
-    assert predictor.sliding is not None
-    for number, (clip, _) in enumerate(predictor.sliding.read(Piece(film), ClipReader(isolated=False), set())):
+    assert predictor.over_time is not None
+    for number, (clip, _) in enumerate(predictor.over_time.read(Piece(film), ClipReader(isolated=False), set())):
         alone, windowed = CLIP.prepare(CLIP.read(film, number * 0.5)), CLIP.prepare(clip)
         assert (alone.frames == windowed.frames).all() and (alone.frame_keep == windowed.frame_keep).all()
         assert (alone.spectrogram - windowed.spectrogram).abs().max() < 1e-3

@@ -46,12 +46,12 @@ def answering(job: Job, decoders: int, device: str) -> Iterator[Answering]:
     checkpoint = load_model(Path(str(config["run"])), config.get("attention"), config.get("decoding"))
     if config["prompts"] is not None:
         checkpoint = asking(checkpoint, Path(str(config["prompts"])).expanduser())
-    spans = {name: config[name] for name in ("windows", "span_step_s")}
+    spans = {name: config[name] for name in ("windows", "span_step_s", "shots")}
     with closing(ClipReader(threads=decoders, **reading)) as reader:
         predictor = Predictor(checkpoint, reader=reader, views=Views(**config["views"]), **settings, **spans)
         auto = config["batch_size"] == AUTO
         predictor.batch_size = _measured(job, predictor, device) if auto else config["batch_size"]
-        ahead = 1 if predictor.sliding else predictor.batch_size + max(predictor.batch_size, AHEAD * decoders)
+        ahead = 1 if predictor.over_time else predictor.batch_size + max(predictor.batch_size, AHEAD * decoders)
         yield Answering(lambda entries: predictor.records(entry.piece for entry in entries), ahead)
 
 

@@ -1,7 +1,7 @@
 """A trained model and files become records: tags and captions, and what each owes to sound and to picture.
 
 A file longer than the trained clip is read in spans, evenly spread, and its scores are the mean over them; or in spans
-that slide, and its tags have segments (see timeline).
+that slide, or shot by shot, and its tags have segments (see timeline, shots).
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from mmattn.data.dataset import stack_samples
 from mmattn.data.reading import ClipReader
 from mmattn.data.transforms import Reader, Sample
 from mmattn.data.views import Views
-from mmattn.errors import MediaError
+from mmattn.errors import MediaError, UsageError
 from mmattn.inference.piece import Piece, as_piece
 from mmattn.inference.records import Captions, Record, attention_mass, tag_records, thresholds_of
 from mmattn.inference.result import Result
+from mmattn.inference.shots import Shots
 from mmattn.inference.speed import Speed
 from mmattn.inference.timeline import Sliding, Timeline
 from mmattn.metrics.tags import decisions
@@ -74,6 +75,7 @@ class Predictor:
         threshold: float | None = None,
         windows: int = 8,
         span_step_s: float | None = None,
+        shots: bool = False,
         views: Views = PLAIN,
         batch_size: int = 16,
         speed: Speed = FULL,
@@ -81,10 +83,10 @@ class Predictor:
     ) -> None:
         """`threshold`: of tags that stand alone; None: each tag's own, as it was calibrated, 0.5 where it was not.
 
-        A longer file is read in up to `windows` spans, or, with `span_step_s`, in spans that slide by so much, and each
-        tag has its segments in time; for these `reader` is a ClipReader or None. Each span's scores are the means over
-        its `views`, its caption is the first's. Raises UsageError for a step that is longer than a span, and for what
-        cannot be compiled.
+        A longer file is read in up to `windows` spans, or, with `span_step_s`, in spans that slide by so much, or with
+        `shots` in spans that cross no cut. With these two each tag has its segments in time, and `reader` is a
+        ClipReader or None. Each span's scores are the means over its `views`, its caption is the first's. Raises
+        UsageError for a step that is longer than a span, for both ways at once, and for what cannot be compiled.
         """
         self.model = checkpoint.model.to(device)
         self.vocabulary = checkpoint.vocabulary
@@ -93,9 +95,9 @@ class Predictor:
         self.calibrated = checkpoint.thresholds
         self.threshold = threshold
         self.views, self.canvas = views, views.canvas(checkpoint.clip)
-        self.sliding = None if span_step_s is None else Sliding(checkpoint.clip, span_step_s, self.canvas)
-        if self.sliding and not (reader is None or isinstance(reader, ClipReader)):
-            raise ValueError("span_step_s needs a ClipReader, or None to read in this process")
+        self.over_time = self._over_time_by(span_step_s, shots)
+        if self.over_time and not (reader is None or isinstance(reader, ClipReader)):
+            raise ValueError("span_step_s and shots need a ClipReader, or None to read in this process")
         self.windows = windows
         self.batch_size = batch_size
         self.reader = reader
@@ -124,12 +126,12 @@ class Predictor:
         """One record a file or part of one, in order.
 
         Spans of several files share a batch, while a ClipReader reads those to come.
-        With `span_step_s` one file after another.
+        With `span_step_s` or `shots` one file after another.
         """
         pieces = map(as_piece, media)
-        if self.sliding is not None:
+        if self.over_time is not None:
             reader = self.reader if isinstance(self.reader, ClipReader) else ClipReader(isolated=False, threads=1)
-            yield from (self._over_time(piece, self.sliding, reader) for piece in pieces)
+            yield from (self._over_time(piece, self.over_time, reader) for piece in pieces)
             return
         if isinstance(self.reader, ClipReader):
             read = self.reader.map(self._read, pieces, ahead=self.batch_size)  # the next batch, while this one is run
@@ -227,11 +229,18 @@ class Predictor:
             "issues": file.issues,
         }
 
-    def _over_time(self, piece: Piece, sliding: Sliding, reader: ClipReader) -> Record:
+    def _over_time_by(self, span_step_s: float | None, shots: bool) -> Sliding | Shots | None:
+        if shots:
+            if span_step_s is not None:
+                raise UsageError("shots=true and span_step_s are two ways to read a file; choose one")
+            return Shots(self.clip, self.canvas)
+        return None if span_step_s is None else Sliding(self.clip, span_step_s, self.canvas)
+
+    def _over_time(self, piece: Piece, by: Sliding | Shots, reader: ClipReader) -> Record:
         """Raises nothing for a bad file: the record says what is wrong."""
         issues: set[str] = set()
         timeline = Timeline(self.vocabulary, self._thresholds())
-        windows = sliding.read(piece, reader, issues)
+        windows = by.read(piece, reader, issues)
         try:
             while part := list(itertools.islice(windows, self.batch_size)):
                 clips = [clip for clip, _ in part]
@@ -240,7 +249,7 @@ class Predictor:
                 names = [_name(piece.name, clip.span[0]) for clip in clips]
                 results = list(self._say(zip(names, samples, strict=True)))
                 scores: dict[Subset, Tensor] = {s: torch.stack([one.scores[s] for one in results]) for s in SUBSETS}
-                bounds = sliding.bounds(clips, piece.start, part[-1][1])
+                bounds = by.bounds(clips, piece.start, part[-1][1])
                 timeline.add(scores, [views[0] for views in samples], [one.caption for one in results], bounds)
                 for one in results:
                     timeline.mass.merge(one.mass)

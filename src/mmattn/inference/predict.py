@@ -33,6 +33,7 @@ _DECIDES = (
     "threshold",
     "windows",
     "span_step_s",
+    "shots",
     "views",
     "modalities",
     "attention",
@@ -97,6 +98,13 @@ def _check(config: Config) -> None:
         raise UsageError(f"span_step_s={step}: expected a number of seconds above 0, or null")
     if step is not None and config["model"] == "pretrained":
         raise UsageError("span_step_s is for trained models; model=pretrained always tells times, in steps of 0.48 s")
+    if config["shots"]:
+        if config["model"] == "pretrained" or step is not None:
+            why = "model=pretrained looks at every 0.48 s" if step is None else "span_step_s is another way to read"
+            raise UsageError(f"shots=true is for spans of trained models, and {why}; choose one")
+        from mmattn.inference.shots import check_installed  # with torch
+
+        check_installed()
     if config["views"] != PLAIN_VIEWS:
         from mmattn.data.views import Views  # with torch
 
