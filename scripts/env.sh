@@ -35,6 +35,6 @@ ensure_env() {
         "$python" -m venv .venv
     fi
     echo "installing mmattn and what it needs into .venv (about 6 GB on disk, a few minutes)" >&2
-    limited 2400 .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".${extra:+[$extra]}"
+    limited 1200 .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".${extra:+[$extra]}"
     touch "$stamp"
 }

@@ -259,7 +259,9 @@ def test_a_signal_keeps_what_is_done(tmp_path: Path):
     job = made(tmp_path, [f"clip{i:04d}slow.mp4" for i in range(200)], 50)
     command = [sys.executable, "-c", DRIVER.replace("run_local(job", "print('on', flush=True); run_local(job")]
     driver = subprocess.Popen([*command, str(job.root), WORKER], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    until = time.monotonic() + 120
     while not (job.root / "part").is_dir() or not any(job.done_count(shard) for shard in job.shards()):
+        assert driver.poll() is None and time.monotonic() < until
         time.sleep(0.05)
     workers = _children(driver.pid)
     driver.terminate()

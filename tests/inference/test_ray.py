@@ -21,6 +21,7 @@ from mmattn.inference.jobs.listing import list_source
 from mmattn.inference.jobs.shard import Answering
 
 pytest.importorskip("ray")
+pytestmark = pytest.mark.timeout(240)
 ENGINE = RayEngine(address=None, actors=2, cpus=1, gpus=0)
 
 

@@ -204,7 +204,14 @@ def test_how_the_work_is_shared_out_changes_nothing(trained: Path, library: Path
     ways = {
         "one": ["engine.workers=1", "decoders=1"],
         "two": ["engine.workers=2", "decoders=2", "shard_files=3"],
-        "tasks": ["engine=slurm", "engine.cluster=local", "engine.tasks=2", "engine.workers=1", "shard_files=4"],
+        "tasks": [
+            "engine=slurm",
+            "engine.cluster=local",
+            "engine.tasks=2",
+            "engine.minutes=5",
+            "engine.workers=1",
+            "shard_files=4",
+        ],
     }
     for name, more in ways.items():
         outs.append(tmp_path / f"{name}.jsonl")

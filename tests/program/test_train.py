@@ -200,10 +200,14 @@ def test_a_signal_keeps_the_checkpoint_and_ends_every_process(
         [sys.executable, "-m", "mmattn", "train", *small, *options], stderr=subprocess.PIPE, text=True
     )
     deadline = time.monotonic() + 120
-    while not ((run / LAST).is_file() and (run / MODEL_FILE).is_file()) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=60)  # the pipe closes when the last process has gone
+    try:
+        while not ((run / LAST).is_file() and (run / MODEL_FILE).is_file()) and time.monotonic() < deadline:
+            assert process.poll() is None
+            time.sleep(0.1)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)  # the pipe closes when the last process has gone
+    finally:
+        process.kill()
     assert process.returncode == 128 + number, errors
     assert f"resume={run}" in errors and "Traceback" not in errors
     assert torch.load(run / LAST, weights_only=True)["global_step"] > 0

@@ -40,7 +40,7 @@ def _threads_by_trainer_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 def whole(small: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("whole") / "run"
     command = [*STOPS_LATE, *small, *OPTIONS, "trainer.devices=2", f"run={run}"]  # in no process that did other work
-    assert subprocess.run(command, capture_output=True).returncode == 0
+    assert subprocess.run(command, capture_output=True, timeout=500).returncode == 0
     return run
 
 
@@ -71,8 +71,11 @@ def test_two_torchrun_agents_train_as_two_devices_do(small: list[str], whole: Pa
     deadline = time.monotonic() + 100
     while not (run / "config.yaml").is_file() and time.monotonic() < deadline and first.poll() is None:
         time.sleep(0.1)
-    second = subprocess.run([*STOPS_LATE, f"resume={run}"], capture_output=True, text=True, timeout=250)
-    _, errors = first.communicate(timeout=100)
+    try:
+        second = subprocess.run([*STOPS_LATE, f"resume={run}"], capture_output=True, text=True, timeout=250)
+        _, errors = first.communicate(timeout=100)
+    finally:
+        first.kill()
     assert first.returncode == 0 and second.returncode == 0, errors + second.stderr
     assert f"mmattn train resume={run}" in errors
     assert_equal(whole, run)

@@ -58,10 +58,13 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     options.binary_location = BROWSER
     profile = f"--user-data-dir={tmp_path_factory.mktemp('profile')}"
     quiet = "--autoplay-policy=no-user-gesture-required"
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1280,900", profile, quiet):
+    plain = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1280,900")
+    for argument in (*plain, profile, quiet):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     browser = webdriver.Chrome(options=options, service=Service(DRIVER))
+    browser.set_page_load_timeout(60)
+    browser.set_script_timeout(60)
     yield browser
     browser.quit()
 
