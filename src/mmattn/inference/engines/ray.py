@@ -107,6 +107,7 @@ class _Driver:
                 for reference in self.ray.wait(list(self.asked), timeout=_LOOK_S)[0]:
                     self._heed(self.asked.pop(reference), reference)
                 progress.at(tally.answered(), failed=tally.failed)
+            self.job.tidy()
         finally:
             for each in self.asked.values():
                 self.ray.kill(each.actor)

@@ -144,10 +144,12 @@ class Job:
     def journal(self, shard: int) -> Journal:
         return Journal(self._file("part", shard), self._file("done", shard), self.entries(shard))
 
-    def finish(self, shard: int) -> None:
-        """Remove what only a shard under way needs."""
+    def tidy(self) -> None:
+        """Remove what only shards under way need, of those that are done."""
+        done = set(self.done_shards())
         for kind in ("again", "tries"):
-            self._file(kind, shard).unlink(missing_ok=True)
+            for shard in done & set(_numbers(self.root / kind)):
+                self._file(kind, shard).unlink(missing_ok=True)
 
     def _file(self, kind: str, shard: int) -> Path:
         suffix = ".json" if kind == "tries" else ".jsonl"
@@ -214,8 +216,9 @@ def _valid(part: Path, ids: list[str]) -> tuple[int, int]:
 def _numbers(folder: Path) -> list[int]:
     if not folder.is_dir():
         return []
-    names = (path.name for path in folder.iterdir())
-    return sorted(int(name[:-6]) for name in names if name[:-6].isdigit() and name.endswith(".jsonl"))
+    return sorted(
+        int(path.stem) for path in folder.iterdir() if path.stem.isdigit() and path.suffix.startswith(".json")
+    )
 
 
 def _read(path: Path) -> Iterator[Record]:

@@ -95,6 +95,7 @@ class _Driver:
                         self._bury(worker)
                     for message in messages or ():
                         self._heed(worker, message)
+            self.job.tidy()
         finally:
             for worker in self.workers:
                 worker.end()

@@ -61,7 +61,6 @@ def answer_shard(job: Job, shard: int, answering: Answering, tell: Tell, alone_u
                 journal.add(_failed(run[0], reason, f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"))
                 tell({"done": journal.count, "failed": True})
         journal.commit()
-    job.finish(shard)
 
 
 def _answers(run: list[Entry], settled: Callable[[Entry], Record | None], answering: Answering) -> Iterator[Record]:
