@@ -20,6 +20,7 @@ tests() { # SECONDS ARGUMENTS...
     shift
     limited "$seconds" .venv/bin/python -m pytest "${selection[@]}" "$@" >>"$shown" 2>&1 || ended=$?
     case "$ended" in 124 | 137) echo "these tests took longer than $seconds s and were stopped" >>"$shown" ;; esac
+    if [ "$ended" = 2 ]; then exit 2; fi # Ctrl-C, or tests that cannot be collected
     [ "$ended" = 0 ] || status="$ended"
 }
 # pytest-xdist 3.8 waits for ever once a worker has died and another was started in its place. Ray may take the process

@@ -143,6 +143,7 @@ def test_wrong_wishes_are_one_line(
 ) -> None:
     (tmp_path / "tags.txt").write_text("dog\n")
     (tmp_path / "none.txt").write_text("\n")
+    (tmp_path / "nameless.txt").write_text("dog\n\ta cat\n")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "config.json").write_text('{"model_type": "bert"}')
     (tmp_path / "bare").mkdir()
@@ -155,6 +156,7 @@ def test_wrong_wishes_are_one_line(
     for more, says in (
         ([f"tags={tmp_path / 'nowhere.txt'}"], "no such file"),
         ([f"tags={tmp_path / 'none.txt'}"], "names no tags"),
+        ([f"tags={tmp_path / 'nameless.txt'}"], "without a tag before its tab"),
         (["out=t.csv"], "ends in .safetensors"),
         (["templates=[dog]"], "where the tag stands"),
         (['templates=["a a a a a a a a a {}"]'], "has 12 tokens"),

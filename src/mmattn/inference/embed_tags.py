@@ -50,8 +50,8 @@ def read_tags(path: Path) -> dict[str, str]:
         tags = {name.strip(): words.strip() or _told(name.strip()) for name, _, words in split}
     else:
         tags = {tag: _told(tag) for row in read_manifest(path) for tag in row.tags}
-    if not tags:
-        raise UsageError(f"tags={path}: names no tags")
+    if not tags or "" in tags:
+        raise UsageError(f"tags={path}: {'has a line without a tag before its tab' if tags else 'names no tags'}")
     return dict(sorted(tags.items()))
 
 

@@ -25,7 +25,7 @@ from mmattn.media.windows import Windows
 from mmattn.types import Clip
 
 FPS = 25.0  # of the frames that are compared, at most: a file's own if lower, so that none is compared with itself
-LEAST_S = 0.6  # of a shot, as PySceneDetect has it
+_LEAST_S = 0.6  # of a shot, as PySceneDetect has it
 _PASS_S = 8.0  # read at a time
 _SIZE = (72, 128)
 _RATE = 8000  # Hz; the sound tells where the file ends
@@ -65,7 +65,7 @@ class Shots:
         return [*(clip.span[0] for clip in clips), clips[-1].span[1]]
 
     def _spans(self, start: float, end: float) -> Iterator[tuple[float, float]]:
-        """A rest of less than a tenth of a span gets none of its own."""
+        """Up to a tenth longer than the clip, which then leaves their ends out: a short rest gets no span of its own."""
         count = max(1, math.ceil((end - start) / self.clip.seconds - 0.1))
         edges = [start + (end - start) * i / count for i in range(count)]
         return pairwise([*edges, end])
@@ -83,7 +83,7 @@ def find_cuts(piece: Piece, reader: ClipReader, issues: set[str]) -> tuple[list[
     fps = min(FPS, told) if told and told >= 1 else FPS
     pass_s = round(_PASS_S * fps) / fps  # so that frames of one pass follow those of the last at the same distance
     windows = Windows(pass_s, pass_s, Request(fps=fps, end=pass_s, size=_SIZE, audio_rate=_RATE))
-    detector = AdaptiveDetector(min_scene_len=LEAST_S)
+    detector = AdaptiveDetector(min_scene_len=_LEAST_S)
     cuts: list[Any] = []
     number, end = 0, piece.start
     for clip, _ in until_error(piece.windows(reader, windows), issues):
