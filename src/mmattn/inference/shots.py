@@ -65,7 +65,7 @@ class Shots:
         return [*(clip.span[0] for clip in clips), clips[-1].span[1]]
 
     def _spans(self, start: float, end: float) -> Iterator[tuple[float, float]]:
-        """Up to a tenth longer than the clip, which then leaves their ends out: a short rest gets no span of its own."""
+        """Up to a tenth longer than the clip, which leaves that out: a short rest gets no span of its own."""
         count = max(1, math.ceil((end - start) / self.clip.seconds - 0.1))
         edges = [start + (end - start) * i / count for i in range(count)]
         return pairwise([*edges, end])
