@@ -10,12 +10,12 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from mmattn.config import build, compose
-from mmattn.data.augment import Augment
-from mmattn.data.keys import Key
-from mmattn.data.manifest import read_manifest
-from mmattn.data.picture_augment import PictureAugment
-from mmattn.data.sound_augment import SoundAugment
-from mmattn.data.transforms import ClipSpec, PaddedClip, Sample
+from mmattn.data.manifest.rows import read_manifest
+from mmattn.data.prepare.augment.augment import Augment
+from mmattn.data.prepare.augment.picture import PictureAugment
+from mmattn.data.prepare.augment.sound import SoundAugment
+from mmattn.data.prepare.clips import ClipSpec, PaddedClip, Sample
+from mmattn.data.prepare.keys import Key
 
 ROWS = {
     "as read": Augment(),

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from mmattn.config import Config, build, compose
-from mmattn.data.labels import TagVocabulary
+from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.model import NO_TAGS, AVModel, build_model
 from mmattn.types import Batch, Tokens
 

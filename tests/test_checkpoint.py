@@ -18,8 +18,8 @@ from safetensors.torch import save_file
 
 from mmattn.checkpoint import METADATA_KEY, MODEL_FILE, Checkpoint, load_model, save_model
 from mmattn.config import group_choices
-from mmattn.data.library import list_files
-from mmattn.data.transforms import ClipSpec
+from mmattn.data.manifest.library import list_files
+from mmattn.data.prepare.clips import ClipSpec
 from mmattn.errors import UsageError
 from mmattn.files import write_atomically
 from mmattn.model import PARTS

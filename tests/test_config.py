@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from mmattn.config import build, check_spec, compose, conf_dir, group_choices
-from mmattn.data.labels import TagVocabulary
+from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.errors import UsageError
 from mmattn.model import build_captioner
 from mmattn.overrides import GROUPS, OPTIONAL
@@ -189,9 +189,9 @@ def test_the_trap_works(trap: Path) -> None:
     "place",
     [
         lambda target: {"_target_": target},
-        lambda target: {"_target_": "mmattn.data.sources.FolderSource", "root": {"_target_": target}},
-        lambda target: {"_target_": "mmattn.data.sources.FolderSource", "root": [1, {"_target_": target}]},
-        lambda target: {"_target_": "mmattn.data.sources.FolderSource", "_args_": [{"_target_": target}]},
+        lambda target: {"_target_": "mmattn.data.manifest.sources.FolderSource", "root": {"_target_": target}},
+        lambda target: {"_target_": "mmattn.data.manifest.sources.FolderSource", "root": [1, {"_target_": target}]},
+        lambda target: {"_target_": "mmattn.data.manifest.sources.FolderSource", "_args_": [{"_target_": target}]},
         lambda target: {"_target_": target, "_partial_": True},
         lambda target: {"_target_": [target]},
         lambda target: {"_target_": {"_target_": target}},
@@ -234,7 +234,7 @@ def test_known_ways_out_are_refused(target: object) -> None:
 
 @pytest.mark.parametrize("value", ["${oc.env:HOME}", "a${oc.env:HOME}", "${other}", "${oc.create:{a:1}}"])
 def test_a_spec_refers_to_nothing_outside_itself(value: str) -> None:
-    spec = {"_target_": "mmattn.data.sources.FolderSource", "root": value, "other": 1}
+    spec = {"_target_": "mmattn.data.manifest.sources.FolderSource", "root": value, "other": 1}
     with pytest.raises(UsageError, match="outside the config"):
         check_spec(spec)
     with pytest.raises(UsageError, match="outside the config"):
@@ -244,12 +244,12 @@ def test_a_spec_refers_to_nothing_outside_itself(value: str) -> None:
 @pytest.mark.parametrize(
     "spec",
     [
-        {"_target_": "mmattn.data.sources.FolderSource"},
-        {"_target_": "mmattn.data.sources.FolderSource", "root": "???"},
-        {"_target_": "mmattn.data.sources.FolderSource", "root": "a", "rot": 1},
-        {"_target_": "mmattn.data.transforms.ClipSpec", "seconds": -1},
+        {"_target_": "mmattn.data.manifest.sources.FolderSource"},
+        {"_target_": "mmattn.data.manifest.sources.FolderSource", "root": "???"},
+        {"_target_": "mmattn.data.manifest.sources.FolderSource", "root": "a", "rot": 1},
+        {"_target_": "mmattn.data.prepare.clips.ClipSpec", "seconds": -1},
         {"_target_": "mmattn.fusion.late.LateFusion", "dim": 6, "heads": 4, "attention": None},
-        "mmattn.data.sources.FolderSource",
+        "mmattn.data.manifest.sources.FolderSource",
         None,
         [],
         3,

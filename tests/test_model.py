@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mmattn.config import group_choices
-from mmattn.data.labels import TagVocabulary
+from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.errors import UsageError
 from mmattn.model import build_model
 from mmattn.types import Batch

@@ -13,11 +13,11 @@ from statistics import median
 
 import torch
 
-from mmattn.data.augment import Augment
-from mmattn.data.keys import Key
-from mmattn.data.picture_augment import PictureAugment
-from mmattn.data.sound_augment import SoundAugment
-from mmattn.data.transforms import ClipSpec, PaddedClip
+from mmattn.data.prepare.augment.augment import Augment
+from mmattn.data.prepare.augment.picture import PictureAugment
+from mmattn.data.prepare.augment.sound import SoundAugment
+from mmattn.data.prepare.clips import ClipSpec, PaddedClip
+from mmattn.data.prepare.keys import Key
 from mmattn.types import Clip
 
 SIZES = {

@@ -17,7 +17,7 @@ from functools import partial
 import torch
 
 from mmattn.attention.dense import DenseAttention
-from mmattn.data.tokenizer import CaptionTokenizer
+from mmattn.data.prepare.tokenizer import CaptionTokenizer
 from mmattn.tasks.decoding import Decoding
 from mmattn.tasks.transformer_captioner import TransformerCaptioner
 from mmattn.types import Fused, Tokens

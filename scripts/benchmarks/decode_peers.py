@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from mmattn.media.decode import read_clip
+from mmattn.media.read.decode import read_clip
 
 SIZE, RATE, FPS = 224, 16000, 25
 Span = tuple[float, float] | None

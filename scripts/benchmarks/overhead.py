@@ -21,7 +21,7 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from torch.utils.data import DataLoader
 
 from mmattn.config import build, compose
-from mmattn.data.module import build_data
+from mmattn.data.load.module import build_data
 from mmattn.model import build_model
 from mmattn.training.callbacks import Report, SeedSteps
 from mmattn.training.keeping import AtomicCheckpointIO

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import torch
 
-from mmattn.inference.pretrained import _WINDOWS, PretrainedTagger
-from mmattn.media.isolate import IsolatedReader
+from mmattn.inference.annotators.pretrained import _WINDOWS, PretrainedTagger
+from mmattn.media.isolate.reader import IsolatedReader
 
 ESC10 = {
     "baby_cry": ["Baby cry, infant cry"],

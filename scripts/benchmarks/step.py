@@ -15,9 +15,9 @@ from statistics import median
 import torch
 
 from mmattn.config import build, compose
-from mmattn.data.dataset import missing_clip, stack_samples
-from mmattn.data.labels import TagVocabulary
-from mmattn.data.transforms import ClipSpec
+from mmattn.data.load.dataset import missing_clip, stack_samples
+from mmattn.data.manifest.labels import TagVocabulary
+from mmattn.data.prepare.clips import ClipSpec
 from mmattn.model import AVModel, build_model
 from mmattn.types import Batch, Tokens
 

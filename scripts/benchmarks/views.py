@@ -20,10 +20,10 @@ import torch
 
 from mmattn.checkpoint import Checkpoint
 from mmattn.config import build, compose
-from mmattn.data.labels import TagVocabulary
-from mmattn.data.views import Views
-from mmattn.inference.pipeline import Predictor
-from mmattn.media.write import write_video
+from mmattn.data.manifest.labels import TagVocabulary
+from mmattn.data.prepare.views import Views
+from mmattn.inference.predictor.pipeline import Predictor
+from mmattn.media.write.clips import write_video
 from mmattn.model import build_model
 
 FPS, RATE = 25, 16000

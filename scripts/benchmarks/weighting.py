@@ -19,7 +19,7 @@ from collections.abc import Callable
 import torch
 
 from mmattn.config import compose
-from mmattn.data.labels import TagVocabulary
+from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.model import AVModel, build_model
 from mmattn.types import Batch
 from mmattn.weighting.causal import subset_scores

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mmattn.inference.pipeline import Predictor
+    from mmattn.inference.predictor.pipeline import Predictor
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "load"]
@@ -18,6 +18,6 @@ def load(run: str | Path) -> Predictor:
 
     >>> mmattn.load("runs/x")("clip.mp4").tags
     """
-    from mmattn.inference.pipeline import Predictor
+    from mmattn.inference.predictor.pipeline import Predictor
 
     return Predictor.load(run)

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from mmattn import __version__
 from mmattn.config import Config
-from mmattn.data.labels import TagVocabulary
-from mmattn.data.tokenizer import CaptionTokenizer
-from mmattn.data.transforms import ClipSpec
+from mmattn.data.manifest.labels import TagVocabulary
+from mmattn.data.prepare.clips import ClipSpec
+from mmattn.data.prepare.tokenizer import CaptionTokenizer
 from mmattn.errors import UsageError
 from mmattn.files import MODEL_FILE as MODEL_FILE
 from mmattn.files import is_address, write_atomically

@@ -166,7 +166,7 @@ def _demo(overrides: list[str]) -> None:
 
 def _data_shard(overrides: list[str]) -> None:
     config = compose("data_shard", overrides)
-    from mmattn.data.shard_write import shard
+    from mmattn.data.shards.write import shard
 
     print(shard(config))
 
@@ -194,7 +194,7 @@ def _data_check(overrides: list[str]) -> None:
 
 def _data_manifest(overrides: list[str]) -> None:
     config = compose("data_manifest", overrides)
-    from mmattn.data.export import export
+    from mmattn.data.manifest.export import export
 
     print(export(config))
 

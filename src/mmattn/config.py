@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mmattn.errors import UsageError
+from mmattn.moved import with_present_targets
 from mmattn.overrides import (
     OPTIONAL,
     check_choice,
@@ -84,6 +85,7 @@ def build(spec: Any, **given: Any) -> Any:
     from hydra.utils import instantiate
     from omegaconf.errors import OmegaConfBaseException
 
+    spec = with_present_targets(spec)
     check_spec(spec)
     if not isinstance(spec, Mapping) or "_target_" not in spec:
         raise UsageError(f"expected a config with a _target_, found {spec!r}")
@@ -104,7 +106,7 @@ def build(spec: Any, **given: Any) -> Any:
 def check_spec(spec: Any) -> None:
     """Raises UsageError unless every `_target_` is one that conf/ names and nothing is left to interpolate."""
     allowed = _allowed_targets()
-    for key, value in leaves(spec):
+    for key, value in leaves(with_present_targets(spec)):
         if "_target_" in key.split(".") and value not in allowed:
             raise UsageError(f"{key}: {value!r} may not be built{nearest(str(value), allowed)}")
         if isinstance(value, str) and "${" in value:

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from mmattn.checkpoint import load_model
 from mmattn.config import Config, compose
-from mmattn.data.library import list_files
-from mmattn.data.manifest import Row
+from mmattn.data.manifest.library import list_files
+from mmattn.data.manifest.rows import Row
 from mmattn.errors import UsageError
 from mmattn.files import write_atomically
-from mmattn.inference.pipeline import Predictor
-from mmattn.media.isolate import IsolatedReader
+from mmattn.inference.predictor.pipeline import Predictor
+from mmattn.media.isolate.reader import IsolatedReader
 
 HELD_OUT_SHOWN = 8
 MARK = ".mmattn-demo"  # in a folder that demos may overwrite

@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mmattn.config import Config, build
-from mmattn.data.labels import TagVocabulary
-from mmattn.data.splits import SplitData
-from mmattn.data.tokenizer import CaptionTokenizer
+from mmattn.data.manifest.labels import TagVocabulary
+from mmattn.data.manifest.splits import SplitData
+from mmattn.data.prepare.tokenizer import CaptionTokenizer
 from mmattn.encoders.interface import AudioEncoder, VisualEncoder
 from mmattn.fusion.base import Fusion
 from mmattn.tasks.captioner import Captioner

@@ -7,10 +7,10 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-from mmattn.data.augment import Augment
-from mmattn.data.keys import Key
-from mmattn.data.mel import LogMel
-from mmattn.data.transforms import ClipSpec, PaddedClip, Sample
+from mmattn.data.prepare.augment.augment import Augment
+from mmattn.data.prepare.clips import ClipSpec, PaddedClip, Sample
+from mmattn.data.prepare.keys import Key
+from mmattn.data.prepare.mel import LogMel
 
 SPEC = ClipSpec(seconds=0.5, fps=8.0, height=12, width=16, sample_rate=8000, mels=12)
 FLOOR = LogMel.floor

@@ -10,11 +10,11 @@ import pytest
 import torch
 from augment_clips import FLOOR, SPEC, SPLIT, TAGS, Split, apply, make_clip, pictureless, same, soundless, tensors
 
-from mmattn.data.augment import Augment, without_audio, without_video
-from mmattn.data.keys import Key
-from mmattn.data.picture_augment import PictureAugment
-from mmattn.data.sound_augment import SoundAugment
-from mmattn.data.transforms import PaddedClip
+from mmattn.data.prepare.augment.augment import Augment, without_audio, without_video
+from mmattn.data.prepare.augment.picture import PictureAugment
+from mmattn.data.prepare.augment.sound import SoundAugment
+from mmattn.data.prepare.clips import PaddedClip
+from mmattn.data.prepare.keys import Key
 
 PICTURES = {
     "crop": PictureAugment(crop=0.6, crop_aspect=0.3),

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from mmattn.data.augment import Augment
-from mmattn.data.module import ClipData, build_data
-from mmattn.data.picture_augment import PictureAugment
-from mmattn.data.sound_augment import SoundAugment
-from mmattn.data.sources import FolderSource
-from mmattn.data.transforms import ClipSpec
+from mmattn.data.load.module import ClipData, build_data
+from mmattn.data.manifest.sources import FolderSource
+from mmattn.data.prepare.augment.augment import Augment
+from mmattn.data.prepare.augment.picture import PictureAugment
+from mmattn.data.prepare.augment.sound import SoundAugment
+from mmattn.data.prepare.clips import ClipSpec
 from mmattn.errors import UsageError
-from mmattn.media.write import write_video
+from mmattn.media.write.clips import write_video
 from mmattn.types import Batch
 
 SPEC = ClipSpec(seconds=0.5, fps=8.0, height=16, width=16, mels=8)

@@ -16,16 +16,16 @@ import numpy as np
 import pytest
 
 from mmattn.config import compose
-from mmattn.data.check import Checked, check
-from mmattn.data.checked import readable
-from mmattn.data.duplicates import Look, alike
-from mmattn.data.findings import Limits
-from mmattn.data.library import Item, list_media
-from mmattn.data.manifest import Row
-from mmattn.data.scan import Job, Journal
-from mmattn.data.sources import FolderSource
+from mmattn.data.check.check import Checked, check
+from mmattn.data.check.checked import readable
+from mmattn.data.check.duplicates import Look, alike
+from mmattn.data.check.findings import Limits
+from mmattn.data.check.scan import Job, Journal
+from mmattn.data.manifest.library import Item, list_media
+from mmattn.data.manifest.rows import Row
+from mmattn.data.manifest.sources import FolderSource
 from mmattn.errors import UsageError
-from mmattn.media.write import write_video
+from mmattn.media.write.clips import write_video
 from mmattn.reports.library import REASONS, check_library, render, table
 
 RATE = 16000

@@ -19,14 +19,14 @@ import mmattn
 from mmattn.checkpoint import Checkpoint, save_model
 from mmattn.cli import main
 from mmattn.config import Config, build, compose
-from mmattn.data.augment import Augment
-from mmattn.data.dataset import stack_samples
-from mmattn.data.feature_data import FeatureData
-from mmattn.data.features import FeatureFiles, FeatureSource, with_frozen_encoders
-from mmattn.data.labels import TagVocabulary
-from mmattn.data.module import build_data
+from mmattn.data.features.batches import FeatureData
+from mmattn.data.features.read import FeatureFiles, FeatureSource, with_frozen_encoders
+from mmattn.data.load.dataset import stack_samples
+from mmattn.data.load.module import build_data
+from mmattn.data.manifest.labels import TagVocabulary
+from mmattn.data.prepare.augment.augment import Augment
 from mmattn.errors import UsageError
-from mmattn.media.write import write_video
+from mmattn.media.write.clips import write_video
 from mmattn.model import AVModel, build_model
 from mmattn.types import Batch
 
@@ -260,7 +260,7 @@ def test_another_number_of_channels_is_refused(features: Path) -> None:
 def test_no_more_than_some_files_are_open_and_workers_open_their_own(
     features: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mmattn.data.features.OPEN_FILES", 1)
+    monkeypatch.setattr("mmattn.data.features.read.OPEN_FILES", 1)
     files = FeatureFiles(features, [f"features-{k:06d}.safetensors" for k in range(3)])
     whole = {k: files.read(str(k)) for k in (0, 39, 17, 0)}
     assert len(files._open) == 1

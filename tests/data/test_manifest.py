@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from mmattn.data.columns import Segment
-from mmattn.data.manifest import COLUMNS, Row, read_manifest, write_manifest
+from mmattn.data.manifest.columns import Segment
+from mmattn.data.manifest.rows import COLUMNS, Row, read_manifest, write_manifest
 from mmattn.errors import UsageError
 from mmattn.types import ByteRange
 

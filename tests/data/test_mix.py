@@ -9,10 +9,10 @@ import pytest
 import torch
 from augment_clips import SPEC, SPLIT, TAGS, Split, apply, make_clip, pictureless, same, soundless
 
-from mmattn.data.augment import Augment
-from mmattn.data.keys import Key
-from mmattn.data.mix import mix_clips
-from mmattn.data.transforms import PaddedClip
+from mmattn.data.prepare.augment.augment import Augment
+from mmattn.data.prepare.augment.mix import mix_clips
+from mmattn.data.prepare.clips import PaddedClip
+from mmattn.data.prepare.keys import Key
 
 
 def test_mixup_weighs_sound_picture_and_targets_alike() -> None:

@@ -8,9 +8,9 @@ import torch
 from augment_clips import make_clip
 from torch import Tensor
 
-from mmattn.data.keys import Key
-from mmattn.data.picture_augment import PictureAugment
-from mmattn.data.transforms import PaddedClip
+from mmattn.data.prepare.augment.picture import PictureAugment
+from mmattn.data.prepare.clips import PaddedClip
+from mmattn.data.prepare.keys import Key
 
 
 def _coordinates() -> PaddedClip:

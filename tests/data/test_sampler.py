@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch.utils.data import Dataset
 
-from mmattn.data.balance import clip_weights
-from mmattn.data.loader import EpochLoader
-from mmattn.data.sampler import GlobalBatchSampler, Item
+from mmattn.data.load.balance import clip_weights
+from mmattn.data.load.loader import EpochLoader
+from mmattn.data.load.sampler import GlobalBatchSampler, Item
 from mmattn.errors import UsageError
 
 WEIGHTS = clip_weights([["common"]] * 24 + [["rare"]] * 8 + [[]] * 3, "class")

@@ -22,14 +22,14 @@ import torch
 
 from mmattn.cli import main
 from mmattn.config import compose
+from mmattn.data.load.module import ClipData, build_data
 from mmattn.data.made import rows_hash
-from mmattn.data.module import ClipData, build_data
-from mmattn.data.shards import ShardSource
+from mmattn.data.shards.read import ShardSource
 from mmattn.errors import MediaError, UsageError
-from mmattn.media.bundle import read_bundle, times, write_bundle
-from mmattn.media.decode import answer
-from mmattn.media.request import Request
-from mmattn.media.write import write_video
+from mmattn.media.read.decode import answer
+from mmattn.media.read.request import Request
+from mmattn.media.write.bundle import read_bundle, times, write_bundle
+from mmattn.media.write.clips import write_video
 from mmattn.types import ByteRange, Clip
 
 FPS, SECONDS, CLIPS = 8, 1.5, 9

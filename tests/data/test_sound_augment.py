@@ -10,11 +10,11 @@ import pytest
 import torch
 from augment_clips import FLOOR, SPEC, SPLIT, Split, make_clip, soundless
 
-from mmattn.data.augment import Augment
-from mmattn.data.keys import Key
-from mmattn.data.noise import KINDS, ROLL, VOICES, add_noise, make_noise
-from mmattn.data.sound_augment import SoundAugment
-from mmattn.data.transforms import PaddedClip, Sample
+from mmattn.data.prepare.augment.augment import Augment
+from mmattn.data.prepare.augment.noise import KINDS, ROLL, VOICES, add_noise, make_noise
+from mmattn.data.prepare.augment.sound import SoundAugment
+from mmattn.data.prepare.clips import PaddedClip, Sample
+from mmattn.data.prepare.keys import Key
 
 
 @pytest.mark.parametrize("snr_db", [-10.0, 0.0, 20.0])

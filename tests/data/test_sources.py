@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mmattn.data.labels import TagVocabulary
-from mmattn.data.manifest import Row
-from mmattn.data.sources import FolderSource
+from mmattn.data.manifest.labels import TagVocabulary
+from mmattn.data.manifest.rows import Row
+from mmattn.data.manifest.sources import FolderSource
 from mmattn.errors import UsageError
 
 

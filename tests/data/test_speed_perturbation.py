@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mmattn.data.speed import at_speed
-from mmattn.data.transforms import PaddedClip
+from mmattn.data.prepare.augment.speed import at_speed
+from mmattn.data.prepare.clips import PaddedClip
 
 RATE, FPS, SECONDS = 8000, 20, 2
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from mmattn.data.tokenizer import CaptionTokenizer
+from mmattn.data.prepare.tokenizer import CaptionTokenizer
 from mmattn.errors import UsageError
 
 CAPTIONS = [

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmattn.data.mel import KaldiFbank
-from mmattn.data.transforms import FITS, FRONT_ENDS, ClipSpec
+from mmattn.data.prepare.clips import FITS, FRONT_ENDS, ClipSpec
+from mmattn.data.prepare.mel import KaldiFbank
 from mmattn.errors import UsageError
-from mmattn.media.request import Request
+from mmattn.media.read.request import Request
 from mmattn.types import Clip
 
 SPEC = ClipSpec(seconds=1.0, fps=8.0, height=4, width=6, mels=64)

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import torch
 
-from mmattn.data.augment import Augment, without_audio
-from mmattn.data.dataset import stack_samples
-from mmattn.data.keys import Key
-from mmattn.data.sound_augment import SoundAugment
-from mmattn.data.transforms import ClipSpec, Sample
+from mmattn.data.load.dataset import stack_samples
+from mmattn.data.prepare.augment.augment import Augment, without_audio
+from mmattn.data.prepare.augment.sound import SoundAugment
+from mmattn.data.prepare.clips import ClipSpec, Sample
+from mmattn.data.prepare.keys import Key
 from mmattn.types import Clip
 
 SPEC = ClipSpec(seconds=0.5, fps=8.0, height=8, width=8, sample_rate=8000, mels=12, waveform=True)

@@ -17,8 +17,8 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from mmattn.checkpoint import Checkpoint, load_model, save_model
 from mmattn.config import build
-from mmattn.data.labels import TagVocabulary
-from mmattn.data.transforms import ClipSpec
+from mmattn.data.manifest.labels import TagVocabulary
+from mmattn.data.prepare.clips import ClipSpec
 from mmattn.encoders.interface import Encoder
 from mmattn.errors import UsageError
 from mmattn.model import build_model, resolved

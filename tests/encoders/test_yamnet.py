@@ -108,7 +108,7 @@ class _Graph:
 @pytest.fixture(scope="module")
 def sounds() -> list[Tensor]:
     """One piece of a real sound of each of ten kinds."""
-    from mmattn.media.decode import read_clip
+    from mmattn.media.read.decode import read_clip
 
     folders = sorted(path for path in (SHARED / "esc10").iterdir() if path.is_dir())
     clips = [read_clip(sorted(folder.glob("*.ogg"))[0], video=False, audio_rate=RATE) for folder in folders]

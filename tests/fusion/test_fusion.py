@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mmattn.attention.interface import Attention
 from mmattn.config import build, group_choices
-from mmattn.data.labels import TagVocabulary
+from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.fusion.base import Fusion
 from mmattn.types import Fused, Tokens
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from mmattn.checkpoint import Checkpoint
-from mmattn.data.labels import TagVocabulary
-from mmattn.data.transforms import ClipSpec
+from mmattn.data.manifest.labels import TagVocabulary
+from mmattn.data.prepare.clips import ClipSpec
 from mmattn.encoders.interface import AudioEncoder, VisualEncoder
 from mmattn.fusion.base import Fusion
-from mmattn.media.write import write_video
+from mmattn.media.write.clips import write_video
 from mmattn.model import AVModel
 from mmattn.tasks.interface import Task
 from mmattn.types import Batch, Fused, Tokens

@@ -17,9 +17,9 @@ import job_worker
 import pytest
 
 from mmattn.errors import MmattnError, UsageError
+from mmattn.inference.engines.processes import run_local
 from mmattn.inference.jobs.job import Job
 from mmattn.inference.jobs.listing import Entry, list_source, reaches
-from mmattn.inference.jobs.local import run_local
 from mmattn.inference.jobs.shard import answer_shard
 
 WORKER = str(Path(job_worker.__file__))
@@ -27,7 +27,7 @@ DRIVER = """
 import sys
 from pathlib import Path
 from mmattn.inference.jobs.job import Job
-from mmattn.inference.jobs.local import run_local
+from mmattn.inference.engines.processes import run_local
 job = Job(Path(sys.argv[1]))
 run_local(job, job.open_shards(), [sys.executable, sys.argv[2], sys.argv[1]], ["cpu", "cpu"], 1)
 """

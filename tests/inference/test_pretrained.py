@@ -21,9 +21,9 @@ from safetensors.torch import save_file
 from mmattn.cli import main
 from mmattn.encoders.yamnet import CLASS_NAMES, CLASSES, WEIGHTS, LogMel, YAMNet, to_patches
 from mmattn.errors import UsageError
-from mmattn.inference.pretrained import STEP_S, PretrainedTagger
-from mmattn.media.isolate import IsolatedReader
-from mmattn.media.write import write_video
+from mmattn.inference.annotators.pretrained import STEP_S, PretrainedTagger
+from mmattn.media.isolate.reader import IsolatedReader
+from mmattn.media.write.clips import write_video
 
 SHARED = Path(os.environ.get("MMATTN_SHARED", Path(__file__).parents[3] / "shared")) / "data"
 NOISE = 3  # the class
@@ -190,7 +190,7 @@ needs_shared = pytest.mark.skipif(not (SHARED / "yamnet").is_dir(), reason="no s
 @needs_shared
 @pytest.mark.slow
 def test_ten_kinds_of_sound_are_told_apart_without_training(reader: IsolatedReader) -> None:
-    from mmattn.inference.pretrained import _WINDOWS
+    from mmattn.inference.annotators.pretrained import _WINDOWS
 
     tagger = PretrainedTagger(weights=str(SHARED / "yamnet"), modalities=["audio"])
     assert tagger.listener is not None
@@ -206,7 +206,7 @@ def test_ten_kinds_of_sound_are_told_apart_without_training(reader: IsolatedRead
 @needs_shared
 def test_pictures_of_imagenet_are_recognised(reader: IsolatedReader) -> None:
     """Every third, through the whole pipeline. On all 100: 87 right, 97 among the first five."""
-    from mmattn.inference.pretrained import _WINDOWS
+    from mmattn.inference.annotators.pretrained import _WINDOWS
 
     tagger = PretrainedTagger(modalities=["video"])
     assert tagger.watcher is not None

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from mmattn.errors import UsageError
-from mmattn.inference.speed import Speed, batch_sizes, chosen
+from mmattn.inference.predictor.speed import Speed, batch_sizes, chosen
 
 
 def busy(seconds: float) -> None:

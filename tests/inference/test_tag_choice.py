@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from tagging_rules import FPS, rules
 
-from mmattn.inference.pipeline import Predictor
-from mmattn.media.write import write_video
+from mmattn.inference.predictor.pipeline import Predictor
+from mmattn.media.write.clips import write_video
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 from tagging_rules import CLIP, FPS, rules
 
-from mmattn.data.transforms import ClipSpec
-from mmattn.data.views import View, Views
+from mmattn.data.prepare.clips import ClipSpec
+from mmattn.data.prepare.views import View, Views
 from mmattn.errors import UsageError
-from mmattn.inference.pipeline import Predictor
-from mmattn.media.decode import read_clip
-from mmattn.media.write import write_video
+from mmattn.inference.predictor.pipeline import Predictor
+from mmattn.media.read.decode import read_clip
+from mmattn.media.write.clips import write_video
 
 CROP = replace(CLIP, fit="crop")
 RED, BLUE = (255, 0, 0), (0, 0, 255)

@@ -12,11 +12,11 @@ from media_bytes import png, raw_mp4, remuxed, wav
 from media_clips import movie, muxed
 
 from mmattn.errors import MediaError
-from mmattn.media.decode import read_clip
-from mmattn.media.isolate import IsolatedReader
-from mmattn.media.open import Limits
-from mmattn.media.probe import probe
-from mmattn.media.request import Request
+from mmattn.media.isolate.reader import IsolatedReader
+from mmattn.media.open.container import Limits
+from mmattn.media.open.probe import probe
+from mmattn.media.read.decode import read_clip
+from mmattn.media.read.request import Request
 
 YEAR_MS = 365 * 24 * 3600 * 1000
 
@@ -59,9 +59,9 @@ HUGE = """
 import re, sys
 from pathlib import Path
 from mmattn.errors import MediaError
-from mmattn.media.decode import read_clip
-from mmattn.media.probe import probe
-from mmattn.media.open import Limits
+from mmattn.media.read.decode import read_clip
+from mmattn.media.open.probe import probe
+from mmattn.media.open.container import Limits
 def peak():  # not ru_maxrss, which starts at the parent's
     return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 before = peak()

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from media_clips import indices, movie, muxed, numbered
 
-from mmattn.media.decode import read_clip
-from mmattn.media.sample import fps_grid, uniform_grid
-from mmattn.media.write import write_video
+from mmattn.media.read.decode import read_clip
+from mmattn.media.read.grid import fps_grid, uniform_grid
+from mmattn.media.write.clips import write_video
 
 
 @pytest.fixture(scope="module")

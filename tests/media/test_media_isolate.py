@@ -16,11 +16,11 @@ import torch
 from media_clips import movie
 
 from mmattn.errors import MediaError, MmattnError
-from mmattn.media.decode import read_clip
-from mmattn.media.isolate import IsolatedReader
-from mmattn.media.request import Request
-from mmattn.media.windows import Windows, iter_windows
-from mmattn.media.wire import receive, unpack
+from mmattn.media.isolate.reader import IsolatedReader
+from mmattn.media.isolate.wire import receive, unpack
+from mmattn.media.read.decode import read_clip
+from mmattn.media.read.request import Request
+from mmattn.media.read.windows import Windows, iter_windows
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ def test_closing_ends_the_worker_and_a_copy_starts_its_own(good: Path):
 
 
 def test_the_worker_ends_when_its_owner_is_killed(good: Path):
-    script = "import sys, os, signal; from mmattn.media.isolate import IsolatedReader; r = IsolatedReader()\n"
+    script = "import sys, os, signal; from mmattn.media.isolate.reader import IsolatedReader; r = IsolatedReader()\n"
     script += "print(r.worker_pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     worker, until = int(done.stdout), time.monotonic() + 5
@@ -122,7 +122,7 @@ def test_the_worker_ends_when_its_owner_is_killed(good: Path):
 def test_a_script_without_a_main_guard_can_use_it(good: Path, tmp_path: Path):
     script = tmp_path / "script.py"
     script.write_text(
-        "import sys\nfrom mmattn.media.isolate import IsolatedReader\nfrom mmattn.media.request import Request\n"
+        "import sys\nfrom mmattn.media import IsolatedReader, Request\n"
         "with IsolatedReader() as reader:\n    print(len(reader.read(sys.argv[1], Request(frames=3)).frames))\n"
     )
     done = subprocess.run([sys.executable, str(script), str(good)], capture_output=True, text=True, check=True)
@@ -220,6 +220,6 @@ def test_a_message_that_is_none_is_no_message():
 
 def test_the_decoding_process_does_without_torch():
     """Which would take seconds to import and hundreds of megabytes in every process."""
-    script = "import sys, mmattn.media.worker; print('torch' in sys.modules)"
+    script = "import sys, mmattn.media.isolate.worker; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

@@ -12,11 +12,11 @@ from media_bytes import png, raw_mp4, remuxed
 from media_clips import many_streams, movie, muxed, tone
 
 from mmattn.errors import MediaError
-from mmattn.media.decode import read_clip
-from mmattn.media.isolate import IsolatedReader
-from mmattn.media.probe import probe
-from mmattn.media.request import Request
-from mmattn.media.windows import Windows, iter_windows
+from mmattn.media.isolate.reader import IsolatedReader
+from mmattn.media.open.probe import probe
+from mmattn.media.read.decode import read_clip
+from mmattn.media.read.request import Request
+from mmattn.media.read.windows import Windows, iter_windows
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads the memory from /proc")
 ROUNDS, WARM = 12, 4

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from media_clips import movie, muxed, tone
 
-from mmattn.media.decode import read_clip
-from mmattn.media.write import write_video
+from mmattn.media.read.decode import read_clip
+from mmattn.media.write.clips import write_video
 
 
 def click(at: float, seconds: float, rate: int) -> np.ndarray:

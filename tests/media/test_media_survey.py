@@ -12,9 +12,9 @@ import pytest
 from media_clips import movie
 
 from mmattn.errors import MediaError
-from mmattn.media.isolate import IsolatedReader
-from mmattn.media.measures import Heard, PacketTimes, picture_hash, sound_hash
-from mmattn.media.survey import Survey, survey
+from mmattn.media.isolate.reader import IsolatedReader
+from mmattn.media.survey.measures import Heard, PacketTimes, picture_hash, sound_hash
+from mmattn.media.survey.survey import Survey, survey
 
 
 @pytest.fixture(scope="module")

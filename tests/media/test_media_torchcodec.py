@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from mmattn.cli import main
-from mmattn.data.reading import ClipReader
+from mmattn.data.load.reading import ClipReader
 from mmattn.errors import MediaError, UsageError
-from mmattn.media.decode import decode
-from mmattn.media.request import Request
-from mmattn.media.torchcodec_frames import check_installed, decode_with_torchcodec
-from mmattn.media.write import write_video
+from mmattn.media.read.decode import decode
+from mmattn.media.read.request import Request
+from mmattn.media.read.torchcodec_frames import check_installed, decode_with_torchcodec
+from mmattn.media.write.clips import write_video
 
 try:
     check_installed()

@@ -13,10 +13,10 @@ from media_bytes import remuxed
 from media_clips import indices, many_streams, movie, muxed, numbered, tone
 
 from mmattn.errors import MediaError
-from mmattn.media.decode import read_clip
-from mmattn.media.open import Limits
-from mmattn.media.windows import iter_windows
-from mmattn.media.write import write_video
+from mmattn.media.open.container import Limits
+from mmattn.media.read.decode import read_clip
+from mmattn.media.read.windows import iter_windows
+from mmattn.media.write.clips import write_video
 
 
 def noise(seconds: float, rate: int = 16000) -> np.ndarray:

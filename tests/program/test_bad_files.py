@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from mmattn.cli import main
-from mmattn.media import isolate
+from mmattn.media.isolate import reader as isolate
 
 # In the decoder's process, as a decoder with a fault would: it dies of one file and hangs in another.
 FAULTY = """
 import os, signal, time
-import mmattn.media.worker as worker
+import mmattn.media.isolate.worker as worker
 plain = worker.decode
 def faulty(request, src, *rest):
     if "deadly" in str(src):

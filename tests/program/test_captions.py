@@ -9,7 +9,7 @@ import pytest
 
 from mmattn.checkpoint import load_model
 from mmattn.cli import main
-from mmattn.inference.pipeline import Predictor
+from mmattn.inference.predictor.pipeline import Predictor
 
 CAPTIONING = [
     "captions=transformer",

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from mmattn.cli import main
-from mmattn.data.manifest import read_manifest
-from mmattn.media.write import write_video
+from mmattn.data.manifest.rows import read_manifest
+from mmattn.media.write.clips import write_video
 
 FILES = 60
 

@@ -9,7 +9,7 @@ import pytest
 
 from mmattn.cli import main
 from mmattn.config import compose
-from mmattn.data.module import build_data
+from mmattn.data.load.module import build_data
 from mmattn.training.evaluate import evaluate_run
 
 

@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 
 from mmattn.cli import main
-from mmattn.data.transforms import ClipSpec
-from mmattn.media.decode import read_clip
-from mmattn.media.isolate import IsolatedReader
-from mmattn.media.write import write_video
+from mmattn.data.prepare.clips import ClipSpec
+from mmattn.media.isolate.reader import IsolatedReader
+from mmattn.media.read.decode import read_clip
+from mmattn.media.write.clips import write_video
 from mmattn.reports.explain import Explained, Steps, Window
 from mmattn.reports.explain_video import LINE, write_overlay
 from mmattn.weighting.causal import SUBSETS

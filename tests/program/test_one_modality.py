@@ -13,8 +13,8 @@ import torch
 import mmattn
 from mmattn.cli import main
 from mmattn.config import build
-from mmattn.data.transforms import ClipSpec
-from mmattn.media.write import write_video
+from mmattn.data.prepare.clips import ClipSpec
+from mmattn.media.write.clips import write_video
 from mmattn.types import MODALITIES, Modality
 
 GROUP: dict[Modality, str] = {"video": "visual", "audio": "audio"}

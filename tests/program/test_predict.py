@@ -16,7 +16,7 @@ from mmattn.config import compose
 from mmattn.data.made import alone_in
 from mmattn.inference.jobs.job import Job
 from mmattn.inference.jobs.listing import list_source
-from mmattn.media.write import write_video
+from mmattn.media.write.clips import write_video
 
 
 @pytest.fixture(scope="module")

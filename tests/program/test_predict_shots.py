@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mmattn.cli import main
-from mmattn.media.write import write_video
+from mmattn.media.write.clips import write_video
 
 pytest.importorskip("scenedetect")
 

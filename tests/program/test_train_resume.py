@@ -152,7 +152,10 @@ def test_other_clips_or_another_batch_are_refused(twice: Path, tmp_path: Path, c
     before = manifest.read_text()
     rows = [json.loads(line) for line in before.splitlines()]
     next(row for row in rows if row["split"] == "train")["split"] = "test"
-    folder = {**config["data"], "source": {"_target_": "mmattn.data.sources.FolderSource", "root": str(tmp_path)}}
+    folder = {
+        **config["data"],
+        "source": {"_target_": "mmattn.data.manifest.sources.FolderSource", "root": str(tmp_path)},
+    }
     for row in rows:
         row["path"] = str(manifest.parent / row["path"])
     (tmp_path / "manifest.jsonl").write_text("\n".join(map(json.dumps, rows)))

@@ -93,7 +93,7 @@ def make_grid(path: Path, names: dict[str, str], attentions: list[str], seeds: i
                 run = make_run(path / f"{name}-{attention}-{seed}", fusion)
                 config = yaml.safe_load((run / "config.yaml").read_text())
                 config["fusion"]["attention"] = read_choice("attention", attention)
-                clip = {"_target_": "mmattn.data.transforms.ClipSpec", "seconds": 1.0}
+                clip = {"_target_": "mmattn.data.prepare.clips.ClipSpec", "seconds": 1.0}
                 config |= {"seed": seed, "data": {"root": str(root), "seed": seed, "clip": clip}}
                 (run / "config.yaml").write_text(yaml.safe_dump(config))
                 _write_clips(run, skill, 100 * i + 10 * j + seed)

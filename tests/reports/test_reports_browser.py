@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from report_runs import make_grid
 
-from mmattn.media.write import write_video
+from mmattn.media.write.clips import write_video
 from mmattn.reports.report import Options, write_report
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")

@@ -14,8 +14,8 @@ from safetensors.torch import save
 
 from mmattn.config import compose
 from mmattn.errors import UsageError
-from mmattn.inference.result import Caption, Result
-from mmattn.media.write import write_video
+from mmattn.inference.predictor.result import Caption, Result
+from mmattn.media.write.clips import write_video
 from mmattn.reports.compare import compare
 from mmattn.reports.report import EXAMPLES, write_report
 from mmattn.reports.text import NOTHING

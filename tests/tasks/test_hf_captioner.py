@@ -14,8 +14,8 @@ from search_reference import Slow, tokens_of
 
 from mmattn.attention.dense import DenseAttention
 from mmattn.checkpoint import MODEL_FILE, Checkpoint, load_model, save_model
-from mmattn.data.tokenizer import CaptionTokenizer
-from mmattn.data.transforms import ClipSpec
+from mmattn.data.prepare.clips import ClipSpec
+from mmattn.data.prepare.tokenizer import CaptionTokenizer
 from mmattn.errors import UsageError
 from mmattn.tasks.decoding import Decoding
 from mmattn.types import Batch
@@ -168,7 +168,7 @@ def test_a_published_folder_is_what_transformers_reads_from_it(kind: str, folder
 @pytest.mark.parametrize("mode", ["finetune", "lora"])
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])
 def test_a_checkpoint_needs_no_folder(kind: str, mode: str, folders: Callable, tiny_config: Callable, tmp_path: Path):
-    from mmattn.data.labels import TagVocabulary
+    from mmattn.data.manifest.labels import TagVocabulary
     from mmattn.model import build_model
 
     folder = folders(kind)

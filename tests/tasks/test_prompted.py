@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import save_file
 
 from mmattn.checkpoint import MODEL_FILE, Checkpoint, load_model, save_model
-from mmattn.data.labels import TagVocabulary
-from mmattn.data.transforms import ClipSpec
+from mmattn.data.manifest.labels import TagVocabulary
+from mmattn.data.prepare.clips import ClipSpec
 from mmattn.errors import UsageError
-from mmattn.inference.prompts import asking
+from mmattn.inference.predictor.prompts import asking
 from mmattn.metrics.tags import average_precision
 from mmattn.model import build_model
 from mmattn.tasks.prompted import PromptedTagging, read_embeddings

@@ -11,8 +11,8 @@ import torch
 from sklearn.utils.class_weight import compute_class_weight
 
 from mmattn.config import build, compose, group_choices
-from mmattn.data.labels import TagVocabulary
-from mmattn.data.manifest import Row
+from mmattn.data.manifest.labels import TagVocabulary
+from mmattn.data.manifest.rows import Row
 from mmattn.errors import UsageError
 from mmattn.tasks.losses import Asymmetric, CrossEntropy, Focal, TagLoss, answer_weights
 from mmattn.tasks.tagging import Tagging

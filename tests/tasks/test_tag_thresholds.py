@@ -14,8 +14,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from mmattn.checkpoint import METADATA_KEY, MODEL_FILE, Checkpoint, load_model, save_model
-from mmattn.data.labels import TagVocabulary
-from mmattn.data.transforms import ClipSpec
+from mmattn.data.manifest.labels import TagVocabulary
+from mmattn.data.prepare.clips import ClipSpec
 from mmattn.errors import UsageError
 from mmattn.tasks.tagging import Tagging
 from mmattn.weighting.evaluation import Evaluation

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mmattn.config import build
-from mmattn.data.labels import TagVocabulary
+from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.tasks.interface import Task
 from mmattn.tasks.tagging import Tagging
 from mmattn.types import Fused

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mmattn.cli import main
-from mmattn.media import codecs as media_codecs
+from mmattn.media.open import codecs as media_codecs
 from mmattn.training import doctor
 from mmattn.training.doctor import Finding
 

@@ -10,7 +10,7 @@ import torch
 from tests.conftest import CAPTIONS, SMALL
 
 from mmattn.config import build, compose
-from mmattn.data.labels import TagVocabulary
+from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.model import build_model
 from mmattn.training.module import TrainingModule
 from mmattn.training.pretrain import PretrainModule

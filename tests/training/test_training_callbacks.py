@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mmattn.checkpoint import load_model
-from mmattn.data.transforms import ClipSpec
+from mmattn.data.prepare.clips import ClipSpec
 from mmattn.errors import UsageError
 from mmattn.training.average import ExponentialAverage, StochasticAverage, WeightAverage
 from mmattn.training.callbacks import KeepModel

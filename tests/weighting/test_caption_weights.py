@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mmattn.data.tokenizer import CaptionTokenizer
+from mmattn.data.prepare.tokenizer import CaptionTokenizer
 from mmattn.tasks.captioner import Captioner, Read
 from mmattn.tasks.decoding import Decoding, State
 from mmattn.types import Batch, Fused, Tokens

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mmattn.config import group_choices
-from mmattn.data.labels import TagVocabulary
+from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.encoders.interface import AudioEncoder, VisualEncoder
 from mmattn.errors import MmattnError
 from mmattn.fusion.base import Fusion

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mmattn.config import build, group_choices
-from mmattn.data.labels import TagVocabulary
+from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.fusion.base import Fusion
 from mmattn.model import AVModel
 from mmattn.tasks.interface import Task

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmattn.data.labels import TagVocabulary
+from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.encoders.interface import AudioEncoder, VisualEncoder
 from mmattn.fusion.base import Fusion
 from mmattn.model import AVModel

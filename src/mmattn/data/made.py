@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mmattn import __version__
-from mmattn.data.manifest import Row
+from mmattn.data.manifest.rows import Row
 from mmattn.errors import UsageError
 from mmattn.files import write_atomically
 

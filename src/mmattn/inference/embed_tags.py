@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mmattn.config import Config
-from mmattn.data.manifest import read_manifest
+from mmattn.data.manifest.rows import read_manifest
 from mmattn.encoders.hf_texts import TextEncoder
 from mmattn.errors import UsageError
 from mmattn.files import beside

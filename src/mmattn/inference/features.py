@@ -19,9 +19,7 @@ from torch import Tensor
 
 from mmattn.checkpoint import Checkpoint, load_model
 from mmattn.config import Config
-from mmattn.data.cache import ClipCache
-from mmattn.data.dataset import ClipDataset, missing_clip, stack_samples
-from mmattn.data.features import (
+from mmattn.data.features.read import (
     CLIPS_KEY,
     COMMAND,
     ENCODERS_FILE,
@@ -30,14 +28,16 @@ from mmattn.data.features import (
     encoders_hash,
     listed_clips,
 )
-from mmattn.data.labels import TagVocabulary
-from mmattn.data.loader import ClipLoader
+from mmattn.data.load.cache import ClipCache
+from mmattn.data.load.dataset import ClipDataset, missing_clip, stack_samples
+from mmattn.data.load.loader import ClipLoader
+from mmattn.data.load.module import ClipData, build_data
+from mmattn.data.load.quarantine import Quarantine
+from mmattn.data.load.sampler import GlobalBatchSampler
 from mmattn.data.made import finished, is_finished, making, read_made, rows_hash
-from mmattn.data.manifest import Row, write_manifest
-from mmattn.data.module import ClipData, build_data
-from mmattn.data.quarantine import Quarantine
-from mmattn.data.sampler import GlobalBatchSampler
-from mmattn.data.transforms import PaddedClip, Sample
+from mmattn.data.manifest.labels import TagVocabulary
+from mmattn.data.manifest.rows import Row, write_manifest
+from mmattn.data.prepare.clips import PaddedClip, Sample
 from mmattn.errors import UsageError
 from mmattn.files import write_atomically
 from mmattn.model import AVModel, without_files

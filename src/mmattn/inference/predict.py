@@ -17,7 +17,7 @@ from mmattn.config import Config, build
 from mmattn.data.made import alone_in, making
 from mmattn.errors import MmattnError, UsageError
 from mmattn.files import MODEL_FILE, is_address
-from mmattn.inference.engines.here import LocalEngine
+from mmattn.inference.engines.local import LocalEngine
 from mmattn.inference.engines.ray import RayEngine
 from mmattn.inference.engines.slurm import SlurmEngine
 from mmattn.inference.jobs.job import Job
@@ -88,7 +88,7 @@ def _check(config: Config) -> None:
         if config[key] != "auto" and config[key] < least:
             raise UsageError(f"{key}={config[key]}: expected {least} or more")
     if config["precision"] != "32":
-        from mmattn.inference.speed import Speed  # with torch
+        from mmattn.inference.predictor.speed import Speed  # with torch
 
         Speed(config["precision"])
     threshold, step = config["threshold"], config["span_step_s"]
@@ -102,11 +102,11 @@ def _check(config: Config) -> None:
         if config["model"] == "pretrained" or step is not None:
             why = "model=pretrained looks at every 0.48 s" if step is None else "span_step_s is another way to read"
             raise UsageError(f"shots=true is for spans of trained models, and {why}; choose one")
-        from mmattn.inference.shots import check_installed  # with torch
+        from mmattn.inference.predictor.shots import check_installed  # with torch
 
         check_installed()
     if config["views"] != PLAIN_VIEWS:
-        from mmattn.data.views import Views  # with torch
+        from mmattn.data.prepare.views import Views  # with torch
 
         Views(**config["views"])
         if config["model"] == "pretrained":

@@ -2,12 +2,12 @@
 
 from mmattn.errors import MediaError
 from mmattn.files import ByteRange
-from mmattn.media.decode import read_clip
-from mmattn.media.isolate import IsolatedReader
-from mmattn.media.open import Limits
-from mmattn.media.probe import probe
-from mmattn.media.request import Request
-from mmattn.media.windows import Windows, iter_windows
+from mmattn.media.isolate.reader import IsolatedReader
+from mmattn.media.open.container import Limits
+from mmattn.media.open.probe import probe
+from mmattn.media.read.decode import read_clip
+from mmattn.media.read.request import Request
+from mmattn.media.read.windows import Windows, iter_windows
 
 __all__ = [
     "ByteRange",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mmattn.config import Config, compose
-from mmattn.data.splits import SplitData
+from mmattn.data.manifest.splits import SplitData
 from mmattn.errors import MmattnError, Stopped
 from mmattn.files import write_atomically
 from mmattn.progress import say
@@ -69,7 +69,7 @@ class _Work:
         self._data_config: Any = None
 
     def data(self, config: Config) -> SplitData:
-        from mmattn.data.module import build_data
+        from mmattn.data.load.module import build_data
 
         if self._data is None or config["data"] != self._data_config:
             self.close()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmattn.config import group_choices, read_choice
+from mmattn.moved import with_present_targets
 
 
 def choice_of(group: str, node: Any) -> str | None:
@@ -17,7 +18,7 @@ def choice_of(group: str, node: Any) -> str | None:
     """
     if not isinstance(node, Mapping) or "_target_" not in node:
         return None
-    found = dict(_leaves(node))
+    found = dict(_leaves(with_present_targets(node)))
     best, most = "", (-1_000_000, 0)
     for name, own in _known(group, Path.cwd()):
         if any(found.get(key) != value for key, value in own.items() if key.endswith("_target_")):

@@ -26,7 +26,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmattn.checkpoint import load_model
-from mmattn.data.dataset import stack_samples
+from mmattn.data.load.dataset import stack_samples
 from mmattn.errors import MmattnError
 from mmattn.files import MODEL_FILE, write_atomically
 from mmattn.types import Batch, Clip

@@ -19,11 +19,11 @@ from torch import Tensor
 
 from mmattn.checkpoint import Checkpoint, load_model
 from mmattn.config import Config
-from mmattn.data.dataset import stack_samples
-from mmattn.data.transforms import ClipSpec, Sample
+from mmattn.data.load.dataset import stack_samples
+from mmattn.data.prepare.clips import ClipSpec, Sample
 from mmattn.errors import MediaError, MmattnError, UsageError
 from mmattn.files import write_atomically
-from mmattn.media.isolate import IsolatedReader
+from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.model import AVModel
 from mmattn.progress import Progress
 from mmattn.types import MODALITIES, LayerStats, Modality

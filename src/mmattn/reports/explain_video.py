@@ -16,11 +16,11 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch.nn.functional import interpolate
 
-from mmattn.data.transforms import ClipSpec
-from mmattn.media.isolate import IsolatedReader
-from mmattn.media.probe import probe
-from mmattn.media.replay import even_size, replay
-from mmattn.media.write import writing_video
+from mmattn.data.prepare.clips import ClipSpec
+from mmattn.media.isolate.reader import IsolatedReader
+from mmattn.media.open.probe import probe
+from mmattn.media.read.replay import even_size, replay
+from mmattn.media.write.clips import writing_video
 from mmattn.reports.explain import Explained, Steps, Window, split_of
 from mmattn.reports.text import clean
 from mmattn.types import Modality

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from mmattn.config import Config, compose
-from mmattn.data.manifest import SPLITS
-from mmattn.data.splits import SplitData
+from mmattn.data.manifest.rows import SPLITS
+from mmattn.data.manifest.splits import SplitData
 from mmattn.errors import MmattnError, UsageError
 from mmattn.reports.fairness import clock
 from mmattn.reports.plan import Cell
@@ -46,7 +46,7 @@ def that_fit(cells: Sequence[Cell], data_of: Callable[[Config], SplitData], say:
 
 def _timed(cell: Cell, data_of: Callable[[Config], SplitData]) -> float | str:
     """Seconds that the cell will take, or why it cannot be built."""
-    from mmattn.data.features import with_frozen_encoders
+    from mmattn.data.features.read import with_frozen_encoders
     from mmattn.model import build_model, tokenizer_of, vocabulary_of
 
     try:

@@ -20,9 +20,9 @@ import numpy as np
 from markupsafe import Markup
 
 from mmattn.config import Config
-from mmattn.data.check import CHECKED, Checked, check
-from mmattn.data.findings import FLAGS, length_of
-from mmattn.data.scan import Record
+from mmattn.data.check.check import CHECKED, Checked, check
+from mmattn.data.check.findings import FLAGS, length_of
+from mmattn.data.check.scan import Record
 from mmattn.errors import MEDIA_REASONS
 from mmattn.files import write_atomically
 from mmattn.reports import text

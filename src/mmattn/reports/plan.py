@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mmattn.config import conf_dir
-from mmattn.data.manifest import SPLITS
+from mmattn.data.manifest.rows import SPLITS
 from mmattn.errors import UsageError
 from mmattn.reports.collect import CONFIG_FILE, read_yaml
 from mmattn.reports.significance import scores_file

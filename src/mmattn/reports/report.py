@@ -9,7 +9,7 @@ from typing import Any
 
 from mmattn.errors import UsageError
 from mmattn.files import write_atomically
-from mmattn.media.isolate import IsolatedReader
+from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.progress import say
 from mmattn.reports import table
 from mmattn.reports.budget import noise_sweep, training_seconds

@@ -18,12 +18,12 @@ from markupsafe import Markup
 from PIL import Image
 
 from mmattn.config import build, check_spec
-from mmattn.data.manifest import Row, read_manifest
-from mmattn.data.reading import ClipReader
-from mmattn.data.transforms import ClipSpec
+from mmattn.data.load.reading import ClipReader
+from mmattn.data.manifest.rows import Row, read_manifest
+from mmattn.data.prepare.clips import ClipSpec
 from mmattn.errors import MediaError, MmattnError, UsageError
-from mmattn.media.encode import encode_sound
-from mmattn.media.request import Request
+from mmattn.media.read.request import Request
+from mmattn.media.write.encode import encode_sound
 from mmattn.reports.collect import CONFIG_FILE, Number, number, read_yaml
 from mmattn.reports.groups import Group, mean_of
 from mmattn.reports.thumbnails import to_jpegs

@@ -11,7 +11,7 @@ import torch
 from torchvision.transforms.v2.functional import resize, to_pil_image
 
 from mmattn.errors import MediaError
-from mmattn.media.request import Request
+from mmattn.media.read.request import Request
 from mmattn.types import Clip
 
 WIDTH, MAX_HEIGHT = 160, 240  # px; the height matters for upright films

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from mmattn.data.tokenizer import CaptionTokenizer
+from mmattn.data.prepare.tokenizer import CaptionTokenizer
 from mmattn.errors import UsageError
 from mmattn.tasks.decoding import Decoded, Decoding, Search, State, changed
 from mmattn.types import Batch, Fused, Modality

@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mmattn.attention.interface import AttentionFactory, Geometry
-from mmattn.data.tokenizer import CaptionTokenizer
+from mmattn.data.prepare.tokenizer import CaptionTokenizer
 from mmattn.encoders.adapt import Lora, Mode, add_adapters
 from mmattn.encoders.huggingface import Family, build_model
 from mmattn.encoders.weights import locate, read_json

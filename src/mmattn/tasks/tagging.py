@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mmattn.data.labels import TagVocabulary
+from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.tasks.losses import ClassWeights, TagLoss
 from mmattn.tasks.pooling import QuestionPool
 from mmattn.tasks.tags import TagTask

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from mmattn.data.labels import TagVocabulary
+from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.errors import UsageError
 from mmattn.metrics.calibration import best_f1_thresholds, precision_thresholds
 from mmattn.tasks.interface import Task

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from mmattn.attention.interface import Attention, AttentionFactory, Geometry
-from mmattn.data.tokenizer import CaptionTokenizer
+from mmattn.data.prepare.tokenizer import CaptionTokenizer
 from mmattn.errors import UsageError
 from mmattn.tasks.captioner import Captioner, Read
 from mmattn.tasks.decoding import Decoding, State

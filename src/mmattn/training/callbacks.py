@@ -12,8 +12,8 @@ from lightning.pytorch.callbacks import Callback
 
 from mmattn.checkpoint import MODEL_FILE, Checkpoint, save_model
 from mmattn.config import Config
-from mmattn.data.loader import EpochLoader
-from mmattn.data.transforms import ClipSpec
+from mmattn.data.load.loader import EpochLoader
+from mmattn.data.prepare.clips import ClipSpec
 from mmattn.errors import UsageError
 from mmattn.files import write_atomically
 from mmattn.progress import Progress

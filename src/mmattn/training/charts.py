@@ -12,7 +12,7 @@ import lightning
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import WandbLogger
 
-from mmattn.media.write import write_video
+from mmattn.media.write.clips import write_video
 from mmattn.training.curves import PARTS, by_family, by_head, by_tag
 from mmattn.training.module import TrainingModule
 from mmattn.training.track import STEP

@@ -104,7 +104,7 @@ def _loads(name: str) -> bool:
 
 
 def codecs() -> Iterator[Finding]:
-    from mmattn.media.codecs import ffmpeg_version, missing_codecs
+    from mmattn.media.open.codecs import ffmpeg_version, missing_codecs
 
     read, written = missing_codecs()
     for names, does in ((read, "decode"), (written, "encode")):

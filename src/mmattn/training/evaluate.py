@@ -11,14 +11,14 @@ from typing import Any
 
 from mmattn.checkpoint import load_model
 from mmattn.config import Config
-from mmattn.data.augment import Augment
-from mmattn.data.labels import TagVocabulary
-from mmattn.data.manifest import SPLITS
-from mmattn.data.module import ClipData, build_data
-from mmattn.data.noise import KINDS
-from mmattn.data.sound_augment import SoundAugment
-from mmattn.data.splits import SplitData
-from mmattn.data.views import Look, Views, looks
+from mmattn.data.load.module import ClipData, build_data
+from mmattn.data.manifest.labels import TagVocabulary
+from mmattn.data.manifest.rows import SPLITS
+from mmattn.data.manifest.splits import SplitData
+from mmattn.data.prepare.augment.augment import Augment
+from mmattn.data.prepare.augment.noise import KINDS
+from mmattn.data.prepare.augment.sound import SoundAugment
+from mmattn.data.prepare.views import Look, Views, looks
 from mmattn.errors import UsageError
 from mmattn.files import write_atomically
 from mmattn.progress import Progress

@@ -23,8 +23,8 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 
 from mmattn.config import Config, build
-from mmattn.data.module import build_data
-from mmattn.data.splits import SplitData
+from mmattn.data.load.module import build_data
+from mmattn.data.manifest.splits import SplitData
 from mmattn.errors import UsageError
 from mmattn.files import write_atomically
 from mmattn.model import NO_TAGS, AVModel, build_model, tokenizer_of, vocabulary_of, without_files

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from mmattn.data.labels import TagVocabulary
+from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.errors import MmattnError
 from mmattn.metrics.bootstrap import interval, resampled_average_precision, resamples
 from mmattn.metrics.summary import summary

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from mmattn.config import build, compose, conf_dir
-from mmattn.data.adapters.annotated import AnnotatedSource
-from mmattn.data.columns import Segment
-from mmattn.data.manifest import Row
+from mmattn.data.manifest.adapters.annotated import AnnotatedSource
+from mmattn.data.manifest.columns import Segment
+from mmattn.data.manifest.rows import Row
 from mmattn.errors import UsageError
 
 AUDIOSET = """# Segments csv created Sun Mar  5 10:54:31 2017

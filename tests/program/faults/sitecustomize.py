@@ -13,7 +13,7 @@ import time
 def _decoder() -> None:
     import numpy
 
-    import mmattn.media.worker as worker
+    import mmattn.media.isolate.worker as worker
 
     plain = worker.decode
 
@@ -34,7 +34,7 @@ def _decoder() -> None:
 
 
 def _model() -> None:
-    from mmattn.data.reading import ClipReader
+    from mmattn.data.load.reading import ClipReader
 
     plain = ClipReader.__call__
 
@@ -63,5 +63,5 @@ if "JUMPING_CLOCK" in os.environ:
     _jump()
 if "nursery" in started:
     _decoder()
-elif "mmattn.inference.worker" in started or "default_worker.py" in started:
+elif "mmattn.inference.engines.process" in started or "default_worker.py" in started:
     _model()

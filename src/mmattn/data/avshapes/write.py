@@ -22,7 +22,7 @@ from mmattn.data.avshapes.sound import render_sound
 from mmattn.data.avshapes.words import caption, tags
 from mmattn.errors import UsageError
 from mmattn.files import write_atomically
-from mmattn.media.write import write_video
+from mmattn.media.write.clips import write_video
 
 VERSION = 1  # of what is drawn and how; a set of another version is never continued
 ENCODER = {"preset": "veryfast"}  # a third of the default preset's time at about the same size

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from mmattn.errors import MmattnError, UsageError
-from mmattn.inference.engines.here import cores
+from mmattn.inference.engines.local import cores
+from mmattn.inference.engines.processes import stopping
 from mmattn.inference.jobs.job import Job
-from mmattn.inference.jobs.local import stopping
 from mmattn.inference.jobs.orders import Orders, Tally, hopeless
 from mmattn.inference.jobs.shard import Answering, answer_shard
 from mmattn.progress import Progress
@@ -170,7 +170,7 @@ class _Asked:
 
 
 def _load(job: Job, decoders: int, device: str) -> AbstractContextManager[Answering]:
-    from mmattn.inference.answer import answering
+    from mmattn.inference.predictor.answer import answering
 
     return answering(job, decoders, device)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mmattn.errors import MmattnError, UsageError
-from mmattn.inference.engines.here import LocalEngine, check_workers
+from mmattn.inference.engines.local import LocalEngine, check_workers
 from mmattn.inference.jobs.job import Job
 from mmattn.inference.jobs.orders import Tally
 from mmattn.progress import Progress

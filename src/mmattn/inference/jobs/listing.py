@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mmattn.data.library import list_files
-from mmattn.data.manifest import MANIFEST_NAMES, read_manifest
+from mmattn.data.manifest.library import list_files
+from mmattn.data.manifest.rows import MANIFEST_NAMES, read_manifest
 from mmattn.errors import UsageError
 from mmattn.files import ByteRange, absolutes, is_address
-from mmattn.inference.piece import Piece
+from mmattn.inference.predictor.piece import Piece
 
 _MANIFESTS = frozenset(Path(name).suffix for name in MANIFEST_NAMES)
 # What lies beside media and is none. Any other name is looked at: only its bytes say what it is.

@@ -18,9 +18,9 @@ from mmattn.errors import MediaError, UsageError
 from mmattn.inference.writers.interface import Cue, Record
 from mmattn.inference.writers.ledger import Ledger, open_ledger
 from mmattn.inference.writers.subtitles import cues_of
-from mmattn.media.isolate import IsolatedReader
-from mmattn.media.replay import even_size, replay
-from mmattn.media.write import writing_video
+from mmattn.media.isolate.reader import IsolatedReader
+from mmattn.media.read.replay import even_size, replay
+from mmattn.media.write.clips import writing_video
 from mmattn.text import clean, one_line
 
 SUFFIX = ".mp4"

@@ -66,7 +66,7 @@ class Output:
         if self.tracks is not None:
             said += _said(self.tracks.write(job.records(), job.root / _TRACKS))
         if self.burn_in is not None:
-            from mmattn.media.isolate import IsolatedReader
+            from mmattn.media.isolate.reader import IsolatedReader
 
             with IsolatedReader(**self.reading) as reader:
                 said += _said(self.burn_in.write(job.records(), job.root / _TRACKS, reader), "videos with text in them")

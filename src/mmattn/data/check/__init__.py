@@ -1,0 +1,1 @@
+"""What a library of media holds, and what is wrong with it."""

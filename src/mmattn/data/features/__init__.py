@@ -1,0 +1,1 @@
+"""Tokens of frozen encoders, made once."""

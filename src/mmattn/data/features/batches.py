@@ -1,0 +1,153 @@
+"""Batches of kept tokens in place of frames and spectrograms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from mmattn.data.features.read import ENCODERS_FILE, FeatureFiles, FeatureSource, Stream
+from mmattn.data.load.dataset import turned
+from mmattn.data.load.loader import EpochLoader, leave_signals
+from mmattn.data.load.quarantine import Quarantine
+from mmattn.data.load.sampler import Item
+from mmattn.data.manifest.labels import TagVocabulary
+from mmattn.data.manifest.rows import Row
+from mmattn.data.manifest.splits import SplitData
+from mmattn.data.prepare.augment.augment import Augment
+from mmattn.data.prepare.clips import ClipSpec
+from mmattn.data.prepare.keys import Key
+from mmattn.errors import UsageError
+from mmattn.types import MODALITIES, Batch, Modality, Tokens
+
+
+class Featured(NamedTuple):
+    id: str
+    streams: dict[Modality, Stream]
+    target: Tensor
+    captions: tuple[str, ...]
+
+
+class FeatureDataset(Dataset[Featured]):
+    """`dataset[(epoch, index)]`. `modality_dropout`: as Augment's, with the same draws."""
+
+    def __init__(
+        self,
+        rows: Sequence[Row],
+        files: FeatureFiles,
+        vocabulary: TagVocabulary,
+        clip: ClipSpec,
+        *,
+        modality_dropout: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        self.rows = rows
+        self.files = files
+        self.vocabulary = vocabulary
+        self.clip = clip
+        self.modality_dropout = modality_dropout
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, item: Item) -> Featured:
+        key = Key(self.seed, *item)
+        row = self.rows[key.index]
+        streams = self.files.read(row.id)
+        if self.modality_dropout and all(stream.keep.any() for stream in streams.values()):
+            draw = key.stream("modality_dropout").random()
+            for place, name in enumerate(("audio", "video")):
+                if place <= draw / self.modality_dropout < place + 1:
+                    streams[name] = streams[name]._replace(keep=torch.zeros_like(streams[name].keep))
+        return Featured(row.id, streams, self.vocabulary.encode(row.tags), turned(row.captions, key))
+
+    def collate(self, items: Sequence[Featured]) -> Batch:
+        """A batch of tokens. Its frames and spectrogram have no length."""
+        tokens: dict[Modality, Tokens] = {name: _stack([item.streams[name] for item in items]) for name in MODALITIES}
+        clips, nothing = len(items), torch.zeros(len(items), 0)
+        return Batch(
+            frames=torch.zeros(clips, 0, 3, self.clip.height, self.clip.width, dtype=torch.uint8),
+            frame_keep=nothing.bool(),
+            frame_times=nothing,
+            spectrogram=torch.zeros(clips, 0, self.clip.mels),
+            spectrogram_keep=nothing.bool(),
+            spectrogram_times=nothing,
+            ids=tuple(item.id for item in items),
+            targets={"tags": torch.stack([item.target for item in items])},
+            captions=tuple(item.captions for item in items),
+            features=tokens,
+        )
+
+
+def _stack(streams: Sequence[Stream]) -> Tokens:
+    values, keep, times = (torch.stack(part) for part in zip(*streams, strict=True))
+    return Tokens(values.float(), keep, times)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureData(SplitData):
+    """`data=features` of a config."""
+
+    source: FeatureSource
+    modality_dropout: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.modality_dropout <= 0.5:
+            raise UsageError(f"data.modality_dropout={self.modality_dropout}: expected 0 to 0.5, for each of two")
+
+    @cached_property
+    def files(self) -> FeatureFiles:
+        names = [name for name in self.source.made()["files"] if name != ENCODERS_FILE]
+        return FeatureFiles(self.source.folder, names)
+
+    @cached_property
+    def quarantine(self) -> Quarantine:
+        return Quarantine(0.0)
+
+    def close(self) -> None:
+        self.files.close()
+
+    def check_readable(self) -> None:
+        for rows in self.rows.values():
+            if strange := [row.id for row in rows if row.id not in self.files]:
+                raise UsageError(f"{self.source.folder}: no features of {strange[0]!r} ({len(strange)} such clips)")
+
+    def dataset(
+        self,
+        split: str,
+        *,
+        train: bool = False,
+        vocabulary: TagVocabulary | None = None,
+        augment: Augment | None = None,
+    ) -> FeatureDataset:
+        if augment is not None:
+            raise UsageError(f"{self.source.folder}: features hold neither sound nor picture that could be changed")
+        self.check_readable()
+        return FeatureDataset(
+            self.rows[split],
+            self.files,
+            vocabulary or self.vocabulary,
+            self.clip,
+            modality_dropout=self.modality_dropout if train else 0.0,
+            seed=self.seed,
+        )
+
+    def loader(self, dataset: FeatureDataset, *, train: bool, rank: int = 0, world: int = 1) -> EpochLoader:
+        return EpochLoader(
+            dataset,
+            batch_sampler=self.sampler(dataset.rows, train=train, rank=rank, world=world),
+            num_workers=self.workers,
+            collate_fn=dataset.collate,
+            persistent_workers=self.workers > 0,
+            worker_init_fn=leave_signals,
+        )
+
+    def encoder_weights(self) -> dict[str, Tensor]:
+        weights = self.source.encoder_weights()
+        return {name.replace(".", ".encoder.", 1): tensor for name, tensor in weights.items()}

@@ -1,0 +1,184 @@
+"""Rows become samples and batches. A clip that cannot be read is never replaced: its place stays, marked not real."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import torch
+from torch.utils.data import Dataset
+
+from mmattn.data.load.cache import FAILED, ClipCache
+from mmattn.data.load.reading import ClipReader
+from mmattn.data.load.sampler import Item
+from mmattn.data.manifest.labels import TagVocabulary
+from mmattn.data.manifest.rows import Row
+from mmattn.data.prepare.augment.augment import Augment
+from mmattn.data.prepare.clips import ClipSpec, PaddedClip, Sample
+from mmattn.data.prepare.keys import Key
+from mmattn.data.prepare.views import Look
+from mmattn.errors import MediaError
+from mmattn.types import Batch, Clip
+
+Span = Literal["first", "center", "random"]
+SPANS: tuple[Span, ...] = get_args(Span)
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """One clip with what it is to be recognised as. `real` False: it cannot be read."""
+
+    id: str
+    sample: Sample
+    target: torch.Tensor
+    real: bool = True
+    captions: tuple[str, ...] = ()
+
+
+class ClipDataset(Dataset[Labelled]):
+    """`dataset[(epoch, index)]` -> Labelled.
+
+    `span`: where the clip's seconds are taken in a longer row: its "first", its "center", or at "random", keyed by
+    (seed, epoch, index). `look`: one view of one span instead. Clips are kept in `cache` as they are first read, in the
+    form of its template; for random spans and looks it must have no places.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[Row],
+        spec: ClipSpec,
+        vocabulary: TagVocabulary,
+        reader: ClipReader,
+        cache: ClipCache[PaddedClip | Sample],
+        *,
+        augment: Augment | None = None,
+        seed: int = 0,
+        span: Span = "first",
+        look: Look | None = None,
+    ) -> None:
+        self.rows = rows
+        self.spec = spec
+        self.vocabulary = vocabulary
+        self.reader = reader
+        self.cache = cache
+        self.augment = augment
+        self.seed = seed
+        self.span = span
+        self.look = look
+        self._found: list[tuple[str, MediaError]] = []  # unreadable clips and why, until a batch tells them
+
+    @property
+    def ids(self) -> list[str]:
+        return [row.id for row in self.rows]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitems__(self, items: Sequence[Item]) -> list[Labelled]:
+        """A batch at once, which several threads share."""
+        return list(self.reader.map(self.__getitem__, items))
+
+    def __getitem__(self, item: Item) -> Labelled:
+        key = Key(self.seed, *item)
+        name, target = self.rows[key.index].id, self.target(key.index)
+        captions = turned(self.rows[key.index].captions, key)
+        clip = self.clip(key)
+        if clip is None:
+            return Labelled(name, _finished(self.cache.template, self.spec), target, False, captions)
+        if self.augment is None:
+            return Labelled(name, _finished(clip, self.spec), target, captions=captions)
+        return Labelled(name, *self.augment(clip, target, key, self.spec, self), captions=captions)
+
+    def collate(self, items: Sequence[Labelled]) -> tuple[Batch, list[tuple[str, MediaError]]]:
+        """Samples have one shape, so a batch is a stack. Beside it what was found unreadable since the last one."""
+        real = torch.tensor([item.real for item in items])
+        batch = stack_samples([item.sample for item in items], [item.id for item in items], self.spec, real)
+        batch = replace(batch, captions=tuple(item.captions for item in items))
+        batch.targets["tags"] = torch.stack([item.target for item in items])
+        found, self._found = self._found, []
+        return batch, found
+
+    def target(self, index: int) -> torch.Tensor:
+        return self.vocabulary.encode(self.rows[index].tags)
+
+    def other(self, epoch: int, index: int) -> PaddedClip | None:
+        """A clip to mix into another; None if it cannot be read."""
+        clip = self.clip(Key(self.seed, epoch, index))
+        return clip if isinstance(clip, PaddedClip) else None
+
+    def clip(self, key: Key) -> PaddedClip | Sample | None:
+        """From memory or from its file; None if it cannot be read. A file that failed is not tried again."""
+        if self.cache.is_bad(key.index):
+            return None
+        if (kept := self.cache.get(key.index)) is not None:
+            return kept
+        row = self.rows[key.index]
+        try:
+            read = self.spec.pad(self._decoded(row, key))
+        except MediaError as error:
+            self.cache.state[key.index] = FAILED
+            self._found.append((row.id, error))
+            return None
+        clip = self.spec.finish(read) if isinstance(self.cache.template, Sample) else read
+        self.cache.keep(key.index, clip)
+        return clip
+
+    def _decoded(self, row: Row, key: Key) -> Clip:
+        """Raises MediaError."""
+        if self.look is None:
+            return self.spec.read(row.media, self._start(key), row.end, reader=self.reader)
+        clip = self.spec.read(row.media, self._start(key), row.end, reader=self.reader, canvas=self.look.canvas)
+        return self.look.view.cut(clip, self.spec)
+
+    def _start(self, key: Key) -> float:
+        """Where in the file the clip begins, s. Where no duration is known, that is the row's start."""
+        row = self.rows[key.index]
+        at = None if self.look is None else self.look.at
+        if self.span == "first" and at is None:
+            return row.start
+        end = row.end
+        if end is None:
+            if not self.cache.duration[key.index]:
+                self.cache.duration[key.index] = self.reader.header(row.media).duration or -1.0
+            end = float(self.cache.duration[key.index])
+        spare = max(0.0, end - row.start - self.spec.seconds)
+        if at is None:
+            at = 0.5 if self.span == "center" else key.stream("span").random()
+        return row.start + spare * at
+
+
+def turned(captions: tuple[str, ...], key: Key) -> tuple[str, ...]:
+    """All captions, one drawn for this epoch first: it is the one that is learned."""
+    first = key.stream("caption").randrange(len(captions)) if len(captions) > 1 else 0
+    return captions[first:] + captions[:first]
+
+
+def _finished(clip: PaddedClip | Sample, spec: ClipSpec) -> Sample:
+    return clip if isinstance(clip, Sample) else spec.finish(clip)
+
+
+def missing_clip(spec: ClipSpec) -> PaddedClip:
+    """A clip without picture and sound."""
+    return spec.pad(Clip(None, torch.zeros(0), None, spec.sample_rate, 0.0, "", (0.0, spec.seconds)))
+
+
+def stack_samples(
+    samples: Sequence[Sample], ids: Sequence[str], spec: ClipSpec, real: torch.Tensor | None = None
+) -> Batch:
+    """A batch without targets. Its waveform is real as far as the spectrogram is: both go missing together."""
+    waveform = torch.stack([sample.waveform for sample in samples])
+    heard = torch.tensor([sample.heard if sample.spectrogram_keep.any() else 0 for sample in samples])
+    return Batch(
+        frames=torch.stack([sample.frames for sample in samples]),
+        frame_keep=torch.stack([sample.frame_keep for sample in samples]),
+        frame_times=torch.stack([sample.frame_times for sample in samples]),
+        spectrogram=torch.stack([sample.spectrogram for sample in samples]),
+        spectrogram_keep=torch.stack([sample.spectrogram_keep for sample in samples]),
+        spectrogram_times=torch.stack([sample.spectrogram_times for sample in samples]),
+        ids=tuple(ids),
+        waveform=waveform if spec.waveform else None,
+        waveform_keep=torch.arange(spec.samples) < heard[:, None] if spec.waveform else None,
+        sample_rate=spec.sample_rate,
+        real=torch.ones(len(samples), dtype=torch.bool) if real is None else real,
+    )

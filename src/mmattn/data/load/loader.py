@@ -1,0 +1,86 @@
+"""Loaders that can go on in the middle of an epoch, and tell what could not be read."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+from mmattn.data.load.dataset import ClipDataset
+from mmattn.data.load.quarantine import Quarantine, exclude
+from mmattn.data.load.sampler import GlobalBatchSampler
+
+
+class EpochLoader(DataLoader[Any]):
+    """Its `batch_sampler` is a GlobalBatchSampler, its state is (epoch, batches that were handed out)."""
+
+    _handed_out: tuple[int, int] = (-1, 0)
+
+    def __iter__(self) -> Iterator[Any]:
+        sampler = self._sampler
+        epoch = sampler.epoch
+        first = sampler.resumes_at()
+        for number, batch in enumerate(self._batches(), start=first + 1):
+            self._handed_out = (epoch, number)
+            yield batch
+
+    def _batches(self) -> Iterator[Any]:
+        return super().__iter__()
+
+    def state_dict(self) -> dict[str, int]:
+        return {"epoch": self._handed_out[0], "batches": self._handed_out[1]}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self._handed_out = (state["epoch"], state["batches"])
+        self._sampler.seen = self._handed_out
+
+    @property
+    def global_batch(self) -> int:
+        """Clips of a step's batch over all processes."""
+        return self._sampler.global_batch
+
+    @property
+    def _sampler(self) -> GlobalBatchSampler:
+        assert isinstance(self.batch_sampler, GlobalBatchSampler)
+        return self.batch_sampler
+
+
+class ClipLoader(EpochLoader):
+    """Batches of a ClipDataset. What loader processes find unreadable is told here, in the process that trains."""
+
+    def __init__(
+        self, dataset: ClipDataset, sampler: GlobalBatchSampler, *, workers: int, quarantine: Quarantine
+    ) -> None:
+        super().__init__(
+            dataset,
+            batch_sampler=sampler,
+            num_workers=workers,
+            collate_fn=dataset.collate,
+            persistent_workers=workers > 0,
+            worker_init_fn=leave_signals,
+        )
+        self.clips = dataset
+        self.quarantine = quarantine
+
+    def _batches(self) -> Iterator[Any]:
+        state = self.clips.cache.state
+        self.quarantine.refresh()
+        exclude(state, self.clips.ids, self.quarantine)
+        self.quarantine.check(state)
+        for batch, errors in super()._batches():
+            for name, error in errors:
+                self.quarantine.add(name, error)
+            if errors:
+                self.quarantine.check(state)
+            yield batch
+
+
+def leave_signals(worker: int) -> None:
+    """Ctrl-C reaches every process of the terminal: the one that trains decides, its workers go on until it is done."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Slurm, too, signals every process of a job that it preempts.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN if "SLURM_JOB_ID" in os.environ else signal.SIG_DFL)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)

@@ -1,0 +1,157 @@
+"""Reading clips with several threads, each, if isolated, with a decoding process of its own: a crash costs one file."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mmattn.media.isolate.reader import IsolatedReader
+from mmattn.media.read.decode import answer
+from mmattn.media.read.request import Request
+from mmattn.media.read.windows import Windows, decode_windows
+from mmattn.media.survey.survey import Survey, survey
+from mmattn.media.write.bundle import read_bundle
+from mmattn.types import ByteRange, Clip
+
+Given = TypeVar("Given")
+Result = TypeVar("Result")
+AHEAD = 4  # items under way for each thread
+
+
+class ClipReader:
+    """`reader(media, request)` -> Clip, in any thread or forked process. Raises MediaError.
+
+    `isolated`: decode in a process that may crash or hang (see IsolatedReader); else in this one. `deadline_s`: the
+    time for one file. `threads`: how many `map` uses; 0 = the machine's cores, shared with the run's other processes.
+    `bundles`: the media are those of shards (see media.bundle). `torchcodec`: the device on which it decodes the
+    pictures, in this process whatever `isolated` says; None: PyAV does.
+    """
+
+    def __init__(
+        self,
+        *,
+        isolated: bool = True,
+        deadline_s: float = 60.0,
+        threads: int = 0,
+        bundles: bool = False,
+        torchcodec: str | None = None,
+        follow_symlinks: bool = True,
+    ) -> None:
+        self.torchcodec = torchcodec
+        self.follow_symlinks = follow_symlinks
+        self.isolated = isolated
+        self.bundles = bundles
+        self.deadline_s = deadline_s
+        self.threads = threads or max(1, _cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+        self._reset()
+
+    def _reset(self) -> None:
+        self._owner = os.getpid()
+        self._here = threading.local()
+        self._opened: list[IsolatedReader] = []
+        self._pools: list[ThreadPoolExecutor] = []  # one at most
+        self._end = weakref.finalize(self, _close, self._owner, self._opened, self._pools)
+
+    def close(self) -> None:
+        """End reads under way, threads and decoding processes. The reader may be used again, with new ones."""
+        self._end()
+        self._reset()
+
+    def __call__(self, media: Path | ByteRange, request: Request) -> Clip:
+        if self.bundles:
+            return read_bundle(request, media, deadline_s=self.deadline_s, follow_symlinks=self.follow_symlinks)
+        if self.torchcodec is not None:
+            from mmattn.media.read.torchcodec_frames import decode_with_torchcodec
+
+            return decode_with_torchcodec(
+                request, media, deadline_s=self.deadline_s, follow_symlinks=self.follow_symlinks, device=self.torchcodec
+            ).clip()
+        if not self.isolated:
+            return answer(request, media, deadline_s=self.deadline_s, follow_symlinks=self.follow_symlinks)
+        return self._worker().read(media, request)
+
+    def header(self, media: Path | ByteRange) -> Survey:
+        """What the file's header tells. Raises MediaError."""
+        if not self.isolated:
+            return survey(media, "header", deadline_s=self.deadline_s, follow_symlinks=self.follow_symlinks)
+        return self._worker().survey(media, "header")
+
+    def windows(self, media: Path | ByteRange, windows: Windows) -> Iterator[Clip]:
+        """The whole file in memory for little more than one window; see iter_windows. `deadline_s` is for each.
+
+        To be used up, or closed, before this thread reads anything else. Raises MediaError.
+        """
+        if self.isolated:
+            return self._worker().windows(media, windows)
+        decoded = decode_windows(windows, media, None, self.deadline_s, self.follow_symlinks)
+        return (window.clip() for window in decoded)
+
+    def _worker(self) -> IsolatedReader:
+        """This thread's own."""
+        if self._owner != os.getpid():
+            self.close()  # forked: these are only copies of the parent's
+            self.threads = 1
+        if not hasattr(self._here, "reader"):
+            self._here.reader = IsolatedReader(deadline_s=self.deadline_s, follow_symlinks=self.follow_symlinks)
+            self._opened.append(self._here.reader)
+        return self._here.reader
+
+    def map(self, function: Callable[[Given], Result], items: Iterable[Given], ahead: int = 0) -> Iterator[Result]:
+        """`function` of each item, in order, by several threads; a slow one never piles up many others behind it.
+
+        `ahead`: how many items are under way while the caller works on another, at least 4 for each thread. In a
+        forked process (a loader's worker) by its one thread.
+        """
+        if self.threads == 1 or self._owner != os.getpid():
+            yield from map(function, items)
+            return
+        if not self._pools:
+            self._pools.append(ThreadPoolExecutor(self.threads, "read"))
+        waiting: deque[Future[Result]] = deque()
+        try:
+            for item in items:
+                waiting.append(self._pools[0].submit(function, item))
+                if len(waiting) >= max(ahead, AHEAD * self.threads):
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            if waiting:  # whoever asked has had enough, by Ctrl-C say
+                for future in waiting:
+                    future.cancel()
+                _interrupt(self._opened)
+
+    def __getstate__(self) -> dict[str, Any]:
+        names = ("isolated", "deadline_s", "threads", "bundles", "torchcodec", "follow_symlinks")
+        return {name: getattr(self, name) for name in names}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._reset()
+
+
+def _close(owner: int, readers: list[IsolatedReader], pools: list[ThreadPoolExecutor]) -> None:
+    """A process forked from the owner has only copies of the readers, and none of the threads."""
+    if owner == os.getpid():
+        for pool in pools:
+            pool.shutdown(wait=False, cancel_futures=True)
+        _interrupt(readers)
+        for pool in pools:
+            pool.shutdown()
+    while readers:
+        readers.pop().close()
+
+
+def _interrupt(readers: list[IsolatedReader]) -> None:
+    for reader in readers:
+        reader.interrupt()
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,69 @@
+"""What a source names: one file, every file below a directory in a fixed order, or the media of a manifest."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmattn.data.manifest.rows import MANIFEST_NAMES, read_manifest
+from mmattn.errors import UsageError
+from mmattn.files import ByteRange, absolutes, is_address
+
+_MANIFESTS = tuple(Path(name).suffix for name in MANIFEST_NAMES)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One media file, or the member of a tar that lies at `offset`."""
+
+    path: str  # absolute
+    offset: int | None = None  # bytes
+    size: int | None = None
+
+    @property
+    def media(self) -> Path | ByteRange:
+        path = Path(self.path)
+        return path if self.offset is None or self.size is None else ByteRange(path, self.offset, self.size)
+
+
+def list_media(source: Path, without: Path | None = None) -> list[Item]:
+    """Every file of `source` once: those below a directory (but not below `without`), a manifest's, or the file itself.
+
+    Raises UsageError when there is nothing.
+    """
+    if source.suffix in _MANIFESTS and source.is_file():
+        rows = read_manifest(source)
+        paths = absolutes(row.path for row in rows)
+        return list(dict.fromkeys(Item(path, row.offset, row.size) for path, row in zip(paths, rows, strict=True)))
+    return [Item(path) for path in absolutes(list_files(source, without))]
+
+
+def list_files(source: Path, without: Path | None = None, skipped: Counter[str] | None = None) -> list[Path]:
+    """`source` or every file below it, sorted; nothing below `without`. Raises UsageError when there is nothing.
+
+    Hidden files and folders are left out, which `skipped` counts; links to folders are not followed. A folder that may
+    not be listed is itself among the files, so that it fails in its turn and is not passed over in silence.
+    """
+    if is_address(source):
+        raise UsageError(f"{source}: sources are local files and directories; download it first")
+    if not os.path.lexists(source):
+        raise UsageError(f"{source}: no such file or directory")
+    if not source.is_dir():
+        return [source]
+    left_out = None if without is None else without.resolve()
+    files: list[Path] = []
+
+    def fail(error: OSError) -> None:
+        files.append(Path(error.filename))
+
+    for name, folders, names in os.walk(source, onerror=fail):
+        folder = Path(name)
+        if skipped is not None and (hidden := sum(each.startswith(".") for each in (*folders, *names))):
+            skipped["hidden"] += hidden
+        folders[:] = [each for each in folders if not each.startswith(".") and (folder / each).resolve() != left_out]
+        files += [folder / each for each in names if not each.startswith(".")]
+    if not files:
+        raise UsageError(f"{source}: the directory holds no files")
+    return sorted(files)

@@ -1,0 +1,1 @@
+"""A decoded clip becomes arrays of fixed shape."""

@@ -1,0 +1,190 @@
+"""`mmattn data shard`: every clip of a data set once decoded, and kept as JPEG pictures and sound in tars.
+
+Resumable: a tar is written beside and put in place, then its list; both are kept, the next run goes on after them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mmattn.config import Config, build
+from mmattn.data.load.reading import ClipReader
+from mmattn.data.made import finished, is_finished, making, read_made, rows_hash
+from mmattn.data.manifest.columns import Segment
+from mmattn.data.manifest.rows import SPLITS, Row, write_manifest
+from mmattn.data.shards.read import COMMAND, MANIFEST_FILE, SHARDS_FILE
+from mmattn.errors import MediaError, UsageError
+from mmattn.files import beside, write_atomically
+from mmattn.media.read.request import Request
+from mmattn.media.write.bundle import times, write_bundle
+from mmattn.media.write.encode import SOUND_FORMATS, SoundFormat
+from mmattn.progress import Progress
+from mmattn.types import Clip
+
+END_OF_TAR = bytes(1024)
+UNREADABLE_FILE = "unreadable.jsonl"
+
+
+@dataclass(frozen=True)
+class ShardSettings:
+    """What a clip becomes: its first `seconds`, `fps` pictures a second with `short_side` pixels at most on the
+    shorter side, JPEG of `quality`, mono sound at `sample_rate` Hz. A tar is full when it reaches `shard_mb` MB.
+    """
+
+    seconds: float
+    fps: float
+    short_side: int
+    quality: int
+    sound: SoundFormat
+    sample_rate: int
+    shard_mb: float
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if name != "sound" and not value > 0:
+                raise UsageError(f"{name}={value}: expected a number above 0")
+        if self.quality > 100:
+            raise UsageError(f"quality={self.quality}: expected 1 to 100")
+        if self.sound not in SOUND_FORMATS:
+            raise UsageError(f"sound={self.sound}: expected {' or '.join(SOUND_FORMATS)}")
+
+    def read(self, row: Row, reader: ClipReader) -> Clip:
+        """Raises MediaError."""
+        header = reader.header(row.media)
+        size = None
+        if header.width and header.height:
+            factor = min(1.0, self.short_side / min(header.width, header.height))
+            height, width = (max(1, round(side * factor)) for side in (header.height, header.width))
+            size = (height, width) if (header.rotation or 0) % 180 == 0 else (width, height)
+        end = row.start + self.seconds
+        end = end if row.end is None else min(end, row.end)
+        grid = [row.start + time for time in times(end - row.start, self.fps)]
+        clip = reader(row.media, Request(grid, start=row.start, end=end, size=size, audio_rate=self.sample_rate))
+        shown = 0 if clip.frames is None else len(clip.frames) / self.fps
+        heard = 0 if clip.waveform is None else len(clip.waveform) / clip.sample_rate
+        if not shown and not heard:
+            raise MediaError(clip.source, "no_streams", f"neither picture nor sound from {row.start} s on")
+        return replace(clip, span=(row.start, min(end, row.start + max(shown, heard))))
+
+
+def shard(config: Config) -> str:
+    """Write the shards; returns a line for a person. Raises UsageError for another recipe in the same folder."""
+    names = ("seconds", "fps", "short_side", "quality", "sound", "sample_rate", "shard_mb")
+    settings = ShardSettings(**{name: config[name] for name in names})
+    data = config["data"]
+    rows = build(data["source"]).rows()
+    root = Path(str(config["out"])).expanduser()
+    recipe = {**asdict(settings), "rows": rows_hash(rows)}
+    reader = ClipReader(isolated=data["isolated"], deadline_s=data["deadline_s"], threads=config["threads"])
+    with making(root, SHARDS_FILE, recipe), closing(reader), Progress("sharding", len(rows)) as progress:
+        if not is_finished(root, SHARDS_FILE):
+            made = _Shards(root, settings, rows, reader, progress).write()
+            finished(root, SHARDS_FILE, recipe, made)
+        for left in root.glob("*.list"):
+            left.unlink()
+    return _summary(root)
+
+
+@dataclass
+class _Shards:
+    root: Path
+    settings: ShardSettings
+    rows: Sequence[Row]
+    reader: ClipReader
+    progress: Progress
+    done: int = 0
+
+    def write(self) -> dict[str, Any]:
+        """All tars, then the manifest in the order of the rows; returns what was made."""
+        entries: dict[int, dict[str, Any]] = {}
+        tars: list[str] = []
+        for split in SPLITS:
+            numbers = [k for k, row in enumerate(self.rows) if row.split == split]
+            numbers.sort(key=lambda k: hashlib.sha256(self.rows[k].id.encode("utf-8", "surrogatepass")).digest())
+            for name, listed in self._split(split, numbers):  # a fair sample in any stretch of a tar
+                tars += [name] if any("offset" in entry for entry in listed) else []
+                entries |= {entry["row"]: {"tar": name, **entry} for entry in listed}
+        good = [self._placed(self.rows[k], entries[k]) for k in sorted(entries) if "offset" in entries[k]]
+        if not good:
+            first = next(iter(entries.values()))
+            raise UsageError(f"none of {len(self.rows)} clips is readable; the first: {first['error']}")
+        write_manifest(good, self.root / MANIFEST_FILE)
+        bad = [{"id": self.rows[k].id, **entries[k]["error"]} for k in sorted(entries) if "error" in entries[k]]
+        write_atomically(self.root / UNREADABLE_FILE, "".join(json.dumps(record) + "\n" for record in bad).encode())
+        sizes = {name: (self.root / name).stat().st_size for name in tars}
+        return {"clips": len(good), "unreadable": len(bad), "tars": sizes}
+
+    def _split(self, split: str, numbers: Sequence[int]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+        """The tars of a split, each with what it holds: first those that an earlier run has finished."""
+        at = tar = 0
+        while (list_file := self.root / f"{split}-{tar:06d}.list").is_file():
+            listed = json.loads(list_file.read_text())
+            yield f"{list_file.stem}.tar", listed
+            at, tar = at + len(listed), tar + 1
+        bundles = self.reader.map(self._bundle, numbers[at:])
+        while at < len(numbers):
+            path = self.root / f"{split}-{tar:06d}.tar"
+            listed = self._tar(path, bundles)
+            write_atomically(path.with_suffix(".list"), json.dumps(listed).encode())
+            yield path.name, listed
+            at, tar = at + len(listed), tar + 1
+
+    def _tar(self, path: Path, bundles: Iterator[tuple[int, bytes, dict[str, Any]]]) -> list[dict[str, Any]]:
+        """Write clips until the tar is full. The entry of each clip tells its row, and its place or its error."""
+        listed: list[dict[str, Any]] = []
+        with beside(path) as part, part.open("wb") as file:
+            for number, bundle, found in bundles:
+                place = {"offset": file.tell(), "size": len(bundle)} if bundle else {}
+                listed.append({"row": number, **place, **found})
+                file.write(bundle)
+                self.done += 1
+                self.progress.at(self.done)
+                if file.tell() >= self.settings.shard_mb * 1e6:
+                    break
+            file.write(END_OF_TAR)
+        if not any("offset" in entry for entry in listed):
+            path.unlink()
+        return listed
+
+    def _bundle(self, number: int) -> tuple[int, bytes, dict[str, Any]]:
+        """A clip as the bytes that go into the tar, with its length in s; none, with the error, if it is unreadable."""
+        row, settings = self.rows[number], self.settings
+        try:
+            clip = settings.read(row, self.reader)
+        except MediaError as error:
+            return number, b"", {"error": {"path": error.path, "reason": error.reason, "detail": error.detail}}
+        about = {"id": row.id, "split": row.split, "tags": row.tags, "captions": row.captions}
+        about |= {"families": row.families, "segments": _moved(row, clip.span)}
+        bundle = write_bundle(f"{number:08d}", clip, settings.fps, settings.sound, settings.quality, about)
+        return number, bundle, {"seconds": clip.span[1] - clip.span[0]}
+
+    def _placed(self, row: Row, entry: dict[str, Any]) -> Row:
+        """The row that finds the clip in its tar."""
+        seconds = entry["seconds"]
+        segments = tuple(_moved(row, (row.start, row.start + seconds)))
+        path, offset, size = self.root / entry["tar"], entry["offset"], entry["size"]
+        return replace(row, path=path, start=0.0, end=seconds, segments=segments, offset=offset, size=size)
+
+
+def _moved(row: Row, span: tuple[float, float]) -> list[Segment]:
+    """The row's segments inside `span`, in s from its start."""
+    start, end = span
+    return [
+        Segment(part.label, max(part.start, start) - start, min(part.end, end) - start)
+        for part in row.segments
+        if part.start < end and part.end > start
+    ]
+
+
+def _summary(root: Path) -> str:
+    made = read_made(root, SHARDS_FILE, COMMAND)["made"]
+    text = f"{made['clips']} clips in {len(made['tars'])} tars, {sum(made['tars'].values()) / 1e6:.1f} MB -> {root}"
+    if made["unreadable"]:
+        text += f"; {made['unreadable']} could not be read, listed in {root / UNREADABLE_FILE}"
+    return text

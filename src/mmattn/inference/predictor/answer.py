@@ -1,0 +1,70 @@
+"""What answers the entries of a predict job, made from its settings: a trained model, or tags without training."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import torch
+
+from mmattn.checkpoint import load_model
+from mmattn.data.load.reading import AHEAD, ClipReader
+from mmattn.data.prepare.views import Views
+from mmattn.errors import UsageError
+from mmattn.files import write_atomically
+from mmattn.inference.annotators.pretrained import PretrainedTagger
+from mmattn.inference.jobs.job import Job
+from mmattn.inference.jobs.shard import Answering
+from mmattn.inference.predictor.pipeline import Predictor
+from mmattn.inference.predictor.prompts import asking
+from mmattn.inference.predictor.speed import AUTO, Speed, batch_sizes, chosen
+from mmattn.media.isolate.reader import IsolatedReader
+
+BATCH_SIZE = "batch_size.json"  # in the job's folder, where it was measured
+
+
+@contextmanager
+def answering(job: Job, decoders: int, device: str) -> Iterator[Answering]:
+    """Load the model of a job on `device`, with so many decoding processes. Raises UsageError."""
+    config = job.settings()
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"device={device}: {str(error).splitlines()[0]}") from None
+    speed = Speed(config["precision"], config["compile"])
+    settings = {"threshold": config["threshold"], "device": device, "speed": speed}
+    reading = {"deadline_s": config["deadline_s"], "follow_symlinks": config["follow_symlinks"]}
+    if config["model"] == "pretrained":
+        weights = {name: config[name] for name in ("weights", "hub", "modalities")}
+        tagger = PretrainedTagger(**weights, **settings)
+        with IsolatedReader(**reading) as reader:
+            yield Answering(lambda entries: tagger.records((entry.piece for entry in entries), reader), ahead=1)
+        return
+    checkpoint = load_model(Path(str(config["run"])), config.get("attention"), config.get("decoding"))
+    if config["prompts"] is not None:
+        checkpoint = asking(checkpoint, Path(str(config["prompts"])).expanduser())
+    spans = {name: config[name] for name in ("windows", "span_step_s", "shots")}
+    with closing(ClipReader(threads=decoders, **reading)) as reader:
+        predictor = Predictor(checkpoint, reader=reader, views=Views(**config["views"]), **settings, **spans)
+        auto = config["batch_size"] == AUTO
+        predictor.batch_size = _measured(job, predictor, device) if auto else config["batch_size"]
+        ahead = 1 if predictor.over_time else predictor.batch_size + max(predictor.batch_size, AHEAD * decoders)
+        yield Answering(lambda entries: predictor.records(entry.piece for entry in entries), ahead)
+
+
+def _measured(job: Job, predictor: Predictor, device: str) -> int:
+    """The batch size that the first process of the job found best; all others take it, so that it stays one job."""
+    with (job.root / "batch_size.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        found = job.root / BATCH_SIZE
+        if not found.is_file():
+            tried = batch_sizes(predictor.rehearse, device)
+            record = {
+                "batch_size": chosen(tried),
+                "spans_per_s": {size: round(rate, 1) for size, rate in tried.items()},
+            }
+            write_atomically(found, json.dumps(record, indent=1).encode())
+        return int(json.loads(found.read_text())["batch_size"])

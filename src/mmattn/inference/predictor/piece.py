@@ -1,0 +1,64 @@
+"""What a record is about: a file, or a part of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mmattn.files import ByteRange
+from mmattn.media.open.source import name_of
+
+if TYPE_CHECKING:  # what drives a job needs no torch
+    from mmattn.data.load.reading import ClipReader
+    from mmattn.media.isolate.reader import IsolatedReader
+    from mmattn.media.read.windows import Windows
+    from mmattn.types import Clip
+
+
+@dataclass(frozen=True)
+class Piece:
+    """`media` from `start` to `end` s; None: to its end."""
+
+    media: Path | ByteRange
+    start: float = 0.0
+    end: float | None = None
+
+    @property
+    def name(self) -> str:
+        return name_of(self.media)
+
+    def windows(self, reader: ClipReader | IsolatedReader, windows: Windows) -> Iterator[Clip]:
+        """What iter_windows would give if the file were this part of it; times stay those of the file.
+
+        The file is decoded from its beginning. Raises MediaError.
+        """
+        request = replace(windows.request, start=self.start, end=self.start + windows.window_s)
+        windows = replace(windows, request=request)
+        with closing(reader.windows(self.media, windows)) as clips:  # type: ignore[type-var]  # generators
+            for k, clip in enumerate(clips):
+                yield self._cut(clip)
+                if self.end is not None and self.end <= windows.goal(k):
+                    return
+
+    def _cut(self, clip: Clip) -> Clip:
+        """Without what comes after the end."""
+        if self.end is None:
+            return clip
+        there = clip.frame_times < self.end
+        sound = clip.waveform
+        if sound is not None:
+            sound = sound[: max(0, round((self.end - clip.audio_start) * clip.sample_rate))]
+        return replace(
+            clip,
+            frames=None if clip.frames is None else clip.frames[there],
+            frame_times=clip.frame_times[there],
+            waveform=sound if sound is not None and len(sound) else None,
+            duration=None if clip.duration is None else min(clip.duration, self.end),
+        )
+
+
+def as_piece(given: Path | ByteRange | Piece) -> Piece:
+    return given if isinstance(given, Piece) else Piece(given)

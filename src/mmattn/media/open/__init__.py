@@ -1,0 +1,1 @@
+"""Opening a file nobody vouches for, and what its header says."""

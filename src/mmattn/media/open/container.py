@@ -1,0 +1,205 @@
+"""Opening a file nobody vouches for.
+
+FFmpeg follows what it reads: playlists name other files and hosts, `img%d.png` names a series, a FIFO blocks for ever.
+Here it gets bytes only: the content of a regular file (see source) handed over without its name, containers from a
+fixed list, no protocol, and caps on what it may allocate. Every failure leaves as MediaError.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import av
+from av.audio.stream import AudioStream
+from av.container.input import InputContainer
+from av.error import FFmpegError
+from av.logging import set_level
+from av.video.stream import VideoStream
+
+from mmattn.errors import MediaError, MediaReason
+from mmattn.media.open.source import Content, Source, name_of, open_source
+
+# Demuxers that read one file and nothing else. Playlists, manifests, devices, image series and raw sample dumps, which
+# would accept any bytes at all, are left out.
+FORMATS = (
+    "mov,matroska,mpegts,mpeg,mpegvideo,avi,flv,asf,ogg,rm,mxf,gxf,nut,ivf,dv,h264,hevc,obu,m4v,mjpeg,"
+    "wav,w64,aiff,au,caf,mp3,flac,aac,ac3,eac3,dts,truehd,amr,ape,wv,tta,mpc,mpc8,"
+    "gif,apng,jpeg_pipe,png_pipe,webp_pipe,bmp_pipe,tiff_pipe"
+)
+
+# The first bytes of files that a demuxer knows: if it still refuses them, the file is cut off, not something else.
+_MAGIC = (
+    (4, b"ftyp"), (4, b"moov"), (4, b"mdat"), (0, b"\x1a\x45\xdf\xa3"), (0, b"RIFF"), (0, b"OggS"), (0, b"FLV\x01"),
+    (0, b"fLaC"), (0, b"ID3"), (0, b"GIF8"), (0, b".RMF"), (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Caps on one file. Reaching one raises MediaError, too_long or too_large."""
+
+    duration_s: float = 24 * 3600.0
+    frame_pixels: int = 8192 * 4320  # an 8K picture
+    streams: int = 64
+    frames: int = 10_000_000  # of one file's picture, and of one Clip's grid
+    sample_rate: int = 768_000  # Hz; resampling from wild rates takes minutes and gigabytes
+    decoded_bytes: int = 4 << 30  # what one Clip may hold
+
+
+class Deadline:
+    """A monotonic time limit on reading one file."""
+
+    def __init__(self, path: str, seconds: float | None) -> None:
+        self.path = path
+        self.seconds = seconds
+        self.restart()
+
+    def restart(self) -> None:
+        """Give the next part of the file as much time again."""
+        self._until = None if self.seconds is None else time.monotonic() + self.seconds
+
+    @property
+    def passed(self) -> bool:
+        return self._until is not None and time.monotonic() > self._until
+
+    def check(self) -> None:
+        """Raise MediaError("timeout") if the time is up."""
+        if self.passed:
+            raise MediaError(self.path, "timeout", f"not read within {self.seconds} s")
+
+
+class Nameless:
+    """The three calls FFmpeg needs, and no name. They never raise: PyAV keeps a callback's error for a later call."""
+
+    def __init__(self, content: Content, deadline: Deadline) -> None:
+        self._content = content
+        self._deadline = deadline
+        self._position = 0
+        self.error: Exception | None = None
+
+    def read(self, count: int) -> bytes:
+        if self._deadline.passed:
+            return b""  # looks like the file's end; the caller checks the deadline
+        try:
+            data = self._content.read_at(self._position, count)
+        except Exception as error:  # a file object may raise anything
+            self.error = error
+            return b""
+        self._position += len(data)
+        return data
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._content.size}[whence]
+        if base + offset < 0:
+            return -1
+        self._position = base + offset
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+
+@contextmanager
+def open_container(
+    src: Source,
+    *,
+    limits: Limits | None = None,
+    deadline: Deadline | None = None,
+    follow_symlinks: bool = False,
+) -> Iterator[InputContainer]:
+    """An open input container on `src`, its decoders capped and single-threaded.
+
+    Raises MediaError: unreadable, not_media, truncated, too_large, too_long, timeout, and changed at the end if the
+    file's size or modification time moved. FFmpeg errors raised inside the body become MediaError("truncated").
+    """
+    limits, name = limits or Limits(), name_of(src)
+    deadline = deadline or Deadline(name, None)
+    set_level(None)  # FFmpeg's log callback can deadlock in threads and processes
+    with open_source(src, follow_symlinks) as content:
+        before = content.stamp()
+        nameless = Nameless(content, deadline)
+        container = _open_av(name, content, nameless, deadline, limits)
+        try:
+            _cap(container, name, limits)
+            yield container
+        except MemoryError as error:  # PyAV's own is an FFmpegError too
+            raise MediaError(name, "too_large", "out of memory") from error
+        except FFmpegError as error:
+            deadline.check()
+            raise MediaError(name, "truncated", one_line(error)) from error
+        finally:
+            container.close()
+        deadline.check()
+        if nameless.error is not None:
+            raise MediaError(name, "unreadable", one_line(nameless.error))
+        if content.stamp() != before:
+            raise MediaError(name, "changed", "size or modification time moved while it was read")
+
+
+def _open_av(name: str, content: Content, nameless: Nameless, deadline: Deadline, limits: Limits) -> InputContainer:
+    options = {
+        "format_whitelist": FORMATS,
+        "protocol_whitelist": "none",
+        "max_pixels": str(limits.frame_pixels),
+        "max_streams": str(limits.streams),
+    }
+    try:
+        return av.open(nameless, "r", options=options, metadata_errors="replace", io_open=_refuse)
+    except (FFmpegError, ValueError, OSError, MemoryError) as error:
+        deadline.check()
+        if nameless.error is not None:
+            raise MediaError(name, "unreadable", one_line(nameless.error)) from error
+        raise MediaError(name, _why_not_opened(content, error), one_line(error)) from error
+
+
+def _refuse(url: str, flags: int, options: dict[str, Any]) -> NoReturn:
+    """Whatever a file points at stays closed."""
+    raise ValueError("the file asks for another file or address")
+
+
+def _why_not_opened(content: Content, error: Exception) -> MediaReason:
+    if isinstance(error, MemoryError):
+        return "too_large"
+    head = content.read_at(0, 16)
+    return "truncated" if any(head[at : at + len(magic)] == magic for at, magic in _MAGIC) else "not_media"
+
+
+def _cap(container: InputContainer, path: str, limits: Limits) -> None:
+    """Apply `limits` to what the header declares and to each decoder."""
+    if len(container.streams) > limits.streams:
+        raise MediaError(path, "too_large", f"{len(container.streams)} streams, at most {limits.streams}")
+    duration = declared_duration(container)
+    if duration is not None and duration > limits.duration_s:
+        raise MediaError(path, "too_long", f"{duration:.0f} s, at most {limits.duration_s:.0f}")
+    for stream in container.streams:
+        context = stream.codec_context
+        if context is None:  # no decoder
+            continue
+        if isinstance(stream, VideoStream):
+            pixels = stream.codec_context.width * stream.codec_context.height
+            if pixels > limits.frame_pixels:
+                raise MediaError(path, "too_large", f"{pixels} pixels a frame, at most {limits.frame_pixels}")
+            if stream.frames > limits.frames:
+                raise MediaError(path, "too_large", f"{stream.frames} frames, at most {limits.frames}")
+            context.options = {"max_pixels": str(limits.frame_pixels)}
+        if isinstance(stream, AudioStream) and stream.codec_context.sample_rate > limits.sample_rate:
+            rate = stream.codec_context.sample_rate
+            raise MediaError(path, "too_large", f"{rate} samples a second, at most {limits.sample_rate}")
+        if stream.type in ("video", "audio"):
+            context.thread_count = 1
+
+
+def declared_duration(container: InputContainer) -> float | None:
+    """The file's length as its header tells it, s; None where it does not, or tells nonsense."""
+    return container.duration / av.time_base if container.duration and container.duration > 0 else None
+
+
+def one_line(error: BaseException) -> str:
+    """The error's own words, without FFmpeg's number and file name."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(str(text).split())[:200]

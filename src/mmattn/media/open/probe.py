@@ -1,0 +1,171 @@
+"""What a file is, without reading all of it: its header, and of each picture stream the first frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from av.audio.stream import AudioStream
+from av.container.input import InputContainer
+from av.error import FFmpegError
+from av.stream import Disposition, Stream
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from mmattn.errors import MediaError
+from mmattn.media.open.container import Deadline, Limits, declared_duration, open_container
+from mmattn.media.open.source import Source, name_of
+from mmattn.media.open.streams import Chosen, choose, codec_name, demux, is_encrypted, language
+from mmattn.media.read.picture import transfer
+from mmattn.media.read.request import check_streams
+
+_LOOK_PACKETS = 256  # a picture not seen by then leaves its rotation unknown, taken as 0
+_INTERLACED = range(2, 6)  # AVFieldOrder: 0 unknown, 1 progressive, then the four orders of two fields
+
+
+@dataclass(frozen=True)
+class StreamInfo:
+    """One stream as stored. `codec` None: no decoder for it here. `kind`: video, audio, subtitle, data, attachment."""
+
+    index: int
+    kind: str
+    codec: str | None
+    language: str | None
+    default: bool
+
+
+@dataclass(frozen=True)
+class VideoInfo(StreamInfo):
+    """`rotation` in degrees counter-clockwise makes it upright. `hdr`: its transfer function, "pq" or "hlg"."""
+
+    width: int
+    height: int
+    fps: float | None
+    rotation: int
+    pixel_format: str | None
+    bit_depth: int | None
+    hdr: str | None
+    interlaced: bool
+    attached_picture: bool
+
+
+@dataclass(frozen=True)
+class AudioInfo(StreamInfo):
+    """`rate` in Hz; `layout` e.g. "mono", "stereo", "5.1"."""
+
+    rate: int
+    channels: int
+    layout: str
+
+
+@dataclass(frozen=True)
+class MediaInfo:
+    """`duration` in s as the header tells it, None where it does not. `video` and `audio`: what read_clip would read.
+
+    A missing modality is None.
+    """
+
+    container: str
+    duration: float | None
+    video: VideoInfo | None
+    audio: AudioInfo | None
+    streams: tuple[StreamInfo, ...]
+    issues: tuple[str, ...] = ()
+
+
+def probe(
+    src: Source,
+    *,
+    video_stream: int | None = None,
+    audio_stream: int | str | None = None,
+    limits: Limits | None = None,
+    deadline_s: float | None = None,
+    follow_symlinks: bool = False,
+) -> MediaInfo:
+    """Describe the streams of `src` and which of them read_clip, given the same choice, would read.
+
+    Raises MediaError as read_clip does for what the header and the first packets show.
+    """
+    check_streams(video_stream, audio_stream)
+    deadline = Deadline(name_of(src), deadline_s)
+    with open_container(src, limits=limits, deadline=deadline, follow_symlinks=follow_symlinks) as container:
+        chosen = choose(container, deadline.path, video_stream, audio_stream)
+        firsts = _first_pictures(container, chosen, deadline)
+        streams = tuple(_describe(stream, firsts.get(stream.index)) for stream in container.streams)
+        by_index = {info.index: info for info in streams}
+        video = by_index[chosen.video.index] if chosen.video is not None else None
+        audio = by_index[chosen.audio.index] if chosen.audio is not None else None
+        assert isinstance(video, VideoInfo | None) and isinstance(audio, AudioInfo | None)
+        return MediaInfo(
+            container=container.format.name,
+            duration=declared_duration(container),
+            video=video,
+            audio=audio,
+            streams=streams,
+            issues=chosen.issues,
+        )
+
+
+def _first_pictures(container: InputContainer, chosen: Chosen, deadline: Deadline) -> dict[int, VideoFrame]:
+    """Stream index -> first frame, where the first packets hold one. The chosen streams must not be encrypted."""
+    pictures = {s.index for s in container.streams.video if s.codec_context is not None}
+    wanted = [s for s in (chosen.video, chosen.audio) if s is not None]
+    unseen = {stream.index for stream in wanted}
+    firsts: dict[int, VideoFrame] = {}
+    for count, packet in enumerate(demux(container, *_decodable(container, chosen.audio))):
+        deadline.check()
+        index = packet.stream.index
+        if is_encrypted(packet) and any(stream.index == index for stream in wanted):
+            raise MediaError(deadline.path, "unsupported_codec", f"the {packet.stream.type} stream is encrypted")
+        unseen.discard(index)
+        if index in pictures and index not in firsts:
+            try:
+                frame = next((f for f in packet.decode() if isinstance(f, VideoFrame)), None)
+            except (FFmpegError, ValueError):
+                continue  # read_clip reports bad packets; here only a header is described
+            if frame is not None:
+                firsts[index] = frame
+        if count >= _LOOK_PACKETS or (not unseen and firsts.keys() >= pictures):
+            break
+    return firsts
+
+
+def _decodable(container: InputContainer, audio: AudioStream | None) -> Sequence[Stream]:
+    pictures = [stream for stream in container.streams.video if stream.codec_context is not None]
+    return [*pictures, *([audio] if audio is not None else [])]
+
+
+def _describe(stream: Stream, first: VideoFrame | None) -> StreamInfo:
+    common = (
+        stream.index,
+        stream.type or "unknown",
+        codec_name(stream),
+        language(stream),
+        bool(stream.disposition & Disposition.default),
+    )
+    if stream.codec_context is None:
+        return StreamInfo(*common)
+    if isinstance(stream, VideoStream):
+        return _video_info(common, stream, first)
+    if isinstance(stream, AudioStream):
+        context = stream.codec_context
+        return AudioInfo(*common, context.sample_rate or 0, context.layout.nb_channels, context.layout.name)
+    return StreamInfo(*common)
+
+
+def _video_info(common: tuple, stream: VideoStream, first: VideoFrame | None) -> VideoInfo:
+    context = stream.codec_context
+    rate = stream.average_rate or stream.guessed_rate
+    fields = context.field_order if first is None else 2 * first.interlaced_frame
+    return VideoInfo(
+        *common,
+        width=context.width,
+        height=context.height,
+        fps=float(rate) if rate else None,
+        rotation=round(first.rotation / 90) * 90 % 360 if first is not None else 0,
+        pixel_format=context.pix_fmt,
+        bit_depth=max((part.bits for part in context.format.components), default=None) if context.format else None,
+        hdr=transfer(first.color_trc if first is not None else context.color_trc),
+        interlaced=fields in _INTERLACED,
+        attached_picture=bool(stream.disposition & Disposition.attached_pic),
+    )

@@ -1,0 +1,161 @@
+"""The frames shown at given times: the last one whose presentation time is not after each time."""
+
+from __future__ import annotations
+
+import av
+import numpy as np
+from av.container.input import InputContainer
+from av.error import FFmpegError
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from mmattn.errors import MediaError
+from mmattn.media.open.container import Deadline, Limits
+from mmattn.media.open.streams import demux, frame_seconds, time_base
+from mmattn.media.read.picture import Renderer
+
+_MAX_SLACK_S = 0.0005
+
+
+def slack(stream: VideoStream) -> float:
+    """How far a frame's time may lie after t and still count as not after it, s.
+
+    Containers round times to ticks (a millisecond in Matroska), so a frame may be stamped half a tick late. The cap
+    is for containers whose tick is a whole frame: there the stamp is exact.
+    """
+    return min(max(time_base(stream) / 2, 1e-6), _MAX_SLACK_S)
+
+
+def pixel_aspect(stream: VideoStream) -> float:
+    """Width over height of one stored pixel; 1 where the file does not say."""
+    ratio = stream.sample_aspect_ratio
+    return float(ratio) if ratio else 1.0
+
+
+class Timeline:
+    """Frames' times in s on the clip's clock, made to rise where the file leaves them out or turns them back."""
+
+    def __init__(self, stream: VideoStream, origin: float) -> None:
+        self._tick = time_base(stream)
+        self._nominal = frame_seconds(stream)
+        self._origin = origin
+        self._last = -float("inf")
+        self.end: float | None = None  # when the frame placed last would vanish, s
+        self.fixed = False
+
+    def place(self, pts: int | None, duration: int | None) -> float:
+        """The time at which a frame appears, from its stamp and length in ticks."""
+        time = None if pts is None else pts * self._tick - self._origin
+        if time is None or time <= self._last:
+            self.fixed = True
+            time = 0.0 if self.end is None else self.end
+        self._last = time
+        self.end = time + ((duration or 0) * self._tick or self._nominal)
+        return time
+
+
+class PictureTrack:
+    """Renders, of all decoded frames in turn, those shown at `grid` (T,) s, rising.
+
+    A time before the first frame gets the first frame; times from the last frame's end on get none.
+    """
+
+    def __init__(
+        self, path: str, stream: VideoStream, origin: float, grid: np.ndarray, render: Renderer, limits: Limits
+    ) -> None:
+        self._path, self._grid, self._render, self._limits = path, grid, render, limits
+        self._line = Timeline(stream, origin)
+        self._slack = slack(stream)
+        self._current: VideoFrame | None = None
+        self.first_time: float | None = None
+        self.images: list[np.ndarray] = []
+
+    @property
+    def done(self) -> bool:
+        return len(self.images) == len(self._grid)
+
+    @property
+    def issues(self) -> set[str]:
+        return self._render.issues | ({"pts_fixed"} if self._line.fixed else set())
+
+    def add(self, frame: VideoFrame) -> None:
+        time = self._line.place(frame.pts, frame.duration)
+        self._show_until(time - self._slack)
+        self._current = frame
+        self.first_time = time if self.first_time is None else self.first_time
+
+    def finish(self) -> None:
+        """The last frame is shown until its end."""
+        if self._line.end is not None:
+            self._show_until(self._line.end - 1e-6)
+
+    def _show_until(self, time: float) -> None:
+        """The current frame serves the grid times before `time`."""
+        upto = int(np.searchsorted(self._grid, time, side="left"))
+        count = upto - len(self.images)
+        if self._current is None or count <= 0:
+            return
+        image = self._render(self._current)
+        check_size(image, len(self._grid), self._path, self._limits)
+        self.images += [image] * count
+
+
+def check_size(image: np.ndarray, count: int, path: str, limits: Limits) -> None:
+    """Raise MediaError if `count` images like this are more than one clip may hold."""
+    if image.nbytes * count > limits.decoded_bytes:
+        size = f"{image.shape[0]} x {image.shape[1]}"
+        raise MediaError(path, "too_large", f"{count} frames of {size}, at most {limits.decoded_bytes} bytes")
+
+
+def picture_extent(container: InputContainer, stream: VideoStream, origin: float, deadline: Deadline) -> float:
+    """When the last packet of the picture ends, s: what the file holds, whatever its header says."""
+    tick, nominal = time_base(stream), frame_seconds(stream)
+    end, count, broken = 0.0, 0, False
+    last_dts: int | None = None
+    for packet in demux(container, stream):
+        deadline.check()
+        if not packet.size or packet.is_discard:
+            continue
+        count += 1
+        backwards = last_dts is not None and packet.dts is not None and packet.dts < last_dts
+        broken = broken or packet.pts is None or backwards
+        last_dts = packet.dts
+        if packet.pts is not None:
+            end = max(end, packet.pts * tick - origin + ((packet.duration or 0) * tick or nominal))
+    return count * nominal if broken else end
+
+
+def last_end(container: InputContainer, stream: VideoStream, origin: float, deadline: Deadline) -> float | None:
+    """The same from the packets after the last key frame alone, found by the container's index.
+
+    None where that is not certain: no index, packets missing before its end, stamps out of order.
+    """
+    index, tick, nominal = stream.index_entries, time_base(stream), frame_seconds(stream)
+    if not len(index) or not container.duration:
+        return None
+    far = int((container.duration / av.time_base + origin) / tick)
+    try:
+        container.seek(max(far, index[-1].timestamp), stream=stream)
+    except FFmpegError:
+        return None
+    end: float | None = None
+    last_dts, seen = None, set()
+    for packet in demux(container, stream):
+        deadline.check()
+        if packet.dts is not None:
+            if last_dts is not None and packet.dts < last_dts:
+                return None
+            last_dts = packet.dts
+        if not packet.size:
+            continue
+        if (
+            packet.pts is None
+            or (packet.dts is not None and packet.pts < packet.dts)
+            or not (seen or packet.is_keyframe)
+        ):
+            return None
+        seen |= {packet.pts, packet.dts}
+        if not packet.is_discard:
+            shown_until = packet.pts * tick - origin + ((packet.duration or 0) * tick or nominal)
+            end = shown_until if end is None else max(end, shown_until)
+    return end if index[-1].timestamp in seen else None

@@ -1,0 +1,83 @@
+"""A file piece by piece at a steady rate, picture and sound side by side, to be drawn on and written again.
+
+Frame k is what is shown in its middle, at (k + 0.5) / fps. Memory holds a few seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mmattn.media.isolate.reader import IsolatedReader
+from mmattn.media.read.request import Request
+
+_PIECE_S = 4.0
+
+
+@dataclass(frozen=True)
+class Piece:
+    """`times` (T,) s in the middle of each frame; `frames` (T, H, W, 3) uint8 or None; `samples` (N,) float32 or None.
+
+    There may be fewer frames than times where the picture ends before the sound.
+    """
+
+    times: list[float]
+    frames: np.ndarray | None
+    samples: np.ndarray | None
+
+
+def replay(
+    path: Path,
+    reader: IsolatedReader,
+    fps: Fraction | float,
+    end: float,
+    size: tuple[int, int] | None,
+    rate: int | None,
+) -> Iterator[Piece]:
+    """From 0 to `end` s, without gap or overlap. `size` (height, width) or None: no picture; `rate` Hz or None: no
+    sound. Raises MediaError."""
+    fps = float(fps)
+    count = max(1, round(end * fps))
+    step = max(1, round(_PIECE_S * fps))
+    for first in range(0, count, step):
+        times = [(k + 0.5) / fps for k in range(first, min(first + step, count))]
+        low, high = first / fps, min(first + step, count) / fps
+        asked = Request(
+            times=times if size else None,
+            video=size is not None,
+            start=low,
+            end=high,
+            size=size,
+            audio_rate=rate,
+            audio=rate is not None,
+        )
+        clip = reader.read(path, asked)
+        frames = None if clip.frames is None else clip.frames.permute(0, 2, 3, 1).numpy()
+        yield Piece(times, frames, None if rate is None else _placed(clip.waveform, clip.audio_start, low, high, rate))
+
+
+def even_size(width: int, height: int, rotation: int, tall: int) -> tuple[int, int]:
+    """(height, width) of a picture as it is shown, about `tall` high, even both ways, at most four times as wide."""
+    if rotation % 180:
+        width, height = height, width
+    width, height = max(width, 1), max(height, 1)
+    wide = max(2, round(width * tall / height / 2) * 2)
+    if wide <= 4 * tall:
+        return tall - tall % 2, wide
+    return max(2, round(height * 4 * tall / width / 2) * 2), 4 * tall
+
+
+def _placed(waveform: torch.Tensor | None, begins: float, low: float, high: float, rate: int) -> np.ndarray:
+    """The samples of [low, high), silence where there are none."""
+    first, last = round(low * rate), round(high * rate)
+    samples = np.zeros(last - first, np.float32)
+    if waveform is not None:
+        at = round(begins * rate) - first
+        part = waveform.numpy()[max(0, -at) :][: max(0, len(samples) - max(0, at))]
+        samples[max(0, at) : max(0, at) + len(part)] = part
+    return samples

@@ -1,0 +1,236 @@
+"""What one file holds, measured: what its header says, what its packets are, what is seen and heard in it.
+
+Three depths. "header": probe. "sample": also a pass over all packets without decoding, a few pictures over the whole
+length, and all of the sound where it is short, else a few spans of it. "full": also every picture and every sound
+decoded, one at a time, so that a long file takes no more memory than a short one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal, get_args
+
+import numpy as np
+from av.audio.frame import AudioFrame
+from av.error import FFmpegError
+from av.video.frame import VideoFrame
+
+from mmattn.errors import MEDIA_REASONS, MediaError
+from mmattn.media.open.container import Deadline, Limits, open_container
+from mmattn.media.open.probe import MediaInfo, probe
+from mmattn.media.open.source import Source, name_of
+from mmattn.media.open.streams import choose, cut_off, demux, frame_seconds, is_encrypted, time_base
+from mmattn.media.read.audio import mono
+from mmattn.media.read.decode import decode
+from mmattn.media.read.grid import uniform_grid
+from mmattn.media.read.picture import Renderer
+from mmattn.media.read.request import Request
+from mmattn.media.survey.measures import PICTURE_SIZE, Heard, PacketTimes, Seen, picture_hash, sound_hash
+
+Depth = Literal["header", "sample", "full"]
+DEPTHS: tuple[Depth, ...] = get_args(Depth)
+
+_PICTURES = 8  # looked at in a sample, evenly spread
+_HEARD_S = 30.0  # sound up to this long is heard whole
+_SPANS, _SPAN_S = 6, 5.0  # of longer sound
+
+
+@dataclass(frozen=True)
+class Survey:
+    """One file. Times in s; None: absent, or not looked at by this depth. Sound is the mean of the channels."""
+
+    container: str
+    streams: int
+    duration: float | None = None  # as the header tells
+    video_codec: str | None = None
+    width: int | None = None
+    height: int | None = None
+    fps: float | None = None  # as the header tells
+    rotation: int | None = None
+    pixel_format: str | None = None
+    audio_codec: str | None = None
+    sample_rate: int | None = None
+    channels: int | None = None
+    issues: tuple[str, ...] = ()
+    # from the packets
+    measured_duration: float | None = None
+    measured_fps: float | None = None
+    frames: int | None = None
+    variable_rate: bool | None = None
+    av_offset: float | None = None  # start of the sound minus start of the picture
+    # from what was decoded
+    seen: int | None = None  # pictures
+    brightness: float | None = None  # of the brightest place of any picture, 0 to 1
+    change: float | None = None  # the largest of any place of any picture against the first, 0 to 1
+    picture_hash: str | None = None  # hex, 64 bits for each of four pictures (difference hash); 0 where it is flat
+    heard: float | None = None  # s
+    loudness: float | None = None  # root mean square of the loudest 0.1 s, 1 = full scale
+    sound_hash: str | None = None  # hex, 32 bits: where the sound of the sample swells; 0 where it is silent
+    # what stopped it after the header
+    reason: str | None = None
+    detail: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"issues": list(self.issues)}
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> Survey:
+        """The reverse of `to_dict`; other keys are left alone. Raises ValueError for values of another kind."""
+        values: dict[str, Any] = {column.name: record.get(column.name) for column in fields(cls)}
+        for column in fields(cls):
+            kind, _, absent = str(column.type).partition(" | ")
+            value = values[column.name]
+            if not (isinstance(value, _KINDS[kind]) or (absent and value is None)) or value != value:
+                raise ValueError(f"{column.name}: {value!r}")
+        if not all(isinstance(issue, str) for issue in values["issues"]):
+            raise ValueError(f"issues: {values['issues']!r}")
+        if values["reason"] is not None and values["reason"] not in MEDIA_REASONS:
+            raise ValueError(f"reason: {values['reason']!r}")
+        return cls(**{**values, "issues": tuple(values["issues"])})
+
+
+_KINDS: dict[str, Any] = {"str": str, "int": int, "float": (int, float), "bool": bool, "tuple[str, ...]": (list, tuple)}
+
+
+def survey(
+    src: Source,
+    depth: Depth,
+    *,
+    limits: Limits | None = None,
+    deadline_s: float | None = None,
+    follow_symlinks: bool = False,
+) -> Survey:
+    """Survey `src`. Raises MediaError if not even its header can be read; what fails later is told as `reason`."""
+    name = name_of(src)
+    looking = _Looking(src, limits or Limits(), Deadline(name, deadline_s), follow_symlinks)
+    info = probe(src, limits=limits, deadline_s=deadline_s, follow_symlinks=follow_symlinks)
+    found = _header(info)
+    if depth == "header":
+        return found
+    try:
+        packets = looking.at_packets()
+        found = replace(found, **packets.told(), issues=_union(found.issues, packets.issues))
+        seen, heard, issues = looking.at_sample(info, packets)
+        if depth == "full":
+            issues |= looking.at_everything(seen, heard)
+        found = replace(found, **seen.told(), **heard.told(), issues=_union(found.issues, issues))
+        if not seen.count and not heard.seconds:
+            reason = "unsupported_codec" if "bad_packets" in issues else "truncated"
+            raise MediaError(name, reason, "nothing of it could be decoded")
+    except MediaError as error:
+        return replace(found, reason=error.reason, detail=error.detail)
+    return found
+
+
+def _union(issues: tuple[str, ...], others: set[str]) -> tuple[str, ...]:
+    return tuple(sorted({*issues, *others} - {"silent_audio", "rotated"}))  # measured here, and in the header
+
+
+def _header(info: MediaInfo) -> Survey:
+    video, audio = info.video, info.audio
+    found = Survey(info.container, len(info.streams), info.duration, issues=info.issues)
+    if video is not None:
+        found = replace(
+            found,
+            video_codec=video.codec,
+            width=video.width,
+            height=video.height,
+            fps=video.fps,
+            rotation=video.rotation,
+            pixel_format=video.pixel_format,
+        )
+    if audio is not None:
+        found = replace(found, audio_codec=audio.codec, sample_rate=audio.rate, channels=audio.channels)
+    return found
+
+
+@dataclass(frozen=True)
+class _Looking:
+    """One file, and how far looking at it may go."""
+
+    src: Source
+    limits: Limits
+    deadline: Deadline
+    follow_symlinks: bool
+
+    def open(self):
+        return open_container(
+            self.src, limits=self.limits, deadline=self.deadline, follow_symlinks=self.follow_symlinks
+        )
+
+    def at_packets(self) -> PacketTimes:
+        """Every packet's time; nothing is decoded."""
+        packets, reached = PacketTimes(), {}
+        with self.open() as container:
+            chosen = choose(container, self.deadline.path)
+            streams = [stream for stream in (chosen.video, chosen.audio) if stream is not None]
+            ticks = {stream.index: time_base(stream) for stream in streams}
+            nominal = frame_seconds(chosen.video) if chosen.video is not None else 0.0
+            packets.tick = ticks[chosen.video.index] if chosen.video is not None else 0.0
+            for packet in demux(container, *streams):
+                self.deadline.check()
+                if is_encrypted(packet):
+                    detail = f"the {packet.stream.type} stream is encrypted"
+                    raise MediaError(self.deadline.path, "unsupported_codec", detail)
+                if packet.pts is None or not packet.size or packet.is_discard:
+                    continue
+                kind, tick = packet.stream.type, ticks[packet.stream.index]
+                length = (packet.duration or 0) * tick or (nominal if kind == "video" else 0.0)
+                packets.add(kind, packet.pts * tick - chosen.origin, length)
+                reached[packet.stream.index] = packets.ends[kind]
+            if reached and cut_off(container, chosen, reached):
+                packets.issues.add("truncated")
+        return packets
+
+    def at_sample(self, info: MediaInfo, packets: PacketTimes) -> tuple[Seen, Heard, set[str]]:
+        """A few pictures over the whole length, and the sound, or spans of it."""
+        seen, heard, issues = Seen(), Heard(), set()
+        has_video, has_audio = info.video is not None, info.audio is not None
+        begin, end = max(packets.starts.get("video", 0.0), 0.0), packets.ends.get("video", 0.0)
+        count = min(_PICTURES, len(packets.shown) or _PICTURES)
+        times = tuple(float(time) for time in uniform_grid(count, begin, end)) or (0.0,)
+        sound_end = packets.ends.get("audio", 0.0)
+        short = sound_end <= _HEARD_S
+        questions = [Request(times=times, size=PICTURE_SIZE, audio=has_audio and short)] if has_video else []
+        if has_audio and short and not has_video:
+            questions = [Request(video=False)]
+        if has_audio and not short:
+            starts = np.linspace(0.0, sound_end - _SPAN_S, _SPANS)
+            questions += [Request(start=float(s), end=float(s) + _SPAN_S, video=False) for s in starts]
+        sounds = []
+        for request in questions:
+            clip = decode(request, self.src, self.limits, self.deadline.seconds, self.follow_symlinks)
+            self.deadline.check()
+            issues |= set(clip.issues)
+            images = list(clip.frames.transpose(0, 2, 3, 1)) if clip.frames is not None else []
+            for image in images:
+                seen.add(image)
+            seen.hashes += [picture_hash(image) for image in images[1::2] or images[:1]]
+            if clip.waveform is not None:
+                heard.add(clip.waveform, clip.sample_rate)
+                sounds.append(clip.waveform)
+        heard.hash = sound_hash(np.concatenate(sounds)) if sounds else None
+        return seen, heard, issues
+
+    def at_everything(self, seen: Seen, heard: Heard) -> set[str]:
+        """Decode it all. What the sample showed stays in the measures, its amount does not."""
+        seen.count, heard.seconds = 0, 0.0
+        issues, render = set(), Renderer(PICTURE_SIZE, "stretch")
+        with self.open() as container:
+            chosen = choose(container, self.deadline.path)
+            for packet in demux(container, *[stream for stream in (chosen.video, chosen.audio) if stream is not None]):
+                self.deadline.check()
+                if packet.size == 0 and packet.dts is not None:
+                    continue
+                try:
+                    for frame in packet.decode():
+                        if isinstance(frame, VideoFrame):
+                            seen.add(render(frame))
+                        elif isinstance(frame, AudioFrame) and frame.sample_rate:
+                            heard.add(mono(frame), frame.sample_rate)
+                except MemoryError:
+                    raise
+                except (FFmpegError, ValueError):
+                    issues.add("bad_packets")
+        return issues | render.issues

@@ -1,0 +1,1 @@
+"""Small files of our own: clips, pictures, sounds, bundles."""
