@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,6 +41,38 @@ def write_atomically(path: Path, data: bytes) -> None:
     """The whole of `data` at `path`, or what was there before."""
     with beside(path) as part:
         part.write_bytes(data)
+
+
+def place_if_absent(part: Path, path: Path) -> bool:
+    """Give the whole, synced file `part` the name `path` unless there is a file of that name; whether it was given.
+
+    `part` keeps its own name too. Of any number of callers at once one succeeds, on NFS too (a hard link is atomic).
+    """
+    try:
+        os.link(part, path)
+    except FileExistsError:
+        return False
+    except FileNotFoundError:
+        raise
+    except OSError:  # a file system without hard links: a copy appears whole, as late as can be
+        if path.exists():
+            return False
+        with beside(path) as copy:
+            shutil.copyfile(part, copy)
+    return True
+
+
+def write_if_absent(path: Path, data: bytes) -> bool:
+    """The whole of `data` at `path` unless there is a file of that name; whether it was written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{secrets.token_hex(6)}.part")
+    try:
+        part.write_bytes(data)
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        return place_if_absent(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def is_address(path: Path) -> bool:

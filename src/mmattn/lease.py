@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import threading
 import time
@@ -70,7 +71,13 @@ class Lease:
         if not self.lost():
             return True
         self._forget()
-        self.path.mkdir(parents=True, exist_ok=True)
+        for _ in range(2):
+            self.path.mkdir(parents=True, exist_ok=True)
+            with suppress(FileNotFoundError):  # a holder that was done has removed the folder just now
+                return self._take()
+        return False
+
+    def _take(self) -> bool:
         last = self._last()
         if last is not None and not self._lapsed(last):
             return False
@@ -98,6 +105,14 @@ class Lease:
             self._lost = not self._is_last()
         return self._lost
 
+    def is_held(self) -> bool:
+        """Whether anybody holds it. Waits, as `take` does, only where a holder seems to be silent."""
+        try:
+            last = self._last()
+            return last is not None and not self._lapsed(last)
+        except FileNotFoundError:  # removed by a holder that was done
+            return False
+
     def holder(self) -> str:
         """Who holds it, for people: process, host, since when, and how long ago it last gave a sign of life."""
         last = self._last()
@@ -114,7 +129,7 @@ class Lease:
     def release(self, *, done: bool = False) -> None:
         """Give it back, at once free for others. No effect on a lease that is not ours any more.
 
-        `done`: nobody will want it again, because what it stood for is recorded elsewhere: its folder is removed.
+        `done`: its folder is removed as well, so that nothing of it is left.
         """
         if self._pid != os.getpid():
             return
@@ -122,11 +137,14 @@ class Lease:
         if self._beating is not None:
             self._over.set()
             self._beating.join()
+        if ours:  # out of sight while it still counts as held, so that nobody takes what is being removed
+            removed = self.path.with_name(f".{secrets.token_hex(6)}.part")
+            with suppress(OSError):
+                self.path.rename(removed)
+                shutil.rmtree(removed, ignore_errors=True)
         with suppress(OSError):  # a file server forgets a file that another holder removed
             os.pwrite(self._fd, FREE, 0)
         self._forget()
-        if ours:
-            shutil.rmtree(self.path, ignore_errors=True)
 
     def __enter__(self) -> Lease:
         if not self.take():

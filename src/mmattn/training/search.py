@@ -7,13 +7,10 @@ asks for the same trials as one that was not.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 
 from mmattn.config import Config, build, compose
+from mmattn.data.made import alone_in, holds_others
 from mmattn.errors import MmattnError, Stopped, UsageError
 from mmattn.files import write_atomically
 from mmattn.training.callbacks import EVALUATION_FILE
@@ -89,7 +87,8 @@ def search(overrides: Sequence[str]) -> str:
                 *(found.text for found in space.values()),
             ]
         )
-    with _alone(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    with alone_in(folder, "searching here"):
         _keep_settings(folder, fixed, space, settings)
         study = _study(folder, settings)
         begun = len(study.get_trials(deepcopy=False))
@@ -100,20 +99,6 @@ def search(overrides: Sequence[str]) -> str:
     if not _done(study):
         raise MmattnError(f"{folder}: all {settings.trials} trials failed; what was wrong is said above")
     return f"{_table(study, folder, settings)}\n{folder}"
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Raises UsageError while another process searches in `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise UsageError(f"{folder}: another process searches here now; choose another sweep=NAME") from None
-    finally:
-        os.close(opened)
 
 
 def plan(overrides: Sequence[str]) -> tuple[tuple[str, ...], dict[str, Grid], Optuna]:
@@ -170,7 +155,7 @@ def _keep_settings(folder: Path, fixed: Sequence[str], space: dict[str, Grid], s
     file = folder / SEARCH_FILE
     if file.is_file() and json.loads(file.read_text(encoding="utf-8")) != record:
         raise UsageError(f"{folder}: holds a search with other settings; choose another sweep=NAME")
-    if not file.is_file() and folder.is_dir() and any(folder.iterdir()):
+    if not file.is_file() and folder.is_dir() and holds_others(folder):
         raise UsageError(f"{folder}: holds a sweep that is no search; choose another sweep=NAME")
     write_atomically(file, json.dumps(record, indent=1).encode())
 

@@ -7,19 +7,24 @@ from __future__ import annotations
 
 import fnmatch
 import glob
+import hashlib
 import os
 import re
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mmattn.data.manifest.library import list_files
 from mmattn.data.manifest.rows import MANIFEST_NAMES, read_manifest
-from mmattn.errors import UsageError
+from mmattn.errors import MediaError, UsageError
 from mmattn.files import ByteRange, absolutes, is_address
 from mmattn.inference.predictor.piece import Piece
+from mmattn.media.open.source import open_source
+from mmattn.progress import Progress
 
+_BLOCK = 1 << 20  # bytes read at once
 _MANIFESTS = frozenset(Path(name).suffix for name in MANIFEST_NAMES)
 # What lies beside media and is none. Any other name is looked at: only its bytes say what it is.
 _BESIDE_MEDIA = (
@@ -41,6 +46,7 @@ class Entry:
     member: int | None = None  # of so many bytes
     start: float | None = None  # a part of it, s
     end: float | None = None
+    digest: str | None = None  # SHA-256 of its content, where that tells files apart
 
     @property
     def place(self) -> tuple[str, int | None, int | None, float | None, float | None]:
@@ -58,12 +64,24 @@ class Entry:
 
     def changed(self) -> bool:
         """Whether the file is another one than was listed, or gone."""
-        return self.size is not None and self.as_it_is() != self
+        return self.size is not None and not self.same_file(self.as_it_is())
+
+    def same_file(self, other: Entry) -> bool:
+        """Whether what this place held then and what it holds in `other` are one file: by size and digest, or by size
+        and time of the last change."""
+        if self.digest is not None and other.digest is not None:
+            return (self.size, self.digest) == (other.size, other.digest)
+        return (self.size, self.mtime_ns) == (other.size, other.mtime_ns)
 
     def as_it_is(self) -> Entry:
-        """The same file listed now."""
+        """The same file listed now. It is read for a digest only where its size and time do not tell enough."""
         now = _entry(self.id, self.path)
-        return replace(self, size=now.size, mtime_ns=now.mtime_ns)
+        same = replace(self, size=now.size, mtime_ns=now.mtime_ns)
+        return same if self.digest is None or same == self else same.with_digest()
+
+    def with_digest(self) -> Entry:
+        """With the digest of what is there now; None where it cannot be read."""
+        return replace(self, digest=_digest(self.media))
 
     def to_dict(self) -> dict[str, Any]:
         told = asdict(self)
@@ -78,8 +96,9 @@ class Listing:
     skipped: Counter[str]
 
 
-def list_source(source: str, without: Path | None = None) -> Listing:
-    """Every file of `source` once, in a fixed order; nothing below the folder `without`.
+def list_source(source: str, without: Path | None = None, digests: bool = False) -> Listing:
+    """Every file of `source` once, in a fixed order; nothing below the folder `without`. `digests`: read them all, so
+    that their content tells files apart, not the time of their last change.
 
     The id of a file is its path below the folder or below the fixed part of the pattern, the line of the list, or what
     the manifest says. Raises UsageError where there is nothing, or where two files have one id.
@@ -104,7 +123,14 @@ def list_source(source: str, without: Path | None = None) -> Listing:
     if len({entry.id for entry in entries}) < len(entries):
         twice, count = Counter(entry.id for entry in entries).most_common(1)[0]
         raise UsageError(f"{source}: names {twice!r} {count} times; every file once")
-    return Listing(entries, skipped)
+    return Listing(list(_with_digests(entries)) if digests else entries, skipped)
+
+
+def _with_digests(entries: list[Entry]) -> Iterator[Entry]:
+    with Progress("reading files to tell them apart", len(entries)) as progress:
+        for count, entry in enumerate(entries, 1):
+            yield entry.with_digest()
+            progress.at(count)
 
 
 def reaches(source: str, folder: Path) -> bool:
@@ -164,3 +190,14 @@ def _entry(name: str, path: str) -> Entry:
     except (OSError, ValueError):
         return Entry(name, path, None, None)
     return Entry(name, path, found.st_size, found.st_mtime_ns)
+
+
+def _digest(media: Path | ByteRange) -> str | None:
+    digest = hashlib.sha256()
+    try:
+        with open_source(media) as content:
+            for position in range(0, content.size, _BLOCK):
+                digest.update(content.read_at(position, min(_BLOCK, content.size - position)))
+    except (MediaError, OSError):
+        return None
+    return digest.hexdigest()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +17,8 @@ from mmattn.files import beside, write_atomically
 from mmattn.inference.jobs.job import Job
 from mmattn.inference.jobs.listing import reaches
 from mmattn.inference.writers.interface import FileFormat, TrackFormat
-from mmattn.inference.writers.tracks import Tracks
+from mmattn.inference.writers.tracks import Tracks, demand_beside
+from mmattn.text import clean
 
 if TYPE_CHECKING:
     from mmattn.inference.writers.burn_in import BurnIn
@@ -36,42 +40,84 @@ class Output:
     reading: dict[str, Any]
     asked: dict[str, Any]
 
-    def is_written(self, job: Job) -> bool:
+    def check(self, sources: Sequence[Path]) -> None:
+        """Raises UsageError, before any work, for a place that cannot be written to. `sources`: paths of the media."""
+        demand_writable(self.out if isinstance(self.style, TrackFormat) else self.out.parent, f"out={self.out}")
+        if self.burn_in is not None:
+            if members := [source for source in sources if source.suffix.lower() == ".tar"]:
+                raise UsageError(f"{clean(str(members[0]))}: burn_in= reads files, not members of a tar")
+            demand_writable(self.burn_in.folder, f"burn_in={self.burn_in.folder}")
+        if self.tracks is not None and self.tracks.folder is not None:
+            demand_writable(self.tracks.folder, f"tracks={self.tracks.folder}")
+        elif self.tracks is not None:
+            folders: dict[Path, None] = {}
+            for source in sources:
+                demand_beside(source)
+                folders[source.parent] = None
+            for folder in folders:
+                if folder.is_dir():  # of a file that is not there nothing is written
+                    demand_writable(folder, "tracks=beside")
+
+    def is_written(self, job: Job, gone: frozenset[str]) -> bool:
         try:
             written = json.loads((job.root / _WRITTEN).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return False
-        return written == self.asked and self.out.exists()
+        return written == self._told(gone) and self.out.exists()
+
+    def _told(self, gone: frozenset[str]) -> dict[str, Any]:
+        """What decides the output, but for the answers."""
+        left_out = hashlib.sha256("\0".join(sorted(gone)).encode("utf-8", "surrogateescape")).hexdigest()
+        return {**self.asked, **({"gone": left_out} if gone else {})}
 
     def forget(self, job: Job) -> None:
         """Answers are about to change."""
         (job.root / _WRITTEN).unlink(missing_ok=True)
 
-    def write(self, job: Job) -> list[str]:
-        """Returns what is to be said of it. Raises UsageError where it cannot be written, MmattnError."""
+    def write(self, job: Job, gone: frozenset[str]) -> list[str]:
+        """All answers but those of the ids `gone`. Returns what is to be said of it.
+
+        Raises UsageError where it cannot be written, MmattnError.
+        """
         self.forget(job)
         said = []
         try:
             if isinstance(self.style, TrackFormat):
                 self.out.mkdir(parents=True, exist_ok=True)
                 tracks = Tracks(self.style, self.out.absolute(), bool(self.asked["overwrite_tracks"]))
-                said += _said(tracks.write(job.records(), job.root / _TRACKS))
+                said += _said(tracks.write(job.records(gone), job.root / _TRACKS))
             else:
                 with beside(self.out) as part:
-                    self.style.write(job.records(), part)
+                    self.style.write(job.records(gone), part)
         except OSError as error:
             raise UsageError(
                 f"{self.out}: cannot be written ({error.strerror}); the records are in {job.root}"
             ) from None
         if self.tracks is not None:
-            said += _said(self.tracks.write(job.records(), job.root / _TRACKS))
+            said += _said(self.tracks.write(job.records(gone), job.root / _TRACKS))
         if self.burn_in is not None:
             from mmattn.media.isolate.reader import IsolatedReader
 
             with IsolatedReader(**self.reading) as reader:
-                said += _said(self.burn_in.write(job.records(), job.root / _TRACKS, reader), "videos with text in them")
-        write_atomically(job.root / _WRITTEN, json.dumps(self.asked, indent=1).encode())
+                said += _said(
+                    self.burn_in.write(job.records(gone), job.root / _TRACKS, reader), "videos with text in them"
+                )
+        write_atomically(job.root / _WRITTEN, json.dumps(self._told(gone), indent=1).encode())
         return said
+
+
+def demand_writable(folder: Path, asked: str) -> None:
+    """Raises UsageError for a folder in which, or in whose nearest parent that is there, no file can be made."""
+    there = folder.absolute()
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if not there.is_dir():
+        raise UsageError(f"{asked}: {there} is no folder")
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            return
+    except OSError as error:
+        raise UsageError(f"{asked}: cannot write in {there} ({error.strerror}); name another folder") from None
 
 
 def output_of(config: Config) -> Output:
