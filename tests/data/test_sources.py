@@ -132,7 +132,7 @@ def test_a_vocabulary_is_sorted_and_goes_round_through_json() -> None:
         ([("at/x", "word/a"), ("at/y",)], {"at": (0, 1)}),
         ([("cat",), ("dog",)], {"cat": (0, 1)}),  # one class a clip
         ([("cat",), ("dog", "cat")], {}),
-        ([("cat",), ("cat",)], {}),
+        ([("cat",), ()], {}),
     ],
     ids=str,
 )
@@ -155,6 +155,12 @@ def test_unseen_tags_are_named_most_frequent_first() -> None:
         vocabulary.check_known(_rows(("y", "a"), ("x",), ("x",)), "val split")
     with pytest.raises(UsageError, match="and 2 more"):
         vocabulary.check_known(_rows(tuple(f"t{i}" for i in range(7))), "val split")
+
+
+@pytest.mark.parametrize("tags", [[("cat",), ("cat",)], [("cat", "pet"), ("pet", "cat")]], ids=str)
+def test_with_the_same_tags_on_every_clip_there_is_nothing_to_tell_apart(tags: list) -> None:
+    with pytest.raises(UsageError, match=r"every training clip is tagged cat.*nothing to tell apart; add clips"):
+        TagVocabulary.from_rows(_rows(*tags))
 
 
 def test_without_any_tag_there_is_nothing_to_learn() -> None:

@@ -14,8 +14,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mmattn.data.manifest.columns import path_in
 from mmattn.data.manifest.library import list_files
 from mmattn.data.manifest.rows import MANIFEST_NAMES, read_manifest
+from mmattn.data.manifest.textfiles import decoded
 from mmattn.errors import UsageError
 from mmattn.files import ByteRange, absolutes, is_address
 from mmattn.inference.predictor.piece import Piece
@@ -141,12 +143,18 @@ def _matches(pattern: str) -> tuple[Path, list[Path]]:
 
 
 def _of_list(path: Path) -> list[Entry]:
-    """Paths relative to the list, one a line; names need not be UTF-8, blank lines and those with # say nothing."""
-    text = path.read_bytes().decode("utf-8", "surrogateescape")
-    lines = [line for line in text.split("\n") if line.strip() and not line.startswith("#")]
-    lines = [line.removesuffix("\r") for line in lines]
-    paths = absolutes(path.parent / Path(line).expanduser() for line in lines)
-    return [_entry(line, each) for line, each in zip(lines, paths, strict=True)]
+    """Paths relative to the list, one a line; names need not be UTF-8. A line with # that is no file says nothing."""
+    names: list[str] = []
+    for number, line in enumerate(decoded(path.read_bytes()).split("\n"), start=1):
+        line = line.removesuffix("\r")
+        if not line.strip() or (line.startswith("#") and not os.path.lexists(path.parent / line)):
+            continue
+        try:
+            names.append(path_in(path.parent, line))
+        except ValueError as error:
+            raise UsageError(f"{path}, line {number}: {error}") from None
+    paths = absolutes(path.parent / Path(name).expanduser() for name in names)
+    return [_entry(name, each) for name, each in zip(names, paths, strict=True)]
 
 
 def _of_manifest(path: Path) -> list[Entry]:
