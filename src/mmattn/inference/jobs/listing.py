@@ -11,24 +11,19 @@ import os
 import re
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from mmattn.data.manifest.columns import path_in
 from mmattn.data.manifest.library import list_files
 from mmattn.data.manifest.rows import MANIFEST_NAMES, read_manifest
 from mmattn.data.manifest.textfiles import decoded
+from mmattn.data.manifest.walk import HIDDEN, nothing_in, why_path_left_out
 from mmattn.errors import UsageError
 from mmattn.files import ByteRange, absolutes, is_address
 from mmattn.inference.predictor.piece import Piece
 
 _MANIFESTS = frozenset(Path(name).suffix for name in MANIFEST_NAMES)
-# What lies beside media and is none. Any other name is looked at: only its bytes say what it is.
-_BESIDE_MEDIA = (
-    "txt md json jsonl yaml yml toml xml nfo csv tsv parquet html htm pdf doc docx srt vtt ass sub idx log md5 sha1 "
-    "sha256 sfv par2 torrent url lnk db ini py sh part tmp npy npz safetensors pt zip gz bz2 xz 7z rar"
-)
-NOT_MEDIA = frozenset(f".{name}" for name in _BESIDE_MEDIA.split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +90,13 @@ def list_source(source: str, without: Path | None = None) -> Listing:
     elif path.suffix == ".txt" and path.is_file():
         entries = _of_list(path)
     elif not os.path.lexists(path) and glob.has_magic(source):
-        entries = _of_folder(*_matches(str(path)), without, skipped)
+        entries = _of_pattern(str(path), without, skipped)
     elif path.is_dir():
-        entries = _of_folder(path, list_files(path, without, skipped), None, skipped)
+        entries = _of_files(path, list_files(path, without, skipped))
     else:
         entries = [_entry(path.name, each) for each in absolutes(list_files(path))]
     if not entries:
-        left_out = ", ".join(f"{count} {why}" for why, count in skipped.items())
-        raise UsageError(f"{source}: holds no files to work on" + (f" (left out: {left_out})" if left_out else ""))
+        raise nothing_in(source, skipped)
     if len({entry.id for entry in entries}) < len(entries):
         twice, count = Counter(entry.id for entry in entries).most_common(1)[0]
         raise UsageError(f"{source}: names {twice!r} {count} times; every file once")
@@ -124,14 +118,24 @@ def reaches(source: str, folder: Path) -> bool:
     return len(own) <= len(levels)
 
 
-def _of_folder(root: Path, files: list[Path], without: Path | None, skipped: Counter[str]) -> list[Entry]:
-    wanted = [file for file in files if file.suffix.lower() not in NOT_MEDIA]
+def _of_files(root: Path, files: list[Path]) -> list[Entry]:
+    names = (os.path.relpath(file, root) for file in files)
+    return [_entry(name, path) for name, path in zip(names, absolutes(files), strict=True)]
+
+
+def _of_pattern(pattern: str, without: Path | None, skipped: Counter[str]) -> list[Entry]:
+    """By the same rule as a folder's files (see walk); what is hidden is there only if the pattern says so."""
+    root, files = _matches(pattern)
     if without is not None:
-        wanted = [file for file in wanted if without.resolve() not in file.resolve().parents]
-    if len(wanted) < len(files):
-        skipped["not media by its name"] = len(files) - len(wanted)
-    names = (os.path.relpath(file, root) for file in wanted)
-    return [_entry(name, path) for name, path in zip(names, absolutes(wanted), strict=True)]
+        files = [file for file in files if without.resolve() not in file.resolve().parents]
+    wanted = []
+    for file in files:
+        why = why_path_left_out(PurePath(os.path.relpath(file, root)))
+        if why is None or why == HIDDEN:
+            wanted.append(file)
+        else:
+            skipped[why] += 1
+    return _of_files(root, wanted)
 
 
 def _matches(pattern: str) -> tuple[Path, list[Path]]:
