@@ -65,7 +65,7 @@ def test_nothing_is_lost_nothing_is_twice_and_nothing_is_stale(engine: str, trai
             ends = time.monotonic() + rng.uniform(6, 14)
             while driver.poll() is None and (time.monotonic() < ends or kills["driver"] >= DRIVER_KILLS):
                 time.sleep(0.2)
-                if kills["worker"] < WORKER_KILLS and (workers := list(working_for(out))) and rng.random() < 0.3:
+                if kills["worker"] < WORKER_KILLS and (workers := list(working_for(out))) and rng.random() < 0.06:
                     with suppress(ProcessLookupError):
                         os.kill(rng.choice(workers), signal.SIGKILL)
                         kills["worker"] += 1

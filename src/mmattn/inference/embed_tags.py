@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mmattn.config import Config
 from mmattn.data.manifest.rows import read_manifest
+from mmattn.data.manifest.textfiles import text_lines_of
 from mmattn.encoders.hf_texts import TextEncoder
 from mmattn.errors import UsageError
 from mmattn.files import beside
@@ -42,11 +43,7 @@ def read_tags(path: Path) -> dict[str, str]:
     if not path.is_file():
         raise UsageError(f"tags={path}: no such file; expected a .txt file with a tag a line, or a manifest")
     if path.suffix == ".txt":
-        try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except UnicodeDecodeError:
-            raise UsageError(f"tags={path}: is not UTF-8 text") from None
-        split = [line.partition("\t") for line in lines if line.strip()]
+        split = [line.partition("\t") for line in text_lines_of(path) if line.strip()]
         tags = {name.strip(): words.strip() or _told(name.strip()) for name, _, words in split}
     else:
         tags = {tag: _told(tag) for row in read_manifest(path) for tag in row.tags}

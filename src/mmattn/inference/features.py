@@ -36,7 +36,8 @@ from mmattn.data.load.quarantine import Quarantine
 from mmattn.data.load.sampler import GlobalBatchSampler
 from mmattn.data.made import finished, is_finished, making, read_made, rows_hash
 from mmattn.data.manifest.labels import TagVocabulary
-from mmattn.data.manifest.rows import Row, write_manifest
+from mmattn.data.manifest.rows import Row
+from mmattn.data.manifest.writing import write_manifest
 from mmattn.data.prepare.clips import PaddedClip, Sample
 from mmattn.errors import UsageError
 from mmattn.files import write_atomically

@@ -63,10 +63,11 @@ def check(config: Config) -> Checked:
     source, out = Path(str(config["source"])).expanduser(), Path(str(config["out"])).expanduser()
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out}: not a directory; out= names the directory to write into")
-    items = list_media(source, without=out)
+    left_out: Counter[str] = Counter()
+    items = list_media(source, out, left_out)
     workers = config["workers"] or _cores()
     limits = Limits(**{name: config[name] for name in asdict(Limits())})
-    summary = Summary(str(source.resolve()), depth, limits=asdict(limits))
+    summary = Summary(str(source.resolve()), depth, limits=asdict(limits), left_out=left_out)
     with Journal(out / PART, out / CHECKED, depth, config["resume"]) as journal:
         from_before = _scan(items, journal, config, workers, deadline_s)
         found = _same(items, journal, workers) if config["duplicates"] else {}

@@ -17,7 +17,8 @@ from mmattn.config import Config, build
 from mmattn.data.load.reading import ClipReader
 from mmattn.data.made import finished, is_finished, making, read_made, rows_hash
 from mmattn.data.manifest.columns import Segment
-from mmattn.data.manifest.rows import SPLITS, Row, write_manifest
+from mmattn.data.manifest.rows import SPLITS, Row
+from mmattn.data.manifest.writing import write_manifest
 from mmattn.data.shards.read import COMMAND, MANIFEST_FILE, SHARDS_FILE
 from mmattn.errors import MediaError, UsageError
 from mmattn.files import beside, write_atomically

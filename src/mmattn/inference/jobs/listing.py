@@ -13,11 +13,14 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
+from mmattn.data.manifest.columns import path_in
 from mmattn.data.manifest.library import list_files
 from mmattn.data.manifest.rows import MANIFEST_NAMES, read_manifest
+from mmattn.data.manifest.textfiles import decoded
+from mmattn.data.manifest.walk import HIDDEN, nothing_in, why_path_left_out
 from mmattn.errors import MediaError, UsageError
 from mmattn.files import ByteRange, absolutes, is_address
 from mmattn.inference.predictor.piece import Piece
@@ -26,12 +29,6 @@ from mmattn.progress import Progress
 
 _BLOCK = 1 << 20  # bytes read at once
 _MANIFESTS = frozenset(Path(name).suffix for name in MANIFEST_NAMES)
-# What lies beside media and is none. Any other name is looked at: only its bytes say what it is.
-_BESIDE_MEDIA = (
-    "txt md json jsonl yaml yml toml xml nfo csv tsv parquet html htm pdf doc docx srt vtt ass sub idx log md5 sha1 "
-    "sha256 sfv par2 torrent url lnk db ini py sh part tmp npy npz safetensors pt zip gz bz2 xz 7z rar"
-)
-NOT_MEDIA = frozenset(f".{name}" for name in _BESIDE_MEDIA.split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +109,13 @@ def list_source(source: str, without: Path | None = None, digests: bool = False)
     elif path.suffix == ".txt" and path.is_file():
         entries = _of_list(path)
     elif not os.path.lexists(path) and glob.has_magic(source):
-        entries = _of_folder(*_matches(str(path)), without, skipped)
+        entries = _of_pattern(str(path), without, skipped)
     elif path.is_dir():
-        entries = _of_folder(path, list_files(path, without, skipped), None, skipped)
+        entries = _of_files(path, list_files(path, without, skipped))
     else:
         entries = [_entry(path.name, each) for each in absolutes(list_files(path))]
     if not entries:
-        left_out = ", ".join(f"{count} {why}" for why, count in skipped.items())
-        raise UsageError(f"{source}: holds no files to work on" + (f" (left out: {left_out})" if left_out else ""))
+        raise nothing_in(source, skipped)
     if len({entry.id for entry in entries}) < len(entries):
         twice, count = Counter(entry.id for entry in entries).most_common(1)[0]
         raise UsageError(f"{source}: names {twice!r} {count} times; every file once")
@@ -148,14 +144,24 @@ def reaches(source: str, folder: Path) -> bool:
     return len(own) <= len(levels)
 
 
-def _of_folder(root: Path, files: list[Path], without: Path | None, skipped: Counter[str]) -> list[Entry]:
-    wanted = [file for file in files if file.suffix.lower() not in NOT_MEDIA]
+def _of_files(root: Path, files: list[Path]) -> list[Entry]:
+    names = (os.path.relpath(file, root) for file in files)
+    return [_entry(name, path) for name, path in zip(names, absolutes(files), strict=True)]
+
+
+def _of_pattern(pattern: str, without: Path | None, skipped: Counter[str]) -> list[Entry]:
+    """By the same rule as a folder's files (see walk); what is hidden is there only if the pattern says so."""
+    root, files = _matches(pattern)
     if without is not None:
-        wanted = [file for file in wanted if without.resolve() not in file.resolve().parents]
-    if len(wanted) < len(files):
-        skipped["not media by its name"] = len(files) - len(wanted)
-    names = (os.path.relpath(file, root) for file in wanted)
-    return [_entry(name, path) for name, path in zip(names, absolutes(wanted), strict=True)]
+        files = [file for file in files if without.resolve() not in file.resolve().parents]
+    wanted = []
+    for file in files:
+        why = why_path_left_out(PurePath(os.path.relpath(file, root)))
+        if why is None or why == HIDDEN:
+            wanted.append(file)
+        else:
+            skipped[why] += 1
+    return _of_files(root, wanted)
 
 
 def _matches(pattern: str) -> tuple[Path, list[Path]]:
@@ -167,12 +173,18 @@ def _matches(pattern: str) -> tuple[Path, list[Path]]:
 
 
 def _of_list(path: Path) -> list[Entry]:
-    """Paths relative to the list, one a line; names need not be UTF-8, blank lines and those with # say nothing."""
-    text = path.read_bytes().decode("utf-8", "surrogateescape")
-    lines = [line for line in text.split("\n") if line.strip() and not line.startswith("#")]
-    lines = [line.removesuffix("\r") for line in lines]
-    paths = absolutes(path.parent / Path(line).expanduser() for line in lines)
-    return [_entry(line, each) for line, each in zip(lines, paths, strict=True)]
+    """Paths relative to the list, one a line; names need not be UTF-8. A line with # that is no file says nothing."""
+    names: list[str] = []
+    for number, line in enumerate(decoded(path.read_bytes()).split("\n"), start=1):
+        line = line.removesuffix("\r")
+        if not line.strip() or (line.startswith("#") and not os.path.lexists(path.parent / line)):
+            continue
+        try:
+            names.append(path_in(path.parent, line))
+        except ValueError as error:
+            raise UsageError(f"{path}, line {number}: {error}") from None
+    paths = absolutes(path.parent / Path(name).expanduser() for name in names)
+    return [_entry(name, each) for name, each in zip(names, paths, strict=True)]
 
 
 def _of_manifest(path: Path) -> list[Entry]:

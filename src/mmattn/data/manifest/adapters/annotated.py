@@ -6,7 +6,6 @@ listed once and looked up by name, so any nesting and any container will do, and
 
 from __future__ import annotations
 
-import os
 import sys
 from abc import abstractmethod
 from collections import Counter
@@ -20,6 +19,7 @@ from mmattn.data.check.checked import readable
 from mmattn.data.manifest.columns import Segment
 from mmattn.data.manifest.rows import Row
 from mmattn.data.manifest.sources import Source, held_out
+from mmattn.data.manifest.walk import walk
 from mmattn.errors import UsageError
 
 # Of two files of one name the earlier kind is taken: the video, not the sound that somebody drew from it.
@@ -165,14 +165,7 @@ class MediaIndex:
         kinds = (_VIDEO, _SOUND, _IMAGE) if images else (_VIDEO, _SOUND)
         self._rank = {suffix: rank for rank, kind in enumerate(kinds) for suffix in kind}
         self._files: dict[str, list[str]] = {}  # name without suffix -> paths
-        entered: set[tuple[int, int]] = set()
-        for folder, folders, names in os.walk(root, followlinks=True):
-            found = Path(folder).stat()
-            if (found.st_dev, found.st_ino) in entered:  # a link back up
-                folders.clear()
-                continue
-            entered.add((found.st_dev, found.st_ino))
-            folders[:] = [each for each in folders if not each.startswith(".")]
+        for folder, names in walk(root, Counter(), follow_links=True):
             for name in names:
                 stem, _, suffix = name.rpartition(".")
                 if stem and suffix.lower() in self._rank:
