@@ -73,14 +73,6 @@ def test_closing_does_not_wait_for_a_process_that_was_forked_meanwhile(good: Pat
     assert closed
 
 
-@pytest.mark.parametrize("how", [signal.SIGSEGV, signal.SIGABRT, signal.SIGKILL])
-def test_a_crash_costs_one_file(reader: IsolatedReader, good: Path, how: signal.Signals):
-    os.kill(reader.worker_pid, how)
-    with pytest.raises(MediaError, match=f"crashed .*{how.name}"):
-        reader.read(good, Request(frames=1))
-    assert reader.read(good, Request(frames=1)).frames is not None
-
-
 def test_a_hang_is_killed_at_the_deadline(good: Path):
     with IsolatedReader(deadline_s=0.5) as reader:
         hung = reader.worker_pid
@@ -180,14 +172,6 @@ def test_the_deadline_is_for_each_window(reader: IsolatedReader, good: Path, mon
     with pytest.raises(MediaError, match="timeout"):
         list(windows)
     assert len(list(reader.windows(good, WINDOWS))) == 3
-
-
-def test_a_crash_between_windows_ends_them(reader: IsolatedReader, tmp_path: Path):
-    windows = reader.windows(movie(tmp_path / "a.mp4", count=28, fps=1), Windows(0.5, 0.5, Request(fps=50)))
-    next(windows)
-    os.kill(reader.worker_pid, signal.SIGSEGV)
-    with pytest.raises(MediaError, match="crashed"):
-        list(windows)
 
 
 @pytest.mark.parametrize(

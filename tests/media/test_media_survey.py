@@ -46,15 +46,10 @@ def test_what_ends_after_its_header_keeps_the_header(tmp_path: Path):
     assert survey(tmp_path / "a.wav", "header").reason is None
 
 
-def test_another_process_tells_the_same_and_its_death_costs_one_file(good: Path):
+def test_another_process_tells_the_same_and_its_death_costs_nothing(good: Path):
     with IsolatedReader(deadline_s=20.0) as reader:
         assert reader.survey(good, "sample") == survey(good, "sample")
         os.kill(reader.worker_pid, signal.SIGSEGV)
-        with pytest.raises(MediaError, match="crashed"):
-            reader.survey(good, "sample")
-        reader.interrupt()  # between files it does no more than that
-        with pytest.raises(MediaError, match="crashed"):
-            reader.survey(good, "header")
         assert reader.survey(good, "header").video_codec == "h264"
         with pytest.raises(MediaError, match="not_media"):
             reader.survey(b"text", "sample")

@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
+from mmattn.media.isolate.cancel import Cancellation
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.media.read.decode import answer
 from mmattn.media.read.request import Request
@@ -30,7 +31,7 @@ class ClipReader:
     `isolated`: decode in a process that may crash or hang (see IsolatedReader); else in this one. `deadline_s`: the
     time for one file. `threads`: how many `map` uses; 0 = the machine's cores, shared with the run's other processes.
     `bundles`: the media are those of shards (see media.bundle). `torchcodec`: the device on which it decodes the
-    pictures, in this process whatever `isolated` says; None: PyAV does.
+    pictures, in this process whatever `isolated` says; None: PyAV does. `beneath`: see open_source; isolated only.
     """
 
     def __init__(
@@ -42,9 +43,11 @@ class ClipReader:
         bundles: bool = False,
         torchcodec: str | None = None,
         follow_symlinks: bool = True,
+        beneath: Path | None = None,
     ) -> None:
         self.torchcodec = torchcodec
         self.follow_symlinks = follow_symlinks
+        self.beneath = beneath
         self.isolated = isolated
         self.bundles = bundles
         self.deadline_s = deadline_s
@@ -56,7 +59,9 @@ class ClipReader:
         self._here = threading.local()
         self._opened: list[IsolatedReader] = []
         self._pools: list[ThreadPoolExecutor] = []  # one at most
-        self._end = weakref.finalize(self, _close, self._owner, self._opened, self._pools)
+        self._all = Cancellation()  # of the reads outside of map; of map, each call has its own
+        self._calls = [self._all]
+        self._end = weakref.finalize(self, _close, self._owner, self._opened, self._pools, self._calls)
 
     def close(self) -> None:
         """End reads under way, threads and decoding processes. The reader may be used again, with new ones."""
@@ -65,6 +70,8 @@ class ClipReader:
 
     def __call__(self, media: Path | ByteRange, request: Request) -> Clip:
         if self.bundles:
+            if self.isolated:
+                return self._worker().bundle(media, request)
             return read_bundle(request, media, deadline_s=self.deadline_s, follow_symlinks=self.follow_symlinks)
         if self.torchcodec is not None:
             from mmattn.media.read.torchcodec_frames import decode_with_torchcodec
@@ -98,8 +105,10 @@ class ClipReader:
             self.close()  # forked: these are only copies of the parent's
             self.threads = 1
         if not hasattr(self._here, "reader"):
-            self._here.reader = IsolatedReader(deadline_s=self.deadline_s, follow_symlinks=self.follow_symlinks)
+            how = {"follow_symlinks": self.follow_symlinks, "beneath": self.beneath}
+            self._here.reader = IsolatedReader(deadline_s=self.deadline_s, **how)
             self._opened.append(self._here.reader)
+        self._here.reader.cancellation = getattr(self._here, "call", self._all)
         return self._here.reader
 
     def map(self, function: Callable[[Given], Result], items: Iterable[Given], ahead: int = 0) -> Iterator[Result]:
@@ -114,21 +123,29 @@ class ClipReader:
         if not self._pools:
             self._pools.append(ThreadPoolExecutor(self.threads, "read"))
         waiting: deque[Future[Result]] = deque()
+        pool, calls, call = self._pools[0], self._calls, Cancellation()  # close() gives the reader new ones
+
+        def run(item: Given) -> Result:
+            call.check()
+            self._here.call = call
+            return function(item)
+
+        calls.append(call)
         try:
             for item in items:
-                waiting.append(self._pools[0].submit(function, item))
+                waiting.append(pool.submit(run, item))
                 if len(waiting) >= max(ahead, AHEAD * self.threads):
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
-        finally:
-            if waiting:  # whoever asked has had enough, by Ctrl-C say
-                for future in waiting:
-                    future.cancel()
-                _interrupt(self._opened)
+        finally:  # whoever asked may have had enough, by Ctrl-C say, or failed itself
+            for future in waiting:
+                future.cancel()
+            call.cancel()
+            calls.remove(call)
 
     def __getstate__(self) -> dict[str, Any]:
-        names = ("isolated", "deadline_s", "threads", "bundles", "torchcodec", "follow_symlinks")
+        names = ("isolated", "deadline_s", "threads", "bundles", "torchcodec", "follow_symlinks", "beneath")
         return {name: getattr(self, name) for name in names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -136,21 +153,19 @@ class ClipReader:
         self._reset()
 
 
-def _close(owner: int, readers: list[IsolatedReader], pools: list[ThreadPoolExecutor]) -> None:
+def _close(
+    owner: int, readers: list[IsolatedReader], pools: list[ThreadPoolExecutor], calls: list[Cancellation]
+) -> None:
     """A process forked from the owner has only copies of the readers, and none of the threads."""
     if owner == os.getpid():
         for pool in pools:
             pool.shutdown(wait=False, cancel_futures=True)
-        _interrupt(readers)
+        for call in list(calls):
+            call.cancel()
         for pool in pools:
             pool.shutdown()
     while readers:
         readers.pop().close()
-
-
-def _interrupt(readers: list[IsolatedReader]) -> None:
-    for reader in readers:
-        reader.interrupt()
 
 
 def _cores() -> int:

@@ -255,6 +255,8 @@ class Predictor:
                     timeline.mass.merge(one.mass)
         except MediaError as error:
             return _failed(error)
+        finally:  # also if the model fails: the reader is free for the next file
+            windows.close()  # type: ignore[attr-defined]  # a generator
         tags, mean = timeline.tags()
         return {
             "path": piece.name,

@@ -1,26 +1,26 @@
 """read_clip in a process of its own: a crash or a hang of the decoder costs one file.
 
-The child is started by command line, not by multiprocessing: it never imports __main__, so it works the same from a
-script without a guard, `python -m`, a console script, a notebook or a test.
+A worker that dies is replaced, and a fresh one is asked once more. Only a file on which two workers have died is
+`crashed`: one may have died of something else, the kernel's lack of memory or somebody's `kill -9`. A worker that dies
+before it has begun on the file says nothing about it. What the decoder says itself, that there is too little memory
+or time, is believed at once.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import socket
-import struct
-import subprocess
-import sys
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import asdict
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mmattn.errors import MEDIA_REASONS, MediaError, MmattnError
-from mmattn.media.isolate.wire import Message, receive, send, unpack
+from mmattn.media.isolate.cancel import Cancellation
+from mmattn.media.isolate.child import Child
+from mmattn.media.isolate.wire import Message, unpack
 from mmattn.media.isolate.worker import OUT_OF_MEMORY
 from mmattn.media.open.container import Limits
 from mmattn.media.open.source import Source, handed_over, name_of
@@ -31,87 +31,26 @@ from mmattn.media.survey.survey import Depth, Survey
 if TYPE_CHECKING:
     from mmattn.types import Clip
 
-_START_S = 120.0  # importing on a loaded machine
 _GRACE_S = 2.0  # the decoder's own deadline fires first; only a native hang outlasts it by this much
+_CRASHES = 2  # on one file, and it is the file
+_STARTS = 10  # workers that died before they began: it is the machine
 _T = TypeVar("_T")
-_BOOT = "import sys, json; sys.path[:] = json.loads(sys.argv[2]); from mmattn.media.isolate.worker import nursery; "
-_BOOT += "nursery(int(sys.argv[1]))"
 
 
-class _Child:
-    """The nursery process and the socket to its present worker."""
+class _Died(Exception):
+    """A worker has died. `begun`: it was at work on the file."""
 
-    def __init__(self) -> None:
-        ours, theirs = socket.socketpair()
-        command = [sys.executable, "-c", _BOOT, str(theirs.fileno()), json.dumps(sys.path)]
-        with theirs:
-            self._process = subprocess.Popen(
-                command,
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                start_new_session=True,  # an interrupt at the terminal is for the owner, who then closes
-            )
-        self._control = ours
-        self._control.settimeout(_START_S)
-        self.owner = os.getpid()
-        self.worker: socket.socket | None = None
-        self.pid = 0
-        if self._read(1) != b"\x00":
-            self.close()
-            raise MmattnError("the decoding process did not start; its own message is above")
-
-    def _read(self, count: int) -> bytes:
-        try:
-            return self._control.recv(count, socket.MSG_WAITALL)
-        except (TimeoutError, ConnectionError):
-            return b""
-
-    def renew(self) -> int:
-        """A fresh worker; the wait status of the one before, 0 if there was none."""
-        if self.worker is not None:
-            self.worker.close()
-        self.worker, theirs = socket.socketpair()
-        with theirs:
-            socket.send_fds(self._control, [b"n"], [theirs.fileno()])
-            reply = self._read(8)
-        if len(reply) != 8:
-            raise MmattnError("the decoding process's nursery died; start a new IsolatedReader")
-        self.pid, status = struct.unpack("<ii", reply)
-        return status
-
-    def tell(self, head: dict[str, Any], descriptors: list[int], within_s: float) -> None:
-        """Send a question; what a dead worker does not take is noticed by `hear`. Raises TimeoutError."""
-        assert self.worker is not None
-        self.worker.settimeout(within_s)
-        with suppress(ConnectionError):
-            send(self.worker, head, descriptors=descriptors)
-
-    def hear(self, at_most: int, within_s: float) -> Message | None:
-        """A message of the worker, None if it died or is no longer itself. Raises TimeoutError."""
-        assert self.worker is not None
-        return receive(self.worker, at_most, within_s)
-
-    def close(self) -> None:
-        """Hang up. A process forked from the owner only drops its copies."""
-        mine = self.owner == os.getpid()
-        for end in (self.worker, self._control):
-            if end is not None:
-                if mine:
-                    with suppress(OSError):  # the other end has gone already
-                        end.shutdown(socket.SHUT_RDWR)  # forked copies, which nobody closes, must not keep it open
-                end.close()
-        if mine:
-            self._process.wait()
-        else:
-            self._process.returncode = 0  # not our child to wait for
+    def __init__(self, error: MediaError, begun: bool) -> None:
+        self.error = error
+        self.begun = begun
 
 
 class IsolatedReader:
     """Reads clips in a worker process with a deadline and resource limits. Not for several threads at once.
 
     `deadline_s`: wall time for one file, after which the worker is killed. `memory_bytes`: what decoding one file may
-    map beyond the idle process. `cpu_s`: processor time for one file, None = the deadline.
+    map beyond the idle process. `cpu_s`: processor time for one file, None = the deadline. `beneath`: see open_source.
+    `cancellation`: what the reads to come are for; it may be replaced between them.
     """
 
     def __init__(
@@ -122,20 +61,30 @@ class IsolatedReader:
         cpu_s: float | None = None,
         limits: Limits | None = None,
         follow_symlinks: bool = False,
+        beneath: Path | None = None,
     ) -> None:
         self._deadline_s = deadline_s
         self._resources = {"memory_bytes": memory_bytes, "cpu_s": deadline_s if cpu_s is None else cpu_s}
         self._limits = limits or Limits()
-        self._follow_symlinks = follow_symlinks
-        self._child: _Child | None = None
+        self._links = {"follow_symlinks": follow_symlinks, "beneath": beneath}
+        self._child: Child | None = None
         self._asking = False
+        self.cancellation = Cancellation()
 
     def read(self, src: Source, request: Request) -> Clip:
         """What read_clip(src, ...) with the arguments of `request` returns.
 
-        Raises what it raises, and MediaError "crashed" or "timeout" where the worker died or had to be killed.
+        Raises what it raises, MediaError "crashed" or "timeout" where the worker died or had to be killed, and
+        Cancelled.
         """
-        message = self._one(src, {"request": asdict(request)})
+        return self._clip(src, {"request": asdict(request)})
+
+    def bundle(self, src: Source, request: Request) -> Clip:
+        """What read_bundle(request, src) returns; raises as `read` does."""
+        return self._clip(src, {"bundle": asdict(request)})
+
+    def _clip(self, src: Source, asked: dict[str, Any]) -> Clip:
+        message = self._one(src, asked)
         return _sense(src, lambda: unpack(message.head, message.samples, name_of(src)).clip())
 
     def windows(self, src: Source, windows: Windows) -> Iterator[Clip]:
@@ -158,35 +107,66 @@ class IsolatedReader:
             return next(messages)
 
     def _ask(self, src: Source, asked: dict[str, Any]) -> Generator[Message]:
-        """The messages that answer a question. A worker that is left with more to say, for any reason, is ended."""
+        """The messages that answer a question, from a second worker where the first has died."""
         path = name_of(src)
         if self._asking:
             raise MmattnError(f"{path}: this reader is still giving the windows of a file; close them or take another")
-        child = self._started()
-        self._asking, more = True, False
-        within_s = self._deadline_s + _GRACE_S
+        self._asking, given, crashes, starts = True, 0, 0, 0
         try:
-            with handed_over(src) as (told, descriptors):
-                how = {"limits": asdict(self._limits), "deadline_s": self._deadline_s}
-                how |= {"follow_symlinks": self._follow_symlinks, "source": told} | self._resources
-                more = True
-                child.tell(asked | how, descriptors, within_s)
-            while more:
-                message = child.hear(2 * self._limits.decoded_bytes + (1 << 20), within_s)
-                if message is None:
-                    more = False
-                    raise _death(path, child.renew())
-                more = bool(message.head.pop("more", False))
-                if "failed" in message.head:
-                    reason, detail = message.head["failed"], str(message.head.get("detail"))
-                    raise MediaError(path, reason if reason in MEDIA_REASONS else "crashed", detail)
-                yield message
+            with handed_over(src, **self._links) as (told, descriptors):
+                how = {"limits": asdict(self._limits), "deadline_s": self._deadline_s, "source": told}
+                while True:
+                    try:
+                        with closing(self._ask_once(path, asked | how | self._resources, descriptors)) as messages:
+                            for number, message in enumerate(messages):
+                                if number == given:  # those before it were given by the worker that died
+                                    given += 1
+                                    yield message
+                        return
+                    except _Died as death:
+                        crashes, starts = crashes + death.begun, starts + (not death.begun)
+                        if death.error.reason != "crashed" or crashes == _CRASHES:
+                            raise death.error from None
+                        if starts == _STARTS:
+                            raise MmattnError(f"decoding processes die as they start: {death.error.detail}") from None
+        finally:
+            self._asking = False
+
+    def _ask_once(self, path: str, question: dict[str, Any], descriptors: list[int]) -> Generator[Message]:
+        """The messages of one worker. One that is left with more to say, for any reason, is ended."""
+        child, cancellation = self._started(), self.cancellation
+        within_s = self._deadline_s + _GRACE_S
+        begun, more, status = False, True, None
+        try:
+            with cancellation.covering(child.interrupt):
+                child.ask(question, descriptors, within_s)
+                while more and (message := child.hear(2 * self._limits.decoded_bytes + (1 << 20), within_s)):
+                    more = bool(message.head.pop("more", False))
+                    if "failed" in message.head:
+                        reason, detail = message.head["failed"], str(message.head.get("detail"))
+                        error = MediaError(path, reason if reason in MEDIA_REASONS else "crashed", detail)
+                        if error.reason != "crashed":
+                            raise error
+                        more = True  # of its own accord, but a crash all the same
+                        raise _Died(error, begun)
+                    if begun:
+                        yield message
+                    begun = True  # that is all that the first message says
         except TimeoutError:
             raise MediaError(path, "timeout", f"not read within {self._deadline_s} s, worker killed") from None
         finally:
-            self._asking = False
-            if more and self._child is child:
-                child.renew()
+            if (more or child.interrupted) and self._child is child:
+                status = self._renew(child)
+        if more:
+            cancellation.check()
+            raise _Died(_death(path, signal.SIGKILL if status is None else status), begun)
+
+    def _renew(self, child: Child) -> int | None:
+        """Its wait status. None: the whole nursery is gone, and the worker was killed with it."""
+        status = child.renew()
+        if status is None:
+            self.close()
+        return status
 
     @property
     def worker_pid(self) -> int:
@@ -194,19 +174,21 @@ class IsolatedReader:
         return self._started().pid
 
     def interrupt(self) -> None:
-        """From another thread: end the read that is under way; it raises MediaError "crashed"."""
-        child = self._child
-        if child is not None and child.pid:
-            with suppress(ProcessLookupError):
-                os.kill(child.pid, signal.SIGKILL)
+        """From another thread: end the read that is under way; it raises Cancelled. Between reads it does nothing."""
+        present, self.cancellation = self.cancellation, Cancellation()
+        present.cancel()
 
-    def _started(self) -> _Child:
+    def _started(self) -> Child:
         if self._child is not None and self._child.owner != os.getpid():
             self._child.close()  # forked: the worker belongs to the parent process
             self._child = None
+            self.cancellation = Cancellation()  # whose lock another thread of the parent may have held
         if self._child is None:
-            self._child = _Child()
-            self._child.renew()
+            child = Child()
+            if child.renew() is None:
+                child.close()
+                raise MmattnError("the decoding process died as it started; its own message is above")
+            self._child = child
         return self._child
 
     def close(self) -> None:
@@ -224,7 +206,12 @@ class IsolatedReader:
         self.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_child": None, "_asking": False}  # a copy in another process starts its own worker
+        state = {name: value for name, value in self.__dict__.items() if name != "cancellation"}
+        return state | {"_child": None, "_asking": False}  # a copy in another process starts its own worker
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.cancellation = Cancellation()
 
 
 def _sense(src: Source, make: Callable[[], _T]) -> _T:

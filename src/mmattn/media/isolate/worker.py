@@ -2,22 +2,27 @@
 
 The nursery talks to its owner on a control socket: a byte with a descriptor asks for a new worker on that socket, the
 answer tells how the one before ended. When the owner is gone the socket closes, and nursery and worker end with it.
+A worker is sealed (see sandbox) before it gets a question, and from then on opens nothing.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
+import pkgutil
 import resource
 import signal
 import socket
 import struct
+import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
+import av
 import numpy as np
 
 from mmattn.errors import MediaError
+from mmattn.media.isolate import sandbox
 from mmattn.media.isolate.wire import pack, receive, send
 from mmattn.media.open.container import Limits, one_line
 from mmattn.media.open.source import Source, taken_over
@@ -25,6 +30,7 @@ from mmattn.media.read.decode import decode
 from mmattn.media.read.request import Request
 from mmattn.media.read.windows import Windows, decode_windows
 from mmattn.media.survey.survey import survey
+from mmattn.media.write.bundle import decode_bundle
 
 OUT_OF_MEMORY = 12  # exit status
 
@@ -33,9 +39,10 @@ def nursery(control_fd: int) -> None:
     """Serve worker after worker until the owner closes the control socket."""
     for number in (signal.SIGTERM, signal.SIGUSR1):  # a cluster signals every process of a job; the owner decides
         signal.signal(number, signal.SIG_IGN)
+    _load_all()
     control = socket.socket(fileno=control_fd)
     control.sendall(b"\x00")  # imported, ready
-    worker = 0
+    worker, own = 0, os.getpid()
     while True:
         message, fds, _, _ = socket.recv_fds(control, 1, 1)
         status = _end(worker)
@@ -44,9 +51,17 @@ def nursery(control_fd: int) -> None:
         worker = os.fork()
         if worker == 0:
             control.close()
-            _live(fds[0])
+            _live(fds[0], own)
         os.close(fds[0])
         control.sendall(struct.pack("<ii", worker, status))
+
+
+def _load_all() -> None:
+    """What PyAV and numpy would load when a file first needs it: a worker opens no file, modules neither."""
+    for module in pkgutil.walk_packages(av.__path__, "av."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    importlib.import_module("numpy.ma")
 
 
 def _end(worker: int) -> int:
@@ -57,11 +72,16 @@ def _end(worker: int) -> int:
     return os.waitpid(worker, 0)[1]
 
 
-def _live(fd: int) -> NoReturn:
+def _live(fd: int, nursery_pid: int) -> NoReturn:
     """The whole life of a worker; it must never return into the nursery's loop."""
     status = 1
     try:
-        _work(socket.socket(fileno=fd))
+        statm = os.open("/proc/self/statm", os.O_RDONLY) if sys.platform == "linux" else None
+        owner = socket.socket(fileno=fd)
+        os.dup2(1, 2)  # nowhere: what a decoder prints may be a file's
+        layers = sandbox.seal()
+        if os.getppid() == nursery_pid:  # it did not die before the worker was bound to it
+            _work(owner, statm, layers)
         status = 0
     except MemoryError:
         status = OUT_OF_MEMORY  # too little left even to say so
@@ -69,10 +89,14 @@ def _live(fd: int) -> NoReturn:
         os._exit(status)
 
 
-def _work(owner: socket.socket) -> None:
-    """Answer questions until the owner hangs up."""
+def _work(owner: socket.socket, statm: int | None, layers: list[str]) -> None:
+    """Answer questions until the owner hangs up. The first message of an answer says that it is begun."""
     while (asked := receive(owner)) is not None:
-        room = asked.head["memory_bytes"], asked.head["cpu_s"]
+        send(owner, {"more": True})
+        if "sandbox" in asked.head:
+            send(owner, {"layers": layers, "refused": sandbox.attempts()})
+            continue
+        room = statm, asked.head["memory_bytes"], asked.head["cpu_s"]
         _restrict(*room)
         with taken_over(asked.head["source"], asked.descriptors) as source:
             for head, samples in _answers(asked.head, source):
@@ -80,11 +104,14 @@ def _work(owner: socket.socket) -> None:
                 _restrict(*room)
 
 
-def _restrict(memory_bytes: int, cpu_s: float) -> None:
-    """Room for one more file: so much memory above what is mapped, so much more processor time, no file written."""
-    statm = Path("/proc/self/statm")
-    if statm.exists():  # Linux; elsewhere the memory stays uncapped
-        _lower(resource.RLIMIT_AS, int(statm.read_text().split()[0]) * resource.getpagesize() + memory_bytes)
+def _restrict(statm: int | None, memory_bytes: int, cpu_s: float) -> None:
+    """Room for one more file: so much memory above what is mapped, so much more processor time, no file written.
+
+    `statm`: of this process, open; None: not Linux, and the memory stays uncapped.
+    """
+    if statm is not None:
+        mapped = int(os.pread(statm, 100, 0).split()[0]) * resource.getpagesize()
+        _lower(resource.RLIMIT_AS, mapped + memory_bytes)
     used = resource.getrusage(resource.RUSAGE_SELF)
     _lower(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime + cpu_s) + 1)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -98,21 +125,20 @@ def _lower(what: int, soft: int) -> None:
 
 def _answers(asked: dict[str, Any], source: Source) -> Iterator[tuple[dict[str, Any], Sequence[np.ndarray]]]:
     """The messages that answer a question; all but the last say that there is more."""
-    how = Limits(**asked["limits"]), asked["deadline_s"], asked["follow_symlinks"]
+    limits, deadline_s = Limits(**asked["limits"]), asked["deadline_s"]
     try:
         if "survey" in asked:
-            yield (
-                survey(source, asked["survey"], limits=how[0], deadline_s=how[1], follow_symlinks=how[2]).to_dict(),
-                [],
-            )
+            yield survey(source, asked["survey"], limits=limits, deadline_s=deadline_s).to_dict(), []
         elif "window_s" in asked:
             windows = Windows(asked["window_s"], asked["hop_s"], Request(**asked["request"]))
-            for part in decode_windows(windows, source, *how):
+            for part in decode_windows(windows, source, limits, deadline_s):
                 head, samples = pack(part)
                 yield head | {"more": True}, samples
             yield {}, []
+        elif "bundle" in asked:
+            yield pack(decode_bundle(Request(**asked["bundle"]), source, limits, deadline_s))
         else:
-            yield pack(decode(Request(**asked["request"]), source, *how))
+            yield pack(decode(Request(**asked["request"]), source, limits, deadline_s))
     except MediaError as error:
         yield {"failed": error.reason, "detail": error.detail}, []
     except MemoryError:

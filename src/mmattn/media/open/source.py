@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import stat
@@ -14,10 +15,21 @@ from typing import Any, BinaryIO, cast
 
 from mmattn.errors import MediaError
 from mmattn.files import ByteRange
+from mmattn.media.open.beneath import open_beneath
 
 _COPIED = 1 << 20  # bytes at once
 
-Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | ByteRange
+
+@dataclass(frozen=True)
+class Opened:
+    """An open descriptor, or a range of it. `name`: of its path."""
+
+    fd: int
+    name: str
+    range: tuple[int, int] | None = None  # offset and size, bytes
+
+
+Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | ByteRange | Opened
 
 
 @dataclass(frozen=True)
@@ -36,6 +48,8 @@ def name_of(src: Source) -> str:
     """
     if isinstance(src, ByteRange):
         return f"{os.fsdecode(src.path)}[{src.offset}:{src.offset + src.size}]"
+    if isinstance(src, Opened):
+        return src.name
     if isinstance(src, (bytes, bytearray, memoryview)):
         return "<bytes>"
     if isinstance(src, (str, os.PathLike)):
@@ -56,12 +70,12 @@ def open_source(src: Source, follow_symlinks: bool = False) -> Iterator[Content]
     if isinstance(src, (bytes, bytearray, memoryview)):
         view = memoryview(src).cast("B")
         yield Content(len(view), lambda position, count: bytes(view[position : position + count]))
+    elif isinstance(src, Opened):
+        _demand_regular(src.fd, src.name)
+        yield _whole_of(src.fd) if src.range is None else _range_of(src.fd, *src.range, src.name)
     elif isinstance(src, (str, os.PathLike, ByteRange)):
-        fd = _open_regular(os.fsdecode(src.path if isinstance(src, ByteRange) else src), name_of(src), follow_symlinks)
-        try:
-            yield _range_of(fd, src) if isinstance(src, ByteRange) else _whole_of(fd)
-        finally:
-            os.close(fd)
+        with opened(src, follow_symlinks) as one, open_source(one) as content:
+            yield content
     elif (fd := descriptor_of(src)) is not None:
         _demand_regular(fd, name_of(src))
         yield _whole_of(fd)
@@ -70,17 +84,35 @@ def open_source(src: Source, follow_symlinks: bool = False) -> Iterator[Content]
 
 
 @contextmanager
-def handed_over(src: Source) -> Iterator[tuple[dict[str, Any], list[int]]]:
-    """`src` for another process: what JSON can tell, and the descriptor that goes with it where that is not all.
+def opened(
+    src: str | os.PathLike[str] | ByteRange, follow_symlinks: bool = False, beneath: Path | None = None
+) -> Iterator[Opened]:
+    """A path, or a range of one, as its descriptor. A file that is a symbolic link is refused.
 
-    Bytes and file objects that are no plain file are copied to an unnamed file first.
+    The folders above it are whoever's named the path, and their links are followed; of those below `beneath`, a folder
+    without links in its own name, none is. `follow_symlinks` allows them all. Raises MediaError: unreadable.
     """
-    if isinstance(src, ByteRange):
-        yield {"path": os.fsdecode(src.path), "offset": src.offset, "size": src.size}, []
-    elif isinstance(src, (str, os.PathLike)):
-        yield {"path": os.fsdecode(src)}, []
-    elif not isinstance(src, (bytes, bytearray, memoryview)) and (fd := descriptor_of(src)) is not None:
-        yield {}, [fd]
+    name, path = name_of(src), os.fsdecode(src.path if isinstance(src, ByteRange) else src)
+    fd = _open_regular(path, name, None if follow_symlinks else beneath, follow_symlinks)
+    try:
+        yield Opened(fd, name, (src.offset, src.size) if isinstance(src, ByteRange) else None)
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def handed_over(
+    src: Source, follow_symlinks: bool = False, beneath: Path | None = None
+) -> Iterator[tuple[dict[str, Any], list[int]]]:
+    """`src` for another process, which then opens nothing: its descriptor, and what JSON can tell of it.
+
+    Bytes and file objects that are no plain file are copied to an unnamed file first. Raises MediaError: unreadable.
+    """
+    if isinstance(src, (str, os.PathLike, ByteRange)):
+        with opened(src, follow_symlinks, beneath) as one:
+            yield {"name": one.name, "range": one.range}, [one.fd]
+    elif not isinstance(src, (bytes, bytearray, memoryview, Opened)) and (fd := descriptor_of(src)) is not None:
+        yield {"name": name_of(src)}, [fd]
     else:
         with open_source(src) as content, _unnamed() as file:
             try:
@@ -89,19 +121,17 @@ def handed_over(src: Source) -> Iterator[tuple[dict[str, Any], list[int]]]:
                 file.flush()
             except OSError as error:
                 raise MediaError(name_of(src), "unreadable", error.strerror or str(error)) from error
-            yield {}, [file.fileno()]
+            yield {"name": name_of(src)}, [file.fileno()]
 
 
 @contextmanager
-def taken_over(told: dict[str, Any], descriptors: list[int]) -> Iterator[Source]:
+def taken_over(told: dict[str, Any], descriptors: list[int]) -> Iterator[Opened]:
     """The source that the other side handed over; its descriptor is closed at the end."""
-    if "offset" in told:
-        yield ByteRange(Path(told["path"]), told["offset"], told["size"])
-    elif "path" in told:
-        yield told["path"]
-    else:
-        with io.FileIO(descriptors[0]) as file:
-            yield cast(BinaryIO, file)
+    fd = descriptors[0]
+    try:
+        yield Opened(fd, told["name"], None if told.get("range") is None else tuple(told["range"]))
+    finally:
+        os.close(fd)
 
 
 def _unnamed() -> BinaryIO:
@@ -116,13 +146,13 @@ def descriptor_of(file: BinaryIO) -> int | None:
     return raw.fileno() if type(raw) is io.FileIO and raw.readable() else None
 
 
-def _open_regular(path: str, name: str, follow_symlinks: bool) -> int:
+def _open_regular(path: str, name: str, beneath: Path | None, follow_symlinks: bool) -> int:
     """A descriptor of a regular file. O_NONBLOCK so that a FIFO or device returns at once."""
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow_symlinks else os.O_NOFOLLOW)
     try:
-        fd = os.open(path, flags)
+        fd = os.open(path, flags) if beneath is None else open_beneath(beneath, path, flags)
     except (OSError, ValueError) as error:  # ValueError: a NUL byte in the name
-        if not follow_symlinks and Path(path).is_symlink():
+        if not follow_symlinks and getattr(error, "errno", None) in (errno.ELOOP, errno.EXDEV):
             raise MediaError(name, "unreadable", "a symbolic link; allow it with follow_symlinks") from error
         raise MediaError(name, "unreadable", getattr(error, "strerror", None) or str(error)) from error
     try:
@@ -150,16 +180,16 @@ def _whole_of(fd: int) -> Content:
     return Content(os.fstat(fd).st_size, lambda position, count: os.pread(fd, count, position), _stamp_of(fd))
 
 
-def _range_of(fd: int, src: ByteRange) -> Content:
-    if src.offset < 0 or src.size < 0:
-        raise ValueError(f"a range starts at 0 or later and is not negative, got {name_of(src)}")
-    if src.offset + src.size > (size := os.fstat(fd).st_size):
-        raise MediaError(name_of(src), "truncated", f"the range ends beyond the file's {size} bytes")
+def _range_of(fd: int, offset: int, size: int, name: str) -> Content:
+    if offset < 0 or size < 0:
+        raise ValueError(f"a range starts at 0 or later and is not negative, got {name}")
+    if offset + size > (whole := os.fstat(fd).st_size):
+        raise MediaError(name, "truncated", f"the range ends beyond the file's {whole} bytes")
 
     def read_at(position: int, count: int) -> bytes:
-        return os.pread(fd, max(min(count, src.size - position), 0), src.offset + position)
+        return os.pread(fd, max(min(count, size - position), 0), offset + position)
 
-    return Content(src.size, read_at, _stamp_of(fd))
+    return Content(size, read_at, _stamp_of(fd))
 
 
 def _of_object(file: BinaryIO) -> Content:

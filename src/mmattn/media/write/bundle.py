@@ -15,22 +15,23 @@ import tarfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
-import torch
 from av.error import FFmpegError
 from av.video.codeccontext import VideoCodecContext
 
 from mmattn.errors import MediaError
 from mmattn.media.open.container import Deadline, Limits, one_line
 from mmattn.media.open.source import Content, Source, name_of, open_source
-from mmattn.media.read.decode import answer
+from mmattn.media.read.decode import Decoded, decode
 from mmattn.media.read.picture import Renderer
 from mmattn.media.read.request import Request
 from mmattn.media.write.encode import SOUND_FORMATS, SoundFormat, encode_picture, encode_sound
-from mmattn.types import Clip
+
+if TYPE_CHECKING:
+    from mmattn.types import Clip
 
 _BLOCK = 512  # bytes, of a tar
 _RECORD_BYTES = 64 << 20  # a longer JSON is none of ours
@@ -108,6 +109,17 @@ def read_bundle(
 
     Raises MediaError, also for a tar that was not written by `write_bundle`.
     """
+    return decode_bundle(request, src, limits, deadline_s, follow_symlinks).clip()
+
+
+def decode_bundle(
+    request: Request,
+    src: Source,
+    limits: Limits | None = None,
+    deadline_s: float | None = None,
+    follow_symlinks: bool = False,
+) -> Decoded:
+    """The same in numpy's arrays, without torch."""
     path, limits = name_of(src), limits or Limits()
     deadline = Deadline(path, deadline_s)
     with open_source(src, follow_symlinks) as content:
@@ -120,18 +132,18 @@ def read_bundle(
         waveform, rate = None, request.audio_rate or 0
         if request.audio and bundle.sound is not None:
             asked = Request(start=request.start, end=request.end, video=False, audio_rate=request.audio_rate)
-            heard = answer(asked, bundle.read(bundle.sound), limits, deadline_s)
+            heard = decode(asked, bundle.read(bundle.sound), limits, deadline_s)
             waveform, rate = heard.waveform, heard.sample_rate
-    frames = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous() if images else None
-    return Clip(
-        frames=frames,
-        frame_times=torch.from_numpy(grid[: len(images)].copy()),
+    return Decoded(
+        frames=np.ascontiguousarray(np.stack(images).transpose(0, 3, 1, 2)) if images else None,
+        frame_times=grid[: len(images)].copy(),
         waveform=waveform,
         sample_rate=rate,
         audio_start=request.start,
         source=path,
         span=(request.start, bundle.duration if request.end is None else request.end),
         duration=bundle.duration,
+        issues=(),
     )
 
 
