@@ -8,7 +8,6 @@ from __future__ import annotations
 import fnmatch
 import glob
 import os
-import re
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 from mmattn.data.manifest.library import list_files
 from mmattn.data.manifest.rows import MANIFEST_NAMES, read_manifest
 from mmattn.errors import UsageError
-from mmattn.files import ByteRange, absolutes, is_address
+from mmattn.files import ByteRange, absolutes, expanded, is_address, matching, split_pattern
 from mmattn.inference.predictor.piece import Piece
 
 _MANIFESTS = frozenset(Path(name).suffix for name in MANIFEST_NAMES)
@@ -84,7 +83,7 @@ def list_source(source: str, without: Path | None = None) -> Listing:
     The id of a file is its path below the folder or below the fixed part of the pattern, the line of the list, or what
     the manifest says. Raises UsageError where there is nothing, or where two files have one id.
     """
-    path = Path(source).expanduser()
+    path = expanded(source)
     if is_address(path):
         raise UsageError(f"{source}: sources are local files and folders; download it first")
     skipped: Counter[str] = Counter()
@@ -109,11 +108,14 @@ def list_source(source: str, without: Path | None = None) -> Listing:
 
 def reaches(source: str, folder: Path) -> bool:
     """Whether a source that is a folder or a pattern would find the files that are put into `folder`."""
-    path = Path(source).expanduser()
+    path = expanded(source)
     if os.path.lexists(path) or not glob.has_magic(source):
         return folder.resolve().is_relative_to(path.resolve())
-    *levels, _ = path.absolute().parts
-    own = folder.absolute().parts
+    root, rest = split_pattern(str(path.absolute()))
+    if not folder.absolute().is_relative_to(root):
+        return False
+    *levels, _ = rest.split("/")
+    own = folder.absolute().relative_to(root).parts
     for level, name in zip(levels, own, strict=False):
         if level == "**":
             return True
@@ -134,10 +136,7 @@ def _of_folder(root: Path, files: list[Path], without: Path | None, skipped: Cou
 
 def _matches(pattern: str) -> tuple[Path, list[Path]]:
     """The folder that a pattern names before its first wildcard, and the files that it matches. None hidden."""
-    fixed = re.split(r"[*?\[]", pattern, maxsplit=1)[0].rpartition("/")[0]
-    root = Path(fixed or ("/" if pattern.startswith("/") else "."))
-    found = (Path(name) for name in glob.iglob(pattern, recursive=True))  # noqa: PTH207 (takes absolute patterns)
-    return root, sorted(file for file in found if not file.is_dir())
+    return split_pattern(pattern)[0], [file for file in matching(pattern) if not file.is_dir()]
 
 
 def _of_list(path: Path) -> list[Entry]:
@@ -145,7 +144,7 @@ def _of_list(path: Path) -> list[Entry]:
     text = path.read_bytes().decode("utf-8", "surrogateescape")
     lines = [line for line in text.split("\n") if line.strip() and not line.startswith("#")]
     lines = [line.removesuffix("\r") for line in lines]
-    paths = absolutes(path.parent / Path(line).expanduser() for line in lines)
+    paths = absolutes(path.parent / expanded(line) for line in lines)
     return [_entry(line, each) for line, each in zip(lines, paths, strict=True)]
 
 
