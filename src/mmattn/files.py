@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import glob
+import itertools
 import os
 import re
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +37,17 @@ def beside(path: Path) -> Iterator[Path]:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def fresh_folder(path: Path) -> Path:
+    """Make a folder that was not there: `path`, or path-2, path-3 where others were first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for number in itertools.count(1):
+        folder = path if number == 1 else path.with_name(f"{path.name}-{number}")
+        with suppress(FileExistsError):
+            folder.mkdir()
+            return folder
+    raise AssertionError  # there is always a next number
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -73,6 +86,32 @@ def write_if_absent(path: Path, data: bytes) -> bool:
         return place_if_absent(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def expanded(name: str | Path) -> Path:
+    """`~/videos` in the home folder; a name as it stands where something is called so, or no user is."""
+    path = Path(name)
+    if os.path.lexists(path):
+        return path
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
+
+
+def split_pattern(pattern: str) -> tuple[Path, str]:
+    """A pattern as the folder that is there, whatever its name looks like (`[2024] x`), and what is left to match."""
+    folder, parts = Path("/" if pattern.startswith("/") else "."), list(Path(pattern).parts)
+    parts = parts[1:] if pattern.startswith("/") else parts
+    while len(parts) > 1 and os.path.lexists(folder / parts[0]):
+        folder /= parts.pop(0)
+    return folder, "/".join(parts)
+
+
+def matching(pattern: str) -> list[Path]:
+    """What a pattern matches, in the order of names; ** matches folders in folders."""
+    folder, rest = split_pattern(pattern)
+    return sorted(folder / name for name in glob.glob(rest, root_dir=folder, recursive=True))  # noqa: PTH207
 
 
 def is_address(path: Path) -> bool:

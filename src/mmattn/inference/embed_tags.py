@@ -14,7 +14,7 @@ from mmattn.data.manifest.rows import read_manifest
 from mmattn.data.manifest.textfiles import text_lines_of
 from mmattn.encoders.hf_texts import TextEncoder
 from mmattn.errors import UsageError
-from mmattn.files import beside
+from mmattn.files import beside, expanded
 from mmattn.progress import Progress
 
 SUFFIX = ".safetensors"
@@ -22,12 +22,12 @@ SUFFIX = ".safetensors"
 
 def make_prompts(config: Config) -> str:
     """Write the file `out`; returns a line for a person. Raises UsageError."""
-    out, templates = Path(str(config["out"])).expanduser(), config["templates"]
+    out, templates = expanded(str(config["out"])), config["templates"]
     if out.suffix != SUFFIX or out.is_dir():
         raise UsageError(f"out={config['out']}: expected the name of a file that ends in {SUFFIX}")
     if not isinstance(templates, list) or not templates or any("{}" not in str(one) for one in templates):
         raise UsageError(f"templates={templates}: expected sentences with {{}} where the tag stands")
-    described = read_tags(Path(str(config["tags"])).expanduser())
+    described = read_tags(expanded(str(config["tags"])))
     encoder = TextEncoder(str(config["pretrained"]), bool(config["hub"]), str(config["device"]))
     found = embeddings(encoder, described, [str(one) for one in templates])
     _write(out, found)

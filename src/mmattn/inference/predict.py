@@ -16,7 +16,7 @@ from pathlib import Path
 from mmattn.config import Config, build
 from mmattn.data.made import alone_in, holds_others, making
 from mmattn.errors import MmattnError, UsageError
-from mmattn.files import MODEL_FILE, is_address
+from mmattn.files import MODEL_FILE, expanded, is_address
 from mmattn.inference.engines.local import LocalEngine
 from mmattn.inference.engines.processes import stopping
 from mmattn.inference.engines.ray import RayEngine
@@ -72,7 +72,7 @@ def predict(config: Config) -> str:
 def _job(config: Config, output: Output) -> Job:
     """Raises UsageError for a folder that holds something else, or that is to be forgotten while others fill it."""
     beside = output.out.with_name(output.out.name + JOB_SUFFIX)
-    job = Job(beside if config["job"] is None else Path(str(config["job"])).expanduser())
+    job = Job(beside if config["job"] is None else expanded(str(config["job"])))
     if job.root.exists() and not job.root.is_dir():
         raise UsageError(f"job={job.root}: is a file; name a folder for the work, or a new one")
     if job.root.is_dir() and holds_others(job.root) and not (job.root / RECIPE).is_file():
@@ -124,10 +124,10 @@ def _recipe(config: Config) -> Config:
     if (config["model"] == "pretrained") == (config["run"] is not None) or config["model"] not in (None, "pretrained"):
         raise UsageError("give run=... for a trained model, or model=pretrained for tags without training")
     if config["model"] == "pretrained":
-        folder = Path(str(config["weights"])).expanduser() if config["weights"] is not None else None
+        folder = expanded(str(config["weights"])) if config["weights"] is not None else None
         files = sorted(path for path in folder.iterdir() if path.is_file()) if folder and folder.is_dir() else []
     else:
-        run = Path(str(config["run"])).expanduser()
+        run = expanded(str(config["run"]))
         if is_address(run):
             raise UsageError(f"{run}: a checkpoint is a local file; download it first")
         files = [run / MODEL_FILE if run.is_dir() else run]
@@ -135,7 +135,7 @@ def _recipe(config: Config) -> Config:
             hint = "; it holds no finished epoch" if run.is_dir() else ""
             raise UsageError(f"{files[0]}: no such model{hint}; train one with: mmattn train run={run}")
     if config["prompts"] is not None:
-        files.append(Path(str(config["prompts"])).expanduser())
+        files.append(expanded(str(config["prompts"])))
         if config["model"] == "pretrained" or not files[-1].is_file():
             why = "no such file" if config["model"] is None else "model=pretrained has tags of its own"
             raise UsageError(f"prompts={config['prompts']}: {why}")

@@ -24,7 +24,7 @@ from mmattn.data.check.findings import Limits, Summary, length_of
 from mmattn.data.check.scan import Here, Job, Journal, Record, look_at_all
 from mmattn.data.manifest.library import Item, list_media
 from mmattn.errors import UsageError
-from mmattn.files import beside, write_atomically
+from mmattn.files import beside, expanded, write_atomically
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.media.survey.survey import DEPTHS
 from mmattn.progress import Progress
@@ -60,7 +60,7 @@ def check(config: Config) -> Checked:
         deadline_s = 600.0 if depth == "full" else 60.0
     if not isinstance(deadline_s, (int, float)) or not 0 < deadline_s < float("inf"):
         raise UsageError(f"deadline_s={deadline_s}: expected a number of seconds above 0, or null")
-    source, out = Path(str(config["source"])).expanduser(), Path(str(config["out"])).expanduser()
+    source, out = expanded(str(config["source"])), expanded(str(config["out"]))
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out}: not a directory; out= names the directory to write into")
     left_out: Counter[str] = Counter()

@@ -15,6 +15,7 @@ from mmattn.data.manifest.columns import SPLIT_NAMES
 from mmattn.data.manifest.rows import MANIFEST_NAMES, Row, read_manifest
 from mmattn.data.manifest.walk import files_below, said_of, why_left_out
 from mmattn.errors import UsageError
+from mmattn.files import expanded
 from mmattn.progress import Progress
 
 
@@ -44,7 +45,7 @@ class FolderSource(Source):
     checked: str | None = None  # a check.jsonl; rows whose file it found unreadable are left out
 
     def rows(self) -> list[Row]:
-        root = Path(self.root).expanduser()
+        root = expanded(self.root)
         if not root.exists():
             raise UsageError(f"{root}: no such directory; set data.root=DIR to your videos")
         if not root.is_dir():
@@ -55,7 +56,7 @@ class FolderSource(Source):
             raise UsageError(f"{root / self.manifest}: no such manifest")
         rows = read_manifest(found[0]) if found else _class_folders(root)
         rows = [row if row.split else replace(row, split=held_out(row.id, self.val_fraction)) for row in rows]
-        return readable(rows, Path(self.checked).expanduser()) if self.checked else rows
+        return readable(rows, expanded(self.checked)) if self.checked else rows
 
 
 def held_out(key: str, fraction: float) -> str:

@@ -9,7 +9,6 @@ import fnmatch
 import glob
 import hashlib
 import os
-import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -22,7 +21,7 @@ from mmattn.data.manifest.rows import MANIFEST_NAMES, read_manifest
 from mmattn.data.manifest.textfiles import decoded
 from mmattn.data.manifest.walk import HIDDEN, nothing_in, why_path_left_out
 from mmattn.errors import MediaError, UsageError
-from mmattn.files import ByteRange, absolutes, is_address
+from mmattn.files import ByteRange, absolutes, expanded, is_address, matching, split_pattern
 from mmattn.inference.predictor.piece import Piece
 from mmattn.media.open.source import open_source
 from mmattn.progress import Progress
@@ -100,7 +99,7 @@ def list_source(source: str, without: Path | None = None, digests: bool = False)
     The id of a file is its path below the folder or below the fixed part of the pattern, the line of the list, or what
     the manifest says. Raises UsageError where there is nothing, or where two files have one id.
     """
-    path = Path(source).expanduser()
+    path = expanded(source)
     if is_address(path):
         raise UsageError(f"{source}: sources are local files and folders; download it first")
     skipped: Counter[str] = Counter()
@@ -131,11 +130,14 @@ def _with_digests(entries: list[Entry]) -> Iterator[Entry]:
 
 def reaches(source: str, folder: Path) -> bool:
     """Whether a source that is a folder or a pattern would find the files that are put into `folder`."""
-    path = Path(source).expanduser()
+    path = expanded(source)
     if os.path.lexists(path) or not glob.has_magic(source):
         return folder.resolve().is_relative_to(path.resolve())
-    *levels, _ = path.absolute().parts
-    own = folder.absolute().parts
+    root, rest = split_pattern(str(path.absolute()))
+    if not folder.absolute().is_relative_to(root):
+        return False
+    *levels, _ = rest.split("/")
+    own = folder.absolute().relative_to(root).parts
     for level, name in zip(levels, own, strict=False):
         if level == "**":
             return True
@@ -166,10 +168,7 @@ def _of_pattern(pattern: str, without: Path | None, skipped: Counter[str]) -> li
 
 def _matches(pattern: str) -> tuple[Path, list[Path]]:
     """The folder that a pattern names before its first wildcard, and the files that it matches. None hidden."""
-    fixed = re.split(r"[*?\[]", pattern, maxsplit=1)[0].rpartition("/")[0]
-    root = Path(fixed or ("/" if pattern.startswith("/") else "."))
-    found = (Path(name) for name in glob.iglob(pattern, recursive=True))  # noqa: PTH207 (takes absolute patterns)
-    return root, sorted(file for file in found if not file.is_dir())
+    return split_pattern(pattern)[0], [file for file in matching(pattern) if not file.is_dir()]
 
 
 def _of_list(path: Path) -> list[Entry]:
@@ -183,7 +182,7 @@ def _of_list(path: Path) -> list[Entry]:
             names.append(path_in(path.parent, line))
         except ValueError as error:
             raise UsageError(f"{path}, line {number}: {error}") from None
-    paths = absolutes(path.parent / Path(name).expanduser() for name in names)
+    paths = absolutes(path.parent / expanded(name) for name in names)
     return [_entry(name, each) for name, each in zip(names, paths, strict=True)]
 
 

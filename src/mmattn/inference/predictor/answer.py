@@ -13,7 +13,7 @@ from mmattn.checkpoint import load_model
 from mmattn.data.load.reading import AHEAD, ClipReader
 from mmattn.data.prepare.views import Views
 from mmattn.errors import UsageError
-from mmattn.files import write_if_absent
+from mmattn.files import expanded, write_if_absent
 from mmattn.inference.annotators.pretrained import PretrainedTagger
 from mmattn.inference.jobs.job import Job
 from mmattn.inference.jobs.shard import Answering
@@ -44,7 +44,7 @@ def answering(job: Job, decoders: int, device: str) -> Iterator[Answering]:
         return
     checkpoint = load_model(Path(str(config["run"])), config.get("attention"), config.get("decoding"))
     if config["prompts"] is not None:
-        checkpoint = asking(checkpoint, Path(str(config["prompts"])).expanduser())
+        checkpoint = asking(checkpoint, expanded(str(config["prompts"])))
     spans = {name: config[name] for name in ("windows", "span_step_s", "shots")}
     with closing(ClipReader(threads=decoders, **reading)) as reader:
         predictor = Predictor(checkpoint, reader=reader, views=Views(**config["views"]), **settings, **spans)

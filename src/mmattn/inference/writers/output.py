@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmattn.config import Config, build, group_choices, read_choice
 from mmattn.errors import UsageError
-from mmattn.files import beside, write_atomically
+from mmattn.files import beside, expanded, write_atomically
 from mmattn.inference.jobs.job import Job
 from mmattn.inference.jobs.listing import reaches
 from mmattn.inference.writers.interface import FileFormat, TrackFormat
@@ -127,7 +127,7 @@ def output_of(config: Config) -> Output:
     if is_file:
         style.check()
     name = config["out"] if config["out"] is not None else f"predictions{style.suffix if is_file else ''}"
-    out = Path(str(name)).expanduser()
+    out = expanded(str(name))
     if is_file and out.is_dir():
         raise UsageError(f"{name}: is a directory; out= names the file to write")
     if not is_file and out.is_file():
@@ -153,7 +153,7 @@ def _tracks(config: Config) -> Tracks | None:
     if name not in styles:
         raise UsageError(f"track_format={name}: expected {' or '.join(styles)}")
     where = str(config["tracks"])
-    folder = None if where == "beside" else Path(where).expanduser().absolute()
+    folder = None if where == "beside" else expanded(where).absolute()
     if folder is not None and folder.exists() and not folder.is_dir():
         raise UsageError(f"tracks={where}: expected beside, or a folder")
     return Tracks(build(read_choice("format", name)), folder, bool(config["overwrite_tracks"]))
@@ -166,7 +166,7 @@ def _burn_in(config: Config) -> BurnIn | None:
 
     if not 64 <= config["burn_in_height"] <= 2160:
         raise UsageError(f"burn_in_height={config['burn_in_height']}: expected 64 to 2160 pixels")
-    folder = Path(str(config["burn_in"])).expanduser().absolute()
+    folder = expanded(str(config["burn_in"])).absolute()
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"burn_in={config['burn_in']}: is a file; name a folder")
     if reaches(str(config["source"]), folder):

@@ -21,6 +21,7 @@ from mmattn.data.manifest.rows import Row
 from mmattn.data.manifest.sources import Source, held_out
 from mmattn.data.manifest.walk import walk
 from mmattn.errors import UsageError
+from mmattn.files import expanded
 
 # Of two files of one name the earlier kind is taken: the video, not the sound that somebody drew from it.
 _VIDEO = ("mp4", "mkv", "webm", "mov", "avi", "m4v", "flv", "mpg", "mpeg", "3gp", "ogv", "ts", "mts", "wmv", "gif")
@@ -92,7 +93,7 @@ class AnnotatedSource(Source):
                 f"{missing[0].id}; mmattn data manifest lists them",
                 file=sys.stderr,
             )
-        return readable(rows, Path(self.checked).expanduser()) if self.checked else rows
+        return readable(rows, expanded(self.checked)) if self.checked else rows
 
     def find(self) -> tuple[list[Row], list[Missing]]:
         """The clips with media, and those without. Raises UsageError for an id that is there twice."""
@@ -192,7 +193,7 @@ class MediaIndex:
 
 
 def existing_folder(text: str) -> Path:
-    folder = Path(text).expanduser()
+    folder = expanded(text)
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such directory; set data.root=DIR to your media (and data.source.annotations)")
     return folder
