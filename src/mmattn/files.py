@@ -13,6 +13,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from mmattn.errors import UsageError
+
 MODEL_FILE = "model.safetensors"  # of a run
 
 
@@ -97,6 +99,15 @@ def expanded(name: str | Path) -> Path:
         return path.expanduser()
     except RuntimeError:
         return path
+
+
+def check_utf8(folder: Path) -> Path:
+    """`folder`, which weights are to be kept in. Raises UsageError for a name that safetensors could not open."""
+    try:
+        str(folder.absolute()).encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{folder}: its name is not UTF-8, as files of weights need it; choose another") from None
+    return folder
 
 
 def split_pattern(pattern: str) -> tuple[Path, str]:

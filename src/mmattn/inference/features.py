@@ -40,7 +40,7 @@ from mmattn.data.manifest.rows import Row
 from mmattn.data.manifest.writing import write_manifest
 from mmattn.data.prepare.clips import PaddedClip, Sample
 from mmattn.errors import UsageError
-from mmattn.files import expanded, write_atomically
+from mmattn.files import check_utf8, expanded, write_atomically
 from mmattn.model import AVModel, without_files
 from mmattn.progress import Progress
 from mmattn.types import MODALITIES, Batch
@@ -65,7 +65,7 @@ def make_features(config: Config) -> str:
         raise UsageError("features are made from clips; choose data=folder, data=shards or another set of media")
     data = replace(data, clip=checkpoint.clip)
     rows = data.source.rows()
-    root = expanded(str(config["out"]))
+    root = check_utf8(expanded(str(config["out"])))
     encoders = {name: without_files(checkpoint.config)[name] for name in ("visual", "audio")}
     weights = {name: value for name, value in checkpoint.model.state_dict().items() if name.split(".")[0] in encoders}
     recipe = {
@@ -138,7 +138,8 @@ class _Making:
         cache: ClipCache[PaddedClip | Sample] = ClipCache(len(rows), data.clip.finish(missing_clip(data.clip)), 0)
         dataset = ClipDataset(untagged, data.clip, TagVocabulary(()), data.reader, cache, span=span)
         sampler = GlobalBatchSampler(len(rows), BATCH, seed=0, train=False)
-        for batch in ClipLoader(dataset, sampler, workers=data.workers, quarantine=data.quarantine):
+        loading = {"workers": data.workers, "quarantine": data.quarantine, "clip_s": data.deadline_s}
+        for batch in ClipLoader(dataset, sampler, **loading):
             yield batch, self._tokens(batch)
 
     def _tokens(self, batch: Batch) -> dict[str, Tensor]:

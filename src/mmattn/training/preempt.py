@@ -7,6 +7,8 @@ import re
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -18,6 +20,9 @@ from lightning.pytorch.callbacks import Callback
 from mmattn.errors import Stopped
 from mmattn.training.keeping import LAST
 
+ENDING = {signal.SIGINT, signal.SIGTERM}
+APART_S = 1.0  # closer together they are one: a terminal's Ctrl-C and the same passed on by a launcher
+END_S = 10.0  # for a process to end by itself
 _JOB = re.compile(r"[0-9]+(_[0-9]+)?")
 
 
@@ -28,7 +33,9 @@ def stop_signals() -> tuple[signal.Signals, ...]:
 
 
 class StopOnSignal(Callback):
-    """SIGINT and SIGTERM only raise a flag; after the step all processes agree on it, save and stop.
+    """SIGINT and SIGTERM only raise a flag; after the step all processes agree on it, save and stop. A second one, a
+    second or more later, does not wait for the step: it ends training at once, and the process `END_S` later whatever
+    it waits for.
 
     SIGUSR1, Slurm's warning before a job's time is up, also puts the job back into the queue, once. After SIGTERM it is
     Slurm's to do so if it preempts, and must not be done if a person cancels. Lightning's own handler hangs DDP when a
@@ -39,16 +46,28 @@ class StopOnSignal(Callback):
         self.run = run
         self.save_every = save_every
         self._received = 0
+        self._at = 0.0  # when
         self._saved = 0
         self._before: dict[int, Any] = {}
+        self._woken: tuple[int, int] | None = None  # who was told of signals before, and the pipe that is now
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self._saved = trainer.global_step
         for number in stop_signals():
             self._before[number] = signal.signal(number, self._flag)
+        reading, writing = os.pipe()
+        os.set_blocking(writing, False)
+        self._woken = signal.set_wakeup_fd(writing, warn_on_full_buffer=False), writing
+        threading.Thread(target=end_on_second, args=(reading,), name="signals", daemon=True).start()
 
     def _flag(self, number: int, frame: FrameType | None) -> None:
-        self._received = number
+        if not self._received:
+            self._received, self._at = number, time.monotonic()
+        elif {number, self._received} <= ENDING and time.monotonic() - self._at > APART_S:
+            self._at = float("inf")  # once
+            stopped = Stopped(f"stopped by a second signal; go on with: mmattn train resume={self.run}")
+            stopped.exit_code = 128 + number
+            raise stopped
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, _: Any, batch: Any, batch_idx: int
@@ -86,6 +105,24 @@ class StopOnSignal(Callback):
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before.clear()
+        if self._woken:
+            before, writing = self._woken
+            signal.set_wakeup_fd(before)
+            os.close(writing)
+            self._woken = None
+
+
+def end_on_second(reading: int) -> None:
+    """End this process some time after a second signal, for whatever its main thread waits, in Python or not."""
+    first = 0.0
+    while number := os.read(reading, 1):
+        now = time.monotonic()
+        if number[0] in ENDING and first and now - first > APART_S:
+            time.sleep(END_S)
+            os._exit(128 + number[0])
+        if number[0] in ENDING:
+            first = first or now
+    os.close(reading)
 
 
 def requeue() -> bool:

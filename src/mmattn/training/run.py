@@ -25,6 +25,7 @@ from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Str
 
 from mmattn.config import Config, build
 from mmattn.data.load.module import build_data
+from mmattn.data.load.passing import lost_worker
 from mmattn.data.manifest.splits import SplitData
 from mmattn.errors import UsageError
 from mmattn.files import write_atomically
@@ -190,6 +191,8 @@ def _train(run: Path, config: Config, data: SplitData | None, first: list[Callba
         warnings.filterwarnings("ignore", module="torch.optim.lr_scheduler")
         try:
             trainer.fit(module, train_loader, val_loader, ckpt_path=str(last) if last else None)
+        except RuntimeError as error:
+            raise lost_worker(error) or error from None
         finally:
             for logger in trainer.loggers:
                 logger.finalize("success")

@@ -18,7 +18,7 @@ import yaml
 from mmattn import __version__
 from mmattn.config import Config
 from mmattn.errors import UsageError
-from mmattn.files import expanded, fresh_folder, write_atomically
+from mmattn.files import check_utf8, expanded, fresh_folder, write_atomically
 from mmattn.training.alone import alone
 
 CONFIG_FILE = "config.yaml"
@@ -38,7 +38,7 @@ def create_run(config: Config) -> Path:
     try:
         name = config["fusion"]["_target_"].rpartition(".")[2]
         run = Path(str(config["run"])) if config["run"] else fresh_folder(_fresh_name(name))
-        run.mkdir(parents=True, exist_ok=True)
+        check_utf8(run).mkdir(parents=True, exist_ok=True)
         with alone(run):
             if (run / CONFIG_FILE).exists():
                 raise UsageError(

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from mmattn.data.features.read import ENCODERS_FILE, FeatureFiles, FeatureSource, Stream
 from mmattn.data.load.dataset import turned
-from mmattn.data.load.loader import EpochLoader, leave_signals
+from mmattn.data.load.loader import EpochLoader
 from mmattn.data.load.quarantine import Quarantine
 from mmattn.data.load.sampler import Item
 from mmattn.data.manifest.labels import TagVocabulary
@@ -66,6 +66,10 @@ class FeatureDataset(Dataset[Featured]):
                 if place <= draw / self.modality_dropout < place + 1:
                     streams[name] = streams[name]._replace(keep=torch.zeros_like(streams[name].keep))
         return Featured(row.id, streams, self.vocabulary.encode(row.tags), turned(row.captions, key))
+
+    def example(self) -> Featured:
+        """An item as large as any."""
+        return self[Item(0, 0)]
 
     def collate(self, items: Sequence[Featured]) -> Batch:
         """A batch of tokens. Its frames and spectrogram have no length."""
@@ -142,10 +146,8 @@ class FeatureData(SplitData):
         return EpochLoader(
             dataset,
             batch_sampler=self.sampler(dataset.rows, train=train, rank=rank, world=world),
-            num_workers=self.workers,
+            workers=self.workers,
             collate_fn=dataset.collate,
-            persistent_workers=self.workers > 0,
-            worker_init_fn=leave_signals,
         )
 
     def encoder_weights(self) -> dict[str, Tensor]:

@@ -90,6 +90,10 @@ class ClipDataset(Dataset[Labelled]):
             return Labelled(name, _finished(clip, self.spec), target, captions=captions)
         return Labelled(name, *self.augment(clip, target, key, self.spec, self), captions=captions)
 
+    def example(self) -> Labelled:
+        """An item as large as any, of which nothing is read."""
+        return Labelled("", _finished(self.cache.template, self.spec), self.vocabulary.encode(()), False)
+
     def collate(self, items: Sequence[Labelled]) -> tuple[Batch, list[tuple[str, MediaError]]]:
         """Samples have one shape, so a batch is a stack. Beside it what was found unreadable since the last one."""
         real = torch.tensor([item.real for item in items])

@@ -4,20 +4,49 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from torch.utils.data import DataLoader
 
 from mmattn.data.load.dataset import ClipDataset
+from mmattn.data.load.passing import WAIT_S, Packed, is_short, nbytes, unpacked
 from mmattn.data.load.quarantine import Quarantine, exclude
 from mmattn.data.load.sampler import GlobalBatchSampler
 
 
 class EpochLoader(DataLoader[Any]):
-    """Its `batch_sampler` is a GlobalBatchSampler, its state is (epoch, batches that were handed out)."""
+    """Its `batch_sampler` is a GlobalBatchSampler, its state is (epoch, batches that were handed out).
+
+    `workers`: processes that load; they need `collate_fn` and a dataset with an `example()`. `clip_s`: how long one
+    clip may take them. A batch that does not come in that time, of all its clips, ends the work with an error.
+    """
 
     _handed_out: tuple[int, int] = (-1, 0)
+
+    def __init__(
+        self,
+        dataset: Any,
+        *,
+        batch_sampler: GlobalBatchSampler,
+        workers: int = 0,
+        collate_fn: Callable[[Any], Any] | None = None,
+        clip_s: float = 0.0,
+    ) -> None:
+        clips, world = -(-batch_sampler.global_batch // batch_sampler.world), batch_sampler.world
+        if workers and collate_fn:
+            size = clips * nbytes(collate_fn([dataset.example()]))
+            here = int(os.environ.get("LOCAL_WORLD_SIZE") or world)
+            collate_fn = Packed(collate_fn) if is_short(workers, size, here) else collate_fn
+        super().__init__(
+            dataset,
+            batch_sampler=batch_sampler,
+            num_workers=workers,
+            collate_fn=collate_fn,
+            persistent_workers=workers > 0,
+            worker_init_fn=leave_signals if workers else None,
+            timeout=WAIT_S + clips * clip_s if workers else 0,
+        )
 
     def __iter__(self) -> Iterator[Any]:
         sampler = self._sampler
@@ -28,7 +57,7 @@ class EpochLoader(DataLoader[Any]):
             yield batch
 
     def _batches(self) -> Iterator[Any]:
-        return super().__iter__()
+        return unpacked(super().__iter__())
 
     def state_dict(self) -> dict[str, int]:
         return {"epoch": self._handed_out[0], "batches": self._handed_out[1]}
@@ -52,16 +81,15 @@ class ClipLoader(EpochLoader):
     """Batches of a ClipDataset. What loader processes find unreadable is told here, in the process that trains."""
 
     def __init__(
-        self, dataset: ClipDataset, sampler: GlobalBatchSampler, *, workers: int, quarantine: Quarantine
+        self,
+        dataset: ClipDataset,
+        sampler: GlobalBatchSampler,
+        *,
+        workers: int,
+        quarantine: Quarantine,
+        clip_s: float = 0.0,
     ) -> None:
-        super().__init__(
-            dataset,
-            batch_sampler=sampler,
-            num_workers=workers,
-            collate_fn=dataset.collate,
-            persistent_workers=workers > 0,
-            worker_init_fn=leave_signals,
-        )
+        super().__init__(dataset, batch_sampler=sampler, workers=workers, collate_fn=dataset.collate, clip_s=clip_s)
         self.clips = dataset
         self.quarantine = quarantine
 

@@ -111,7 +111,7 @@ class ClipData(SplitData):
 
     def loader(self, dataset: ClipDataset, *, train: bool, rank: int = 0, world: int = 1) -> ClipLoader:
         sampler = self.sampler(dataset.rows, train=train, rank=rank, world=world)
-        return ClipLoader(dataset, sampler, workers=self.workers, quarantine=self.quarantine)
+        return ClipLoader(dataset, sampler, workers=self.workers, quarantine=self.quarantine, clip_s=self.deadline_s)
 
 
 def build_data(config: Config) -> SplitData:

@@ -1,0 +1,88 @@
+"""Files and folders of odd names go through every verb, end to end."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mmattn.cli import main
+from mmattn.data.manifest.rows import read_manifest
+from mmattn.media.write.clips import write_video
+
+NAMES = ["José#1&2 {x}, a=b", "true", '[2024] caf\udce9 it\'s "q"!', "~x 100% $HOME \\ 🎬"]
+
+
+@pytest.fixture(params=NAMES)
+def name(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Also of a folder with a film of that name, in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / request.param
+    folder.mkdir()
+    frames = np.random.default_rng(0).integers(0, 255, (16, 32, 32, 3), np.uint8)
+    write_video(folder / f"{request.param}.mp4", frames, 8, np.zeros(32000, np.float32))
+    return request.param
+
+
+def utf8(name: str) -> str:
+    """For where weights are kept: safetensors opens no other."""
+    return name.replace("\udce9", "é")
+
+
+def test_predict_explain_and_check(name: str, trained: Path) -> None:
+    film = f"{name}/{name}.mp4"
+    run = shutil.copytree(trained, f"run {utf8(name)}")
+    outs = [f"tracks=t {name}", f"burn_in=b {name}", f"job=j {name}"]
+    assert main(["predict", f"run={run}", f"source={name}", f"out=p {name}.jsonl", *outs, "device=cpu"]) == 0
+    (line,) = Path(f"p {name}.jsonl").read_text().splitlines()
+    assert json.loads(line)["id"] == f"{name}.mp4"
+    for folder in (f"t {name}", f"b {name}"):
+        assert [path.name[: len(name)] for path in Path(folder).iterdir()] == [name]
+    assert main(["explain", f"run={run}", f"source={film}", f"out=e {name}", "masks=8"]) == 0
+    assert Path(f"e {name}", "explain.json").is_file()
+    assert main(["evaluate", f"run={run}", f"out=v {name}.json"]) == 0
+    assert Path(f"v {name}.json").is_file()
+    assert main(["data", "check", f"source={film}", f"out=c {name}", "isolated=false", "workers=1"]) == 0
+    assert main(["compare", f"sweep={Path().absolute()}", f"out={name}/{name}.html", "measure=none"]) == 0
+    assert Path(name, f"{name}.html").is_file()
+
+
+def test_train_shard_manifest_and_features(name: str, small: list[str], tmp_path: Path) -> None:
+    film = Path(name, f"{name}.mp4")
+    root = Path("data", name)
+    for tag in ("cat", "dog"):
+        (root / tag).mkdir(parents=True)
+        for number in range(12):
+            content = film.read_bytes() + b"\x00\x00\x00\x0dfree" + tag[:1].encode() + number.to_bytes(4, "big")
+            (root / tag / f"{name} {number}.mp4").write_bytes(content)
+    data = ["data=folder", f"data.root={root}"]
+    settings = [text for text in small if not text.startswith(("data=", "data.root", "data.clips", "data.source"))]
+    assert main(["train", *settings, *data, "trainer.epochs=1", "logger=none", f"run={utf8(name)}"]) == 0
+    assert Path(utf8(name), "model.safetensors").is_file()
+    assert main(["data", "manifest", *data, f"out=m {name}.jsonl"]) == 0
+    assert len(read_manifest(Path(f"m {name}.jsonl"))) == 24
+    assert main(["data", "shard", *data, f"out=s {name}", "threads=1"]) == 0
+    shards = ["data=shards", f"data.root=s {name}", "trainer.epochs=1", "logger=none", f"run=2 {utf8(name)}"]
+    assert main(["train", *settings, *shards]) == 0
+    assert main(["data", "features", *data, "data.isolated=false", f"run={utf8(name)}", f"out=f {utf8(name)}"]) == 0
+
+
+def test_a_run_whose_name_cannot_be_kept_is_refused_before_it_begins(
+    small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(["train", *small, f"run={tmp_path}/caf\udce9"]) == 2
+    assert "is not UTF-8" in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+def test_a_name_that_is_not_utf8_is_printed_as_it_is(tmp_path: Path) -> None:
+    frames = np.zeros((8, 32, 32, 3), np.uint8)
+    write_video(tmp_path / "caf\udce9.mp4", frames, 8, np.zeros(16000, np.float32))
+    command = [sys.executable, "-m", "mmattn", "data", "check", "source=caf\udce9.mp4", "out=o\udce9", "isolated=false"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert b"o\xe9" in done.stdout and b"Traceback" not in done.stderr
