@@ -22,7 +22,7 @@ import torch
 from mmattn.cli import main
 from mmattn.config import compose
 from mmattn.data.load.module import ClipData, build_data
-from mmattn.data.made import alone_in, rows_hash
+from mmattn.data.made import alone_in, content_stamp, rows_hash
 from mmattn.data.shards.read import ShardSource
 from mmattn.errors import MediaError, UsageError
 from mmattn.media.read.decode import answer
@@ -162,14 +162,84 @@ def test_another_recipe_in_the_same_folder_is_refused(
     assert f"begun with another {change.partition('=')[0]} (" in capsys.readouterr().err
 
 
-def test_other_clips_are_another_recipe(root: Path) -> None:
+def test_what_is_decoded_is_the_recipe_and_not_when_it_was_written_nor_its_labels(root: Path, tmp_path: Path) -> None:
     rows = _data("folder", root).source.rows()
-    assert rows_hash(rows) == rows_hash(list(rows))
-    assert rows_hash(rows) != rows_hash(rows[::-1])
-    assert rows_hash(rows) != rows_hash([replace(rows[0], tags=("other",)), *rows[1:]])
     before = rows_hash(rows)
-    os.utime(root / "0.mp4", ns=(1, 1))
-    assert rows_hash(rows) != before
+    assert before == rows_hash(list(rows))
+    assert before != rows_hash(rows[::-1])
+    assert before == rows_hash([replace(rows[0], tags=("other",), captions=("x",)), *rows[1:]])
+    for change in ({"start": 0.1}, {"end": 1.0}, {"id": "y"}, {"split": "test"}, {"offset": 0, "size": 9}):
+        assert before != rows_hash([replace(rows[0], **change), *rows[1:]]), change
+    copied = [replace(row, path=tmp_path / row.path.name) for row in rows]
+    for row, copy in zip(rows, copied, strict=True):
+        copy.path.write_bytes(row.path.read_bytes())  # as cp without -p does
+    assert before == rows_hash(copied)
+    content = bytearray(copied[0].path.read_bytes())
+    content[len(content) // 2] ^= 1
+    copied[0].path.write_bytes(content)
+    assert before != rows_hash(copied)
+    copied[0].path.unlink()
+    assert before != rows_hash(copied)
+
+
+def test_a_large_file_is_told_by_its_begin_middle_and_end(tmp_path: Path) -> None:
+    file = tmp_path / "x"
+    file.write_bytes(bytes(3 << 20))
+    before = content_stamp(file)
+    for at in (0, 3 << 19, (3 << 20) - 1):
+        with file.open("r+b") as opened:
+            opened.seek(at)
+            opened.write(b"x")
+        assert content_stamp(file) != before
+        before = content_stamp(file)
+    os.mkfifo(tmp_path / "fifo")
+    assert content_stamp(tmp_path / "fifo") is None, "at once"
+
+
+def _copied(root: Path, to: Path) -> Path:
+    """The data set's files, with new times."""
+    to.mkdir()
+    for path in root.iterdir():
+        (to / path.name).write_bytes(path.read_bytes())
+    return to
+
+
+def test_it_goes_on_after_a_copy_and_a_label_put_right(root: Path, tmp_path: Path) -> None:
+    """Two tars are there, then the set moves and a typo is fixed: they stay, and the manifest has the new label."""
+    source, out = _copied(root, tmp_path / "source"), tmp_path / "out"
+    process = subprocess.Popen([sys.executable, "-m", "mmattn", *_command(source, out, "shard_mb=0.01")])
+    _wait_for(lambda: len(list(out.glob("*.list"))) >= 2, process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    kept = {path: path.stat().st_mtime_ns for path in out.glob("*.tar")}
+    moved = _copied(source, tmp_path / "moved")
+    manifest = moved / "manifest.jsonl"
+    manifest.write_text(manifest.read_text().replace("tag1", "tag one").replace("part of it", "a part of it"))
+    assert main(_command(moved, out, "shard_mb=0.01")) == 0
+    assert all(path.stat().st_mtime_ns == at for path, at in kept.items())
+    rows = {row.id: row for row in ShardSource(str(out)).rows()}
+    assert rows["clip 1"].tags == ("tag one",) and rows["clip 2"].captions == ("a part of it",)
+
+
+def test_labels_changed_after_the_end_are_taken_over_and_those_of_the_shards_own_manifest_stay(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    source, out = _copied(root, tmp_path / "source"), tmp_path / "out"
+    assert main(_command(source, out)) == 0
+    own = out / "manifest.jsonl"
+    own.write_text(own.read_text().replace("part of it", "my words"))
+    tars = {path: path.read_bytes() for path in out.glob("*.tar")}
+    assert main(_command(source, out)) == 0
+    assert "my words" in own.read_text(), "nothing changed in the source"
+    manifest = source / "manifest.jsonl"
+    manifest.write_text(manifest.read_text().replace("tag1", "tag one").replace('["word", 0.5', '["said", 0.5'))
+    capsys.readouterr()
+    assert main(_command(source, out)) == 0
+    assert "labels are those of the clips' source now" in capsys.readouterr().err
+    rows = {row.id: row for row in ShardSource(str(out)).rows()}
+    assert rows["clip 1"].tags == ("tag one",)
+    assert [tuple(part) for part in rows["clip 2"].segments] == [("said", 0.25, 0.5)]
+    assert {path: path.read_bytes() for path in out.glob("*.tar")} == tars
 
 
 def test_two_at_once_are_refused(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

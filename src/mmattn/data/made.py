@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+import os
+import stat
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from mmattn import __version__
-from mmattn.data.manifest.rows import Row
+from mmattn.data.manifest.rows import Row, read_manifest
+from mmattn.data.manifest.writing import write_manifest
 from mmattn.errors import UsageError
 from mmattn.files import write_atomically
 from mmattn.lease import Lease
 
 LEASE = ".lease"  # who fills the folder now
+
+_WHOLE, _PART = 1 << 20, 1 << 16  # bytes of a file that is hashed whole, and of a part of a larger one
 
 
 @contextmanager
@@ -74,16 +80,66 @@ def is_finished(root: Path, name: str) -> bool:
 
 
 def rows_hash(rows: Sequence[Row]) -> str:
-    """Of all that is said of the clips, and of the size and time of their files."""
+    """Of what is decoded: each clip's id, split, place and span, and the content of its file (see `content_stamp`).
+
+    Not of labels, nor of where the files lie and when they were written: a copy is the same.
+    """
+    media = dict.fromkeys((row.path, row.offset, row.size) for row in rows)
+    with ThreadPoolExecutor(8) as pool:
+        stamps = dict(zip(media, pool.map(lambda each: content_stamp(*each), media), strict=True))
     digest = hashlib.sha256()
     for row in rows:
-        try:
-            status = row.path.stat()
-            stamp: Any = [status.st_size, status.st_mtime_ns]
-        except OSError:
-            stamp = None
-        digest.update(json.dumps([asdict(row) | {"path": str(row.path)}, stamp], sort_keys=True).encode())
+        stamp = stamps[row.path, row.offset, row.size]
+        digest.update(json.dumps([row.id, row.split, row.start, row.end, row.offset, row.size, stamp]).encode() + b"\n")
     return digest.hexdigest()
+
+
+def content_stamp(path: Path, offset: int | None = None, size: int | None = None) -> str | None:
+    """Of a file's size and content: all of it up to 1 MiB, else 64 KiB of its begin, middle and end.
+
+    None for what cannot be read.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError):
+        return None
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            return None
+        start, length = offset or 0, found.st_size if size is None else size
+        digest = hashlib.sha256(str(length).encode())
+        whole = [(start, length)]
+        parts = [(start + at, _PART) for at in (0, (length - _PART) // 2, length - _PART)]
+        for at, count in whole if length <= _WHOLE else parts:
+            digest.update(os.pread(descriptor, count, at))
+        return digest.hexdigest()
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def labels_hash(rows: Sequence[Row]) -> str:
+    """Of what is said of the clips."""
+    said = ([row.id, row.tags, row.captions, row.families, row.segments] for row in rows)
+    return hashlib.sha256("\n".join(json.dumps(each, sort_keys=True) for each in said).encode()).hexdigest()
+
+
+def refresh_labels(root: Path, name: str, manifest: Path, rows: Sequence[Row], new: Callable[[Row, Row], Row]) -> None:
+    """Take over the labels of `rows` into the manifest of a whole folder where they changed since it was made.
+
+    `new`: the manifest's row and the one of the same id in `rows` -> the manifest's with the other's labels. Labels
+    that were changed in the manifest alone stay.
+    """
+    record = read_made(root, name, "")
+    labels = labels_hash(rows)
+    if record["made"].get("labels") == labels:
+        return
+    by_id = {row.id: row for row in rows}
+    write_manifest([new(kept, by_id[kept.id]) for kept in read_manifest(manifest)], manifest)
+    write_atomically(root / name, _json({**record, "made": {**record["made"], "labels": labels}}))
+    print(f"{manifest}: labels are those of the clips' source now, which changed", file=sys.stderr)
 
 
 def _read(file: Path) -> dict[str, Any] | None:

@@ -34,7 +34,7 @@ from mmattn.data.load.loader import ClipLoader
 from mmattn.data.load.module import ClipData, build_data
 from mmattn.data.load.quarantine import Quarantine
 from mmattn.data.load.sampler import GlobalBatchSampler
-from mmattn.data.made import finished, is_finished, making, read_made, rows_hash
+from mmattn.data.made import finished, is_finished, labels_hash, making, read_made, refresh_labels, rows_hash
 from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.data.manifest.rows import Row
 from mmattn.data.manifest.writing import write_manifest
@@ -81,7 +81,9 @@ def make_features(config: Config) -> str:
             write_atomically(root / ENCODERS_FILE, save({k: v.contiguous() for k, v in weights.items()}))
             model, dtype = _on(checkpoint, config["device"]), DTYPES[config["dtype"]]
             made = _Making(root, data, rows, model, dtype, config["clips_per_file"]).write()
-            finished(root, FEATURES_FILE, recipe, {**made, **encoders, "dim": checkpoint.model.visual.dim})
+            made |= {**encoders, "dim": checkpoint.model.visual.dim, "labels": labels_hash(rows)}
+            finished(root, FEATURES_FILE, recipe, made)
+        refresh_labels(root, FEATURES_FILE, root / MANIFEST_FILE, rows, _labelled)
     return _summary(root)
 
 
@@ -166,6 +168,10 @@ def _file(batches: Iterator[tuple[Batch, dict[str, Tensor]]], quarantine: Quaran
             kept.setdefault(name, []).append(values[batch.real])
     metadata = {CLIPS_KEY: json.dumps({"ids": ids, "unreadable": unreadable})}
     return save({name: torch.cat(parts) for name, parts in kept.items()}, metadata=metadata)
+
+
+def _labelled(kept: Row, row: Row) -> Row:
+    return replace(kept, tags=row.tags, captions=row.captions, families=row.families, segments=row.segments)
 
 
 def _summary(root: Path) -> str:

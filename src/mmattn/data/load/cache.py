@@ -1,7 +1,8 @@
 """What a data set remembers of its clips: which were read, which failed, and prepared samples as far as they fit.
 
 The memory is shared by the loader processes that are forked from this one, so a clip read by any of them is kept for
-all. Where processes are not forked (macOS, Windows) each loader process remembers for itself and keeps no samples.
+all. Where processes are not forked (macOS, Windows; spawn, forkserver) each loader process keeps no samples, and
+remembers for itself what it tried, beside what was known to be bad when it started.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ Sample = TypeVar("Sample")
 class ClipCache(Generic[Sample]):
     """States and durations of `rows` clips; the samples of the first of them, as many as `max_bytes` hold.
 
-    All samples have the fields, shapes and types of `template`, a dataclass of tensors and whole numbers. Memory is
-    taken as it is written to. A sample is read in another epoch than it was written in, and the loader's processes
-    speak with each other in between, so there is no lock.
+    `bad`: states to begin with. All samples have the fields, shapes and types of `template`, a dataclass of tensors and
+    whole numbers. Memory is taken as it is written to. A sample is read in another epoch than it was written in, and
+    the loader's processes speak with each other in between, so there is no lock.
     """
 
-    def __init__(self, rows: int, template: Sample, max_bytes: int) -> None:
+    def __init__(self, rows: int, template: Sample, max_bytes: int, bad: np.ndarray | None = None) -> None:
         self.template = template
         self._layout, size = _layout(template)
         self.places = min(rows, max_bytes // size)
@@ -42,6 +43,8 @@ class ClipCache(Generic[Sample]):
         except OSError:
             wanted = self.places * size >> 20
             raise UsageError(f"{wanted} MiB of memory for clips cannot be had; lower data.cache_gb") from None
+        if bad is not None:
+            self.state[:] = bad
 
     def get(self, index: int) -> Sample | None:
         """The sample, not copied: nobody may write to it."""
@@ -67,7 +70,7 @@ class ClipCache(Generic[Sample]):
         return [(name, whole[at : at + size].view(kind).view(shape)) for name, at, size, kind, shape in self._layout]
 
     def __reduce__(self) -> Any:
-        return ClipCache, (len(self.state), self.template, 0)
+        return ClipCache, (len(self.state), self.template, 0, np.where(self.state >= FAILED, self.state, UNTRIED))
 
 
 def _layout(template: Any) -> tuple[list[tuple[str, int, int, torch.dtype, torch.Size]], int]:

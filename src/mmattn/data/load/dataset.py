@@ -67,6 +67,7 @@ class ClipDataset(Dataset[Labelled]):
         self.span = span
         self.look = look
         self._found: list[tuple[str, MediaError]] = []  # unreadable clips and why, until a batch tells them
+        self._tried: list[tuple[int, bool]] = []  # rows whose files were read, and whether they could be
 
     @property
     def ids(self) -> list[str]:
@@ -103,6 +104,17 @@ class ClipDataset(Dataset[Labelled]):
         found, self._found = self._found, []
         return batch, found
 
+    def collate_and_report(
+        self, items: Sequence[Labelled]
+    ) -> tuple[Batch, list[tuple[str, MediaError]], list[tuple[int, bool]]]:
+        """As `collate`, and which rows' files were read since the last batch, and whether they could be.
+
+        For the process that trains, which a loader process that is not forked from it shares no memory with.
+        """
+        batch, found = self.collate(items)
+        tried, self._tried = self._tried, []
+        return batch, found, tried
+
     def target(self, index: int) -> torch.Tensor:
         return self.vocabulary.encode(self.rows[index].tags)
 
@@ -123,9 +135,11 @@ class ClipDataset(Dataset[Labelled]):
         except MediaError as error:
             self.cache.state[key.index] = FAILED
             self._found.append((row.id, error))
+            self._tried.append((key.index, False))
             return None
         clip = self.spec.finish(read) if isinstance(self.cache.template, Sample) else read
         self.cache.keep(key.index, clip)
+        self._tried.append((key.index, True))
         return clip
 
     def _decoded(self, row: Row, key: Key) -> Clip:

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
+from mmattn.data.load.cache import FAILED, READ, UNTRIED
 from mmattn.data.load.dataset import ClipDataset
 from mmattn.data.load.passing import WAIT_S, Packed, is_short, nbytes, unpacked
 from mmattn.data.load.quarantine import Quarantine, exclude
@@ -89,21 +90,34 @@ class ClipLoader(EpochLoader):
         quarantine: Quarantine,
         clip_s: float = 0.0,
     ) -> None:
-        super().__init__(dataset, batch_sampler=sampler, workers=workers, collate_fn=dataset.collate, clip_s=clip_s)
+        how = {"workers": workers, "collate_fn": dataset.collate_and_report, "clip_s": clip_s}
+        super().__init__(dataset, batch_sampler=sampler, **how)
         self.clips = dataset
         self.quarantine = quarantine
+        self._rows: dict[str, int] = {}  # id -> row, once it is asked for
 
     def _batches(self) -> Iterator[Any]:
         state = self.clips.cache.state
         self.quarantine.refresh()
         exclude(state, self.clips.ids, self.quarantine)
-        self.quarantine.check(state)
-        for batch, errors in super()._batches():
+        self._check()
+        for batch, errors, tried in super()._batches():
+            for index, good in tried:
+                if state[index] == UNTRIED:  # read by a process that shares no memory with this one
+                    state[index] = READ if good else FAILED
             for name, error in errors:
                 self.quarantine.add(name, error)
             if errors:
-                self.quarantine.check(state)
+                self._check()
             yield batch
+
+    def _check(self) -> None:
+        """Raises MmattnError when too many clips are bad, over all loader processes and ranks."""
+        elsewhere = self.quarantine.elsewhere
+        if elsewhere and not self._rows:
+            self._rows = {name: index for index, name in enumerate(self.clips.ids)}
+        rows = [self._rows[name] for name in elsewhere if name in self._rows]
+        self.quarantine.check(self.clips.cache.state, rows, self._sampler.world)
 
 
 def leave_signals(worker: int) -> None:

@@ -2,76 +2,120 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
+import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from mmattn.data.load.cache import EXCLUDED, FAILED, UNTRIED
+from mmattn.data.load.limit import ENOUGH, is_above
 from mmattn.errors import MediaError, MmattnError
-
-ENOUGH = 20  # clips tried before a share of them means anything
 
 
 class Quarantine:
     """Bad clips by id. `keep_in` names the file (JSON lines: id, path, reason, detail) that all processes of a run
     share and that a resumed run goes on with. `max_fraction`: of the clips of a split, more than so many stop the run.
+
+    The file is only appended to, and what others have appended is read from where the last reading ended.
     """
 
     def __init__(self, max_fraction: float) -> None:
         self.max_fraction = max_fraction
         self.reasons: dict[str, dict[str, str]] = {}
+        self.elsewhere: list[str] = []  # clips that other processes have listed, in this order
         self._file: Path | None = None
+        self._read = 0  # bytes of the file that were read
 
     def keep_in(self, file: Path) -> None:
         """List in `file` what is known so far, and take over what it lists."""
-        self._file = file
-        listed = self._listed()
-        for name, record in self.reasons.items():
-            if name not in listed:
-                self._append(name, record)
-        self.reasons |= listed
+        known = self.reasons
+        self._file, self._read, self.reasons = file, 0, {}
+        with self._opened() as descriptor:
+            self._take_over(descriptor)
+            self._append(descriptor, {name: record for name, record in known.items() if name not in self.reasons})
+        self.elsewhere.clear()  # they are of before
 
     def refresh(self) -> None:
         """Take over what other processes have listed since."""
-        self.reasons |= self._listed()
+        if self._file is not None and self._file.is_file() and self._file.stat().st_size != self._read:
+            with self._opened() as descriptor:
+                self._take_over(descriptor)
 
     def add(self, name: str, error: MediaError) -> None:
-        self.refresh()
-        if name not in self.reasons:
-            self.reasons[name] = {"path": error.path, "reason": error.reason, "detail": error.detail}
-            self._append(name, self.reasons[name])
-
-    def _listed(self) -> dict[str, dict[str, str]]:
-        listed = {}
-        for line in self._lines():
-            try:
-                record = json.loads(line)
-                listed[record.pop("id")] = record
-            except (json.JSONDecodeError, KeyError, AttributeError):
-                continue  # cut off: its process was killed
-        return listed
-
-    def _lines(self) -> list[str]:
-        if self._file is None or not self._file.is_file():
-            return []
-        return self._file.read_text(encoding="utf-8").splitlines()
-
-    def _append(self, name: str, record: dict[str, str]) -> None:
-        if self._file is None:
+        if name in self.reasons:
             return
-        cut_off = self._file.is_file() and self._file.read_bytes()[-1:] not in (b"", b"\n")
-        with self._file.open("a", encoding="utf-8") as file:
-            file.write(("\n" if cut_off else "") + json.dumps({"id": name, **record}) + "\n")
+        record = {"path": error.path, "reason": error.reason, "detail": error.detail}
+        if self._file is None:
+            self.reasons[name] = record
+            return
+        with self._opened() as descriptor:
+            self._take_over(descriptor)
+            if name not in self.reasons:
+                self._append(descriptor, {name: record})
 
-    def check(self, state: np.ndarray) -> None:
-        """Raises MmattnError when too many of the clips with these states (see ClipCache) are unreadable."""
-        failed, excluded = int((state == FAILED).sum()), int((state == EXCLUDED).sum())
-        tried = int((state != UNTRIED).sum()) - excluded
-        for bad, clips in ((failed, tried), (failed + excluded, len(state))):
-            if clips >= ENOUGH and bad > self.max_fraction * clips:
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[int]:
+        """The file, to be read and appended to by nobody else meanwhile."""
+        assert self._file is not None
+        descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        try:
+            with contextlib.suppress(OSError):  # no locks on this file system: a line is still one write to its end
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def _take_over(self, descriptor: int) -> None:
+        """The whole lines since the last reading. One that is cut off (its process was killed) says nothing."""
+        size = os.fstat(descriptor).st_size
+        if size < self._read:  # another file by now
+            self._read = 0
+        while (left := size - self._read) > 0 and (data := os.pread(descriptor, min(left, 1 << 24), self._read)):
+            whole = data.rfind(b"\n") + 1
+            self._read += whole
+            for line in data[:whole].splitlines():
+                with contextlib.suppress(ValueError, KeyError, AttributeError):
+                    record = json.loads(line)
+                    if (name := record.pop("id")) not in self.reasons:
+                        self.elsewhere.append(name)
+                        self.reasons[name] = record
+            if not whole:
+                break
+
+    def _append(self, descriptor: int, records: dict[str, dict[str, str]]) -> None:
+        """Whole lines, in one write; after all were read, under the lock."""
+        text = "".join(json.dumps({"id": name, **record}) + "\n" for name, record in records.items()).encode("ascii")
+        size = os.fstat(descriptor).st_size
+        text = b"\n" * (size > self._read and bool(text)) + text  # ends the line that was cut off
+        while text:
+            text = text[os.write(descriptor, text) :]
+        self._read = os.fstat(descriptor).st_size if self._read == size else self._read
+        self.reasons |= records
+
+    def check(self, state: np.ndarray, elsewhere: Sequence[int] = (), world: int = 1) -> None:
+        """Raises MmattnError when too many of the clips with these states (see ClipCache) are unreadable.
+
+        `elsewhere`: those of them that other processes found to be so in this run; each of `world` processes has
+        tried as many as this one. Too many are either of those tried so far, beyond doubt (see limit), or of all,
+        those included that were known before.
+        """
+        others = np.asarray(elsewhere, dtype=np.int64)
+        others = others[state[others] != FAILED]
+        failed = int((state == FAILED).sum()) + len(others)
+        before = int((state == EXCLUDED).sum()) - int((state[others] == EXCLUDED).sum())
+        here = int(((state != UNTRIED) & (state != EXCLUDED)).sum())
+        tried = min(max(here * world, failed), len(state) - before)
+        all_bad = failed + before
+        for bad, clips, too_many in (
+            (failed, tried, is_above(failed, tried, self.max_fraction)),
+            (all_bad, len(state), len(state) >= ENOUGH and all_bad > self.max_fraction * len(state)),
+        ):
+            if too_many:
                 where = f"; see {self._file}" if self._file else ""
                 raise MmattnError(
                     f"{bad} of {clips} clips could not be read, more than data.max_bad_fraction={self.max_fraction} "

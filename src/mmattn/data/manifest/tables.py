@@ -44,7 +44,7 @@ def read_csv(path: Path, columns: Sequence[str]) -> Records:
     with opened_text(path) as file:
         head = file.readline()
     with opened_text(path, newline="") as file:
-        reader = csv.reader(file, delimiter=_separator(head, columns), strict=True)
+        reader = csv.reader(file, delimiter=separator_of(head, columns), strict=True)
         header: list[str] = []
         begin = 1
         try:
@@ -65,7 +65,8 @@ def read_csv(path: Path, columns: Sequence[str]) -> Records:
             raise UsageError(f"{path}, line {begin}: not CSV ({error}); a quote inside quotes is doubled") from None
 
 
-def _separator(head: str, columns: Sequence[str]) -> str:
+def separator_of(head: str, columns: Sequence[str]) -> str:
+    """What separates the cells of a header: that by which most of `columns` are found in it."""
     if head.startswith("sep=") and len(head) > 4:
         return head[4]
     found = {separator: next(csv.reader(io.StringIO(head), delimiter=separator), []) for separator in _SEPARATORS}

@@ -15,7 +15,7 @@ from typing import Any
 
 from mmattn.config import Config, build
 from mmattn.data.load.reading import ClipReader
-from mmattn.data.made import finished, is_finished, making, read_made, rows_hash
+from mmattn.data.made import finished, is_finished, labels_hash, making, read_made, refresh_labels, rows_hash
 from mmattn.data.manifest.columns import Segment
 from mmattn.data.manifest.rows import SPLITS, Row
 from mmattn.data.manifest.writing import write_manifest
@@ -86,7 +86,8 @@ def shard(config: Config) -> str:
     with making(root, SHARDS_FILE, recipe), closing(reader), Progress("sharding", len(rows)) as progress:
         if not is_finished(root, SHARDS_FILE):
             made = _Shards(root, settings, rows, reader, progress).write()
-            finished(root, SHARDS_FILE, recipe, made)
+            finished(root, SHARDS_FILE, recipe, {**made, "labels": labels_hash(rows)})
+        refresh_labels(root, SHARDS_FILE, root / MANIFEST_FILE, rows, _labelled)
         for left in root.glob("*.list"):
             left.unlink()
     return _summary(root)
@@ -181,6 +182,12 @@ def _moved(row: Row, span: tuple[float, float]) -> list[Segment]:
         for part in row.segments
         if part.start < end and part.end > start
     ]
+
+
+def _labelled(kept: Row, row: Row) -> Row:
+    """The row of a clip in its tar, with the labels of the clip in its file."""
+    segments = tuple(_moved(row, (row.start, row.start + (kept.end or 0.0))))
+    return replace(kept, tags=row.tags, captions=row.captions, families=row.families, segments=segments)
 
 
 def _summary(root: Path) -> str:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 from mmattn.data.manifest.adapters.annotated import AnnotatedSource, Clip
-from mmattn.data.manifest.adapters.read import csv_lines
+from mmattn.data.manifest.adapters.read import csv_lines, csv_names
+from mmattn.data.manifest.columns import split_name
 from mmattn.errors import UsageError
 
 _COLUMNS = ("label", "youtube_id", "time_start", "time_end", "split")
-_SPLITS = {"train": "train", "val": "val", "validate": "val", "validation": "val", "test": "test"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class KineticsSource(AnnotatedSource):
     """Every csv of the annotations with the columns label, youtube_id, time_start, time_end, split.
+
+    Those of test clips whose labels the publishers keep back have no column label: they are left out, and named.
 
     `classes`: the labels to take, None = all. Kinetics-Sounds (Arandjelovic and Zisserman, "Look, Listen and Learn",
     ICCV 2017, appendix A.1) is such a choice.
@@ -30,9 +33,7 @@ class KineticsSource(AnnotatedSource):
 
     def clips(self) -> Iterator[Clip]:
         folder = self.annotation_folder
-        files = [file for file in sorted(folder.rglob("*.csv")) if _is_kinetics(file)]
-        if not files:
-            raise UsageError(f"{folder}: no csv file with the columns {', '.join(_COLUMNS)}")
+        files = _labelled(folder)
         wanted = None if self.classes is None else set(self.classes)
         met: set[str] = set()
         for file in files:
@@ -41,15 +42,17 @@ class KineticsSource(AnnotatedSource):
                 met.add(label)
                 if wanted is not None and label not in wanted:
                     continue
-                if line.cells[4] not in _SPLITS:
-                    raise line.fault(f"split {line.cells[4]!r} is none of {', '.join(_SPLITS)}")
+                try:
+                    split = split_name(line.cells[4])
+                except ValueError as error:
+                    raise line.fault(str(error)) from None
                 if end <= start:
                     raise line.fault(f"end {end} s is not after start {start} s")
                 yield Clip(
                     f"{video}_{int(start):06d}_{int(end):06d}",
                     {"id": video, "start": int(start), "end": int(end), "label": label},
                     (label,),
-                    split=_SPLITS[line.cells[4]],
+                    split=split,
                     span=(start, end),
                     group=video,
                 )
@@ -57,7 +60,25 @@ class KineticsSource(AnnotatedSource):
             raise UsageError(f"{folder}: data.source.classes names {absent[0]!r}, which no line has")
 
 
-def _is_kinetics(path: Path) -> bool:
-    with path.open("rb") as file:
-        header = file.readline(1 << 12).decode("utf-8", "replace").lstrip("\ufeff")
-    return set(_COLUMNS) <= {name.strip().lower() for name in header.split(",")}
+def _labelled(folder: Path) -> list[Path]:
+    """The lists of labelled clips. Says which csv files are none."""
+    labelled: list[Path] = []
+    apart: list[str] = []
+    for file in sorted(folder.rglob("*.csv")):
+        names = csv_names(file)
+        if set(_COLUMNS) <= set(names):
+            labelled.append(file)
+        elif set(_COLUMNS[1:4]) <= set(names):
+            absent = next(name for name in _COLUMNS if name not in names)
+            clips = sum(1 for _ in csv_lines(file, _COLUMNS[1:4], True))
+            apart.append(f"{file.name}: no column {absent!r}, its {clips} clips are left out")
+        else:
+            apart.append(f"{file.name}: no list of Kinetics, passed over")
+    said = "; ".join(apart[:5]) + (f"; and {len(apart) - 5} more" if len(apart) > 5 else "")
+    if not labelled:
+        raise UsageError(
+            f"{folder}: no csv file with the columns {', '.join(_COLUMNS)}" + (f" ({said})" if said else "")
+        )
+    if apart:
+        print(f"{folder}: {said}", file=sys.stderr)
+    return labelled

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mmattn.data.manifest.tables import separator_of
+from mmattn.data.manifest.textfiles import opened_text
 from mmattn.errors import UsageError
 
 
@@ -38,12 +40,14 @@ class Line:
 def csv_lines(path: Path, columns: Sequence[str], header: bool, comment: str | None = None) -> Iterator[Line]:
     """The lines of a CSV file of `columns`; with a `header` it may have others and any order, and these are given.
 
-    Lines that begin with `comment` are passed over.
+    A header also shows what separates the cells: copies with semicolons go round. Lines that begin with `comment` are
+    passed over.
     """
     order = list(range(len(columns)))
     width = len(columns)
-    with _opened(path) as file:
-        reader = csv.reader(_without_comments(file, comment), skipinitialspace=True, strict=True)
+    delimiter = separator_of(_first_line(path), columns) if header else ","
+    with opened_text(path, newline="") as file:
+        reader = csv.reader(_without_comments(file, comment), delimiter=delimiter, skipinitialspace=True, strict=True)
         try:
             for cells in reader:
                 # A comment is passed on as an empty line, so that numbers stay right.
@@ -58,8 +62,18 @@ def csv_lines(path: Path, columns: Sequence[str], header: bool, comment: str | N
                 yield Line([cells[place].strip() for place in order], path, reader.line_num)
         except csv.Error as error:
             raise UsageError(f"{path}, line {reader.line_num}: {error}") from None
-        except UnicodeDecodeError:
-            raise UsageError(f"{path}, after line {reader.line_num}: not UTF-8 text") from None
+
+
+def csv_names(path: Path) -> list[str]:
+    """The names in a CSV file's header, in lower case."""
+    head = _first_line(path)
+    names = next(csv.reader([head], delimiter=separator_of(head, ())), [])
+    return [name.strip().lower() for name in names]
+
+
+def _first_line(path: Path) -> str:
+    with opened_text(path) as file:
+        return file.readline(1 << 16)
 
 
 def _order(header: Line, columns: Sequence[str]) -> list[int]:
@@ -76,35 +90,22 @@ def _without_comments(lines: Iterator[str], comment: str | None) -> Iterator[str
 
 def text_lines(path: Path, separator: str | None, width: int) -> Iterator[Line]:
     """The lines of a text file, split into `width` cells at `separator` (None: any blanks)."""
-    with _opened(path) as file:
-        number = 0
-        try:
-            for number, text in enumerate(file, start=1):
-                if not text.strip():
-                    continue
-                line = Line([cell.strip() for cell in text.strip().split(separator)], path, number)
-                if len(line.cells) != width:
-                    raise line.fault(f"{len(line.cells)} parts, expected {width}: {text.strip()[:80]!r}")
-                yield line
-        except UnicodeDecodeError:
-            raise UsageError(f"{path}, after line {number}: not UTF-8 text") from None
+    with opened_text(path) as file:
+        for number, text in enumerate(file, start=1):
+            if not text.strip():
+                continue
+            line = Line([cell.strip() for cell in text.strip().split(separator)], path, number)
+            if len(line.cells) != width:
+                raise line.fault(f"{len(line.cells)} parts, expected {width}: {text.strip()[:80]!r}")
+            yield line
 
 
 def read_json(path: Path) -> Any:
-    with _opened(path) as file:
+    with opened_text(path) as file:
         try:
             return json.load(file)
         except json.JSONDecodeError as error:
             raise UsageError(f"{path}, line {error.lineno}: not JSON ({error.msg} at column {error.colno})") from None
-        except UnicodeDecodeError:
-            raise UsageError(f"{path}: not UTF-8 text") from None
-
-
-def _opened(path: Path):
-    try:
-        return path.open(encoding="utf-8-sig", newline="")
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def entries(value: Any, where: str, **kinds: type | tuple[type, ...]) -> Iterator[tuple[dict[str, Any], str]]:
