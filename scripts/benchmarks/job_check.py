@@ -26,7 +26,7 @@ def make(folder: Path, count: int) -> None:
         for i in range(count):
             manifest.write(json.dumps({"id": f"clip{i:07d}", "path": f"part{i % 1000:03d}/clip{i:07d}.mp4"}) + "\n")
     job = Job(folder / "job")
-    job.add(list_source(str(folder / "all.jsonl")).entries, SHARD)
+    job.update(list_source(str(folder / "all.jsonl")).entries, SHARD)
     (job.root / "done").mkdir()
     tags = [{"tag": f"tag{k}", "score": 0.5, "video": 0.1, "audio": 0.2, "synergy": 0.0} for k in range(3)]
     for shard in job.shards():
@@ -39,7 +39,7 @@ def check(folder: Path) -> None:
     job = Job(folder / "job")
     listing = list_source(str(folder / "all.jsonl"))
     listed = time.monotonic()
-    added, still_open = job.add(listing.entries, SHARD), job.open_shards()
+    added, still_open = job.update(listing.entries, SHARD).todo, job.open_shards()
     compared = time.monotonic()
     answered = sum(1 for _ in job.records())
     assert (added, still_open, answered) == (0, [], len(listing.entries))

@@ -101,7 +101,7 @@ def measured(predictor: Predictor, entries: list[Entry], which: int) -> list[lis
     def both(count: int) -> None:
         with tempfile.TemporaryDirectory() as folder:
             job = Job(Path(folder))
-            job.add(entries[:count], count)
+            job.update(entries[:count], count)
             answering = Answering(lambda some: predictor.records(entry.piece for entry in some), BATCH)
             answer_shard(job, 0, answering, lambda message: None)
 

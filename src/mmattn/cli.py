@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 work failed, 2 asked wrongly, 130 interrupted. Heavy impor
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -41,6 +42,8 @@ key=value are Hydra overrides (fusion=late optim.lr=1e-3). `mmattn VERB --help` 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be UTF-8, and are printed as they are
+        sys.stdout.reconfigure(errors="surrogateescape")
     if os.environ.get("MMATTN_DEBUG"):  # for developers: errors keep their traceback
         return _dispatch(arguments)
     try:

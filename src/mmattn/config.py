@@ -15,13 +15,14 @@ from typing import Any
 
 from mmattn.errors import UsageError
 from mmattn.moved import with_present_targets
+from mmattn.names import StandIns, as_text, key_and_value
 from mmattn.overrides import (
     OPTIONAL,
     check_choice,
     check_key,
     check_kinds,
+    default_of,
     group_of,
-    keep_names,
     leaves,
     nearest,
     quoted,
@@ -55,18 +56,25 @@ def compose(name: str, overrides: Sequence[str] = ()) -> Config:
             check_choice(text, group, group_choices(group))
         choices = [text for text in overrides if text in groups]
         base = _compose(name, choices)
-        overrides = [text if text in choices else quoted(text) for text in overrides]
         for text in overrides:
             if text not in choices:
                 check_key(text, base)
-        config = _compose(name, list(overrides)) if len(choices) < len(overrides) else base
-        keep_names(base, config, overrides)
-        check_kinds(OmegaConf.to_container(base), OmegaConf.to_container(config))
+        names, plain = StandIns(), OmegaConf.to_container(base)
+        given = [text if text in choices else _readable(text, plain, names) for text in overrides]
+        config = _compose(name, given) if len(choices) < len(overrides) else base
+        check_kinds(plain, OmegaConf.to_container(config))
         if missing := sorted(OmegaConf.missing_keys(config)):
             raise UsageError(f"{missing[0]} is not set; add {missing[0]}=...")
-        return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
+        return names.replace(OmegaConf.to_container(config, resolve=True))
     except (HydraException, OmegaConfBaseException) as error:
         raise UsageError(_first_line(error)) from None
+
+
+def _readable(text: str, base: Any, names: StandIns) -> str:
+    """`text` as Hydra can read it: with a stand-in for what is a name in the config `base`."""
+    key, value = key_and_value(text)
+    name = as_text(key, value, default_of(base, key))
+    return quoted(text) if name is None else f"{text.partition('=')[0]}={names.of(name)}"
 
 
 def defaults(name: str) -> str:
@@ -145,9 +153,9 @@ def _compose(name: str, overrides: Sequence[str]):
     from omegaconf import open_dict
 
     first, *others = _search_path()
-    extra = [f"hydra.searchpath=[{','.join(f'file://{path}' for path in others)}]"] if others else []
     if others and not (first / f"{name}.yaml").is_file():
-        first, extra = others[0], [f"hydra.searchpath=[file://{first}]"]
+        first, others = others[0], [first]
+    extra = [f"hydra.searchpath=[{quoted(f'=file://{path}')[1:]}]" for path in others]
     # Hydra refuses GROUP=null: the group is taken away instead, with what an experiment says of its settings.
     none = {text: group for text in overrides if (group := group_of(text)) in OPTIONAL and text.endswith("=null")}
     given = [f"~{none[text]}" if text in none else text for text in overrides]

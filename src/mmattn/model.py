@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from jaxtyping import Float
@@ -13,6 +12,7 @@ from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.data.manifest.splits import SplitData
 from mmattn.data.prepare.tokenizer import CaptionTokenizer
 from mmattn.encoders.interface import AudioEncoder, VisualEncoder
+from mmattn.files import expanded
 from mmattn.fusion.base import Fusion
 from mmattn.tasks.captioner import Captioner
 from mmattn.tasks.interface import Task
@@ -95,8 +95,8 @@ def resolved(config: Config, model: AVModel) -> Config:
     """`config` with the architecture that `model`'s parts took from pretrained files written out."""
     own = {name: {**config[name], **getattr(getattr(model, name), "resolved", {})} for name in _chosen(config)}
     for spec in own.values():
-        if isinstance(path := spec.get("pretrained"), str) and Path(path).expanduser().exists():
-            spec["pretrained"] = str(Path(path).expanduser().absolute())
+        if isinstance(path := spec.get("pretrained"), str) and expanded(path).exists():
+            spec["pretrained"] = str(expanded(path).absolute())
     return {**config, **own}
 
 

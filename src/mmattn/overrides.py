@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from mmattn.errors import UsageError
@@ -51,8 +51,6 @@ OPTIONAL = (
 )
 # Numbers that may be left to mmattn.
 _OR_AUTO = ("batch_size",)
-# Files and folders that may be left null.
-_NAMES = ("run", "resume", "sweep", "init_from", "out", "job", "tracks", "burn_in", "weights", "predictions", "tag")
 
 
 def group_of(text: str) -> str | None:
@@ -62,12 +60,16 @@ def group_of(text: str) -> str | None:
     return group if equals and group in GROUPS else None
 
 
+_PLAIN = re.compile(r"[A-Za-z0-9_./+-]*")
+_GRAMMAR = re.compile(r"[\[{'\"$].*|\w+\(.*\)", re.DOTALL)  # a list, settings, quotes, another key's value, a function
+
+
 def quoted(text: str) -> str:
-    """File names may hold what Hydra's grammar would read otherwise: blanks, brackets, quotes, commas."""
+    """What Hydra's grammar would not read as it stands, in quotes, so that it is refused for what it is."""
     key, equals, value = text.partition("=")
-    if not equals or not re.search(r"[\s()',;\[\]{}=~]", value) or value[:1] in ("[", "{", "'", '"', "$"):
+    if not equals or _PLAIN.fullmatch(value) or _GRAMMAR.fullmatch(value):
         return text
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    escaped = re.sub(r"(\\+)(?='|$)", r"\1\1", value).replace("'", "\\'")
     return f"{key}='{escaped}'"
 
 
@@ -89,6 +91,8 @@ def check_key(text: str, base: Any) -> None:
     if not equals:
         raise UsageError(f"{text!r} is not key=value")
     if text.startswith("+"):  # Hydra's way to add a key on purpose
+        if not re.fullmatch(r"[\w.@/-]+", key, re.ASCII):
+            raise UsageError(f"{text!r} is not key=value")
         return
     node: Any = base
     for depth, part in enumerate(key.split(".")):
@@ -103,17 +107,12 @@ def check_key(text: str, base: Any) -> None:
         node = node if OmegaConf.is_config(node) else None
 
 
-def keep_names(base: Any, config: Any, overrides: Sequence[str]) -> None:
-    """`source=2024` means a folder of that name, though Hydra reads a number."""
-    from omegaconf import OmegaConf
-
-    before, after = (dict(leaves(OmegaConf.to_container(node))) for node in (base, config))
-    for text in overrides:
-        key, _, value = text.lstrip("+").partition("=")
-        old = before.get(key)
-        is_name = (isinstance(old, str) and "${" not in old) or (old is None and key in _NAMES)
-        if is_name and type(after.get(key)) in (int, float):
-            OmegaConf.update(config, key, value)
+def default_of(base: Mapping[str, Any], key: str) -> Any:
+    """What the plain config `base` has at `key`; None where it has nothing."""
+    node: Any = base
+    for part in key.split("."):
+        node = node.get(part) if isinstance(node, Mapping) else None
+    return node
 
 
 def check_kinds(base: Any, config: Any) -> None:

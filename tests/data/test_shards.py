@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import io
 import json
 import os
@@ -23,7 +22,7 @@ import torch
 from mmattn.cli import main
 from mmattn.config import compose
 from mmattn.data.load.module import ClipData, build_data
-from mmattn.data.made import rows_hash
+from mmattn.data.made import alone_in, rows_hash
 from mmattn.data.shards.read import ShardSource
 from mmattn.errors import MediaError, UsageError
 from mmattn.media.read.decode import answer
@@ -174,11 +173,10 @@ def test_other_clips_are_another_recipe(root: Path) -> None:
 
 
 def test_two_at_once_are_refused(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    folder = os.open(tmp_path, os.O_RDONLY)
-    fcntl.flock(folder, fcntl.LOCK_EX)
-    assert main(_command(root, tmp_path)) == 2
-    assert "another process is filling it" in capsys.readouterr().err
-    os.close(folder)
+    with alone_in(tmp_path):
+        assert main(_command(root, tmp_path)) == 2
+    assert f"another process is filling it now: process {os.getpid()} on" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("harm", ["cut", "gone", "moved"])

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from mmattn.data.manifest.adapters.annotated import MediaIndex
 from mmattn.data.manifest.labels import TagVocabulary
+from mmattn.data.manifest.library import list_files, list_media
 from mmattn.data.manifest.rows import Row
 from mmattn.data.manifest.sources import FolderSource
 from mmattn.errors import UsageError
+from mmattn.inference.jobs.listing import list_source
 
 
 def _touch(root: Path, *names: str) -> Path:
@@ -33,6 +37,41 @@ def test_one_folder_a_class(tmp_path: Path) -> None:
         ("dog/1.mp4", ("dog",)),
     ]
     assert all(row.path == root / row.id for row in rows)
+
+
+JUNK = (
+    "@eaDir/cover.jpg", "cat/@eaDir/0.mp4/SYNOINDEX.mp4", "cat/0.vtt", "cat/0.srt", ".ipynb_checkpoints/x.mp4",
+    "cat/.ipynb_checkpoints/0-checkpoint.mp4", "__MACOSX/cat/0.mp4", "cat/Thumbs.db", "cat/desktop.ini", "cat/._0.mp4",
+    "$RECYCLE.BIN/x.mp4", "lost+found/x.mp4", "cat/.DS_Store", "cat/0.mp4.part", "cat/0.mp4:Zone.Identifier",
+    "System Volume Information/x.mp4", "cat/0.npy", "cat/0.mp4~", "cat/__pycache__/x.pyc", "cat/0.MD", "#recycle/x.mp4",
+)  # fmt: skip
+
+
+def test_training_predicting_and_checking_look_at_the_same_files(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    media = ["cat/0.mp4", "cat/more/1.weird", "dog/[2024] x.mp4", "dog/no_suffix"]
+    root = _touch(tmp_path / "set", *media, *JUNK)
+    assert [row.id for row in FolderSource(str(root)).rows()] == media
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and f"{root}: left out " in said
+    assert "7 not media by its name" in said and "4 hidden" in said and "10 of the system" in said
+    skipped: Counter[str] = Counter()
+    listing = list_source(str(root))
+    assert [entry.id for entry in listing.entries] == media
+    assert [str(file.relative_to(root)) for file in list_files(root, skipped=skipped)] == media
+    assert [item.path for item in list_media(root)] == [entry.path for entry in listing.entries]
+    assert listing.skipped == skipped and sum(skipped.values()) == 21
+    assert [entry.id for entry in list_source(f"{root}/**").entries] == media
+    assert [str(path.relative_to(root)) for path in MediaIndex(root)] == ["dog/[2024] x.mp4", "cat/0.mp4"][::-1]
+
+
+def test_loose_files_and_folders_without_media_are_said(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    root = _touch(tmp_path, "cat/1.mp4", "dog/1.mp4", "notes/readme.txt", "loose.mp4")
+    assert len(FolderSource(str(root)).rows()) == 2
+    said = capsys.readouterr().err
+    assert "1 in no class folder" in said and "no media in notes" in said
+    _touch(tmp_path / "b", "cat/1.txt")
+    with pytest.raises(UsageError, match=r"no media in it \(left out: 1 not media by its name\)"):
+        FolderSource(str(tmp_path / "b")).rows()
 
 
 def test_folders_named_as_splits_hold_the_class_folders(tmp_path: Path) -> None:
@@ -132,7 +171,7 @@ def test_a_vocabulary_is_sorted_and_goes_round_through_json() -> None:
         ([("at/x", "word/a"), ("at/y",)], {"at": (0, 1)}),
         ([("cat",), ("dog",)], {"cat": (0, 1)}),  # one class a clip
         ([("cat",), ("dog", "cat")], {}),
-        ([("cat",), ("cat",)], {}),
+        ([("cat",), ()], {}),
     ],
     ids=str,
 )
@@ -155,6 +194,12 @@ def test_unseen_tags_are_named_most_frequent_first() -> None:
         vocabulary.check_known(_rows(("y", "a"), ("x",), ("x",)), "val split")
     with pytest.raises(UsageError, match="and 2 more"):
         vocabulary.check_known(_rows(tuple(f"t{i}" for i in range(7))), "val split")
+
+
+@pytest.mark.parametrize("tags", [[("cat",), ("cat",)], [("cat", "pet"), ("pet", "cat")]], ids=str)
+def test_with_the_same_tags_on_every_clip_there_is_nothing_to_tell_apart(tags: list) -> None:
+    with pytest.raises(UsageError, match=r"every training clip is tagged cat.*nothing to tell apart; add clips"):
+        TagVocabulary.from_rows(_rows(*tags))
 
 
 def test_without_any_tag_there_is_nothing_to_learn() -> None:

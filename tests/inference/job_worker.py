@@ -24,6 +24,9 @@ def records(entries: Iterable[Entry]) -> Iterator[Record]:
     """In batches, as a model does it: what one entry does to the process it does to the whole batch."""
     entries = iter(entries)
     while batch := list(islice(entries, BATCH)):
+        if log := os.environ.get("MMATTN_TEST_LOG"):
+            with open(log, "a") as file:
+                file.write("".join(f"{entry.id}\n" for entry in batch))
         for entry in batch:
             if "poison" in entry.id:
                 os.kill(os.getpid(), signal.SIGSEGV)

@@ -27,9 +27,10 @@ DRIVER = """
 import sys
 from pathlib import Path
 from mmattn.inference.jobs.job import Job
-from mmattn.inference.engines.processes import run_local
+from mmattn.inference.engines.processes import run_local, stopping
 job = Job(Path(sys.argv[1]))
-run_local(job, job.open_shards(), [sys.executable, sys.argv[2], sys.argv[1]], ["cpu", "cpu"], 1)
+with stopping():
+    run_local(job, job.open_shards(), [sys.executable, sys.argv[2], sys.argv[1]], ["cpu", "cpu"], 1)
 """
 
 
@@ -37,9 +38,10 @@ def made(tmp_path: Path, names: list[str], shard_files: int = 16) -> Job:
     source = tmp_path / "source"
     source.mkdir(exist_ok=True, parents=True)
     for name in names:
-        (source / name).write_text(name)
+        if not (source / name).exists():
+            (source / name).write_text(name)
     job = Job(tmp_path / "job")
-    job.add(list_source(str(source)).entries, shard_files)
+    job.update(list_source(str(source)).entries, shard_files)
     return job
 
 
@@ -135,19 +137,88 @@ def test_a_file_that_changes_at_any_look_gets_no_answer_of_another(tmp_path: Pat
     assert {record.get("reason", "ok") for record in records} == {"ok", "changed"}
 
 
+def listed(tmp_path: Path) -> list[Entry]:
+    return list_source(str(tmp_path / "source")).entries
+
+
 def test_failures_are_tried_again_on_demand_and_nothing_else_is(tmp_path: Path):
-    job = made(tmp_path, names(20))
+    files = names(20, n3="bad3.mp4")
+    job = made(tmp_path, files)
+    run(job, ("cpu",))
+    before = job.answers(0), job.answers(1)
+    assert job.update(listed(tmp_path), 16).todo == 0
+    assert job.update(listed(tmp_path), 16, retry_failed=True).todo == 1
+    assert job.update(listed(tmp_path), 16, retry_failed=True).todo == 0, "it is under way"
+    assert [entry.id for entry in job.entries(2)] == ["bad3.mp4"]
+    run(job, ("cpu",))
+    assert (job.answers(0), job.answers(1)) == before, "what is done is never changed"
+    assert Counter(record["id"] for record in job.records()) == Counter(files)
+
+
+def test_a_file_that_was_replaced_is_answered_again(tmp_path: Path):
+    files = names(20)
+    job = made(tmp_path, files)
+    run(job, ("cpu",))
+    (tmp_path / "source" / "clip0004.mp4").write_text("another")
+    update = job.update(listed(tmp_path), 16)
+    assert (update.todo, update.changed, update.gone) == (1, 1, frozenset())
+    assert job.update(listed(tmp_path), 16).todo == 0, "asked for again before it was answered"
+    run(job, ("cpu",))
+    answers = {record["id"]: record["text"] for record in job.records()}
+    assert answers == {name: name for name in files} | {"clip0004.mp4": "another"}
+    assert len(list(job.records())) == 20
+
+
+def test_a_file_that_changed_while_it_waited_is_answered_by_the_next_command(tmp_path: Path):
+    job = made(tmp_path, names(3))
     (tmp_path / "source" / "clip0001.mp4").write_text("another")
     run(job, ("cpu",))
-    kept = job.answers(0)[0] | {"mark": "kept"}
-    done = job.root / "done" / "000000.jsonl"
-    done.write_text("".join(json.dumps(r) + "\n" for r in [kept, *job.answers(0)[1:]]))
-    job.reopen(0)
+    assert [record.get("reason", "ok") for record in job.records()] == ["ok", "changed", "ok"]
+    assert job.update(listed(tmp_path), 16).changed == 1
     run(job, ("cpu",))
-    records = list(job.records())
-    assert records[0] == kept
-    assert (records[1]["status"], records[1]["text"]) == ("ok", "another")
-    assert len(records) == 20
+    assert {record["id"]: record["text"] for record in job.records()}["clip0001.mp4"] == "another"
+
+
+def test_files_that_are_gone_have_no_record(tmp_path: Path):
+    files = names(6)
+    job = made(tmp_path, files)
+    run(job, ("cpu",))
+    kept = tmp_path / "elsewhere"
+    (tmp_path / "source" / files[2]).rename(kept)
+    update = job.update(listed(tmp_path), 16)
+    assert update.gone == {files[2]}
+    assert [record["id"] for record in job.records(update.gone)] == files[:2] + files[3:]
+    kept.rename(tmp_path / "source" / files[2])
+    update = job.update(listed(tmp_path), 16)
+    assert (update.todo, update.gone) == (0, frozenset()), "it is the same file again"
+    assert [record["id"] for record in job.records(update.gone)] == files
+
+
+def test_what_other_commands_listed_is_kept_up_to_date_too(tmp_path: Path):
+    files = names(6)
+    job = made(tmp_path, files)
+    run(job, ("cpu",))
+    (tmp_path / "source" / files[0]).write_text("another")
+    (tmp_path / "source" / files[1]).unlink()
+    update = job.update(listed(tmp_path)[2:], 16)
+    assert (update.todo, update.changed, update.gone) == (1, 1, {files[1]})
+
+
+def test_content_tells_files_apart_where_that_is_asked_for(tmp_path: Path):
+    for name in ("a.mp4", "b.mp4"):
+        (tmp_path / name).write_text(name)
+    job = Job(tmp_path / "job")
+    job.update(list_source(str(tmp_path), without=job.root, digests=True).entries, 16)
+    run(job, ("cpu",))
+    stamp = (tmp_path / "b.mp4").stat()
+    os.utime(tmp_path / "a.mp4")
+    (tmp_path / "b.mp4").write_text("B.mp4")
+    os.utime(tmp_path / "b.mp4", ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    entries = list_source(str(tmp_path), without=job.root, digests=True).entries
+    assert job.update(entries, 16).changed == 1
+    assert [entry.id for entry in job.entries(1)] == ["b.mp4"]
+    touched = job.entries(0)[0]
+    assert not touched.changed(), "another time, the same content"
 
 
 def test_new_files_are_added_as_new_shards(tmp_path: Path):
@@ -165,8 +236,8 @@ def test_answers_of_one_file_are_not_taken_for_another_of_its_name(tmp_path: Pat
     run(job, ("cpu",))
     other = made(tmp_path / "two", names(3))
     with pytest.raises(UsageError, match=r"clip0000\.mp4 was .*one.* before, now it is .*two.*name another out="):
-        job.add(other_entries := list_source(str(tmp_path / "two" / "source")).entries, 16)
-    assert other.add(other_entries, 16) == 0 and job.shards() == [0], "the same files are no new ones"
+        job.update(other_entries := list_source(str(tmp_path / "two" / "source")).entries, 16)
+    assert other.update(other_entries, 16).todo == 0 and job.shards() == [0], "the same files are no new ones"
 
 
 @pytest.mark.parametrize("tail", [b'{"id": "clip0003.mp4", "sta', b"\x00\x00\n", b'{"id": "clip0009.mp4"}\n', b"[1]\n"])
@@ -176,6 +247,7 @@ def test_a_journal_with_a_broken_end_goes_on_before_it(tail: bytes, tmp_path: Pa
     answer_shard(job, 0, job_worker.ANSWERING, records.append)
     lines = (job.root / "done" / "000000.jsonl").read_bytes().splitlines(keepends=True)
     (job.root / "done" / "000000.jsonl").unlink()
+    (job.root / "part" / "000000.dead.jsonl").write_bytes(b"".join(lines[:2]))
     (job.root / "part" / "000000.jsonl").write_bytes(b"".join(lines[:3]) + tail)
     assert job.done_count(0) >= 3
     told = []
@@ -215,7 +287,7 @@ def test_a_full_disk_stops_the_job_and_leaves_what_is_committed(tmp_path: Path):
     driver = subprocess.run(command, capture_output=True, text=True, env=quiet, timeout=60)
     assert driver.returncode == 1
     # Either of the two workers may be the first to meet the limit.
-    assert re.search(r"part/00000[12]\.jsonl: cannot be written \(File too large\)", driver.stderr)
+    assert re.search(r"part/00000[12]\.\w+\.jsonl: cannot be written \(File too large\)", driver.stderr)
     assert (job.root / "done" / "000000.jsonl").read_bytes() == whole
     run(job)
     assert len(list(job.records())) == 40

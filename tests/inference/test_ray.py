@@ -54,7 +54,7 @@ def made(tmp_path: Path, names: list[str], shard_files: int = 16, **settings: st
     for name in names:
         (source / name).write_text(name)
     job = Job(tmp_path / "job")
-    job.add(list_source(str(source)).entries, shard_files)
+    job.update(list_source(str(source)).entries, shard_files)
     job.write_settings({"device": "auto", "decoders": 0, **settings})
     return job
 

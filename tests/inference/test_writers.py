@@ -17,9 +17,10 @@ import pytest
 import webvtt
 from pyarrow import parquet
 
-from mmattn.config import build, group_choices, read_choice
+from mmattn.config import build, compose, group_choices, read_choice
 from mmattn.errors import MmattnError, UsageError
 from mmattn.inference.writers.interface import FileFormat, TrackFormat
+from mmattn.inference.writers.output import Output, output_of
 from mmattn.inference.writers.places import fitting, places
 from mmattn.inference.writers.subtitles import SubRip, WebVTT, cues_of
 from mmattn.inference.writers.tracks import Tracks
@@ -363,9 +364,34 @@ def test_tracks_of_earlier_answers_go_with_them(tmp_path: Path):
     assert names_in(folder) == ["a.srt", "a.vtt", "c.vtt"]
 
 
-def test_members_of_a_tar_have_no_place_beside_them(tmp_path: Path):
-    with pytest.raises(UsageError, match="name a folder"):
-        tracks(None).write([record("000/a", "x", path=str(tmp_path / "000.tar"))], tmp_path / "ledger")
+def output(**settings: object) -> Output:
+    return output_of({**compose("predict", ["run=r", "source=s"]), **settings})
+
+
+@pytest.mark.parametrize("asked", ["tracks", "burn_in"])
+def test_members_of_a_tar_are_refused_before_any_work(asked: str, tmp_path: Path):
+    wanted = output(**{asked: "beside" if asked == "tracks" else str(tmp_path / "burnt")}, out=tmp_path / "o.jsonl")
+    with pytest.raises(UsageError, match=r"000\.tar"):
+        wanted.check([tmp_path / "000.tar"])
+
+
+@pytest.mark.parametrize("asked", ["out", "tracks", "beside", "burn_in"])
+def test_a_place_that_takes_no_files_is_refused_before_any_work(asked: str, tmp_path: Path):
+    """/proc takes none, not even from root."""
+    there = Path("/proc/self/fdinfo") if asked == "beside" else Path("/proc/self/new")
+    settings: dict[str, object] = {"out": tmp_path / "o.jsonl"}
+    settings |= (
+        {"tracks": "beside"} if asked == "beside" else {asked: str(there / "x.jsonl" if asked == "out" else there)}
+    )
+    with pytest.raises(UsageError, match=r"cannot write in /proc/\S+ \(.+\); name another folder"):
+        output(**settings).check([there / "a.mp4" if asked == "beside" else tmp_path / "a.mp4"])
+
+
+def test_places_that_take_files_are_not_touched(tmp_path: Path):
+    (tmp_path / "in").mkdir()
+    wanted = output(out=tmp_path / "new" / "o.jsonl", tracks="beside", burn_in=str(tmp_path / "burnt"))
+    wanted.check([tmp_path / "in" / "a.mp4", tmp_path / "gone" / "b.mp4"])
+    assert [path.name for path in tmp_path.rglob("*")] == ["in"]
 
 
 def test_a_damaged_ledger_is_one_line(tmp_path: Path):

@@ -225,7 +225,7 @@ def test_a_preempted_task_comes_back_with_what_it_was_given(trained: Path, libra
     from mmattn.inference.engines.slurm import _Task
 
     job = Job(tmp_path / "job")
-    job.add(list_source(str(library / "a_good.mp4")).entries, 4)
+    job.update(list_source(str(library / "a_good.mp4")).entries, 4)
     config = compose("predict", [f"run={trained}", f"source={library}"])
     job.write_settings(config)
     task = _Task(str(job.root), 1)

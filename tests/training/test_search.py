@@ -13,6 +13,7 @@ from mmattn.cli import main
 from mmattn.config import compose
 from mmattn.errors import MmattnError, Stopped, UsageError
 from mmattn.training import search as searching
+from mmattn.training.alone import alone
 from mmattn.training.space import distribution, parsed_sweep
 
 optuna = pytest.importorskip("optuna")
@@ -159,7 +160,7 @@ def test_two_searches_do_not_share_a_folder_and_a_dry_run_only_tells(
 ) -> None:
     assert main([*COMMAND, "--dry-run", *SPACE]) == 0
     assert SPACE[0] in capsys.readouterr().out and not Path("runs").exists()
-    with searching._alone(Path("runs/sweeps/mine")):
+    with alone(Path("runs/sweeps/mine")):
         assert main([*COMMAND, "search.trials=1", *SPACE]) == 2
     assert "another process" in capsys.readouterr().err and not trained.configs
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -16,6 +14,9 @@ from mmattn import __version__
 from mmattn.data.manifest.rows import Row
 from mmattn.errors import UsageError
 from mmattn.files import write_atomically
+from mmattn.lease import Lease
+
+LEASE = ".lease"  # who fills the folder now
 
 
 @contextmanager
@@ -37,17 +38,20 @@ def making(root: Path, name: str, recipe: dict[str, Any]) -> Iterator[None]:
 
 
 @contextmanager
-def alone_in(root: Path) -> Iterator[None]:
-    """Hold a folder that is there. Raises UsageError when another process fills it now."""
-    folder = os.open(root, os.O_RDONLY)
+def alone_in(root: Path, doing: str = "filling it") -> Iterator[None]:
+    """Hold a folder that is there. Raises UsageError when another process holds it now; `doing` says what for."""
+    lease = Lease(root / LEASE)
+    if not lease.take():
+        raise UsageError(f"{root}: another process is {doing} now: {lease.holder()}")
     try:
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(f"{root}: another process is filling it now") from None
         yield
     finally:
-        os.close(folder)
+        lease.release(done=True)
+
+
+def holds_others(root: Path) -> bool:
+    """Whether anything but what a command keeps for itself is in a folder."""
+    return any(path.name != LEASE for path in root.iterdir())
 
 
 def finished(root: Path, name: str, recipe: dict[str, Any], facts: dict[str, Any]) -> None:

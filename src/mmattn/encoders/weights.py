@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mmattn.errors import UsageError
+from mmattn.files import expanded
 
 _INDEX = "model.safetensors.index.json"
 _FETCHED = ["*.json", "*.safetensors"]
@@ -25,7 +26,7 @@ def locate(pretrained: str, hub: bool, wanted: str) -> Path:
 
     `wanted` says in an error what belongs there. Raises UsageError.
     """
-    path = Path(str(pretrained)).expanduser()
+    path = expanded(str(pretrained))
     if path.exists():
         return path
     put = f"download {wanted} and set pretrained= to where they lie"

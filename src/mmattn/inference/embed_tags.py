@@ -11,9 +11,10 @@ from torch import Tensor
 
 from mmattn.config import Config
 from mmattn.data.manifest.rows import read_manifest
+from mmattn.data.manifest.textfiles import text_lines_of
 from mmattn.encoders.hf_texts import TextEncoder
 from mmattn.errors import UsageError
-from mmattn.files import beside
+from mmattn.files import beside, expanded
 from mmattn.progress import Progress
 
 SUFFIX = ".safetensors"
@@ -21,12 +22,12 @@ SUFFIX = ".safetensors"
 
 def make_prompts(config: Config) -> str:
     """Write the file `out`; returns a line for a person. Raises UsageError."""
-    out, templates = Path(str(config["out"])).expanduser(), config["templates"]
+    out, templates = expanded(str(config["out"])), config["templates"]
     if out.suffix != SUFFIX or out.is_dir():
         raise UsageError(f"out={config['out']}: expected the name of a file that ends in {SUFFIX}")
     if not isinstance(templates, list) or not templates or any("{}" not in str(one) for one in templates):
         raise UsageError(f"templates={templates}: expected sentences with {{}} where the tag stands")
-    described = read_tags(Path(str(config["tags"])).expanduser())
+    described = read_tags(expanded(str(config["tags"])))
     encoder = TextEncoder(str(config["pretrained"]), bool(config["hub"]), str(config["device"]))
     found = embeddings(encoder, described, [str(one) for one in templates])
     _write(out, found)
@@ -42,11 +43,7 @@ def read_tags(path: Path) -> dict[str, str]:
     if not path.is_file():
         raise UsageError(f"tags={path}: no such file; expected a .txt file with a tag a line, or a manifest")
     if path.suffix == ".txt":
-        try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except UnicodeDecodeError:
-            raise UsageError(f"tags={path}: is not UTF-8 text") from None
-        split = [line.partition("\t") for line in lines if line.strip()]
+        split = [line.partition("\t") for line in text_lines_of(path) if line.strip()]
         tags = {name.strip(): words.strip() or _told(name.strip()) for name, _, words in split}
     else:
         tags = {tag: _told(tag) for row in read_manifest(path) for tag in row.tags}

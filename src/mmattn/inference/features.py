@@ -36,10 +36,11 @@ from mmattn.data.load.quarantine import Quarantine
 from mmattn.data.load.sampler import GlobalBatchSampler
 from mmattn.data.made import finished, is_finished, making, read_made, rows_hash
 from mmattn.data.manifest.labels import TagVocabulary
-from mmattn.data.manifest.rows import Row, write_manifest
+from mmattn.data.manifest.rows import Row
+from mmattn.data.manifest.writing import write_manifest
 from mmattn.data.prepare.clips import PaddedClip, Sample
 from mmattn.errors import UsageError
-from mmattn.files import write_atomically
+from mmattn.files import expanded, write_atomically
 from mmattn.model import AVModel, without_files
 from mmattn.progress import Progress
 from mmattn.types import MODALITIES, Batch
@@ -64,7 +65,7 @@ def make_features(config: Config) -> str:
         raise UsageError("features are made from clips; choose data=folder, data=shards or another set of media")
     data = replace(data, clip=checkpoint.clip)
     rows = data.source.rows()
-    root = Path(str(config["out"])).expanduser()
+    root = expanded(str(config["out"]))
     encoders = {name: without_files(checkpoint.config)[name] for name in ("visual", "audio")}
     weights = {name: value for name, value in checkpoint.model.state_dict().items() if name.split(".")[0] in encoders}
     recipe = {

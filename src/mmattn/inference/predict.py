@@ -14,13 +14,14 @@ from collections import Counter
 from pathlib import Path
 
 from mmattn.config import Config, build
-from mmattn.data.made import alone_in, making
+from mmattn.data.made import alone_in, holds_others, making
 from mmattn.errors import MmattnError, UsageError
-from mmattn.files import MODEL_FILE, is_address
+from mmattn.files import MODEL_FILE, expanded, is_address
 from mmattn.inference.engines.local import LocalEngine
+from mmattn.inference.engines.processes import stopping
 from mmattn.inference.engines.ray import RayEngine
 from mmattn.inference.engines.slurm import SlurmEngine
-from mmattn.inference.jobs.job import Job
+from mmattn.inference.jobs.job import Job, Update
 from mmattn.inference.jobs.listing import list_source
 from mmattn.inference.writers.output import Output, output_of
 
@@ -53,29 +54,28 @@ def predict(config: Config) -> str:
     recipe, output, engine = _recipe(config), output_of(config), build(config["engine"])
     job = _job(config, output)
     said: list[str] = []
-    listing = list_source(str(config["source"]), without=job.root)
+    listing = list_source(str(config["source"]), without=job.root, digests=config["identity"] == "hash")
+    output.check([Path(entry.path) for entry in listing.entries])
     with making(job.root, RECIPE, recipe):
-        added = job.add(listing.entries, config["shard_files"])
-        if config["retry_failed"]:
-            for shard in sorted(set(job.shards()) - set(job.open_shards())):
-                if any(record["status"] != "ok" for record in job.answers(shard)):
-                    job.reopen(shard)
-        if todo := job.open_shards():
+        update = job.update(listing.entries, config["shard_files"], config["retry_failed"])
+        todo = job.open_shards()
+        if todo:
             output.forget(job)
             job.write_settings(config)
             _run(engine, job, todo)
-        if not output.is_written(job):
-            said = output.write(job)
-    return _summary(job, output.out, listing.skipped, said, fresh=added > 0 or bool(todo))
+        job.tidy()
+        if not output.is_written(job, update.gone):
+            said = output.write(job, update.gone)
+    return _summary(job, output.out, listing.skipped, update, said, fresh=bool(todo))
 
 
 def _job(config: Config, output: Output) -> Job:
     """Raises UsageError for a folder that holds something else, or that is to be forgotten while others fill it."""
     beside = output.out.with_name(output.out.name + JOB_SUFFIX)
-    job = Job(beside if config["job"] is None else Path(str(config["job"])).expanduser())
+    job = Job(beside if config["job"] is None else expanded(str(config["job"])))
     if job.root.exists() and not job.root.is_dir():
         raise UsageError(f"job={job.root}: is a file; name a folder for the work, or a new one")
-    if job.root.is_dir() and any(job.root.iterdir()) and not (job.root / RECIPE).is_file():
+    if job.root.is_dir() and holds_others(job.root) and not (job.root / RECIPE).is_file():
         raise UsageError(f"{job.root}: is no job of mmattn predict and holds other files; name a new folder")
     if not config["resume"] and job.root.is_dir():
         with alone_in(job.root):
@@ -111,6 +111,8 @@ def _check(config: Config) -> None:
         Views(**config["views"])
         if config["model"] == "pretrained":
             raise UsageError("views are for trained models; model=pretrained looks at the middle of each picture")
+    if config["identity"] not in ("stat", "hash"):
+        raise UsageError(f"identity={config['identity']}: expected stat (size and time of change) or hash (content)")
     if config["deadline_s"] <= 0:
         raise UsageError(f"deadline_s={config['deadline_s']}: expected a number of seconds above 0")
     if not isinstance(config["source"], (str, int, float)):
@@ -122,10 +124,10 @@ def _recipe(config: Config) -> Config:
     if (config["model"] == "pretrained") == (config["run"] is not None) or config["model"] not in (None, "pretrained"):
         raise UsageError("give run=... for a trained model, or model=pretrained for tags without training")
     if config["model"] == "pretrained":
-        folder = Path(str(config["weights"])).expanduser() if config["weights"] is not None else None
+        folder = expanded(str(config["weights"])) if config["weights"] is not None else None
         files = sorted(path for path in folder.iterdir() if path.is_file()) if folder and folder.is_dir() else []
     else:
-        run = Path(str(config["run"])).expanduser()
+        run = expanded(str(config["run"]))
         if is_address(run):
             raise UsageError(f"{run}: a checkpoint is a local file; download it first")
         files = [run / MODEL_FILE if run.is_dir() else run]
@@ -133,7 +135,7 @@ def _recipe(config: Config) -> Config:
             hint = "; it holds no finished epoch" if run.is_dir() else ""
             raise UsageError(f"{files[0]}: no such model{hint}; train one with: mmattn train run={run}")
     if config["prompts"] is not None:
-        files.append(Path(str(config["prompts"])).expanduser())
+        files.append(expanded(str(config["prompts"])))
         if config["model"] == "pretrained" or not files[-1].is_file():
             why = "no such file" if config["model"] is None else "model=pretrained has tags of its own"
             raise UsageError(f"prompts={config['prompts']}: {why}")
@@ -141,12 +143,14 @@ def _recipe(config: Config) -> Config:
     for path in files:
         with path.open("rb") as file:
             digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
-    return {"weights": digest.hexdigest(), **{name: config.get(name) for name in _DECIDES}}
+    told_by = {} if config["identity"] == "stat" else {"identity": config["identity"]}
+    return {"weights": digest.hexdigest(), **{name: config.get(name) for name in _DECIDES}, **told_by}
 
 
 def _run(engine: LocalEngine | SlurmEngine | RayEngine, job: Job, todo: list[int]) -> None:
     try:
-        engine.run(job, todo)
+        with stopping():
+            engine.run(job, todo)
     except (KeyboardInterrupt, MmattnError) as error:
         counts = [(job.done_count(shard), job.count(shard)) for shard in job.shards()]
         done, total = (sum(each) for each in zip(*counts, strict=True))
@@ -157,12 +161,16 @@ def _run(engine: LocalEngine | SlurmEngine | RayEngine, job: Job, todo: list[int
         raise
 
 
-def _summary(job: Job, out: Path, skipped: Counter[str], said_of_output: list[str], fresh: bool) -> str:
-    counts = Counter(record.get("reason", "ok") for record in job.records())
+def _summary(job: Job, out: Path, skipped: Counter[str], update: Update, said_of_output: list[str], fresh: bool) -> str:
+    counts = Counter(record.get("reason", "ok") for record in job.records(update.gone))
     failed = "".join(f", {count} {reason}" for reason, count in sorted(counts.items()) if reason != "ok")
     left_out = ", ".join(f"{count} {why}" for why, count in skipped.items())
     said = f"{sum(counts.values())} files: {counts['ok']} answered{failed}" + (f" ({left_out})" if left_out else "")
     if not counts["ok"]:
         raise UsageError(f"{out}: no readable file ({said}); reasons are in it")
+    if update.changed:
+        said += f"; {update.changed} had changed and were answered again"
+    if update.gone:
+        said += f"; {len(update.gone)} of before are gone, and their records left out"
     more = "".join(f"; {each}" for each in said_of_output)
     return f"{said}{'' if fresh else ', all known before'} -> {out}{more}"

@@ -22,7 +22,7 @@ from mmattn.config import Config
 from mmattn.data.load.dataset import stack_samples
 from mmattn.data.prepare.clips import ClipSpec, Sample
 from mmattn.errors import MediaError, MmattnError, UsageError
-from mmattn.files import write_atomically
+from mmattn.files import expanded, write_atomically
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.model import AVModel
 from mmattn.progress import Progress
@@ -93,7 +93,7 @@ def explain(config: Config) -> str:
             f"run={config['run']}: explain shows what tags owe to what, and this model only captions; "
             "mmattn predict tells it of every word"
         )
-    source = Path(str(config["source"])).expanduser()
+    source = expanded(str(config["source"]))
     if source.is_dir():
         raise UsageError(f"source={source}: is a directory; explain takes one file")
     out = Path(str(config["out"])) if config["out"] is not None else Path("runs") / f"{NAME}-{_plain(source)}"

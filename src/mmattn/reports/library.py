@@ -64,6 +64,7 @@ def table(checked: Checked) -> str:
         lines.append(f"{checked.from_before} of them known from before and unchanged")
     counts = [("reasons", found.reasons), ("findings", found.flags), ("noticed", found.issues)]
     counts += [("containers", found.containers), ("video", found.video_codecs), ("audio", found.audio_codecs)]
+    counts.append(("left out", found.left_out))
     if missing := found.status["missing"]:
         counts[0] = ("reasons", found.reasons + Counter({"missing": missing}))
     lines += [f"  {name:<11}{_counted(counter)}" for name, counter in counts if counter]

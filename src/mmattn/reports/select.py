@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmattn.errors import UsageError
+from mmattn.files import matching
 from mmattn.reports.collect import CONFIG_FILE, EVALUATION_FILE
 
 _DEPTH = 4  # folders below sweep= that are looked into
@@ -29,7 +30,7 @@ def select_runs(runs: Any, sweep: Any) -> list[Path]:
         raise UsageError(f"runs={runs}: expected a list or a pattern, as in runs=[runs/a,runs/b] or runs='runs/*'")
     found = []
     for run in map(str, runs):
-        found += _matching(run) if glob.has_magic(run) and not Path(run).is_dir() else [Path(run)]
+        found += _matching(run)
     return found
 
 
@@ -39,9 +40,9 @@ def unfinished(paths: Sequence[Path]) -> list[Path]:
 
 
 def _matching(pattern: str) -> list[Path]:
-    if not glob.has_magic(pattern):
+    if not glob.has_magic(pattern) or Path(pattern).is_dir():
         return [Path(pattern)]
-    found = [Path(name) for name in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207 (absolute ones too)
+    found = matching(pattern)
     runs = [path for path in found if (path / CONFIG_FILE).is_file()]
     if not runs:
         what = f"none of the {len(found)} it matches is a run directory" if found else "it matches nothing"

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.errors import UsageError
+from mmattn.files import expanded
 from mmattn.tasks.losses import ClassWeights, TagLoss
 from mmattn.tasks.tags import TagTask
 from mmattn.types import MODALITIES, Fused, Modality, Tokens
@@ -46,7 +47,7 @@ class PromptedTagging(TagTask):
     ) -> None:
         super().__init__(vocabulary, label_smoothing, loss, class_weights, effective_beta, calibrate)
         if pretrained is not None:
-            _, embeddings = read_embeddings(Path(pretrained).expanduser(), vocabulary.names)
+            _, embeddings = read_embeddings(expanded(pretrained), vocabulary.names)
         elif text_dim is not None:
             embeddings = torch.zeros(len(vocabulary.names), text_dim)
         else:

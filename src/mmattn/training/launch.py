@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -24,6 +25,7 @@ from mmattn.data.manifest.splits import SplitData
 from mmattn.errors import MmattnError, Stopped, UsageError
 from mmattn.model import resolved
 from mmattn.openmp import SHORT_SPIN
+from mmattn.training.alone import alone
 from mmattn.training.keeping import BEFORE, LAST
 from mmattn.training.launcher import Launcher, launcher_of
 from mmattn.training.preempt import stop_signals
@@ -61,7 +63,9 @@ def launch(config: Config, changes: Sequence[str] = ()) -> Path:
     """
     if config["resume"]:
         run = Path(str(config["resume"]))
-        frozen, data = on_other_machine(run, config, changes), None
+        joins = launcher_of(read_config(run)).nodes > 1  # this node one that holds the run already, maybe
+        with nullcontext() if joins else alone(run):  # its config is not to change under who trains
+            frozen, data = on_other_machine(run, config, changes), None
     else:
         run, data = prepare(config)
         frozen = read_config(run)

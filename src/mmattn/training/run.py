@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from mmattn.data.manifest.splits import SplitData
 from mmattn.errors import UsageError
 from mmattn.files import write_atomically
 from mmattn.model import NO_TAGS, AVModel, build_model, tokenizer_of, vocabulary_of, without_files
+from mmattn.training.alone import StopIfTaken, alone
 from mmattn.training.blocks import compile_parts, recompute
 from mmattn.training.callbacks import KeepModel, KeepPlace, Report, SeedSteps
 from mmattn.training.charts import WandbCharts
@@ -122,15 +124,27 @@ def _check_pretraining(config: Config) -> None:
 
 
 def train(run: Path, data: SplitData | None = None) -> None:
-    """Train to the end, or on from the last checkpoint if there is one. Raises Stopped on SIGINT or SIGTERM."""
+    """Train to the end, or on from the last checkpoint if there is one; alone in `run`, for which rank 0 stands.
+
+    Raises Stopped on SIGINT or SIGTERM, UsageError where another process trains in `run`.
+    """
     config = read_config(run)
     if "SLURM_JOB_ID" in os.environ:  # its warning must not end what has not begun to listen, here or in children
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    environment = _processes(config)[0]  # there is no trainer yet to ask for the rank
+    own = isinstance(environment, LightningEnvironment)
+    rank = environment.local_rank() if own else environment.global_rank()
+    # torchrun starts processes anew only when it has ended all there were, on whatever host
+    wait_s = 90.0 if int(os.environ.get("TORCHELASTIC_RESTART_COUNT") or 0) else 0.0
+    with alone(run, wait_s=wait_s) if rank == 0 else nullcontext() as lease:
+        _train(run, config, data, [StopIfTaken(run, lease)] if lease else [], rank)
+
+
+def _train(run: Path, config: Config, data: SplitData | None, first: list[Callback], rank_here: int) -> None:
     ready = data or build_data(config["data"])
     threads = threads_of(config)
     torch.set_num_threads(threads)
     torch.manual_seed(config["seed"])
-    rank_here = int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")))  # before there is a trainer to ask
     last = newest_whole(run, quiet=rank_here > 0)
     settings = without_files(config) if last else config  # the checkpoint has the weights
     vocabulary, tokenizer = vocabulary_of(config, ready), tokenizer_of(config, ready)
@@ -155,6 +169,7 @@ def train(run: Path, data: SplitData | None = None) -> None:
     chosen = [callback for group in CALLBACKS if (callback := _optional(config, group))]
     keep_model = KeepPretrained if objective else KeepModel
     callbacks = [
+        *first,
         keep_model(run, config, ready.clip),
         *chosen,
         StopOnSignal(run, config["trainer"].get("save_every", 0)),

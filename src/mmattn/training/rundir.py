@@ -18,7 +18,8 @@ import yaml
 from mmattn import __version__
 from mmattn.config import Config
 from mmattn.errors import UsageError
-from mmattn.files import write_atomically
+from mmattn.files import expanded, fresh_folder, write_atomically
+from mmattn.training.alone import alone
 
 CONFIG_FILE = "config.yaml"
 RUN_FILE = "run.json"
@@ -34,20 +35,28 @@ MACHINE = (
 
 def create_run(config: Config) -> Path:
     """Make the run directory with frozen config and run.json. Raises UsageError when it is taken or not writable."""
-    run = Path(str(config["run"] or "") or _fresh_name(config["fusion"]["_target_"].rpartition(".")[2]))
-    if (run / CONFIG_FILE).exists():
-        raise UsageError(f"{run}: holds a run already; go on with mmattn train resume={run}, or name another run=")
-    config = {**config, "run": str(run), "data": _with_absolute_root(config["data"])}
-    if config.get("init_from"):
-        config["init_from"] = str(Path(str(config["init_from"])).expanduser().absolute())
     try:
+        name = config["fusion"]["_target_"].rpartition(".")[2]
+        run = Path(str(config["run"])) if config["run"] else fresh_folder(_fresh_name(name))
         run.mkdir(parents=True, exist_ok=True)
-        described = {"id": secrets.token_hex(4), **describe_run()}
-        write_atomically(run / RUN_FILE, json.dumps(described, indent=1).encode())
-        write_atomically(run / CONFIG_FILE, yaml.safe_dump(config, sort_keys=False).encode())
+        with alone(run):
+            if (run / CONFIG_FILE).exists():
+                raise UsageError(
+                    f"{run}: holds a run already; go on with mmattn train resume={run}, or name another run="
+                )
+            _freeze(run, config)
     except OSError as error:
         raise UsageError(f"{run}: cannot be written ({error.strerror})") from None
     return run
+
+
+def _freeze(run: Path, config: Config) -> None:
+    config = {**config, "run": str(run), "data": _with_absolute_root(config["data"])}
+    if config.get("init_from"):
+        config["init_from"] = str(expanded(str(config["init_from"])).absolute())
+    described = {"id": secrets.token_hex(4), **describe_run()}
+    write_atomically(run / RUN_FILE, json.dumps(described, indent=1).encode())
+    write_atomically(run / CONFIG_FILE, yaml.safe_dump(config, sort_keys=False).encode())
 
 
 def on_other_machine(run: Path, composed: Config, changes: Sequence[str]) -> Config:
@@ -88,7 +97,7 @@ def run_id(run: Path) -> str | None:
 
 def _with_absolute_root(data: Config) -> Config:
     """So that the frozen config means the same from every directory."""
-    absolute = str(Path(data["root"]).expanduser().absolute())
+    absolute = str(expanded(data["root"]).absolute())
     return {**data, "root": absolute, "source": {**data["source"], "root": absolute}}
 
 
@@ -123,8 +132,8 @@ def describe_run() -> dict[str, Any]:
     }
 
 
-def _fresh_name(fusion: str) -> str:
-    return str(Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{fusion.removesuffix('Fusion').lower()}")
+def _fresh_name(fusion: str) -> Path:
+    return Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{fusion.removesuffix('Fusion').lower()}"
 
 
 def _git(*arguments: str) -> str | None:

@@ -7,13 +7,10 @@ asks for the same trials as one that was not.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,7 +19,9 @@ import yaml
 
 from mmattn.config import Config, build, compose
 from mmattn.errors import MmattnError, Stopped, UsageError
-from mmattn.files import write_atomically
+from mmattn.files import fresh_folder, write_atomically
+from mmattn.names import choices
+from mmattn.training.alone import LEASE, alone
 from mmattn.training.callbacks import EVALUATION_FILE
 from mmattn.training.curves import curves
 from mmattn.training.launch import launch
@@ -89,7 +88,11 @@ def search(overrides: Sequence[str]) -> str:
                 *(found.text for found in space.values()),
             ]
         )
-    with _alone(folder):
+    if any(text.startswith("sweep=") for text in overrides):
+        folder.mkdir(parents=True, exist_ok=True)
+    else:
+        folder = fresh_folder(folder)
+    with alone(folder):
         _keep_settings(folder, fixed, space, settings)
         study = _study(folder, settings)
         begun = len(study.get_trials(deepcopy=False))
@@ -102,27 +105,14 @@ def search(overrides: Sequence[str]) -> str:
     return f"{_table(study, folder, settings)}\n{folder}"
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Raises UsageError while another process searches in `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise UsageError(f"{folder}: another process searches here now; choose another sweep=NAME") from None
-    finally:
-        os.close(opened)
-
-
 def plan(overrides: Sequence[str]) -> tuple[tuple[str, ...], dict[str, Grid], Optuna]:
     """What is the same in every trial, what is searched, and how. Raises UsageError."""
     if any(text.startswith(("run=", "resume=")) for text in overrides):
         raise UsageError("train -m names its runs itself; give the folder a name with sweep=NAME")
-    swept = {text: found for text in overrides if (found := parsed_sweep(text))}
+    swept = {text: f for text in overrides if not text.startswith("sweep=") and (f := parsed_sweep(text))}
     how = [text for text in overrides if text.partition("=")[0].partition(".")[0] == "search"]
-    fixed = tuple(text for text in overrides if text not in swept and text not in how)
+    left = (text for text in overrides if text not in swept and text not in how)
+    fixed = tuple(one for text in left for one in (choices(text) if not text.startswith("sweep=") else None) or [text])
     config = compose("train", [*how, *fixed])
     settings = build(config["search"])
     if not launcher_of(config).here:
@@ -170,7 +160,7 @@ def _keep_settings(folder: Path, fixed: Sequence[str], space: dict[str, Grid], s
     file = folder / SEARCH_FILE
     if file.is_file() and json.loads(file.read_text(encoding="utf-8")) != record:
         raise UsageError(f"{folder}: holds a search with other settings; choose another sweep=NAME")
-    if not file.is_file() and folder.is_dir() and any(folder.iterdir()):
+    if not file.is_file() and any(path.name != LEASE for path in folder.iterdir()):
         raise UsageError(f"{folder}: holds a sweep that is no search; choose another sweep=NAME")
     write_atomically(file, json.dumps(record, indent=1).encode())
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmattn.config import Config
 from mmattn.errors import UsageError
+from mmattn.names import choices
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -36,10 +37,13 @@ def parsed_sweep(text: str) -> Grid | None:
     from hydra.core.override_parser.types import IntervalSweep, RangeSweep
     from hydra.errors import HydraException
 
+    if (names := choices(text)) is not None:
+        key = text.partition("=")[0]
+        return _of_values(key, text, [name.partition("=")[2] for name in names]) if len(names) > 1 else None
     try:
         (parsed,) = OverridesParser.create().parse_overrides([text])
     except HydraException:
-        return None  # a file's name with blanks and the like
+        return None  # compose says what is wrong with it
     if not parsed.is_sweep_override():
         return None
     key, sweep = parsed.get_key_element(), parsed.value()
@@ -53,10 +57,13 @@ def parsed_sweep(text: str) -> Grid | None:
         if not values:
             raise UsageError(f"{text}: the range is empty")
         return Grid(key, text, low=float(min(values)), high=float(max(values)), step=abs(float(sweep.step)))
-    values = tuple(parsed.sweep_string_iterator())
+    return _of_values(key, text, list(parsed.sweep_string_iterator()))
+
+
+def _of_values(key: str, text: str, values: list[str]) -> Grid:
     if len(set(values)) < len(values):
         raise UsageError(f"{text}: a value is listed twice")
-    return Grid(key, text, values=values)
+    return Grid(key, text, values=tuple(values))
 
 
 def distribution(grid: Grid, config: Config) -> BaseDistribution:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from mmattn.config import Config, compose
 from mmattn.errors import MmattnError, Stopped, UsageError
-from mmattn.files import write_atomically
+from mmattn.files import fresh_folder, write_atomically
+from mmattn.names import choices
 from mmattn.training.launch import launch, prepare
 from mmattn.training.launcher import launcher_of
 from mmattn.training.rundir import CONFIG_FILE, FINISHED_FILE, read_config
@@ -52,6 +53,9 @@ def sweep(overrides: Sequence[str]) -> Path:
     if configs[0]["dry_run"]:
         print("\n".join(f"{point.run}{' (finished)' if point.finished else ''}" for point in points), file=sys.stderr)
         return folder
+    if not any(text.startswith("sweep=") for text in overrides) and (own := fresh_folder(folder)) != folder:
+        folder, points = plan([*overrides, f"sweep={own.name}"])  # another began in the same second
+        configs = [compose("train", point.overrides) for point in points]
     _keep_plan(folder, points)
     todo = [(point, config) for point, config in zip(points, configs, strict=True) if not point.finished]
     print(f"{folder}: {len(points)} runs, {len(points) - len(todo)} of them finished", file=sys.stderr)
@@ -77,13 +81,13 @@ def plan(overrides: Sequence[str]) -> tuple[Path, list[Point]]:
     """The folder and the points, in Hydra's order: the last key runs fastest."""
     if any(text.startswith(("run=", "resume=")) for text in overrides):
         raise UsageError("train -m names its runs itself; give the folder a name with sweep=NAME")
-    choices = [_choices(text) for text in overrides]
-    swept = [k for k, values in enumerate(choices) if len(values) > 1]
+    values_of = [_choices(text) for text in overrides]
+    swept = [k for k, values in enumerate(values_of) if len(values) > 1]
     if not swept:
         raise UsageError("train -m: nothing to sweep over; give a key several values, such as fusion=late,cross")
     folder = folder_of(overrides)
     points = []
-    for values in itertools.islice(itertools.product(*choices), MOST):
+    for values in itertools.islice(itertools.product(*values_of), MOST):
         own = tuple(values[k] for k in swept)
         run = folder / plain_name(",".join(own))
         points.append(Point(run, own, (*values, f"run={run}")))
@@ -97,10 +101,14 @@ def _choices(text: str) -> list[str]:
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
+    if text.startswith("sweep="):
+        return [text]
+    if (names := choices(text)) is not None:
+        return names
     try:
         (parsed,) = OverridesParser.create().parse_overrides([text])
     except HydraException:
-        return [text]  # a file's name with blanks and the like
+        return [text]  # compose says what is wrong with it
     if not parsed.is_sweep_override():
         return [text]
     if not (parsed.is_choice_sweep() or parsed.is_range_sweep() or parsed.is_interval_sweep()):

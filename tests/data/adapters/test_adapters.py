@@ -431,7 +431,7 @@ def test_links_are_followed_and_circles_end(tmp_path: Path) -> None:
 
 def test_every_adapter_has_a_config_of_its_own_values() -> None:
     """What the yaml files list are the classes' own defaults, so that Python and the command line agree."""
-    adapters = [path for path in (conf_dir() / "data").glob("*.yaml") if "data.adapters." in path.read_text()]
+    adapters = [path for path in (conf_dir() / "data").glob("*.yaml") if "manifest.adapters." in path.read_text()]
     assert len(adapters) == 11
     for path in adapters:
         source = _source(path.stem, Path("r"), *(["data.source.files.val=x"] if path.stem == "coco" else []))

@@ -21,7 +21,7 @@ from mmattn.data.avshapes.scene import FPS, SAMPLE_RATE, SECONDS, Scene, describ
 from mmattn.data.avshapes.sound import render_sound
 from mmattn.data.avshapes.words import caption, tags
 from mmattn.errors import UsageError
-from mmattn.files import write_atomically
+from mmattn.files import expanded, write_atomically
 from mmattn.media.write.clips import write_video
 
 VERSION = 1  # of what is drawn and how; a set of another version is never continued
@@ -66,7 +66,7 @@ def make_avshapes(
     `if __name__ == "__main__":`. `progress(done, total)` is called now and then. Raises UsageError for a folder that
     holds a set of another seed or version, and for a number of clips or workers below 1.
     """
-    root = Path(root).expanduser()
+    root = expanded(root)
     if clips < 1 or workers < 1:
         raise UsageError(f"AVShapes needs at least one clip and one worker, got clips={clips} workers={workers}")
     _claim(root, seed)

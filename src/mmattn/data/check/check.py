@@ -24,7 +24,7 @@ from mmattn.data.check.findings import Limits, Summary, length_of
 from mmattn.data.check.scan import Here, Job, Journal, Record, look_at_all
 from mmattn.data.manifest.library import Item, list_media
 from mmattn.errors import UsageError
-from mmattn.files import beside, write_atomically
+from mmattn.files import beside, expanded, write_atomically
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.media.survey.survey import DEPTHS
 from mmattn.progress import Progress
@@ -60,13 +60,14 @@ def check(config: Config) -> Checked:
         deadline_s = 600.0 if depth == "full" else 60.0
     if not isinstance(deadline_s, (int, float)) or not 0 < deadline_s < float("inf"):
         raise UsageError(f"deadline_s={deadline_s}: expected a number of seconds above 0, or null")
-    source, out = Path(str(config["source"])).expanduser(), Path(str(config["out"])).expanduser()
+    source, out = expanded(str(config["source"])), expanded(str(config["out"]))
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out}: not a directory; out= names the directory to write into")
-    items = list_media(source, without=out)
+    left_out: Counter[str] = Counter()
+    items = list_media(source, out, left_out)
     workers = config["workers"] or _cores()
     limits = Limits(**{name: config[name] for name in asdict(Limits())})
-    summary = Summary(str(source.resolve()), depth, limits=asdict(limits))
+    summary = Summary(str(source.resolve()), depth, limits=asdict(limits), left_out=left_out)
     with Journal(out / PART, out / CHECKED, depth, config["resume"]) as journal:
         from_before = _scan(items, journal, config, workers, deadline_s)
         found = _same(items, journal, workers) if config["duplicates"] else {}

@@ -73,6 +73,7 @@ class Summary:
     containers: Counter[str] = field(default_factory=Counter)
     video_codecs: Counter[str] = field(default_factory=Counter)
     audio_codecs: Counter[str] = field(default_factory=Counter)
+    left_out: Counter[str] = field(default_factory=Counter)  # files and folders not looked at, by why
     duplicate_bytes: int = 0  # that duplicates take
     durations: dict[str, float] = field(default_factory=dict)  # quantiles
     limits: dict[str, float] = field(default_factory=dict)

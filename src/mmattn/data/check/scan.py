@@ -6,7 +6,6 @@ found is a line in a journal at once; a scan that begins again takes up what sti
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import queue
@@ -19,9 +18,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from mmattn.data.made import LEASE
 from mmattn.data.manifest.library import Item
 from mmattn.errors import MediaError, UsageError
 from mmattn.files import ByteRange
+from mmattn.lease import Lease
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.media.survey.survey import Depth, Survey, survey
 
@@ -142,12 +143,11 @@ class Journal:
     def __init__(self, path: Path, old: Path, depth: Depth, resume: bool) -> None:
         self.path, self._depth = path, depth
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._lease = Lease(path.parent / LEASE)
+        if not self._lease.take():
+            who = self._lease.holder()
+            raise UsageError(f"{path.parent}: another data check is writing there ({who}); wait for it or set out=")
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(self._fd)
-            raise UsageError(f"{path.parent}: another data check is writing there; wait for it or set out=") from None
         self._old = os.open(old, os.O_RDONLY | os.O_CLOEXEC) if resume and old.is_file() else None
         self._places: dict[Item, _Place] = {}
         if self._old is not None:
@@ -227,6 +227,7 @@ class Journal:
         os.close(self._fd)
         if self._old is not None:
             os.close(self._old)
+        self._lease.release(done=True)
 
     def __enter__(self) -> Journal:
         return self

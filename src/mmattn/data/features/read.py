@@ -25,6 +25,7 @@ from mmattn.data.manifest.rows import Row, read_manifest
 from mmattn.data.manifest.sources import Source
 from mmattn.data.prepare.clips import ClipSpec
 from mmattn.errors import UsageError
+from mmattn.files import expanded
 from mmattn.types import MODALITIES, Modality
 
 FEATURES_FILE = "features.json"
@@ -43,7 +44,7 @@ class FeatureSource(Source):
 
     @property
     def folder(self) -> Path:
-        return Path(self.root).expanduser()
+        return expanded(self.root)
 
     def rows(self) -> list[Row]:
         """Raises UsageError for features that are unfinished, missing or of another size than they were made with."""

@@ -5,10 +5,18 @@ Every function raises ValueError saying what is wrong; the reader of the manifes
 
 from __future__ import annotations
 
+import ast
 import difflib
 import json
+import math
+import os
+import re
 from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
 from typing import Any, NamedTuple
+
+from mmattn.data.manifest.cells import listed, split_cell
 
 # What others call a column that has one name here. Columns of any other name are the user's own and left alone.
 _MEANT = {
@@ -19,6 +27,14 @@ _MEANT = {
     "captions": ("caption", "text", "sentence", "sentences"),
     "split": ("subset", "partition"),
 }
+_OFTEN_YOURS = ("offset", "size")  # so `sizes` is no misspelling
+SPLITS = ("train", "val", "test")
+SPLIT_NAMES = {  # what others call the splits, in lower case
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validate", "validation", "dev", "development"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+_CLOCK = re.compile(r"(?:(\d+):)?([0-5]?\d):([0-5]?\d(?:[.,]\d+)?)")  # 00:01:02.5, 1:02.5; SubRip has a comma
 
 
 class Segment(NamedTuple):
@@ -29,38 +45,90 @@ class Segment(NamedTuple):
     end: float
 
 
-def check_names(names: Sequence[str], columns: Sequence[str]) -> None:
-    """Refuse a name that is meant to be one of `columns` and is not quite; names unlike them all are the user's."""
+def renamed(names: Sequence[str], columns: Sequence[str]) -> dict[str, str]:
+    """Which of `names` are which of `columns`, whatever their case and the blanks around them.
+
+    Raises ValueError for a name that is meant to be one of them and is not quite, and for two that are the same one;
+    names unlike them all are the user's.
+    """
+    found = {name: name for name in names if name in columns}
+    if twice := [name for name in found if list(names).count(name) > 1]:
+        raise ValueError(f"column {twice[0]!r} is there twice; rename one of them")
     for name in names:
-        meant = None if name in columns else _meant(name, columns)
-        if meant is not None and meant not in names:
+        plain = name.strip().casefold()
+        if name in found or plain not in columns or plain in names:
+            continue
+        if plain in found.values():
+            other = next(each for each, column in found.items() if column == plain)
+            raise ValueError(f"columns {other!r} and {name!r} are both {plain!r}; rename one of them")
+        found[name] = plain
+    for name in names:
+        meant = None if name in found else _meant(name, columns)
+        if meant is not None and meant not in found.values():
             raise ValueError(f"column {name!r} is not read; did you mean {meant!r}?")
+    return found
 
 
 def _meant(name: str, columns: Sequence[str]) -> str | None:
     plain = name.strip().casefold()
-    if plain in columns:
-        return plain
     for column, others in _MEANT.items():
         if plain in others:
             return column
-    near = difflib.get_close_matches(plain, columns, n=1, cutoff=0.85) if len(plain) > 3 else []
+    known = [column for column in columns if column not in _OFTEN_YOURS]
+    near = difflib.get_close_matches(plain, known, n=1, cutoff=0.85) if len(plain) > 3 else []
     return near[0] if near else None
 
 
+def path_in(folder: Path, text: str) -> str:
+    """A path as it is meant: the file of that very name below `folder`, else with / for \\ and without outer blanks.
+
+    Raises ValueError for an address, and for a path that only Windows knows.
+    """
+    if (text == text.strip() and "\\" not in text and ":" not in text) or os.path.lexists(folder / text):
+        return text
+    plain = text.strip()
+    if os.sep == "/" and re.match(r"[A-Za-z]:[\\/]|\\\\", plain):
+        raise ValueError(f"path {text!r} is one of Windows; write it from this file's folder on, with /")
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", plain):
+        raise ValueError(f"path {text!r} is an address; download the file and write its path")
+    return plain.replace("\\", "/") if os.path.lexists(folder / plain.replace("\\", "/")) or "\\" in plain else text
+
+
+def split_name(value: Any) -> str | None:
+    if value is None:
+        return None
+    split = SPLIT_NAMES.get(value.strip().casefold()) if isinstance(value, str) else None
+    if split is None:
+        raise ValueError(f"split {value!r} is none of {', '.join(SPLITS)}")
+    return split
+
+
 def seconds(value: Any, column: str) -> float:
+    """Of a number, or of a clock's time: [hours:]minutes:seconds."""
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    if isinstance(value, str) and (clock := _CLOCK.fullmatch(value.strip())):
+        hours, minutes, rest = clock.groups()
+        return 3600.0 * int(hours or 0) + 60.0 * int(minutes) + float(rest.replace(",", "."))
     try:
-        seconds = float(value)
+        seconds = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):
-        raise ValueError(f"{column} {value!r} is not a number of seconds") from None
+        raise ValueError(f"{column} {value!r} is not a number of seconds; write 62.5 or 00:01:02.5") from None
     if not 0 <= seconds < float("inf"):
         raise ValueError(f"{column} {value!r} is not a time from 0 s on")
     return seconds
 
 
-def whole_bytes(value: Any, column: str, least: int) -> int | None:
-    if value is None:
-        return None
+def byte_range(offset: Any, size: Any) -> tuple[int | None, int | None]:
+    """Where a member of a tar lies. Without an offset, a column `size` is the user's own."""
+    if offset is None:
+        return None, None
+    if size is None:
+        raise ValueError("offset without size; a member of a tar needs both, a file neither: rename a column of yours")
+    return _whole_bytes(offset, "offset", 0), _whole_bytes(size, "size", 1)
+
+
+def _whole_bytes(value: Any, column: str, least: int) -> int:
     try:
         number = int(value)
         whole = not isinstance(value, bool) and number == float(value)
@@ -71,18 +139,32 @@ def whole_bytes(value: Any, column: str, least: int) -> int | None:
     return number
 
 
-def texts(value: Any, column: str) -> tuple[str, ...]:
-    """A list of strings, or one string of parts separated by semicolons (as in CSV)."""
+def texts(value: Any, column: str, cell: bool = False) -> tuple[str, ...]:
+    """A list of strings, or one string; one that is a written list is read as that (see cells).
+
+    `cell`: of CSV, where semicolons separate the parts of a string.
+    """
     if value is None:
         return ()
     if isinstance(value, str):
-        value = [part.strip() for part in value.split(";") if part.strip()]
-    if not isinstance(value, list):
-        raise ValueError(f"{column} must be a list of strings or 'a; b', found {value!r}")
-    for item in value:
-        if not isinstance(item, str):
-            raise ValueError(f"{column} must be a list of strings or 'a; b', found {value!r}")
+        found = listed(value, column)
+        value = found if found is not None else split_cell(value, column) if cell else [value]
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise ValueError(f"{column} must be a list of strings or 'a; b' in CSV, found {value!r}")
+    if not all(item.strip() for item in value):
+        raise ValueError(f"{column} {value!r} holds an empty text; leave it out")
     return tuple(value)
+
+
+def _literal(text: str) -> Any:
+    """What a cell holds as JSON, or as Python writes it."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        try:
+            return ast.literal_eval(text.strip())
+        except (SyntaxError, MemoryError, RecursionError):
+            raise ValueError from None
 
 
 def families(value: Any) -> dict[str, str]:
@@ -90,8 +172,8 @@ def families(value: Any) -> dict[str, str]:
         return {}
     if isinstance(value, str):  # CSV holds it as JSON
         try:
-            value = json.loads(value)
-        except json.JSONDecodeError:
+            value = _literal(value)
+        except ValueError:
             raise ValueError(f"families must be a JSON object of tag: family, found {value!r}") from None
     if isinstance(value, list) and all(isinstance(pair, tuple) for pair in value):  # as Parquet's maps read back
         value = dict(value)
@@ -104,10 +186,10 @@ def segments(value: Any) -> tuple[Segment, ...]:
     if value is None:
         return ()
     try:
-        found = json.loads(value) if isinstance(value, str) else value  # CSV holds it as JSON
+        found = _literal(value) if isinstance(value, str) else value  # CSV holds it as JSON
         found = [list(part.values()) if isinstance(part, dict) else part for part in found]  # Parquet has structs
-        segments = tuple(Segment(label, float(start), float(end)) for label, start, end in found)
-        if not all(isinstance(part.label, str) and 0 <= part.start <= part.end < float("inf") for part in segments):
+        segments = tuple(Segment(label, seconds(start, "start"), seconds(end, "end")) for label, start, end in found)
+        if not all(isinstance(part.label, str) and part.start <= part.end for part in segments):
             raise ValueError
     except (TypeError, ValueError, KeyError):
         raise ValueError(f"segments must be a list of [label, start s, end s], found {value!r}") from None

@@ -11,10 +11,11 @@ from typing import Any
 from mmattn.config import Config, build
 from mmattn.data.check.checked import readable
 from mmattn.data.manifest.adapters.annotated import AnnotatedSource
-from mmattn.data.manifest.rows import MANIFEST_NAMES, Row, write_manifest
+from mmattn.data.manifest.rows import MANIFEST_NAMES, Row
 from mmattn.data.manifest.sources import Source
+from mmattn.data.manifest.writing import write_manifest
 from mmattn.errors import UsageError
-from mmattn.files import write_atomically
+from mmattn.files import expanded, write_atomically
 from mmattn.progress import Progress
 
 
@@ -23,7 +24,7 @@ def export(config: Config) -> str:
 
     Raises UsageError when no clip has media.
     """
-    out = Path(str(config["out"])).expanduser()
+    out = expanded(str(config["out"]))
     suffixes = [Path(name).suffix for name in MANIFEST_NAMES]
     if out.suffix not in suffixes or out.is_dir():
         raise UsageError(f"out={out}: expected a file that ends in {', '.join(suffixes)}")
@@ -44,7 +45,7 @@ def _find(source: Source) -> tuple[list[Row], list[dict[str, Any]]]:
     """The clips with media, and records of those without."""
     if isinstance(source, AnnotatedSource):
         rows, absent = source.find()
-        rows = readable(rows, Path(source.checked).expanduser()) if source.checked and rows else rows
+        rows = readable(rows, expanded(source.checked)) if source.checked and rows else rows
         return rows, [{"id": each.id, "looked_for": list(each.looked_for)} for each in absent]
     rows, missing = [], []
     known: dict[Path, bool] = {}  # many clips may be parts of one file

@@ -30,10 +30,15 @@ class TagVocabulary:
 
     @classmethod
     def from_rows(cls, rows: Sequence[Row]) -> TagVocabulary:
-        """From the training rows. Raises UsageError when they hold no tags."""
+        """From the training rows. Raises UsageError when they hold no tags, or all the same ones."""
         names = tuple(sorted({tag for row in rows for tag in row.tags}))
         if not names:
             raise UsageError("no training clip has tags; tagging needs a 'tags' column or one folder a class")
+        if len(rows) > 1 and all(set(row.tags) == set(names) for row in rows):
+            said = f"every training clip is tagged {', '.join(names[:5])} and nothing else"
+            raise UsageError(
+                f"{said}, so there is nothing to tell apart; add clips of another class or without the tag"
+            )
         known = frozenset(names)
         families = {tag: family for row in rows for tag, family in row.families.items() if tag in known}
         clips_with = Counter(tag for row in rows for tag in set(row.tags))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmattn.data.manifest.rows import MANIFEST_NAMES, read_manifest
+from mmattn.data.manifest.walk import files_below, nothing_in
 from mmattn.errors import UsageError
 from mmattn.files import ByteRange, absolutes, is_address
 
@@ -28,7 +29,7 @@ class Item:
         return path if self.offset is None or self.size is None else ByteRange(path, self.offset, self.size)
 
 
-def list_media(source: Path, without: Path | None = None) -> list[Item]:
+def list_media(source: Path, without: Path | None = None, skipped: Counter[str] | None = None) -> list[Item]:
     """Every file of `source` once: those below a directory (but not below `without`), a manifest's, or the file itself.
 
     Raises UsageError when there is nothing.
@@ -37,14 +38,13 @@ def list_media(source: Path, without: Path | None = None) -> list[Item]:
         rows = read_manifest(source)
         paths = absolutes(row.path for row in rows)
         return list(dict.fromkeys(Item(path, row.offset, row.size) for path, row in zip(paths, rows, strict=True)))
-    return [Item(path) for path in absolutes(list_files(source, without))]
+    return [Item(path) for path in absolutes(list_files(source, without, skipped))]
 
 
 def list_files(source: Path, without: Path | None = None, skipped: Counter[str] | None = None) -> list[Path]:
-    """`source` or every file below it, sorted; nothing below `without`. Raises UsageError when there is nothing.
+    """`source` or every file below it that is looked at (see walk), sorted; `skipped` counts the others.
 
-    Hidden files and folders are left out, which `skipped` counts; links to folders are not followed. A folder that may
-    not be listed is itself among the files, so that it fails in its turn and is not passed over in silence.
+    Links to folders are not followed. Raises UsageError when there is nothing.
     """
     if is_address(source):
         raise UsageError(f"{source}: sources are local files and directories; download it first")
@@ -52,18 +52,8 @@ def list_files(source: Path, without: Path | None = None, skipped: Counter[str] 
         raise UsageError(f"{source}: no such file or directory")
     if not source.is_dir():
         return [source]
-    left_out = None if without is None else without.resolve()
-    files: list[Path] = []
-
-    def fail(error: OSError) -> None:
-        files.append(Path(error.filename))
-
-    for name, folders, names in os.walk(source, onerror=fail):
-        folder = Path(name)
-        if skipped is not None and (hidden := sum(each.startswith(".") for each in (*folders, *names))):
-            skipped["hidden"] += hidden
-        folders[:] = [each for each in folders if not each.startswith(".") and (folder / each).resolve() != left_out]
-        files += [folder / each for each in names if not each.startswith(".")]
+    skipped = Counter() if skipped is None else skipped
+    files = files_below(source, skipped, without)
     if not files:
-        raise UsageError(f"{source}: the directory holds no files")
-    return sorted(files)
+        raise nothing_in(source, skipped)
+    return files

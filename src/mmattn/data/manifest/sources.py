@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from abc import ABC, abstractmethod
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
 from mmattn.data.check.checked import readable
+from mmattn.data.manifest.columns import SPLIT_NAMES
 from mmattn.data.manifest.rows import MANIFEST_NAMES, Row, read_manifest
+from mmattn.data.manifest.walk import files_below, said_of, why_left_out
 from mmattn.errors import UsageError
+from mmattn.files import expanded
 from mmattn.progress import Progress
-
-_SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
 class Source(ABC):
@@ -42,7 +45,7 @@ class FolderSource(Source):
     checked: str | None = None  # a check.jsonl; rows whose file it found unreadable are left out
 
     def rows(self) -> list[Row]:
-        root = Path(self.root).expanduser()
+        root = expanded(self.root)
         if not root.exists():
             raise UsageError(f"{root}: no such directory; set data.root=DIR to your videos")
         if not root.is_dir():
@@ -53,7 +56,7 @@ class FolderSource(Source):
             raise UsageError(f"{root / self.manifest}: no such manifest")
         rows = read_manifest(found[0]) if found else _class_folders(root)
         rows = [row if row.split else replace(row, split=held_out(row.id, self.val_fraction)) for row in rows]
-        return readable(rows, Path(self.checked).expanduser()) if self.checked else rows
+        return readable(rows, expanded(self.checked)) if self.checked else rows
 
 
 def held_out(key: str, fraction: float) -> str:
@@ -63,33 +66,59 @@ def held_out(key: str, fraction: float) -> str:
 
 
 def _class_folders(root: Path) -> list[Row]:
-    """A clip for each file of each class folder; folders that are all named as splits hold the class folders."""
-    folders = _folders(root)
-    split_of = {folder: _SPLIT_FOLDERS.get(folder.name.casefold()) for folder in folders}
+    """A clip for each file of each class folder; folders that are all named as splits hold the class folders.
+
+    Says what is left out (see walk), and which folders hold nothing.
+    """
+    skipped: Counter[str] = Counter()
+    folders = _folders(root, skipped)
+    split_of = {folder: SPLIT_NAMES.get(folder.name.casefold()) for folder in folders}
     if not folders or None in split_of.values():  # `train` beside `car` and `bus` is a class
         classes = [(folder, None) for folder in folders]
     else:
         train = "train" if "val" in split_of.values() else None  # no val folder: part of train is held out
         splits = {top: train if split == "train" else split for top, split in split_of.items()}
-        classes = [(folder, split) for top, split in splits.items() for folder in _folders(top)]
-    rows = [
-        Row(id=str(path.relative_to(root)), path=path, tags=(folder.name,), split=split)
-        for folder, split in classes
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and not path.name.startswith(".")
-    ]
+        classes = [(folder, split) for top, split in splits.items() for folder in _folders(top, skipped)]
+    rows: list[Row] = []
+    empty: list[str] = []
+    for folder, split in classes:
+        files = [path for path in files_below(folder, skipped) if _is_file(path, skipped)]
+        empty += [] if files else [str(folder.relative_to(root))]
+        rows += [Row(id=str(path.relative_to(root)), path=path, tags=(folder.name,), split=split) for path in files]
     if not rows:
-        expected = f"expected {' or '.join(MANIFEST_NAMES)}, or one folder of files a class"
-        loose = [path for path in root.rglob("*") if path.is_file() and not path.name.startswith(".")]
-        if not loose:
-            raise UsageError(f"{root}: empty; {expected}")
-        said = f"{len(loose)} files but no class folder" if len(loose) > 1 else f"only the file {loose[0].name!r}"
-        raise UsageError(f"{root}: {said}; {expected}: move each file to {root / 'CLASS'}, or list them in a manifest")
+        raise _no_classes(root)
+    said = [f"left out {said_of(skipped)}"] * bool(skipped) + [f"no media in {', '.join(empty[:5])}"] * bool(empty)
+    if said:
+        print(f"{root}: {'; '.join(said)}", file=sys.stderr)
     return rows
 
 
-def _folders(path: Path) -> list[Path]:
-    return sorted(folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith("."))
+def _folders(path: Path, skipped: Counter[str]) -> list[Path]:
+    """The folders in a folder that are looked at. Loose files beside them are left out, too."""
+    folders = []
+    for each in sorted(path.iterdir()):
+        if why := why_left_out(each.name, each.is_dir()) or (None if each.is_dir() else "in no class folder"):
+            skipped[why] += 1
+        else:
+            folders.append(each)
+    return folders
+
+
+def _is_file(path: Path, skipped: Counter[str]) -> bool:
+    if not path.is_file():
+        skipped["no regular file"] += 1
+    return path.is_file()
+
+
+def _no_classes(root: Path) -> UsageError:
+    expected = f"expected {' or '.join(MANIFEST_NAMES)}, or one folder of files a class"
+    skipped: Counter[str] = Counter()
+    loose = files_below(root, skipped)
+    if not loose:
+        nothing = f"no media in it (left out: {said_of(skipped)})" if skipped else "empty"
+        return UsageError(f"{root}: {nothing}; {expected}")
+    said = f"{len(loose)} files but no class folder" if len(loose) > 1 else f"only the file {loose[0].name!r}"
+    return UsageError(f"{root}: {said}; {expected}: move each file to {root / 'CLASS'}, or list them in a manifest")
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ Sequential readers take the tars as they are; here each clip is read at its plac
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from mmattn.data.made import read_made
 from mmattn.data.manifest.rows import Row, read_manifest
 from mmattn.data.manifest.sources import Source
 from mmattn.errors import UsageError
+from mmattn.files import expanded
 
 SHARDS_FILE = "shards.json"
 MANIFEST_FILE = "manifest.jsonl"
@@ -27,7 +27,7 @@ class ShardSource(Source):
 
     def rows(self) -> list[Row]:
         """Raises UsageError for shards that are unfinished, missing or of another size than they were made with."""
-        root = Path(self.root).expanduser()
+        root = expanded(self.root)
         sizes = read_made(root, SHARDS_FILE, COMMAND)["made"]["tars"]
         for name, size in sizes.items():
             found = (root / name).stat().st_size if (root / name).is_file() else None

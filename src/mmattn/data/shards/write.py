@@ -17,10 +17,11 @@ from mmattn.config import Config, build
 from mmattn.data.load.reading import ClipReader
 from mmattn.data.made import finished, is_finished, making, read_made, rows_hash
 from mmattn.data.manifest.columns import Segment
-from mmattn.data.manifest.rows import SPLITS, Row, write_manifest
+from mmattn.data.manifest.rows import SPLITS, Row
+from mmattn.data.manifest.writing import write_manifest
 from mmattn.data.shards.read import COMMAND, MANIFEST_FILE, SHARDS_FILE
 from mmattn.errors import MediaError, UsageError
-from mmattn.files import beside, write_atomically
+from mmattn.files import beside, expanded, write_atomically
 from mmattn.media.read.request import Request
 from mmattn.media.write.bundle import times, write_bundle
 from mmattn.media.write.encode import SOUND_FORMATS, SoundFormat
@@ -79,7 +80,7 @@ def shard(config: Config) -> str:
     settings = ShardSettings(**{name: config[name] for name in names})
     data = config["data"]
     rows = build(data["source"]).rows()
-    root = Path(str(config["out"])).expanduser()
+    root = expanded(str(config["out"]))
     recipe = {**asdict(settings), "rows": rows_hash(rows)}
     reader = ClipReader(isolated=data["isolated"], deadline_s=data["deadline_s"], threads=config["threads"])
     with making(root, SHARDS_FILE, recipe), closing(reader), Progress("sharding", len(rows)) as progress:

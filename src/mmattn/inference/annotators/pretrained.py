@@ -32,6 +32,7 @@ from mmattn.encoders.yamnet import (
     to_patches,
 )
 from mmattn.errors import MediaError, UsageError
+from mmattn.files import expanded
 from mmattn.inference.predictor.piece import Piece, as_piece
 from mmattn.inference.predictor.segments import Segment, Segments, until_error
 from mmattn.inference.predictor.speed import Speed
@@ -103,7 +104,7 @@ class PretrainedTagger:
             raise UsageError(f"modalities={unknown[0]}: expected some of {', '.join(MODALITIES)}")
         if not modalities:
             raise UsageError("modalities is empty: expected some of video, audio")
-        folder = None if weights is None else Path(str(weights)).expanduser()
+        folder = None if weights is None else expanded(str(weights))
         if folder is not None and not folder.is_dir():
             raise UsageError(f"weights={weights}: no such folder")
         self.threshold = HALF if threshold is None else threshold

@@ -22,13 +22,15 @@ class LocalEngine:
     def __post_init__(self) -> None:
         check_workers(self.workers)
 
-    def run(self, job: Job, shards: Sequence[int]) -> None:
-        """Raises MmattnError where work cannot go on; what is answered stays."""
+    def run(self, job: Job, shards: Sequence[int], wait: bool = True) -> None:
+        """`wait`: also until what others work on is done. Raises MmattnError where work cannot go on; what is answered
+        stays."""
         settings = job.settings()
         devices = _devices(str(settings["device"]), self.workers, len(shards))
         command = [sys.executable, "-m", "mmattn.inference.engines.process", str(job.root)]
         decoders = settings["decoders"] or max(1, cores() // len(devices))
-        run_local(job, shards, [*command, str(decoders)], devices, threads=max(1, cores() // len(devices)))
+        threads = max(1, cores() // len(devices))
+        run_local(job, shards, [*command, str(decoders)], devices, threads, wait)
 
 
 def check_workers(workers: int) -> None:

@@ -11,6 +11,7 @@ import os
 import selectors
 import signal
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from mmattn.inference.jobs.job import Job
 from mmattn.inference.jobs.orders import Orders, hopeless
 from mmattn.openmp import SHORT_SPIN
 from mmattn.progress import Progress
+
+_LOOK_S = 1.0  # how often shards that others hold are looked at
 
 
 @dataclass
@@ -59,15 +62,17 @@ class _Worker:
             self.process.stdin.write(json.dumps({"shard": shard, "alone_until": alone_until}).encode() + b"\n")
 
 
-def run_local(job: Job, shards: Sequence[int], command: Sequence[str], devices: Sequence[str], threads: int) -> None:
+def run_local(
+    job: Job, shards: Sequence[int], command: Sequence[str], devices: Sequence[str], threads: int, wait: bool = True
+) -> None:
     """Do `shards` with a process for each of `devices`, which `command` followed by the device starts (see worker).
 
-    `threads`: of the processor, for each. Raises MmattnError where work cannot go on. SIGINT and SIGTERM end it with
-    what is answered kept.
+    `threads`: of the processor, for each. `wait`: until shards that other commands work on are done as well; no process
+    is kept for that. Raises MmattnError where work cannot go on. Whatever ends it, what is answered is kept.
     """
     total = sum(job.count(shard) - job.done_count(shard) for shard in shards)
-    with Progress("predicting", total) as progress, stopping():
-        _Driver(job, shards, command, threads, progress).run(devices[: len(shards)])
+    with Progress("predicting", total) as progress:
+        _Driver(job, shards, command, threads, progress).run(devices[: len(shards)], wait)
 
 
 class _Driver:
@@ -82,24 +87,43 @@ class _Driver:
         self.failed = 0
         self.selector = selectors.DefaultSelector()
         self.workers: list[_Worker] = []
+        self.free: list[str] = []  # devices without a process
+        self.looked = time.monotonic()
 
-    def run(self, devices: Sequence[str]) -> None:
+    def run(self, devices: Sequence[str], wait: bool) -> None:
+        self.free = list(devices)
         try:
-            for device in devices:
-                self._start(device)
-            while self.orders.left:
-                for key, _ in self.selector.select():
+            while self.orders.left and (wait or not self.orders.only_held):
+                self._staff()
+                for key, _ in self.selector.select(_LOOK_S):
                     worker: _Worker = key.data
                     messages = worker.hear()
                     if messages is None:
-                        self._bury(worker)
+                        self._died(worker)
                     for message in messages or ():
-                        self._heed(worker, message)
-            self.job.tidy()
+                        self._handle(worker, message)
+                if time.monotonic() - self.looked >= _LOOK_S:
+                    self.orders.look_again()
+                    self.looked = time.monotonic()
+            if not self.orders.left:
+                self.job.tidy()
         finally:
             for worker in self.workers:
                 worker.end()
             self.selector.close()
+
+    def _staff(self) -> None:
+        """Work for the idle, processes for work that waits, and none where others do all that is left."""
+        for worker in self.workers:
+            if worker.ahead is not None and worker.shard is None and (order := self.orders.next()):
+                worker.order(*order)
+        starting = sum(worker.ahead is None for worker in self.workers)
+        while self.free and self.orders.waiting > starting:
+            self._start(self.free.pop(0))
+            starting += 1
+        if self.orders.only_held:
+            for worker in list(self.workers):
+                self._dismiss(worker)
 
     def _start(self, device: str) -> None:
         process = subprocess.Popen(
@@ -114,21 +138,20 @@ class _Driver:
         self.workers.append(worker)
         self.selector.register(worker.out, selectors.EVENT_READ, worker)
 
-    def _next(self, worker: _Worker) -> None:
-        order = self.orders.next()
-        if order is None:
-            worker.shard = None
-        else:
-            worker.order(*order)
+    def _dismiss(self, worker: _Worker) -> int:
+        """End a process; returns its exit code."""
+        self.selector.unregister(worker.out)
+        self.workers.remove(worker)
+        self.free.append(worker.device)
+        return worker.end()
 
-    def _heed(self, worker: _Worker, message: dict[str, Any]) -> None:
+    def _handle(self, worker: _Worker, message: dict[str, Any]) -> None:
         if "error" in message:
             error = MmattnError(message["error"])
             error.exit_code = message["exit_code"]
             raise error
         if "ahead" in message:
             worker.ahead = message["ahead"]
-            self._next(worker)
         elif "alone" in message:
             worker.alone = message["alone"]
         elif "done" in message:
@@ -137,20 +160,19 @@ class _Driver:
             self.failed += message["failed"]
             self.progress.at(self.progress.done + 1, failed=self.failed)
         elif "finished" in message:
+            worker.shard = None
             self.orders.finished()
-            self._next(worker)
+        elif "held" in message:
+            worker.shard = None
+            self.orders.held(message["held"])
 
-    def _bury(self, worker: _Worker) -> None:
-        """It has died. Its shard goes on with another process."""
-        self.selector.unregister(worker.out)
-        self.workers.remove(worker)
-        code = worker.end()
+    def _died(self, worker: _Worker) -> None:
+        """Its shard goes on with another process."""
+        code = self._dismiss(worker)
         how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
         if code >= 0 and worker.ahead is None:
             raise hopeless(self.job, how)
         self.orders.died(how, worker.shard, worker.alone, worker.ahead or 1)
-        if self.orders.waiting:
-            self._start(worker.device)
 
 
 @contextmanager

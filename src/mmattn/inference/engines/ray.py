@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -18,14 +19,13 @@ from typing import Any
 
 from mmattn.errors import MmattnError, UsageError
 from mmattn.inference.engines.local import cores
-from mmattn.inference.engines.processes import stopping
 from mmattn.inference.jobs.job import Job
 from mmattn.inference.jobs.orders import Orders, Tally, hopeless
 from mmattn.inference.jobs.shard import Answering, answer_shard
 from mmattn.progress import Progress
 
 Load = Callable[[Job, int, str], AbstractContextManager[Answering]]
-STILLBORN = 3  # deaths before any actor was ready: it is not the files
+FAILED_STARTS = 3  # deaths before any actor was ready: it is not the files
 _LOOK_S = 1.0
 _STORE_BYTES = 80 << 20  # the least that Ray takes; nothing of ours passes through it
 
@@ -55,7 +55,7 @@ class RayEngine:
             kind = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_restarts=0, max_task_retries=0)(Holder)
             given = str(job.root.absolute()), job.settings()["decoders"] or self.cpus, device, load or _load
             tally = Tally(job, shards)
-            with Progress("predicting", tally.total) as progress, stopping():
+            with Progress("predicting", tally.total) as progress:
                 _Driver(job, shards, ray, lambda: kind.remote(*given)).run(count, tally, progress)
 
     def _room(self, found: dict[str, float]) -> int:
@@ -82,6 +82,7 @@ class Holder:
         return _said(self._begin)
 
     def do(self, shard: int, alone_until: int) -> dict[str, Any]:
+        """Its result is False where a process of another command works on the shard."""
         return _said(lambda: answer_shard(self._job, shard, self._answering, lambda message: None, alone_until))
 
     def _begin(self) -> int:
@@ -97,15 +98,21 @@ class _Driver:
         self.orders = Orders(job, shards)
         self.asked: dict[Any, _Asked] = {}  # by the reference of what it will say
         self.begun = False  # an actor was ready once
-        self.stillborn = 0
+        self.failed_starts = 0
 
     def run(self, count: int, tally: Tally, progress: Progress) -> None:
         for _ in range(count):
             self._hire()
         try:
             while self.orders.left:
-                for reference in self.ray.wait(list(self.asked), timeout=_LOOK_S)[0]:
-                    self._heed(self.asked.pop(reference), reference)
+                if self.asked:
+                    for reference in self.ray.wait(list(self.asked), timeout=_LOOK_S)[0]:
+                        self._handle(self.asked.pop(reference), reference)
+                else:  # others do all that is left
+                    time.sleep(_LOOK_S)
+                self.orders.look_again()
+                while self.orders.waiting > self._starting and len(self.asked) < count:
+                    self._hire()
                 progress.at(tally.answered(), failed=tally.failed)
             self.job.tidy()
         finally:
@@ -116,14 +123,18 @@ class _Driver:
         actor = self.start()
         self.asked[actor.ready.remote()] = _Asked(actor)
 
-    def _heed(self, asked: _Asked, reference: Any) -> None:
+    @property
+    def _starting(self) -> int:
+        return sum(asked.shard is None for asked in self.asked.values())
+
+    def _handle(self, asked: _Asked, reference: Any) -> None:
         try:
             said = self.ray.get(reference)
         except self.ray.exceptions.RayError as error:
             died = isinstance(error, self.ray.exceptions.RayActorError)
             if not died or error.actor_init_failed:  # a node without mmattn, say
                 raise MmattnError(f"engine=ray: {_last_line(error)}") from None
-            self._bury(asked, f"({_last_line(error)})")
+            self._died(asked, f"({_last_line(error)})")
             return
         if "error" in said:
             error = MmattnError(said["error"])
@@ -131,9 +142,11 @@ class _Driver:
             raise error
         if asked.shard is None:
             asked.ahead, self.begun = said["result"], True
-        else:
+        elif said["result"]:
             self.orders.answered()
             self.orders.finished()
+        else:
+            self.orders.held(asked.shard)
         if order := self.orders.next():
             asked.shard, asked.alone_until = order
             asked.done = self.job.done_count(asked.shard)
@@ -141,10 +154,10 @@ class _Driver:
         else:
             self.ray.kill(asked.actor)
 
-    def _bury(self, asked: _Asked, how: str) -> None:
+    def _died(self, asked: _Asked, how: str) -> None:
         """It has died. Its shard goes on with another actor."""
-        self.stillborn += not self.begun
-        if self.stillborn >= STILLBORN:
+        self.failed_starts += not self.begun
+        if self.failed_starts >= FAILED_STARTS:
             raise hopeless(self.job, how)
         alone = None
         if asked.shard is not None:
@@ -154,8 +167,6 @@ class _Driver:
             if done < min(asked.alone_until, self.job.count(asked.shard)):
                 alone = self.job.entries(asked.shard)[done].id
         self.orders.died(how, asked.shard, alone, asked.ahead)
-        if self.orders.waiting:
-            self._hire()
 
 
 @dataclass

@@ -1,20 +1,23 @@
 """A job's folder: what is to be done, what is done, and by which model. Every file in it is whole or absent.
 
-    job.json             the recipe: model and settings that decide the answers; another one is refused
-    settings.json        all settings, for the processes that do the work
-    files/000000.jsonl   a shard: up to `shard_files` entries, as they were listed
-    done/000000.jsonl    its answers, one line an entry, in that order. That it is there says the shard is done
-    part/000000.jsonl    the answers so far of a shard under way; a line cut off by a crash does not count
-    tries/000000.json    entries that ended the process which worked on them, and how often
+    job.json               the recipe: model and settings that decide the answers; another one is refused
+    settings.json          all settings, for the processes that do the work
+    files/000000.jsonl     a shard: up to `shard_files` entries, as they were listed
+    done/000000.jsonl      its answers, one line an entry, in that order. That it is there says the shard is done
+    lease/000000/          which process works on the shard; lapsed when that process is gone
+    part/000000.X.jsonl    the answers so far of one process, X; a line cut off by a crash does not count
+    tries/000000.X.json    an entry that ended the process which worked on it, a file for each time
 
-Nothing in `files` and `done` is ever changed, but for failures that are tried again on demand.
+Nothing in `files` and `done` is ever changed: a file that was replaced, or is tried again, is an entry of a new shard,
+whose answer counts instead of the one before. So a process that was taken for dead and goes on cannot do harm.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
+import secrets
+import shutil
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,12 +26,15 @@ from pathlib import Path
 from typing import Any
 
 from mmattn.errors import MmattnError, UsageError
-from mmattn.files import write_atomically
+from mmattn.files import write_atomically, write_if_absent
+from mmattn.inference.jobs.journal import Journal, count_lines
 from mmattn.inference.jobs.listing import Entry
+from mmattn.lease import Lease
 from mmattn.text import clean
 
 Record = dict[str, Any]
 _SETTINGS = "settings.json"
+_KINDS = ("files", "done", "part", "tries", "lease")
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,7 @@ class Job:
 
     def shards(self) -> list[int]:
         """The numbers of all shards."""
-        return _numbers(self.root / "files")
+        return sorted(_numbers(self.root / "files"))
 
     def open_shards(self) -> list[int]:
         """Those that are not done."""
@@ -55,49 +61,83 @@ class Job:
         return [shard for shard in self.shards() if shard not in done]
 
     def done_shards(self) -> list[int]:
-        return _numbers(self.root / "done")
+        return sorted(_numbers(self.root / "done"))
+
+    def is_done(self, shard: int) -> bool:
+        return self._file("done", shard).is_file()
 
     def begun_shards(self) -> list[int]:
         """Those under way, or left off."""
-        return _numbers(self.root / "part")
+        return sorted(_numbers(self.root / "part"))
 
-    def add(self, entries: Iterable[Entry], shard_files: int) -> int:
-        """Shards of those entries that no shard has yet; returns how many entries came in.
+    def update(self, listed: Iterable[Entry], shard_files: int, retry_failed: bool = False) -> Update:
+        """New shards for what has no answer: files that are new, that are not as they were, and, to `retry_failed`,
+        that failed.
 
         Interrupted, it goes on when it is called again. Raises UsageError where an id stood for another file before.
         """
-        known = self._known()
-        new = []
-        for entry in entries:
-            if (before := known.get(entry.id)) is None:
-                new.append(entry)
-            elif before != entry.place:
+        known = self._latest()
+        failed = self._failed(known) if retry_failed else frozenset()
+        todo: list[Entry] = []
+        changed, gone = 0, set()
+        for entry, is_listed in self._now(listed, known):
+            before = known[entry.id].entry if entry.id in known else None
+            if before is not None and is_listed and before.place != entry.place:
                 raise UsageError(
-                    f"{self.root}: {clean(entry.id)} was {clean(before[0])} before, now it is "
+                    f"{self.root}: {clean(entry.id)} was {clean(before.path)} before, now it is "
                     f"{clean(entry.path)}; name another out="
                 )
-        new = iter(new)
-        count, number = 0, len(self.shards())
-        while chunk := list(islice(new, shard_files)):
-            write_atomically(self._file("files", number), _lines(entry.to_dict() for entry in chunk))
-            count, number = count + len(chunk), number + 1
-        return count
+            if not is_listed and entry.size is None:
+                gone.add(entry.id)
+            elif before is None or not before.same_file(entry):
+                changed += before is not None
+                todo.append(entry)
+            elif entry.id in failed:
+                todo.append(entry)
+        self._append(todo, shard_files)
+        return Update(len(todo), changed, frozenset(gone))
 
-    def _known(self) -> dict[str, tuple[Any, ...]]:
-        """The place of each entry, by its id."""
-        return {entry.id: entry.place for shard in self.shards() for entry in self.entries(shard)}
+    def _now(self, listed: Iterable[Entry], known: dict[str, _Known]) -> Iterator[tuple[Entry, bool]]:
+        """Each entry as it is now: those listed, then those that only earlier commands listed."""
+        seen = set()
+        for entry in listed:
+            seen.add(entry.id)
+            yield entry, True
+        for name, each in known.items():
+            if name not in seen:
+                yield each.entry.as_it_is(), False
+
+    def _append(self, entries: Iterable[Entry], shard_files: int) -> None:
+        new, number = iter(entries), max(self.shards(), default=-1) + 1
+        while chunk := list(islice(new, shard_files)):
+            write_atomically(self._file("files", number), b"".join(_line(entry.to_dict()) for entry in chunk))
+            number += 1
+
+    def _latest(self) -> dict[str, _Known]:
+        """By id, each entry as it was listed last."""
+        return {entry.id: _Known(entry, shard) for shard in self.shards() for entry in self.entries(shard)}
+
+    def _failed(self, known: dict[str, _Known]) -> frozenset[str]:
+        """The entries whose latest answer is none."""
+        return frozenset(
+            record["id"]
+            for shard in self.done_shards()
+            for record in self.answers(shard)
+            if record["status"] != "ok" and known[record["id"]].shard == shard
+        )
 
     def entries(self, shard: int) -> list[Entry]:
         return [Entry(**record) for record in _read(self._file("files", shard))]
 
     def count(self, shard: int) -> int:
         """How many entries it has."""
-        return _count(self._file("files", shard))
+        return count_lines(self._file("files", shard))
 
     def done_count(self, shard: int) -> int:
         """How many of them are answered, in a shard under way too."""
-        done = self._file("done", shard)
-        return self.count(shard) if done.is_file() else _count(self._file("part", shard))
+        if self.is_done(shard):
+            return self.count(shard)
+        return max(map(count_lines, self._files("part", shard)), default=0)
 
     def answers(self, shard: int) -> list[Record]:
         """Of a shard that is done. Raises MmattnError for a file that was changed by others."""
@@ -110,115 +150,85 @@ class Job:
             raise MmattnError(f"{path}: does not answer its shard; remove it, and the shard is done again")
         return records
 
-    def records(self) -> Iterator[Record]:
-        """All answers that are there, in order."""
+    def records(self, without: frozenset[str] = frozenset()) -> Iterator[Record]:
+        """The latest answer to each entry but those of the ids `without`, in order."""
+        latest = {name: known.shard for name, known in self._latest().items()}
         for shard in self.done_shards():
-            yield from self.answers(shard)
+            for record in self.answers(shard):
+                if latest[record["id"]] == shard and record["id"] not in without:
+                    yield record
 
-    def reopen(self, shard: int) -> None:
-        """Do the shard again, but for the answers that are ok."""
-        kept = {record["id"]: record for record in self.answers(shard) if record["status"] == "ok"}
-        entries = self.entries(shard)
-        write_atomically(self._file("again", shard), _lines(kept.values()))
-        write_atomically(self._file("files", shard), _lines(
-            (entry if entry.id in kept else entry.as_it_is()).to_dict() for entry in entries
-        ))  # fmt: skip
-        self._file("tries", shard).unlink(missing_ok=True)
-        self._file("part", shard).unlink(missing_ok=True)
-        self._file("done", shard).unlink()
-
-    def kept(self, shard: int) -> dict[str, Record]:
-        """Answers of a reopened shard that stay."""
-        path = self._file("again", shard)
-        return {record["id"]: record for record in _read(path)} if path.is_file() else {}
-
-    def tries(self, shard: int) -> dict[str, int]:
-        """Which entries ended their process before, and how often."""
-        path = self._file("tries", shard)
-        return json.loads(path.read_bytes()) if path.is_file() else {}
-
-    def note_try(self, shard: int, name: str) -> None:
-        tries = self.tries(shard)
-        write_atomically(self._file("tries", shard), json.dumps({**tries, name: tries.get(name, 0) + 1}).encode())
+    def lease(self, shard: int) -> Lease:
+        """Held by who works on the shard."""
+        return Lease(self.root / "lease" / f"{shard:06d}")
 
     def journal(self, shard: int) -> Journal:
-        return Journal(self._file("part", shard), self._file("done", shard), self.entries(shard))
+        """For the answers of one holder of the shard's lease."""
+        own = self.root / "part" / f"{shard:06d}.{secrets.token_hex(6)}.jsonl"
+        ids = [entry.id for entry in self.entries(shard)]
+        return Journal(own, self._file("done", shard), lambda: self._files("part", shard), ids)
+
+    def tries(self, shard: int) -> Counter[str]:
+        """Which entries ended their process before, and how often."""
+        return Counter(str(json.loads(path.read_bytes())["id"]) for path in self._files("tries", shard))
+
+    def note_try(self, shard: int, name: str) -> None:
+        own = self.root / "tries" / f"{shard:06d}.{secrets.token_hex(6)}.json"
+        write_if_absent(own, _line({"id": name}))
 
     def tidy(self) -> None:
-        """Remove what only shards under way need, of those that are done."""
+        """Remove what only work under way needs, of shards that are done, and what processes that were killed while
+        they wrote left behind.
+        """
         done = set(self.done_shards())
-        for kind in ("again", "tries"):
-            for shard in done & set(_numbers(self.root / kind)):
-                self._file(kind, shard).unlink(missing_ok=True)
+        for kind in ("part", "tries"):
+            for path in _files(self.root / kind):
+                if _number(path) in done:
+                    path.unlink(missing_ok=True)
+        for path in _files(self.root / "lease"):
+            if _number(path) in done:
+                shutil.rmtree(path, ignore_errors=True)
+        for kind in _KINDS:
+            for path in (self.root / kind).glob(".*.part"):
+                path.unlink(missing_ok=True)
 
     def _file(self, kind: str, shard: int) -> Path:
-        suffix = ".json" if kind == "tries" else ".jsonl"
-        return self.root / kind / f"{shard:06d}{suffix}"
+        return self.root / kind / f"{shard:06d}.jsonl"
+
+    def _files(self, kind: str, shard: int) -> list[Path]:
+        """What single processes wrote of a shard."""
+        return sorted((self.root / kind).glob(f"{shard:06d}.*"))
 
 
-class Journal:
-    """The answers to one shard while they come in; `commit` makes them the shard's.
+@dataclass(frozen=True)
+class Update:
+    """`todo`: entries in new shards, of these `changed` of files that were replaced since they were listed. `gone`:
+    ids of files that are no longer there and that the source does not name."""
 
-    One process at a time: another one waits, and finds the shard `committed` or goes on where this one ended.
-    Raises MmattnError where the disk takes no more.
-    """
-
-    def __init__(self, part: Path, done: Path, entries: list[Entry]) -> None:
-        self.done = done
-        self._part = part
-        part.parent.mkdir(parents=True, exist_ok=True)
-        done.parent.mkdir(parents=True, exist_ok=True)
-        self._file = part.open("ab")
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-        self.committed = done.is_file()
-        whole, self.count = _valid(part, [entry.id for entry in entries])
-        self._file.truncate(whole)
-
-    def add(self, record: Record) -> None:
-        try:
-            self._file.write(_line(record))
-            self._file.flush()
-        except OSError as error:
-            raise MmattnError(f"{self._part}: cannot be written ({error.strerror})") from None
-        self.count += 1
-
-    def commit(self) -> None:
-        if self.committed:
-            self._part.unlink(missing_ok=True)
-            return
-        try:
-            os.fsync(self._file.fileno())
-            self._part.replace(self.done)
-        except OSError as error:
-            raise MmattnError(f"{self.done}: cannot be written ({error.strerror})") from None
-        self.committed = True
-
-    def close(self) -> None:
-        with suppress(OSError):  # what a full disk did not take is not in the journal
-            self._file.close()
+    todo: int
+    changed: int
+    gone: frozenset[str]
 
 
-def _valid(part: Path, ids: list[str]) -> tuple[int, int]:
-    """How many bytes of a journal, and how many lines, answer the entries in their order."""
-    size = count = 0
-    if part.is_file():
-        with part.open("rb") as file:
-            for line, name in zip(file, ids, strict=False):
-                try:
-                    if not line.endswith(b"\n") or json.loads(line)["id"] != name:
-                        break
-                except (ValueError, KeyError, TypeError):
-                    break
-                size, count = size + len(line), count + 1
-    return size, count
+@dataclass(frozen=True, slots=True)
+class _Known:
+    entry: Entry
+    shard: int
 
 
-def _numbers(folder: Path) -> list[int]:
-    if not folder.is_dir():
-        return []
-    return sorted(
-        int(path.stem) for path in folder.iterdir() if path.stem.isdigit() and path.suffix.startswith(".json")
-    )
+def _numbers(folder: Path) -> set[int]:
+    return {_number(path) for path in _files(folder)}
+
+
+def _number(path: Path) -> int:
+    return int(path.name.partition(".")[0])
+
+
+def _files(folder: Path) -> list[Path]:
+    """Those that belong to a shard."""
+    with suppress(FileNotFoundError):
+        return [path for path in folder.iterdir() if path.name.partition(".")[0].isdigit()]
+    return []
 
 
 def _read(path: Path) -> Iterator[Record]:
@@ -226,16 +236,5 @@ def _read(path: Path) -> Iterator[Record]:
         yield from map(json.loads, file)
 
 
-def _count(path: Path) -> int:
-    if not path.is_file():
-        return 0
-    with path.open("rb") as file:
-        return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
-
-
 def _line(record: Record) -> bytes:
     return json.dumps(record, allow_nan=False).encode("ascii") + b"\n"
-
-
-def _lines(records: Iterable[Record]) -> bytes:
-    return b"".join(map(_line, records))

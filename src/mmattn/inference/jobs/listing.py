@@ -7,26 +7,27 @@ from __future__ import annotations
 
 import fnmatch
 import glob
+import hashlib
 import os
-import re
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
+from mmattn.data.manifest.columns import path_in
 from mmattn.data.manifest.library import list_files
 from mmattn.data.manifest.rows import MANIFEST_NAMES, read_manifest
-from mmattn.errors import UsageError
-from mmattn.files import ByteRange, absolutes, is_address
+from mmattn.data.manifest.textfiles import decoded
+from mmattn.data.manifest.walk import HIDDEN, nothing_in, why_path_left_out
+from mmattn.errors import MediaError, UsageError
+from mmattn.files import ByteRange, absolutes, expanded, is_address, matching, split_pattern
 from mmattn.inference.predictor.piece import Piece
+from mmattn.media.open.source import open_source
+from mmattn.progress import Progress
 
+_BLOCK = 1 << 20  # bytes read at once
 _MANIFESTS = frozenset(Path(name).suffix for name in MANIFEST_NAMES)
-# What lies beside media and is none. Any other name is looked at: only its bytes say what it is.
-_BESIDE_MEDIA = (
-    "txt md json jsonl yaml yml toml xml nfo csv tsv parquet html htm pdf doc docx srt vtt ass sub idx log md5 sha1 "
-    "sha256 sfv par2 torrent url lnk db ini py sh part tmp npy npz safetensors pt zip gz bz2 xz 7z rar"
-)
-NOT_MEDIA = frozenset(f".{name}" for name in _BESIDE_MEDIA.split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ class Entry:
     member: int | None = None  # of so many bytes
     start: float | None = None  # a part of it, s
     end: float | None = None
+    digest: str | None = None  # SHA-256 of its content, where that tells files apart
 
     @property
     def place(self) -> tuple[str, int | None, int | None, float | None, float | None]:
@@ -58,12 +60,24 @@ class Entry:
 
     def changed(self) -> bool:
         """Whether the file is another one than was listed, or gone."""
-        return self.size is not None and self.as_it_is() != self
+        return self.size is not None and not self.same_file(self.as_it_is())
+
+    def same_file(self, other: Entry) -> bool:
+        """Whether what this place held then and what it holds in `other` are one file: by size and digest, or by size
+        and time of the last change."""
+        if self.digest is not None and other.digest is not None:
+            return (self.size, self.digest) == (other.size, other.digest)
+        return (self.size, self.mtime_ns) == (other.size, other.mtime_ns)
 
     def as_it_is(self) -> Entry:
-        """The same file listed now."""
+        """The same file listed now. It is read for a digest only where its size and time do not tell enough."""
         now = _entry(self.id, self.path)
-        return replace(self, size=now.size, mtime_ns=now.mtime_ns)
+        same = replace(self, size=now.size, mtime_ns=now.mtime_ns)
+        return same if self.digest is None or same == self else same.with_digest()
+
+    def with_digest(self) -> Entry:
+        """With the digest of what is there now; None where it cannot be read."""
+        return replace(self, digest=_digest(self.media))
 
     def to_dict(self) -> dict[str, Any]:
         told = asdict(self)
@@ -78,13 +92,14 @@ class Listing:
     skipped: Counter[str]
 
 
-def list_source(source: str, without: Path | None = None) -> Listing:
-    """Every file of `source` once, in a fixed order; nothing below the folder `without`.
+def list_source(source: str, without: Path | None = None, digests: bool = False) -> Listing:
+    """Every file of `source` once, in a fixed order; nothing below the folder `without`. `digests`: read them all, so
+    that their content tells files apart, not the time of their last change.
 
     The id of a file is its path below the folder or below the fixed part of the pattern, the line of the list, or what
     the manifest says. Raises UsageError where there is nothing, or where two files have one id.
     """
-    path = Path(source).expanduser()
+    path = expanded(source)
     if is_address(path):
         raise UsageError(f"{source}: sources are local files and folders; download it first")
     skipped: Counter[str] = Counter()
@@ -93,27 +108,36 @@ def list_source(source: str, without: Path | None = None) -> Listing:
     elif path.suffix == ".txt" and path.is_file():
         entries = _of_list(path)
     elif not os.path.lexists(path) and glob.has_magic(source):
-        entries = _of_folder(*_matches(str(path)), without, skipped)
+        entries = _of_pattern(str(path), without, skipped)
     elif path.is_dir():
-        entries = _of_folder(path, list_files(path, without, skipped), None, skipped)
+        entries = _of_files(path, list_files(path, without, skipped))
     else:
         entries = [_entry(path.name, each) for each in absolutes(list_files(path))]
     if not entries:
-        left_out = ", ".join(f"{count} {why}" for why, count in skipped.items())
-        raise UsageError(f"{source}: holds no files to work on" + (f" (left out: {left_out})" if left_out else ""))
+        raise nothing_in(source, skipped)
     if len({entry.id for entry in entries}) < len(entries):
         twice, count = Counter(entry.id for entry in entries).most_common(1)[0]
         raise UsageError(f"{source}: names {twice!r} {count} times; every file once")
-    return Listing(entries, skipped)
+    return Listing(list(_with_digests(entries)) if digests else entries, skipped)
+
+
+def _with_digests(entries: list[Entry]) -> Iterator[Entry]:
+    with Progress("reading files to tell them apart", len(entries)) as progress:
+        for count, entry in enumerate(entries, 1):
+            yield entry.with_digest()
+            progress.at(count)
 
 
 def reaches(source: str, folder: Path) -> bool:
     """Whether a source that is a folder or a pattern would find the files that are put into `folder`."""
-    path = Path(source).expanduser()
+    path = expanded(source)
     if os.path.lexists(path) or not glob.has_magic(source):
         return folder.resolve().is_relative_to(path.resolve())
-    *levels, _ = path.absolute().parts
-    own = folder.absolute().parts
+    root, rest = split_pattern(str(path.absolute()))
+    if not folder.absolute().is_relative_to(root):
+        return False
+    *levels, _ = rest.split("/")
+    own = folder.absolute().relative_to(root).parts
     for level, name in zip(levels, own, strict=False):
         if level == "**":
             return True
@@ -122,31 +146,44 @@ def reaches(source: str, folder: Path) -> bool:
     return len(own) <= len(levels)
 
 
-def _of_folder(root: Path, files: list[Path], without: Path | None, skipped: Counter[str]) -> list[Entry]:
-    wanted = [file for file in files if file.suffix.lower() not in NOT_MEDIA]
+def _of_files(root: Path, files: list[Path]) -> list[Entry]:
+    names = (os.path.relpath(file, root) for file in files)
+    return [_entry(name, path) for name, path in zip(names, absolutes(files), strict=True)]
+
+
+def _of_pattern(pattern: str, without: Path | None, skipped: Counter[str]) -> list[Entry]:
+    """By the same rule as a folder's files (see walk); what is hidden is there only if the pattern says so."""
+    root, files = _matches(pattern)
     if without is not None:
-        wanted = [file for file in wanted if without.resolve() not in file.resolve().parents]
-    if len(wanted) < len(files):
-        skipped["not media by its name"] = len(files) - len(wanted)
-    names = (os.path.relpath(file, root) for file in wanted)
-    return [_entry(name, path) for name, path in zip(names, absolutes(wanted), strict=True)]
+        files = [file for file in files if without.resolve() not in file.resolve().parents]
+    wanted = []
+    for file in files:
+        why = why_path_left_out(PurePath(os.path.relpath(file, root)))
+        if why is None or why == HIDDEN:
+            wanted.append(file)
+        else:
+            skipped[why] += 1
+    return _of_files(root, wanted)
 
 
 def _matches(pattern: str) -> tuple[Path, list[Path]]:
     """The folder that a pattern names before its first wildcard, and the files that it matches. None hidden."""
-    fixed = re.split(r"[*?\[]", pattern, maxsplit=1)[0].rpartition("/")[0]
-    root = Path(fixed or ("/" if pattern.startswith("/") else "."))
-    found = (Path(name) for name in glob.iglob(pattern, recursive=True))  # noqa: PTH207 (takes absolute patterns)
-    return root, sorted(file for file in found if not file.is_dir())
+    return split_pattern(pattern)[0], [file for file in matching(pattern) if not file.is_dir()]
 
 
 def _of_list(path: Path) -> list[Entry]:
-    """Paths relative to the list, one a line; names need not be UTF-8, blank lines and those with # say nothing."""
-    text = path.read_bytes().decode("utf-8", "surrogateescape")
-    lines = [line for line in text.split("\n") if line.strip() and not line.startswith("#")]
-    lines = [line.removesuffix("\r") for line in lines]
-    paths = absolutes(path.parent / Path(line).expanduser() for line in lines)
-    return [_entry(line, each) for line, each in zip(lines, paths, strict=True)]
+    """Paths relative to the list, one a line; names need not be UTF-8. A line with # that is no file says nothing."""
+    names: list[str] = []
+    for number, line in enumerate(decoded(path.read_bytes()).split("\n"), start=1):
+        line = line.removesuffix("\r")
+        if not line.strip() or (line.startswith("#") and not os.path.lexists(path.parent / line)):
+            continue
+        try:
+            names.append(path_in(path.parent, line))
+        except ValueError as error:
+            raise UsageError(f"{path}, line {number}: {error}") from None
+    paths = absolutes(path.parent / expanded(name) for name in names)
+    return [_entry(name, each) for name, each in zip(names, paths, strict=True)]
 
 
 def _of_manifest(path: Path) -> list[Entry]:
@@ -164,3 +201,14 @@ def _entry(name: str, path: str) -> Entry:
     except (OSError, ValueError):
         return Entry(name, path, None, None)
     return Entry(name, path, found.st_size, found.st_mtime_ns)
+
+
+def _digest(media: Path | ByteRange) -> str | None:
+    digest = hashlib.sha256()
+    try:
+        with open_source(media) as content:
+            for position in range(0, content.size, _BLOCK):
+                digest.update(content.read_at(position, min(_BLOCK, content.size - position)))
+    except (MediaError, OSError):
+        return None
+    return digest.hexdigest()

@@ -7,33 +7,56 @@ from collections.abc import Sequence
 
 from mmattn.errors import MmattnError
 from mmattn.inference.jobs.job import Job
+from mmattn.lease import Lease
 
 FRUITLESS = 10  # deaths in a row without one answer: it is not the files
 
 
 class Orders:
     """Shards for processes that may die. What is left of a dead one's shard is done again, one entry at a time where
-    the culprit must be.
+    the culprit must be. A shard that a process of another command holds is left to it, for as long as it lives.
     """
 
     def __init__(self, job: Job, shards: Sequence[int]) -> None:
         self.left = len(shards)  # not finished
         self._job = job
         self._waiting = deque(shards)
+        self._held: dict[int, Lease] = {}  # by others
         self._alone_until: dict[int, int] = {}
         self._fruitless = 0
 
     @property
-    def waiting(self) -> bool:
-        """Whether there is a shard that nobody works on."""
-        return bool(self._waiting)
+    def waiting(self) -> int:
+        """How many shards nobody works on."""
+        return len(self._waiting)
+
+    @property
+    def only_held(self) -> bool:
+        """Whether all that is left is in the hands of other commands."""
+        return len(self._held) == self.left > 0
+
+    def held(self, shard: int) -> None:
+        """A process of another command works on it."""
+        self._held[shard] = self._job.lease(shard)
+
+    def look_again(self) -> None:
+        """Shards that others held: they may be done by now, or nobody may hold them any more."""
+        for shard, lease in list(self._held.items()):
+            if self._job.is_done(shard):
+                del self._held[shard]
+                self.finished()
+            elif not lease.is_held():
+                del self._held[shard]
+                self._waiting.append(shard)
 
     def next(self) -> tuple[int, int] | None:
         """A shard, and before which of its entries to go one by one."""
-        if not self._waiting:
-            return None
-        shard = self._waiting.popleft()
-        return shard, self._alone_until.get(shard, 0)
+        while self._waiting:
+            shard = self._waiting.popleft()
+            if not self._job.is_done(shard):
+                return shard, self._alone_until.get(shard, 0)
+            self.finished()  # by another command
+        return None
 
     def answered(self) -> None:
         self._fruitless = 0

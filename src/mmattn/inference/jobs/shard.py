@@ -1,15 +1,21 @@
-"""Answering one shard: in order, each entry once, whatever any of them does to the model or its process."""
+"""Answering one shard: in order, each entry once, whatever any of them does to the model or its process.
+
+Whoever works on a shard holds its lease. A process that is stopped for so long that its lease lapses ends its work on
+the shard when it notices, and what it commits before counts only where no other process has committed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
 from mmattn.errors import MmattnError
 from mmattn.inference.jobs.job import Job, Record
+from mmattn.inference.jobs.journal import Journal
 from mmattn.inference.jobs.listing import Entry
+from mmattn.lease import Lease
 
 Tell = Callable[[dict[str, Any]], None]
 MAX_TRIES = 3
@@ -23,47 +29,76 @@ class Answering:
     ahead: int
 
 
-def answer_shard(job: Job, shard: int, answering: Answering, tell: Tell, alone_until: int = 0) -> None:
-    """Answer what is left of a shard and commit it. `tell` hears of each answer.
+def answer_shard(job: Job, shard: int, answering: Answering, tell: Tell, alone_until: int = 0) -> bool:
+    """Answer what is left of a shard and commit it; False where another process works on it. `tell` hears of each
+    answer.
 
     Entries before `alone_until` are worked on one by one, because one of them may have ended a process: `tell` hears
     of each before it is begun. An exception costs the entry that raises it, once it is alone.
     """
-    entries, kept, tries = job.entries(shard), job.kept(shard), job.tries(shard)
+    lease = job.lease(shard)
+    if not lease.take():
+        return job.is_done(shard)
+    try:
+        with closing(job.journal(shard)) as journal:
+            work = _Work(job, shard, answering, tell, journal, lease, alone_until)
+            if not work.through():
+                return False
+            journal.commit()
+        lease.release(done=True)
+        return True
+    finally:
+        lease.release()
 
-    def settled(entry: Entry) -> Record | None:
-        """The answer to an entry that needs no model."""
-        if entry.id in kept:
-            return kept[entry.id]
-        if tries.get(entry.id, 0) >= MAX_TRIES:
-            return _failed(entry, "quarantined", f"ended the process that worked on it, {tries[entry.id]} times")
-        if entry.changed():
-            return _failed(entry, "changed", "not the file that was listed; retry_failed=true takes it as it is now")
-        return None
 
-    with closing(job.journal(shard)) as journal:
-        while not journal.committed and journal.count < len(entries):
-            at = journal.count
-            run = entries[at : at + 1] if at < alone_until else entries[at:]
-            if at < alone_until:
-                tell({"alone": run[0].id})
+class _Work:
+    """What is left of a shard, for the holder of its lease."""
+
+    def __init__(
+        self, job: Job, shard: int, answering: Answering, tell: Tell, journal: Journal, lease: Lease, alone_until: int
+    ) -> None:
+        self.entries, self.tries = job.entries(shard), job.tries(shard)
+        self.answering, self.tell = answering, tell
+        self.journal, self.lease = journal, lease
+        self.alone_until = alone_until
+
+    def through(self) -> bool:
+        """Answer entry by entry; False once the lease is lost."""
+        while not self.journal.committed and (at := self.journal.count) < len(self.entries):
+            alone = at < self.alone_until
+            run = self.entries[at : at + 1] if alone else self.entries[at:]
+            if alone:
+                self.tell({"alone": run[0].id})
             try:
-                for record in _answers(run, settled, answering):
-                    journal.add(record)
-                    tell({"done": journal.count, "failed": record["status"] != "ok"})
+                with closing(_answers(run, self.settled, self.answering)) as records:
+                    for record in records:
+                        if self.lease.lost():
+                            return False
+                        self.note(record)
             except MmattnError:
                 raise  # of the job, not of an entry
             except Exception as error:
                 if len(run) > 1:
-                    alone_until = journal.count + answering.ahead
-                    continue
-                reason = "too_large" if _is_out_of_memory(error) else "crashed"
-                journal.add(_failed(run[0], reason, f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"))
-                tell({"done": journal.count, "failed": True})
-        journal.commit()
+                    self.alone_until = self.journal.count + self.answering.ahead
+                else:
+                    self.note(_raised(run[0], error))
+        return True
+
+    def note(self, record: Record) -> None:
+        self.journal.add(record)
+        self.tell({"done": self.journal.count, "failed": record["status"] != "ok"})
+
+    def settled(self, entry: Entry) -> Record | None:
+        """The answer to an entry that needs no model."""
+        if self.tries[entry.id] >= MAX_TRIES:
+            detail = f"ended the process that worked on it, {self.tries[entry.id]} times"
+            return _failed(entry, "quarantined", detail)
+        if entry.changed():
+            return _failed(entry, "changed", "replaced since it was listed; the same command takes it as it is now")
+        return None
 
 
-def _answers(run: list[Entry], settled: Callable[[Entry], Record | None], answering: Answering) -> Iterator[Record]:
+def _answers(run: list[Entry], settled: Callable[[Entry], Record | None], answering: Answering) -> Generator[Record]:
     """`settled` is asked once an entry: its file may change between two looks, and answers would go to others."""
     decided: dict[str, Record | None] = {}
 
@@ -76,6 +111,11 @@ def _answers(run: list[Entry], settled: Callable[[Entry], Record | None], answer
     for entry in run:
         record = decision(entry) or next(results)
         yield {"id": entry.id, **record, "path": entry.path}
+
+
+def _raised(entry: Entry, error: Exception) -> Record:
+    first = (str(error).splitlines() or [""])[0]
+    return _failed(entry, "too_large" if _is_out_of_memory(error) else "crashed", f"{type(error).__name__}: {first}")
 
 
 def _failed(entry: Entry, reason: str, detail: str) -> Record:

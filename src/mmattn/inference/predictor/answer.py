@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -14,7 +13,7 @@ from mmattn.checkpoint import load_model
 from mmattn.data.load.reading import AHEAD, ClipReader
 from mmattn.data.prepare.views import Views
 from mmattn.errors import UsageError
-from mmattn.files import write_atomically
+from mmattn.files import expanded, write_if_absent
 from mmattn.inference.annotators.pretrained import PretrainedTagger
 from mmattn.inference.jobs.job import Job
 from mmattn.inference.jobs.shard import Answering
@@ -45,7 +44,7 @@ def answering(job: Job, decoders: int, device: str) -> Iterator[Answering]:
         return
     checkpoint = load_model(Path(str(config["run"])), config.get("attention"), config.get("decoding"))
     if config["prompts"] is not None:
-        checkpoint = asking(checkpoint, Path(str(config["prompts"])).expanduser())
+        checkpoint = asking(checkpoint, expanded(str(config["prompts"])))
     spans = {name: config[name] for name in ("windows", "span_step_s", "shots")}
     with closing(ClipReader(threads=decoders, **reading)) as reader:
         predictor = Predictor(checkpoint, reader=reader, views=Views(**config["views"]), **settings, **spans)
@@ -56,15 +55,13 @@ def answering(job: Job, decoders: int, device: str) -> Iterator[Answering]:
 
 
 def _measured(job: Job, predictor: Predictor, device: str) -> int:
-    """The batch size that the first process of the job found best; all others take it, so that it stays one job."""
-    with (job.root / "batch_size.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        found = job.root / BATCH_SIZE
-        if not found.is_file():
-            tried = batch_sizes(predictor.rehearse, device)
-            record = {
-                "batch_size": chosen(tried),
-                "spans_per_s": {size: round(rate, 1) for size, rate in tried.items()},
-            }
-            write_atomically(found, json.dumps(record, indent=1).encode())
-        return int(json.loads(found.read_text())["batch_size"])
+    """The batch size that a process of the job found best first; all others take it, so that it stays one job."""
+    found = job.root / BATCH_SIZE
+    if not found.is_file():
+        tried = batch_sizes(predictor.rehearse, device)
+        record = {
+            "batch_size": chosen(tried),
+            "spans_per_s": {size: round(rate, 1) for size, rate in tried.items()},
+        }
+        write_if_absent(found, json.dumps(record, indent=1).encode())
+    return int(json.loads(found.read_text())["batch_size"])

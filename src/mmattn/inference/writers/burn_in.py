@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from mmattn.errors import MediaError, UsageError
+from mmattn.errors import MediaError
 from mmattn.inference.writers.interface import Cue, Record
 from mmattn.inference.writers.ledger import Ledger, open_ledger
 from mmattn.inference.writers.subtitles import cues_of
@@ -48,8 +48,6 @@ class BurnIn:
 
     def _write(self, record: Record, ledger: Ledger, reader: IsolatedReader) -> str:
         path = Path(record["path"])
-        if path.suffix.lower() == ".tar":
-            raise UsageError(f"{clean(record['path'])}: burn_in= reads files, not members of a tar")
         cues = cues_of(record) or _whole(record)
         if not cues:
             return "nothing"

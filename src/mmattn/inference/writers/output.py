@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmattn.config import Config, build, group_choices, read_choice
 from mmattn.errors import UsageError
-from mmattn.files import beside, write_atomically
+from mmattn.files import beside, expanded, write_atomically
 from mmattn.inference.jobs.job import Job
 from mmattn.inference.jobs.listing import reaches
 from mmattn.inference.writers.interface import FileFormat, TrackFormat
-from mmattn.inference.writers.tracks import Tracks
+from mmattn.inference.writers.tracks import Tracks, demand_beside
+from mmattn.text import clean
 
 if TYPE_CHECKING:
     from mmattn.inference.writers.burn_in import BurnIn
@@ -36,42 +40,84 @@ class Output:
     reading: dict[str, Any]
     asked: dict[str, Any]
 
-    def is_written(self, job: Job) -> bool:
+    def check(self, sources: Sequence[Path]) -> None:
+        """Raises UsageError, before any work, for a place that cannot be written to. `sources`: paths of the media."""
+        demand_writable(self.out if isinstance(self.style, TrackFormat) else self.out.parent, f"out={self.out}")
+        if self.burn_in is not None:
+            if members := [source for source in sources if source.suffix.lower() == ".tar"]:
+                raise UsageError(f"{clean(str(members[0]))}: burn_in= reads files, not members of a tar")
+            demand_writable(self.burn_in.folder, f"burn_in={self.burn_in.folder}")
+        if self.tracks is not None and self.tracks.folder is not None:
+            demand_writable(self.tracks.folder, f"tracks={self.tracks.folder}")
+        elif self.tracks is not None:
+            folders: dict[Path, None] = {}
+            for source in sources:
+                demand_beside(source)
+                folders[source.parent] = None
+            for folder in folders:
+                if folder.is_dir():  # of a file that is not there nothing is written
+                    demand_writable(folder, "tracks=beside")
+
+    def is_written(self, job: Job, gone: frozenset[str]) -> bool:
         try:
             written = json.loads((job.root / _WRITTEN).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return False
-        return written == self.asked and self.out.exists()
+        return written == self._told(gone) and self.out.exists()
+
+    def _told(self, gone: frozenset[str]) -> dict[str, Any]:
+        """What decides the output, but for the answers."""
+        left_out = hashlib.sha256("\0".join(sorted(gone)).encode("utf-8", "surrogateescape")).hexdigest()
+        return {**self.asked, **({"gone": left_out} if gone else {})}
 
     def forget(self, job: Job) -> None:
         """Answers are about to change."""
         (job.root / _WRITTEN).unlink(missing_ok=True)
 
-    def write(self, job: Job) -> list[str]:
-        """Returns what is to be said of it. Raises UsageError where it cannot be written, MmattnError."""
+    def write(self, job: Job, gone: frozenset[str]) -> list[str]:
+        """All answers but those of the ids `gone`. Returns what is to be said of it.
+
+        Raises UsageError where it cannot be written, MmattnError.
+        """
         self.forget(job)
         said = []
         try:
             if isinstance(self.style, TrackFormat):
                 self.out.mkdir(parents=True, exist_ok=True)
                 tracks = Tracks(self.style, self.out.absolute(), bool(self.asked["overwrite_tracks"]))
-                said += _said(tracks.write(job.records(), job.root / _TRACKS))
+                said += _said(tracks.write(job.records(gone), job.root / _TRACKS))
             else:
                 with beside(self.out) as part:
-                    self.style.write(job.records(), part)
+                    self.style.write(job.records(gone), part)
         except OSError as error:
             raise UsageError(
                 f"{self.out}: cannot be written ({error.strerror}); the records are in {job.root}"
             ) from None
         if self.tracks is not None:
-            said += _said(self.tracks.write(job.records(), job.root / _TRACKS))
+            said += _said(self.tracks.write(job.records(gone), job.root / _TRACKS))
         if self.burn_in is not None:
             from mmattn.media.isolate.reader import IsolatedReader
 
             with IsolatedReader(**self.reading) as reader:
-                said += _said(self.burn_in.write(job.records(), job.root / _TRACKS, reader), "videos with text in them")
-        write_atomically(job.root / _WRITTEN, json.dumps(self.asked, indent=1).encode())
+                said += _said(
+                    self.burn_in.write(job.records(gone), job.root / _TRACKS, reader), "videos with text in them"
+                )
+        write_atomically(job.root / _WRITTEN, json.dumps(self._told(gone), indent=1).encode())
         return said
+
+
+def demand_writable(folder: Path, asked: str) -> None:
+    """Raises UsageError for a folder in which, or in whose nearest parent that is there, no file can be made."""
+    there = folder.absolute()
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if not there.is_dir():
+        raise UsageError(f"{asked}: {there} is no folder")
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            return
+    except OSError as error:
+        raise UsageError(f"{asked}: cannot write in {there} ({error.strerror}); name another folder") from None
 
 
 def output_of(config: Config) -> Output:
@@ -81,7 +127,7 @@ def output_of(config: Config) -> Output:
     if is_file:
         style.check()
     name = config["out"] if config["out"] is not None else f"predictions{style.suffix if is_file else ''}"
-    out = Path(str(name)).expanduser()
+    out = expanded(str(name))
     if is_file and out.is_dir():
         raise UsageError(f"{name}: is a directory; out= names the file to write")
     if not is_file and out.is_file():
@@ -107,7 +153,7 @@ def _tracks(config: Config) -> Tracks | None:
     if name not in styles:
         raise UsageError(f"track_format={name}: expected {' or '.join(styles)}")
     where = str(config["tracks"])
-    folder = None if where == "beside" else Path(where).expanduser().absolute()
+    folder = None if where == "beside" else expanded(where).absolute()
     if folder is not None and folder.exists() and not folder.is_dir():
         raise UsageError(f"tracks={where}: expected beside, or a folder")
     return Tracks(build(read_choice("format", name)), folder, bool(config["overwrite_tracks"]))
@@ -120,7 +166,7 @@ def _burn_in(config: Config) -> BurnIn | None:
 
     if not 64 <= config["burn_in_height"] <= 2160:
         raise UsageError(f"burn_in_height={config['burn_in_height']}: expected 64 to 2160 pixels")
-    folder = Path(str(config["burn_in"])).expanduser().absolute()
+    folder = expanded(str(config["burn_in"])).absolute()
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"burn_in={config['burn_in']}: is a file; name a folder")
     if reaches(str(config["source"]), folder):

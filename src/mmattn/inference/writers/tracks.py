@@ -36,6 +36,10 @@ class Tracks:
         cues = cues_of(record)
         if not cues:
             return "nothing"
-        if self.folder is None and record["path"].lower().endswith(".tar"):
-            raise UsageError(f"{clean(record['path'])}: nothing lies beside what is in it; name a folder: tracks=DIR")
         return ledger.write(record, self.style.track(cues).encode("utf-8"))
+
+
+def demand_beside(media: Path) -> None:
+    """Raises UsageError for a file beside which no track can lie."""
+    if media.suffix.lower() == ".tar":
+        raise UsageError(f"{clean(str(media))}: nothing lies beside what is in it; name a folder: tracks=DIR")

@@ -37,7 +37,11 @@ OUT_OF_MEMORY = 12  # exit status
 
 def nursery(control_fd: int) -> None:
     """Serve worker after worker until the owner closes the control socket."""
-    for number in (signal.SIGTERM, signal.SIGUSR1):  # a cluster signals every process of a job; the owner decides
+    for number in (
+        signal.SIGTERM,
+        signal.SIGUSR1,
+        signal.SIGUSR2,
+    ):  # a cluster signals every process of a job; the owner decides
         signal.signal(number, signal.SIG_IGN)
     _load_all()
     control = socket.socket(fileno=control_fd)

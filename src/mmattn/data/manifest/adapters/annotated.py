@@ -6,7 +6,6 @@ listed once and looked up by name, so any nesting and any container will do, and
 
 from __future__ import annotations
 
-import os
 import sys
 from abc import abstractmethod
 from collections import Counter
@@ -20,7 +19,9 @@ from mmattn.data.check.checked import readable
 from mmattn.data.manifest.columns import Segment
 from mmattn.data.manifest.rows import Row
 from mmattn.data.manifest.sources import Source, held_out
+from mmattn.data.manifest.walk import walk
 from mmattn.errors import UsageError
+from mmattn.files import expanded
 
 # Of two files of one name the earlier kind is taken: the video, not the sound that somebody drew from it.
 _VIDEO = ("mp4", "mkv", "webm", "mov", "avi", "m4v", "flv", "mpg", "mpeg", "3gp", "ogv", "ts", "mts", "wmv", "gif")
@@ -92,7 +93,7 @@ class AnnotatedSource(Source):
                 f"{missing[0].id}; mmattn data manifest lists them",
                 file=sys.stderr,
             )
-        return readable(rows, Path(self.checked).expanduser()) if self.checked else rows
+        return readable(rows, expanded(self.checked)) if self.checked else rows
 
     def find(self) -> tuple[list[Row], list[Missing]]:
         """The clips with media, and those without. Raises UsageError for an id that is there twice."""
@@ -165,14 +166,7 @@ class MediaIndex:
         kinds = (_VIDEO, _SOUND, _IMAGE) if images else (_VIDEO, _SOUND)
         self._rank = {suffix: rank for rank, kind in enumerate(kinds) for suffix in kind}
         self._files: dict[str, list[str]] = {}  # name without suffix -> paths
-        entered: set[tuple[int, int]] = set()
-        for folder, folders, names in os.walk(root, followlinks=True):
-            found = Path(folder).stat()
-            if (found.st_dev, found.st_ino) in entered:  # a link back up
-                folders.clear()
-                continue
-            entered.add((found.st_dev, found.st_ino))
-            folders[:] = [each for each in folders if not each.startswith(".")]
+        for folder, names in walk(root, Counter(), follow_links=True):
             for name in names:
                 stem, _, suffix = name.rpartition(".")
                 if stem and suffix.lower() in self._rank:
@@ -199,7 +193,7 @@ class MediaIndex:
 
 
 def existing_folder(text: str) -> Path:
-    folder = Path(text).expanduser()
+    folder = expanded(text)
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such directory; set data.root=DIR to your media (and data.source.annotations)")
     return folder

@@ -1,0 +1,104 @@
+"""The rows of a table as JSONL, CSV or Parquet: dicts by the names of our columns, each with its line."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmattn.data.manifest.columns import renamed
+from mmattn.data.manifest.textfiles import opened_text
+from mmattn.errors import UsageError
+
+BATCH = 8192  # Parquet rows at once
+_SEPARATORS = ",;\t|"
+
+Records = Iterator[tuple[int, dict[str, Any]]]
+
+
+def read_jsonl(path: Path, columns: Sequence[str]) -> Records:
+    known: dict[tuple[str, ...], dict[str, str]] = {}  # sets of keys: nearly always one
+    with opened_text(path) as file:
+        for line, text in enumerate(file, start=1):
+            if not text.strip():
+                continue
+            try:
+                record = json.loads(text)
+            except json.JSONDecodeError as error:
+                raise UsageError(f"{path}, line {line}: not JSON ({error.msg} at column {error.colno})") from None
+            if not isinstance(record, dict):
+                raise UsageError(f"{path}, line {line}: expected an object with a path, found {type(record).__name__}")
+            names = tuple(record)
+            if names not in known:
+                known[names] = _columns(names, columns, f"{path}, line {line}")
+            if "path" not in record and "path" not in known[names].values():
+                raise UsageError(f"{path}, line {line}: no 'path'; found {', '.join(sorted(names)) or 'nothing'}")
+            yield line, {column: record[name] for name, column in known[names].items()}
+
+
+def read_csv(path: Path, columns: Sequence[str]) -> Records:
+    """Separated by commas, semicolons, tabs or bars, as the header shows."""
+    with opened_text(path) as file:
+        head = file.readline()
+    with opened_text(path, newline="") as file:
+        reader = csv.reader(file, delimiter=_separator(head, columns), strict=True)
+        header: list[str] = []
+        begin = 1
+        try:
+            if head.startswith("sep="):  # as Excel notes the separator
+                next(reader)
+            header = next(reader, [])
+            place = {header.index(name): column for name, column in _header(header, columns, path).items()}
+            begin = reader.line_num + 1
+            for cells in reader:
+                if any(cell.strip() for cell in cells):  # spreadsheets leave empty rows behind
+                    if len(cells) > len(header):
+                        raise UsageError(
+                            f"{path}, line {begin}: more cells than the header has; quote those with the separator"
+                        )
+                    yield begin, {place[k]: cell for k, cell in enumerate(cells) if k in place and cell.strip()}
+                begin = reader.line_num + 1
+        except csv.Error as error:
+            raise UsageError(f"{path}, line {begin}: not CSV ({error}); a quote inside quotes is doubled") from None
+
+
+def _separator(head: str, columns: Sequence[str]) -> str:
+    if head.startswith("sep=") and len(head) > 4:
+        return head[4]
+    found = {separator: next(csv.reader(io.StringIO(head), delimiter=separator), []) for separator in _SEPARATORS}
+    known = {separator: sum(name.strip().casefold() in columns for name in names) for separator, names in found.items()}
+    return max(_SEPARATORS, key=lambda separator: (known[separator], len(found[separator])))
+
+
+def _header(header: Sequence[str], columns: Sequence[str], path: Path) -> dict[str, str]:
+    found = _columns(header, columns, str(path))
+    if "path" not in found.values():
+        raise UsageError(f"{path}: no column 'path'; found {', '.join(header) or 'no header'}")
+    return found
+
+
+def read_parquet(path: Path, columns: Sequence[str]) -> Records:
+    try:
+        from pyarrow import parquet
+    except ImportError:
+        raise UsageError(f"{path}: Parquet manifests need pyarrow: pip install pyarrow") from None
+    with parquet.ParquetFile(path) as file:
+        names = file.schema_arrow.names
+        found = _columns(names, columns, str(path))
+        if "path" not in found.values():
+            raise UsageError(f"{path}: no column 'path'; found {', '.join(names) or 'none'}")
+        line = 0
+        for batch in file.iter_batches(BATCH, columns=list(found)):
+            for record in batch.to_pylist():
+                line += 1
+                yield line, {column: record[name] for name, column in found.items()}
+
+
+def _columns(names: Sequence[str], columns: Sequence[str], where: str) -> dict[str, str]:
+    try:
+        return renamed(names, columns)
+    except ValueError as error:
+        raise UsageError(f"{where}: {error}") from None

@@ -1,0 +1,75 @@
+"""Text files of others: UTF-8, or UTF-16 as Excel and PowerShell write it, with or without a byte order mark."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from mmattn.errors import UsageError
+
+_MARKS = (  # UTF-32's little-endian mark begins with that of UTF-16
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_HEAD = 4096  # bytes that tell the encoding
+
+
+def encoding_of(head: bytes) -> str:
+    """By the byte order mark, else by the zero bytes that every Latin letter has in UTF-16; else UTF-8."""
+    for mark, encoding in _MARKS:
+        if head.startswith(mark):
+            return encoding
+    if 0 not in head:
+        return "utf-8"
+    return "utf-16-le" if head[1::2].count(0) >= head[::2].count(0) else "utf-16-be"
+
+
+@contextmanager
+def opened_text(path: Path, newline: str | None = None) -> Iterator[TextIO]:
+    """The file as text. Raises UsageError, with the line, for bytes that are none, and for what cannot be opened."""
+    encoding = "utf-8"
+    try:
+        with path.open("rb") as file:
+            encoding = encoding_of(file.read(_HEAD))
+        with path.open(encoding=encoding, newline=newline) as file:
+            yield file
+    except UnicodeError:
+        raise UsageError(
+            f"{path}{_first_bad_line(path, encoding)}: not text in {_name(encoding)}; save it as UTF-8"
+        ) from None
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def text_lines_of(path: Path) -> list[str]:
+    """The lines of a small file, without their ends. Raises UsageError as `opened_text` does."""
+    with opened_text(path) as file:
+        return file.read().split("\n")
+
+
+def decoded(data: bytes) -> str:
+    """The text of a list of paths, whose names need not be UTF-8: such bytes become surrogates, as Python has them."""
+    encoding = encoding_of(data[:_HEAD])
+    return data.decode(encoding, "surrogateescape" if encoding.startswith("utf-8") else "replace")
+
+
+def _first_bad_line(path: Path, encoding: str) -> str:
+    if not encoding.startswith("utf-8"):
+        return ""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                line.decode("utf-8")
+            except UnicodeError:
+                return f", line {number}"
+    return ""
+
+
+def _name(encoding: str) -> str:
+    return "-".join(encoding.upper().split("-")[:2])

@@ -1,0 +1,110 @@
+"""Rows as a manifest in JSONL, Parquet or CSV; what is written reads back (see rows)."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from mmattn.data.manifest.columns import texts
+from mmattn.data.manifest.rows import COLUMNS, Row
+from mmattn.data.manifest.tables import BATCH
+from mmattn.errors import UsageError
+from mmattn.files import absolutes, beside
+
+
+def write_manifest(rows: Iterable[Row], path: Path) -> int:
+    """Write `rows` as the suffix of `path` says, whole or not at all; returns how many.
+
+    Media below the manifest's folder are named relative to it, others by their absolute path.
+    Raises UsageError for another suffix, and for what the format cannot hold: then JSONL does.
+    """
+    writers = {".jsonl": _write_jsonl, ".csv": _write_csv, ".parquet": _write_parquet}
+    if path.suffix not in writers:
+        raise UsageError(f"{path}: a manifest ends in {', '.join(writers)}")
+    here = f"{path.parent.resolve()}/"
+    rows, again = itertools.tee(rows)
+    media = absolutes(row.path for row in again)
+    records = (_record(row, name.removeprefix(here)) for row, name in zip(rows, media, strict=True))
+    try:
+        with beside(path) as part:
+            return writers[path.suffix](records, part)
+    except UnicodeEncodeError:
+        raise UsageError(f"{path}: a file name in it is no UTF-8, which only JSONL can hold; write a .jsonl") from None
+
+
+def _record(row: Row, path: str) -> dict[str, Any]:
+    """What is said of a row, without the empty columns."""
+    record: dict[str, Any] = {"id": row.id, "path": path}
+    if row.start:
+        record["start"] = row.start
+    for name in ("end", "split", "offset", "size"):
+        if (value := getattr(row, name)) is not None:
+            record[name] = value
+    for name in ("tags", "captions", "segments"):
+        if value := getattr(row, name):
+            record[name] = list(value)
+    if row.families:
+        record["families"] = row.families
+    return record
+
+
+def _write_jsonl(records: Iterable[dict[str, Any]], path: Path) -> int:
+    count = 0
+    with path.open("w", encoding="utf-8") as file:
+        for record in records:
+            # ASCII: a file name may hold bytes that are no UTF-8, which JSON carries as escapes.
+            file.write(json.dumps(record) + "\n")
+            count += 1
+    return count
+
+
+def _write_csv(records: Iterable[dict[str, Any]], path: Path) -> int:
+    count = 0
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        for record in records:
+            for name in ("tags", "captions"):
+                record[name] = _cell(record.get(name, []), name)
+            for name in ("families", "segments"):
+                record[name] = json.dumps(record[name]) if name in record else ""
+            writer.writerow(record)
+            count += 1
+    return count
+
+
+def _cell(items: list[str], name: str) -> str:
+    """`a; b`, or as JSON where that would read back otherwise."""
+    plain = "; ".join(items)
+    try:
+        same = list(texts(plain, name, cell=True)) == items
+    except ValueError:
+        same = False
+    return plain if same or not items else json.dumps(items, ensure_ascii=False)
+
+
+def _write_parquet(records: Iterator[dict[str, Any]], path: Path) -> int:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise UsageError(f"{path}: Parquet manifests need pyarrow: pip install pyarrow") from None
+    text, seconds, whole = pyarrow.string(), pyarrow.float64(), pyarrow.int64()
+    segment = pyarrow.struct([("label", text), ("start", seconds), ("end", seconds)])
+    kinds = {"start": seconds, "end": seconds, "offset": whole, "size": whole}
+    kinds |= {"tags": pyarrow.list_(text), "captions": pyarrow.list_(text)}
+    kinds |= {"families": pyarrow.map_(text, text), "segments": pyarrow.list_(segment)}
+    schema = pyarrow.schema([(name, kinds.get(name, text)) for name in COLUMNS])
+    count = 0
+    with parquet.ParquetWriter(path, schema) as writer:
+        while batch := list(itertools.islice(records, BATCH)):
+            for record in batch:  # Arrow's maps and structs, from a dict and from tuples
+                record["families"] = list(record.get("families", {}).items())
+                record["segments"] = [part._asdict() for part in record.get("segments", ())]
+            writer.write_table(pyarrow.Table.from_pylist(batch, schema))
+            count += len(batch)
+    return count
