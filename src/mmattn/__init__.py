@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmattn.startup  # noqa: F401  # isort: skip  # before anything else is imported
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 
 _TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u2028\u2029")
+_FORMULA = ("=", "+", "-", "@", "\u2212")  # what a spreadsheet takes for the beginning of a formula; a minus sign
 
 
 def clean(text: str) -> str:
@@ -25,6 +26,18 @@ def one_line(text: str) -> str:
     """
     spaced = " ".join(text.split())  # splits at \n \r \v \f \x1c-\x1e \x85 and Unicode's separators too
     return utf8("".join(c for c in spaced if unicodedata.category(c) != "Cc"))
+
+
+def cell(text: str) -> str:
+    """Text for a cell of a CSV: without control characters but line feeds, and no formula.
+
+    What would be one has ' before it. A spreadsheet looks past blanks and marks that nobody sees, and takes wide forms
+    of signs for the plain ones.
+    """
+    shown = "".join(_escaped(c) if unicodedata.category(c) in ("Cc", "Cs") and c != "\n" else c for c in text)
+    first = next((c for c in text if unicodedata.category(c)[0] not in "CZ"), "")
+    is_formula = text[:1] in ("\t", "\r", "\n") or unicodedata.normalize("NFKC", first)[:1] in _FORMULA
+    return f"'{shown}" if text and is_formula else shown
 
 
 def _hidden(character: str) -> bool:

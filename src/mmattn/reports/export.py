@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mmattn.files import write_atomically
-from mmattn.text import utf8
-
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+from mmattn.text import cell
 
 
 def write_tables(out: Path, tables: Mapping[str, Sequence[Mapping[str, Any]]], facts: Mapping[str, Any]) -> list[Path]:
@@ -53,6 +51,5 @@ def _cell(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         value = " ".join(str(item) for item in value if item is not None)
     if isinstance(value, str):
-        value = utf8(value)
-        return f"'{value}" if value.startswith(_FORMULA) else value
+        return cell(value)
     return value

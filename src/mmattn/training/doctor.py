@@ -39,7 +39,7 @@ def doctor(config: Config) -> str:
     """What was found, a line each. Raises MmattnError, after printing it, when there is a problem."""
     folder = Path(str(config["folder"]))
     checks: tuple[Callable[[], Iterator[Finding]], ...] = (
-        *(packages, builds, codecs, gpus, processes, wandb, slurm),
+        *(packages, builds, codecs, decoders, gpus, processes, wandb, slurm),
         lambda: disk(folder, config["disk_gb"]),
         lambda: shared_memory(Path("/dev/shm"), config["shared_gb"]),
         open_files,
@@ -100,7 +100,7 @@ def builds() -> Iterator[Finding]:
 
 def _loads(name: str) -> bool:
     code = f"import {name}"
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=120).returncode == 0
+    return subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, timeout=120).returncode == 0
 
 
 def codecs() -> Iterator[Finding]:
@@ -113,6 +113,19 @@ def codecs() -> Iterator[Finding]:
             yield Finding("problem", "codecs", f"cannot {does} {', '.join(names)}", mend)
     if not read and not written:
         yield Finding("ok", "codecs", f"libavcodec {ffmpeg_version()} reads and writes all the usual ones")
+
+
+def decoders() -> Iterator[Finding]:
+    """What a decoder that a file took over may still do, by a decoder's own trying."""
+    from mmattn.media import IsolatedReader
+
+    with IsolatedReader() as reader:
+        told = reader.sandbox()
+    held = f"held by {', '.join(told.layers) or 'limits on memory and time alone'}"
+    if free := [what for what, refused in told.refused.items() if not refused]:
+        yield Finding("note", "sandbox", f"this system lets a decoder {', '.join(free)}; {held}")
+    else:
+        yield Finding("ok", "sandbox", f"a decoder cannot {', '.join(told.refused)}; {held}")
 
 
 def gpus() -> Iterator[Finding]:

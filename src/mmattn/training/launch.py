@@ -99,7 +99,7 @@ def _spawn(run: Path, devices: int) -> None:
     """One worker a device on this machine. When one fails all stop; the first failure is the run's."""
     rendezvous = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "NODE_RANK": "0"}
     environment = {**SHORT_SPIN, **os.environ, **rendezvous, "LOCAL_WORLD_SIZE": str(devices)}
-    command = [sys.executable, "-m", "mmattn.training.worker", str(run)]
+    command = [sys.executable, "-P", "-m", "mmattn.training.worker", str(run)]
     # A session of their own: Ctrl-C reaches this process alone, which passes it on once.
     workers = [
         subprocess.Popen(command, env={**environment, "LOCAL_RANK": str(rank)}, start_new_session=True)

@@ -108,7 +108,7 @@ class Slurm(Launcher):
             + "#SBATCH --requeue\n"
             + (chosen if points else "")
             + "exec srun --kill-on-bad-exit=1 "
-            + f"{shlex.quote(self.python or sys.executable)} -m mmattn.training.worker {run}\n"
+            + f"{shlex.quote(self.python or sys.executable)} -P -m mmattn.training.worker {run}\n"
         )
 
 

@@ -56,7 +56,7 @@ class Torchrun(Launcher):
             monitor_interval=0.1,
         )
         try:
-            elastic_launch(settings, sys.executable)("-m", "mmattn.training.worker", str(run))
+            elastic_launch(settings, sys.executable)("-P", "-m", "mmattn.training.worker", str(run))
         except SignalException as stopped:
             raise stopped_run(run, 128 + stopped.sigval) from None
         except ChildFailedError as failed:

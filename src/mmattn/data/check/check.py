@@ -22,7 +22,7 @@ from mmattn.config import Config
 from mmattn.data.check.duplicates import Look, alike, content_digest, edges_digest
 from mmattn.data.check.findings import Limits, Summary, length_of
 from mmattn.data.check.scan import Here, Job, Journal, Record, look_at_all
-from mmattn.data.manifest.library import Item, list_media
+from mmattn.data.manifest.library import Item, list_media, root_of
 from mmattn.errors import UsageError
 from mmattn.files import beside, expanded, write_atomically
 from mmattn.media.isolate.reader import IsolatedReader
@@ -89,7 +89,8 @@ def _scan(items: list[Item], journal: Journal, config: Config, workers: int, dea
     jobs = [job for job in (Job.of(item, follow) for item in items) if not journal.holds(job)]
     known = len(items) - len(jobs)
     kind = IsolatedReader if config["isolated"] else Here
-    readers = [kind(deadline_s=deadline_s, follow_symlinks=follow) for _ in range(min(workers, len(jobs)))]
+    how = {"deadline_s": deadline_s, "follow_symlinks": follow, "beneath": root_of(expanded(str(config["source"])))}
+    readers = [kind(**how) for _ in range(min(workers, len(jobs)))]
     try:
         with closing(look_at_all(jobs, config["depth"], readers)) as records:
             for record in itertools.islice(records, 1):  # starting the processes is no part of the estimate

@@ -24,6 +24,7 @@ from mmattn.errors import MediaError, UsageError
 from mmattn.files import ByteRange
 from mmattn.lease import Lease
 from mmattn.media.isolate.reader import IsolatedReader
+from mmattn.media.open.source import opened
 from mmattn.media.survey.survey import Depth, Survey, survey
 
 Record = dict[str, Any]
@@ -60,11 +61,13 @@ class Job:
 class Here:
     """IsolatedReader's part of it in this process: starts at once, but a crash or a hang takes all with it."""
 
-    def __init__(self, deadline_s: float, follow_symlinks: bool) -> None:
-        self._options: dict[str, Any] = {"deadline_s": deadline_s, "follow_symlinks": follow_symlinks}
+    def __init__(self, deadline_s: float, follow_symlinks: bool, beneath: Path | None) -> None:
+        self._deadline_s = deadline_s
+        self._links: dict[str, Any] = {"follow_symlinks": follow_symlinks, "beneath": beneath}
 
     def survey(self, src: Path | ByteRange, depth: Depth) -> Survey:
-        return survey(src, depth, **self._options)
+        with opened(src, **self._links) as one:
+            return survey(one, depth, deadline_s=self._deadline_s)
 
     def interrupt(self) -> None:
         """The file under way has to end by itself."""

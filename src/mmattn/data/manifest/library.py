@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections import Counter
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 from mmattn.data.manifest.rows import MANIFEST_NAMES, read_manifest
 from mmattn.data.manifest.walk import files_below, nothing_in
 from mmattn.errors import UsageError
-from mmattn.files import ByteRange, absolutes, is_address
+from mmattn.files import ByteRange, absolutes, is_address, split_pattern
 
 _MANIFESTS = tuple(Path(name).suffix for name in MANIFEST_NAMES)
 
@@ -39,6 +40,18 @@ def list_media(source: Path, without: Path | None = None, skipped: Counter[str] 
         paths = absolutes(row.path for row in rows)
         return list(dict.fromkeys(Item(path, row.offset, row.size) for path, row in zip(paths, rows, strict=True)))
     return [Item(path) for path in absolutes(list_files(source, without, skipped))]
+
+
+def root_of(source: Path) -> Path | None:
+    """The folder below which the files of `source` lie, without links in its name; None for a list of files.
+
+    What a reader needs to follow no link below it, also one that is put there after the listing.
+    """
+    if source.is_dir():
+        return source.resolve()
+    if not os.path.lexists(source) and glob.has_magic(str(source)):
+        return Path(split_pattern(str(source.absolute()))[0]).resolve()
+    return None
 
 
 def list_files(source: Path, without: Path | None = None, skipped: Counter[str] | None = None) -> list[Path]:

@@ -27,7 +27,7 @@ class LocalEngine:
         stays."""
         settings = job.settings()
         devices = _devices(str(settings["device"]), self.workers, len(shards))
-        command = [sys.executable, "-m", "mmattn.inference.engines.process", str(job.root)]
+        command = [sys.executable, "-P", "-m", "mmattn.inference.engines.process", str(job.root)]
         decoders = settings["decoders"] or max(1, cores() // len(devices))
         threads = max(1, cores() // len(devices))
         run_local(job, shards, [*command, str(decoders)], devices, threads, wait)

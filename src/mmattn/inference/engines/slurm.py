@@ -22,6 +22,7 @@ from mmattn.inference.engines.queue import queued
 from mmattn.inference.jobs.job import Job
 from mmattn.inference.jobs.orders import Tally
 from mmattn.progress import Progress, say
+from mmattn.startup import SAFE
 
 _LOOK_S = 2.0
 _QUEUE_S = 10.0  # how often Slurm is asked for its queue
@@ -80,6 +81,7 @@ class SlurmEngine:
             executor = submitit.AutoExecutor(folder=str(job.root.absolute() / "slurm"), cluster=self.cluster)
         except RuntimeError as error:
             raise UsageError(f"engine=slurm: {str(error).splitlines()[0]}") from None
+        os.environ.update(SAFE)  # submitit's own command has no -P
         executor.update_parameters(
             name="mmattn-predict",
             timeout_min=self.minutes,
@@ -87,6 +89,7 @@ class SlurmEngine:
             gpus_per_node=self.gpus,
             mem_gb=self.memory_gb,
             slurm_array_parallelism=self.tasks,
+            slurm_setup=[f"export {name}={value}" for name, value in SAFE.items()],
             **({"slurm_partition": self.partition} if self.partition else {}),
         )
         return executor

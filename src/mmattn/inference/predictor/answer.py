@@ -11,6 +11,7 @@ import torch
 
 from mmattn.checkpoint import load_model
 from mmattn.data.load.reading import AHEAD, ClipReader
+from mmattn.data.manifest.library import root_of
 from mmattn.data.prepare.views import Views
 from mmattn.errors import UsageError
 from mmattn.files import expanded, write_if_absent
@@ -36,6 +37,7 @@ def answering(job: Job, decoders: int, device: str) -> Iterator[Answering]:
     speed = Speed(config["precision"], config["compile"])
     settings = {"threshold": config["threshold"], "device": device, "speed": speed}
     reading = {"deadline_s": config["deadline_s"], "follow_symlinks": config["follow_symlinks"]}
+    reading["beneath"] = root_of(expanded(str(config["source"])))
     if config["model"] == "pretrained":
         weights = {name: config[name] for name in ("weights", "hub", "modalities")}
         tagger = PretrainedTagger(**weights, **settings)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import csv
-import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from mmattn import text
 from mmattn.inference.writers.interface import FileFormat, Record
-from mmattn.text import clean, one_line
+from mmattn.text import one_line
 
 COLUMNS = ("id", "path", "status", "reason", "detail", "tags", "score", "captions", "used", "video", "audio", "issues")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for the beginning of a formula
 
 
 class CSV(FileFormat):
@@ -44,8 +43,5 @@ def _cells(record: Record) -> dict[str, Any]:
 
 
 def cell(value: str | float | None) -> str | float | None:
-    """Numbers as they are; text without control characters, and with ' before what would be a formula."""
-    if not isinstance(value, str):
-        return value
-    text = "".join(clean(c) if unicodedata.category(c) in ("Cc", "Cs") and c != "\n" else c for c in value)
-    return f"'{text}" if value.startswith(_FORMULA) else text
+    """Numbers as they are; text as a cell may hold it."""
+    return text.cell(value) if isinstance(value, str) else value

@@ -12,7 +12,7 @@ import os
 import signal
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -43,6 +43,14 @@ class _Died(Exception):
     def __init__(self, error: MediaError, begun: bool) -> None:
         self.error = error
         self.begun = begun
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """`layers`: what the kernel gave, see the module of that name. `refused`: whether it refused each attempt."""
+
+    layers: list[str]
+    refused: dict[str, bool]
 
 
 class IsolatedReader:
@@ -101,6 +109,11 @@ class IsolatedReader:
         """What survey(src, depth) returns; raises as `read` does."""
         message = self._one(src, {"survey": depth})
         return _sense(src, lambda: Survey.from_dict(message.head))
+
+    def sandbox(self) -> Sandbox:
+        """What the present worker may not do, by its own trying."""
+        with closing(self._ask_once("", {"sandbox": True}, [])) as messages:
+            return Sandbox(**next(messages).head)
 
     def _one(self, src: Source, asked: dict[str, Any]) -> Message:
         with closing(self._ask(src, asked)) as messages:

@@ -18,7 +18,7 @@ from mmattn.media.isolate import landlock, seccomp
 
 _SET_DEATH_SIGNAL, _GET_DUMPABLE, _SET_DUMPABLE, _SET_NO_NEW_PRIVILEGES, _GET_NO_NEW_PRIVILEGES = 1, 3, 4, 38, 39
 _NEW_USER, _NEW_NETWORK = 0x10000000, 0x40000000
-_TRACE_ATTACH, _TRACE_DETACH = 16, 17
+_TRACE_SEIZE = 0x4206
 
 
 def seal() -> list[str]:
@@ -73,10 +73,9 @@ def _fork() -> None:
 
 
 def _trace_parent() -> None:
-    trace = ctypes.CDLL(None, use_errno=True).ptrace
-    arguments = ctypes.c_long(os.getppid()), ctypes.c_void_p(), ctypes.c_void_p()
-    _checked(trace(ctypes.c_long(_TRACE_ATTACH), *arguments))
-    trace(ctypes.c_long(_TRACE_DETACH), *arguments)
+    """With an address, which PTRACE_SEIZE wants to be 0: where tracing is allowed that is its fault, and it stops."""
+    parent, address, data = ctypes.c_long(os.getppid()), ctypes.c_void_p(1), ctypes.c_void_p()
+    _checked(ctypes.CDLL(None, use_errno=True).ptrace(ctypes.c_long(_TRACE_SEIZE), parent, address, data))
 
 
 def _connect() -> None:
