@@ -22,7 +22,7 @@ _RAW_VIDEO = (
 _SOUND = "wav w64 aiff au caf mp3 flac aac ac3 eac3 dts truehd amr ape wv tta mpc mpc8"
 _MORE_SOUND = (
     "voc mmf ircam sox nistsphere avr pvf hcom wve wsaud iff epaf qcp dss dsf wsd tak shn osq bonk rka wavarc qoa "
-    "oma aea vqf mlp loas dtshd ac4 lc3 sbc codec2 xwma adx ast brstm bfstm hca vag apc rso daud spdif"
+    "oma aea vqf mlp loas dtshd ac4 lc3 codec2 xwma adx ast brstm bfstm hca vag apc spdif"
 )
 _STILLS = "gif apng jpeg_pipe png_pipe webp_pipe bmp_pipe tiff_pipe"
 _MORE_STILLS = (
