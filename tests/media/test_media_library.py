@@ -51,6 +51,7 @@ def test_probe_and_clip_agree(reader: IsolatedReader, path: Path):
     assert clip.duration == told.duration
     if clip.frames is not None and told.video is not None:
         assert ("rotated" in clip.issues) == (told.video.rotation != 0)
+        assert ("mirrored" in clip.issues) == told.video.mirrored
         assert ("hdr" in clip.issues) == (told.video.hdr is not None)
 
 

@@ -24,6 +24,7 @@ from mmattn.inference.engines.slurm import SlurmEngine
 from mmattn.inference.jobs.job import Job, Update
 from mmattn.inference.jobs.listing import list_source
 from mmattn.inference.writers.output import Output, output_of
+from mmattn.media.read.tone_map import HDRS
 
 JOB_SUFFIX = ".job"
 RECIPE = "job.json"
@@ -42,6 +43,7 @@ _DECIDES = (
     "precision",
     "compile",
 )
+_DECIDES_IF_SET = ("hdr", "deinterlace")  # jobs that were begun without these keys go on
 
 
 def predict(config: Config) -> str:
@@ -113,6 +115,10 @@ def _check(config: Config) -> None:
             raise UsageError("views are for trained models; model=pretrained looks at the middle of each picture")
     if config["identity"] not in ("stat", "hash"):
         raise UsageError(f"identity={config['identity']}: expected stat (size and time of change) or hash (content)")
+    if config.get("hdr") not in (None, *HDRS):
+        raise UsageError(f"hdr={config['hdr']}: expected {', '.join(HDRS)} or null")
+    if config.get("deinterlace") not in (None, True, False):
+        raise UsageError(f"deinterlace={config['deinterlace']}: expected true, false or null")
     if config["deadline_s"] <= 0:
         raise UsageError(f"deadline_s={config['deadline_s']}: expected a number of seconds above 0")
     if not isinstance(config["source"], (str, int, float)):
@@ -143,8 +149,10 @@ def _recipe(config: Config) -> Config:
     for path in files:
         with path.open("rb") as file:
             digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
-    told_by = {} if config["identity"] == "stat" else {"identity": config["identity"]}
-    return {"weights": digest.hexdigest(), **{name: config.get(name) for name in _DECIDES}, **told_by}
+    chosen = {name: config[name] for name in _DECIDES_IF_SET if config.get(name) is not None}
+    if config["identity"] != "stat":
+        chosen["identity"] = config["identity"]
+    return {"weights": digest.hexdigest(), **{name: config.get(name) for name in _DECIDES}, **chosen}
 
 
 def _run(engine: LocalEngine | SlurmEngine | RayEngine, job: Job, todo: list[int]) -> None:

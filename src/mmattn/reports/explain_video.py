@@ -63,7 +63,7 @@ def write_overlay(
     """
     told = probe(found.path, follow_symlinks=True, deadline_s=60.0)
     fps = Fraction(min(MAX_FPS, max(8.0, told.video.fps or 25.0)) if told.video else 25).limit_denominator(1001)
-    size = told.video and even_size(told.video.width, told.video.height, told.video.rotation, height)
+    size = told.video and even_size(told.video.shown_size, height)
     tall, wide = size or (0, WIDTH)
     layout = Layout(max(WIDTH, wide), tall, LINE * (len(found.tags) + 1))
     end = found.windows[-1].end

@@ -19,6 +19,7 @@ from torch import Tensor
 from mmattn.data.prepare.mel import FrontEnd, KaldiFbank, LogMel
 from mmattn.media.read.picture import Fit
 from mmattn.media.read.request import Request
+from mmattn.media.read.tone_map import HDRS, Hdr
 from mmattn.types import ByteRange, Clip
 
 Reader = Callable[[Path | ByteRange, Request], Clip]
@@ -65,6 +66,7 @@ class ClipSpec:
 
     `fit`: what becomes of a picture of another shape, "stretch", "crop" (fill, cut the middle), "pad" (black borders).
     `spectrogram`: the front end, "log_mel" or "kaldi". `waveform`: keep it, for encoders that bring their own.
+    `hdr`, `deinterlace`: see media's Renderer; as they were before they were there, for the configs of older runs.
     `video`, `audio`: whether it sees, and hears, at all; what it does not is not decoded, and missing in every clip.
     """
 
@@ -81,14 +83,18 @@ class ClipSpec:
     waveform: bool = False
     video: bool = True
     audio: bool = True
+    hdr: Hdr = "as_is"
+    deinterlace: bool = False
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
             if not isinstance(value, str | bool) and value <= 0:
                 raise ValueError(f"data.clip.{name} must be above 0, got {value}")
-        for name, valid in (("fit", FITS), ("spectrogram", tuple(FRONT_ENDS))):
+        for name, valid in (("fit", FITS), ("spectrogram", tuple(FRONT_ENDS)), ("hdr", HDRS)):
             if getattr(self, name) not in valid:
                 raise ValueError(f"data.clip.{name} must be one of {', '.join(valid)}, got {getattr(self, name)!r}")
+        if not isinstance(self.deinterlace, bool):
+            raise ValueError(f"data.clip.deinterlace must be true or false, got {self.deinterlace!r}")
         if not (self.video or self.audio):
             raise ValueError("data.clip.video=false and data.clip.audio=false leave nothing to learn from")
 
@@ -137,6 +143,8 @@ class ClipSpec:
             audio_rate=self.sample_rate,
             video=self.video,
             audio=self.audio,
+            hdr=self.hdr,
+            deinterlace=self.deinterlace,
         )
         read = reader or _read_here
         clip = read(media, request)

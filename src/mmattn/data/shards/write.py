@@ -23,6 +23,7 @@ from mmattn.data.shards.read import COMMAND, MANIFEST_FILE, SHARDS_FILE
 from mmattn.errors import MediaError, UsageError
 from mmattn.files import beside, expanded, write_atomically
 from mmattn.media.read.request import Request
+from mmattn.media.read.tone_map import Hdr
 from mmattn.media.write.bundle import times, write_bundle
 from mmattn.media.write.encode import SOUND_FORMATS, SoundFormat
 from mmattn.progress import Progress
@@ -35,7 +36,8 @@ UNREADABLE_FILE = "unreadable.jsonl"
 @dataclass(frozen=True)
 class ShardSettings:
     """What a clip becomes: its first `seconds`, `fps` pictures a second with `short_side` pixels at most on the
-    shorter side, JPEG of `quality`, mono sound at `sample_rate` Hz. A tar is full when it reaches `shard_mb` MB.
+    shorter side, upright and with square pixels, JPEG of `quality`, mono sound at `sample_rate` Hz. A tar is full when
+    it reaches `shard_mb` MB. `hdr`, `deinterlace`: see media's Renderer.
     """
 
     seconds: float
@@ -45,10 +47,12 @@ class ShardSettings:
     sound: SoundFormat
     sample_rate: int
     shard_mb: float
+    hdr: Hdr = "tonemap"
+    deinterlace: bool = True
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            if name != "sound" and not value > 0:
+            if name not in ("sound", "hdr", "deinterlace") and not value > 0:
                 raise UsageError(f"{name}={value}: expected a number above 0")
         if self.quality > 100:
             raise UsageError(f"quality={self.quality}: expected 1 to 100")
@@ -59,14 +63,17 @@ class ShardSettings:
         """Raises MediaError."""
         header = reader.header(row.media)
         size = None
-        if header.width and header.height:
-            factor = min(1.0, self.short_side / min(header.width, header.height))
-            height, width = (max(1, round(side * factor)) for side in (header.height, header.width))
-            size = (height, width) if (header.rotation or 0) % 180 == 0 else (width, height)
+        if shown := header.shown_size:
+            factor = min(1.0, self.short_side / min(shown))
+            size = (max(1, round(shown[0] * factor)), max(1, round(shown[1] * factor)))
         end = row.start + self.seconds
         end = end if row.end is None else min(end, row.end)
         grid = [row.start + time for time in times(end - row.start, self.fps)]
-        clip = reader(row.media, Request(grid, start=row.start, end=end, size=size, audio_rate=self.sample_rate))
+        look = {"size": size, "hdr": self.hdr, "deinterlace": self.deinterlace}
+        request = Request(grid, start=row.start, end=end, audio_rate=self.sample_rate, **look)
+        clip = reader(row.media, request)
+        if row.start == 0 and "no_frames" in clip.issues:  # over before the first time, as a still is
+            clip = reader(row.media, replace(request, times=[0.0]))
         shown = 0 if clip.frames is None else len(clip.frames) / self.fps
         heard = 0 if clip.waveform is None else len(clip.waveform) / clip.sample_rate
         if not shown and not heard:
@@ -77,8 +84,9 @@ class ShardSettings:
 def shard(config: Config) -> str:
     """Write the shards; returns a line for a person. Raises UsageError for another recipe in the same folder."""
     names = ("seconds", "fps", "short_side", "quality", "sound", "sample_rate", "shard_mb")
-    settings = ShardSettings(**{name: config[name] for name in names})
     data = config["data"]
+    look = {name: data["clip"][name] for name in ("hdr", "deinterlace")}
+    settings = ShardSettings(**{name: config[name] for name in names}, **look)
     rows = build(data["source"]).rows()
     root = expanded(str(config["out"]))
     recipe = {**asdict(settings), "rows": rows_hash(rows)}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from mmattn.inference.predictor.segments import Segment, Segments, until_error
 from mmattn.inference.predictor.speed import Speed
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.media.read.request import Request
+from mmattn.media.read.tone_map import Hdr
 from mmattn.media.read.windows import Windows
 from mmattn.metrics.summary import HALF
 from mmattn.types import MODALITIES, ByteRange, Clip, Modality
@@ -98,8 +99,10 @@ class PretrainedTagger:
         threshold: float | None = None,
         device: str = "cpu",
         speed: Speed | None = None,
+        hdr: Hdr = "tonemap",
+        deinterlace: bool = True,
     ) -> None:
-        """`threshold`: None is 0.5."""
+        """`threshold`: None is 0.5. `hdr`, `deinterlace`: see media's Renderer."""
         if unknown := [name for name in modalities if name not in MODALITIES]:
             raise UsageError(f"modalities={unknown[0]}: expected some of {', '.join(MODALITIES)}")
         if not modalities:
@@ -109,6 +112,7 @@ class PretrainedTagger:
             raise UsageError(f"weights={weights}: no such folder")
         self.threshold = HALF if threshold is None else threshold
         self.device = device
+        self.windows = replace(_WINDOWS, request=replace(_REQUEST, hdr=hdr, deinterlace=deinterlace))
         self.listener = _listener(folder, device) if "audio" in modalities else None
         self.watcher = _watcher(folder, hub, device) if "video" in modalities else None
         self.speed = speed or Speed()
@@ -145,7 +149,7 @@ class PretrainedTagger:
         used: set[str] = set()
         issues: set[str] = set()
         end, before = 0.0, None
-        for clip, is_last in until_error(piece.windows(reader, _WINDOWS), issues):
+        for clip, is_last in until_error(piece.windows(reader, self.windows), issues):
             issues.update(clip.issues)
             for name, scores in self.scores(clip).items():
                 used.add(name)

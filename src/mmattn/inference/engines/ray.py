@@ -214,13 +214,14 @@ def _connected(address: str | None) -> Iterator[Any]:
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # on every system: loopback, no other machine
     try:
         import ray
+        from ray.job_config import JobConfig
     except ImportError:
         raise UsageError("engine=ray needs Ray: pip install 'mmattn[ray]'") from None
     if ray.is_initialized():
         yield ray
         return
     # As of a client: else Ray puts the current folder in front of the path of every actor.
-    quiet = {"log_to_driver": False, "logging_level": "ERROR", "job_config": ray.job_config.JobConfig(_client_job=True)}
+    quiet = {"log_to_driver": False, "logging_level": "ERROR", "job_config": JobConfig(_client_job=True)}
     temporary = None
     try:
         if address is None:

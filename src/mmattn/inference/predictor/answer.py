@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -35,18 +36,20 @@ def answering(job: Job, decoders: int, device: str) -> Iterator[Answering]:
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"device={device}: {str(error).splitlines()[0]}") from None
     speed = Speed(config["precision"], config["compile"])
+    look = {name: config[name] for name in ("hdr", "deinterlace") if config.get(name) is not None}
     settings = {"threshold": config["threshold"], "device": device, "speed": speed}
     reading = {"deadline_s": config["deadline_s"], "follow_symlinks": config["follow_symlinks"]}
     reading["beneath"] = root_of(expanded(str(config["source"])))
     if config["model"] == "pretrained":
         weights = {name: config[name] for name in ("weights", "hub", "modalities")}
-        tagger = PretrainedTagger(**weights, **settings)
+        tagger = PretrainedTagger(**weights, **settings, **look)
         with IsolatedReader(**reading) as reader:
             yield Answering(lambda entries: tagger.records((entry.piece for entry in entries), reader), ahead=1)
         return
     checkpoint = load_model(Path(str(config["run"])), config.get("attention"), config.get("decoding"))
     if config["prompts"] is not None:
         checkpoint = asking(checkpoint, expanded(str(config["prompts"])))
+    checkpoint = replace(checkpoint, clip=replace(checkpoint.clip, **look))
     spans = {name: config[name] for name in ("windows", "span_step_s", "shots")}
     with closing(ClipReader(threads=decoders, **reading)) as reader:
         predictor = Predictor(checkpoint, reader=reader, views=Views(**config["views"]), **settings, **spans)

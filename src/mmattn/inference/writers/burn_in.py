@@ -65,7 +65,7 @@ class BurnIn:
 
     def _draw(self, path: Path, cues: Sequence[Cue], part: Path, reader: IsolatedReader, read_to: float) -> None:
         told = reader.survey(path, "header")
-        size = even_size(told.width or 1, told.height or 1, told.rotation or 0, self.height)
+        size = even_size(told.shown_size or (1, 1), self.height)
         fps = Fraction(min(MAX_FPS, max(1.0, told.fps or 25.0))).limit_denominator(1001)
         rate = None if told.audio_codec is None else SOUND_HZ
         showing, captions = _Showing(cues), _Captions(size)

@@ -7,6 +7,7 @@ fixed list, no protocol, and caps on what it may allocate. Every failure leaves 
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Iterator
@@ -22,21 +23,17 @@ from av.logging import set_level
 from av.video.stream import VideoStream
 
 from mmattn.errors import MediaError, MediaReason
+from mmattn.media.open.formats import FORMATS
 from mmattn.media.open.source import Content, Source, name_of, open_source
-
-# Demuxers that read one file and nothing else. Playlists, manifests, devices, image series and raw sample dumps, which
-# would accept any bytes at all, are left out.
-FORMATS = (
-    "mov,matroska,mpegts,mpeg,mpegvideo,avi,flv,asf,ogg,rm,mxf,gxf,nut,ivf,dv,h264,hevc,obu,m4v,mjpeg,"
-    "wav,w64,aiff,au,caf,mp3,flac,aac,ac3,eac3,dts,truehd,amr,ape,wv,tta,mpc,mpc8,"
-    "gif,apng,jpeg_pipe,png_pipe,webp_pipe,bmp_pipe,tiff_pipe"
-)
 
 # The first bytes of files that a demuxer knows: if it still refuses them, the file is cut off, not something else.
 _MAGIC = (
     (4, b"ftyp"), (4, b"moov"), (4, b"mdat"), (0, b"\x1a\x45\xdf\xa3"), (0, b"RIFF"), (0, b"OggS"), (0, b"FLV\x01"),
     (0, b"fLaC"), (0, b"ID3"), (0, b"GIF8"), (0, b".RMF"), (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"),
 )  # fmt: skip
+
+
+_NOT_ALLOWED = "not one of the formats that are allowed (docs/media.md lists them): convert it, to MP4 or WAV say"
 
 
 @dataclass(frozen=True)
@@ -154,7 +151,7 @@ def _open_av(name: str, content: Content, nameless: Nameless, deadline: Deadline
         deadline.check()
         if nameless.error is not None:
             raise MediaError(name, "unreadable", one_line(nameless.error)) from error
-        raise MediaError(name, _why_not_opened(content, error), one_line(error)) from error
+        raise MediaError(name, *_why_not_opened(content, error)) from error
 
 
 def _refuse(url: str, flags: int, options: dict[str, Any]) -> NoReturn:
@@ -162,11 +159,15 @@ def _refuse(url: str, flags: int, options: dict[str, Any]) -> NoReturn:
     raise ValueError("the file asks for another file or address")
 
 
-def _why_not_opened(content: Content, error: Exception) -> MediaReason:
+def _why_not_opened(content: Content, error: Exception) -> tuple[MediaReason, str]:
     if isinstance(error, MemoryError):
-        return "too_large"
+        return "too_large", one_line(error)
     head = content.read_at(0, 16)
-    return "truncated" if any(head[at : at + len(magic)] == magic for at, magic in _MAGIC) else "not_media"
+    if any(head[at : at + len(magic)] == magic for at, magic in _MAGIC):
+        return "truncated", one_line(error)
+    if getattr(error, "errno", None) == errno.EINVAL:  # what FFmpeg says of a format that is not listed
+        return "not_media", _NOT_ALLOWED
+    return "not_media", one_line(error)
 
 
 def _cap(container: InputContainer, path: str, limits: Limits) -> None:

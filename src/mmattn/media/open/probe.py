@@ -16,8 +16,11 @@ from mmattn.errors import MediaError
 from mmattn.media.open.container import Deadline, Limits, declared_duration, open_container
 from mmattn.media.open.source import Source, name_of
 from mmattn.media.open.streams import Chosen, choose, codec_name, demux, is_encrypted, language
-from mmattn.media.read.picture import transfer
+from mmattn.media.read.frames import pixel_aspect
+from mmattn.media.read.orientation import Orientation, orientation
+from mmattn.media.read.picture import shown_size
 from mmattn.media.read.request import check_streams
+from mmattn.media.read.tone_map import transfer
 
 _LOOK_PACKETS = 256  # a picture not seen by then leaves its rotation unknown, taken as 0
 _INTERLACED = range(2, 6)  # AVFieldOrder: 0 unknown, 1 progressive, then the four orders of two fields
@@ -36,17 +39,28 @@ class StreamInfo:
 
 @dataclass(frozen=True)
 class VideoInfo(StreamInfo):
-    """`rotation` in degrees counter-clockwise makes it upright. `hdr`: its transfer function, "pq" or "hlg"."""
+    """`rotation` in degrees counter-clockwise makes it upright, and then, if `mirrored`, exchanging left and right.
+
+    `width`, `height` as stored; `pixel_aspect`: width over height of a stored pixel. `hdr`: its transfer function, "pq"
+    or "hlg".
+    """
 
     width: int
     height: int
     fps: float | None
+    pixel_aspect: float
     rotation: int
+    mirrored: bool
     pixel_format: str | None
     bit_depth: int | None
     hdr: str | None
     interlaced: bool
     attached_picture: bool
+
+    @property
+    def shown_size(self) -> tuple[int, int]:
+        """(height, width) upright and with square pixels."""
+        return shown_size(max(self.width, 1), max(self.height, 1), self.pixel_aspect, self.rotation % 180 != 0)
 
 
 @dataclass(frozen=True)
@@ -156,13 +170,16 @@ def _describe(stream: Stream, first: VideoFrame | None) -> StreamInfo:
 def _video_info(common: tuple, stream: VideoStream, first: VideoFrame | None) -> VideoInfo:
     context = stream.codec_context
     rate = stream.average_rate or stream.guessed_rate
+    stands = Orientation() if first is None else orientation(first)
     fields = context.field_order if first is None else 2 * first.interlaced_frame
     return VideoInfo(
         *common,
         width=context.width,
         height=context.height,
         fps=float(rate) if rate else None,
-        rotation=round(first.rotation / 90) * 90 % 360 if first is not None else 0,
+        pixel_aspect=pixel_aspect(stream),
+        rotation=90 * stands.turns,
+        mirrored=stands.mirrored,
         pixel_format=context.pix_fmt,
         bit_depth=max((part.bits for part in context.format.components), default=None) if context.format else None,
         hdr=transfer(first.color_trc if first is not None else context.color_trc),

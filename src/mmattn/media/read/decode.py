@@ -20,6 +20,7 @@ from mmattn.media.read.planned import take_planned
 from mmattn.media.read.reading import Reading, Taken
 from mmattn.media.read.request import Request
 from mmattn.media.read.sequential import measured_extent, take_in_turn
+from mmattn.media.read.tone_map import Hdr
 
 if TYPE_CHECKING:
     from mmattn.types import Clip
@@ -40,23 +41,28 @@ def read_clip(
     audio: bool = True,
     video_stream: int | None = None,
     audio_stream: int | str | None = None,
+    hdr: Hdr = "tonemap",
+    deinterlace: bool = True,
     limits: Limits | None = None,
     deadline_s: float | None = None,
     follow_symlinks: bool = False,
 ) -> Clip:
     """Read [start, end) s of `src`; `end` None means to the end of the file.
 
-    Frames: for each time of one grid the frame shown then, RGB, upright, `size` (height, width) or the file's own.
+    Frames: for each time of one grid the frame shown then, RGB, upright, `size` (height, width) or the file's own, its
+    pixels made square.
     The grid is one of `times` (s), `fps` (start + k/fps) or `frames` (that many centres of equal bins of the span);
     times from the picture's end on are dropped, so a short video gives fewer frames. Sound: mono (plain mean of the
     channels), float32, `audio_rate` Hz (None: the file's own), from `start` to min(end, the sound's end).
     t = 0 is the earlier start of the file's picture and sound. A missing modality is None, not an error; what was
     put right on the way is named in `issues`. `src`: a path, bytes, a seekable binary file or a ByteRange.
     `video_stream`, `audio_stream`: a stream's index, for sound also a language such as "eng"; None = the best.
+    `hdr`, `deinterlace`: what becomes of HDR and of interlaced frames, see Renderer.
     Raises MediaError for the file, ValueError for the arguments.
     """
     given = None if times is None else tuple(float(time) for time in times)
-    request = Request(given, fps, frames, start, end, size, fit, audio_rate, video, audio, video_stream, audio_stream)
+    asked = (size, fit, audio_rate, video, audio, video_stream, audio_stream, hdr, deinterlace)
+    request = Request(given, fps, frames, start, end, *asked)
     return answer(request, src, limits, deadline_s, follow_symlinks)
 
 

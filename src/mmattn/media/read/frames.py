@@ -13,6 +13,7 @@ from mmattn.errors import MediaError
 from mmattn.media.open.container import Deadline, Limits
 from mmattn.media.open.streams import demux, frame_seconds, time_base
 from mmattn.media.read.picture import Renderer
+from mmattn.media.read.request import Request
 
 _MAX_SLACK_S = 0.0005
 
@@ -30,6 +31,11 @@ def pixel_aspect(stream: VideoStream) -> float:
     """Width over height of one stored pixel; 1 where the file does not say."""
     ratio = stream.sample_aspect_ratio
     return float(ratio) if ratio else 1.0
+
+
+def renderer(request: Request, stream: VideoStream) -> Renderer:
+    """What makes of the stream's frames what `request` asks for."""
+    return Renderer(request.size, request.fit, pixel_aspect(stream), request.hdr, request.deinterlace)
 
 
 class Timeline:

@@ -61,11 +61,9 @@ def replay(
         yield Piece(times, frames, None if rate is None else _placed(clip.waveform, clip.audio_start, low, high, rate))
 
 
-def even_size(width: int, height: int, rotation: int, tall: int) -> tuple[int, int]:
-    """(height, width) of a picture as it is shown, about `tall` high, even both ways, at most four times as wide."""
-    if rotation % 180:
-        width, height = height, width
-    width, height = max(width, 1), max(height, 1)
+def even_size(shown: tuple[int, int], tall: int) -> tuple[int, int]:
+    """(height, width) in the shape of `shown`, about `tall` high, even both ways, at most four times as wide."""
+    height, width = shown
     wide = max(2, round(width * tall / height / 2) * 2)
     if wide <= 4 * tall:
         return tall - tall % 2, wide

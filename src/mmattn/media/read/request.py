@@ -10,6 +10,7 @@ import numpy as np
 
 from mmattn.media.read.grid import fps_grid, given_grid, uniform_grid
 from mmattn.media.read.picture import FITS, Fit
+from mmattn.media.read.tone_map import HDRS, Hdr
 
 _MAX_SIDE = 16384  # pixels
 _MAX_RATE = 768_000  # Hz
@@ -20,7 +21,7 @@ class Request:
     """The arguments of read_clip, checked. Times in s, `size` (height, width) in pixels, `audio_rate` in Hz.
 
     `video_stream`, `audio_stream`: a stream's index in the file (probe lists them), for sound also a language; None =
-    the best one.
+    the best one. `hdr`, `deinterlace`: see Renderer.
     """
 
     times: Sequence[float] | None = None
@@ -35,6 +36,8 @@ class Request:
     audio: bool = True
     video_stream: int | None = None
     audio_stream: int | str | None = None
+    hdr: Hdr = "tonemap"
+    deinterlace: bool = True
 
     def __post_init__(self) -> None:
         given = [name for name in ("times", "fps", "frames") if getattr(self, name) is not None]
@@ -48,6 +51,10 @@ class Request:
             raise ValueError(f"end must be a time in s after start = {self.start} or None, got {self.end}")
         if self.fit not in FITS:
             raise ValueError(f"fit must be one of {', '.join(FITS)}, got {self.fit!r}")
+        if self.hdr not in HDRS:
+            raise ValueError(f"hdr must be one of {', '.join(HDRS)}, got {self.hdr!r}")
+        if not isinstance(self.deinterlace, bool):
+            raise ValueError(f"deinterlace must be True or False, got {self.deinterlace!r}")
         if self.size is not None and (len(self.size) != 2 or min(self.size) < 1 or max(self.size) > _MAX_SIDE):
             raise ValueError(f"size must be (height, width), each 1 to {_MAX_SIDE} pixels, got {self.size}")
         if self.audio_rate is not None and not 1 <= self.audio_rate <= _MAX_RATE:

@@ -18,8 +18,7 @@ from av.video.frame import VideoFrame
 from mmattn.media.open.container import declared_duration
 from mmattn.media.open.streams import Chosen, cut_off, demux, time_base
 from mmattn.media.read.audio import SoundTrack
-from mmattn.media.read.frames import PictureTrack, picture_extent, pixel_aspect
-from mmattn.media.read.picture import Renderer
+from mmattn.media.read.frames import PictureTrack, picture_extent, renderer
 from mmattn.media.read.reading import Reached, Reading, Taken
 
 
@@ -38,7 +37,7 @@ def take_in_turn(reading: Reading, grid: np.ndarray) -> Taken:
         chosen, asked = reading.choose(container), reading.request
         pictures, sound = None, None
         if asked.video and chosen.video is not None:
-            render = Renderer(asked.size, asked.fit, pixel_aspect(chosen.video))
+            render = renderer(asked, chosen.video)
             pictures = PictureTrack(reading.path, chosen.video, chosen.origin, grid, render, reading.limits)
         if asked.audio and chosen.audio is not None:
             sound = reading.sound()

@@ -15,8 +15,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from mmattn.media.open.streams import demux, frame_seconds, time_base
-from mmattn.media.read.frames import check_size, pixel_aspect, slack
-from mmattn.media.read.picture import Renderer
+from mmattn.media.read.frames import check_size, renderer, slack
 from mmattn.media.read.plan import Clock, Plan, Run, Unplannable
 from mmattn.media.read.reading import Reading
 
@@ -35,7 +34,7 @@ class SparsePictures:
         self._context = stream.codec_context
         self._clock = Clock(time_base(stream), origin, slack(stream), frame_seconds(stream))
         self._plan = Plan(grid, self._clock)
-        self._render = Renderer(reading.request.size, reading.request.fit, pixel_aspect(stream))
+        self._render = renderer(reading.request, stream)
         self._images: dict[int, np.ndarray] = {}
         self._first: Packet | None = None  # of the stream
         self._used = False  # whether the decoder has seen a packet

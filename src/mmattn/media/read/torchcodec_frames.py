@@ -4,29 +4,38 @@ PyAV still opens the file first, with all its caps, tells which streams are mean
 the sound; torchcodec gets the nameless bytes of what was found harmless. Pixels are scaled from RGB, not from the
 stored planes, so they differ a little. It runs in the calling process: a fault in a decoder takes that with it.
 
-Where torchcodec is known not to be exact (containers without an index), fails, or gives fewer frames than asked for,
-PyAV decodes the pictures, which the issue "pyav_frames" says.
+Where torchcodec is known not to give the same (containers without an index; pictures that are turned, mirrored,
+interlaced, HDR, or HD without a colour tag), fails, or gives fewer frames than asked for, PyAV decodes the pictures,
+which the issue "pyav_frames" says.
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import Any
 
 import av
 import numpy as np
+from av.container.input import InputContainer
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 
 from mmattn.errors import MediaError, UsageError
 from mmattn.media.open.container import Deadline, Limits, Nameless, one_line
 from mmattn.media.open.source import Source, name_of, open_source
+from mmattn.media.open.streams import demux
 from mmattn.media.read.decode import Decoded, _stacked, decode
-from mmattn.media.read.frames import check_size, pixel_aspect, slack
-from mmattn.media.read.picture import Renderer
+from mmattn.media.read.frames import check_size, renderer, slack
+from mmattn.media.read.orientation import orientation
+from mmattn.media.read.picture import Renderer, is_untagged_hd
 from mmattn.media.read.reading import Reading
 from mmattn.media.read.request import Request
-from mmattn.media.read.sequential import measured_extent
+from mmattn.media.read.sequential import frames_of, measured_extent
+from mmattn.media.read.tone_map import transfer
 
 _AT_ONCE = 16  # whole pictures in memory
+_LOOK_PACKETS = 64  # a stream whose first frame is not among them is left to PyAV
 _INDEXED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")  # elsewhere its seeking lands beside the frame meant
 
 
@@ -57,14 +66,15 @@ def decode_with_torchcodec(
     with reading.open() as container:
         chosen = reading.choose(container)
         video = chosen.video if request.video else None
-        indexed = container.format.name in _INDEXED
+        same = container.format.name in _INDEXED
         if video is not None:  # nothing of a stream holds once its container is closed
             index, early = video.index, slack(video)
-            render = Renderer(request.size, request.fit, pixel_aspect(video))
+            render = renderer(request, video)
+            same = same and _is_plain(container, video)
     if video is None:
         return decode(request, src, limits, deadline_s, follow_symlinks)
     grid = reading.grid(measured_extent(reading) if request.needs_extent else 0.0)
-    images = _Pictures(reading, index, device).at(grid, chosen.origin, early, render) if indexed else []
+    images = _Pictures(reading, index, device).at(grid, chosen.origin, early, render) if same else []
     if not len(grid):
         return decode(request, src, limits, deadline_s, follow_symlinks)
     if len(images) < len(grid):
@@ -82,6 +92,16 @@ def decode_with_torchcodec(
         span=(request.start, end if request.end is None else request.end),
         issues=tuple(sorted(issues)),
     )
+
+
+def _is_plain(container: InputContainer, stream: VideoStream) -> bool:
+    """Whether the first frame that decodes needs nothing but scaling. After it the container is read no further."""
+    packets = itertools.islice(demux(container, stream), _LOOK_PACKETS)
+    for frame in itertools.chain.from_iterable(frames_of(packet, set()) for packet in packets):
+        if isinstance(frame, VideoFrame):
+            special = frame.interlaced_frame or transfer(frame.color_trc) or is_untagged_hd(frame)
+            return orientation(frame).is_upright and not special
+    return False
 
 
 class _Pictures:
@@ -124,7 +144,6 @@ class _Pictures:
         return images
 
     def _rendered(self, batch: Any, render: Renderer, count: int) -> list[np.ndarray]:
-        """Upright already: torchcodec turns pictures as the file says."""
         images: list[np.ndarray] = []
         for pixels in batch.data.cpu().numpy():
             images.append(render(av.VideoFrame.from_ndarray(pixels, format="rgb24")))

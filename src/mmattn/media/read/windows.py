@@ -25,11 +25,12 @@ from mmattn.media.open.source import Source, name_of
 from mmattn.media.open.streams import AnyStream, Chosen, cut_off, demux, time_base
 from mmattn.media.read.audio import SoundTrack
 from mmattn.media.read.decode import Decoded, decoded
-from mmattn.media.read.frames import Timeline, check_size, pixel_aspect, slack
-from mmattn.media.read.picture import Fit, Renderer
+from mmattn.media.read.frames import Timeline, check_size, renderer, slack
+from mmattn.media.read.picture import Fit
 from mmattn.media.read.reading import Reached, Reading, Taken
 from mmattn.media.read.request import Request
 from mmattn.media.read.sequential import frames_of
+from mmattn.media.read.tone_map import Hdr
 
 if TYPE_CHECKING:
     from mmattn.types import Clip
@@ -81,6 +82,8 @@ def iter_windows(
     audio: bool = True,
     video_stream: int | None = None,
     audio_stream: int | str | None = None,
+    hdr: Hdr = "tonemap",
+    deinterlace: bool = True,
     limits: Limits | None = None,
     deadline_s: float | None = None,
     follow_symlinks: bool = False,
@@ -94,7 +97,8 @@ def iter_windows(
     `limits` hold for each window. `issues` are those met since the window before, and those of the whole file.
     Raises ValueError at once for the arguments, MediaError on the way for the file: the windows before stand.
     """
-    request = Request(None, fps, frames, 0.0, window_s, size, fit, audio_rate, video, audio, video_stream, audio_stream)
+    asked = (size, fit, audio_rate, video, audio, video_stream, audio_stream, hdr, deinterlace)
+    request = Request(None, fps, frames, 0.0, window_s, *asked)
     windows = Windows(window_s, window_s if hop_s is None else hop_s, request)
     return (part.clip() for part in decode_windows(windows, src, limits, deadline_s, follow_symlinks))
 
@@ -176,7 +180,7 @@ class _Pictures(_Track):
         super().__init__(reading, container, chosen.video, chosen.origin)
         asked = reading.request
         self._windows = windows
-        self._render = Renderer(asked.size, asked.fit, pixel_aspect(chosen.video))
+        self._render = renderer(asked, chosen.video)
         self._line = Timeline(chosen.video, chosen.origin)
         self._slack = slack(chosen.video)
         self._waiting: deque[tuple[np.ndarray, list[np.ndarray]]] = deque()  # of windows to come: grid, images

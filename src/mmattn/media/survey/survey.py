@@ -24,7 +24,7 @@ from mmattn.media.open.streams import choose, cut_off, demux, frame_seconds, is_
 from mmattn.media.read.audio import mono
 from mmattn.media.read.decode import decode
 from mmattn.media.read.grid import uniform_grid
-from mmattn.media.read.picture import Renderer
+from mmattn.media.read.picture import Renderer, shown_size
 from mmattn.media.read.request import Request
 from mmattn.media.survey.measures import PICTURE_SIZE, Heard, PacketTimes, Seen, picture_hash, sound_hash
 
@@ -47,7 +47,9 @@ class Survey:
     width: int | None = None
     height: int | None = None
     fps: float | None = None  # as the header tells
+    pixel_aspect: float | None = None
     rotation: int | None = None
+    mirrored: bool | None = None
     pixel_format: str | None = None
     audio_codec: str | None = None
     sample_rate: int | None = None
@@ -70,6 +72,13 @@ class Survey:
     # what stopped it after the header
     reason: str | None = None
     detail: str | None = None
+
+    @property
+    def shown_size(self) -> tuple[int, int] | None:
+        """(height, width) of the picture, upright and with square pixels; None without one."""
+        if not (self.width and self.height):
+            return None
+        return shown_size(self.width, self.height, self.pixel_aspect or 1.0, bool((self.rotation or 0) % 180))
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self) | {"issues": list(self.issues)}
@@ -124,7 +133,9 @@ def survey(
 
 
 def _union(issues: tuple[str, ...], others: set[str]) -> tuple[str, ...]:
-    return tuple(sorted({*issues, *others} - {"silent_audio", "rotated"}))  # measured here, and in the header
+    return tuple(
+        sorted({*issues, *others} - {"silent_audio", "rotated", "mirrored"})
+    )  # measured here, and in the header
 
 
 def _header(info: MediaInfo) -> Survey:
@@ -137,7 +148,9 @@ def _header(info: MediaInfo) -> Survey:
             width=video.width,
             height=video.height,
             fps=video.fps,
+            pixel_aspect=video.pixel_aspect,
             rotation=video.rotation,
+            mirrored=video.mirrored,
             pixel_format=video.pixel_format,
         )
     if audio is not None:

@@ -19,6 +19,7 @@ from av.audio.stream import AudioStream
 from av.codec.context import Flags as CodecFlags
 from av.container.core import Flags as ContainerFlags
 from av.container.output import OutputContainer
+from av.video.reformatter import Colorspace
 from av.video.stream import VideoStream
 
 _FORMATS = {".mp4": "mp4", ".m4a": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
@@ -165,6 +166,7 @@ def _add_video(
     stream = cast(VideoStream, container.add_stream(codec, rate=fps, options={**steady, **(options or {})}))
     stream.height, stream.width = size
     stream.pix_fmt = "yuv420p"
+    stream.codec_context.colorspace = Colorspace.ITU601  # what RGB is converted to; players take large ones for BT.709
     stream.codec_context.time_base = 1 / fps
     stream.codec_context.thread_count = 1  # x264 decides differently with more threads
     stream.codec_context.flags |= CodecFlags.bitexact.value

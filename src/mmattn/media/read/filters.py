@@ -1,0 +1,28 @@
+"""One frame through FFmpeg's filters, by itself: a fresh graph each time, so that nothing of other frames is in it."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from av.filter import Graph
+from av.video.frame import VideoFrame
+
+
+def filtered(frame: VideoFrame, *steps: tuple[str, str]) -> VideoFrame:
+    """`steps`: each a filter's name and its options. Raises FFmpegError, ValueError for filters that are not there."""
+    graph = Graph()
+    graph.threads = 1
+    last = graph.add_buffer(
+        width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1, 25)
+    )
+    for name, options in steps:
+        step = graph.add(name, options)
+        last.link_to(step)
+        last = step
+    last.link_to(graph.add("buffersink"))
+    graph.configure()
+    graph.push(frame)
+    graph.push(None)
+    out = graph.pull()
+    assert isinstance(out, VideoFrame)
+    return out
