@@ -17,7 +17,7 @@ from mmattn.media.read.windows import Windows
 
 ROOT = Path(os.environ.get("MMATTN_SHARED", Path(__file__).parents[3] / "shared")) / "data" / "media"
 FILES = sorted(path for path in ROOT.rglob("*") if path.is_file())
-ASKED = Request(frames=4, size=(48, 64))
+ASKED = Request(frames=4, size=(48, 64), measure_end=True)
 
 pytestmark = pytest.mark.skipif(not FILES, reason="no shared media folder")
 

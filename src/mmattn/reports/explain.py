@@ -154,7 +154,7 @@ def _windows(
 
     Where the header does not tell the duration, windows go on until there is nothing more.
     """
-    clip = spec.read(source, reader=reader.read)
+    clip = spec.read(source, reader=reader.read, measure_end=True)
     start = shown = 0.0
     while True:
         rest = None if clip.duration is None else clip.duration - start - spec.seconds

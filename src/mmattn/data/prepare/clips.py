@@ -121,10 +121,11 @@ class ClipSpec:
         *,
         reader: Reader | None = None,
         canvas: Canvas | None = None,
+        measure_end: bool = False,
     ) -> Clip:
         """Decode the span [start, start + seconds), cut at `end`, pictures on `canvas`; None: as they will be seen.
 
-        `reader` None: in this process. Raises MediaError.
+        `reader` None: in this process. `measure_end`: as Request has it. Raises MediaError.
         """
         canvas = canvas or Canvas((self.height, self.width), self.fit)
         stop = start + self.seconds if end is None else min(end, start + self.seconds)
@@ -137,6 +138,7 @@ class ClipSpec:
             audio_rate=self.sample_rate,
             video=self.video,
             audio=self.audio,
+            measure_end=measure_end,
         )
         read = reader or _read_here
         clip = read(media, request)

@@ -10,11 +10,13 @@ from typing import TypeVar
 import av
 from av.audio.stream import AudioStream
 from av.container.input import InputContainer
+from av.error import FFmpegError
 from av.packet import Packet
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from mmattn.errors import MediaError
+from mmattn.media.open.splice import Splice, clocked, may_jump
 
 AnyStream = VideoStream | AudioStream
 _HEADED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "flv", "asf", "wav")  # durations are not guesses
@@ -141,13 +143,41 @@ def cut_off(container: InputContainer, chosen: Chosen, reached: dict[int, float]
     return any(end + offset < declared - max(0.5, 0.05 * declared) for end, declared in checks)
 
 
-def demux(container: InputContainer, *streams: Stream) -> Iterator[Packet]:
-    """The packets of `streams`, of all without any.
+def demux(container: InputContainer, *streams: Stream, issues: set[str] | None = None) -> Iterator[Packet]:
+    """The packets of `streams`, of all without any, then an empty one for each; on a clock that never jumps.
 
-    PyAV's own generator keeps about 150 bytes for good where it is dropped before its end (18.1), so it is closed.
+    Where the container cannot be read on, the packets end: `issues` gets "read_error". Where its clock jumps and is
+    made to run on: "clock_jump". Raises FFmpegError if nothing at all can be read.
     """
-    with closing(container.demux(*streams)) as packets:  # type: ignore[type-var]
-        yield from packets
+    issues = set() if issues is None else issues
+    splice, asked = None, streams
+    if may_jump(container):  # then the other streams tell too where a part begins
+        splice, beside = Splice(), clocked(container)
+        asked = (*streams, *(s for s in beside if s.index not in {stream.index for stream in streams}))
+        asked = asked if streams else ()
+    wanted, count = {stream.index for stream in streams or container.streams}, 0
+    # PyAV's own generator keeps about 150 bytes for good where it is dropped before its end (18.1), so it is closed.
+    with closing(container.demux(*asked)) as packets:  # type: ignore[type-var]
+        try:
+            for packet in packets:
+                count += bool(packet.size)
+                if splice is not None and packet.size:
+                    splice.place(packet)
+                    if splice.jumped:
+                        issues.add("clock_jump")
+                if packet.stream.index in wanted:  # stream_index is wrong on the packets that end a stream
+                    yield packet
+            return
+        except MemoryError:
+            raise
+        except FFmpegError:
+            if not count:
+                raise
+            issues.add("read_error")
+    for stream in streams or container.streams:  # what the decoders hold back
+        flush = Packet()
+        flush.stream = stream
+        yield flush
 
 
 def is_encrypted(packet: Packet) -> bool:

@@ -168,7 +168,7 @@ class _Looking:
             ticks = {stream.index: time_base(stream) for stream in streams}
             nominal = frame_seconds(chosen.video) if chosen.video is not None else 0.0
             packets.tick = ticks[chosen.video.index] if chosen.video is not None else 0.0
-            for packet in demux(container, *streams):
+            for packet in demux(container, *streams, issues=packets.issues):
                 self.deadline.check()
                 if is_encrypted(packet):
                     detail = f"the {packet.stream.type} stream is encrypted"
@@ -219,7 +219,8 @@ class _Looking:
         issues, render = set(), Renderer(PICTURE_SIZE, "stretch")
         with self.open() as container:
             chosen = choose(container, self.deadline.path)
-            for packet in demux(container, *[stream for stream in (chosen.video, chosen.audio) if stream is not None]):
+            streams = [stream for stream in (chosen.video, chosen.audio) if stream is not None]
+            for packet in demux(container, *streams, issues=issues):
                 self.deadline.check()
                 if packet.size == 0 and packet.dts is not None:
                     continue
