@@ -20,6 +20,7 @@ from mmattn.media.open.splice import Splice, clocked, may_jump
 
 AnyStream = VideoStream | AudioStream
 _HEADED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "flv", "asf", "wav")  # durations are not guesses
+_UNFILLED = 1 << 30  # frames that FFmpeg declares in AVI until it knows how many there are
 _S = TypeVar("_S", VideoStream, AudioStream)
 
 
@@ -129,7 +130,7 @@ def frame_seconds(stream: VideoStream) -> float:
 
 def cut_off(container: InputContainer, chosen: Chosen, reached: dict[int, float]) -> bool:
     """Whether the packets ended well before the header says. `reached`: stream index -> end of its last packet, s."""
-    if container.format.name not in _HEADED:
+    if container.format.name not in _HEADED or any(stream.frames >= _UNFILLED for stream in container.streams):
         return False
     offset = max(chosen.origin, 0.0)  # some headers count the duration from 0, not from the first stamp
     streams = [stream for stream in (chosen.video, chosen.audio) if stream is not None]

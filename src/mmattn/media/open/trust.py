@@ -20,9 +20,10 @@ def trusted_duration(container: InputContainer) -> float | None:
     told, name = container.duration / av.time_base, container.format.name
     streams = [stream for stream in container.streams if isinstance(stream, VideoStream | AudioStream)]
     if name in _INDEXED:
-        trusted = _near(told, max((_indexed_to(stream) for stream in streams), default=0.0))
+        trusted = _near(told, max((_indexed(stream) for stream in streams), default=0.0))
     elif name == "matroska,webm":
-        trusted = not any(stream.duration for stream in streams)
+        late = (container.start_time or 0) / av.time_base > _WITHIN_S  # the Duration may count from 0
+        trusted = not late and not any(stream.duration for stream in streams)
     elif name in _PCM:
         trusted = len(streams) == 1 and _near(told, _pcm_seconds(container, streams[0]))
     else:
@@ -34,10 +35,10 @@ def _near(told: float, found: float) -> bool:
     return abs(told - found) <= max(_WITHIN_S, _WITHIN * told)
 
 
-def _indexed_to(stream: Stream) -> float:
-    """When the last packet that the index lists begins, s."""
+def _indexed(stream: Stream) -> float:
+    """From the first packet that the index lists to the last, s."""
     index = stream.index_entries
-    return index[-1].timestamp * float(stream.time_base) if len(index) and stream.time_base else 0.0
+    return (index[-1].timestamp - index[0].timestamp) * float(stream.time_base) if index and stream.time_base else 0.0
 
 
 def _pcm_seconds(container: InputContainer, stream: VideoStream | AudioStream) -> float:
