@@ -60,9 +60,7 @@ class StreamEnd:
     @property
     def end(self) -> float:
         """Where the last packet ends, s; where stamps are missing or fall, the sum of the lengths."""
-        if not self._broken:
-            return self._end
-        return self.count * self._nominal if self._nominal else self._length
+        return self._length if self._broken else self._end
 
 
 def extent(
