@@ -32,7 +32,7 @@ class Clip:
     audio_start: float  # the time of waveform[0]
     source: str
     span: tuple[float, float]
-    duration: float | None = None  # of the whole file, as its header tells
+    duration: float | None = None  # of the whole file, where it is known; see Request.measure_end
     issues: tuple[str, ...] = ()  # recovered problems, e.g. "truncated", "bad_packets", "late_audio"
 
 

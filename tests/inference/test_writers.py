@@ -152,9 +152,11 @@ def test_random_texts_make_valid_tracks(tmp_path: Path):
 
 def test_cues_are_in_order_last_and_clocks_go_beyond_an_hour():
     late = {"start": 3723.4567, "end": 3723.4568, "text": "late", "score": 0, "words": []}
-    early = {"start": -0.2, "end": 360000.0, "text": "early", "score": 0, "words": []}
-    track = WebVTT().track(cues_of(record("a") | {"captions": [late, early]}))
-    assert track == ("WEBVTT\n\n00:00:00.000 --> 100:00:00.000\nearly\n\n01:02:03.457 --> 01:02:03.458\nlate\n")
+    early = {"start": -0.2, "end": 3700.0, "text": "early", "score": 0, "words": []}
+    last = {"start": 360000.0, "end": 360001.0, "text": "last", "score": 0, "words": []}
+    track = WebVTT().track(cues_of(record("a") | {"captions": [last, late, early]}))
+    assert track.startswith("WEBVTT\n\n00:00:00.000 --> 01:01:40.000\nearly\n\n01:02:03.457 --> 01:02:03.458\nlate\n")
+    assert track.endswith("\n100:00:00.000 --> 100:00:01.000\nlast\n")
     assert SubRip().track(cues_of(record("a") | {"captions": [late]})) == "1\n01:02:03,457 --> 01:02:03,458\nlate\n\n"
 
 

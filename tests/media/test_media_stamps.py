@@ -36,7 +36,7 @@ def test_a_header_with_a_duration_that_is_none_is_read_without(matroska: bytes, 
         data = patched(plain, mark, struct.pack(">d", duration))
         clip, info = read_clip(data, fps=25), probe(data)
         assert torch.equal(clip.frames, read_clip(plain, fps=25).frames) and clip.waveform is not None
-        assert clip.duration == info.duration and (info.duration is None or 0 < info.duration < 2)
+        assert clip.duration in (None, info.duration) and 0 < info.duration < 2
 
 
 @pytest.mark.parametrize("scale", [0, 1, 0xFFFFFF])
@@ -84,7 +84,7 @@ def test_negative_stamps_begin_the_clock_at_the_first(flash: bytes):
 def test_two_programmes_in_one_stream_are_read_in_turn(tmp_path: Path):
     stream = remuxed(movie(tmp_path / "a.mp4"), "mpegts")
     once, twice = read_clip(stream, fps=25), read_clip(stream + stream, fps=25)
-    assert "pts_fixed" in twice.issues and len(twice.waveform) > 1.9 * len(once.waveform)
+    assert "clock_jump" in twice.issues and len(twice.waveform) > 1.9 * len(once.waveform)
     assert indices(twice.frames)[: len(once.frames)] == indices(once.frames)
     assert len(set(indices(twice.frames)[len(once.frames) :])) > 20
 

@@ -152,15 +152,16 @@ def _windows(
 ) -> Iterator[tuple[float, float, float, Sample, tuple[str, ...]]]:
     """start, shown, end, sample and issues of each window. The last one has all its length, and shows what is left.
 
-    Where the header does not tell the duration, windows go on until there is nothing more.
+    Where the duration is not known, windows go on until there is nothing more.
     """
-    clip = spec.read(source, reader=reader.read)
+    clip = spec.read(source, reader=reader.read, measure_end=True)
+    duration = clip.duration
     start = shown = 0.0
     while True:
-        rest = None if clip.duration is None else clip.duration - start - spec.seconds
+        rest = None if duration is None else duration - start - spec.seconds
         last = rest is not None and rest < 0.1 * spec.seconds  # headers count the encoder's padding
         end = start + spec.seconds
-        yield start, shown, min(end, clip.duration or end) if last else end, spec.prepare(clip), clip.issues
+        yield start, shown, min(end, duration or end) if last else end, spec.prepare(clip), clip.issues
         if last:
             return
         shown = end

@@ -150,7 +150,7 @@ class ClipDataset(Dataset[Labelled]):
         return self.look.view.cut(clip, self.spec)
 
     def _start(self, key: Key) -> float:
-        """Where in the file the clip begins, s. Where no duration is known, that is the row's start."""
+        """Where in the file the clip begins, s."""
         row = self.rows[key.index]
         at = None if self.look is None else self.look.at
         if self.span == "first" and at is None:

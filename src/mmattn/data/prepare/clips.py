@@ -127,10 +127,11 @@ class ClipSpec:
         *,
         reader: Reader | None = None,
         canvas: Canvas | None = None,
+        measure_end: bool = False,
     ) -> Clip:
         """Decode the span [start, start + seconds), cut at `end`, pictures on `canvas`; None: as they will be seen.
 
-        `reader` None: in this process. Raises MediaError.
+        `reader` None: in this process. `measure_end`: as Request has it. Raises MediaError.
         """
         canvas = canvas or Canvas((self.height, self.width), self.fit)
         stop = start + self.seconds if end is None else min(end, start + self.seconds)
@@ -145,6 +146,7 @@ class ClipSpec:
             audio=self.audio,
             hdr=self.hdr,
             deinterlace=self.deinterlace,
+            measure_end=measure_end,
         )
         read = reader or _read_here
         clip = read(media, request)

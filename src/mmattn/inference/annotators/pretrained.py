@@ -46,7 +46,7 @@ from mmattn.types import MODALITIES, ByteRange, Clip, Modality
 STEP_S = HOP / RATE  # 0.48
 _STEPS = 20  # of a window
 _SIDE, _CROP = 256, 224  # the picture is scaled to 256 pixels, of whose middle 224 are seen: as it was trained
-_REQUEST = Request(fps=1 / STEP_S, end=1.0, size=(_SIDE, _SIDE), fit="crop", audio_rate=RATE)
+_REQUEST = Request(fps=1 / STEP_S, end=1.0, size=(_SIDE, _SIDE), fit="crop", audio_rate=RATE, measure_end=True)
 _WINDOWS = Windows(STEP_S * (_STEPS - 1) + PATCH / RATE, STEP_S * _STEPS, _REQUEST)
 
 _WITHOUT = "leave them out with modalities=[video]"

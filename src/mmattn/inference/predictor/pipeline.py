@@ -149,7 +149,7 @@ class Predictor:
         """The spans that could be read. A later span that fails, or holds nothing, costs itself and not the file."""
         issues: set[str] = set()
         try:
-            clips = [self._clip(piece, piece.start)]
+            clips = [self._clip(piece, piece.start, measure_end=True)]
         except MediaError as error:
             return error
         for start in self._later_starts(clips[0], piece):
@@ -163,8 +163,10 @@ class Predictor:
         issues.update(issue for clip in clips for issue in clip.issues)
         return _File(piece.name, [samples[i] for i in kept], [clips[i].span for i in kept], sorted(issues))
 
-    def _clip(self, piece: Piece, start: float) -> Clip:
-        return self.clip.read(piece.media, start, piece.end, reader=self.reader, canvas=self.canvas)
+    def _clip(self, piece: Piece, start: float, measure_end: bool = False) -> Clip:
+        return self.clip.read(
+            piece.media, start, piece.end, reader=self.reader, canvas=self.canvas, measure_end=measure_end
+        )
 
     def _later_starts(self, first: Clip, piece: Piece) -> list[float]:
         """Where further spans of a long file start: what covers it, at most `windows` in all, the last at its end.

@@ -18,6 +18,7 @@ from mmattn.weighting.descriptive import MassMeter
 
 Record = dict[str, Any]
 Span = tuple[float, float]
+_TOUCH_S = 1e-3  # spans this close leave nothing out
 
 
 def thresholds_of(vocabulary: TagVocabulary, calibrated: Mapping[str, float], asked: float | None) -> Tensor:
@@ -47,19 +48,28 @@ def tag_records(
 
 
 class Captions:
-    """The captions of a file in time; neighbours that say the same are one, with the words of the likelier."""
+    """The captions of a file in time. Each says what was seen and heard then; none overlap.
+
+    Spans that touch and say the same are one, with the words of the likelier. Of spans that overlap and say different
+    things, each is said of its half of what they share.
+    """
 
     def __init__(self) -> None:
         self._found: list[tuple[float, float, Caption]] = []
 
     def add(self, start: float, end: float, caption: Caption | None) -> None:
+        """Of a span that does not begin before the one added last."""
         if caption is None:
             return
-        if self._found and self._found[-1][2].text == caption.text:
-            first, _, before = self._found[-1]
-            self._found[-1] = first, end, max(before, caption, key=lambda one: one.score)
-        else:
-            self._found.append((start, end, caption))
+        if self._found and start <= self._found[-1][1] + _TOUCH_S:
+            first, last, before = self._found[-1]
+            if before.text == caption.text:
+                self._found[-1] = first, max(last, end), max(before, caption, key=lambda one: one.score)
+                return
+            middle = (max(first, start) + min(last, end)) / 2
+            self._found[-1] = first, middle, before
+            start = middle
+        self._found.append((start, end, caption))
 
     def records(self) -> list[Record]:
         return [

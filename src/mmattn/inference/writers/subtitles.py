@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from mmattn.inference.writers.interface import Cue, Record, TrackFormat
 from mmattn.text import one_line
@@ -56,10 +57,25 @@ def _clock(ms: int, point: str) -> str:
 
 
 def cues_of(record: Record) -> list[Cue]:
-    """Captions; where a file has none, its tags while they last. In the order of their starts."""
+    """Captions; where a file has none, its tags while they last. In the order of their starts, none while another."""
     captions = [(each["start"], each["end"], each["text"]) for each in record.get("captions") or []]
     shown = [cue for each in captions or _tags(record) if (cue := _cue(*each))]
-    return sorted(shown, key=lambda cue: (cue.start, cue.end))
+    return _apart(sorted(shown, key=lambda cue: (cue.start, cue.end)))
+
+
+def _apart(cues: Sequence[Cue]) -> list[Cue]:
+    """Two that overlap share what both have, a half each; one that is left with nothing is left out."""
+    found: list[Cue] = []
+    for cue in cues:
+        while found and cue.start < found[-1].end:
+            before = found.pop()
+            middle = (max(before.start, cue.start) + min(before.end, cue.end)) // 2
+            cue = replace(cue, start=middle)
+            if before.start < middle:
+                found.append(replace(before, end=middle))
+        if cue.start < cue.end:
+            found.append(cue)
+    return found
 
 
 def _cue(start: float, end: float, text: str) -> Cue | None:

@@ -25,6 +25,7 @@ from av.video.stream import VideoStream
 from mmattn.errors import MediaError, MediaReason
 from mmattn.media.open.formats import FORMATS
 from mmattn.media.open.source import Content, Source, name_of, open_source
+from mmattn.media.open.trust import trusted_duration
 
 # The first bytes of files that a demuxer knows: if it still refuses them, the file is cut off, not something else.
 _MAGIC = (
@@ -174,7 +175,7 @@ def _cap(container: InputContainer, path: str, limits: Limits) -> None:
     """Apply `limits` to what the header declares and to each decoder."""
     if len(container.streams) > limits.streams:
         raise MediaError(path, "too_large", f"{len(container.streams)} streams, at most {limits.streams}")
-    duration = declared_duration(container)
+    duration = trusted_duration(container)
     if duration is not None and duration > limits.duration_s:
         raise MediaError(path, "too_long", f"{duration:.0f} s, at most {limits.duration_s:.0f}")
     for stream in container.streams:
@@ -185,7 +186,7 @@ def _cap(container: InputContainer, path: str, limits: Limits) -> None:
             pixels = stream.codec_context.width * stream.codec_context.height
             if pixels > limits.frame_pixels:
                 raise MediaError(path, "too_large", f"{pixels} pixels a frame, at most {limits.frame_pixels}")
-            if stream.frames > limits.frames:
+            if duration is not None and stream.frames > limits.frames:
                 raise MediaError(path, "too_large", f"{stream.frames} frames, at most {limits.frames}")
             context.options = {"max_pixels": str(limits.frame_pixels)}
         if isinstance(stream, AudioStream) and stream.codec_context.sample_rate > limits.sample_rate:
@@ -193,11 +194,6 @@ def _cap(container: InputContainer, path: str, limits: Limits) -> None:
             raise MediaError(path, "too_large", f"{rate} samples a second, at most {limits.sample_rate}")
         if stream.type in ("video", "audio"):
             context.thread_count = 1
-
-
-def declared_duration(container: InputContainer) -> float | None:
-    """The file's length as its header tells it, s; None where it does not, or tells nonsense."""
-    return container.duration / av.time_base if container.duration and container.duration > 0 else None
 
 
 def one_line(error: BaseException) -> str:

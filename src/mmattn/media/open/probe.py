@@ -1,9 +1,9 @@
-"""What a file is, without reading all of it: its header, and of each picture stream the first frame."""
+"""What a file is, without decoding all of it: its header, of each picture stream the first frame, and where it ends."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from av.audio.stream import AudioStream
 from av.container.input import InputContainer
@@ -13,9 +13,11 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from mmattn.errors import MediaError
-from mmattn.media.open.container import Deadline, Limits, declared_duration, open_container
+from mmattn.media.open.container import Deadline, Limits, open_container
+from mmattn.media.open.extent import extent
 from mmattn.media.open.source import Source, name_of
 from mmattn.media.open.streams import Chosen, choose, codec_name, demux, is_encrypted, language
+from mmattn.media.open.trust import trusted_duration
 from mmattn.media.read.frames import pixel_aspect
 from mmattn.media.read.orientation import Orientation, orientation
 from mmattn.media.read.picture import shown_size
@@ -74,13 +76,13 @@ class AudioInfo(StreamInfo):
 
 @dataclass(frozen=True)
 class MediaInfo:
-    """`duration` in s as the header tells it, None where it does not. `video` and `audio`: what read_clip would read.
+    """`duration` in s: as the header tells it, or measured from the packets where that may be a guess.
 
-    A missing modality is None.
+    `video` and `audio`: what read_clip would read; a missing modality is None.
     """
 
     container: str
-    duration: float | None
+    duration: float
     video: VideoInfo | None
     audio: AudioInfo | None
     streams: tuple[StreamInfo, ...]
@@ -110,14 +112,19 @@ def probe(
         video = by_index[chosen.video.index] if chosen.video is not None else None
         audio = by_index[chosen.audio.index] if chosen.audio is not None else None
         assert isinstance(video, VideoInfo | None) and isinstance(audio, AudioInfo | None)
-        return MediaInfo(
+        told = trusted_duration(container)
+        info = MediaInfo(
             container=container.format.name,
-            duration=declared_duration(container),
+            duration=0.0 if told is None else told,
             video=video,
             audio=audio,
             streams=streams,
             issues=chosen.issues,
         )
+    if told is not None:
+        return info
+    found = extent(src, limits or Limits(), deadline, follow_symlinks, (video_stream, audio_stream))
+    return replace(info, duration=found.end)
 
 
 def _first_pictures(container: InputContainer, chosen: Chosen, deadline: Deadline) -> dict[int, VideoFrame]:

@@ -10,14 +10,17 @@ from typing import TypeVar
 import av
 from av.audio.stream import AudioStream
 from av.container.input import InputContainer
+from av.error import FFmpegError
 from av.packet import Packet
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from mmattn.errors import MediaError
+from mmattn.media.open.splice import Splice, clocked, may_jump
 
 AnyStream = VideoStream | AudioStream
 _HEADED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "flv", "asf", "wav")  # durations are not guesses
+_UNFILLED = 1 << 30  # frames that FFmpeg declares in AVI until it knows how many there are
 _S = TypeVar("_S", VideoStream, AudioStream)
 
 
@@ -127,7 +130,7 @@ def frame_seconds(stream: VideoStream) -> float:
 
 def cut_off(container: InputContainer, chosen: Chosen, reached: dict[int, float]) -> bool:
     """Whether the packets ended well before the header says. `reached`: stream index -> end of its last packet, s."""
-    if container.format.name not in _HEADED:
+    if container.format.name not in _HEADED or any(stream.frames >= _UNFILLED for stream in container.streams):
         return False
     offset = max(chosen.origin, 0.0)  # some headers count the duration from 0, not from the first stamp
     streams = [stream for stream in (chosen.video, chosen.audio) if stream is not None]
@@ -141,13 +144,41 @@ def cut_off(container: InputContainer, chosen: Chosen, reached: dict[int, float]
     return any(end + offset < declared - max(0.5, 0.05 * declared) for end, declared in checks)
 
 
-def demux(container: InputContainer, *streams: Stream) -> Iterator[Packet]:
-    """The packets of `streams`, of all without any.
+def demux(container: InputContainer, *streams: Stream, issues: set[str] | None = None) -> Iterator[Packet]:
+    """The packets of `streams`, of all without any, then an empty one for each; on a clock that never jumps.
 
-    PyAV's own generator keeps about 150 bytes for good where it is dropped before its end (18.1), so it is closed.
+    Where the container cannot be read on, the packets end: `issues` gets "read_error". Where its clock jumps and is
+    made to run on: "clock_jump". Raises FFmpegError if nothing at all can be read.
     """
-    with closing(container.demux(*streams)) as packets:  # type: ignore[type-var]
-        yield from packets
+    issues = set() if issues is None else issues
+    splice, asked = None, streams
+    if may_jump(container):  # then the other streams tell too where a part begins
+        splice, beside = Splice(), clocked(container)
+        asked = (*streams, *(s for s in beside if s.index not in {stream.index for stream in streams}))
+        asked = asked if streams else ()
+    wanted, count = {stream.index for stream in streams or container.streams}, 0
+    # PyAV's own generator keeps about 150 bytes for good where it is dropped before its end (18.1), so it is closed.
+    with closing(container.demux(*asked)) as packets:  # type: ignore[type-var]
+        try:
+            for packet in packets:
+                count += bool(packet.size)
+                if splice is not None and packet.size:
+                    splice.place(packet)
+                    if splice.jumped:
+                        issues.add("clock_jump")
+                if packet.stream.index in wanted:  # stream_index is wrong on the packets that end a stream
+                    yield packet
+            return
+        except MemoryError:
+            raise
+        except FFmpegError:
+            if not count:
+                raise
+            issues.add("read_error")
+    for stream in streams or container.streams:  # what the decoders hold back
+        flush = Packet()
+        flush.stream = stream
+        yield flush
 
 
 def is_encrypted(packet: Packet) -> bool:

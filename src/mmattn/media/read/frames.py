@@ -11,6 +11,7 @@ from av.video.stream import VideoStream
 
 from mmattn.errors import MediaError
 from mmattn.media.open.container import Deadline, Limits
+from mmattn.media.open.extent import StreamEnd
 from mmattn.media.open.streams import demux, frame_seconds, time_base
 from mmattn.media.read.picture import Renderer
 from mmattn.media.read.request import Request
@@ -115,20 +116,11 @@ def check_size(image: np.ndarray, count: int, path: str, limits: Limits) -> None
 
 def picture_extent(container: InputContainer, stream: VideoStream, origin: float, deadline: Deadline) -> float:
     """When the last packet of the picture ends, s: what the file holds, whatever its header says."""
-    tick, nominal = time_base(stream), frame_seconds(stream)
-    end, count, broken = 0.0, 0, False
-    last_dts: int | None = None
+    end = StreamEnd(stream, origin)
     for packet in demux(container, stream):
         deadline.check()
-        if not packet.size or packet.is_discard:
-            continue
-        count += 1
-        backwards = last_dts is not None and packet.dts is not None and packet.dts < last_dts
-        broken = broken or packet.pts is None or backwards
-        last_dts = packet.dts
-        if packet.pts is not None:
-            end = max(end, packet.pts * tick - origin + ((packet.duration or 0) * tick or nominal))
-    return count * nominal if broken else end
+        end.add(packet)
+    return end.end
 
 
 def last_end(container: InputContainer, stream: VideoStream, origin: float, deadline: Deadline) -> float | None:

@@ -22,7 +22,7 @@ from av.packet import Packet
 from av.stream import Discard, Stream
 from av.video.stream import VideoStream
 
-from mmattn.media.open.container import declared_duration
+from mmattn.media.open.splice import may_jump
 from mmattn.media.open.streams import cut_off, demux, start_of, time_base
 from mmattn.media.read.audio import JUMP_S
 from mmattn.media.read.frames import last_end
@@ -47,6 +47,8 @@ def take_planned(reading: Reading) -> tuple[Taken, np.ndarray]:
         if container.format.name in _INDEXED:
             return first.apart()
         near = container.format.name in _STAMPED and reading.request.start > 2 * _RUN_UP_S
+        jumpy = may_jump(container)
+    near = near and (not jumpy or reading.extent().steady)
     extent = measured_extent(reading)
     if near:
         with suppress(Unplannable), reading.open() as container:
@@ -63,6 +65,7 @@ class _Pass:
         self.chosen = chosen = reading.choose(container)
         self.video = chosen.video if reading.request.video else None
         self.audio = chosen.audio if reading.request.audio else None
+        self.issues: set[str] = set()  # met on the way through the packets
         self.sound = None if self.audio is None else _Sound(reading, self.audio, chosen.origin)
 
     def apart(self) -> tuple[Taken, np.ndarray]:
@@ -93,12 +96,12 @@ class _Pass:
         reached, ends = Reached(self.chosen.origin, self.reading.request.end), {}
         pictures = None if video is None else SparsePictures(self.reading, video, self.chosen.origin, grid)
         streams = [stream for stream in (video, self.audio) if stream is not None]
-        packets = demux(self.container, *streams)
+        packets = demux(self.container, *streams, issues=self.issues)
         if near:
             if pictures is not None:
                 pictures.start_near(next(packet for packet in packets if packet.stream is video))
             start = self.reading.request.start - _RUN_UP_S + self.chosen.origin
-            packets = seek(self.container, streams[0], int(start / time_base(streams[0])), *streams)
+            packets = seek(self.container, streams[0], int(start / time_base(streams[0])), *streams, issues=self.issues)
         for packet in packets:
             self.reading.deadline.check()
             if ((pictures is None or pictures.done) and (sound is None or sound.done)) or reached.past(packet):
@@ -126,14 +129,14 @@ class _Pass:
     def _taken(self, pictures: SparsePictures | None, ends: dict[int, float]) -> Taken:
         """`ends`: stream index -> end of its last packet, s, of the streams that were read to their end."""
         sound, asked = self.sound, [part for part in (self.sound, pictures) if part is not None]
-        issues = set(self.chosen.issues).union(*(part.issues for part in asked))
+        issues = set(self.chosen.issues).union(self.issues, *(part.issues for part in asked))
         if ends and cut_off(self.container, self.chosen, ends):
             issues.add("truncated")
         return Taken(
             images=None if pictures is None else pictures.images,
             sound=None if sound is None else sound.track,
             issues=issues,
-            duration=declared_duration(self.container),
+            duration=self.reading.duration(self.container),
             fruitless=bool(asked) and all(part.end is None for part in asked),
         )
 
@@ -170,7 +173,8 @@ class _Sound:
 
     def read(self, container: InputContainer, video: VideoStream | None) -> bool:
         """Take the packets of the span; whether the stream's end was met."""
-        packets = self._near(container, video) if self._from > _PREROLL_S else demux(container, self.stream)
+        from_start = self._from <= _PREROLL_S
+        packets = demux(container, self.stream, issues=self.issues) if from_start else self._near(container, video)
         for packet in packets:
             self.take(packet)
             if self.track.done:
@@ -214,7 +218,7 @@ class _Sound:
         guide = video if video is not None and len(self.stream.index_entries) <= 1 else self.stream
         for back in _BACK_S:
             stamp = int((self._from - back + self._origin) / time_base(guide))
-            packets = seek(container, guide, stamp, self.stream)
+            packets = seek(container, guide, stamp, self.stream, issues=self.issues)
             first = next(packets, None)
             if first is None or first.pts is None:
                 continue

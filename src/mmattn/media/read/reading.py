@@ -11,8 +11,10 @@ from av.video.stream import VideoStream
 
 from mmattn.errors import MediaError
 from mmattn.media.open.container import Deadline, Limits, open_container
+from mmattn.media.open.extent import Extent, extent
 from mmattn.media.open.source import Source
 from mmattn.media.open.streams import Chosen, choose, frame_seconds, is_encrypted, time_base
+from mmattn.media.open.trust import trusted_duration
 from mmattn.media.read.audio import SoundTrack
 from mmattn.media.read.request import Request
 
@@ -48,6 +50,16 @@ class Reading:
             raise MediaError(self.path, "too_large", f"{count:.0f} frames asked for, at most {self.limits.frames}")
         return self.request.grid(extent)
 
+    def extent(self) -> Extent:
+        """Where the file ends, by a pass over its packets."""
+        streams = self.request.video_stream, self.request.audio_stream
+        return extent(self.src, self.limits, self.deadline, self.follow_symlinks, streams)
+
+    def duration(self, container: InputContainer) -> float | None:
+        """Of the file, s; None where its header cannot be trusted and the question does not need it."""
+        told = trusted_duration(container)
+        return self.extent().end if told is None and self.request.measure_end else told
+
     def sound(self) -> SoundTrack:
         asked = self.request
         return SoundTrack(self.path, asked.start, asked.end, asked.audio_rate, self.limits)
@@ -66,7 +78,7 @@ class Taken:
     images: list[np.ndarray] | None = None  # None: no picture in the file, or not asked for
     sound: SoundTrack | None = None
     issues: set[str] = field(default_factory=set)
-    duration: float | None = None  # of the file, as its header tells, s
+    duration: float | None = None  # of the file, s, where it is known
     fruitless: bool = False  # there were packets, and none of them could be decoded
 
 

@@ -21,7 +21,8 @@ class Request:
     """The arguments of read_clip, checked. Times in s, `size` (height, width) in pixels, `audio_rate` in Hz.
 
     `video_stream`, `audio_stream`: a stream's index in the file (probe lists them), for sound also a language; None =
-    the best one. `hdr`, `deinterlace`: see Renderer.
+    the best one. `hdr`, `deinterlace`: see Renderer. `measure_end`: where no header can be trusted, find the file's end
+    by a pass over its packets.
     """
 
     times: Sequence[float] | None = None
@@ -38,6 +39,7 @@ class Request:
     audio_stream: int | str | None = None
     hdr: Hdr = "tonemap"
     deinterlace: bool = True
+    measure_end: bool = False
 
     def __post_init__(self) -> None:
         given = [name for name in ("times", "fps", "frames") if getattr(self, name) is not None]

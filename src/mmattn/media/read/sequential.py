@@ -15,7 +15,6 @@ from av.error import FFmpegError
 from av.packet import Packet
 from av.video.frame import VideoFrame
 
-from mmattn.media.open.container import declared_duration
 from mmattn.media.open.streams import Chosen, cut_off, demux, time_base
 from mmattn.media.read.audio import SoundTrack
 from mmattn.media.read.frames import PictureTrack, picture_extent, renderer
@@ -57,7 +56,7 @@ class _Pass:
         pictures, sound, chosen = self.pictures, self.sound, self.chosen
         streams = [s for s in (pictures and chosen.video, sound and chosen.audio) if s is not None]
         reached, ended = Reached(chosen.origin, self.reading.request.end), False
-        for packet in demux(container, *streams) if streams else ():
+        for packet in demux(container, *streams, issues=self.issues) if streams else ():
             self.reading.check(packet)
             seen_all = pictures is None or pictures.done
             if (seen_all and (sound is None or sound.done)) or reached.past(packet):
@@ -72,7 +71,7 @@ class _Pass:
             self.issues.add("truncated")
         issues = self.issues | (pictures.issues if pictures is not None else set())
         images = None if pictures is None else pictures.images
-        return Taken(images, sound, issues, declared_duration(container), bool(streams) and not self.decoded)
+        return Taken(images, sound, issues, self.reading.duration(container), bool(streams) and not self.decoded)
 
     def _decode(self, packet: Packet) -> None:
         for frame in frames_of(packet, self.issues):

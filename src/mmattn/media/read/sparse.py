@@ -37,6 +37,7 @@ class SparsePictures:
         self._render = renderer(reading.request, stream)
         self._images: dict[int, np.ndarray] = {}
         self._first: Packet | None = None  # of the stream
+        self._met: set[str] = set()  # issues on the way through the packets
         self._used = False  # whether the decoder has seen a packet
 
     @property
@@ -50,7 +51,7 @@ class SparsePictures:
 
     @property
     def issues(self) -> set[str]:
-        return self._render.issues
+        return self._render.issues | self._met
 
     @property
     def images(self) -> list[np.ndarray]:
@@ -96,9 +97,9 @@ class SparsePictures:
         """The stream's packets after the first one, which is taken."""
         index, wanted = self._stream.index_entries, self._plan.wanted
         if fresh and (len(index) > 1 or wanted is None or wanted < _LOOK_UP_S):
-            packets = demux(container, self._stream)
+            packets = demux(container, self._stream, issues=self._met)
         elif len(index):  # Matroska's index is loaded by the first seek
-            packets = seek(container, self._stream, index[0].timestamp, self._stream)
+            packets = seek(container, self._stream, index[0].timestamp, self._stream, issues=self._met)
         else:
             raise Unplannable("no index to go back by")
         first = next(packets, None)
@@ -121,7 +122,7 @@ class SparsePictures:
         wanted = self._plan.wanted
         assert wanted is not None
         for _ in range(_LANDINGS):
-            packets = seek(container, self._stream, stamp, self._stream)
+            packets = seek(container, self._stream, stamp, self._stream, issues=self._met)
             first = next((packet for packet in packets if packet.size), None)
             if first is None or first.pts is None:
                 break
@@ -209,10 +210,12 @@ class SparsePictures:
         self._images.update(dict.fromkeys(places, image))
 
 
-def seek(container: InputContainer, guide: Stream, stamp: int, *streams: Stream) -> Iterator[Packet]:
+def seek(
+    container: InputContainer, guide: Stream, stamp: int, *streams: Stream, issues: set[str] | None = None
+) -> Iterator[Packet]:
     """The packets of `streams` from the last key frame of `guide` at or before `stamp` on."""
     try:
         container.seek(stamp, stream=guide)
     except FFmpegError as error:
         raise Unplannable("the container does not seek") from error
-    return demux(container, *streams)
+    return demux(container, *streams, issues=issues)

@@ -20,8 +20,9 @@ from av.stream import Discard
 from av.video.frame import VideoFrame
 
 from mmattn.errors import MediaError
-from mmattn.media.open.container import Deadline, Limits, declared_duration
+from mmattn.media.open.container import Deadline, Limits
 from mmattn.media.open.source import Source, name_of
+from mmattn.media.open.splice import may_jump
 from mmattn.media.open.streams import AnyStream, Chosen, cut_off, demux, time_base
 from mmattn.media.read.audio import SoundTrack
 from mmattn.media.read.decode import Decoded, decoded
@@ -124,6 +125,7 @@ def decode_windows(
             if asked.audio and chosen.audio is not None:
                 beside = container if pictures is None else opened.enter_context(whole.open())
                 sounds = _Sounds(whole, windows, beside, whole.choose(beside))
+            duration = whole.duration(container)
             k, goes_on = 0, True
             while goes_on:
                 whole.deadline.restart()
@@ -140,7 +142,7 @@ def decode_windows(
                 if all(track.ended for track in tracks) and cut_off(container, chosen, _ends(tracks)):
                     issues.add("truncated")
                 fruitless = bool(tracks) and not any(track.decoded for track in tracks)
-                taken = Taken(images, sound, issues, declared_duration(container), fruitless)
+                taken = Taken(images, sound, issues, duration, fruitless)
                 yield decoded(reading, taken, grid)
                 for track in tracks:
                     track.issues.clear()
@@ -153,8 +155,9 @@ class _Track:
     """The frames of one stream in turn. `end` s: how far it is known to go."""
 
     def __init__(self, reading: Reading, container: InputContainer, stream: AnyStream, origin: float) -> None:
-        for other in container.streams:
-            other.discard = Discard.default if other.index == stream.index else Discard.all
+        if not may_jump(container):  # else the other streams tell too where the clock jumps
+            for other in container.streams:
+                other.discard = Discard.default if other.index == stream.index else Discard.all
         self.reading, self.stream, self.origin = reading, stream, origin
         self.reached = Reached(origin, None)
         self.issues: set[str] = set()
@@ -164,7 +167,7 @@ class _Track:
         self._frames = self._decode(container)
 
     def _decode(self, container: InputContainer) -> Iterator[VideoFrame | AudioFrame]:
-        for packet in demux(container, self.stream):
+        for packet in demux(container, self.stream, issues=self.issues):
             self.reading.check(packet)
             self.reached.past(packet)
             for frame in frames_of(packet, self.issues):

@@ -20,6 +20,7 @@ class PacketTimes:
     """Presentation times of one file's picture and sound, s from the clip's origin."""
 
     shown: array = field(default_factory=lambda: array("d"))  # of each picture
+    heard: array = field(default_factory=lambda: array("d"))  # of each packet of sound
     tick: float = 0.0  # of the picture's stamps
     starts: dict[str, float] = field(default_factory=dict)  # kind -> first
     ends: dict[str, float] = field(default_factory=dict)  # kind -> end of the last
@@ -28,8 +29,20 @@ class PacketTimes:
     def add(self, kind: str, time: float, length: float) -> None:
         self.starts[kind] = min(time, self.starts.get(kind, time))
         self.ends[kind] = max(time + length, self.ends.get(kind, time + length))
-        if kind == "video":
-            self.shown.append(time)
+        (self.shown if kind == "video" else self.heard).append(time)
+
+    def pictures(self, count: int) -> tuple[float, ...]:
+        """When to look, at most `count` times: at pictures evenly spread over all, not in holes between."""
+        shown = np.sort(np.frombuffer(self.shown, np.float64))
+        places = ((np.arange(count) + 0.5) / count * len(shown)).astype(int)
+        return tuple(np.maximum(np.unique(shown[places]), 0.0).tolist()) if len(shown) else ()
+
+    def sounds(self, count: int, last: float) -> list[float]:
+        """When to listen: at packets evenly spread over all that begin up to `last` s."""
+        heard = np.sort(np.frombuffer(self.heard, np.float64))
+        heard = heard[heard <= last]
+        places = np.linspace(0, len(heard) - 1, count).astype(int)
+        return np.maximum(heard[places], 0.0).tolist() if len(heard) else [0.0]
 
     def told(self) -> dict[str, Any]:
         told: dict[str, Any] = {"frames": len(self.shown) or None}

@@ -23,7 +23,6 @@ from mmattn.media.open.source import Source, name_of
 from mmattn.media.open.streams import choose, cut_off, demux, frame_seconds, is_encrypted, time_base
 from mmattn.media.read.audio import mono
 from mmattn.media.read.decode import decode
-from mmattn.media.read.grid import uniform_grid
 from mmattn.media.read.picture import Renderer, shown_size
 from mmattn.media.read.request import Request
 from mmattn.media.survey.measures import PICTURE_SIZE, Heard, PacketTimes, Seen, picture_hash, sound_hash
@@ -42,7 +41,7 @@ class Survey:
 
     container: str
     streams: int
-    duration: float | None = None  # as the header tells
+    duration: float | None = None  # as the header tells, or by the packets where that may be a guess
     video_codec: str | None = None
     width: int | None = None
     height: int | None = None
@@ -181,7 +180,7 @@ class _Looking:
             ticks = {stream.index: time_base(stream) for stream in streams}
             nominal = frame_seconds(chosen.video) if chosen.video is not None else 0.0
             packets.tick = ticks[chosen.video.index] if chosen.video is not None else 0.0
-            for packet in demux(container, *streams):
+            for packet in demux(container, *streams, issues=packets.issues):
                 self.deadline.check()
                 if is_encrypted(packet):
                     detail = f"the {packet.stream.type} stream is encrypted"
@@ -200,17 +199,15 @@ class _Looking:
         """A few pictures over the whole length, and the sound, or spans of it."""
         seen, heard, issues = Seen(), Heard(), set()
         has_video, has_audio = info.video is not None, info.audio is not None
-        begin, end = max(packets.starts.get("video", 0.0), 0.0), packets.ends.get("video", 0.0)
-        count = min(_PICTURES, len(packets.shown) or _PICTURES)
-        times = tuple(float(time) for time in uniform_grid(count, begin, end)) or (0.0,)
+        times = packets.pictures(_PICTURES) or (0.0,)
         sound_end = packets.ends.get("audio", 0.0)
         short = sound_end <= _HEARD_S
         questions = [Request(times=times, size=PICTURE_SIZE, audio=has_audio and short)] if has_video else []
         if has_audio and short and not has_video:
             questions = [Request(video=False)]
         if has_audio and not short:
-            starts = np.linspace(0.0, sound_end - _SPAN_S, _SPANS)
-            questions += [Request(start=float(s), end=float(s) + _SPAN_S, video=False) for s in starts]
+            starts = packets.sounds(_SPANS, sound_end - _SPAN_S)
+            questions += [Request(start=s, end=s + _SPAN_S, video=False) for s in starts]
         sounds = []
         for request in questions:
             clip = decode(request, self.src, self.limits, self.deadline.seconds, self.follow_symlinks)
@@ -223,6 +220,8 @@ class _Looking:
             if clip.waveform is not None:
                 heard.add(clip.waveform, clip.sample_rate)
                 sounds.append(clip.waveform)
+        issues -= {"no_frames"} if seen.count else set()  # of one span, and there are others
+        issues -= {"no_samples"} if heard.seconds else set()
         heard.hash = sound_hash(np.concatenate(sounds)) if sounds else None
         return seen, heard, issues
 
@@ -232,7 +231,8 @@ class _Looking:
         issues, render = set(), Renderer(PICTURE_SIZE, "stretch")
         with self.open() as container:
             chosen = choose(container, self.deadline.path)
-            for packet in demux(container, *[stream for stream in (chosen.video, chosen.audio) if stream is not None]):
+            streams = [stream for stream in (chosen.video, chosen.audio) if stream is not None]
+            for packet in demux(container, *streams, issues=issues):
                 self.deadline.check()
                 if packet.size == 0 and packet.dts is not None:
                     continue
