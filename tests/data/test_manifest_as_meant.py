@@ -147,7 +147,7 @@ def test_semicolons_separate_outside_of_entities_and_quotes(text: str, parts: li
     assert split_cell(text, "captions") == parts
 
 
-@pytest.mark.parametrize("text", [";", " ; ; ", "nan", "<NA>", '["cat", ""]', "['cat', ' ']"])
+@pytest.mark.parametrize("text", [";", " ; ; ", "nan", "<NA>", "#N/A", '["cat", ""]', "['cat', ' ']"])
 def test_an_empty_tag_is_refused_by_line(text: str, tmp_path: Path) -> None:
     with (tmp_path / "m.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["path", "tags"], ["b.mp4", text]])
@@ -251,6 +251,12 @@ def test_what_is_no_table_is_said_with_its_line(content: bytes, says: str, tmp_p
     (tmp_path / "m.csv").write_bytes(content)
     with pytest.raises(UsageError, match=says):
         read_manifest(tmp_path / "m.csv")
+
+
+def test_a_second_byte_order_mark_is_no_part_of_a_name(tmp_path: Path) -> None:
+    text = '\ufeffPath;Tags\r\na.mp4;"cat; dog"\r\n'
+    (tmp_path / "m.csv").write_bytes(text.encode("utf-16"))
+    assert read_manifest(tmp_path / "m.csv")[0].tags == ("cat", "dog")
 
 
 def test_spreadsheets_leave_a_separator_line_and_empty_rows(tmp_path: Path) -> None:

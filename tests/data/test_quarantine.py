@@ -183,3 +183,30 @@ def test_what_is_known_to_be_bad_goes_along_to_a_process_that_is_not_forked() ->
 def test_the_level_is_the_documented_one() -> None:
     assert LEVEL == 1e-4
     assert [min(k for k in range(n + 1) if is_above(k, n, 0.05)) for n in (20, 50, 100, 1000)] == [7, 11, 16, 78]
+
+
+def test_a_rank_counts_what_the_others_list(tmp_path: Path) -> None:
+    """Two ranks share the batches. What each finds is in the file, and both together are above the limit."""
+    write_video(tmp_path / "good.mp4", np.full((4, 16, 16, 3), 90, np.uint8), 8)
+    (tmp_path / "bad.mp4").write_text("no film")
+    bad = range(40, 400, 5)
+    rows = [Row(str(k), tmp_path / ("bad.mp4" if k in bad else "good.mp4"), tags=(str(k % 2),)) for k in range(400)]
+    loaders = []
+    for rank in range(2):
+        data = ClipData(
+            source=FolderSource(str(tmp_path)), clip=SPEC, augment=Augment(), batch_size=10, workers=0, cache_gb=0.01,
+            seed=0, isolated=False, max_bad_fraction=0.15,
+        )  # fmt: skip
+        data.__dict__["rows"] = {"train": rows, "val": rows[:2], "test": []}
+        data.quarantine.keep_in(tmp_path / "unreadable.jsonl")
+        loaders.append(data.loader(data.dataset("train"), train=False, rank=rank, world=2))
+    batches = [iter(loader) for loader in loaders]
+    with pytest.raises(MmattnError, match=r"^(\d+) of (\d+) clips could not be read") as error:
+        while True:
+            for each in batches:
+                next(each)
+    found, tried = (int(word) for word in str(error.value).split()[0:3:2])
+    states = [loader.clips.cache.state for loader in loaders]
+    seen = [int((state == FAILED).sum()) for state in states]
+    assert found == sum(seen) > max(seen) > 0, "over both"
+    assert tried in (400, *(int((state != 0).sum()) * 2 for state in states))

@@ -95,6 +95,8 @@ class ClipLoader(EpochLoader):
         self.clips = dataset
         self.quarantine = quarantine
         self._rows: dict[str, int] = {}  # id -> row, once it is asked for
+        self._elsewhere: list[int] = []  # rows that other processes found bad
+        self._told = 0  # of quarantine.elsewhere, what is in it
 
     def _batches(self) -> Iterator[Any]:
         state = self.clips.cache.state
@@ -113,11 +115,12 @@ class ClipLoader(EpochLoader):
 
     def _check(self) -> None:
         """Raises MmattnError when too many clips are bad, over all loader processes and ranks."""
-        elsewhere = self.quarantine.elsewhere
-        if elsewhere and not self._rows:
+        new = self.quarantine.elsewhere[self._told :]
+        if new and not self._rows:
             self._rows = {name: index for index, name in enumerate(self.clips.ids)}
-        rows = [self._rows[name] for name in elsewhere if name in self._rows]
-        self.quarantine.check(self.clips.cache.state, rows, self._sampler.world)
+        self._elsewhere += [self._rows[name] for name in new if name in self._rows]  # others are of another split
+        self._told += len(new)
+        self.quarantine.check(self.clips.cache.state, self._elsewhere, self._sampler.world)
 
 
 def leave_signals(worker: int) -> None:

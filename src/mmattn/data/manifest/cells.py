@@ -21,7 +21,7 @@ _WRAPPED = re.compile(
     re.DOTALL,
 )
 _OPENS_A_LIST = re.compile(r"""\s*[\[({]\s*(?:[uUbB]?['"]|(?:np|numpy)\.)|\s*(?:array|frozenset|set)\(\s*[\[({]""")
-_ABSENT = frozenset(("nan", "NaN", "<NA>", "NaT"))
+_ABSENT = frozenset(("nan", "NaN", "<NA>", "NaT", "#N/A"))
 
 # `;` is no separator inside an HTML entity, nor inside quotes that open and close at the edges of words.
 _KEPT = re.compile(

@@ -55,13 +55,13 @@ def renamed(names: Sequence[str], columns: Sequence[str]) -> dict[str, str]:
     if twice := [name for name in found if list(names).count(name) > 1]:
         raise ValueError(f"column {twice[0]!r} is there twice; rename one of them")
     for name in names:
-        plain = name.strip().casefold()
-        if name in found or plain not in columns or plain in names:
+        known = plain(name)
+        if name in found or known not in columns or known in names:
             continue
-        if plain in found.values():
-            other = next(each for each, column in found.items() if column == plain)
-            raise ValueError(f"columns {other!r} and {name!r} are both {plain!r}; rename one of them")
-        found[name] = plain
+        if known in found.values():
+            other = next(each for each, column in found.items() if column == known)
+            raise ValueError(f"columns {other!r} and {name!r} are both {known!r}; rename one of them")
+        found[name] = known
     for name in names:
         meant = None if name in found else _meant(name, columns)
         if meant is not None and meant not in found.values():
@@ -69,13 +69,17 @@ def renamed(names: Sequence[str], columns: Sequence[str]) -> dict[str, str]:
     return found
 
 
+def plain(name: str) -> str:
+    return name.lstrip("\ufeff").strip().casefold()  # files that were put together have a second byte order mark
+
+
 def _meant(name: str, columns: Sequence[str]) -> str | None:
-    plain = name.strip().casefold()
+    known = plain(name)
     for column, others in _MEANT.items():
-        if plain in others:
+        if known in others:
             return column
-    known = [column for column in columns if column not in _OFTEN_YOURS]
-    near = difflib.get_close_matches(plain, known, n=1, cutoff=0.85) if len(plain) > 3 else []
+    ours = [column for column in columns if column not in _OFTEN_YOURS]
+    near = difflib.get_close_matches(known, ours, n=1, cutoff=0.85) if len(known) > 3 else []
     return near[0] if near else None
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmattn.data.manifest.columns import renamed
+from mmattn.data.manifest.columns import plain, renamed
 from mmattn.data.manifest.textfiles import opened_text
 from mmattn.errors import UsageError
 
@@ -70,7 +70,7 @@ def separator_of(head: str, columns: Sequence[str]) -> str:
     if head.startswith("sep=") and len(head) > 4:
         return head[4]
     found = {separator: next(csv.reader(io.StringIO(head), delimiter=separator), []) for separator in _SEPARATORS}
-    known = {separator: sum(name.strip().casefold() in columns for name in names) for separator, names in found.items()}
+    known = {separator: sum(plain(name) in columns for name in names) for separator, names in found.items()}
     return max(_SEPARATORS, key=lambda separator: (known[separator], len(found[separator])))
 
 
