@@ -33,7 +33,7 @@ def test_the_tables_are_whole():
     told = set(re.findall(r"`([a-z_]+)", PAGE))
     said = {
         issue
-        for path in (ROOT / "src/mmattn/media").glob("*.py")
+        for path in (ROOT / "src/mmattn/media").rglob("*.py")
         for issue in re.findall(r'issues(?:\.add\(| \|= \{| = \[)"([a-z_]+)"', path.read_text())
     }
     assert len(said) > 10
