@@ -220,6 +220,8 @@ def _connected(address: str | None) -> Iterator[Any]:
     if ray.is_initialized():
         yield ray
         return
+    from ray.job_config import JobConfig
+
     # As of a client: else Ray puts the current folder in front of the path of every actor.
     quiet = {"log_to_driver": False, "logging_level": "ERROR", "job_config": JobConfig(_client_job=True)}
     temporary = None

@@ -35,7 +35,7 @@ _ALLOWED = {
     "exit": (60, 93), "exit_group": (231, 94),
 }  # fmt: skip
 _CLONE, _CLONE3, _NEWFSTATAT = (56, 220), (435, 435), (262, 79)
-_TGKILL, _PRLIMIT64, _FCNTL, _IOCTL = (234, 131), (302, 261), (72, 25), (16, 29)
+_KILL_CALL, _TGKILL, _PRLIMIT64, _FCNTL, _IOCTL = (62, 129), (234, 131), (302, 261), (72, 25), (16, 29)
 _CLONE_THREAD, _AT_EMPTY_PATH = 0x10000, 0x1000
 _FCNTLS = (0, 1, 2, 3, 4, 1030)  # of descriptors and their flags; no owner, who would get signals
 _IOCTLS = (0x5421, 0x5450, 0x5451, 0x541B)  # FIONBIO, FIONCLEX, FIOCLEX, FIONREAD; nothing of terminals
@@ -78,6 +78,7 @@ def _filter(machine: str, pid: int) -> Iterator[bytes]:
     yield from _only_if(_CLONE[column], 0, _ALL_SET, (_CLONE_THREAD,))
     yield from _only_if(_NEWFSTATAT[column], 3, _ALL_SET, (_AT_EMPTY_PATH,))  # what fstat is in newer C libraries
     yield from _only_if(_TGKILL[column], 0, _EQUAL, (pid,))  # abort()
+    yield from _only_if(_KILL_CALL[column], 0, _EQUAL, (pid,))
     yield from _only_if(_PRLIMIT64[column], 0, _EQUAL, (0, pid))
     yield from _only_if(_FCNTL[column], 1, _EQUAL, _FCNTLS)
     yield from _only_if(_IOCTL[column], 1, _EQUAL, _IOCTLS)
