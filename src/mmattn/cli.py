@@ -35,6 +35,7 @@ USAGE = """usage: mmattn VERB [key=value ...]
   show       what can be chosen                                 mmattn show fusion
 
 key=value are Hydra overrides (fusion=late optim.lr=1e-3). `mmattn VERB --help` lists the keys of a verb.
+Names of files are text whatever they look like.
 `mmattn train -m fusion=late,cross seed=0,1` sweeps: one run for each combination; --dry-run only tells.
 """
 

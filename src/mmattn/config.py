@@ -50,6 +50,7 @@ def compose(name: str, overrides: Sequence[str] = ()) -> Config:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    names = StandIns()
     try:
         groups = {text: group for text in overrides if (group := group_of(text))}
         for text, group in groups.items():
@@ -59,7 +60,7 @@ def compose(name: str, overrides: Sequence[str] = ()) -> Config:
         for text in overrides:
             if text not in choices:
                 check_key(text, base)
-        names, plain = StandIns(), OmegaConf.to_container(base)
+        plain = OmegaConf.to_container(base)
         given = [text if text in choices else _readable(text, plain, names) for text in overrides]
         config = _compose(name, given) if len(choices) < len(overrides) else base
         check_kinds(plain, OmegaConf.to_container(config))
@@ -67,7 +68,7 @@ def compose(name: str, overrides: Sequence[str] = ()) -> Config:
             raise UsageError(f"{missing[0]} is not set; add {missing[0]}=...")
         return names.replace(OmegaConf.to_container(config, resolve=True))
     except (HydraException, OmegaConfBaseException) as error:
-        raise UsageError(_first_line(error)) from None
+        raise UsageError(names.replace(_first_line(error))) from None
 
 
 def _readable(text: str, base: Any, names: StandIns) -> str:

@@ -79,11 +79,11 @@ class Slurm(Launcher):
     def script(self, folder: Path, config: Config, points: int = 0) -> str:
         """The job file. `points`: of a sweep in `folder`, whose runs POINTS_FILE lists; 0: `folder` is the run."""
         folder = folder.absolute()
-        if re.search(r"[\s%\\]", str(folder)):
-            raise UsageError(f"{folder}: sbatch takes no output file with blanks, % or \\ in its name; choose another")
+        if odd := re.search(r"[\s%\\'\"#]", str(folder)):
+            raise UsageError(f"{folder}: a job file can name no output with {odd[0]!r} in its path; choose another")
         devices = config["trainer"]["devices"]
         options: dict[str, str | int] = {
-            "job-name": f"mmattn-{folder.name}",
+            "job-name": re.sub(r"[^\w.,=+-]", "_", f"mmattn-{folder.name}"),
             "nodes": self.nodes,
             "ntasks-per-node": devices,
             "cpus-per-task": self.cpus,
