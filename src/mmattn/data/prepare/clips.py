@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from mmattn.data.prepare.mel import FrontEnd, KaldiFbank, LogMel
+from mmattn.media.read.downmix import DOWNMIXES, Downmix
 from mmattn.media.read.picture import Fit
 from mmattn.media.read.request import Request
 from mmattn.types import ByteRange, Clip
@@ -66,6 +67,7 @@ class ClipSpec:
     `fit`: what becomes of a picture of another shape, "stretch", "crop" (fill, cut the middle), "pad" (black borders).
     `spectrogram`: the front end, "log_mel" or "kaldi". `waveform`: keep it, for encoders that bring their own.
     `video`, `audio`: whether it sees, and hears, at all; what it does not is not decoded, and missing in every clip.
+    `downmix`: how more than two channels become one, "bs775" (ITU-R) or "mean".
     """
 
     seconds: float = 3.0
@@ -81,12 +83,13 @@ class ClipSpec:
     waveform: bool = False
     video: bool = True
     audio: bool = True
+    downmix: Downmix = "mean"  # what models were trained with whose configs do not say; new ones say bs775
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
             if not isinstance(value, str | bool) and value <= 0:
                 raise ValueError(f"data.clip.{name} must be above 0, got {value}")
-        for name, valid in (("fit", FITS), ("spectrogram", tuple(FRONT_ENDS))):
+        for name, valid in (("fit", FITS), ("spectrogram", tuple(FRONT_ENDS)), ("downmix", DOWNMIXES)):
             if getattr(self, name) not in valid:
                 raise ValueError(f"data.clip.{name} must be one of {', '.join(valid)}, got {getattr(self, name)!r}")
         if not (self.video or self.audio):
@@ -137,6 +140,7 @@ class ClipSpec:
             audio_rate=self.sample_rate,
             video=self.video,
             audio=self.audio,
+            downmix=self.downmix,
         )
         read = reader or _read_here
         clip = read(media, request)

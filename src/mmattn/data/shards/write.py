@@ -21,6 +21,7 @@ from mmattn.data.manifest.rows import SPLITS, Row, write_manifest
 from mmattn.data.shards.read import COMMAND, MANIFEST_FILE, SHARDS_FILE
 from mmattn.errors import MediaError, UsageError
 from mmattn.files import beside, write_atomically
+from mmattn.media.read.downmix import DOWNMIXES, Downmix
 from mmattn.media.read.request import Request
 from mmattn.media.write.bundle import times, write_bundle
 from mmattn.media.write.encode import SOUND_FORMATS, SoundFormat
@@ -34,7 +35,8 @@ UNREADABLE_FILE = "unreadable.jsonl"
 @dataclass(frozen=True)
 class ShardSettings:
     """What a clip becomes: its first `seconds`, `fps` pictures a second with `short_side` pixels at most on the
-    shorter side, JPEG of `quality`, mono sound at `sample_rate` Hz. A tar is full when it reaches `shard_mb` MB.
+    shorter side, JPEG of `quality`, mono sound (`downmix` of more than two channels) at `sample_rate` Hz. A tar is
+    full when it reaches `shard_mb` MB.
     """
 
     seconds: float
@@ -44,15 +46,22 @@ class ShardSettings:
     sound: SoundFormat
     sample_rate: int
     shard_mb: float
+    downmix: Downmix = "bs775"
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            if name != "sound" and not value > 0:
+            if name not in ("sound", "downmix") and not value > 0:
                 raise UsageError(f"{name}={value}: expected a number above 0")
         if self.quality > 100:
             raise UsageError(f"quality={self.quality}: expected 1 to 100")
         if self.sound not in SOUND_FORMATS:
             raise UsageError(f"sound={self.sound}: expected {' or '.join(SOUND_FORMATS)}")
+        if self.downmix not in DOWNMIXES:
+            raise UsageError(f"downmix={self.downmix}: expected {' or '.join(DOWNMIXES)}")
+
+    def recipe(self) -> dict[str, Any]:
+        """What decides the content, as folders keep it that were made when there was only the plain mean."""
+        return {name: value for name, value in asdict(self).items() if (name, value) != ("downmix", "mean")}
 
     def read(self, row: Row, reader: ClipReader) -> Clip:
         """Raises MediaError."""
@@ -65,7 +74,8 @@ class ShardSettings:
         end = row.start + self.seconds
         end = end if row.end is None else min(end, row.end)
         grid = [row.start + time for time in times(end - row.start, self.fps)]
-        clip = reader(row.media, Request(grid, start=row.start, end=end, size=size, audio_rate=self.sample_rate))
+        sound = {"audio_rate": self.sample_rate, "downmix": self.downmix}
+        clip = reader(row.media, Request(grid, start=row.start, end=end, size=size, **sound))
         shown = 0 if clip.frames is None else len(clip.frames) / self.fps
         heard = 0 if clip.waveform is None else len(clip.waveform) / clip.sample_rate
         if not shown and not heard:
@@ -75,12 +85,12 @@ class ShardSettings:
 
 def shard(config: Config) -> str:
     """Write the shards; returns a line for a person. Raises UsageError for another recipe in the same folder."""
-    names = ("seconds", "fps", "short_side", "quality", "sound", "sample_rate", "shard_mb")
+    names = ("seconds", "fps", "short_side", "quality", "sound", "sample_rate", "shard_mb", "downmix")
     settings = ShardSettings(**{name: config[name] for name in names})
     data = config["data"]
     rows = build(data["source"]).rows()
     root = Path(str(config["out"])).expanduser()
-    recipe = {**asdict(settings), "rows": rows_hash(rows)}
+    recipe = {**settings.recipe(), "rows": rows_hash(rows)}
     reader = ClipReader(isolated=data["isolated"], deadline_s=data["deadline_s"], threads=config["threads"])
     with making(root, SHARDS_FILE, recipe), closing(reader), Progress("sharding", len(rows)) as progress:
         if not is_finished(root, SHARDS_FILE):

@@ -57,6 +57,7 @@ class Sliding:
             audio_rate=self.clip.sample_rate,
             video=self.clip.video,
             audio=self.clip.audio,
+            downmix=self.clip.downmix,
         )
         windows = piece.windows(reader, Windows(self.window_s, self.step_s, request))
         for clip, is_last in until_error(windows, issues):
