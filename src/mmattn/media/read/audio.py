@@ -81,7 +81,10 @@ class SoundTrack:
         if run is None or run.rate != rate:
             run = self._next_run(rate)
         at, stamped = run.count, self._believes(time)
-        time = self.place(time)
+        if time is None or not stamped:
+            time = self.last_end
+        elif self._shift or time < self.last_end - JUMP_S:
+            time = self.place(time)
         end = time + count / rate
         apart = self.first_time is not None and not -_APART_S <= time - self.last_end <= _APART_S
         self.first_time = time if self.first_time is None else self.first_time

@@ -21,7 +21,7 @@ class Segment:
         self.first = first  # its first sample, of the run's
         self.samples = 0
         self.out: list[np.ndarray] = []
-        self._layout = frame.layout.name
+        self._channels = frame.layout.nb_channels
         self._mix = weights(frame.layout, downmix)
         self._fifo = AudioFifo()
         self._queued = 0
@@ -29,7 +29,7 @@ class Segment:
 
     def add(self, frame: AudioFrame, cut: int = 0) -> bool:
         """Append a frame without its first `cut` samples; False, and nothing done, if it is of another kind."""
-        if frame.layout.name != self._layout:  # the queue does not look and would write past its end
+        if frame.layout.nb_channels != self._channels:  # the queue does not look and would write past its end
             return False
         frame.pts = None  # placed by the caller
         try:
