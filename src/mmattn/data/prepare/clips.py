@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from mmattn.data.prepare.mel import FrontEnd, KaldiFbank, LogMel
+from mmattn.media.read.downmix import DOWNMIXES, Downmix
 from mmattn.media.read.picture import Fit
 from mmattn.media.read.request import Request
 from mmattn.media.read.tone_map import HDRS, Hdr
@@ -68,6 +69,7 @@ class ClipSpec:
     `spectrogram`: the front end, "log_mel" or "kaldi". `waveform`: keep it, for encoders that bring their own.
     `hdr`, `deinterlace`: see media's Renderer; as they were before they were there, for the configs of older runs.
     `video`, `audio`: whether it sees, and hears, at all; what it does not is not decoded, and missing in every clip.
+    `downmix`: how more than two channels become one, "bs775" (ITU-R) or "mean".
     """
 
     seconds: float = 3.0
@@ -85,12 +87,14 @@ class ClipSpec:
     audio: bool = True
     hdr: Hdr = "as_is"
     deinterlace: bool = False
+    downmix: Downmix = "mean"  # what models were trained with whose configs do not say; new ones say bs775
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
             if not isinstance(value, str | bool) and value <= 0:
                 raise ValueError(f"data.clip.{name} must be above 0, got {value}")
-        for name, valid in (("fit", FITS), ("spectrogram", tuple(FRONT_ENDS)), ("hdr", HDRS)):
+        valid_names = {"fit": FITS, "spectrogram": tuple(FRONT_ENDS), "hdr": HDRS, "downmix": DOWNMIXES}
+        for name, valid in valid_names.items():
             if getattr(self, name) not in valid:
                 raise ValueError(f"data.clip.{name} must be one of {', '.join(valid)}, got {getattr(self, name)!r}")
         if not isinstance(self.deinterlace, bool):
@@ -147,6 +151,7 @@ class ClipSpec:
             hdr=self.hdr,
             deinterlace=self.deinterlace,
             measure_end=measure_end,
+            downmix=self.downmix,
         )
         read = reader or _read_here
         clip = read(media, request)

@@ -22,6 +22,7 @@ from mmattn.data.manifest.writing import write_manifest
 from mmattn.data.shards.read import COMMAND, MANIFEST_FILE, SHARDS_FILE
 from mmattn.errors import MediaError, UsageError
 from mmattn.files import beside, expanded, write_atomically
+from mmattn.media.read.downmix import DOWNMIXES, Downmix
 from mmattn.media.read.request import Request
 from mmattn.media.read.tone_map import Hdr
 from mmattn.media.write.bundle import times, write_bundle
@@ -36,8 +37,8 @@ UNREADABLE_FILE = "unreadable.jsonl"
 @dataclass(frozen=True)
 class ShardSettings:
     """What a clip becomes: its first `seconds`, `fps` pictures a second with `short_side` pixels at most on the
-    shorter side, upright and with square pixels, JPEG of `quality`, mono sound at `sample_rate` Hz. A tar is full when
-    it reaches `shard_mb` MB. `hdr`, `deinterlace`: see media's Renderer.
+    shorter side, upright and with square pixels, JPEG of `quality`, mono sound (`downmix` of more than two channels) at
+    `sample_rate` Hz. A tar is full when it reaches `shard_mb` MB. `hdr`, `deinterlace`: see media's Renderer.
     """
 
     seconds: float
@@ -49,15 +50,22 @@ class ShardSettings:
     shard_mb: float
     hdr: Hdr = "tonemap"
     deinterlace: bool = True
+    downmix: Downmix = "bs775"
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            if name not in ("sound", "hdr", "deinterlace") and not value > 0:
+            if name not in ("sound", "hdr", "deinterlace", "downmix") and not value > 0:
                 raise UsageError(f"{name}={value}: expected a number above 0")
         if self.quality > 100:
             raise UsageError(f"quality={self.quality}: expected 1 to 100")
         if self.sound not in SOUND_FORMATS:
             raise UsageError(f"sound={self.sound}: expected {' or '.join(SOUND_FORMATS)}")
+        if self.downmix not in DOWNMIXES:
+            raise UsageError(f"downmix={self.downmix}: expected {' or '.join(DOWNMIXES)}")
+
+    def recipe(self) -> dict[str, Any]:
+        """What decides the content, as folders keep it that were made when there was only the plain mean."""
+        return {name: value for name, value in asdict(self).items() if (name, value) != ("downmix", "mean")}
 
     def read(self, row: Row, reader: ClipReader) -> Clip:
         """Raises MediaError."""
@@ -69,8 +77,9 @@ class ShardSettings:
         end = row.start + self.seconds
         end = end if row.end is None else min(end, row.end)
         grid = [row.start + time for time in times(end - row.start, self.fps)]
-        look = {"size": size, "hdr": self.hdr, "deinterlace": self.deinterlace}
-        request = Request(grid, start=row.start, end=end, audio_rate=self.sample_rate, **look)
+        how = {"size": size, "hdr": self.hdr, "deinterlace": self.deinterlace}
+        how |= {"audio_rate": self.sample_rate, "downmix": self.downmix}
+        request = Request(grid, start=row.start, end=end, **how)
         clip = reader(row.media, request)
         if row.start == 0 and "no_frames" in clip.issues:  # over before the first time, as a still is
             clip = reader(row.media, replace(request, times=[0.0]))
@@ -83,13 +92,13 @@ class ShardSettings:
 
 def shard(config: Config) -> str:
     """Write the shards; returns a line for a person. Raises UsageError for another recipe in the same folder."""
-    names = ("seconds", "fps", "short_side", "quality", "sound", "sample_rate", "shard_mb")
+    names = ("seconds", "fps", "short_side", "quality", "sound", "sample_rate", "shard_mb", "downmix")
     data = config["data"]
     look = {name: data["clip"][name] for name in ("hdr", "deinterlace")}
     settings = ShardSettings(**{name: config[name] for name in names}, **look)
     rows = build(data["source"]).rows()
     root = expanded(str(config["out"]))
-    recipe = {**asdict(settings), "rows": rows_hash(rows)}
+    recipe = {**settings.recipe(), "rows": rows_hash(rows)}
     reader = ClipReader(isolated=data["isolated"], deadline_s=data["deadline_s"], threads=config["threads"])
     with making(root, SHARDS_FILE, recipe), closing(reader), Progress("sharding", len(rows)) as progress:
         if not is_finished(root, SHARDS_FILE):

@@ -59,6 +59,7 @@ class Sliding:
             audio=self.clip.audio,
             hdr=self.clip.hdr,
             deinterlace=self.clip.deinterlace,
+            downmix=self.clip.downmix,
         )
         windows = piece.windows(reader, Windows(self.window_s, self.step_s, request))
         for clip, is_last in until_error(windows, issues):

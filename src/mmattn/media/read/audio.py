@@ -1,134 +1,58 @@
 """The sound of a span as one waveform on the clip's clock.
 
-Every decoded frame is placed by its own timestamp: late sound is preceded by zeros, a gap is filled with zeros, an
-overlap is cut. Downmix is the plain mean of the channels, taken before resampling: FFmpeg's own mono downmix has a
-gain that depends on layout and sample format.
+Samples are placed by the stamps of the frames they came in (stamps.py): late sound is preceded by zeros, a gap is
+filled with zeros, an overlap is cut. Channels become one (downmix.py) before they are resampled.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, cast
+from dataclasses import dataclass
 
 import numpy as np
-from av.audio.fifo import AudioFifo
 from av.audio.frame import AudioFrame
-from av.audio.plane import AudioPlane
-from av.audio.resampler import AudioResampler
 
 from mmattn.errors import MediaError
 from mmattn.media.open.container import Limits
+from mmattn.media.read.downmix import Downmix
+from mmattn.media.read.segment import Segment
+from mmattn.media.read.stamps import Clock, Lattice, Level, Run
 
-_JITTER_S = 0.04  # timestamps of one uninterrupted sound are rounded to the container's clock, ms or worse
+_LATE_S = 0.04  # sound that begins this much after the span is reported
+_APART_S = 0.04  # frames further apart than this are not resampled in one go
 JUMP_S = 1.0  # further back than this is a broken clock, not an overlap
 _SETTLE_S = 0.1  # sound kept on both sides of the span so that the resampler's edges fall outside it
-_CHUNK = 1 << 16  # samples resampled at once: a call for each frame takes four times as long
-_MANY = 8  # channels; PyAV's planes of a planar frame run past its end from here on, into a segmentation fault
-_SCALES = {  # sample format -> full scale, type, type that holds a sum of channels
-    "u8": (2.0**7, np.uint8, np.float32),
-    "s16": (2.0**15, np.int16, np.float32),
-    "s32": (2.0**31, np.int32, np.float64),
-    "s64": (2.0**63, np.int64, np.float64),
-    "flt": (1.0, np.float32, np.float32),
-    "dbl": (1.0, np.float64, np.float64),
-}
-
-
-def mono(frame: AudioFrame) -> np.ndarray:
-    """The mean of the frame's channels, (samples,) float32, full scale = 1."""
-    planar, count = frame.format.is_planar, frame.layout.nb_channels
-    if planar and count >= _MANY:
-        frame, planar = _packed(frame), False
-    scale, dtype, exact = _SCALES[frame.format.packed.name]
-    planes = [_values(plane, dtype, frame.samples * (1 if planar else count)) for plane in frame.planes]
-    channels = planes if planar else planes[0].reshape(-1, count).T
-    mean = np.add(channels[0], channels[1], dtype=exact) if count > 1 else channels[0].astype(exact)
-    for channel in channels[2:]:
-        mean += channel
-    if dtype == np.uint8:
-        mean -= 128 * count
-    mean *= 1 / (count * scale)
-    return mean.astype(np.float32, copy=False)
-
-
-def _values(plane: AudioPlane, dtype: type, count: int) -> np.ndarray:
-    """The first `count` values of a plane, shared with it."""
-    return np.frombuffer(cast(Any, plane), dtype, count)
-
-
-def _packed(frame: AudioFrame) -> AudioFrame:
-    """The same samples side by side in one plane."""
-    resampler = AudioResampler(format=frame.format.packed, layout=frame.layout, rate=frame.sample_rate)
-    (packed,) = resampler.resample(frame)
-    return packed
-
-
-class _Segment:
-    """One uninterrupted run of samples of one kind, resampled as it grows."""
-
-    def __init__(self, time: float, frame: AudioFrame, out_rate: int) -> None:
-        self.time = time
-        self.rate = frame.sample_rate
-        self.samples = 0  # at `rate`
-        self.out: list[np.ndarray] = []
-        self._channels = frame.layout.nb_channels
-        self._fifo = AudioFifo()
-        self._queued = 0
-        self._resampler = AudioResampler(format="flt", layout="mono", rate=out_rate)
-
-    @property
-    def end(self) -> float:
-        return self.time + self.samples / self.rate
-
-    def add(self, frame: AudioFrame, cut: int = 0) -> bool:
-        """Append a frame without its first `cut` samples; False, and nothing done, if it is of another kind."""
-        if frame.layout.nb_channels != self._channels:  # the queue does not look and would write past its end
-            return False
-        if cut:
-            self._push()
-        frame.pts = None  # placed by the caller
-        try:
-            self._fifo.write(frame)
-        except ValueError:  # another sample format or rate
-            return False
-        if cut:
-            self._fifo.read(cut)
-        count = frame.samples - cut
-        self.samples += count
-        self._queued += count
-        if self._queued >= _CHUNK:
-            self._push()
-        return True
-
-    def finish(self) -> None:
-        self._push()
-        self._keep(self._resampler.resample(None))  # the filter still holds the tail
-
-    def _push(self) -> None:
-        frame = self._fifo.read() if self._queued else None
-        self._queued = 0
-        if frame is None:
-            return
-        mixed = AudioFrame("flt", "mono", frame.samples)
-        _values(mixed.planes[0], np.float32, frame.samples)[:] = mono(frame)
-        mixed.sample_rate = self.rate
-        self._keep(self._resampler.resample(mixed))
-
-    def _keep(self, frames: list) -> None:
-        self.out += [frame.to_ndarray().reshape(-1) for frame in frames if frame is not None]
+_STAMPS_S = 1.0  # stamps of this long before the span tell where its first sample lies
+_BRIDGED_S = 0.002  # a gap as short as a step of a drifting clock is no silence but a line between its ends
 
 
 class SoundTrack:
     """Collects decoded audio frames of [start, end) s into one waveform at `rate` Hz (None: the file's own)."""
 
-    def __init__(self, path: str, start: float, end: float | None, rate: int | None, limits: Limits) -> None:
+    def __init__(
+        self,
+        path: str,
+        start: float,
+        end: float | None,
+        rate: int | None,
+        limits: Limits,
+        clock: Clock,
+        downmix: Downmix,
+    ) -> None:
         self._path, self._start, self._end, self._limits = path, start, end, limits
         self._from = start - _SETTLE_S  # sound outside [from, to] is not kept
         self._to = float("inf") if end is None else end + _SETTLE_S
+        self._marked = start - _STAMPS_S
+        self.clock = clock
+        self._downmix: Downmix = downmix
         self.rate = rate
         self.issues: set[str] = set()
-        self._segments: list[_Segment] = []
+        self.lattice: Lattice | None = None  # of all frames, as the file's first ones tell
+        self.is_open = not clock.steady  # whether the file's first frames have been looked at
+        self._first_end: float | None = None  # of the file's first frame
+        self._run: Run | None = None
+        self._segments: list[Segment] = []
         self._finished = 0  # samples of all segments but the last
         self._shift = 0.0  # added to timestamps after the file's clock was put back
         self.first_time: float | None = None
@@ -140,88 +64,99 @@ class SoundTrack:
         return self.last_end > self._to
 
     def add_all(self, frames: Sequence[AudioFrame], tick: float, origin: float) -> None:
-        """Place frames by their stamps, `tick` s each, on the clip's clock, which begins at `origin` s.
-
-        In few steps for a frame that simply follows the one before: there are 47 of them in a second.
-        """
-        queue, low, high, latest = None, 0.0, 0.0, self._to
+        """Place frames by their stamps, `tick` s each, on the clip's clock, which begins at `origin` s."""
         for frame in frames:
             stamp = frame.pts
-            time = None if stamp is None else stamp * tick - origin
-            if queue is not None and time is not None and low <= time <= high and time <= latest and queue.add(frame):
-                length = frame.samples / queue.rate
-                low = max(low, time + length - _JITTER_S)
-                high += length
-                continue
-            if queue is not None:
-                self.last_end = low + _JITTER_S
-            self.add(frame, time)
-            queue = self._segments[-1] if self._segments and not self._shift else None
-            if queue is not None:
-                low, high = self.last_end - _JITTER_S, queue.end + _JITTER_S
-        if queue is not None:
-            self.last_end = low + _JITTER_S
+            self.add(frame, None if stamp is None else stamp * tick - origin)
         samples = self._finished + (self._segments[-1].samples if self._segments else 0)
         if samples * 4 > self._limits.decoded_bytes:
             raise MediaError(self._path, "too_large", f"more than {self._limits.decoded_bytes} bytes of sound")
 
     def add(self, frame: AudioFrame, time: float | None) -> None:
-        """Place one frame; `time` s on the clip's clock, None where the file does not say."""
+        """Take the next frame; `time` s on the clip's clock, None where the file does not say."""
         count, rate = frame.samples, frame.sample_rate
         if not count or not rate:
             return
-        time = self.place(time)
+        run = self._run
+        if run is None or run.rate != rate:
+            run = self._next_run(rate)
+        at, stamped = run.count, self._believes(time)
+        if time is None or not stamped:
+            time = self.last_end
+        elif self._shift or time < self.last_end - JUMP_S:
+            time = self.place(time)
         end = time + count / rate
-        overlap = 0.0 if self.first_time is None else self.last_end - time
+        apart = self.first_time is not None and not -_APART_S <= time - self.last_end <= _APART_S
         self.first_time = time if self.first_time is None else self.first_time
         self.last_end = max(self.last_end, end)
-        if end < self._from or time > self._to:
-            return
-        cut = 0
-        if overlap > _JITTER_S:
-            self.issues.add("overlap")
-            cut, time = round(overlap * rate), time + overlap
-        if cut < count:
-            self._append(frame, time, cut)
+        run.count += count
+        if stamped and end >= self._marked:
+            run.at.append(at)
+            run.times.append(time)
+        if stamped and not self.is_open:
+            self.open_with(time, count, rate)
+        if self._from <= end and time <= self._to:
+            self._append(frame, run, at, apart)
+
+    def open_with(self, time: float, count: int, rate: int) -> None:
+        """Take note of the file's first frames, in turn: all others lie so many samples after them."""
+        if self._first_end is None:
+            self._first_end = time + count / rate  # the first may be short: what encoders put before the sound is cut
+        elif not self.is_open:
+            self.lattice, self.is_open = Lattice(self._first_end, count), True
+
+    def _believes(self, time: float | None) -> bool:
+        return time is not None and not (self.clock.counted and self.first_time is not None)
 
     def place(self, time: float | None) -> float:
         """The frame's time, made to run on where the file's clock is missing or jumps back."""
-        if time is None:
+        if time is None or not self._believes(time):
             return self.last_end
         if self.first_time is not None and time + self._shift < self.last_end - JUMP_S:
             self._shift = self.last_end - time
             self.issues.add("pts_fixed")
         return time + self._shift
 
-    def _append(self, frame: AudioFrame, time: float, cut: int) -> None:
-        """Add a frame, less its first `cut` samples, to the last segment or to a new one."""
+    def _append(self, frame: AudioFrame, run: Run, at: int, apart: bool) -> None:
+        """Add a frame, whose first sample is the run's sample `at`, to the last segment or to a new one."""
         last = self._segments[-1] if self._segments else None
         if last is not None:
-            gap = time - last.end > _JITTER_S
-            if not gap and last.add(frame, cut):
+            follows = last.run is run and last.first + last.samples == at and not apart
+            if follows and last.add(frame):
                 return
             last.finish()
             self._finished += last.samples
-            self.issues.add("gap" if gap else "format_change")
-            time = time if gap else last.end  # a change of format alone does not move the sound
-        self.rate = self.rate or frame.sample_rate
-        segment = _Segment(time, frame, self.rate)
-        lead = min(self._lead(segment), frame.samples - cut - 1)
-        segment.time += lead / segment.rate
-        segment.add(frame, cut + lead)
+            if not apart:
+                self.issues.add("format_change")
+        if self.rate is None:
+            self.rate = frame.sample_rate
+        level = self._levels(run)[-1]
+        cut = min(self._lead(level.offset + at / run.rate, run.rate), frame.samples - 1)
+        segment = Segment(run, at + cut, frame, self.rate, self._downmix)
+        segment.add(frame, cut)
         self._segments.append(segment)
 
-    def _lead(self, segment: _Segment) -> int:
+    def _next_run(self, rate: int) -> Run:
+        """Frames of another rate begin: they follow those before."""
+        begin = 0.0 if self._run is None else self._levels(self._run)[-1].offset + self._run.count / self._run.rate
+        self._run = run = Run(rate, self.clock.tick, begin, follows=self._run is not None)
+        return run
+
+    def _levels(self, run: Run) -> list[Level]:
+        return run.levels(self.lattice)
+
+    def _lead(self, time: float, rate: int) -> int:
         """Samples to leave out before the span so that resampled ones fall on start + k / rate, not between.
 
-        Output sample k of a segment lies at segment.time + k / rate; only its first input sample can be chosen.
+        Output sample k of a segment that begins at `time` s lies at time + k / rate; only its first input sample can
+        be chosen.
         """
         assert self.rate is not None
-        period = segment.rate // math.gcd(segment.rate, self.rate)
-        fits = int((self._start - segment.time) * segment.rate)  # none of the span itself is left out
+        period = rate // math.gcd(rate, self.rate)
+        fits = int((self._start - time) * rate)  # none of the span itself is left out
         if period == 1 or fits <= 0:
             return 0
-        at = (segment.time - self._start + np.arange(min(period, fits)) / segment.rate) * self.rate
+        at = (time - self._start + np.arange(min(period, fits)) / rate) * self.rate
         return int(np.abs(at - np.round(at)).argmin())
 
     def waveform(self) -> np.ndarray | None:
@@ -229,16 +164,16 @@ class SoundTrack:
         if not self._segments or self.rate is None:
             return None
         self._segments[-1].finish()
-        end = min(self._segments[-1].end, self._end if self._end is not None else float("inf"))
+        pieces = [piece for segment in self._segments for piece in self._pieces(segment)]
+        end = min(max(piece.end for piece in pieces), self._end if self._end is not None else float("inf"))
         count = round((end - self._start) * self.rate)
-        if count <= 0 or self._segments[0].time >= end:
+        if count <= 0 or pieces[0].time >= end:
             return None
         if count * 4 > self._limits.decoded_bytes:
             raise MediaError(self._path, "too_large", f"{count} samples of sound, mostly gaps")
         out = np.zeros(count, np.float32)
-        for segment in self._segments:
-            _paste(out, segment, round((segment.time - self._start) * self.rate))
-        if self._segments[0].time - self._start > _JITTER_S:
+        self._paste_all(out, pieces)
+        if pieces[0].time - self._start > _LATE_S:
             self.issues.add("late_audio")
         low, high = out.min(), out.max()  # not a number if any sample is not
         if not (np.isfinite(low) and np.isfinite(high)):  # float formats can hold anything
@@ -249,10 +184,51 @@ class SoundTrack:
             self.issues.add("silent_audio")
         return np.clip(out, -1.0, 1.0, out=out) if low < -1 or high > 1 else out
 
+    def _pieces(self, segment: Segment) -> list[_Piece]:
+        """The segment cut where its run has a gap or an overlap."""
+        assert self.rate is not None
+        run, first, last = segment.run, segment.first, segment.first + segment.samples
+        levels = self._levels(run)
+        made = np.concatenate(segment.out) if len(segment.out) != 1 else segment.out[0]
+        pieces = []
+        for level, after in zip(levels, [*levels[1:], None], strict=True):
+            low, high = max(level.first, first), last if after is None else min(after.first, last)
+            if low >= high:
+                continue
+            begin = math.ceil((low - first) * self.rate / run.rate)
+            stop = None if high == last else math.ceil((high - first) * self.rate / run.rate)
+            at = round((level.offset + first / run.rate - self._start) * self.rate) + begin
+            time, end = level.offset + low / run.rate, level.offset + high / run.rate
+            pieces.append(_Piece(made[begin:stop], at, time, end))
+        return pieces
 
-def _paste(out: np.ndarray, segment: _Segment, at: int) -> None:
-    for piece in segment.out:
-        low, high = max(at, 0), min(at + len(piece), len(out))
-        if high > low:
-            out[low:high] = piece[low - at : high - at]
-        at += len(piece)
+    def _paste_all(self, out: np.ndarray, pieces: list[_Piece]) -> None:
+        """Each at its time. What is there twice is taken from the first piece that has it."""
+        assert self.rate is not None
+        filled, reached, slack = 0, pieces[0].time, 2 / self.rate
+        for number, piece in enumerate(pieces):
+            inside = (
+                number
+                and self._start < max(piece.time, reached)
+                and min(piece.time, reached) < self._start + len(out) / self.rate
+            )
+            if inside and abs(piece.time - reached) > slack:
+                self.issues.add("gap" if piece.time > reached else "overlap")
+            low, high = max(piece.at, filled, 0), min(piece.at + len(piece.samples), len(out))
+            if high > low:
+                if 0 < filled < low <= filled + _BRIDGED_S * self.rate:
+                    out[filled - 1 : low + 1] = np.linspace(
+                        out[filled - 1], piece.samples[low - piece.at], low - filled + 2
+                    )
+                out[low:high] = piece.samples[low - piece.at : high - piece.at]
+            filled, reached = max(filled, high), max(reached, piece.end)
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Resampled samples from the output's sample `at` on, true sound from `time` to `end` s."""
+
+    samples: np.ndarray
+    at: int
+    time: float
+    end: float

@@ -14,6 +14,7 @@ import numpy as np
 from mmattn.errors import MediaError
 from mmattn.media.open.container import Deadline, Limits
 from mmattn.media.open.source import Source, name_of
+from mmattn.media.read.downmix import Downmix
 from mmattn.media.read.picture import Fit
 from mmattn.media.read.plan import Unplannable
 from mmattn.media.read.planned import take_planned
@@ -43,6 +44,7 @@ def read_clip(
     audio_stream: int | str | None = None,
     hdr: Hdr = "tonemap",
     deinterlace: bool = True,
+    downmix: Downmix = "bs775",
     limits: Limits | None = None,
     deadline_s: float | None = None,
     follow_symlinks: bool = False,
@@ -52,8 +54,9 @@ def read_clip(
     Frames: for each time of one grid the frame shown then, RGB, upright, `size` (height, width) or the file's own, its
     pixels made square.
     The grid is one of `times` (s), `fps` (start + k/fps) or `frames` (that many centres of equal bins of the span);
-    times from the picture's end on are dropped, so a short video gives fewer frames. Sound: mono (plain mean of the
-    channels), float32, `audio_rate` Hz (None: the file's own), from `start` to min(end, the sound's end).
+    times from the picture's end on are dropped, so a short video gives fewer frames. Sound: mono (`downmix` of
+    more than two channels: "bs775", the ITU's, or "mean"), float32, `audio_rate` Hz (None: the file's own), from
+    `start` to min(end, the sound's end), each sample at its time.
     t = 0 is the earlier start of the file's picture and sound. A missing modality is None, not an error; what was
     put right on the way is named in `issues`. `src`: a path, bytes, a seekable binary file or a ByteRange.
     `video_stream`, `audio_stream`: a stream's index, for sound also a language such as "eng"; None = the best.
@@ -62,7 +65,7 @@ def read_clip(
     """
     given = None if times is None else tuple(float(time) for time in times)
     asked = (size, fit, audio_rate, video, audio, video_stream, audio_stream, hdr, deinterlace)
-    request = Request(given, fps, frames, start, end, *asked)
+    request = Request(given, fps, frames, start, end, *asked, downmix=downmix)
     return answer(request, src, limits, deadline_s, follow_symlinks)
 
 

@@ -26,6 +26,7 @@ from mmattn.media.open.splice import may_jump
 from mmattn.media.open.streams import cut_off, demux, start_of, time_base
 from mmattn.media.read.audio import JUMP_S
 from mmattn.media.read.frames import last_end
+from mmattn.media.read.opening import Opening
 from mmattn.media.read.plan import Unplannable
 from mmattn.media.read.reading import Reached, Reading, Taken
 from mmattn.media.read.sequential import measured_extent
@@ -98,8 +99,12 @@ class _Pass:
         streams = [stream for stream in (video, self.audio) if stream is not None]
         packets = demux(self.container, *streams, issues=self.issues)
         if near:
-            if pictures is not None:
-                pictures.start_near(next(packet for packet in packets if packet.stream is video))
+            if sound is not None:
+                first = sound.opening.read(packets, video)
+            else:
+                first = next(packet for packet in packets if packet.stream is video)
+            if pictures is not None and first is not None:
+                pictures.start_near(first)
             start = self.reading.request.start - _RUN_UP_S + self.chosen.origin
             packets = seek(self.container, streams[0], int(start / time_base(streams[0])), *streams, issues=self.issues)
         for packet in packets:
@@ -146,17 +151,18 @@ class _Sound:
 
     def __init__(self, reading: Reading, stream: AudioStream, origin: float) -> None:
         self.stream = stream
-        self.track = reading.sound()
+        self.track = reading.sound(stream)
         self.issues: set[str] = set()
         self.end: float | None = None  # of the last packet, s
         self._reading = reading
         self._tick, self._origin = time_base(stream), origin
-        self._from = reading.request.start - _PREROLL_S
+        self._from = -math.inf if self.track.clock.counted else reading.request.start - _PREROLL_S
         self._to = math.inf if reading.request.end is None else reading.request.end
         self._decode = stream.codec_context.decode
         self._frames: list[AudioFrame] = []
         self._first: float | None = None
         self._count = 0
+        self.opening = Opening(stream, self.track, origin)
 
     @property
     def done(self) -> bool:
@@ -198,9 +204,11 @@ class _Sound:
                 raise Unplannable("the sound's clock jumps back")
             self.end = time + (packet.duration or 0) * self._tick
             if self.end < self._from:
+                self.opening.look(packet)
                 return
         elif packet.dts is not None and not packet.size:
             return  # an empty sample; only the flush packet may be empty
+        self.opening.leave()
         count = self._count = self._count + 1
         if count <= _CHECKED or count % _CHECKED == 0:
             self._reading.check(packet)
@@ -216,6 +224,7 @@ class _Sound:
     def _near(self, container: InputContainer, video: VideoStream | None) -> Iterator[Packet]:
         """The packets from a little before the span on."""
         guide = video if video is not None and len(self.stream.index_entries) <= 1 else self.stream
+        self.opening.read(demux(container, self.stream))
         for back in _BACK_S:
             stamp = int((self._from - back + self._origin) / time_base(guide))
             packets = seek(container, guide, stamp, self.stream, issues=self.issues)

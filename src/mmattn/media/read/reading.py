@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+from av.audio.stream import AudioStream
 from av.container.input import InputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
@@ -13,12 +14,16 @@ from mmattn.errors import MediaError
 from mmattn.media.open.container import Deadline, Limits, open_container
 from mmattn.media.open.extent import Extent, extent
 from mmattn.media.open.source import Source
-from mmattn.media.open.streams import Chosen, choose, frame_seconds, is_encrypted, time_base
+from mmattn.media.open.streams import Chosen, choose, codec_name, frame_seconds, is_encrypted, time_base
 from mmattn.media.open.trust import trusted_duration
 from mmattn.media.read.audio import SoundTrack
 from mmattn.media.read.request import Request
+from mmattn.media.read.stamps import Clock
 
 _INTERLEAVE_S = 10.0  # a stream this far past the end will not be overtaken by the other
+
+_UNSTEADY = ("vorbis",)  # codecs whose frames have one length here, another there
+_COUNTED = ("ac3", "eac3", "dts", "truehd")  # no stamps in the file: FFmpeg adds up lengths that it rounds down
 
 
 @dataclass(frozen=True)
@@ -60,9 +65,15 @@ class Reading:
         told = trusted_duration(container)
         return self.extent().end if told is None and self.request.measure_end else told
 
-    def sound(self) -> SoundTrack:
+    def sound(self, stream: AudioStream) -> SoundTrack:
         asked = self.request
-        return SoundTrack(self.path, asked.start, asked.end, asked.audio_rate, self.limits)
+        span = (asked.start, asked.end, asked.audio_rate)
+        clock = Clock(
+            tick=time_base(stream),
+            steady=codec_name(stream) not in _UNSTEADY,
+            counted=stream.container.format.name in _COUNTED,
+        )
+        return SoundTrack(self.path, *span, self.limits, clock, asked.downmix)
 
     def check(self, packet: Packet) -> None:
         """Raise MediaError for a packet that cannot be decoded, or if the time is up."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mmattn.media.read.downmix import DOWNMIXES, Downmix
 from mmattn.media.read.grid import fps_grid, given_grid, uniform_grid
 from mmattn.media.read.picture import FITS, Fit
 from mmattn.media.read.tone_map import HDRS, Hdr
@@ -22,7 +23,7 @@ class Request:
 
     `video_stream`, `audio_stream`: a stream's index in the file (probe lists them), for sound also a language; None =
     the best one. `hdr`, `deinterlace`: see Renderer. `measure_end`: where no header can be trusted, find the file's end
-    by a pass over its packets.
+    by a pass over its packets. `downmix`: how more than two channels become one, "bs775" (ITU-R) or "mean".
     """
 
     times: Sequence[float] | None = None
@@ -40,6 +41,7 @@ class Request:
     hdr: Hdr = "tonemap"
     deinterlace: bool = True
     measure_end: bool = False
+    downmix: Downmix = "bs775"
 
     def __post_init__(self) -> None:
         given = [name for name in ("times", "fps", "frames") if getattr(self, name) is not None]
@@ -61,6 +63,8 @@ class Request:
             raise ValueError(f"size must be (height, width), each 1 to {_MAX_SIDE} pixels, got {self.size}")
         if self.audio_rate is not None and not 1 <= self.audio_rate <= _MAX_RATE:
             raise ValueError(f"audio_rate must be 1 to {_MAX_RATE} Hz, got {self.audio_rate}")
+        if self.downmix not in DOWNMIXES:
+            raise ValueError(f"downmix must be one of {', '.join(DOWNMIXES)}, got {self.downmix!r}")
         check_streams(self.video_stream, self.audio_stream)
         if self.video:
             self._check_grid()  # a wrong grid is refused before any file is opened

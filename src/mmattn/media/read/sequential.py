@@ -39,7 +39,7 @@ def take_in_turn(reading: Reading, grid: np.ndarray) -> Taken:
             render = renderer(asked, chosen.video)
             pictures = PictureTrack(reading.path, chosen.video, chosen.origin, grid, render, reading.limits)
         if asked.audio and chosen.audio is not None:
-            sound = reading.sound()
+            sound = reading.sound(chosen.audio)
         return _Pass(reading, chosen, pictures, sound).over(container)
 
 

@@ -26,6 +26,7 @@ from mmattn.media.open.splice import may_jump
 from mmattn.media.open.streams import AnyStream, Chosen, cut_off, demux, time_base
 from mmattn.media.read.audio import SoundTrack
 from mmattn.media.read.decode import Decoded, decoded
+from mmattn.media.read.downmix import Downmix
 from mmattn.media.read.frames import Timeline, check_size, renderer, slack
 from mmattn.media.read.picture import Fit
 from mmattn.media.read.reading import Reached, Reading, Taken
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 _CRUMB_S = 0.1  # a rest shorter than this gets no window of its own: encoders pad the sound by a block
 _RUN_UP_S = 1.0  # of sound before a window, so that it is placed as if all before it had been heard
+_CLOCK = Request(video=False, start=1e9)  # the place of all sound, and none of it kept
 _MOST_OVERLAP = 1000  # windows at any moment
 
 
@@ -85,6 +87,7 @@ def iter_windows(
     audio_stream: int | str | None = None,
     hdr: Hdr = "tonemap",
     deinterlace: bool = True,
+    downmix: Downmix = "bs775",
     limits: Limits | None = None,
     deadline_s: float | None = None,
     follow_symlinks: bool = False,
@@ -99,7 +102,7 @@ def iter_windows(
     Raises ValueError at once for the arguments, MediaError on the way for the file: the windows before stand.
     """
     asked = (size, fit, audio_rate, video, audio, video_stream, audio_stream, hdr, deinterlace)
-    request = Request(None, fps, frames, 0.0, window_s, *asked)
+    request = Request(None, fps, frames, 0.0, window_s, *asked, downmix=downmix)
     windows = Windows(window_s, window_s if hop_s is None else hop_s, request)
     return (part.clip() for part in decode_windows(windows, src, limits, deadline_s, follow_symlinks))
 
@@ -236,8 +239,9 @@ class _Sounds(_Track):
         assert chosen.audio is not None
         super().__init__(reading, container, chosen.audio, chosen.origin)
         self._windows = windows
+        self._stream = chosen.audio
         self._tick = time_base(chosen.audio)
-        self._clock = SoundTrack(reading.path, math.inf, None, reading.request.audio_rate, reading.limits)
+        self._clock = replace(reading, request=_CLOCK).sound(chosen.audio)
         self._recent: deque[tuple[AudioFrame, float, float]] = deque()  # frame, its start, end, s
 
     def take(self, k: int) -> SoundTrack:
@@ -247,7 +251,8 @@ class _Sounds(_Track):
             self._recent.popleft()
         while self.end <= goal and not self.ended:
             self._step(request.start - _RUN_UP_S)
-        track = replace(self.reading, request=request).sound()
+        track = replace(self.reading, request=request).sound(self._stream)
+        track.lattice, track.is_open = self._clock.lattice, True
         for frame, time, _ in self._recent:
             track.add(frame, time)
         self.issues |= self._clock.issues

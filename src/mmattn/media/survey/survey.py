@@ -21,8 +21,8 @@ from mmattn.media.open.container import Deadline, Limits, open_container
 from mmattn.media.open.probe import MediaInfo, probe
 from mmattn.media.open.source import Source, name_of
 from mmattn.media.open.streams import choose, cut_off, demux, frame_seconds, is_encrypted, time_base
-from mmattn.media.read.audio import mono
 from mmattn.media.read.decode import decode
+from mmattn.media.read.downmix import mono
 from mmattn.media.read.picture import Renderer, shown_size
 from mmattn.media.read.request import Request
 from mmattn.media.survey.measures import PICTURE_SIZE, Heard, PacketTimes, Seen, picture_hash, sound_hash
@@ -202,12 +202,14 @@ class _Looking:
         times = packets.pictures(_PICTURES) or (0.0,)
         sound_end = packets.ends.get("audio", 0.0)
         short = sound_end <= _HEARD_S
-        questions = [Request(times=times, size=PICTURE_SIZE, audio=has_audio and short)] if has_video else []
+        questions = (
+            [Request(times=times, size=PICTURE_SIZE, audio=has_audio and short, downmix="mean")] if has_video else []
+        )
         if has_audio and short and not has_video:
-            questions = [Request(video=False)]
+            questions = [Request(video=False, downmix="mean")]
         if has_audio and not short:
             starts = packets.sounds(_SPANS, sound_end - _SPAN_S)
-            questions += [Request(start=s, end=s + _SPAN_S, video=False) for s in starts]
+            questions += [Request(start=s, end=s + _SPAN_S, video=False, downmix="mean") for s in starts]
         sounds = []
         for request in questions:
             clip = decode(request, self.src, self.limits, self.deadline.seconds, self.follow_symlinks)
