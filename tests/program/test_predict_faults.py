@@ -19,6 +19,8 @@ from pathlib import Path
 import pytest
 from slurm_cluster import missing, one_node
 
+from mmattn.inference.jobs.job import Job
+
 FILES, DRIVER_KILLS, WORKER_KILLS, REPLACED = 2000, 10, 100, 40
 REASONS = {"text": "not_media", "empty": "truncated", "cut": "truncated"}
 
@@ -53,7 +55,7 @@ ENGINES = {
 def test_nothing_is_lost_nothing_is_twice_and_nothing_is_stale(engine: str, trained: Path, many: Path, tmp_path: Path):
     if engine == "slurm" and (why := missing()):
         pytest.skip(why)
-    out, rng, kills = tmp_path / "tags.jsonl", random.Random(0), Counter()
+    out, rng, kills, killed_at = tmp_path / "tags.jsonl", random.Random(0), Counter(), 0
     command = [sys.executable, "-m", "mmattn", "predict", f"run={trained}", f"source={many}", f"out={out}"]
     command += ["shard_files=50", "batch_size=8", "device=cpu", *ENGINES[engine]]
     with one_node() if engine == "slurm" else nullcontext({}) as more:
@@ -65,20 +67,22 @@ def test_nothing_is_lost_nothing_is_twice_and_nothing_is_stale(engine: str, trai
             ends = time.monotonic() + rng.uniform(6, 14)
             while driver.poll() is None and (time.monotonic() < ends or kills["driver"] >= DRIVER_KILLS):
                 time.sleep(0.2)
-                if kills["worker"] < WORKER_KILLS and (workers := list(working_for(out))) and rng.random() < 0.06:
-                    with suppress(ProcessLookupError):
-                        os.kill(rng.choice(workers), signal.SIGKILL)
+                # Ten deaths in a row without an answer end a job, however fast the machine is.
+                if kills["worker"] < WORKER_KILLS and (now := answered(out)) > killed_at and rng.random() < 0.2:
+                    with suppress(ProcessLookupError, IndexError):
+                        os.kill(rng.choice(list(working_for(out))), signal.SIGKILL)
                         kills["worker"] += 1
+                        killed_at = now
             if driver.poll() is None:
                 driver.kill()
                 kills["driver"] += 1
             said, wrong = driver.communicate(timeout=60)
-            if kills["driver"] == DRIVER_KILLS // 2 and not kills["replaced"]:
-                kills["replaced"] = replace(many, rng)
             if driver.returncode == 0 and kills["replaced"]:
                 break
+            if not kills["replaced"] and (kills["driver"] == DRIVER_KILLS // 2 or driver.returncode == 0):
+                kills["replaced"] = replace(many, rng)
             assert driver.returncode in (0, -signal.SIGKILL), wrong
-        assert kills["driver"] >= DRIVER_KILLS // 2
+        assert kills["driver"] >= 3 and kills["worker"] >= 3
         print(f"{engine}, killed: {dict(kills)}; {said}")
         records = [json.loads(line) for line in out.read_text().splitlines()]
         expected = sorted(str(path.relative_to(many)) for path in many.rglob("*.mp4"))
@@ -110,6 +114,11 @@ def replace(many: Path, rng: random.Random) -> int:
         else:
             path.write_bytes(whole if "_" in path.stem else broken(many)["text"])
     return REPLACED
+
+
+def answered(out: Path) -> int:
+    job = Job(Path(f"{out}.job"))
+    return sum(map(job.done_count, job.shards()))
 
 
 def working_for(out: Path) -> Iterator[int]:
