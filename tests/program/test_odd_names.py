@@ -21,7 +21,7 @@ from mmattn.training.rundir import create_run
 NAMES = ["José#1&2 {x}, a=b", "true", '[2024] caf\udce9 it\'s "q"!', "~x 100% $HOME \\ 🎬"]
 
 
-@pytest.fixture(params=NAMES)
+@pytest.fixture(params=NAMES, ids=["signs", "true", "latin-1", "picture"])  # ids are UTF-8, for xdist
 def name(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Also of a folder with a film of that name, in the working directory."""
     monkeypatch.chdir(tmp_path)
