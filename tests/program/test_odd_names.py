@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,14 +23,20 @@ NAMES = ["José#1&2 {x}, a=b", "true", '[2024] caf\udce9 it\'s "q"!', "~x 100% $
 
 
 @pytest.fixture(params=NAMES, ids=["signs", "true", "latin-1", "picture"])  # ids are UTF-8, for xdist
-def name(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def name(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> Iterator[str]:
     """Also of a folder with a film of that name, in the working directory."""
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / request.param
     folder.mkdir()
     frames = np.random.default_rng(0).integers(0, 255, (16, 32, 32, 3), np.uint8)
     write_video(folder / f"{request.param}.mp4", frames, 8, np.zeros(32000, np.float32))
-    return request.param
+    yield request.param
+    capsys.readouterr()  # what was printed holds names that are not UTF-8, which xdist cannot pass on
 
 
 def utf8(name: str) -> str:
