@@ -57,7 +57,7 @@ VERBS: dict[str, tuple[list[str], list[str]]] = {
 # Keys without a default that hold something else than a name.
 OTHERS = (
     "threshold span_step_s decoding deadline_s clips_per_epoch cut grid size state length_decay normalize "
-    "preprocessing architecture options"
+    "preprocessing architecture options hdr deinterlace"
 ).split()
 
 

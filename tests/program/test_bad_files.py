@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mmattn.cli import main
-from mmattn.media.isolate import reader as isolate
+from mmattn.media.isolate import child as isolate
 
 # In the decoder's process, as a decoder with a fault would: it dies of one file and hangs in another.
 FAULTY = """

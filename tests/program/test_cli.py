@@ -40,7 +40,6 @@ def fails(arguments: list[str], capsys: pytest.CaptureFixture, code: int = 2) ->
         (["train", "~trainer.epochs"], "cannot be taken away"),
         (["train", "~fusion"], "cannot be taken away"),
         (["train", "trainer.devices=3"], "does not divide among trainer.devices=3"),
-        (["predict", "run=x", "source=[a,b]"], "one file, directory"),
         (["predict", "run=nowhere", "source=it's, me (1).mp4"], "no such model"),
         (["train", "trainer.epochs=1.5"], "whole number"),
         (["train", "trainer.threads=many"], "expected a number"),

@@ -29,7 +29,7 @@ from mmattn.training.alone import alone
 from mmattn.training.keeping import BEFORE, LAST
 from mmattn.training.launcher import Launcher, launcher_of
 from mmattn.training.preempt import stop_signals
-from mmattn.training.rundir import create_run, on_other_machine, read_config
+from mmattn.training.rundir import check_machine, create_run, on_other_machine, read_config
 
 GRACE_S = 30.0  # how long the others may take to stop after one process has ended badly
 STOPPED = (130, 138, 143)  # exit codes of processes that were asked to stop and did
@@ -62,6 +62,7 @@ def launch(config: Config, changes: Sequence[str] = ()) -> Path:
     `changes`: the overrides beside resume=, which may say where a run goes on but not what it is.
     """
     if config["resume"]:
+        check_machine(changes)
         run = Path(str(config["resume"]))
         joins = launcher_of(read_config(run)).nodes > 1  # this node one that holds the run already, maybe
         with nullcontext() if joins else alone(run):  # its config is not to change under who trains

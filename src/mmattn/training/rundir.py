@@ -59,20 +59,24 @@ def _freeze(run: Path, config: Config) -> None:
     write_atomically(run / CONFIG_FILE, yaml.safe_dump(config, sort_keys=False).encode())
 
 
-def on_other_machine(run: Path, composed: Config, changes: Sequence[str]) -> Config:
-    """The frozen config of a run that goes on, with what `changes` say of the machine, which is frozen with it.
-
-    `composed`: a config that they were applied to. Raises UsageError for a change of anything else.
-    """
-    keys = [text.lstrip("+").partition("=")[0] for text in changes]
-    for key, text in zip(keys, changes, strict=True):
+def check_machine(changes: Sequence[str]) -> None:
+    """Raises UsageError for a change of anything but the machine."""
+    for text in changes:
+        key = text.lstrip("+").partition("=")[0]
         if not any(key == name or key.startswith(f"{name}.") for name in MACHINE):
             raise UsageError(
                 f"resume goes on with the run's own frozen config; leave out {text}. Only the machine may be another: "
                 + ", ".join(MACHINE)
             )
+
+
+def on_other_machine(run: Path, composed: Config, changes: Sequence[str]) -> Config:
+    """The frozen config of a run that goes on, with what `changes` say of the machine, which is frozen with it.
+
+    `composed`: a config that they were applied to. See check_machine for what they may change.
+    """
     config = before = read_config(run)
-    for key in keys:
+    for key in (text.lstrip("+").partition("=")[0] for text in changes):
         part = "launcher" if key.startswith("launcher") else key  # with all its settings
         config = _put(config, part.split("."), composed)
     if config != before:
