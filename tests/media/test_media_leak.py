@@ -54,7 +54,8 @@ def state(pid: int) -> tuple[float, int]:
 def demand_level(states: list[tuple[float, int]]) -> None:
     megabytes, opened = zip(*states[WARM:], strict=True)
     assert len(set(opened)) == 1
-    assert max(megabytes) - min(megabytes) < 6, [round(value) for value in megabytes]
+    half = len(megabytes) // 2  # memory given back for a while is no leak, so highs are compared with highs
+    assert max(megabytes[half:]) - max(megabytes[:half]) < 6, [round(value) for value in megabytes]
 
 
 def test_reading_in_process(mixed: list):
