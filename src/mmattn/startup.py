@@ -22,6 +22,21 @@ def _is_ours() -> bool:
     return first.replace("\\", "/").rpartition("/")[2] in ("mmattn", "mmattn.exe")
 
 
+class safe_children:  # named as those of contextlib, which may not be imported here
+    """Processes started in here leave the current folder out of their path; this process's environment is put back."""
+
+    def __enter__(self) -> None:
+        self.before = {name: os.environ.get(name) for name in SAFE}
+        os.environ.update(SAFE)
+
+    def __exit__(self, *_: object) -> None:
+        for name, value in self.before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
 if _is_ours():
     if not sys.flags.safe_path and sys.path:
         del sys.path[0]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mmattn.files import MODEL_FILE
+from mmattn.startup import SAFE, safe_children
 
 NAMES = (
     "av", "queue", "numpy", "torch", "json", "random", "socket", "struct", "pickle", "hydra", "lightning", "yaml",
@@ -32,9 +33,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def run(folder: Path, *command: str, **environment: str) -> str:
-    done = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=400, env={**os.environ, **environment}
-    )
+    given = {name: value for name, value in os.environ.items() if name not in SAFE}
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=400, env=given | environment)
     marks = sorted(path.name for path in folder.parent.glob("ran-*"))
     assert not marks, f"{marks}\n{done.stderr}"
     assert done.returncode == 0, done.stderr
@@ -105,3 +105,14 @@ def test_what_the_user_put_on_the_path_stays(folder: Path, tmp_path: Path):
     (tmp_path / "mmattn.txt").write_text(script + "print(beside in sys.path)")
     path = os.pathsep.join(filter(None, [str(own), os.environ.get("PYTHONPATH", "")]))
     assert run(folder, sys.executable, str(tmp_path / "mmattn.txt"), PYTHONPATH=path) == "False\n"
+
+
+def test_the_environment_of_who_calls_is_put_back(monkeypatch: pytest.MonkeyPatch):
+    """mmattn is a library too: what it asks of its own children holds for no later one."""
+    for before in (None, "0"):
+        monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+        if before is not None:
+            monkeypatch.setenv("PYTHONSAFEPATH", before)
+        with safe_children():
+            assert os.environ["PYTHONSAFEPATH"] == "1"
+        assert os.environ.get("PYTHONSAFEPATH") == before

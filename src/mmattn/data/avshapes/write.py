@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import signal
 from collections.abc import Callable, Generator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -24,7 +23,7 @@ from mmattn.data.avshapes.words import caption, tags
 from mmattn.errors import UsageError
 from mmattn.files import expanded, write_atomically
 from mmattn.media.write.clips import write_video
-from mmattn.startup import SAFE
+from mmattn.startup import safe_children
 
 VERSION = 1  # of what is drawn and how; a set of another version is never continued
 ENCODER = {"preset": "veryfast"}  # a third of the default preset's time at about the same size
@@ -115,9 +114,8 @@ def _make(root: Path, seed: int, indices: list[int], workers: int) -> Generator[
         for chunk in chunks:
             yield _write_clips(root, seed, chunk)
         return
-    os.environ.update(SAFE)
     spawn = multiprocessing.get_context("spawn")  # forking a process that has threads may hang
-    with ProcessPoolExecutor(min(workers, len(chunks)), spawn, _ignore_interrupt) as pool:
+    with safe_children(), ProcessPoolExecutor(min(workers, len(chunks)), spawn, _ignore_interrupt) as pool:
         futures = [pool.submit(_write_clips, root, seed, chunk) for chunk in chunks]
         try:
             for future in as_completed(futures):

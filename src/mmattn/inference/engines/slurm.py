@@ -22,7 +22,7 @@ from mmattn.inference.engines.queue import queued
 from mmattn.inference.jobs.job import Job
 from mmattn.inference.jobs.orders import Tally
 from mmattn.progress import Progress, say
-from mmattn.startup import SAFE
+from mmattn.startup import SAFE, safe_children
 
 _LOOK_S = 2.0
 _QUEUE_S = 10.0  # how often Slurm is asked for its queue
@@ -81,7 +81,6 @@ class SlurmEngine:
             executor = submitit.AutoExecutor(folder=str(job.root.absolute() / "slurm"), cluster=self.cluster)
         except RuntimeError as error:
             raise UsageError(f"engine=slurm: {str(error).splitlines()[0]}") from None
-        os.environ.update(SAFE)  # submitit's own command has no -P
         executor.update_parameters(
             name="mmattn-predict",
             timeout_min=self.minutes,
@@ -102,7 +101,8 @@ class SlurmEngine:
         task = _Task(str(job.root.absolute()), self.workers)
         try:
             # Each begins with other shards than the rest, and may go on with any.
-            with redirect_stderr(io.StringIO()):  # submitit prints what it raises, too
+            # submitit prints what it raises, too; its own command has no -P
+            with redirect_stderr(io.StringIO()), safe_children():
                 tasks = executor.map_array(task, [shards[k::count] + _without(shards, k, count) for k in range(count)])
         except Exception as error:  # submitit raises its own, and what its call of sbatch does
             raise UsageError(f"engine=slurm: cannot submit: {_reason(error)}") from None
