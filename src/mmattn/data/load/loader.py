@@ -79,7 +79,7 @@ class EpochLoader(DataLoader[Any]):
 
 
 class ClipLoader(EpochLoader):
-    """Batches of a ClipDataset. What loader processes find unreadable is told here, in the process that trains."""
+    """Batches of a ClipDataset. What loader processes find unreadable is reported here, in the process that trains."""
 
     def __init__(
         self,
