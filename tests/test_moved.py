@@ -21,6 +21,14 @@ from mmattn.moved import MOVED, present_target
         "mmattn.data.picture_augment.PictureAugment",
         "mmattn.data.sound_augment.SoundAugment",
         "mmattn.data.adapters.kinetics.KineticsSource",
+        "mmattn.training.launch.Local",
+        "mmattn.training.slurm.Slurm",
+        "mmattn.training.torchrun.Torchrun",
+        "mmattn.training.launch.torchrun.Torchrun",  # of today
+        "mmattn.training.optim.AdamWOneCycle",
+        "mmattn.training.average.ExponentialAverage",
+        "mmattn.training.search.Optuna",
+        "mmattn.training.masked.CavMae",
     ],
 )
 def test_names_of_before_are_found_where_the_classes_stand_now(then):

@@ -14,8 +14,8 @@ from mmattn.errors import UsageError
 from mmattn.files import expanded, matching
 from mmattn.names import StandIns, as_text, choices, is_name, split
 from mmattn.overrides import default_of
-from mmattn.training import sweep
-from mmattn.training.space import parsed_sweep
+from mmattn.training.sweep import grid
+from mmattn.training.sweep.space import parsed_sweep
 
 NASTY = (
     *("José#1&2.mp4", "[2024] x.mp4", "{x}", "true", "1e3", "a=b", "a,b", "$HOME", "~", "~x", "100%", "back\\slash\\"),
@@ -151,7 +151,7 @@ def test_every_key_without_a_default_is_a_name_or_known_to_be_none() -> None:
 def test_commas_still_separate_the_points_of_a_sweep() -> None:
     assert choices("data.root=José#1,b c") == ["data.root=José#1", "data.root=b c"]
     assert choices("data.root='a,b',c") == ["data.root=a,b", "data.root=c"]
-    _, points = sweep.plan(["data=folder", "data.root=José#1,'[2024], x'", "seed=0,1", "sweep=s,t"])
+    _, points = grid.plan(["data=folder", "data.root=José#1,'[2024], x'", "seed=0,1", "sweep=s,t"])
     assert [point.overrides[1:3] for point in points] == [
         (f"data.root={root}", f"seed={seed}") for root in ("José#1", "[2024], x") for seed in (0, 1)
     ]

@@ -23,12 +23,12 @@ from torch.utils.data import DataLoader
 from mmattn.config import build, compose
 from mmattn.data.load.module import build_data
 from mmattn.model import build_model
-from mmattn.training.callbacks import Report, SeedSteps
-from mmattn.training.keeping import AtomicCheckpointIO
-from mmattn.training.module import TrainingModule
-from mmattn.training.preempt import StopOnSignal
-from mmattn.training.run import _quiet_lightning, _trainer
-from mmattn.training.track import JsonlLogger
+from mmattn.training.launch.signals import StopOnSignal
+from mmattn.training.loop.callbacks import Report, SeedSteps
+from mmattn.training.loop.logging import JsonlLogger
+from mmattn.training.loop.module import TrainingModule
+from mmattn.training.run.checkpoints import AtomicCheckpointIO
+from mmattn.training.run.train import _quiet_lightning, _trainer
 
 
 class Clock(lightning.Callback):

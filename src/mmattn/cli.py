@@ -104,8 +104,8 @@ def _help(verb: str) -> None:
 
 def _train(overrides: list[str]) -> None:
     if swept := [text for text in overrides if text in SWEEP]:
-        from mmattn.training.search import search
-        from mmattn.training.sweep import sweep
+        from mmattn.training.sweep.grid import sweep
+        from mmattn.training.sweep.optuna import search
 
         points = [text for text in overrides if text not in swept]
         searched = any(text.startswith("search=") and text != "search=null" for text in points)
@@ -115,12 +115,12 @@ def _train(overrides: list[str]) -> None:
     if config.get("search"):
         raise UsageError("search= tries many runs: mmattn train -m search=optuna optim.lr=interval(1e-4,1e-2)")
     if config["dry_run"]:
-        from mmattn.training.outlook import dry_run
+        from mmattn.training.run.outlook import dry_run
 
         print(dry_run(config))
         return
     others = [text for text in overrides if not text.startswith("resume=")]
-    from mmattn.training.launch import launch
+    from mmattn.training.launch.local import launch
 
     run = launch(config, others)
     print(run)
@@ -128,7 +128,7 @@ def _train(overrides: list[str]) -> None:
 
 def _evaluate(overrides: list[str]) -> None:
     config = compose("evaluate", overrides)
-    from mmattn.training.evaluate import evaluate
+    from mmattn.training.run.evaluate import evaluate
 
     print(evaluate(config, [text for text in overrides if text.startswith(("attention=", "attention."))]))
 
@@ -205,7 +205,7 @@ def _data_manifest(overrides: list[str]) -> None:
 
 def _doctor(overrides: list[str]) -> None:
     config = compose("doctor", overrides)
-    from mmattn.training.doctor import doctor
+    from mmattn.training.run.doctor import doctor
 
     print(doctor(config))
 

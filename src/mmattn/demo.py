@@ -25,9 +25,9 @@ MARK = ".mmattn-demo"  # in a folder that demos may overwrite
 def demo(config: Config) -> Path:
     """Render AVShapes, train each fusion, evaluate on held-out clips, tag some of them and the files given, report."""
     from mmattn.reports.report import Options, write_report
-    from mmattn.training.evaluate import evaluate_run
-    from mmattn.training.run import check, train
-    from mmattn.training.rundir import create_run
+    from mmattn.training.run.directory import create_run
+    from mmattn.training.run.evaluate import evaluate_run
+    from mmattn.training.run.train import check, train
 
     started = time.monotonic()
     sources = [config["files"]] if isinstance(config["files"], str) else config["files"]
@@ -73,7 +73,7 @@ def _overrides(config: Config, run: Path) -> list[str]:
 
 def _clear(out: Path, fusion: str) -> None:
     """A demo starts afresh; only what an earlier one left is removed, never a run of somebody's."""
-    from mmattn.training.alone import alone
+    from mmattn.training.run.alone import alone
 
     if (out / fusion).exists():
         if not (out / MARK).is_file():

@@ -16,6 +16,19 @@ MOVED = {
     "mmattn.data.augment": "mmattn.data.prepare.augment.augment",
     "mmattn.data.picture_augment": "mmattn.data.prepare.augment.picture",
     "mmattn.data.sound_augment": "mmattn.data.prepare.augment.sound",
+    "mmattn.training.optim": "mmattn.training.loop.optim",
+    "mmattn.training.balance": "mmattn.training.loop.balance",
+    "mmattn.training.average": "mmattn.training.loop.average",
+    "mmattn.training.search": "mmattn.training.sweep.optuna",
+    "mmattn.training.launch": "mmattn.training.launch.local",
+    "mmattn.training.slurm": "mmattn.training.launch.slurm",
+    "mmattn.training.torchrun": "mmattn.training.launch.torchrun",
+    "mmattn.training.freeze": "mmattn.training.loop.freeze",
+    "mmattn.training.multitask": "mmattn.training.loop.multitask",
+    "mmattn.training.masked": "mmattn.training.pretrain.masked",
+    "mmattn.training.contrastive": "mmattn.training.pretrain.contrastive",
+    "mmattn.training.synchrony": "mmattn.training.pretrain.synchrony",
+    "mmattn.training.self_critical": "mmattn.training.loop.self_critical",
 }
 
 
@@ -31,10 +44,9 @@ def with_present_targets(spec: Any) -> Any:
 
 def present_target(target: Any) -> Any:
     """The present name of what `target` named; anything else stays."""
-    if isinstance(target, str):
+    # `mmattn.data.features` is now the folder of what was that module, so what stands in a module of today stays.
+    if isinstance(target, str) and not target.startswith(tuple(f"{now}." for now in MOVED.values())):
         for then, now in MOVED.items():
-            # `mmattn.data.features` is now the folder of what was that module, so a name below it that is itself a
-            # module of today stays.
-            if target.startswith(f"{then}.") and not target.startswith(f"{now}."):
+            if target.startswith(f"{then}."):
                 return now + target.removeprefix(then)
     return target

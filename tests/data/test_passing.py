@@ -101,10 +101,10 @@ import ctypes, queue, sys
 from pathlib import Path
 from types import SimpleNamespace
 from mmattn.errors import Stopped
-from mmattn.training import preempt
+from mmattn.training.launch import signals
 
-preempt.END_S = 0.5
-preempt.StopOnSignal(Path("r")).on_train_start(SimpleNamespace(global_step=0), None)
+signals.END_S = 0.5
+signals.StopOnSignal(Path("r")).on_train_start(SimpleNamespace(global_step=0), None)
 print("waits", flush=True)
 try:
     if sys.argv[1] == "python":

@@ -10,7 +10,7 @@ import pytest
 from mmattn.cli import main
 from mmattn.config import compose
 from mmattn.data.load.module import build_data
-from mmattn.training.evaluate import evaluate_run
+from mmattn.training.run.evaluate import evaluate_run
 
 
 def test_the_demo_ends_with_a_report(shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

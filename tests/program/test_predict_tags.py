@@ -9,7 +9,7 @@ import pytest
 
 from mmattn.checkpoint import load_model
 from mmattn.cli import main
-from mmattn.training.rundir import read_config
+from mmattn.training.run.directory import read_config
 
 
 def _records(out: Path) -> list[dict]:

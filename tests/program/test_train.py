@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from mmattn.checkpoint import MODEL_FILE, load_model
 from mmattn.cli import main
 from mmattn.media.open.probe import probe
-from mmattn.training.callbacks import LAST, SeedSteps
+from mmattn.training.loop.callbacks import LAST, SeedSteps
 
 
 def metrics_of(run: Path) -> list[dict]:

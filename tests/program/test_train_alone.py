@@ -16,8 +16,8 @@ import pytest
 from mmattn.config import compose
 from mmattn.files import fresh_folder
 from mmattn.lease import Lease
-from mmattn.training.alone import LEASE
-from mmattn.training.rundir import create_run
+from mmattn.training.run.alone import LEASE
+from mmattn.training.run.directory import create_run
 
 Start = Callable[..., subprocess.Popen[str]]
 

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from mmattn.checkpoint import MODEL_FILE
 from mmattn.cli import main
-from mmattn.training.keeping import LAST
+from mmattn.training.run.checkpoints import LAST
 
 OPTIONS = [
     "logger=none",

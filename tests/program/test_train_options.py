@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 
 from mmattn.checkpoint import MODEL_FILE
 from mmattn.cli import main
-from mmattn.training import track
-from mmattn.training.callbacks import LAST, SeedSteps
+from mmattn.training.loop import logging
+from mmattn.training.loop.callbacks import LAST, SeedSteps
 
 OPTIONS = {
     "modulated, averaged, accumulated": [
@@ -119,7 +119,7 @@ def test_tensorboard_gets_the_curves_or_says_what_to_install(
     small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     options = [*small, "logger=tensorboard", "trainer.epochs=1", "trainer.log_every=1"]
-    monkeypatch.setattr(track, "find_spec", lambda name: None)
+    monkeypatch.setattr(logging, "find_spec", lambda name: None)
     assert main(["train", *options, f"run={tmp_path / 'absent'}"]) == 2
     assert "mmattn[tensorboard]" in capsys.readouterr().err and not (tmp_path / "absent").exists()
     monkeypatch.undo()

@@ -16,7 +16,7 @@ import torch
 import yaml
 
 from mmattn.cli import main
-from mmattn.training.keeping import BEFORE, LAST, damage, newest_whole
+from mmattn.training.run.checkpoints import BEFORE, LAST, damage, newest_whole
 
 STRUCK = str(Path(__file__).with_name("struck_worker.py"))
 OPTIONS = ["logger=none", "trainer.epochs=2", "trainer.validate_every=2", "data.batch_size=4", "dropout=0.1"]

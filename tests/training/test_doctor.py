@@ -11,8 +11,8 @@ import pytest
 
 from mmattn.cli import main
 from mmattn.media.open import codecs as media_codecs
-from mmattn.training import doctor
-from mmattn.training.doctor import Finding
+from mmattn.training.run import doctor
+from mmattn.training.run.doctor import Finding
 
 Usage = namedtuple("Usage", "total used free")
 

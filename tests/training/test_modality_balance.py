@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from mmattn.errors import UsageError
 from mmattn.model import AVModel
-from mmattn.training.balance import OgmGe, UnimodalLosses
-from mmattn.training.gradients import encoders
-from mmattn.training.optim import AdamWOneCycle
+from mmattn.training.loop.balance import OgmGe, UnimodalLosses
+from mmattn.training.loop.gradients import encoders
+from mmattn.training.loop.optim import AdamWOneCycle
 from mmattn.types import Batch, Fused
 
 

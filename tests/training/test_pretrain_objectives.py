@@ -14,8 +14,8 @@ from torch import distributed, multiprocessing
 
 from mmattn.config import compose
 from mmattn.errors import UsageError
-from mmattn.training.contrastive import Contrastive, gather
-from mmattn.training.masked import CavMae, Masked
+from mmattn.training.pretrain.contrastive import Contrastive, gather
+from mmattn.training.pretrain.masked import CavMae, Masked
 from mmattn.types import Tokens
 
 DIM = 16

@@ -12,8 +12,8 @@ from tests.conftest import CAPTIONS, SMALL
 from mmattn.config import build, compose
 from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.model import build_model
-from mmattn.training.module import TrainingModule
-from mmattn.training.pretrain import PretrainModule
+from mmattn.training.loop.module import TrainingModule
+from mmattn.training.pretrain.module import PretrainModule
 
 _VIT = [f"++visual.{text}" for text in SMALL["visual=vit"]]
 _HEARD = ["audio.width=16", "audio.layers=2", "audio.heads=2", "audio.patch=4"]

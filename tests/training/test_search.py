@@ -12,9 +12,9 @@ import yaml
 from mmattn.cli import main
 from mmattn.config import compose
 from mmattn.errors import MmattnError, Stopped, UsageError
-from mmattn.training import search as searching
-from mmattn.training.alone import alone
-from mmattn.training.space import distribution, parsed_sweep
+from mmattn.training.run.alone import alone
+from mmattn.training.sweep import optuna as searching
+from mmattn.training.sweep.space import distribution, parsed_sweep
 
 optuna = pytest.importorskip("optuna")
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")

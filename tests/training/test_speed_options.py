@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from mmattn.cli import main
 from mmattn.config import compose
 from mmattn.errors import MmattnError, UsageError
-from mmattn.training import sweep as sweeping
-from mmattn.training.blocks import blocks, compile_parts, recompute
-from mmattn.training.module import TrainingModule
-from mmattn.training.optim import AdamWOneCycle, depths
-from mmattn.training.outlook import first, look_ahead, peak_memory
+from mmattn.training.loop.blocks import blocks, compile_parts, recompute
+from mmattn.training.loop.module import TrainingModule
+from mmattn.training.loop.optim import AdamWOneCycle, depths
+from mmattn.training.run.outlook import first, look_ahead, peak_memory
+from mmattn.training.sweep import grid as sweeping
 from mmattn.types import Batch
 
 

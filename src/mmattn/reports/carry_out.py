@@ -83,9 +83,9 @@ class _Work:
 
     def carry_out(self, cell: Cell) -> None:
         """Train, or go on training, on the config's launcher; then evaluate here."""
-        from mmattn.training.evaluate import evaluate_run
-        from mmattn.training.launcher import launcher_of
-        from mmattn.training.rundir import read_config
+        from mmattn.training.launch.launcher import launcher_of
+        from mmattn.training.run.directory import read_config
+        from mmattn.training.run.evaluate import evaluate_run
 
         make_run(cell)
         config = read_config(cell.run)
@@ -99,7 +99,7 @@ class _Work:
 
 def make_run(cell: Cell) -> None:
     """The cell's run directory, if it is not there yet."""
-    from mmattn.training.launch import prepare
+    from mmattn.training.launch.local import prepare
 
     if (cell.run / CONFIG_FILE).is_file():
         return
@@ -111,8 +111,8 @@ def make_run(cell: Cell) -> None:
 
 def _submitted(cells: Sequence[Cell]) -> bool:
     """Hand all runs that are not trained to a launcher that starts them elsewhere; False: it starts them here."""
-    from mmattn.training.launcher import launcher_of
-    from mmattn.training.rundir import read_config
+    from mmattn.training.launch.launcher import launcher_of
+    from mmattn.training.run.directory import read_config
 
     todo = [cell for cell in cells if not cell.trained]
     if not todo or launcher_of(compose("train", todo[0].overrides)).here:

@@ -14,7 +14,7 @@ from mmattn.data.manifest.rows import SPLITS
 from mmattn.errors import UsageError
 from mmattn.reports.collect import CONFIG_FILE, read_yaml
 from mmattn.reports.significance import scores_file
-from mmattn.training.rundir import FINISHED_FILE
+from mmattn.training.run.directory import FINISHED_FILE
 
 PLAN_FILE = "plan.json"  # in a run directory: what the plan asked for
 KEYS = ("out", "split", "grid", "overrides")

@@ -13,7 +13,7 @@ from mmattn.errors import MmattnError, Stopped
 
 def main() -> int:
     try:
-        from mmattn.training.run import train
+        from mmattn.training.run.train import train
 
         train(Path(sys.argv[1]))
     except Stopped as stopped:

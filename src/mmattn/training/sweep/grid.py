@@ -16,9 +16,9 @@ from mmattn.config import Config, compose
 from mmattn.errors import MmattnError, Stopped, UsageError
 from mmattn.files import fresh_folder, write_atomically
 from mmattn.names import choices
-from mmattn.training.launch import launch, prepare
-from mmattn.training.launcher import launcher_of
-from mmattn.training.rundir import CONFIG_FILE, FINISHED_FILE, read_config
+from mmattn.training.launch.launcher import launcher_of
+from mmattn.training.launch.local import launch, prepare
+from mmattn.training.run.directory import CONFIG_FILE, FINISHED_FILE, read_config
 
 SWEEP_FILE = "sweep.json"  # point -> its overrides
 MOST = 10_000

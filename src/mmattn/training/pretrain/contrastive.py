@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 from mmattn.errors import UsageError
 from mmattn.model import AVModel
-from mmattn.training.objective import Objective
+from mmattn.training.pretrain.objective import Objective
 from mmattn.types import Batch, Tokens
 
 MAX_SCALE = 100.0  # of the logits, as in CLIP

@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from mmattn.errors import UsageError
-from mmattn.training.module import TrainingModule
+from mmattn.training.loop.module import TrainingModule
 
 
 class WeightAverage(Callback):

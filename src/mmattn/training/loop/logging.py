@@ -17,7 +17,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from mmattn.config import Config
 from mmattn.errors import UsageError
-from mmattn.training.rundir import run_id
+from mmattn.training.run.directory import run_id
 
 MODES = ("wandb", "csv", "tensorboard", "none")
 METRICS_FILE = "metrics.jsonl"

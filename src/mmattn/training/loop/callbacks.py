@@ -17,10 +17,10 @@ from mmattn.data.prepare.clips import ClipSpec
 from mmattn.errors import UsageError
 from mmattn.files import write_atomically
 from mmattn.progress import Progress
-from mmattn.training.curves import headline, score
-from mmattn.training.keeping import LAST
-from mmattn.training.module import TrainingModule
-from mmattn.training.sharding import whole_weights
+from mmattn.training.loop.curves import headline, score
+from mmattn.training.loop.module import TrainingModule
+from mmattn.training.loop.sharding import whole_weights
+from mmattn.training.run.checkpoints import LAST
 
 EVALUATION_FILE = "evaluation.json"
 NO_SCORE = -1.0  # below every score

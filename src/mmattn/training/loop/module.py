@@ -12,12 +12,12 @@ from torch import Tensor
 from mmattn.attention.regularise import Regulariser
 from mmattn.errors import MmattnError
 from mmattn.model import AVModel
-from mmattn.training.balance import ModalityBalance
-from mmattn.training.curves import curves
-from mmattn.training.gradients import GradientMeter, gradient_norm
-from mmattn.training.multitask import FixedWeights, TaskWeights
-from mmattn.training.optim import AdamWOneCycle
-from mmattn.training.self_critical import SelfCritical
+from mmattn.training.loop.balance import ModalityBalance
+from mmattn.training.loop.curves import curves
+from mmattn.training.loop.gradients import GradientMeter, gradient_norm
+from mmattn.training.loop.multitask import FixedWeights, TaskWeights
+from mmattn.training.loop.optim import AdamWOneCycle
+from mmattn.training.loop.self_critical import SelfCritical
 from mmattn.types import Batch, Fused
 from mmattn.weighting.evaluation import Evaluation
 

@@ -18,7 +18,7 @@ from mmattn.config import Config
 from mmattn.data.manifest.splits import SplitData
 from mmattn.errors import MmattnError, UsageError
 from mmattn.files import write_atomically
-from mmattn.training.launcher import Launcher, at_least_one
+from mmattn.training.launch.launcher import Launcher, at_least_one
 
 JOB_FILE = "job.sh"
 POINTS_FILE = "points.txt"

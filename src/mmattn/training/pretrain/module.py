@@ -14,10 +14,10 @@ from torch import Tensor
 from mmattn.checkpoint import MODEL_FILE, Checkpoint, load_model, save_model
 from mmattn.errors import UsageError
 from mmattn.model import AVModel
-from mmattn.training.callbacks import KeepModel
-from mmattn.training.module import TrainingModule
-from mmattn.training.objective import Objective
-from mmattn.training.optim import AdamWOneCycle
+from mmattn.training.loop.callbacks import KeepModel
+from mmattn.training.loop.module import TrainingModule
+from mmattn.training.loop.optim import AdamWOneCycle
+from mmattn.training.pretrain.objective import Objective
 from mmattn.types import Batch
 
 

@@ -16,11 +16,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from mmattn.config import Config, build
 from mmattn.data.manifest.splits import SplitData
 from mmattn.model import PARTS, AVModel, vocabulary_of
-from mmattn.training.blocks import recompute
-from mmattn.training.launch import with_devices
-from mmattn.training.launcher import launcher_of
-from mmattn.training.module import TrainingModule
-from mmattn.training.run import check
+from mmattn.training.launch.launcher import launcher_of
+from mmattn.training.launch.local import with_devices
+from mmattn.training.loop.blocks import recompute
+from mmattn.training.loop.module import TrainingModule
+from mmattn.training.run.train import check
 from mmattn.types import Batch, Tokens
 
 SAMPLE = 2  # clips that are really run; more are extrapolated

@@ -18,7 +18,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from mmattn.errors import Stopped
-from mmattn.training.keeping import LAST
+from mmattn.training.run.checkpoints import LAST
 
 ENDING = {signal.SIGINT, signal.SIGTERM}
 APART_S = 1.0  # closer together they are one: a terminal's Ctrl-C and the same passed on by a launcher

@@ -41,7 +41,7 @@ class Launcher(ABC):
 
 def launcher_of(config: Config) -> Launcher:
     """The one that the config chose; processes of this machine for a run from before there was a choice."""
-    return build(config.get("launcher") or {"_target_": "mmattn.training.launch.Local"})
+    return build(config.get("launcher") or {"_target_": "mmattn.training.launch.local.Local"})
 
 
 def at_least_one(key: str, value: float) -> None:

@@ -9,8 +9,8 @@ from lightning.pytorch.callbacks import Callback
 from torch import nn
 
 from mmattn.errors import UsageError
-from mmattn.training.gradients import encoders
-from mmattn.training.module import TrainingModule
+from mmattn.training.loop.gradients import encoders
+from mmattn.training.loop.module import TrainingModule
 
 
 class FreezeEncoders(Callback):

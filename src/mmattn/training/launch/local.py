@@ -25,11 +25,11 @@ from mmattn.data.manifest.splits import SplitData
 from mmattn.errors import MmattnError, Stopped, UsageError
 from mmattn.model import resolved
 from mmattn.openmp import SHORT_SPIN
-from mmattn.training.alone import alone
-from mmattn.training.keeping import BEFORE, LAST
-from mmattn.training.launcher import Launcher, launcher_of
-from mmattn.training.preempt import stop_signals
-from mmattn.training.rundir import check_machine, create_run, on_other_machine, read_config
+from mmattn.training.launch.launcher import Launcher, launcher_of
+from mmattn.training.launch.signals import stop_signals
+from mmattn.training.run.alone import alone
+from mmattn.training.run.checkpoints import BEFORE, LAST
+from mmattn.training.run.directory import check_machine, create_run, on_other_machine, read_config
 
 GRACE_S = 30.0  # how long the others may take to stop after one process has ended badly
 STOPPED = (130, 138, 143)  # exit codes of processes that were asked to stop and did
@@ -44,7 +44,7 @@ class Local(Launcher):
     def start(self, run: Path, config: Config, data: SplitData | None) -> None:
         devices = config["trainer"]["devices"]
         if devices == 1:
-            from mmattn.training.run import train
+            from mmattn.training.run.train import train
 
             train(run, data)
         else:
@@ -77,7 +77,7 @@ def launch(config: Config, changes: Sequence[str] = ()) -> Path:
 def prepare(config: Config) -> tuple[Path, SplitData]:
     """Check all that the run needs, then make its directory."""
     from mmattn.data.features.read import with_frozen_encoders
-    from mmattn.training.run import check
+    from mmattn.training.run.train import check
 
     config = with_frozen_encoders(with_devices(config))
     data, model = check(config)

@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from mmattn.errors import UsageError
 from mmattn.model import AVModel
-from mmattn.training.gradients import encoders
+from mmattn.training.loop.gradients import encoders
 
 
 @dataclass(frozen=True)

@@ -179,7 +179,7 @@ def wandb() -> Iterator[Finding]:
     if mode == "disabled":
         yield Finding("note", "wandb", "disabled by WANDB_MODE; metrics are in each run's metrics.jsonl")
         return
-    from mmattn.training.track import has_credentials
+    from mmattn.training.loop.logging import has_credentials
 
     if has_credentials():
         said = "logged in; logger.online=true uploads" + (f", but WANDB_MODE={mode}" if mode == "offline" else "")

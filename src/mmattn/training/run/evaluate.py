@@ -22,8 +22,8 @@ from mmattn.data.prepare.views import Look, Views, looks
 from mmattn.errors import UsageError
 from mmattn.files import write_atomically
 from mmattn.progress import Progress
-from mmattn.training.curves import headline
-from mmattn.training.rundir import read_config
+from mmattn.training.loop.curves import headline
+from mmattn.training.run.directory import read_config
 from mmattn.weighting.evaluation import Evaluation
 
 PLAIN_VIEWS = {"spans": 1, "crops": 1, "flip": False}

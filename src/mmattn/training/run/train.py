@@ -30,22 +30,22 @@ from mmattn.data.manifest.splits import SplitData
 from mmattn.errors import UsageError
 from mmattn.files import write_atomically
 from mmattn.model import NO_TAGS, AVModel, build_model, tokenizer_of, vocabulary_of, without_files
-from mmattn.training.alone import StopIfTaken, alone
-from mmattn.training.blocks import compile_parts, recompute
-from mmattn.training.callbacks import KeepModel, KeepPlace, Report, SeedSteps
-from mmattn.training.charts import WandbCharts
-from mmattn.training.keeping import LAST, AtomicCheckpointIO, newest_whole
-from mmattn.training.launcher import launcher_of
-from mmattn.training.module import TrainingModule
-from mmattn.training.preempt import StopOnSignal
-from mmattn.training.pretrain import KeepPretrained, PretrainModule, start_from
-from mmattn.training.rundir import FINISHED_FILE, UNREADABLE_FILE, read_config
-from mmattn.training.sharding import ShardedModule, check_shardable
-from mmattn.training.threads import Threads, threads_of
-from mmattn.training.track import check_logger, make_loggers
+from mmattn.training.launch.launcher import launcher_of
+from mmattn.training.launch.signals import StopOnSignal
+from mmattn.training.loop.blocks import compile_parts, recompute
+from mmattn.training.loop.callbacks import KeepModel, KeepPlace, Report, SeedSteps
+from mmattn.training.loop.charts import WandbCharts
+from mmattn.training.loop.logging import check_logger, make_loggers
+from mmattn.training.loop.module import TrainingModule
+from mmattn.training.loop.sharding import ShardedModule, check_shardable
+from mmattn.training.loop.threads import Threads, threads_of
+from mmattn.training.pretrain.module import KeepPretrained, PretrainModule, start_from
+from mmattn.training.run.alone import StopIfTaken, alone
+from mmattn.training.run.checkpoints import LAST, AtomicCheckpointIO, newest_whole
+from mmattn.training.run.directory import FINISHED_FILE, UNREADABLE_FILE, read_config
 
 CALLBACKS = ("freeze", "weight_average")  # optional groups
-BY_TAGS = "mmattn.training.balance.OgmGe"
+BY_TAGS = "mmattn.training.loop.balance.OgmGe"
 NO_ENCODER = "mmattn.encoders.none.NoEncoder"
 
 

@@ -11,8 +11,8 @@ from torch.utils import _pytree as pytree
 
 from mmattn.config import Config
 from mmattn.errors import UsageError
-from mmattn.training.blocks import blocks
-from mmattn.training.module import TrainingModule
+from mmattn.training.loop.blocks import blocks
+from mmattn.training.loop.module import TrainingModule
 from mmattn.types import Batch, Fused, LayerStats, Tokens
 
 # What is called on the parts beside `forward`: there, too, their weights must be whole.

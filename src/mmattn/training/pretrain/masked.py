@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from mmattn.errors import UsageError
 from mmattn.model import AVModel
-from mmattn.training.contrastive import Contrastive
-from mmattn.training.objective import Objective
+from mmattn.training.pretrain.contrastive import Contrastive
+from mmattn.training.pretrain.objective import Objective
 from mmattn.types import Batch, Fused, Tokens
 
 GREY = 127

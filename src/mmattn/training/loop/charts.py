@@ -13,9 +13,9 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import WandbLogger
 
 from mmattn.media.write.clips import write_video
-from mmattn.training.curves import PARTS, by_family, by_head, by_tag
-from mmattn.training.module import TrainingModule
-from mmattn.training.track import STEP
+from mmattn.training.loop.curves import PARTS, by_family, by_head, by_tag
+from mmattn.training.loop.logging import STEP
+from mmattn.training.loop.module import TrainingModule
 from mmattn.weighting.panel import Panel, clip_panels
 
 

@@ -21,13 +21,13 @@ from mmattn.config import Config, build, compose
 from mmattn.errors import MmattnError, Stopped, UsageError
 from mmattn.files import fresh_folder, write_atomically
 from mmattn.names import choices
-from mmattn.training.alone import LEASE, alone
-from mmattn.training.callbacks import EVALUATION_FILE
-from mmattn.training.curves import curves
-from mmattn.training.launch import launch
-from mmattn.training.launcher import launcher_of
-from mmattn.training.space import Grid, distribution, parsed_sweep
-from mmattn.training.sweep import Point, folder_of, plain_name
+from mmattn.training.launch.launcher import launcher_of
+from mmattn.training.launch.local import launch
+from mmattn.training.loop.callbacks import EVALUATION_FILE
+from mmattn.training.loop.curves import curves
+from mmattn.training.run.alone import LEASE, alone
+from mmattn.training.sweep.grid import Point, folder_of, plain_name
+from mmattn.training.sweep.space import Grid, distribution, parsed_sweep
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -41,7 +41,7 @@ BEST_FILE = "best.yaml"
 
 @dataclass(frozen=True)
 class Optuna:
-    """`space`: key -> what it may be, in Hydra's sweep grammar. `metric`: see mmattn.training.curves."""
+    """`space`: key -> what it may be, in Hydra's sweep grammar. `metric`: see mmattn.training.loop.curves."""
 
     trials: int
     metric: str

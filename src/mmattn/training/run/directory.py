@@ -19,7 +19,7 @@ from mmattn import __version__
 from mmattn.config import Config
 from mmattn.errors import UsageError
 from mmattn.files import check_utf8, expanded, fresh_folder, write_atomically
-from mmattn.training.alone import alone
+from mmattn.training.run.alone import alone
 
 CONFIG_FILE = "config.yaml"
 RUN_FILE = "run.json"

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from mmattn.errors import UsageError
 from mmattn.model import AVModel
-from mmattn.training.gradients import encoders
+from mmattn.training.loop.gradients import encoders
 from mmattn.types import MODALITIES, Batch, Modality, Tokens
 from mmattn.weighting.causal import alone
 
