@@ -13,13 +13,16 @@ PLAIN_INTERVAL_S = 5.0
 
 
 class Progress:
-    """`with Progress("decoding", total) as progress: progress.at(done)`. Work that is over at once prints nothing."""
+    """`with Progress("decoding", total) as progress: progress.at(done)`. Work that is over at once prints nothing.
 
-    def __init__(self, title: str, total: int) -> None:
+    `begun`: how many were done before, which say nothing of how fast it goes.
+    """
+
+    def __init__(self, title: str, total: int, begun: int = 0) -> None:
         self.title = title
         self._title = title
         self.total = total
-        self.done = 0
+        self.begun = self.done = begun
         self._started = time.monotonic()
         self._printed = self._started
         self._bar = None
@@ -34,7 +37,7 @@ class Progress:
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
             self._bar = RichProgress(*columns, console=Console(stderr=True), transient=False)
             self._bar.start()
-            self._task = self._bar.add_task(self.title, total=self.total, rate="")
+            self._task = self._bar.add_task(self.title, total=self.total, completed=self.begun, rate="")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
@@ -42,7 +45,11 @@ class Progress:
             self._bar.stop()
         elif time.monotonic() - self._started >= PLAIN_INTERVAL_S and kind is None:
             took = time.monotonic() - self._started
-            print(f"{self._title}: {self.done}/{self.total} in {took:.0f} s, {self.done / took:.3g}/s", file=sys.stderr)
+            print(f"{self._title}: {self.done}/{self.total} in {took:.0f} s, {self._rate(took):.3g}/s", file=sys.stderr)
+
+    def _rate(self, took: float) -> float:
+        """A second, of what was done in `took` s."""
+        return (self.done - self.begun) / took
 
     def at(self, done: int, note: str = "", *, failed: int = 0) -> None:
         """Say how many of the total are done, and how many of these failed."""
@@ -51,11 +58,11 @@ class Progress:
         now = time.monotonic()
         took = now - self._started
         if self._bar is not None:
-            rate = f"{done / took:.3g}/s" if done and took else ""
+            rate = f"{self._rate(took):.3g}/s" if done > self.begun and took else ""
             self._bar.update(self._task, completed=done, description=self._title, rate=rate)
-        elif done and now - self._printed >= PLAIN_INTERVAL_S and done < self.total:
+        elif done > self.begun and now - self._printed >= PLAIN_INTERVAL_S and done < self.total:
             self._printed = now
-            left = f"{done / took:.3g}/s, about {took / done * (self.total - done):.0f} s left"
+            left = f"{self._rate(took):.3g}/s, about {(self.total - done) / self._rate(took):.0f} s left"
             print(f"{self._title}: {done}/{self.total}, {left}", file=sys.stderr, flush=True)
 
 

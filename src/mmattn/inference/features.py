@@ -108,7 +108,7 @@ class _Making:
         size = self._clips_in_file()
         files = [self.root / f"features-{k:06d}.safetensors" for k in range(-(-len(self.rows) // size))]
         there = next((k for k, file in enumerate(files) if not file.is_file()), len(files))
-        with Progress("encoding", len(self.rows)) as progress:
+        with Progress("encoding", len(self.rows), begun=min(there * size, len(self.rows))) as progress:
             batches = self._batches(self.rows[there * size :])
             for k in range(there, len(files)):
                 count = min(size, len(self.rows) - k * size)

@@ -31,6 +31,7 @@ class Featured(NamedTuple):
     streams: dict[Modality, Stream]
     target: Tensor
     captions: tuple[str, ...]
+    real: bool = True
 
 
 class FeatureDataset(Dataset[Featured]):
@@ -57,6 +58,8 @@ class FeatureDataset(Dataset[Featured]):
         return len(self.rows)
 
     def __getitem__(self, item: Item) -> Featured:
+        if item.index < 0:
+            return self.example()
         key = Key(self.seed, *item)
         row = self.rows[key.index]
         streams = self.files.read(row.id)
@@ -68,8 +71,8 @@ class FeatureDataset(Dataset[Featured]):
         return Featured(row.id, streams, self.vocabulary.encode(row.tags), turned(row.captions, key))
 
     def example(self) -> Featured:
-        """An item as large as any."""
-        return self[Item(0, 0)]
+        """An item as large as any, which counts nowhere."""
+        return self[Item(0, 0)]._replace(id="", real=False)
 
     def collate(self, items: Sequence[Featured]) -> Batch:
         """A batch of tokens. Its frames and spectrogram have no length."""
@@ -86,6 +89,7 @@ class FeatureDataset(Dataset[Featured]):
             targets={"tags": torch.stack([item.target for item in items])},
             captions=tuple(item.captions for item in items),
             features=tokens,
+            real=torch.tensor([item.real for item in items]),
         )
 
 

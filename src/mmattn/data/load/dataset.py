@@ -81,6 +81,8 @@ class ClipDataset(Dataset[Labelled]):
         return list(self.reader.map(self.__getitem__, items))
 
     def __getitem__(self, item: Item) -> Labelled:
+        if item.index < 0:
+            return self.example()
         key = Key(self.seed, *item)
         name, target = self.rows[key.index].id, self.target(key.index)
         captions = turned(self.rows[key.index].captions, key)
@@ -92,7 +94,7 @@ class ClipDataset(Dataset[Labelled]):
         return Labelled(name, *self.augment(clip, target, key, self.spec, self), captions=captions)
 
     def example(self) -> Labelled:
-        """An item as large as any, of which nothing is read."""
+        """An item as large as any, of which nothing is read and which counts nowhere."""
         return Labelled("", _finished(self.cache.template, self.spec), self.vocabulary.encode(()), False)
 
     def collate(self, items: Sequence[Labelled]) -> tuple[Batch, list[tuple[str, MediaError]]]:

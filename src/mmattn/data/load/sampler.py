@@ -18,7 +18,7 @@ from mmattn.errors import UsageError
 
 
 class Item(NamedTuple):
-    """What a dataset is asked for. `repeat`: how often this epoch drew the clip before."""
+    """What a dataset is asked for. `repeat`: how often this epoch drew the clip before. `index` -1: its `example()`."""
 
     epoch: int
     index: int
@@ -84,9 +84,9 @@ class GlobalBatchSampler(Sampler[list[Item]]):
         for number in range(self.resumes_at(), len(self)):
             batch = slice(number * self.global_batch, (number + 1) * self.global_batch)
             indices = order[batch][self.rank :: self.world].tolist()
-            if indices:
-                again = repeats[batch][self.rank :: self.world].tolist()
-                yield [Item(self.epoch, index, repeat) for index, repeat in zip(indices, again, strict=True)]
+            again = repeats[batch][self.rank :: self.world].tolist()
+            items = [Item(self.epoch, index, repeat) for index, repeat in zip(indices, again, strict=True)]
+            yield items or [Item(self.epoch, -1)]  # every process does as many batches: others may wait for its part
 
     def _order(self) -> Int[Tensor, " L"]:
         """The clips of this epoch, of all ranks."""

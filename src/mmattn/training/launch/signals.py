@@ -14,10 +14,12 @@ from types import FrameType
 from typing import Any
 
 import lightning
-import torch
 from lightning.pytorch.callbacks import Callback
 
 from mmattn.errors import Stopped
+from mmattn.progress import say
+from mmattn.training.loop.agreement import Agreement
+from mmattn.training.loop.timetable import Timetable, steps_after
 from mmattn.training.run.checkpoints import LAST
 
 ENDING = {signal.SIGINT, signal.SIGTERM}
@@ -33,26 +35,32 @@ def stop_signals() -> tuple[signal.Signals, ...]:
 
 
 class StopOnSignal(Callback):
-    """SIGINT and SIGTERM only raise a flag; after the step all processes agree on it, save and stop. A second one, a
-    second or more later, does not wait for the step: it ends training at once, and the process `END_S` later whatever
-    it waits for.
+    """SIGINT and SIGTERM only raise a flag; after the step, or the batch of a validation, all processes agree on it,
+    save and stop. A second one, a second or more later, does not wait for that: it ends training at once, and the
+    process `END_S` later whatever it waits for.
 
     SIGUSR1, Slurm's warning before a job's time is up, also puts the job back into the queue, once. After SIGTERM it is
     Slurm's to do so if it preempts, and must not be done if a person cancels. Lightning's own handler hangs DDP when a
     process other than the first gets the signal. `save_every`: steps between checkpoints in between; 0 = none.
+
+    Where a validation follows a step, the checkpoint is written at its start and says that it is owed; at the end of an
+    epoch, after all that belongs to the epoch.
     """
 
-    def __init__(self, run: Path, save_every: int = 0) -> None:
+    def __init__(self, run: Path, agreement: Agreement, timetable: Timetable, save_every: int = 0) -> None:
         self.run = run
+        self.agreement = agreement
+        self.timetable = timetable
         self.save_every = save_every
-        self._received = 0
-        self._at = 0.0  # when
+        self._at = 0.0  # when the first came
         self._saved = 0
         self._before: dict[int, Any] = {}
         self._woken: tuple[int, int] | None = None  # who was told of signals before, and the pipe that is now
+        self._tells = False
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self._saved = trainer.global_step
+        self._tells = trainer.is_global_zero
         for number in stop_signals():
             self._before[number] = signal.signal(number, self._flag)
         reading, writing = os.pipe()
@@ -61,24 +69,38 @@ class StopOnSignal(Callback):
         threading.Thread(target=end_on_second, args=(reading,), name="signals", daemon=True).start()
 
     def _flag(self, number: int, frame: FrameType | None) -> None:
-        if not self._received:
-            self._received, self._at = number, time.monotonic()
-        elif {number, self._received} <= ENDING and time.monotonic() - self._at > APART_S:
+        received = self.agreement.received
+        if not received:
+            self.agreement.received, self._at = number, time.monotonic()
+            if self._tells:  # not by print, which may be what was interrupted
+                os.write(2, b"stopping after this step; a second signal stops at once, without saving\n")
+        elif {number, received} <= ENDING and time.monotonic() - self._at > APART_S:
             self._at = float("inf")  # once
-            stopped = Stopped(f"stopped by a second signal; go on with: mmattn train resume={self.run}")
+            stopped = Stopped(f"stopped at once by a second signal; go on with: mmattn train resume={self.run}")
             stopped.exit_code = 128 + number
             raise stopped
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, _: Any, batch: Any, batch_idx: int
     ) -> None:
-        if (batch_idx + 1) % trainer.accumulate_grad_batches and not trainer.is_last_batch:
-            return  # a gradient half accumulated would be lost
-        received = self._received
-        if trainer.world_size > 1:
-            flag = torch.tensor(float(received), device=pl_module.device)
-            received = int(trainer.strategy.reduce(flag, reduce_op="max"))
-        due = self.save_every and trainer.global_step - self._saved >= self.save_every
+        """Not within a step, whose half accumulated gradient would be lost."""
+        if steps_after(trainer, batch_idx) and not self.timetable.owed and not trainer.is_last_batch:
+            self._save_or_stop(trainer, self.agreement.signal)
+
+    def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self._save_or_stop(trainer, self.agreement.ask(trainer, pl_module))
+
+    def on_validation_batch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule, *_: Any) -> None:
+        if received := self.agreement.ask(trainer, module):
+            self._save_or_stop(trainer, received)
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self._save_or_stop(trainer, self.agreement.ask(trainer, pl_module), due=True)
+
+    def _save_or_stop(self, trainer: lightning.Trainer, received: int, due: bool = False) -> None:
+        due = due or bool(self.save_every and trainer.global_step - self._saved >= self.save_every)
+        if received and trainer.is_global_zero:
+            say(f"stopping: saving step {trainer.global_step}")
         if received or due:
             trainer.save_checkpoint(self.run / LAST)
             self._saved = trainer.global_step

@@ -18,7 +18,7 @@ class WeightAverage(Callback):
     """The average of all floating weights and running statistics, in float32 or better, brought up to date each step.
 
     It is part of the checkpoint, so a resumed run goes on with it. Its place is after the callback that saves the model
-    in a validation, and before the one that saves a checkpoint after a step.
+    in a validation, and before the one that saves a checkpoint after a step. A checkpoint always has the own weights.
     """
 
     def __init__(self) -> None:
@@ -39,7 +39,8 @@ class WeightAverage(Callback):
         if trainer.global_step == self._seen:  # gradients are being accumulated
             return
         self._seen = trainer.global_step
-        share = self.share(self._seen / max(1, int(trainer.estimated_stepping_batches)))
+        assert isinstance(pl_module, TrainingModule)
+        share = self.share(self._seen / max(1, pl_module.total_steps))
         if share is None:
             return
         self._steps += 1
@@ -61,6 +62,11 @@ class WeightAverage(Callback):
             if name in self._own:
                 weight.copy_(self._own[name])
         self._own = {}
+
+    def on_save_checkpoint(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        checkpoint["state_dict"] |= {f"model.{name}": weight for name, weight in self._own.items()}
 
     def state_dict(self) -> dict[str, Any]:
         return {"steps": self._steps, "average": dict(self._average)}

@@ -1,4 +1,8 @@
-"""Where numbers go: always a local JSONL, which is the truth, and wandb, TensorBoard or CSV beside it when asked."""
+"""Where numbers go: always a local JSONL, which is the truth, and wandb, TensorBoard or CSV beside it when asked.
+
+Lightning's own logging is not used: it writes what steps found after the callbacks that save have run, so that a
+checkpoint could not say which lines are before it.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
+import lightning
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -50,6 +56,46 @@ class JsonlLogger(Logger):
         record = {"step": step, "time": round(time.monotonic() - self._started, 3), **numbers}
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
+
+    def place(self) -> dict[str, float]:
+        """How far the file and its clock are."""
+        length = self._path.stat().st_size if self._path.is_file() else 0
+        return {"bytes": length, "seconds": time.monotonic() - self._started}
+
+    def go_on(self, place: dict[str, float]) -> None:
+        """Drop the lines after `place`: what they tell will be done again."""
+        self._started = time.monotonic() - place["seconds"]
+        if self._path.is_file() and self._path.stat().st_size > place["bytes"]:
+            os.truncate(self._path, int(place["bytes"]))
+
+
+class KeepMetrics(Callback):
+    """A resumed run's numbers go on after the last that its checkpoint knows of, none twice."""
+
+    def __init__(self, logger: JsonlLogger) -> None:
+        self.logger = logger
+        self._place: dict[str, float] | None = None
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        if self._place and trainer.is_global_zero:
+            self.logger.go_on(self._place)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.logger.place()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._place = state_dict
+
+
+def log(trainer: lightning.Trainer, numbers: dict[str, float]) -> None:
+    """To all loggers of the run, on the process that has them, as of the steps done so far."""
+    numbers = {name: value for name, value in numbers.items() if math.isfinite(value)}
+    if not trainer.is_global_zero or not numbers:
+        return
+    for logger in trainer.loggers:
+        logger.log_metrics({**numbers, "epoch": trainer.current_epoch}, step=trainer.global_step)
+        if not isinstance(logger, JsonlLogger):
+            logger.save()
 
 
 def check_logger(config: Config) -> None:

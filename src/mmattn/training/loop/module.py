@@ -10,14 +10,16 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from mmattn.attention.regularise import Regulariser
-from mmattn.errors import MmattnError
 from mmattn.model import AVModel
 from mmattn.training.loop.balance import ModalityBalance
 from mmattn.training.loop.curves import curves
-from mmattn.training.loop.gradients import GradientMeter, gradient_norm
+from mmattn.training.loop.gradients import GradientMeter
+from mmattn.training.loop.logging import log
+from mmattn.training.loop.meter import Meter
 from mmattn.training.loop.multitask import FixedWeights, TaskWeights
 from mmattn.training.loop.optim import AdamWOneCycle
 from mmattn.training.loop.self_critical import SelfCritical
+from mmattn.training.loop.timetable import total_steps
 from mmattn.types import Batch, Fused
 from mmattn.weighting.evaluation import Evaluation
 
@@ -35,6 +37,7 @@ class TrainingModule(lightning.LightningModule):
         balance: ModalityBalance | None = None,
         multitask: TaskWeights | None = None,
         self_critical: SelfCritical | None = None,
+        max_steps: int = 0,
     ) -> None:
         super().__init__()
         self.model = model
@@ -42,18 +45,23 @@ class TrainingModule(lightning.LightningModule):
         self.balance = balance
         self.multitask = multitask or FixedWeights()
         self.self_critical = self_critical
+        self.max_steps = max_steps
         self.gradients = GradientMeter()
+        self.epoch_meter = Meter()
+        self.recent_meter = Meter()  # the loss since it was logged last
+        self.step_numbers: dict[str, Tensor] = {}  # of the last step, by name
         self.optim = optim
         self.evaluation: dict[str, Any] | None = None
+        self.validated: dict[str, float] = {}  # its numbers, by the names that they are logged under
         self.thresholds: dict[str, float] = {}  # that it was evaluated with
         self._running: Evaluation | None = None
         self._losses: list[tuple[float, int]] = []  # (sum over clips, clips) of each validation batch
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         losses = self.losses(batch)
-        values = {f"train/{name}": value.detach() for name, value in losses.items()}
-        if clips := int(batch.real.sum()):
-            self.log_dict(values, on_step=False, on_epoch=True, batch_size=clips)
+        clips = batch.real.sum()
+        self.epoch_meter.add(losses, clips)
+        self.recent_meter.add({"loss": losses["loss"]}, clips)
         return losses["loss"]
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
@@ -79,27 +87,13 @@ class TrainingModule(lightning.LightningModule):
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Measure how the gradient is shared, and let what balances the modalities change the step."""
-        self._check_finite()
         numbers = {f"gradient_{name}": value for name, value in self.gradients.update(self.model).items()}
         if self.balance:
             if self.balance.sums is not None and self.trainer.world_size > 1:
                 self.balance.sums = self.trainer.strategy.reduce(self.balance.sums, reduce_op="sum")
-            numbers |= self.balance.before_step(self.model, optimizer, self.global_step)
-        self.log_dict({f"train/{name}": value for name, value in numbers.items()}, on_step=True, rank_zero_only=True)
-
-    def _check_finite(self) -> None:
-        """Stop every process before a step that would spoil the weights."""
-        if self.trainer.precision == "16-mixed":
-            return  # its scaler expects infinite gradients now and then, and skips those steps itself
-        norm = gradient_norm(self)
-        finite = norm.isfinite().float()
-        if self.trainer.world_size > 1:
-            finite = self.trainer.strategy.reduce(finite, reduce_op="mean")
-        if float(finite) < 1:
-            raise MmattnError(
-                f"step {self.global_step}: the gradient is not finite (norm {float(norm)} on rank "
-                f"{self.global_rank}); lower optim.lr or set trainer.precision=32-true"
-            )
+            changed = self.balance.before_step(self.model, optimizer, self.global_step)
+            numbers |= {name: torch.tensor(value) for name, value in changed.items()}
+        self.step_numbers = numbers
 
     def on_validation_epoch_start(self) -> None:
         self._running = Evaluation(self.model.task.vocabulary, permutations=True)
@@ -110,12 +104,12 @@ class TrainingModule(lightning.LightningModule):
         fused = self._running.update(self.model, batch)
         loss = self.multitask(self.model.losses(fused, batch))[0]
         clips = int(batch.real.sum())
-        self._losses.append((float(loss) * clips, clips))
+        self._losses.append((float(loss) * clips if clips else 0.0, clips))
 
     def on_validation_epoch_end(self) -> None:
         assert self._running is not None
         losses = self._losses
-        if self.trainer.world_size > 1:  # a process may have had no validation batch at all, but all come here
+        if self.trainer.world_size > 1:
             parts: list[Any] = [None] * self.trainer.world_size
             torch.distributed.all_gather_object(parts, (self._running, losses))
             self._running = Evaluation(self.model.task.vocabulary)
@@ -126,7 +120,8 @@ class TrainingModule(lightning.LightningModule):
         self.evaluation = evaluation | {"gradient_share": self.gradients.result()}
         self.gradients.reset()
         mean_loss = sum(total for total, _ in losses) / sum(clips for _, clips in losses)
-        self.log_dict({"val/loss": mean_loss, **curves(self.evaluation)}, rank_zero_only=True)
+        self.validated = {"val/loss": mean_loss, **curves(self.evaluation)}
+        log(self.trainer, self.validated)
         self._running = None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -138,5 +133,10 @@ class TrainingModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         more = list(self.multitask.parameters())
-        optimizer, schedule = self.optim.build(self.model, int(self.trainer.estimated_stepping_batches), more)
+        optimizer, schedule = self.optim.build(self.model, self.total_steps, more)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole run."""
+        return total_steps(self.trainer, self.max_steps)

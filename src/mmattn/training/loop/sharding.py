@@ -51,11 +51,15 @@ class ShardedModule(TrainingModule):
 
 
 def whole_weights(model: nn.Module) -> dict[str, Tensor]:
-    """The state dict with every weight whole, on every process; all of them have to call it."""
-    return {
-        name: tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-        for name, tensor in model.state_dict().items()
-    }
+    """The state dict with every weight whole. Where processes share them out all have to call it; the first gets them,
+    in the processor's memory, the others nothing.
+    """
+    if not any(isinstance(weight, DTensor) for weight in model.parameters()):
+        return model.state_dict()
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
+    gathered = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+    return {name: tensor for name, tensor in gathered.items() if isinstance(tensor, Tensor)}
 
 
 def _let_through(*types: type[Any]) -> None:

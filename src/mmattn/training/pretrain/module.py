@@ -14,7 +14,8 @@ from torch import Tensor
 from mmattn.checkpoint import MODEL_FILE, Checkpoint, load_model, save_model
 from mmattn.errors import UsageError
 from mmattn.model import AVModel
-from mmattn.training.loop.callbacks import KeepModel
+from mmattn.training.loop.keep import KeepModel
+from mmattn.training.loop.logging import log
 from mmattn.training.loop.module import TrainingModule
 from mmattn.training.loop.optim import AdamWOneCycle
 from mmattn.training.pretrain.objective import Objective
@@ -24,8 +25,8 @@ from mmattn.types import Batch
 class PretrainModule(TrainingModule):
     """Trains by an objective instead of tasks. `mean_loss`: of the last validation, over all processes' clips."""
 
-    def __init__(self, model: AVModel, optim: AdamWOneCycle, objective: Objective) -> None:
-        super().__init__(model, optim)
+    def __init__(self, model: AVModel, optim: AdamWOneCycle, objective: Objective, max_steps: int = 0) -> None:
+        super().__init__(model, optim, max_steps=max_steps)
         self.objective = objective
         self.mean_loss: float | None = None
         self._found: list[tuple[dict[str, float], int]] = []
@@ -43,7 +44,7 @@ class PretrainModule(TrainingModule):
         self._found.append(({name: float(value) for name, value in terms.items()}, int(batch.real.sum())))
 
     def on_validation_epoch_end(self) -> None:
-        found = self._found
+        found = [(terms, count) for terms, count in self._found if count]
         if self.trainer.world_size > 1:
             parts: list[Any] = [None] * self.trainer.world_size
             torch.distributed.all_gather_object(parts, found)
@@ -51,11 +52,12 @@ class PretrainModule(TrainingModule):
         clips = max(1, sum(count for _, count in found))
         means = {name: sum(terms[name] * count for terms, count in found) / clips for name in found[0][0]}
         self.mean_loss = means["loss"]
-        self.log_dict({f"val/{name}": value for name, value in means.items()}, rank_zero_only=True)
+        self.validated = {f"val/{name}": value for name, value in means.items()}
+        log(self.trainer, self.validated)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         more = list(self.objective.parameters())
-        optimizer, schedule = self.optim.build(self.model, int(self.trainer.estimated_stepping_batches), more)
+        optimizer, schedule = self.optim.build(self.model, self.total_steps, more)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 

@@ -32,13 +32,17 @@ from mmattn.files import write_atomically
 from mmattn.model import NO_TAGS, AVModel, build_model, tokenizer_of, vocabulary_of, without_files
 from mmattn.training.launch.launcher import launcher_of
 from mmattn.training.launch.signals import StopOnSignal
+from mmattn.training.loop.agreement import Agreement
 from mmattn.training.loop.blocks import compile_parts, recompute
-from mmattn.training.loop.callbacks import KeepModel, KeepPlace, Report, SeedSteps
+from mmattn.training.loop.callbacks import KeepPlace, Report, SeedSteps
 from mmattn.training.loop.charts import WandbCharts
-from mmattn.training.loop.logging import check_logger, make_loggers
+from mmattn.training.loop.keep import KeepModel
+from mmattn.training.loop.logging import JsonlLogger, KeepMetrics, check_logger, make_loggers
 from mmattn.training.loop.module import TrainingModule
 from mmattn.training.loop.sharding import ShardedModule, check_shardable
+from mmattn.training.loop.steps import LogSteps
 from mmattn.training.loop.threads import Threads, threads_of
+from mmattn.training.loop.timetable import Timetable
 from mmattn.training.pretrain.module import KeepPretrained, PretrainModule, start_from
 from mmattn.training.run.alone import StopIfTaken, alone
 from mmattn.training.run.checkpoints import LAST, AtomicCheckpointIO, newest_whole
@@ -56,11 +60,12 @@ def check(config: Config) -> tuple[SplitData, AVModel]:
     """
     if not config["seed"] >= 0:
         raise UsageError(f"seed={config['seed']}: expected 0 or more")
-    for key in ("epochs", "devices", "validate_every", "accumulate", "log_every"):
+    for key in ("epochs", "devices", "accumulate", "log_every"):
         if config["trainer"][key] < 1:
             raise UsageError(f"trainer.{key}={config['trainer'][key]}: expected 1 or more")
     if config["trainer"].get("save_every", 0) < 0:
         raise UsageError(f"trainer.save_every={config['trainer']['save_every']}: expected 0 or more")
+    _timetable(config["trainer"])
     if (strategy := config["trainer"].get("strategy", "ddp")) not in ("ddp", "fsdp"):
         raise UsageError(f"trainer.strategy={strategy}: expected ddp or fsdp")
     if strategy == "fsdp":
@@ -156,30 +161,38 @@ def _train(run: Path, config: Config, data: SplitData | None, first: list[Callba
         start_from(model, Path(config["init_from"]), quiet=rank_here > 0)
     if config["trainer"].get("recompute"):
         recompute(model)
-    objective = _optional(config, "pretrain")
+    objective, timetable = _optional(config, "pretrain"), _timetable(config["trainer"])
     if objective:
-        module: TrainingModule = PretrainModule(model, build(config["optim"]), objective)
+        module: TrainingModule = PretrainModule(model, build(config["optim"]), objective, timetable.max_steps)
     else:
         kind = ShardedModule if _sharded(config["trainer"], _processes(config)) else TrainingModule
-        module = kind(model, build(config["optim"]), *options)
+        module = kind(model, build(config["optim"]), *options, max_steps=timetable.max_steps)
     if config["trainer"].get("compile"):
         compile_parts(model)
     if module.self_critical:
         module.self_critical.prepare([row.captions for row in ready.rows["train"] if row.captions])
     _quiet_lightning()
+    loggers = make_loggers(config, run)
     chosen = [callback for group in CALLBACKS if (callback := _optional(config, group))]
-    keep_model = KeepPretrained if objective else KeepModel
-    callbacks = [
+    agreement = Agreement()
+    callbacks = [  # each place has a reason, which its docstring gives
         *first,
-        keep_model(run, config, ready.clip),
+        timetable,
+        (KeepPretrained if objective else KeepModel)(run, config, ready.clip, **_kept_by(config)),
         *chosen,
-        StopOnSignal(run, config["trainer"].get("save_every", 0)),
+        agreement,
+        LogSteps(config["trainer"].get("log_every", 10)),
+        StopOnSignal(run, agreement, timetable, config["trainer"].get("save_every", 0)),
+        KeepPlace(ready.digest),
+        *(KeepMetrics(logger) for logger in loggers if isinstance(logger, JsonlLogger)),
+        SeedSteps(config["seed"]),
+        Threads(threads),
+        Report(run.name),
     ]
-    callbacks += [KeepPlace(ready.digest), SeedSteps(config["seed"]), Threads(threads), Report(run.name)]
     if not objective:
         callbacks += [WandbCharts(vocabulary.families, config["logger"].get("clips", 0))]
     keeping = AtomicCheckpointIO(damaged_last=last is not None and last != run / LAST)
-    trainer = _trainer(config, run, make_loggers(config, run), callbacks, keeping, _processes(config))
+    trainer = _trainer(config, run, loggers, callbacks, keeping, _processes(config))
     rank, world = trainer.global_rank, trainer.world_size
     ready.quarantine.keep_in(run / UNREADABLE_FILE)
     train_loader = ready.loader(
@@ -202,6 +215,15 @@ def _train(run: Path, config: Config, data: SplitData | None, first: list[Callba
         write_atomically(run / FINISHED_FILE, json.dumps(record).encode())
     if rank == 0 and ready.quarantine.reasons:
         print(f"{run}: {ready.quarantine.left_out()}", file=sys.stderr)
+
+
+def _timetable(options: Config) -> Timetable:
+    return Timetable(options["validate_every"], options.get("validate_every_steps", 0), options.get("max_steps", 0))
+
+
+def _kept_by(config: Config) -> dict[str, Any]:
+    options = config["trainer"]
+    return {"by": options.get("keep_by"), "mode": options.get("keep_mode"), "patience": options.get("patience", 0)}
 
 
 def _optional(config: Config, group: str) -> Any:
@@ -245,8 +267,6 @@ def _trainer(
             max_epochs=options["epochs"],
             gradient_clip_val=options["gradient_clip"],
             accumulate_grad_batches=options.get("accumulate", 1),
-            log_every_n_steps=options.get("log_every", 10),
-            check_val_every_n_epoch=options["validate_every"],
             logger=loggers,
             callbacks=callbacks,
             plugins=[keeping, environment],

@@ -23,8 +23,8 @@ from mmattn.files import fresh_folder, write_atomically
 from mmattn.names import choices
 from mmattn.training.launch.launcher import launcher_of
 from mmattn.training.launch.local import launch
-from mmattn.training.loop.callbacks import EVALUATION_FILE
 from mmattn.training.loop.curves import curves
+from mmattn.training.loop.keep import EVALUATION_FILE
 from mmattn.training.run.alone import LEASE, alone
 from mmattn.training.sweep.grid import Point, folder_of, plain_name
 from mmattn.training.sweep.space import Grid, distribution, parsed_sweep

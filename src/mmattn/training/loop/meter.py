@@ -1,0 +1,60 @@
+"""Means over clips of what the steps find. They stay on the device, of each process, until somebody reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Gather = Callable[[Tensor], Tensor]  # (...) of this process -> (R, ...) of all R of them
+
+
+def wide(value: Tensor) -> Tensor:
+    """In float64, float32 where the device has none."""
+    return value.detach().to(torch.float32 if value.device.type == "mps" else torch.float64)
+
+
+def alone(value: Tensor) -> Tensor:
+    """As Gather, of a single process."""
+    return value[None]
+
+
+class Meter:
+    """Each value is a mean over the batch's clips, and weighs as many. All processes add the same names."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}  # name -> (2,): sum over clips, clips
+
+    def add(self, values: Mapping[str, Tensor], clips: Tensor) -> None:
+        """`clips`: how many, (). A value of none counts nowhere, whatever it is."""
+        count = wide(clips)
+        for name, value in values.items():
+            total = torch.where(count > 0, wide(value) * count, torch.zeros_like(count))
+            pair = torch.stack([total, count])
+            self._sums[name] = self._sums[name] + pair if name in self._sums else pair
+
+    def read(self, gather: Gather) -> dict[str, float]:
+        """The means over all processes' clips since the last `reset`, in one exchange and one wait for the device."""
+        if not self._sums:
+            return {}
+        names = sorted(self._sums)
+        sums = gather(torch.stack([self._sums[name] for name in names])).sum(dim=0)
+        return {name: total / clips for name, (total, clips) in zip(names, sums.tolist(), strict=True) if clips}
+
+    def reset(self) -> None:
+        self._sums = {}
+
+    def state_dict(self, gather: Gather) -> dict[str, Any]:
+        """Of every process by itself: sums in another order would round otherwise."""
+        names = sorted(self._sums)
+        sums = gather(torch.stack([self._sums[name] for name in names])).cpu() if names else torch.zeros(1, 0, 2)
+        return {"names": names, "sums": sums}
+
+    def load_state_dict(self, state: dict[str, Any], rank: int, world: int) -> None:
+        """With another number of processes the first takes the sums of all."""
+        sums: Tensor = state["sums"]
+        if len(sums) != world:
+            sums = torch.cat([sums.sum(dim=0, keepdim=True), torch.zeros(world - 1, *sums.shape[1:]).to(sums)])
+        self._sums = dict(zip(state["names"], sums[rank], strict=True))
