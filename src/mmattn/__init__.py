@@ -1,4 +1,4 @@
-"""mmattn: tags and captions for videos by eye and ear, and how much of each result came from which."""
+"""mmattn: tags and captions for videos from picture and sound, and how much of each result came from which."""
 
 from __future__ import annotations
 

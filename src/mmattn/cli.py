@@ -31,7 +31,7 @@ USAGE = """usage: mmattn VERB [key=value ...]
   data prompts  tags as a text encoder knows them       mmattn data prompts tags=tags.txt pretrained=clip out=FILE
   data check    what a library of media holds, good and bad     mmattn data check source=videos
   data manifest a data set as one file                  mmattn data manifest data=vggsound data.root=DIR out=m.jsonl
-  doctor     is this machine fit, and what to mend             mmattn doctor
+  doctor     is this machine fit, and what to fix             mmattn doctor
   show       what can be chosen                                 mmattn show fusion
 
 key=value are Hydra overrides (fusion=late optim.lr=1e-3). `mmattn VERB --help` lists the keys of a verb.

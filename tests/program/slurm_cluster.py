@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from mmattn.training.launch.port import free_port
+
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "sinfo")
 _CONF = """
 ClusterName=one
@@ -59,10 +61,9 @@ def _path() -> str:
 def one_node() -> Iterator[dict[str, str]]:
     """Environment variables that make sbatch and the rest find it."""
     root = Path(tempfile.mkdtemp(prefix="mmattn-slurm-"))  # a socket's path is short
-    ports = _free_ports(2)
     conf = root / "slurm.conf"
     cpus = min(2, len(os.sched_getaffinity(0)))
-    conf.write_text(_CONF.format(root=root, host=socket.gethostname(), ctld=ports[0], slurmd=ports[1], cpus=cpus))
+    conf.write_text(_CONF.format(root=root, host=socket.gethostname(), ctld=free_port(), slurmd=free_port(), cpus=cpus))
     for name in ("state", "spool"):
         (root / name).mkdir()
     key = root / "munge.key"
@@ -93,14 +94,3 @@ def _wait_idle(environment: dict[str, str], root: Path) -> None:
             return
         time.sleep(0.3)
     raise RuntimeError(f"Slurm did not start: {(root / 'ctld.log').read_text()[-2000:]}")
-
-
-def _free_ports(count: int) -> list[int]:
-    with_sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in with_sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in with_sockets]
-    finally:
-        for each in with_sockets:
-            each.close()

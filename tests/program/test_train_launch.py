@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from safetensors.torch import load_file
 
 from mmattn.checkpoint import MODEL_FILE
 from mmattn.cli import main
+from mmattn.training.launch.port import free_port
 from mmattn.training.run.checkpoints import LAST
 
 OPTIONS = [
@@ -62,11 +62,9 @@ def assert_equal(one: Path, other: Path) -> None:
 
 def test_two_torchrun_agents_train_as_two_devices_do(small: list[str], whole: Path, tmp_path: Path) -> None:
     """Two nodes on loopback; the second joins by resuming the run that the first has made."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     run = tmp_path / "run"
-    nodes = ["launcher=torchrun", "launcher.nodes=2", f"launcher.endpoint=127.0.0.1:{port}", "launcher.join_s=100"]
+    endpoint = f"127.0.0.1:{free_port()}"
+    nodes = ["launcher=torchrun", "launcher.nodes=2", f"launcher.endpoint={endpoint}", "launcher.join_s=100"]
     first = subprocess.Popen([*STOPS_LATE, *small, *OPTIONS, *nodes, f"run={run}"], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 100
     while not (run / "config.yaml").is_file() and time.monotonic() < deadline and first.poll() is None:
@@ -89,20 +87,18 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tools / "sbatch").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/sbatch.log\necho "4242;cluster"\n')
     environment = "SLURM_JOB_ID=4242 SLURM_NTASKS=2 SLURM_NTASKS_PER_NODE=1 SLURM_JOB_NAME=mmattn-run"
     lines = [
-        "#!/bin/sh",
-        "shift",  # --kill-on-bad-exit=1
+        "#!/bin/bash",
+        "shift",  # --kill-on-bad-exit=1, which the last lines do
         f"export {environment} SLURM_NODELIST=127.0.0.1 SLURM_LOCALID=0 MASTER_PORT=$FAKE_PORT MASTER_ADDR=127.0.0.1",
         'SLURM_PROCID=1 SLURM_NODEID=1 "$@" &',
-        'SLURM_PROCID=0 SLURM_NODEID=0 "$@"; code=$?',
-        "wait $! && exit $code",
+        'SLURM_PROCID=0 SLURM_NODEID=0 "$@" &',
+        "for task in 1 2; do wait -n || { code=$?; kill $(jobs -p); exit $code; }; done",
     ]
     (tools / "srun").write_text("\n".join(lines))
     for tool in ("sbatch", "srun"):
         (tools / tool).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        monkeypatch.setenv("FAKE_PORT", str(probe.getsockname()[1]))
+    monkeypatch.setenv("FAKE_PORT", str(free_port()))
     return tmp_path
 
 

@@ -23,25 +23,25 @@ def test_this_machine_is_told_of_in_lines(capsys: pytest.CaptureFixture) -> None
     for word in ("torch", "codecs", "gpu", "wandb", "slurm", "disk", "shared mem", "open files"):
         assert word in out
     assert code == (1 if "problem" in out else 0)
-    assert all("mend:" in after for line, after in zip(out.splitlines(), out.splitlines()[1:], strict=False)
+    assert all("fix:" in after for line, after in zip(out.splitlines(), out.splitlines()[1:], strict=False)
                if line.startswith("problem"))  # fmt: skip
 
 
 def only(findings: object) -> Finding:
     (finding,) = [one for one in findings if one.level == "problem"]  # type: ignore[attr-defined]
-    assert finding.mend
+    assert finding.fix
     return finding
 
 
 def test_too_little_disk_ends_with_code_one(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
     assert main(["doctor", f"folder={tmp_path}/not/yet", "disk_gb=1e9"]) == 1
     said = capsys.readouterr()
-    assert "problem disk" in said.out and "mend:" in said.out and "disk" in said.err
+    assert "problem disk" in said.out and "fix:" in said.out and "disk" in said.err
 
 
 def test_little_shared_memory_names_the_containers_option(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(64 << 20, 0, 64 << 20))
-    assert "--shm-size" in only(doctor.shared_memory(tmp_path, 1.0)).mend
+    assert "--shm-size" in only(doctor.shared_memory(tmp_path, 1.0)).fix
 
 
 @pytest.mark.parametrize("name", ["lightning", "torch"])
@@ -51,7 +51,7 @@ def test_wrong_versions_are_named_with_the_command(name: str, monkeypatch: pytes
     monkeypatch.setattr(doctor, "_version", lambda asked: wrong if asked == name else own(asked))
     found = [one for one in doctor.packages() if one.level == "problem"]
     assert {one.what for one in found} == {name}
-    assert any(f"pip install '{name}" in one.mend for one in found)
+    assert any(f"pip install '{name}" in one.fix for one in found)
     assert name != "lightning" or any("malicious" in one.found for one in found)
 
 
@@ -59,7 +59,7 @@ def test_a_torchvision_of_another_torch_is_found(monkeypatch: pytest.MonkeyPatch
     own = doctor._version
     monkeypatch.setattr(doctor, "_version", lambda asked: "0.15.1" if asked == "torchvision" else own(asked))
     finding = only(one for one in doctor.builds() if one.what == "torchvision")
-    assert "not built for torch" in finding.found and "torchvision" in finding.mend
+    assert "not built for torch" in finding.found and "torchvision" in finding.fix
 
 
 def test_a_missing_codec_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,4 +89,4 @@ def test_a_driver_without_a_torch_for_it_is_a_problem(monkeypatch: pytest.Monkey
 
 def test_few_open_files_give_the_ulimit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (256, 4096))
-    assert only(doctor.open_files()).mend == "ulimit -n 4096"
+    assert only(doctor.open_files()).fix == "ulimit -n 4096"

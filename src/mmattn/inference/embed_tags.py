@@ -38,7 +38,7 @@ def make_prompts(config: Config) -> str:
 def read_tags(path: Path) -> dict[str, str]:
     """What is said of each tag: of a .txt file's lines, after a tab where there is one; of a manifest's rows, the tags.
 
-    Without words of its own a tag is told by its name: what stands after its group, blanks for underscores.
+    Without words of its own a tag is known by its name: what stands after its group, blanks for underscores.
     """
     if not path.is_file():
         raise UsageError(f"tags={path}: no such file; expected a .txt file with a tag a line, or a manifest")

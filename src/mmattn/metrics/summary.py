@@ -29,7 +29,7 @@ def summary(
     """AUROC, d', F1, accuracy and calibration error. `thresholds` of free tags, 0.5 for those that are not in it.
 
     d' over all tags is that of the mean AUROC, as AudioSet's (Gemmeke et al. 2017): single ones may be infinite.
-    The accuracy among the five highest is told of groups of more than five tags.
+    The accuracy among the five highest is given for groups of more than five tags.
     """
     area = auroc(scores, targets)
     accuracy = group_accuracy(scores, targets, groups)

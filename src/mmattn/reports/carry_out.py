@@ -25,7 +25,7 @@ from mmattn.reports.plan import PLAN_FILE, Cell, read_plan
 def carry_out(path: Path, dry_run: bool = False) -> Path:
     """Train and evaluate what is missing; returns the folder of the runs. `dry`: only say what that would take.
 
-    A run that fails is told and left out. Raises MmattnError when all do, Stopped on a signal.
+    A run that fails is reported and left out. Raises MmattnError when all do, Stopped on a signal.
     """
     out, cells = read_plan(path)
     for cell in cells:

@@ -52,7 +52,7 @@ class Steps:
 
 @dataclass(frozen=True)
 class Window:
-    """One window of the file. What happens in [shown, end) is told by this one; it saw all from `start` on."""
+    """One window of the file. What happens in [shown, end) is said by this one; it saw all from `start` on."""
 
     start: float
     shown: float

@@ -31,7 +31,7 @@ class Task(nn.Module):
 
     @abstractmethod
     def reads(self, fused: Fused) -> dict[Modality, Float[Tensor, "B K L"]]:
-        """What each output reads of each token of the fused streams, where that is told by attention; sums to 1."""
+        """What each output reads of each token of the fused streams, where attention says so; sums to 1."""
 
     def thresholds(self, scores: Float[Tensor, "N K"], targets: Float[Tensor, "N K"]) -> dict[str, float]:
         """From which score on to list each tag that stands alone, chosen from these clips; none where it is not."""

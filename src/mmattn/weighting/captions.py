@@ -20,7 +20,7 @@ from mmattn.tasks.decoding import Decoded, Decoding
 from mmattn.types import MODALITIES, Batch, Fused, Modality, Tokens
 from mmattn.weighting.causal import SUBSETS, Split, Subset, shapley
 
-SPLIT_METRICS = ("cider_d", "word_accuracy", "exact", "bleu_4", "rouge_l")  # whose Shapley split is told
+SPLIT_METRICS = ("cider_d", "word_accuracy", "exact", "bleu_4", "rouge_l")  # whose Shapley split is reported
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ Span = tuple[float, float]  # start and end, s
 class Tag:
     """`score` in [0, 1]. `video`, `audio`: its Shapley split; `synergy`: what the two give only together.
 
-    `modality`: the only one it was looked for in (model=pretrained). `segments`: when it lasts, where that is told.
+    `modality`: the only one it was looked for in (model=pretrained). `segments`: when it lasts, where that is known.
     """
 
     tag: str

@@ -2,7 +2,7 @@
 
     zscale=t=linear:npl=100, zscale=p=bt709, tonemap=hable:desat=0, zscale=t=bt709
 
-PyAV's FFmpeg is built without zscale, so it is done here. 1.0 is 100 cd/m2; the brightest that is told apart is 1000
+PyAV's FFmpeg is built without zscale, so it is done here. 1.0 is 100 cd/m2; the brightest that is distinguished is 1000
 cd/m2, for every file: what a file says of its own peak may stand in one frame alone, and frames must not depend on how
 they were reached.
 """

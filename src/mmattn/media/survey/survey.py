@@ -109,7 +109,7 @@ def survey(
     deadline_s: float | None = None,
     follow_symlinks: bool = False,
 ) -> Survey:
-    """Survey `src`. Raises MediaError if not even its header can be read; what fails later is told as `reason`."""
+    """Survey `src`. Raises MediaError if not even its header can be read; what fails later is in `reason`."""
     name = name_of(src)
     looking = _Looking(src, limits or Limits(), Deadline(name, deadline_s), follow_symlinks)
     info = probe(src, limits=limits, deadline_s=deadline_s, follow_symlinks=follow_symlinks)

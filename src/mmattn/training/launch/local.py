@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -26,6 +25,7 @@ from mmattn.errors import MmattnError, Stopped, UsageError
 from mmattn.model import resolved
 from mmattn.openmp import SHORT_SPIN
 from mmattn.training.launch.launcher import Launcher, launcher_of
+from mmattn.training.launch.port import free_port
 from mmattn.training.launch.signals import stop_signals
 from mmattn.training.run.alone import alone
 from mmattn.training.run.checkpoints import BEFORE, LAST
@@ -98,7 +98,7 @@ def with_devices(config: Config) -> Config:
 
 def _spawn(run: Path, devices: int) -> None:
     """One worker a device on this machine. When one fails all stop; the first failure is the run's."""
-    rendezvous = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "NODE_RANK": "0"}
+    rendezvous = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "NODE_RANK": "0"}
     environment = {**SHORT_SPIN, **os.environ, **rendezvous, "LOCAL_WORLD_SIZE": str(devices)}
     command = [sys.executable, "-P", "-m", "mmattn.training.worker", str(run)]
     # A session of their own: Ctrl-C reaches this process alone, which passes it on once.
@@ -169,9 +169,3 @@ def _wait(workers: list[subprocess.Popen], asked: list[float]) -> int:
 def _exit_code(worker: subprocess.Popen) -> int:
     """As a shell gives it: 128 + the signal for a process that a signal ended before it could answer."""
     return 128 - worker.returncode if worker.returncode < 0 else worker.returncode
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

@@ -1,4 +1,4 @@
-"""`mmattn doctor`: is this machine fit to train and to predict? Each problem with its mend. Nothing is changed."""
+"""`mmattn doctor`: is this machine fit to train and to predict? Each problem with its fix. Nothing is changed."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ OPEN_FILES = 1024
 
 @dataclass(frozen=True)
 class Finding:
-    """`mend`: what to do about a problem, as a command where there is one."""
+    """`fix`: what to do about a problem, as a command where there is one."""
 
     level: Level
     what: str
     found: str
-    mend: str = ""
+    fix: str = ""
 
     def __str__(self) -> str:
-        return f"{self.level:8}{self.what:12}{self.found}" + (f"\n        mend: {self.mend}" if self.mend else "")
+        return f"{self.level:8}{self.what:12}{self.found}" + (f"\n        fix: {self.fix}" if self.fix else "")
 
 
 def doctor(config: Config) -> str:
@@ -49,7 +49,7 @@ def doctor(config: Config) -> str:
     problems = [finding.what for finding in found if finding.level == "problem"]
     if problems:
         print(text)
-        raise MmattnError(f"doctor: {len(problems)} to mend: {', '.join(problems)}")
+        raise MmattnError(f"doctor: {len(problems)} to fix: {', '.join(problems)}")
     return text
 
 
@@ -67,8 +67,8 @@ def packages() -> Iterator[Finding]:
     yield from wrong
     for name, versions in MALICIOUS.items():
         if (own := _version(name)) in versions:
-            mend = f"pip install '{name}>=2.6.4', then change the passwords and keys that this machine knew"
-            yield Finding("problem", name, f"{own} was a malicious release", mend)
+            fix = f"pip install '{name}>=2.6.4', then change the passwords and keys that this machine knew"
+            yield Finding("problem", name, f"{own} was a malicious release", fix)
     python = ".".join(map(str, sys.version_info[:3]))
     if not wrong:
         names = ("torch", "lightning", "hydra-core", "av", "wandb")
@@ -94,8 +94,8 @@ def builds() -> Iterator[Finding]:
         else:
             fits = own is not None and ".".join(own.split(".")[:2]) == family
         if not fits:
-            mend = f"pip install --upgrade torch=={torch_version.partition('+')[0]} torchvision torchaudio"
-            yield Finding("problem", name, f"{own} was not built for torch {torch_version}", mend)
+            fix = f"pip install --upgrade torch=={torch_version.partition('+')[0]} torchvision torchaudio"
+            yield Finding("problem", name, f"{own} was not built for torch {torch_version}", fix)
 
 
 def _loads(name: str) -> bool:
@@ -109,8 +109,8 @@ def codecs() -> Iterator[Finding]:
     read, written = missing_codecs()
     for names, does in ((read, "decode"), (written, "encode")):
         if names:
-            mend = "pip install --force-reinstall --only-binary :all: av"
-            yield Finding("problem", "codecs", f"cannot {does} {', '.join(names)}", mend)
+            fix = "pip install --force-reinstall --only-binary :all: av"
+            yield Finding("problem", "codecs", f"cannot {does} {', '.join(names)}", fix)
     if not read and not written:
         yield Finding("ok", "codecs", f"libavcodec {ffmpeg_version()} reads and writes all the usual ones")
 
@@ -161,8 +161,8 @@ def processes() -> Iterator[Finding]:
 
     count = torch.cuda.device_count()
     if count > 1 and not distributed.is_nccl_available():
-        mend = "install a torch built with NCCL (the CUDA builds for Linux have it)"
-        yield Finding("problem", "nccl", f"{count} GPUs, but torch has no NCCL", mend)
+        fix = "install a torch built with NCCL (the CUDA builds for Linux have it)"
+        yield Finding("problem", "nccl", f"{count} GPUs, but torch has no NCCL", fix)
     elif distributed.is_nccl_available() and count:
         from torch.cuda import nccl
 
@@ -193,8 +193,8 @@ def slurm() -> Iterator[Finding]:
     if len(missing) == 3:
         yield Finding("note", "slurm", "not here; launcher=slurm is for a login node of a cluster")
     elif missing:
-        mend = "module load slurm, or add its bin folder to PATH"
-        yield Finding("problem", "slurm", f"{', '.join(missing)} not found, the others are", mend)
+        fix = "module load slurm, or add its bin folder to PATH"
+        yield Finding("problem", "slurm", f"{', '.join(missing)} not found, the others are", fix)
     else:
         yield Finding("ok", "slurm", "sbatch, srun and scontrol are here")
 
@@ -205,8 +205,8 @@ def disk(folder: Path, wanted_gb: float) -> Iterator[Finding]:
     if not os.access(place, os.W_OK):
         yield Finding("problem", "disk", f"{place} may not be written to", f"chmod u+w {place}, or run=DIR elsewhere")
     elif free < wanted_gb:
-        mend = "delete old runs' checkpoints/ (model.safetensors is enough to predict), or run=DIR on another disk"
-        yield Finding("problem", "disk", f"{free:.1f} GB free at {place}, {wanted_gb:g} wanted", mend)
+        fix = "delete old runs' checkpoints/ (model.safetensors is enough to predict), or run=DIR on another disk"
+        yield Finding("problem", "disk", f"{free:.1f} GB free at {place}, {wanted_gb:g} wanted", fix)
     else:
         yield Finding("ok", "disk", f"{free:.0f} GB free at {place}")
 
@@ -217,8 +217,8 @@ def shared_memory(place: Path, wanted_gb: float) -> Iterator[Finding]:
         return
     size = shutil.disk_usage(place).total / 2**30
     if size < wanted_gb:
-        mend = "in a container: --shm-size=8g (or --ipc=host); else data.workers=0"
-        yield Finding("problem", "shared mem", f"{size:.2f} GB at {place}, {wanted_gb:g} wanted", mend)
+        fix = "in a container: --shm-size=8g (or --ipc=host); else data.workers=0"
+        yield Finding("problem", "shared mem", f"{size:.2f} GB at {place}, {wanted_gb:g} wanted", fix)
     else:
         yield Finding("ok", "shared mem", f"{size:.1f} GB at {place}")
 

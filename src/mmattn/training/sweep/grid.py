@@ -45,7 +45,7 @@ class Point:
 def sweep(overrides: Sequence[str]) -> Path:
     """Train every point that is not finished; returns the folder of the runs. With dry_run=true it only tells them.
 
-    A point that fails is told and left out. Raises UsageError for what no point can be, MmattnError when all fail,
+    A point that fails is reported and left out. Raises UsageError for what no point can be, MmattnError when all fail,
     Stopped on a signal.
     """
     folder, points = plan(overrides)

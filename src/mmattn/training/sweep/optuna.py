@@ -75,7 +75,7 @@ class Optuna:
 def search(overrides: Sequence[str]) -> str:
     """Train trials until there are as many as asked for; returns their table, with the folder at the end.
 
-    A trial that fails is told and counts. Raises UsageError for what cannot be searched, MmattnError when all fail,
+    A trial that fails is reported and counts. Raises UsageError for what cannot be searched, MmattnError when all fail,
     Stopped on a signal: the same command goes on with the trial it stopped.
     """
     _check_installed()
