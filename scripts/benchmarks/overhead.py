@@ -24,9 +24,12 @@ from mmattn.config import build, compose
 from mmattn.data.load.module import build_data
 from mmattn.model import build_model
 from mmattn.training.launch.signals import StopOnSignal
+from mmattn.training.loop.agreement import Agreement
 from mmattn.training.loop.callbacks import Report, SeedSteps
 from mmattn.training.loop.logging import JsonlLogger
 from mmattn.training.loop.module import TrainingModule
+from mmattn.training.loop.steps import LogSteps
+from mmattn.training.loop.timetable import Timetable
 from mmattn.training.run.checkpoints import AtomicCheckpointIO
 from mmattn.training.run.train import _quiet_lightning, _trainer
 
@@ -98,7 +101,9 @@ def lightning_steps(config: Any, data: Any, batches: list[Any]) -> list[float]:
     module, clock = TrainingModule(build_model(config, data.vocabulary), build(config["optim"])), Clock()
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder)
-        callbacks = [StopOnSignal(run), SeedSteps(0), Report("x"), clock]
+        agreement, timetable = Agreement(), Timetable()
+        saving = StopOnSignal(run, agreement, timetable)
+        callbacks = [timetable, agreement, LogSteps(10), saving, SeedSteps(0), Report("x"), clock]
         trainer = _trainer(
             config, run, [JsonlLogger(run)], callbacks, AtomicCheckpointIO(), (LightningEnvironment(), 1, 1)
         )

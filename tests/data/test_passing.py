@@ -102,9 +102,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from mmattn.errors import Stopped
 from mmattn.training.launch import signals
+from mmattn.training.loop.agreement import Agreement
+from mmattn.training.loop.timetable import Timetable
 
 signals.END_S = 0.5
-signals.StopOnSignal(Path("r")).on_train_start(SimpleNamespace(global_step=0), None)
+stop = signals.StopOnSignal(Path("r"), Agreement(), Timetable())
+stop.on_train_start(SimpleNamespace(global_step=0, is_global_zero=True), None)
 print("waits", flush=True)
 try:
     if sys.argv[1] == "python":

@@ -71,8 +71,20 @@ def test_the_order_depends_on_seed_and_epoch_alone() -> None:
 @pytest.mark.parametrize("rows", [32, 35])
 def test_any_number_of_processes_makes_the_same_batches(rows: int, train: bool) -> None:
     alone = _items(rows, 8, train=train)
-    assert _items(rows, 8, world=2, train=train) == alone
-    assert _items(rows, 8, world=4, train=train) == alone
+    assert _clips(_items(rows, 8, world=2, train=train)) == alone
+    assert _clips(_items(rows, 8, world=4, train=train)) == alone
+
+
+@pytest.mark.parametrize("rows", [1, 3, 33, 35])
+def test_every_process_does_as_many_validation_batches_and_what_is_added_is_no_clip(rows: int) -> None:
+    ranks = [list(GlobalBatchSampler(rows, 8, seed=1, train=False, rank=r, world=4)) for r in range(4)]
+    assert {len(batches) for batches in ranks} == {-(-rows // 8)}
+    assert all(batch for batches in ranks for batch in batches)
+    assert sorted(item.index for batches in ranks for item in chain(*batches) if item.index >= 0) == list(range(rows))
+
+
+def _clips(batches: list[list[Item]]) -> list[list[Item]]:
+    return [[item for item in batch if item.index >= 0] for batch in batches]
 
 
 @pytest.mark.parametrize("epoch", [0, 3])

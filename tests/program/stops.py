@@ -22,14 +22,15 @@ class Died(BaseException):
 
 def strike_at_every(put: Callable[..., Any], how: str, struck: Path, rank: str = "0") -> Callable[[], list[str]]:
     """`put(class, name, method)` in place what strikes: `how` is a signal's name or "death". Returns what tells the
-    moments so far, which are kept in the file `struck`.
+    moments so far, which are kept in the file `struck`. The variable MMATTN_MOMENTS has those that count, if not all.
     """
+    chosen = os.environ.get("MMATTN_MOMENTS")
 
     def moments() -> list[str]:
         return struck.read_text().splitlines() if struck.is_file() else []
 
     def come(moment: str) -> None:
-        if moment in moments():
+        if moment in moments() or (chosen and moment not in chosen.split(",")):
             return
         with struck.open("a") as file:
             file.write(moment + "\n")
@@ -58,13 +59,13 @@ def strike_at_every(put: Callable[..., Any], how: str, struck: Path, rank: str =
     before(LogSteps, "on_train_epoch_end", lambda _, t, m: mine(t, f"epoch {t.current_epoch}"))
     plain = torch.save
 
-    def save(checkpoint: Any, file: Any) -> None:
-        """Half of it, then the whole."""
-        file.write(b"half")
-        if "global_step" in checkpoint:
-            come(f"write {checkpoint['global_step']}")
-        file.seek(0)
-        plain(checkpoint, file)
+    def save(what: Any, file: Any, **options: Any) -> None:
+        """A checkpoint is written half, then whole; objects for another process are only written."""
+        if isinstance(what, dict) and "global_step" in what:
+            file.write(b"half")
+            come(f"write {what['global_step']}")
+            file.seek(0)
+        plain(what, file, **options)
 
     put(torch, "save", save)
     return moments

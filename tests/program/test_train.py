@@ -21,7 +21,8 @@ from safetensors.torch import load_file
 from mmattn.checkpoint import MODEL_FILE, load_model
 from mmattn.cli import main
 from mmattn.media.open.probe import probe
-from mmattn.training.loop.callbacks import LAST, SeedSteps
+from mmattn.training.loop.callbacks import SeedSteps
+from mmattn.training.run.checkpoints import LAST
 
 
 def metrics_of(run: Path) -> list[dict]:

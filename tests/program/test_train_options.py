@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 from mmattn.checkpoint import MODEL_FILE
 from mmattn.cli import main
 from mmattn.training.loop import logging
-from mmattn.training.loop.callbacks import LAST, SeedSteps
+from mmattn.training.loop.callbacks import SeedSteps
+from mmattn.training.run.checkpoints import LAST
 
 OPTIONS = {
     "modulated, averaged, accumulated": [

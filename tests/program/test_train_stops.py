@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -95,4 +98,47 @@ def test_stopped_at_every_moment_it_ends_as_if_it_had_not_been(
         starts += 1
     kinds = {moment.split()[0] for moment in moments()}
     assert kinds == {"batch", "validation", "validated", "keep", "write", "epoch"}
+    assert_same(undisturbed, run)
+
+
+@pytest.mark.parametrize(
+    ("kind", "how", "rank", "moments"),
+    [
+        pytest.param("epochs", "SIGTERM", 1, {"batch 0 0", "batch 0 3", "validation 4 0"}, id="some"),
+        pytest.param("steps", "SIGKILL", 0, {"write 4", "validation 6 1"}, id="some-killed"),
+        *(
+            pytest.param(kind, how, rank, None, marks=pytest.mark.slow)
+            for kind, how, rank in (
+                ("epochs", "SIGINT", 0),
+                ("steps", "SIGTERM", 1),
+                ("accumulated", "SIGKILL", 0),
+                ("patient", "SIGKILL", 1),
+            )
+        ),
+    ],
+)
+def test_two_processes_of_which_one_is_struck_end_as_two_that_were_not(
+    kind: str, how: str, rank: int, moments: set[str] | None, small: list[str], whole: Any, tmp_path: Path
+) -> None:
+    """Real signals, one of them kill -9, to one process. `moments`: those at which it is struck; None = all."""
+    undisturbed, run, struck = whole(kind, 2), tmp_path / "run", tmp_path / "struck"
+    environment = {**os.environ, "MMATTN_STRIKE": f"{rank} {how} {struck}"}
+    environment["PYTHONPATH"] = f"{Path(__file__).with_name('strikes')}:{os.environ.get('PYTHONPATH', '')}"
+    if moments is not None:
+        environment["MMATTN_MOMENTS"] = ",".join(moments)
+    program = [sys.executable, "-m", "mmattn", "train"]
+    command, starts = [*small, *OPTIONS, *KINDS[kind], "trainer.devices=2", f"run={run}"], 0
+    expected = {"SIGKILL": 1, "SIGINT": 130, "SIGTERM": 143}[how]
+    while True:
+        result = subprocess.run([*program, *command], env=environment, capture_output=True, text=True, timeout=300)
+        if result.returncode == 0:
+            break
+        assert result.returncode == expected, result.stderr
+        starts += 1
+        assert len(struck.read_text().splitlines()) >= starts, f"it did not come any further: {result.stderr}"
+        if (run / LAST).is_file():
+            command = [f"resume={run}"]
+        else:
+            command = [*command[:-1], f"run={(run := run.with_name(f'run{starts}'))}"]
+    assert moments is None or set(struck.read_text().splitlines()) == moments
     assert_same(undisturbed, run)

@@ -26,12 +26,12 @@ from mmattn.model import resolved
 from mmattn.openmp import SHORT_SPIN
 from mmattn.training.launch.launcher import Launcher, launcher_of
 from mmattn.training.launch.port import free_port
-from mmattn.training.launch.signals import stop_signals
+from mmattn.training.launch.signals import APART_S, END_S, stop_signals
 from mmattn.training.run.alone import alone
 from mmattn.training.run.checkpoints import BEFORE, LAST
 from mmattn.training.run.directory import check_machine, create_run, on_other_machine, read_config
 
-GRACE_S = 30.0  # how long the others may take to stop after one process has ended badly
+GRACE_S = 30.0  # how long the others may take to end after one process has stopped
 STOPPED = (130, 138, 143)  # exit codes of processes that were asked to stop and did
 
 
@@ -151,7 +151,11 @@ def _what_now(run: Path, code: int) -> str:
 
 
 def _wait(workers: list[subprocess.Popen], asked: list[float]) -> int:
-    """The exit code of the first worker that failed, or 0. Workers that do not stop in time are killed."""
+    """The exit code of the first worker that failed, or 0.
+
+    A first signal may take as long as a step and a checkpoint do; after a second, or when one has failed, workers that
+    do not end in time are killed.
+    """
     failed, since = 0, 0.0
     while None in [worker.poll() for worker in workers]:  # all of them, so that all that ended are known
         time.sleep(0.1)
@@ -159,8 +163,8 @@ def _wait(workers: list[subprocess.Popen], asked: list[float]) -> int:
         if codes and not failed:  # one that was killed is the cause of the others' losing it
             killed = [code for code in codes if code > 128 and code not in STOPPED]
             failed, since = (killed or codes)[0], time.monotonic()
-        late = asked and time.monotonic() - asked[0] > GRACE_S
-        if late or (failed and time.monotonic() - since > (GRACE_S if failed in STOPPED else 2.0)):
+        pressed = asked and asked[-1] - asked[0] > APART_S and time.monotonic() - asked[-1] > END_S + 5
+        if pressed or (failed and time.monotonic() - since > (GRACE_S if failed in STOPPED else 2.0)):
             for worker in workers:
                 worker.kill()
     return failed or next((_exit_code(worker) for worker in workers if worker.returncode), 0)
