@@ -73,7 +73,7 @@ def _finished(runs: Sequence[Path]) -> tuple[list[Path], list[str]]:
 
 def _watch(config: Config, predictions: Path | None, out: Path, options: Options) -> Path:
     """Write the page again whenever a run has something new, until Ctrl-C; its browser loads it again by itself."""
-    seen: dict[Path, float] = {}
+    seen: dict[Path, tuple[int, int]] = {}
     said = False
     while True:
         try:
@@ -81,11 +81,12 @@ def _watch(config: Config, predictions: Path | None, out: Path, options: Options
             ready, notes = _finished(runs)
         except UsageError as error:
             ready, notes = [], [str(error)]
-        now = {file: file.stat().st_mtime for run in ready for file in run.glob("*.json*")}
+        stats = {file: file.stat() for run in ready for file in run.glob("*.json*")}
+        now = {file: (stat.st_mtime_ns, stat.st_size) for file, stat in stats.items()}  # before it is read
         if ready and now != seen:
             note = f"Written {time.strftime('%Y-%m-%d %H:%M:%S')}, again when a run has something new."
             write_report(ready, predictions, out, notes=[note, *notes], options=options)
-            seen = {file: file.stat().st_mtime for run in ready for file in run.glob("*.json*")}
+            seen = now
             say(f"{out}: {len(ready)} runs")
             said = True
         elif not said and notes:
