@@ -5,6 +5,7 @@ Its launcher starts it: `mmattn train`, torchrun (torchrun ... -m mmattn.trainin
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -13,8 +14,11 @@ from mmattn.errors import MmattnError, Stopped
 
 def main() -> int:
     try:
+        from mmattn.training.launch.signals import PARENT, stop_without
         from mmattn.training.run.train import train
 
+        if parent := os.environ.get(PARENT):
+            stop_without(int(parent))
         train(Path(sys.argv[1]))
     except Stopped as stopped:
         return stopped.exit_code  # the launcher says it once for all

@@ -26,7 +26,7 @@ from mmattn.model import resolved
 from mmattn.openmp import SHORT_SPIN
 from mmattn.training.launch.launcher import Launcher, launcher_of
 from mmattn.training.launch.port import free_port
-from mmattn.training.launch.signals import APART_S, END_S, stop_signals
+from mmattn.training.launch.signals import APART_S, END_S, PARENT, stop_signals
 from mmattn.training.run.alone import alone
 from mmattn.training.run.checkpoints import BEFORE, LAST
 from mmattn.training.run.directory import check_machine, create_run, on_other_machine, read_config
@@ -99,7 +99,7 @@ def with_devices(config: Config) -> Config:
 def _spawn(run: Path, devices: int) -> None:
     """One worker a device on this machine. When one fails all stop; the first failure is the run's."""
     rendezvous = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "NODE_RANK": "0"}
-    environment = {**SHORT_SPIN, **os.environ, **rendezvous, "LOCAL_WORLD_SIZE": str(devices)}
+    environment = {**SHORT_SPIN, **os.environ, **rendezvous, "LOCAL_WORLD_SIZE": str(devices), PARENT: str(os.getpid())}
     command = [sys.executable, "-P", "-m", "mmattn.training.worker", str(run)]
     # A session of their own: Ctrl-C reaches this process alone, which passes it on once.
     workers = [

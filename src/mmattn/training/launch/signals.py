@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import signal
@@ -25,6 +26,8 @@ from mmattn.training.run.checkpoints import LAST
 ENDING = {signal.SIGINT, signal.SIGTERM}
 APART_S = 1.0  # closer together they are one: a terminal's Ctrl-C and the same passed on by a launcher
 END_S = 10.0  # for a process to end by itself
+PARENT = "MMATTN_LAUNCHER"  # the environment's name for the process without which a worker is to stop
+_DEATH_SIGNAL = 1  # prctl's name for it
 _JOB = re.compile(r"[0-9]+(_[0-9]+)?")
 
 
@@ -145,6 +148,15 @@ def end_on_second(reading: int) -> None:
         if number[0] in ENDING:
             first = first or now
     os.close(reading)
+
+
+def stop_without(parent: int) -> None:
+    """As if SIGTERM had come when the process `parent`, which started this one, is gone. Linux only."""
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(_DEATH_SIGNAL, ctypes.c_ulong(signal.SIGTERM))
+    if os.getppid() != parent:  # before it was asked for
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def requeue() -> bool:
