@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mmattn.attention.interface import Blocks
-from mmattn.attention.order import time_order
+from mmattn.attention.order import precise, time_order
 from mmattn.attention.patterns import Sparse
 from mmattn.attention.windows import Window, window_blocks
 
@@ -113,7 +113,7 @@ def _hash(
         torch.cat([torch.cat(parts[at : at + each], dim=1) for at in range(0, len(parts), each)]).view(shape)
         for parts in (buckets, depths)
     ]
-    return together[0].double(), together[1]
+    return precise(together[0]), together[1]
 
 
 def _by_round(part: Blocks, rounds: int, of_q: Tensor, of_k: Tensor) -> list[Blocks]:
@@ -181,12 +181,12 @@ class Routing(Sparse):
             centroids = k_means(keys, k_real, order, count, self.iterations)
             exists = torch.arange(centroids.shape[1], device=q.device) < count[:, None]  # (P, C)
             near = (queries @ centroids.mT).masked_fill(~exists[:, None], -math.inf)
-            of_q = near.argmax(dim=2).double() if near.shape[2] else near.new_zeros(near.shape[:2], dtype=torch.double)
+            of_q = precise(near.argmax(dim=2) if near.shape[2] else near.new_zeros(near.shape[:2]))
             of_q = of_q.masked_fill(~q_real, math.inf)
             affinity = (centroids @ keys.mT).masked_fill(~k_real[:, None], -math.inf)  # (P, C, Lk)
             best = affinity.topk(min(self.cluster, keys.shape[1]), dim=2)
             held = exists[..., None] & best.values.isfinite()
-            groups = torch.arange(best.indices.shape[1], device=q.device, dtype=torch.double)[:, None]
+            groups = precise(torch.arange(best.indices.shape[1], device=q.device))[:, None]
             of_member = groups.expand_as(best.values).masked_fill(~held, math.inf).flatten(1)
         parts = window_blocks(of_q, [Window(of_q, of_q, of_member)])
         return [replace(part, key=self._keys(part.key, best.indices, k.shape[2]), per_head=True) for part in parts]

@@ -152,7 +152,7 @@ def _portable_forward(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scal
         scores = _scores(q[:, :, rows], k, _rows_of(mask, rows), scale)
         lse = torch.logsumexp(scores, dim=-1)
         weights = torch.exp(scores - torch.where(lse == -math.inf, 0.0, lse)[..., None])
-        outs.append(weights.to(v.dtype) @ v)
+        outs.append((weights @ _wide(v)).to(v.dtype))
         lses.append(lse)
     return torch.cat(outs, dim=2), torch.cat(lses, dim=2)
 
@@ -160,15 +160,16 @@ def _portable_forward(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scal
 def _portable_backward(d_out, q, k, v, out, lse, mask, scale) -> tuple[Tensor, Tensor, Tensor]:
     if not q.shape[0] * q.shape[2]:
         return torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v)
+    d_out, out = d_out.to(lse.dtype), out.to(lse.dtype)
     d_qs, d_k, d_v = [], torch.zeros_like(k, dtype=lse.dtype), torch.zeros_like(v, dtype=lse.dtype)
     for rows in _row_chunks(q, k):
         weights = torch.exp(_scores(q[:, :, rows], k, _rows_of(mask, rows), scale) - lse[:, :, rows, None])
         gradient = d_out[:, :, rows]
-        delta = (gradient.to(lse.dtype) * out[:, :, rows]).sum(dim=-1, keepdim=True)
-        d_scores = (weights * ((gradient @ v.mT) - delta) * scale).to(q.dtype)
-        d_qs.append(d_scores @ k)
-        d_k += d_scores.mT @ q[:, :, rows]
-        d_v += weights.to(v.dtype).mT @ gradient
+        delta = (gradient * out[:, :, rows]).sum(dim=-1, keepdim=True)
+        d_scores = weights * ((gradient @ _wide(v).mT) - delta) * scale
+        d_qs.append((d_scores @ _wide(k)).to(q.dtype))
+        d_k += d_scores.mT @ _wide(q[:, :, rows])
+        d_v += weights.mT @ gradient
     return torch.cat(d_qs, dim=2), d_k.to(k.dtype), d_v.to(v.dtype)
 
 
@@ -182,7 +183,7 @@ def _rows_of(mask: Tensor | None, rows: slice) -> Tensor | None:
 
 
 def _scores(q: Tensor, k: Tensor, mask: Tensor | None, scale: float) -> Tensor:
-    scores = _wide(q @ k.mT) * scale
+    scores = (_wide(q) * scale) @ _wide(k).mT  # a product of float16 above 65504 is infinite
     return scores if mask is None else scores.masked_fill(~mask, -math.inf)
 
 
