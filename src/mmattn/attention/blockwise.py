@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from mmattn.attention.interface import Blocks, Geometry
-from mmattn.attention.order import time_rank
+from mmattn.attention.order import precise, time_rank
 from mmattn.attention.patterns import Sparse
 
 
@@ -121,7 +121,7 @@ class BigBird(Blockwise):
         self.seed = seed
 
     def chosen(self, q: Tensor, k: Tensor, queries: Table, keys: Table) -> Bool[Tensor, "B 1 N M"]:
-        place = (2 * queries.number + 1).double() / (2 * queries.count.clamp(min=1))  # (B, N), a fraction
+        place = precise(2 * queries.number + 1) / (2 * queries.count.clamp(min=1))  # (B, N), a fraction
         at = (place[..., None] * keys.count[:, None] - 0.5).round()  # (B, N, M)
         apart = keys.number - at
         near = (apart >= -self.past) & (apart <= self.future)

@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.functional import scaled_dot_product_attention
 
-from mmattn.attention import explicit, flex
+from mmattn.attention import explicit, flex, flex_check, sdpa
 from mmattn.attention.attend import Result, attend
 from mmattn.attention.interface import (
     STATS,
@@ -30,7 +29,6 @@ from mmattn.attention.interface import (
     Pattern,
     Score,
 )
-from mmattn.attention.kernels import same_width
 from mmattn.attention.measure import key_times
 from mmattn.attention.patterns import Windowed
 
@@ -114,9 +112,10 @@ class ExactAttention(Attention):
         if "weights" in stats:
             parts = None if self.pattern is None else self.pattern.plan(q, k, q_geometry, k_geometry)
             measured["weights"] = explicit.matrix(q, k, keep, parts, scale, explicit.softmax)
-        if self.pattern is None and not stats & {"mass", "entropy", "mean_time"}:
+        plain = self.pattern is None and not stats & {"mass", "entropy", "mean_time"}
+        if plain and sdpa.trusted(q.device.type, q.dtype, keep is not None, self.cudnn):
             self._resolved("sdpa", q)
-            return AttentionOutput(self._sdpa(q, k, v, keep, scale), measured)
+            return AttentionOutput(sdpa.attend(q, k, v, keep, scale, self.cudnn), measured)
         read = self._reader(q, k, q_geometry, k_geometry, scale)
         if stats & {"entropy", "mean_time"}:
             measured |= _moments(read, q, k, k_geometry, scale, stats)
@@ -125,31 +124,26 @@ class ExactAttention(Attention):
             measured["mass"] = mass
         return AttentionOutput(out, measured)
 
-    def _sdpa(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None, scale: float) -> Tensor:
-        width = v.shape[3]
-        q, k, v = same_width(q, k, v)  # else PyTorch takes its slowest kernel
-        mask = None if keep is None else keep[:, None, None, :]
-        if mask is not None and q.device.type == "cuda" and not self.cudnn:
-            with sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]):
-                out = scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
-        else:
-            out = scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
-        out = out[..., :width]
-        # backends differ on a query without any key; ours gives 0
-        return out if keep is None else out.masked_fill(~keep.any(dim=1)[:, None, None, None], 0.0)
-
     def _reader(self, q: Tensor, k: Tensor, q_geometry: Geometry, k_geometry: Geometry, scale: float) -> Reader:
         """What attends under this pattern: planned once, for the output and for what is measured."""
         if self.pattern is None:
             self._resolved("merge", q)
             return lambda q, k, v, segments: attend(q, k, v, k_geometry.keep, None, segments, scale)
-        if isinstance(self.pattern, Windowed) and flex.usable(q, k):
-            self._resolved("flex", q)
-            windows = flex.plan(self.pattern, q, k, q_geometry, k_geometry)
-            return lambda q, k, v, segments: flex.attend(q, k, v, windows, scale)
-        self._resolved("blocks", q)
-        parts = self.pattern.plan(q, k, q_geometry, k_geometry)
-        return lambda q, k, v, segments: attend(q, k, v, None, parts, segments, scale)
+        pattern = self.pattern
+        plans: dict[str, Any] = {}  # made once, when a backend is first taken
+
+        def read(q_: Tensor, k_: Tensor, v: Tensor, segments: tuple[int, ...]) -> Result:
+            if isinstance(pattern, Windowed) and flex_check.usable(q_, k_, v):  # for each type and width of values
+                self._resolved("flex", q_)
+                if "flex" not in plans:
+                    plans["flex"] = flex.plan(pattern, q, k, q_geometry, k_geometry)
+                return flex.attend(q_, k_, v, plans["flex"], scale)
+            self._resolved("blocks", q_)
+            if "blocks" not in plans:
+                plans["blocks"] = pattern.plan(q, k, q_geometry, k_geometry)
+            return attend(q_, k_, v, None, plans["blocks"], segments, scale)
+
+        return read
 
     def _resolved(self, backend: str, q: Tensor) -> None:
         if backend != self._backend:

@@ -17,12 +17,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mmattn.attention.interface import Blocks
-from mmattn.attention.order import time_order
+from mmattn.attention.order import precise, time_order
 from mmattn.attention.patterns import Sparse
 from mmattn.attention.windows import Window, window_blocks
 
 MOST_BUCKETS = 4096
 HASHED_AT_ONCE = 1024  # vectors of a head: what a processor's cache holds
+SCORES_AT_ONCE = 1 << 22  # of vectors and centroids: 16 MiB in float32
 
 
 class LSH(Sparse):
@@ -113,7 +114,7 @@ def _hash(
         torch.cat([torch.cat(parts[at : at + each], dim=1) for at in range(0, len(parts), each)]).view(shape)
         for parts in (buckets, depths)
     ]
-    return together[0].double(), together[1]
+    return precise(together[0]), together[1]
 
 
 def _by_round(part: Blocks, rounds: int, of_q: Tensor, of_k: Tensor) -> list[Blocks]:
@@ -180,16 +181,13 @@ class Routing(Sparse):
             queries, keys = (_directions(x) for x in (q, k))
             centroids = k_means(keys, k_real, order, count, self.iterations)
             exists = torch.arange(centroids.shape[1], device=q.device) < count[:, None]  # (P, C)
-            near = (queries @ centroids.mT).masked_fill(~exists[:, None], -math.inf)
-            of_q = near.argmax(dim=2).double() if near.shape[2] else near.new_zeros(near.shape[:2], dtype=torch.double)
-            of_q = of_q.masked_fill(~q_real, math.inf)
-            affinity = (centroids @ keys.mT).masked_fill(~k_real[:, None], -math.inf)  # (P, C, Lk)
-            best = affinity.topk(min(self.cluster, keys.shape[1]), dim=2)
-            held = exists[..., None] & best.values.isfinite()
-            groups = torch.arange(best.indices.shape[1], device=q.device, dtype=torch.double)[:, None]
-            of_member = groups.expand_as(best.values).masked_fill(~held, math.inf).flatten(1)
+            of_q = precise(_nearest(queries, centroids, exists)).masked_fill(~q_real, math.inf)
+            affinity, closest = _closest(centroids, keys, k_real, min(self.cluster, keys.shape[1]))  # (P, C, K)
+            held = exists[..., None] & affinity.isfinite()
+            groups = precise(torch.arange(closest.shape[1], device=q.device))[:, None]
+            of_member = groups.expand_as(affinity).masked_fill(~held, math.inf).flatten(1)
         parts = window_blocks(of_q, [Window(of_q, of_q, of_member)])
-        return [replace(part, key=self._keys(part.key, best.indices, k.shape[2]), per_head=True) for part in parts]
+        return [replace(part, key=self._keys(part.key, closest, k.shape[2]), per_head=True) for part in parts]
 
     def _keys(self, member: Int[Tensor, "G W"], held: Int[Tensor, "P C K"], length: int) -> Int[Tensor, "G W"]:
         """From places in the list of all clusters' keys to keys; a key may be in several clusters."""
@@ -212,13 +210,35 @@ def k_means(
     centroids = x.gather(1, first[..., None].expand(-1, -1, x.shape[2]))
     exists = number < count[:, None]
     for _ in range(iterations if most else 0):
-        nearest = (x @ centroids.mT).masked_fill(~exists[:, None], -math.inf).argmax(dim=2)
+        nearest = _nearest(x, centroids, exists)
         sums = torch.zeros_like(centroids).scatter_add_(
             1, nearest[..., None].expand_as(x), torch.where(real[..., None], x, 0.0)
         )
         size = sums.norm(dim=2, keepdim=True)
         centroids = torch.where(size > 0, sums / size.clamp(min=1e-30), centroids)
     return centroids
+
+
+def _nearest(
+    x: Float[Tensor, "P L E"], centroids: Float[Tensor, "P C E"], exists: Bool[Tensor, "P C"]
+) -> Int[Tensor, "P L"]:
+    """The centroid that each vector is most alike to; 0 where there is none."""
+    if not centroids.shape[1]:
+        return torch.zeros(x.shape[:2], dtype=torch.int64, device=x.device)
+    step = max(1, SCORES_AT_ONCE // max(1, centroids[..., 0].numel()))
+    parts = [(some @ centroids.mT).masked_fill_(~exists[:, None], -math.inf).argmax(dim=2) for some in x.split(step, 1)]
+    return torch.cat(parts, dim=1)
+
+
+def _closest(
+    centroids: Float[Tensor, "P C E"], x: Float[Tensor, "P L E"], real: Bool[Tensor, "P L"], count: int
+) -> tuple[Float[Tensor, "P C K"], Int[Tensor, "P C K"]]:
+    """How alike the `count` most alike vectors of each centroid are, -inf for what is not real, and which they are."""
+    step = max(1, SCORES_AT_ONCE // max(1, x[..., 0].numel()))
+    parts = [
+        (some @ x.mT).masked_fill_(~real[:, None], -math.inf).topk(count, dim=2) for some in centroids.split(step, 1)
+    ]
+    return torch.cat([part.values for part in parts], dim=1), torch.cat([part.indices for part in parts], dim=1)
 
 
 def _directions(x: Float[Tensor, "B H L E"]) -> Float[Tensor, "P L E"]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from mmattn.attention.attend import attend
 from mmattn.attention.interface import Attention, AttentionOutput, Blocks, Geometry
 from mmattn.attention.merge import merge
-from mmattn.attention.order import real, times
+from mmattn.attention.order import precise, real, times
 from mmattn.attention.patterns import EDGE_S
 from mmattn.attention.pool import equal_groups
 from mmattn.attention.windows import Window, window_blocks
@@ -56,9 +56,9 @@ class CoarseFineAttention(Attention):
             return AttentionOutput.nothing(q, k, v, k_geometry, stats)
         lengths = k_geometry.lengths(k.shape[2])
         groups = equal_groups(k_geometry, k, self.coarse)
-        centre = groups.means(times(k_geometry, k).double()[:, None, :, None])[:, 0, :, 0]
+        centre = groups.means(precise(times(k_geometry, k))[:, None, :, None])[:, 0, :, 0]
         centre = centre.masked_fill(groups.sizes == 0, math.inf)  # (B, N)
-        time = times(q_geometry, q).double()
+        time = precise(times(q_geometry, q))
         low, high = time - self.fine_s - EDGE_S, time + self.fine_s + EDGE_S
         near = torch.nn.functional.pad(centre, (0, 1), value=math.inf).gather(1, groups.index)  # (B, Lk)
         windows = [Window(low, high, part) for part in near.split(lengths, dim=1)]

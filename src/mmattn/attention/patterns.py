@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mmattn.attention.interface import Blocks, Geometry, Pattern
-from mmattn.attention.order import real, time_rank
+from mmattn.attention.order import precise, real, time_rank
 from mmattn.attention.windows import Window, also_reading, reading_all, window_blocks
 
 EDGE_S = 5e-4  # time windows are this much wider on both sides: the rounding of float32 times decides nothing
@@ -133,8 +133,8 @@ class TimeWindow(Windowed):
     def windows(self, q, k, q_geometry, k_geometry, q_local, k_local) -> tuple[Tensor, list[Window]]:
         if q_geometry.time is None or k_geometry.time is None:
             raise ValueError("a time window needs the times of queries and keys")
-        time = q_geometry.time.double()
-        position = k_geometry.time.double().masked_fill(~k_local, math.inf)
+        time = precise(q_geometry.time)
+        position = precise(k_geometry.time).masked_fill(~k_local, math.inf)
         low, high = time - self.past_s - EDGE_S, time + self.future_s + EDGE_S
         windows = [Window(low, high, part) for part in position.split(k_geometry.lengths(k.shape[2]), dim=1)]
         return time.masked_fill(~q_local, math.inf), windows

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from mmattn.attention.interface import Blocks
+from mmattn.attention.order import precise
 
 BLOCK_SIZES = (4, 8, 16, 32, 64, 128, 256, 512)  # queries of a block, each twice the last: the cheapest is taken
 CALL_COST = 24  # what a row or a column of a block costs beside its pairs, in pairs
@@ -165,7 +166,7 @@ def _cheapest(segments: Sequence[Ranges], lq: int) -> int:
     step, widths = sizes[0], []
     for _ in sizes:  # each size is made of blocks of the last
         start, end = _blocked(start, step, 1 << 30).amin(dim=-1), _blocked(end, step, 0).amax(dim=-1)
-        widths.append((end - start).clamp(min=0).sum(dim=(0, 1)).double().mean())
+        widths.append(precise((end - start).clamp(min=0).sum(dim=(0, 1))).mean())
         step = 2
     found = torch.stack(widths).tolist()
     costs = [_cost(-(-lq // size), size, width) for size, width in zip(sizes, found, strict=True)]
