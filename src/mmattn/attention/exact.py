@@ -149,7 +149,7 @@ class ExactAttention(Attention):
             return lambda q, k, v, segments: flex.attend(q, k, v, windows, scale)
         self._resolved("blocks", q)
         parts = self.pattern.plan(q, k, q_geometry, k_geometry)
-        return lambda q, k, v, segments: attend(q, k, v, None, parts, segments, scale)
+        return lambda q, k, v, segments: attend(q, k, v, k_geometry.keep, parts, segments, scale)
 
     def _resolved(self, backend: str, q: Tensor) -> None:
         if backend != self._backend:
