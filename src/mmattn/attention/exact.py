@@ -141,7 +141,7 @@ class ExactAttention(Attention):
             self._resolved("blocks", q_)
             if "blocks" not in plans:
                 plans["blocks"] = pattern.plan(q, k, q_geometry, k_geometry)
-            return attend(q_, k_, v, None, plans["blocks"], segments, scale)
+            return attend(q_, k_, v, k_geometry.keep, plans["blocks"], segments, scale)
 
         return read
 

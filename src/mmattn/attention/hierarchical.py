@@ -6,6 +6,7 @@ Shape legend as in interface.py; N summaries of the keys.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -16,7 +17,7 @@ from mmattn.attention.interface import Attention, AttentionOutput, Blocks, Geome
 from mmattn.attention.merge import merge
 from mmattn.attention.order import precise, real, times
 from mmattn.attention.patterns import EDGE_S
-from mmattn.attention.pool import equal_groups
+from mmattn.attention.pool import Groups, equal_groups
 from mmattn.attention.windows import Window, window_blocks
 
 
@@ -26,7 +27,7 @@ class CoarseFineAttention(Attention):
     Each segment's real keys, in the order of time, are cut into `coarse` equal groups. A query at time t reads the keys
     of every group whose mean time is within `fine_s` of t, and of every other group its mean key and mean value, as
     often as it has keys: score + log size. Exact where groups hold equal keys, one key each, or lie within reach.
-    Mass is exact, because no group mixes segments.
+    Mass is exact, because no group mixes segments. Exempt tokens are read, and read, one by one.
     """
 
     exact = False
@@ -54,28 +55,46 @@ class CoarseFineAttention(Attention):
         self.check_stats(stats)
         if 0 in (q.shape[2], k.shape[2]):
             return AttentionOutput.nothing(q, k, v, k_geometry, stats)
-        lengths = k_geometry.lengths(k.shape[2])
-        groups = equal_groups(k_geometry, k, self.coarse)
-        centre = groups.means(precise(times(k_geometry, k))[:, None, :, None])[:, 0, :, 0]
-        centre = centre.masked_fill(groups.sizes == 0, math.inf)  # (B, N)
-        time = precise(times(q_geometry, q))
-        low, high = time - self.fine_s - EDGE_S, time + self.fine_s + EDGE_S
-        near = torch.nn.functional.pad(centre, (0, 1), value=math.inf).gather(1, groups.index)  # (B, Lk)
-        windows = [Window(low, high, part) for part in near.split(lengths, dim=1)]
-        fine = window_blocks(time.masked_fill(~real(q_geometry, q), math.inf), windows)
-        inside = (centre[:, None] >= low[..., None]) & (centre[:, None] <= high[..., None])  # (B, Lq, N)
-        coarse = _whole(~inside & centre.isfinite()[:, None])
-        scale = 1 / math.sqrt(q.shape[3])
+        lengths, split = k_geometry.lengths(k.shape[2]), "mass" in stats
+        segments, scale = lengths if split else (k.shape[2],), 1 / math.sqrt(q.shape[3])
+        if q_geometry.all_exempt or k_geometry.all_exempt:  # nothing is far
+            out, mass, _ = attend(q, k, v, k_geometry.keep, None, segments, scale)
+            return AttentionOutput(out, {"mass": mass} if split else {})
+        groups, fine, coarse = self._plan(q, k, q_geometry, k_geometry)
         whole_q, whole_k = with_log_sizes(q, groups.means(k), groups.sizes, scale)
-        split = "mass" in stats
-        both = (lengths, (self.coarse,) * len(lengths)) if split else ((k.shape[2],), (groups.count,))
+        of_groups = (self.coarse,) * len(lengths) if split else (groups.count,)
         found = [
-            attend(q, k, v, None, fine, both[0], scale),
-            attend(whole_q, whole_k, groups.means(v), None, [coarse], both[1], scale),
+            attend(q, k, v, None, fine, segments, scale),
+            attend(whole_q, whole_k, groups.means(v), None, [coarse], of_groups, scale),
         ]
         out, share, _ = merge([out for out, _, _ in found], [lse for _, _, lse in found])
         mass = found[0][1] * share[..., 0, None] + found[1][1] * share[..., 1, None]
         return AttentionOutput(out, {"mass": mass} if split else {})
+
+    def _plan(
+        self, q: Tensor, k: Tensor, q_geometry: Geometry, k_geometry: Geometry
+    ) -> tuple[Groups, list[Blocks], Blocks]:
+        """The groups, who reads which keys one by one, and who reads which groups."""
+        keep, grouped = real(k_geometry, k), k_geometry
+        if (exempt := k_geometry.exempt_flags(k)) is not None:
+            grouped = replace(k_geometry, keep=keep & ~exempt)
+        groups = equal_groups(grouped, k, self.coarse)
+        centre = groups.means(precise(times(k_geometry, k))[:, None, :, None])[:, 0, :, 0]
+        centre = centre.masked_fill(groups.sizes == 0, math.inf)  # (B, N)
+        time = precise(times(q_geometry, q))
+        low, high = time - self.fine_s - EDGE_S, time + self.fine_s + EDGE_S
+        if (exempt := q_geometry.exempt_flags(q)) is not None:
+            low, high = low.masked_fill(exempt, -math.inf), high.masked_fill(exempt, math.inf)
+        near = torch.nn.functional.pad(centre, (0, 1), value=math.inf).gather(1, groups.index)  # (B, Lk)
+        lengths = k_geometry.lengths(k.shape[2])
+        windows = [Window(low, high, part) for part in near.split(lengths, dim=1)]
+        for i, (name, _) in enumerate(k_geometry.segments):
+            if name in k_geometry.exempt:  # read key by key from everywhere
+                position = precise(torch.where(keep.split(lengths, dim=1)[i], 0.0, math.inf))
+                windows[i] = Window(torch.full_like(low, -math.inf), torch.full_like(high, math.inf), position)
+        fine = window_blocks(time.masked_fill(~real(q_geometry, q), math.inf), windows)
+        inside = (centre[:, None] >= low[..., None]) & (centre[:, None] <= high[..., None])  # (B, Lq, N)
+        return groups, fine, _whole(~inside & centre.isfinite()[:, None])
 
 
 def _whole(mask: Tensor) -> Blocks:

@@ -37,9 +37,11 @@ def times(geometry: Geometry, like: Float[Tensor, "B H L D"]) -> Float[Tensor, "
 
 
 def time_order(geometry: Geometry, like: Float[Tensor, "B H L D"]) -> Int[Tensor, "B L"]:
-    """Indices of the tokens by time, padding last; tokens of the same time stay as they are given."""
-    keep = real(geometry, like)
-    return times(geometry, like).masked_fill(~keep, math.inf).argsort(dim=1, stable=True)
+    """Indices of the tokens by time, exempt ones first, padding last; those of the same time stay as they are given."""
+    keep, time, exempt = real(geometry, like), times(geometry, like), geometry.exempt_flags(like)
+    if exempt is not None:
+        time = time.masked_fill(exempt, -math.inf)
+    return time.masked_fill(~keep, math.inf).argsort(dim=1, stable=True)
 
 
 def time_rank(geometry: Geometry, like: Float[Tensor, "B H L D"]) -> Int[Tensor, "B L"]:

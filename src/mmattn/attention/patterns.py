@@ -35,8 +35,8 @@ class Sides:
 class Sparse(Pattern):
     """Some pairs, and global tokens that all read and that read all.
 
-    Global are the first `global_tokens` real tokens in time of the first segment, on either side, and all tokens of
-    `global_segments` (names of segments): those without an instant of their own, such as latents.
+    Global are the first `global_tokens` real tokens in time of the first segment, on either side, all tokens of
+    `global_segments` (names of segments), and those that are exempt from order and windows.
     """
 
     def __init__(self, heads: int, head_dim: int, global_tokens: int = 0, global_segments: Sequence[str] = ()) -> None:
@@ -56,7 +56,9 @@ class Sparse(Pattern):
     ) -> list[Blocks]:
         """The pairs of local queries and local keys: those that are real and not global."""
 
-    def plan(self, q: Tensor, k: Tensor, q_geometry: Geometry, k_geometry: Geometry) -> list[Blocks]:
+    def plan(self, q: Tensor, k: Tensor, q_geometry: Geometry, k_geometry: Geometry) -> list[Blocks] | None:
+        if q_geometry.all_exempt or k_geometry.all_exempt:
+            return None
         sides = self.sides(q, k, q_geometry, k_geometry)
         parts = self.local(q, k, q_geometry, k_geometry, sides.q_local, sides.k_local)
         heads = q.shape[1] if parts[0].per_head else 1
@@ -77,9 +79,10 @@ class Sparse(Pattern):
         return Sides(q_local, k_local, q_global, k_global, k_keep)
 
     def _global(self, geometry: Geometry, keep: Tensor) -> Bool[Tensor, "B L"] | None:
-        if not self.global_tokens and not any(name in self.global_segments for name, _ in geometry.segments):
+        everywhere = self.global_segments | geometry.exempt
+        if not self.global_tokens and everywhere.isdisjoint(name for name, _ in geometry.segments):
             return None
-        named = [name in self.global_segments for name, count in geometry.segments for _ in range(count)]
+        named = [name in everywhere for name, count in geometry.segments for _ in range(count)]
         first = slice(0, geometry.lengths(keep.shape[1])[0])
         time = None if geometry.time is None else geometry.time[:, first]
         flags = torch.tensor(named or [False] * keep.shape[1], device=keep.device).repeat(len(keep), 1)

@@ -14,6 +14,7 @@ from torch import Tensor
 from mmattn.types import LayerStats, Tokens
 
 Part = tuple[str, Tokens]  # tokens and what they are: a modality, "bottleneck", "latent"
+LEARNED = frozenset({"bottleneck", "latent"})  # parts whose tokens stand for no instant
 
 
 def concatenate(parts: Sequence[Part]) -> Tokens:
@@ -43,7 +44,10 @@ def zeroed(values: Float[Tensor, "B L D"], like: Tokens) -> Tokens:
 
 
 def learned_tokens(values: Float[Tensor, "N D"], parts: Sequence[Part]) -> Tokens:
-    """Learned vectors as tokens of every clip that has any of `parts`, in the middle of its time."""
+    """Learned vectors as tokens of every clip that has any of `parts`.
+
+    Order and windows do not bind them; rotation counts from the middle of the clip's time, whatever its clock says.
+    """
     tokens = concatenate(parts)
     keep = tokens.keep.to(tokens.times.dtype)
     centre = (tokens.times * keep).sum(dim=1, keepdim=True) / keep.sum(dim=1, keepdim=True).clamp(min=1.0)
