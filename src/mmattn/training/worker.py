@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from mmattn.errors import MmattnError, Stopped
+from mmattn.errors import MmattnError, Stopped, Unheard
 
 
 def main() -> int:
@@ -22,6 +22,8 @@ def main() -> int:
         train(Path(sys.argv[1]))
     except Stopped as stopped:
         return stopped.exit_code  # the launcher says it once for all
+    except Unheard as error:
+        return error.exit_code
     except MmattnError as error:
         print(f"mmattn: {error}", file=sys.stderr)
         return error.exit_code

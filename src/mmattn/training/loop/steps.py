@@ -38,7 +38,7 @@ class LogSteps(Callback):
         self._module = pl_module
         for name, state in self._state.items():
             meter = pl_module.epoch_meter if name == "epoch" else pl_module.recent_meter
-            meter.load_state_dict(state, trainer.global_rank, trainer.world_size)
+            meter.load_state_dict(state, trainer.global_rank, trainer.world_size, pl_module.device)
         self._begin()
 
     def _begin(self) -> None:
@@ -51,19 +51,21 @@ class LogSteps(Callback):
         self._waited += time.perf_counter() - self._ended
         self._rate = max(float(group["lr"]) for group in trainer.optimizers[0].param_groups)  # of the step to come
 
+    def on_before_optimizer_step(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, optimizer: Any
+    ) -> None:
+        assert isinstance(pl_module, TrainingModule)
+        pl_module.wanted = (trainer.global_step + 1) % self.every == 0
+
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, _: Any, batch: Any, batch_idx: int
     ) -> None:
         assert isinstance(pl_module, TrainingModule)
         self._clips += len(batch.ids) * trainer.world_size
         if steps_after(trainer, batch_idx) and trainer.global_step % self.every == 0:
-            means = pl_module.recent_meter.read(self._gather())
-            pl_module.recent_meter.reset()
             took = time.perf_counter() - self._since
-            numbers = {f"step/{name}": value for name, value in means.items()}
-            numbers |= {"step/lr": self._rate, "step/clips_per_s": self._clips / took}
+            numbers = {**pl_module.step_numbers, "step/lr": self._rate, "step/clips_per_s": self._clips / took}
             numbers |= {"step/waiting": self._waited / took} | _memory(pl_module.device)
-            numbers |= {name: float(value) for name, value in pl_module.step_numbers.items()}
             log(trainer, {f"train/{name}": value for name, value in numbers.items()})
             self._begin()
         self._ended = time.perf_counter()

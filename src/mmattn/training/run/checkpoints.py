@@ -14,6 +14,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from mmattn.errors import MmattnError, UsageError
 from mmattn.files import beside
+from mmattn.training.run.group import read_by_first
 
 LAST = Path("checkpoints") / "last.ckpt"
 BEFORE = LAST.with_name("before.ckpt")  # the one that was the last before it
@@ -42,13 +43,17 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         self._damaged_last = False
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """The first process reads it, for all."""
+        return read_by_first(lambda: self._read(path, map_location or "cpu"))
+
+    def _read(self, path: Any, map_location: Any) -> dict[str, Any]:
         try:
-            return torch.load(path, map_location=map_location or "cpu", weights_only=True)
+            return torch.load(path, map_location=map_location, weights_only=True)
         except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
             raise UsageError(f"{path}: not a whole checkpoint ({_first_line(error)})") from None
 
 
-def newest_whole(run: Path, quiet: bool = False) -> Path | None:
+def newest_whole(run: Path) -> Path | None:
     """The last checkpoint of the run, or the one before when the last is damaged; None when there is none yet.
 
     Raises UsageError when there are checkpoints and all are damaged.
@@ -58,7 +63,7 @@ def newest_whole(run: Path, quiet: bool = False) -> Path | None:
         if not path.is_file():
             continue
         if (fault := damage(path)) is None:
-            if faults and not quiet:
+            if faults:
                 print(f"{faults[0]}; going on from the one before, {path}", file=sys.stderr)
             return path
         faults.append(f"{path}: not a whole checkpoint ({fault})")

@@ -15,7 +15,6 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -32,7 +31,6 @@ from mmattn.files import write_atomically
 from mmattn.model import NO_TAGS, AVModel, build_model, tokenizer_of, vocabulary_of, without_files
 from mmattn.training.launch.launcher import launcher_of
 from mmattn.training.launch.signals import StopOnSignal
-from mmattn.training.loop.agreement import Agreement
 from mmattn.training.loop.blocks import compile_parts, recompute
 from mmattn.training.loop.callbacks import KeepPlace, Report, SeedSteps
 from mmattn.training.loop.charts import WandbCharts
@@ -47,9 +45,11 @@ from mmattn.training.pretrain.module import KeepPretrained, PretrainModule, star
 from mmattn.training.run.alone import StopIfTaken, alone
 from mmattn.training.run.checkpoints import LAST, AtomicCheckpointIO, newest_whole
 from mmattn.training.run.directory import FINISHED_FILE, UNREADABLE_FILE, read_config
+from mmattn.training.run.group import Processes, from_first, joined
 
 CALLBACKS = ("freeze", "weight_average")  # optional groups
 BY_TAGS = "mmattn.training.loop.balance.OgmGe"
+TIMEOUT_S = 1800.0  # of a run from before there was a choice
 NO_ENCODER = "mmattn.encoders.none.NoEncoder"
 
 
@@ -137,13 +137,16 @@ def train(run: Path, data: SplitData | None = None) -> None:
     config = read_config(run)
     if "SLURM_JOB_ID" in os.environ:  # its warning must not end what has not begun to listen, here or in children
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    environment = _processes(config)[0]  # there is no trainer yet to ask for the rank
+    processes = _processes(config)
+    environment = processes[0]  # there is no trainer yet to ask for the rank
     own = isinstance(environment, LightningEnvironment)
     rank = environment.local_rank() if own else environment.global_rank()
     # torchrun starts processes anew only when it has ended all there were, on whatever host
     wait_s = 90.0 if int(os.environ.get("TORCHELASTIC_RESTART_COUNT") or 0) else 0.0
     with alone(run, wait_s=wait_s) if rank == 0 else nullcontext() as lease:
-        _train(run, config, data, [StopIfTaken(run, lease)] if lease else [], rank)
+        options = config["trainer"]
+        with joined(processes, options["accelerator"], options.get("timeout_s", TIMEOUT_S)):
+            _train(run, config, data, [StopIfTaken(run, lease)] if lease else [], rank)
 
 
 def _train(run: Path, config: Config, data: SplitData | None, first: list[Callback], rank_here: int) -> None:
@@ -151,7 +154,7 @@ def _train(run: Path, config: Config, data: SplitData | None, first: list[Callba
     threads = threads_of(config)
     torch.set_num_threads(threads)
     torch.manual_seed(config["seed"])
-    last = newest_whole(run, quiet=rank_here > 0)
+    last = from_first(lambda: newest_whole(run))
     settings = without_files(config) if last else config  # the checkpoint has the weights
     vocabulary, tokenizer = vocabulary_of(config, ready), tokenizer_of(config, ready)
     model = build_model(settings, vocabulary, tokenizer)
@@ -174,15 +177,13 @@ def _train(run: Path, config: Config, data: SplitData | None, first: list[Callba
     _quiet_lightning()
     loggers = make_loggers(config, run)
     chosen = [callback for group in CALLBACKS if (callback := _optional(config, group))]
-    agreement = Agreement()
     callbacks = [  # each place has a reason, which its docstring gives
         *first,
         timetable,
         (KeepPretrained if objective else KeepModel)(run, config, ready.clip, **_kept_by(config)),
         *chosen,
-        agreement,
         LogSteps(config["trainer"].get("log_every", 10)),
-        StopOnSignal(run, agreement, timetable, config["trainer"].get("save_every", 0)),
+        StopOnSignal(run, module.agreement, timetable, config["trainer"].get("save_every", 0)),
         KeepPlace(ready.digest),
         *(KeepMetrics(logger) for logger in loggers if isinstance(logger, JsonlLogger)),
         SeedSteps(config["seed"]),
@@ -229,9 +230,6 @@ def _kept_by(config: Config) -> dict[str, Any]:
 def _optional(config: Config, group: str) -> Any:
     """What an optional group chose; None for nothing, as in the config of a run from before there was the group."""
     return build(config[group]) if config.get(group) else None
-
-
-Processes = tuple[ClusterEnvironment, int, int]
 
 
 def _processes(config: Config) -> Processes:
