@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 import torch
@@ -22,6 +23,7 @@ from mmattn.cli import main
 from mmattn.encoders.yamnet import CLASS_NAMES, CLASSES, WEIGHTS, LogMel, YAMNet, to_patches
 from mmattn.errors import UsageError
 from mmattn.inference.annotators.pretrained import STEP_S, PretrainedTagger
+from mmattn.inference.predictor.result import schema
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.media.write.clips import write_video
 
@@ -146,6 +148,8 @@ def test_every_file_of_a_source_gets_one_record(weights: Path, tmp_path: Path) -
     assert main(["predict", "model=pretrained", f"source={source}", f"weights={weights}", f"out={out}"]) == 0
     records = {Path(line["path"]).name[0]: line for line in map(json.loads, out.read_text().splitlines())}
     assert sorted(records) == ["a", "b", "c", "d", "e"]
+    for record in records.values():
+        jsonschema.validate(record, schema())
     assert [tag["tag"] for tag in records["a"]["tags"] if tag["modality"] == "audio"] == ["Noise, hiss"]
     assert records["b"]["modality"]["used"] == ["video"] and "silent_audio" in records["b"]["issues"]
     assert records["c"]["status"] == records["d"]["status"] == "failed"

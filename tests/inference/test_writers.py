@@ -169,7 +169,7 @@ def test_a_file_without_captions_shows_its_tags_while_they_last():
     cues = [(cue.start, cue.end, cue.text) for cue in cues_of({"tags": tags})]
     assert cues == [
         (0, 1000, "Speech"),
-        (1000, 3000, "Speech, Dog"),
+        (1000, 3000, "Speech \u00b7 Dog"),
         (3000, 4000, "Speech"),
         (8000, 9000, "Speech"),
     ]

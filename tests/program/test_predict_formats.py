@@ -7,12 +7,14 @@ import json
 import shutil
 from pathlib import Path
 
+import jsonschema
 import pytest
 import webvtt
 from pyarrow import parquet
 
 import mmattn
 from mmattn.cli import main
+from mmattn.inference.predictor.result import schema
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +45,8 @@ def test_another_format_is_written_from_the_answers_that_are_there(
     lines = out.read_bytes()
     records = [json.loads(line) for line in lines.splitlines()]
     assert [record["id"] for record in records] == ["a.mp4", "bad.mp4", "sub/=b.mp4"]
+    for record in records:
+        jsonschema.validate(record, schema())
     done = {path: path.stat().st_mtime_ns for path in (tmp_path / "p.jsonl.job" / "done").iterdir()}
     capsys.readouterr()
 

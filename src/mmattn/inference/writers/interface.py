@@ -6,9 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 Record = dict[str, Any]
+Kind = Literal["subtitles", "descriptions"]  # of a track
 
 
 class FileFormat(ABC):
@@ -26,7 +27,7 @@ class FileFormat(ABC):
 
 @dataclass(frozen=True)
 class Cue:
-    """`text` is shown from `start` to `end`, in ms of the file; one line, not empty; start < end."""
+    """`text` is shown from `start` to `end`, in ms of the file; lines without an empty one; start < end."""
 
     start: int
     end: int
@@ -39,5 +40,5 @@ class TrackFormat(ABC):
     suffix: ClassVar[str]
 
     @abstractmethod
-    def track(self, cues: Sequence[Cue]) -> str:
+    def track(self, cues: Sequence[Cue], kind: Kind = "subtitles") -> str:
         """The text of a track file; `cues` in the order of their starts."""

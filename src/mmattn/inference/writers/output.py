@@ -85,7 +85,7 @@ class Output:
             if isinstance(self.style, TrackFormat):
                 self.out.mkdir(parents=True, exist_ok=True)
                 tracks = Tracks(self.style, self.out.absolute(), bool(self.asked["overwrite_tracks"]))
-                said += _said(tracks.write(job.records(gone), job.root / _TRACKS))
+                said += _write_tracks(tracks, job, gone)
             else:
                 with beside(self.out) as part:
                     self.style.write(job.records(gone), part)
@@ -94,7 +94,7 @@ class Output:
                 f"{self.out}: cannot be written ({error.strerror}); the records are in {job.root}"
             ) from None
         if self.tracks is not None:
-            said += _said(self.tracks.write(job.records(gone), job.root / _TRACKS))
+            said += _write_tracks(self.tracks, job, gone)
         if self.burn_in is not None:
             from mmattn.media.isolate.reader import IsolatedReader
 
@@ -104,6 +104,13 @@ class Output:
                 )
         write_atomically(job.root / _WRITTEN, json.dumps(self._told(gone), indent=1).encode())
         return said
+
+
+def _write_tracks(tracks: Tracks, job: Job, gone: frozenset[str]) -> list[str]:
+    said = _said(tracks.write(job.records(gone), job.root / _TRACKS))
+    counts = tracks.write(job.records(gone), job.root / _TRACKS, "descriptions")
+    del counts["nothing"]  # of which the subtitles have told
+    return said + (_said(counts, "tracks of descriptions") if counts else [])
 
 
 def demand_writable(folder: Path, asked: str) -> None:
