@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mmattn.attention.interface import Attention, AttentionFactory, Geometry
@@ -43,13 +43,13 @@ class _MultiHead(nn.Module):
         stats: frozenset[str],
     ) -> tuple[Float[Tensor, "B Lq D"], dict[str, Tensor]]:
         asking = concatenate(queries)
-        keep = torch.cat([tokens.keep for _, tokens in reads], dim=1)
+        keep = _keep(reads)
         times = torch.cat([tokens.times for _, tokens in reads], dim=1)
         result = self.attention(
             rotate(self._split(self.query(asking.values)), asking.times, self.periods),
             rotate(self._split(k), times, self.periods),
             self._split(v),
-            Geometry(asking.keep, asking.times, _segments(queries)),
+            Geometry(_keep(queries), asking.times, _segments(queries)),
             Geometry(keep, times, _segments(reads)),
             stats & self.attention.supports,  # a layer reports what its mechanism defines
         )
@@ -98,6 +98,13 @@ class MergedAttention(_MultiHead):
     ) -> tuple[Float[Tensor, "B Lq D"], dict[str, Tensor]]:
         values = torch.cat([tokens.values for _, tokens in reads], dim=1)
         return self._attend(queries, reads, self.key(values), self.value(values), stats)
+
+
+def _keep(parts: Sequence[Part]) -> Bool[Tensor, "B L"] | None:
+    """Which tokens are real; None where all are known to be, so that kernels without a mask can run."""
+    if all(tokens.full for _, tokens in parts):
+        return None
+    return torch.cat([tokens.keep for _, tokens in parts], dim=1)
 
 
 def _segments(parts: Sequence[Part]) -> tuple[tuple[str, int], ...]:
