@@ -6,7 +6,7 @@ Shape legend: B clips, T frames, F spectrogram frames, M mel bands, L tokens, D 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, UInt8
@@ -54,12 +54,16 @@ class Batch:
     captions: tuple[tuple[str, ...], ...] = ()  # of each clip; the first is the one to learn this time
     features: dict[Modality, Tokens] = field(default_factory=dict)  # what frozen encoders made of the clips before
     real: Bool[Tensor, " B"] = None  # type: ignore[assignment]  # False: could not be read, must not count; None: all
+    full: frozenset[str] = field(init=False, default=frozenset())  # masks known to be True all over, by their names
 
     def __post_init__(self) -> None:
         if not self.captions:
             object.__setattr__(self, "captions", ((),) * len(self.ids))
         if self.real is None:
             object.__setattr__(self, "real", torch.ones(len(self.ids), dtype=torch.bool, device=self.frame_keep.device))
+        masks = {name: getattr(self, name) for name in ("frame_keep", "spectrogram_keep", "waveform_keep")}
+        full = frozenset(name for name, keep in masks.items() if keep is not None and known_full(keep))
+        object.__setattr__(self, "full", full)
 
     def to(self, device: torch.device | str) -> Batch:
         return _map_tensors(self, lambda tensor: tensor.to(device, non_blocking=True))
@@ -70,16 +74,24 @@ class Batch:
 
 @dataclass(frozen=True)
 class Tokens:
-    """An encoder's output: one stream of tokens with times."""
+    """An encoder's output: one stream of tokens with times.
+
+    `full`: all tokens are known to be real, without a look at `keep`, which on a GPU would have to wait for it.
+    """
 
     values: Float[Tensor, "B L D"]
     keep: Bool[Tensor, "B L"]
     times: Float[Tensor, "B L"]
+    full: bool = False
 
     @property
     def present(self) -> Bool[Tensor, " B"]:
         """Which clips have this modality at all."""
         return self.keep.any(dim=1)
+
+    def with_values(self, values: Float[Tensor, "B L E"]) -> Tokens:
+        """Other values at the same places."""
+        return Tokens(values, self.keep, self.times, self.full)
 
     def without(self, drop: Bool[Tensor, " B"]) -> Tokens:
         """The same stream with the modality missing where `drop`."""
@@ -121,17 +133,24 @@ class Fused:
     stats: tuple[LayerStats, ...] = ()
 
 
+def known_full(keep: Bool[Tensor, "B L"]) -> bool:
+    """Whether a mask is True all over; False where asking would mean to wait for a device."""
+    return keep.device.type == "cpu" and bool(keep.all())
+
+
 _T = TypeVar("_T", bound=Batch)
 
 
 def _map_tensors(batch: _T, move) -> _T:
-    def one(value):
+    def one(value: Any) -> Any:
         if isinstance(value, Tensor):
             return move(value)
         if isinstance(value, dict):
             return {key: one(item) for key, item in value.items()}
         if isinstance(value, Tokens):
-            return Tokens(*map(move, (value.values, value.keep, value.times)))
+            return Tokens(*map(move, (value.values, value.keep, value.times)), value.full)
         return value
 
-    return type(batch)(**{f.name: one(getattr(batch, f.name)) for f in fields(batch)})
+    moved = type(batch)(**{f.name: one(getattr(batch, f.name)) for f in fields(batch) if f.init})
+    object.__setattr__(moved, "full", batch.full)
+    return moved

@@ -45,7 +45,8 @@ class FrameEncoder(VisualEncoder):
         places = values.shape[1]
         values = self.project(values.view(len(batch), -1, values.shape[-1]))  # (B, T*P, dim)
         keep = batch.frame_keep.repeat_interleave(places, dim=1)
-        return Tokens(zero_padding(values, keep), keep, batch.frame_times.repeat_interleave(places, dim=1))
+        times = batch.frame_times.repeat_interleave(places, dim=1)
+        return Tokens(zero_padding(values, keep), keep, times, "frame_keep" in batch.full)
 
 
 class ClipEncoder(VisualEncoder):

@@ -194,7 +194,7 @@ class PEVideoEncoder(VisualEncoder):
     def forward(self, batch: Batch) -> Tokens:
         keep = batch.frame_keep
         values = self.project(self.backbone(batch.frames, keep, real=keep.any(dim=1)))
-        return Tokens(zero_padding(values, keep), keep, batch.frame_times)
+        return Tokens(zero_padding(values, keep), keep, batch.frame_times, "frame_keep" in batch.full)
 
 
 class _Frames(nn.Module):

@@ -67,4 +67,5 @@ class SpectrogramTransformer(AudioEncoder):
         heard = keep | ~keep.any(dim=1, keepdim=True)  # a clip without sound hears zeros; its tokens do not count
         for block in self.blocks:
             x = block(x, src_key_padding_mask=~heard)
-        return Tokens(zero_padding(self.project(self.norm(x)), keep), keep, times)
+        full = "spectrogram_keep" in batch.full
+        return Tokens(zero_padding(self.project(self.norm(x)), keep), keep, times, full)

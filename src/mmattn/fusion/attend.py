@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mmattn.attention.interface import Attention, AttentionFactory, Geometry
@@ -60,10 +60,9 @@ class _MultiHead(nn.Module):
         return self.out(result.out.transpose(1, 2).flatten(2)), result.stats
 
     def _geometry(self, parts: Sequence[Part]) -> Geometry:
-        keep = torch.cat([tokens.keep for _, tokens in parts], dim=1)
         times = torch.cat([tokens.times for _, tokens in parts], dim=1)
         segments = tuple(zip((name for name, _ in parts), lengths(parts), strict=True))
-        return Geometry(keep, times, segments, self.exempt & {name for name, _ in parts})
+        return Geometry(_keep(parts), times, segments, self.exempt & {name for name, _ in parts})
 
     def _split(self, x: Float[Tensor, "B L D"]) -> Float[Tensor, "B H L d"]:
         return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
@@ -122,6 +121,13 @@ class MergedAttention(_MultiHead):
             return linear(concatenate(parts).values)
         biases = {name: None if name in LEARNED else linear.bias for name, _ in parts}
         return torch.cat([nn.functional.linear(part.values, linear.weight, biases[name]) for name, part in parts], 1)
+
+
+def _keep(parts: Sequence[Part]) -> Bool[Tensor, "B L"] | None:
+    """Which tokens are real; None where all are known to be, so that kernels without a mask can run."""
+    if all(tokens.full for _, tokens in parts):
+        return None
+    return torch.cat([tokens.keep for _, tokens in parts], dim=1)
 
 
 def _start_time_local(heads: int, *projections: nn.Module) -> None:

@@ -24,6 +24,7 @@ def concatenate(parts: Sequence[Part]) -> Tokens:
         torch.cat([tokens.values for tokens in streams], dim=1),
         torch.cat([tokens.keep for tokens in streams], dim=1),
         torch.cat([tokens.times for tokens in streams], dim=1),
+        all(tokens.full for tokens in streams),
     )
 
 
@@ -40,7 +41,7 @@ def masked_mean(tokens: Tokens) -> Float[Tensor, "B D"]:
 
 def zeroed(values: Float[Tensor, "B L D"], like: Tokens) -> Tokens:
     """`values` at the places of `like`, 0 in its padding."""
-    return Tokens(torch.where(like.keep[..., None], values, 0.0), like.keep, like.times)
+    return like.with_values(torch.where(like.keep[..., None], values, 0.0))
 
 
 def learned_tokens(values: Float[Tensor, "N D"], parts: Sequence[Part]) -> Tokens:
@@ -53,7 +54,8 @@ def learned_tokens(values: Float[Tensor, "N D"], parts: Sequence[Part]) -> Token
     centre = (tokens.times * keep).sum(dim=1, keepdim=True) / keep.sum(dim=1, keepdim=True).clamp(min=1.0)
     clips, count = len(centre), len(values)
     present = tokens.present[:, None].expand(clips, count)
-    return Tokens(values.expand(clips, -1, -1), present, centre.expand(clips, count))
+    full = tokens.full and tokens.keep.shape[1] > 0
+    return Tokens(values.expand(clips, -1, -1), present, centre.expand(clips, count), full)
 
 
 def layer_stats(

@@ -35,9 +35,7 @@ class RecurrentFusion(Fusion):
 
     def forward(self, video: Tokens, audio: Tokens, stats: frozenset[str] = frozenset()) -> Fused:
         streams = [("video", video), ("audio", audio)]
-        marked = [
-            (n, Tokens(self.norm(tokens.values) + self.kind[n], tokens.keep, tokens.times)) for n, tokens in streams
-        ]
+        marked = [(n, tokens.with_values(self.norm(tokens.values) + self.kind[n])) for n, tokens in streams]
         merged = concatenate(marked)
         # Padding goes to the end, where the packed sequence leaves it out.
         order = torch.where(merged.keep, merged.times, torch.inf).argsort(dim=1, stable=True)[..., None]
@@ -51,4 +49,4 @@ class RecurrentFusion(Fusion):
         return Fused(done[0], done[1])
 
     def _marked(self, name: str, tokens: Tokens) -> Tokens:
-        return Tokens(self.norm(tokens.values) + self.kind[name], tokens.keep, tokens.times)
+        return tokens.with_values(self.norm(tokens.values) + self.kind[name])

@@ -115,10 +115,10 @@ def first(batch: Batch, count: int) -> Batch:
         if isinstance(value, dict):
             return {key: cut(item) for key, item in value.items()}
         if isinstance(value, Tokens):
-            return Tokens(value.values[:count], value.keep[:count], value.times[:count])
+            return Tokens(value.values[:count], value.keep[:count], value.times[:count], value.full)
         return value
 
-    return replace(batch, **{field.name: cut(getattr(batch, field.name)) for field in fields(batch)})
+    return replace(batch, **{field.name: cut(getattr(batch, field.name)) for field in fields(batch) if field.init})
 
 
 def peak_memory(work: Any) -> int:
