@@ -214,6 +214,11 @@ def _show(arguments: list[str]) -> None:
     unknown = [name for name in arguments if name not in GROUPS]
     if unknown:
         raise UsageError(f"no group is named {unknown[0]!r}{nearest(unknown[0], GROUPS)}")
+    if sorted(arguments) == ["attention", "fusion"]:
+        from mmattn.fusion import pairs
+
+        print(pairs.table())
+        return
     for group in arguments or GROUPS:
         if arguments and group == "attention":
             from mmattn.attention.catalogue import table

@@ -51,8 +51,6 @@ def _timed(cell: Cell, data_of: Callable[[Config], SplitData]) -> float | str:
 
     try:
         config = with_frozen_encoders(compose("train", cell.overrides))
-        if "attention" not in config["fusion"] and _attention(cell) not in (None, "dense"):
-            return "this fusion has no attention, so it is there once, as dense"
         data = data_of(config)
         model = build_model(config, vocabulary_of(config, data), tokenizer_of(config, data))
         batch = next(iter(data.loader(data.dataset("val", vocabulary=vocabulary_of(config, data)), train=False)))
@@ -85,7 +83,3 @@ def _step_times(model: Any, batch: Any) -> tuple[float, float]:
         steps.append(time.monotonic() - started)
         model.zero_grad()
     return min(steps[1:]), min(forwards[1:])
-
-
-def _attention(cell: Cell) -> str | None:
-    return next((one.partition("=")[2] for one in reversed(cell.overrides) if one.startswith("attention=")), None)
