@@ -238,8 +238,9 @@ def test_with_slurm_a_sweep_is_one_array(
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     assert main(["train", "-m", *tagged, "fusion=late,concat", "launcher=slurm", "sweep=mine"]) == 0
     assert "array 7 of 2 runs" in capsys.readouterr().err
-    job = Path("runs/sweeps/mine/job.sh").read_text()
-    assert "#SBATCH --array=0-1%8" in job and "points.txt" in job
-    runs = [Path(line) for line in Path("runs/sweeps/mine/points.txt").read_text().splitlines()]
+    (points,) = Path("runs/sweeps/mine").glob("points-*.txt")
+    job = Path("runs/sweeps/mine", points.stem.replace("points", "job") + ".sh").read_text()
+    assert "#SBATCH --array=0-1%8" in job and points.name in job
+    runs = [Path(line) for line in points.read_text().splitlines()]
     assert [run.name for run in runs] == ["fusion=late", "fusion=concat"]
     assert all((run / "config.yaml").is_file() for run in runs)
