@@ -195,6 +195,12 @@ def test_what_is_no_sweep_is_said(wrong: list[str]) -> None:
         sweeping.plan(wrong)
 
 
+def test_a_sweep_of_too_many_points_is_refused_and_never_cut(capsys: pytest.CaptureFixture) -> None:
+    assert main(["train", "-m", "data=folder", "data.root=.", "seed=range(0,101)", "heads=range(1,102)"]) == 2
+    assert "10,201 points" in capsys.readouterr().err
+    assert len(sweeping.plan(["data=folder", "seed=range(0,100)", "heads=range(1,101)"])[1]) == 10_000
+
+
 @pytest.fixture
 def launched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict]:
     """What a sweep would train, done at once; the point with seed=1 fails the first time."""
