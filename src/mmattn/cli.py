@@ -207,7 +207,8 @@ def _doctor(overrides: list[str]) -> None:
     config = compose("doctor", overrides)
     from mmattn.training.run.doctor import doctor
 
-    print(doctor(config))
+    if found := doctor(config):
+        print(found)
 
 
 def _show(arguments: list[str]) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from test_slurm import children
 
 from mmattn.checkpoint import MODEL_FILE
 from mmattn.cli import main
@@ -27,6 +30,7 @@ OPTIONS = [
     "dropout=0.1",
 ]
 SLURM = ["launcher=slurm", "launcher.cpus=1", "launcher.memory_gb=1", "launcher.minutes=5", "launcher.nodes=2"]
+SLOWLY = Path(__file__).with_name("slowly")
 STOPS_LATE = [sys.executable, "-m", "mmattn", "train"]
 
 
@@ -79,6 +83,38 @@ def test_two_torchrun_agents_train_as_two_devices_do(small: list[str], whole: Pa
     assert_equal(whole, run)
 
 
+@pytest.mark.slow  # a lost node is given half a minute to come back
+def test_training_goes_on_with_the_nodes_that_are_left(small: list[str], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    nodes = ["launcher=torchrun", "launcher.nodes=2", "launcher.min_nodes=1", "launcher.join_s=100"]
+    options = [*small, *OPTIONS, *nodes, f"launcher.endpoint=127.0.0.1:{free_port()}", "trainer.epochs=10"]
+    slow = {**os.environ, "PYTHONPATH": f"{SLOWLY}:{os.environ.get('PYTHONPATH', '')}", "MMATTN_SLOW_S": "2"}
+    first = subprocess.Popen([*STOPS_LATE, *options, f"run={run}"], env=slow, stderr=subprocess.PIPE, text=True)
+    second = None
+    try:
+        _until(lambda: (run / "config.yaml").is_file(), first)
+        second = subprocess.Popen([*STOPS_LATE, f"resume={run}"], env=slow, stderr=subprocess.DEVNULL)
+        _until(lambda: (run / LAST).is_file(), first)
+        for pid in [second.pid, *children(second.pid)]:  # as a machine that is switched off
+            os.kill(pid, signal.SIGKILL)
+        errors = first.communicate(timeout=400)[1]
+    finally:
+        for process in (first, second):
+            if process is not None:
+                process.kill()
+                process.wait()
+    assert first.returncode == 0 and (run / "finished.json").is_file(), errors
+    starts = [start["hosts"][0]["processes"] for start in json.loads((run / "run.json").read_text())["machines"]]
+    assert starts[0] == 2 and starts[-1] == 1
+
+
+def _until(true: Callable[[], object], process: subprocess.Popen) -> None:
+    limit = time.monotonic() + 300
+    while not true():
+        assert process.poll() is None and time.monotonic() < limit
+        time.sleep(0.1)
+
+
 @pytest.fixture
 def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An sbatch that keeps what it is given, and an srun that starts two tasks on this machine as Slurm would."""
@@ -88,7 +124,7 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     environment = "SLURM_JOB_ID=4242 SLURM_NTASKS=2 SLURM_NTASKS_PER_NODE=1 SLURM_JOB_NAME=mmattn-run"
     lines = [
         "#!/bin/bash",
-        "shift",  # --kill-on-bad-exit=1, which the last lines do
+        "while [[ $1 == --* ]]; do shift; done",  # --kill-on-bad-exit=1 is what the last lines do
         f"export {environment} SLURM_NODELIST=127.0.0.1 SLURM_LOCALID=0 MASTER_PORT=$FAKE_PORT MASTER_ADDR=127.0.0.1",
         'SLURM_PROCID=1 SLURM_NODEID=1 "$@" &',
         'SLURM_PROCID=0 SLURM_NODEID=0 "$@" &',
@@ -112,7 +148,15 @@ def test_a_slurm_job_trains_as_two_devices_do(
     job = run / "job.sh"
     assert (slurm / "sbatch.log").read_text() == f"--parsable {job}\n"
     lines = job.read_text().splitlines()
-    for option in ("nodes=2", "ntasks-per-node=1", "partition=gpu", "account=lab", "requeue", "signal=USR1@120"):
+    for option in (
+        "nodes=2",
+        "ntasks-per-node=1",
+        "partition=gpu",
+        "account=lab",
+        "requeue",
+        "signal=USR1@120",
+        "mem=1024M",
+    ):
         assert f"#SBATCH --{option}" in lines
     assert not any("gpus" in line for line in lines), "trainer.accelerator=cpu"
     result = subprocess.run(["bash", str(job)], capture_output=True, text=True, timeout=250)

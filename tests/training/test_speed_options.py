@@ -195,6 +195,12 @@ def test_what_is_no_sweep_is_said(wrong: list[str]) -> None:
         sweeping.plan(wrong)
 
 
+def test_a_sweep_of_too_many_points_is_refused_and_never_cut(capsys: pytest.CaptureFixture) -> None:
+    assert main(["train", "-m", "data=folder", "data.root=.", "seed=range(0,101)", "heads=range(1,102)"]) == 2
+    assert "10,201 points" in capsys.readouterr().err
+    assert len(sweeping.plan(["data=folder", "seed=range(0,100)", "heads=range(1,101)"])[1]) == 10_000
+
+
 @pytest.fixture
 def launched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict]:
     """What a sweep would train, done at once; the point with seed=1 fails the first time."""
@@ -238,8 +244,9 @@ def test_with_slurm_a_sweep_is_one_array(
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     assert main(["train", "-m", *tagged, "fusion=late,concat", "launcher=slurm", "sweep=mine"]) == 0
     assert "array 7 of 2 runs" in capsys.readouterr().err
-    job = Path("runs/sweeps/mine/job.sh").read_text()
-    assert "#SBATCH --array=0-1%8" in job and "points.txt" in job
-    runs = [Path(line) for line in Path("runs/sweeps/mine/points.txt").read_text().splitlines()]
+    (points,) = Path("runs/sweeps/mine").glob("points-*.txt")
+    job = Path("runs/sweeps/mine", points.stem.replace("points", "job") + ".sh").read_text()
+    assert "#SBATCH --array=0-1%8" in job and points.name in job
+    runs = [Path(line) for line in points.read_text().splitlines()]
     assert [run.name for run in runs] == ["fusion=late", "fusion=concat"]
     assert all((run / "config.yaml").is_file() for run in runs)

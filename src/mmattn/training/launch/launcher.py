@@ -20,6 +20,11 @@ class Launcher(ABC):
     here: ClassVar[bool] = True
     nodes: int
 
+    @property
+    def least(self) -> int:
+        """Nodes with which training goes on: fewer than `nodes` where some may be lost."""
+        return self.nodes
+
     @abstractmethod
     def start(self, run: Path, config: Config, data: SplitData | None) -> None:
         """Train `run` (or have it trained). `data`: what was opened to check the config, to go on with or to close."""

@@ -81,7 +81,8 @@ def prepare(config: Config) -> tuple[Path, SplitData]:
 
     config = with_frozen_encoders(with_devices(config))
     data, model = check(config)
-    return create_run(resolved(config, model)), data
+    weights = sum(weight.numel() for weight in model.parameters())
+    return create_run(resolved(config, model), weights), data
 
 
 def with_devices(config: Config) -> Config:

@@ -14,8 +14,8 @@ from lightning.pytorch.loggers import WandbLogger
 
 from mmattn.media.write.clips import write_video
 from mmattn.training.loop.curves import PARTS, by_family, by_head, by_tag
-from mmattn.training.loop.logging import STEP
 from mmattn.training.loop.module import TrainingModule
+from mmattn.training.loop.wandb_run import STEP
 from mmattn.weighting.panel import Panel, clip_panels
 
 

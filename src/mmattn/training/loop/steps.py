@@ -14,18 +14,21 @@ from mmattn.training.loop.logging import log
 from mmattn.training.loop.meter import Gather, alone
 from mmattn.training.loop.module import TrainingModule
 from mmattn.training.loop.timetable import steps_after
+from mmattn.training.loop.utilisation import Utilisation
 
 
 class LogSteps(Callback):
     """`train/NAME`: an epoch's means over all processes' clips. Every `every` steps `train/step/loss`, the mean since
     the line before, with the learning rate, clips a second, the share of time in which the first process waited for
-    data, its GPU's memory, and what the last step's gradient told.
+    data, its GPU's memory, the share of what the devices could compute (`utilisation`), and what the last step's
+    gradient told.
 
     Its place is before the callbacks that save a checkpoint, which then knows of all that is logged.
     """
 
-    def __init__(self, every: int) -> None:
+    def __init__(self, every: int, utilisation: Utilisation | None = None) -> None:
         self.every = every
+        self.utilisation = utilisation
         self._module: TrainingModule | None = None
         self._state: dict[str, Any] = {}
         self._rate = 0.0
@@ -66,6 +69,8 @@ class LogSteps(Callback):
             took = time.perf_counter() - self._since
             numbers = {**pl_module.step_numbers, "step/lr": self._rate, "step/clips_per_s": self._clips / took}
             numbers |= {"step/waiting": self._waited / took} | _memory(pl_module.device)
+            if self.utilisation:
+                numbers["step/mfu"] = self.utilisation.share(self._clips / took, trainer.world_size)
             log(trainer, {f"train/{name}": value for name, value in numbers.items()})
             self._begin()
         self._ended = time.perf_counter()

@@ -10,6 +10,7 @@ import sys
 import time
 import warnings
 from contextlib import nullcontext
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -35,17 +36,20 @@ from mmattn.training.loop.blocks import compile_parts, recompute
 from mmattn.training.loop.callbacks import KeepPlace, Report, SeedSteps
 from mmattn.training.loop.charts import WandbCharts
 from mmattn.training.loop.keep import KeepModel
-from mmattn.training.loop.logging import JsonlLogger, KeepMetrics, check_logger, make_loggers
+from mmattn.training.loop.logging import JsonlLogger, KeepMetrics, check_logger, closing, make_loggers
 from mmattn.training.loop.module import TrainingModule
+from mmattn.training.loop.profile import ProfileSteps, check_profile
 from mmattn.training.loop.sharding import ShardedModule, check_shardable
 from mmattn.training.loop.steps import LogSteps
 from mmattn.training.loop.threads import Threads, threads_of
 from mmattn.training.loop.timetable import Timetable
+from mmattn.training.loop.utilisation import utilisation
 from mmattn.training.pretrain.module import KeepPretrained, PretrainModule, start_from
 from mmattn.training.run.alone import StopIfTaken, alone
 from mmattn.training.run.checkpoints import LAST, AtomicCheckpointIO, newest_whole
 from mmattn.training.run.directory import FINISHED_FILE, UNREADABLE_FILE, read_config
 from mmattn.training.run.group import Processes, from_first, joined
+from mmattn.training.run.machines import KeepMachines
 
 CALLBACKS = ("freeze", "weight_average")  # optional groups
 BY_TAGS = "mmattn.training.loop.balance.OgmGe"
@@ -66,17 +70,21 @@ def check(config: Config) -> tuple[SplitData, AVModel]:
     if config["trainer"].get("save_every", 0) < 0:
         raise UsageError(f"trainer.save_every={config['trainer']['save_every']}: expected 0 or more")
     _timetable(config["trainer"])
+    check_profile(config["trainer"].get("profile"))
+    if config["trainer"].get("timeout_s", 1) <= 0:
+        raise UsageError(f"trainer.timeout_s={config['trainer']['timeout_s']}: expected more than 0")
     if (strategy := config["trainer"].get("strategy", "ddp")) not in ("ddp", "fsdp"):
         raise UsageError(f"trainer.strategy={strategy}: expected ddp or fsdp")
     if strategy == "fsdp":
         check_shardable(config)
     launcher = launcher_of(config)
-    devices, nodes = config["trainer"]["devices"], launcher.nodes
-    if config["data"]["batch_size"] % (devices * nodes):
-        raise UsageError(
-            f"data.batch_size={config['data']['batch_size']} does not divide among trainer.devices={devices}"
-            + (f" on each of launcher.nodes={nodes}" if nodes > 1 else "")
-        )
+    devices, batch = config["trainer"]["devices"], config["data"]["batch_size"]
+    for nodes in range(launcher.least, launcher.nodes + 1):
+        if batch % (devices * nodes):
+            raise UsageError(
+                f"data.batch_size={batch} does not divide among trainer.devices={devices}"
+                + (f" on each of launcher.nodes={nodes}" if launcher.nodes > 1 else "")
+            )
     check_logger(config)
     _quiet_lightning()
     if launcher.here:
@@ -182,14 +190,18 @@ def _train(run: Path, config: Config, data: SplitData | None, first: list[Callba
         timetable,
         (KeepPretrained if objective else KeepModel)(run, config, ready.clip, **_kept_by(config)),
         *chosen,
-        LogSteps(config["trainer"].get("log_every", 10)),
+        *([measured] if (measured := utilisation(config)) else []),
+        LogSteps(config["trainer"].get("log_every", 10), measured),
         StopOnSignal(run, module.agreement, timetable, config["trainer"].get("save_every", 0)),
         KeepPlace(ready.digest),
         *(KeepMetrics(logger) for logger in loggers if isinstance(logger, JsonlLogger)),
         SeedSteps(config["seed"]),
         Threads(threads),
+        KeepMachines(run),
         Report(run.name),
     ]
+    if config["trainer"].get("profile"):
+        callbacks += [ProfileSteps(run)]
     if not objective:
         callbacks += [WandbCharts(vocabulary.families, config["logger"].get("clips", 0))]
     keeping = AtomicCheckpointIO(damaged_last=last is not None and last != run / LAST)
@@ -204,13 +216,10 @@ def _train(run: Path, config: Config, data: SplitData | None, first: list[Callba
         warnings.filterwarnings("ignore", module="lightning")  # advice on workers and logging intervals
         warnings.filterwarnings("ignore", module="torch.optim.lr_scheduler")
         try:
-            trainer.fit(module, train_loader, val_loader, ckpt_path=str(last) if last else None)
+            with closing(loggers):
+                trainer.fit(module, train_loader, val_loader, ckpt_path=str(last) if last else None)
         except RuntimeError as error:
             raise lost_worker(error) or error from None
-        finally:
-            for logger in trainer.loggers:
-                logger.finalize("success")
-            _finish_wandb()
     if rank == 0:
         record = {"step": trainer.global_step, "at": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
         write_atomically(run / FINISHED_FILE, json.dumps(record).encode())
@@ -287,22 +296,21 @@ def _strategy(config: Config, processes: Processes) -> Strategy | str:
     _, devices, nodes = processes
     if devices * nodes == 1:
         return "auto"
+    timeout = timedelta(seconds=config["trainer"].get("timeout_s", 1800))
     if _sharded(config["trainer"], processes):
         return ModelParallelStrategy(
-            data_parallel_size=devices * nodes, tensor_parallel_size=1, save_distributed_checkpoint=False
+            data_parallel_size=devices * nodes,
+            tensor_parallel_size=1,
+            save_distributed_checkpoint=False,
+            timeout=timeout,
         )
     # Our buffers never change. Broadcasting them would make every validation batch wait for all processes, for ever
     # where one of them has a batch less. Frozen weights, and in pretraining those of the tasks, have no gradient that
     # the others could wait for.
     unused = bool(config.get("freeze") or config.get("pretrain"))
-    return DDPStrategy(broadcast_buffers=False, find_unused_parameters=unused)
+    return DDPStrategy(broadcast_buffers=False, find_unused_parameters=unused, timeout=timeout)
 
 
 def _quiet_lightning() -> None:
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.ERROR)
-
-
-def _finish_wandb() -> None:
-    if "wandb" in sys.modules:
-        sys.modules["wandb"].finish()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import re
 import sys
 import time
@@ -85,9 +86,13 @@ def plan(overrides: Sequence[str]) -> tuple[Path, list[Point]]:
     swept = [k for k, values in enumerate(values_of) if len(values) > 1]
     if not swept:
         raise UsageError("train -m: nothing to sweep over; give a key several values, such as fusion=late,cross")
+    if (count := math.prod(map(len, values_of))) > MOST:
+        raise UsageError(
+            f"train -m: {count:,} points, and at most {MOST:,} at once; give parts of it the same sweep=NAME"
+        )
     folder = folder_of(overrides)
     points = []
-    for values in itertools.islice(itertools.product(*values_of), MOST):
+    for values in itertools.product(*values_of):
         own = tuple(values[k] for k in swept)
         run = folder / plain_name(",".join(own))
         points.append(Point(run, own, (*values, f"run={run}")))
