@@ -18,6 +18,7 @@ from mmattn.config import Config
 from mmattn.data.manifest.splits import SplitData
 from mmattn.errors import MmattnError, UsageError
 from mmattn.files import write_atomically
+from mmattn.text import counted
 from mmattn.training.launch.launcher import Launcher, at_least_one
 
 JOB_FILE = "job.sh"
@@ -67,7 +68,10 @@ class Slurm(Launcher):
         write_atomically(folder / POINTS_FILE, "".join(f"{run.absolute()}\n" for run in runs).encode())
         job = folder / JOB_FILE
         write_atomically(job, self.script(folder, configs[0], points=len(runs)).encode())
-        print(f"Slurm array {submit(job)} of {len(runs)} runs; their output is {folder}/slurm-*.out", file=sys.stderr)
+        print(
+            f"Slurm array {submit(job)} of {counted(len(runs), 'run')}; their output is {folder}/slurm-*.out",
+            file=sys.stderr,
+        )
         return True
 
     def environment(self) -> ClusterEnvironment:
