@@ -30,7 +30,7 @@ def test_the_page_is_written_again_when_a_run_has_something_new(tmp_path: Path) 
     with (tmp_path / "told").open("w", encoding="utf-8") as told:
         process = subprocess.Popen(command, stderr=told, stdout=told)
     try:
-        wait_for(lambda: "none of the 1 runs has finished" in (tmp_path / "told").read_text())
+        wait_for(lambda: "none of the 1 run has finished" in (tmp_path / "told").read_text())
         assert not out.exists(), "there is nothing to show yet"
         (run / "later.json").rename(run / "evaluation.json")
         wait_for(out.is_file)

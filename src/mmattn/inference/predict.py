@@ -25,6 +25,7 @@ from mmattn.inference.jobs.job import Job, Update
 from mmattn.inference.jobs.listing import list_source
 from mmattn.inference.writers.output import Output, output_of
 from mmattn.media.read.tone_map import HDRS
+from mmattn.text import counted
 
 JOB_SUFFIX = ".job"
 RECIPE = "job.json"
@@ -165,20 +166,31 @@ def _run(engine: LocalEngine | SlurmEngine | RayEngine, job: Job, todo: list[int
         if not done and getattr(error, "exit_code", 1) == 2:
             shutil.rmtree(job.root)  # of a wrong request nothing is left
         else:
-            print(f"mmattn: {done} of {total} files are done; the same command goes on", file=sys.stderr)
+            some = f"{done} of {counted(total, 'file')} {'is' if total == 1 else 'are'} done"
+            print(f"mmattn: {some}; the same command goes on", file=sys.stderr)
         raise
 
 
 def _summary(job: Job, out: Path, skipped: Counter[str], update: Update, said_of_output: list[str], fresh: bool) -> str:
-    counts = Counter(record.get("reason", "ok") for record in job.records(update.gone))
+    counts: Counter[str] = Counter()
+    found: Counter[str] = Counter()  # of the files that were answered, how many have any of these
+    for record in job.records(update.gone):
+        counts[record.get("reason", "ok")] += 1
+        found.update(name for name in ("tags", "captions", "transcript") if record.get(name))
     failed = "".join(f", {count} {reason}" for reason, count in sorted(counts.items()) if reason != "ok")
     left_out = ", ".join(f"{count} {why}" for why, count in skipped.items())
-    said = f"{sum(counts.values())} files: {counts['ok']} answered{failed}" + (f" ({left_out})" if left_out else "")
+    said = f"{counted(sum(counts.values()), 'file')}: {counts['ok']} answered{failed}" + (
+        f" ({left_out})" if left_out else ""
+    )
     if not counts["ok"]:
         raise UsageError(f"{out}: no readable file ({said}); reasons are in it")
     if update.changed:
         said += f"; {update.changed} had changed and were answered again"
     if update.gone:
         said += f"; {len(update.gone)} of before are gone, and their records left out"
+    untagged = counts["ok"] - found["tags"]
+    if untagged and (found["tags"] or not found):  # not of a model that only captions
+        which = f"{counted(untagged, 'file')} without a tag"
+        said_of_output = [*said_of_output, f"{which}: a lower threshold= lists what is less sure"]
     more = "".join(f"; {each}" for each in said_of_output)
     return f"{said}{'' if fresh else ', all known before'} -> {out}{more}"

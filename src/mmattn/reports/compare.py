@@ -13,6 +13,7 @@ from mmattn.progress import say
 from mmattn.reports.report import FEW, Options, write_report
 from mmattn.reports.select import select_runs, unfinished
 from mmattn.reports.text import listing
+from mmattn.text import counted
 
 MEASURE = ("missing", "all", "none")
 
@@ -64,7 +65,7 @@ def _finished(runs: Sequence[Path]) -> tuple[list[Path], list[str]]:
     ready = [run for run in runs if run not in waiting]
     if not ready:
         first = sorted(waiting)[0]
-        raise UsageError(f"none of the {len(waiting)} runs has finished a validation; the first is {first}")
+        raise UsageError(f"none of the {counted(len(waiting), 'run')} has finished a validation; the first is {first}")
     if not waiting:
         return ready, []
     named = listing([str(run) for run in sorted(waiting)[:FEW]]) + (" and others" if len(waiting) > FEW else "")
@@ -87,7 +88,7 @@ def _watch(config: Config, predictions: Path | None, out: Path, options: Options
             note = f"Written {time.strftime('%Y-%m-%d %H:%M:%S')}, again when a run has something new."
             write_report(ready, predictions, out, notes=[note, *notes], options=options)
             seen = now
-            say(f"{out}: {len(ready)} runs")
+            say(f"{out}: {counted(len(ready), 'run')}")
             said = True
         elif not said and notes:
             say(f"waiting: {notes[0]}")

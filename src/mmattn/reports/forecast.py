@@ -14,6 +14,7 @@ from mmattn.data.manifest.splits import SplitData
 from mmattn.errors import MmattnError, UsageError
 from mmattn.reports.fairness import clock
 from mmattn.reports.plan import Cell
+from mmattn.text import counted
 
 STEPS = 3  # timed, after one that is not
 EVALUATED = 2.5  # forward passes that an evaluation of a batch takes, about (docs/weighting.md)
@@ -39,7 +40,8 @@ def that_fit(cells: Sequence[Cell], data_of: Callable[[Config], SplitData], say:
         raise UsageError("none of the runs can be built; the reasons are above")
     known = sum(not isinstance(took, str) for took in seen.values())
     say(
-        f"{len(fit)} runs to do, about {clock(seconds)} on this machine ({STEPS} steps timed of each of {known} models)"
+        f"{counted(len(fit), 'run')} to do, about {clock(seconds)} on this machine "
+        f"({STEPS} steps timed of each of {counted(known, 'model')})"
     )
     return fit
 

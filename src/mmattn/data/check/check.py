@@ -28,6 +28,7 @@ from mmattn.files import beside, expanded, write_atomically
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.media.survey.survey import DEPTHS
 from mmattn.progress import Progress
+from mmattn.text import counted
 
 CHECKED, PART, SUMMARY = "check.jsonl", "check.part.jsonl", "summary.json"
 
@@ -101,7 +102,8 @@ def _scan(items: list[Item], journal: Journal, config: Config, workers: int, dea
                     progress.at(done)
     except KeyboardInterrupt:
         done = known + journal.done(jobs)
-        print(f"mmattn: {done} of {len(items)} files are done; the same command goes on", file=sys.stderr)
+        some = f"{done} of {counted(len(items), 'file')} {'is' if len(items) == 1 else 'are'} done"
+        print(f"mmattn: {some}; the same command goes on", file=sys.stderr)
         raise
     return known
 

@@ -18,7 +18,7 @@ from mmattn.inference.jobs.job import Job
 from mmattn.inference.jobs.listing import reaches
 from mmattn.inference.writers.interface import FileFormat, TrackFormat
 from mmattn.inference.writers.tracks import Tracks, demand_beside
-from mmattn.text import clean
+from mmattn.text import clean, counted
 
 if TYPE_CHECKING:
     from mmattn.inference.writers.burn_in import BurnIn
@@ -100,7 +100,7 @@ class Output:
 
             with IsolatedReader(**self.reading) as reader:
                 said += _said(
-                    self.burn_in.write(job.records(gone), job.root / _TRACKS, reader), "videos with text in them"
+                    self.burn_in.write(job.records(gone), job.root / _TRACKS, reader), "video with text drawn in"
                 )
         write_atomically(job.root / _WRITTEN, json.dumps(self._told(gone), indent=1).encode())
         return said
@@ -110,7 +110,7 @@ def _write_tracks(tracks: Tracks, job: Job, gone: frozenset[str]) -> list[str]:
     said = _said(tracks.write(job.records(gone), job.root / _TRACKS))
     counts = tracks.write(job.records(gone), job.root / _TRACKS, "descriptions")
     del counts["nothing"]  # of which the subtitles have told
-    return said + (_said(counts, "tracks of descriptions") if counts else [])
+    return said + (_said(counts, "track of descriptions") if counts else [])
 
 
 def demand_writable(folder: Path, asked: str) -> None:
@@ -139,17 +139,23 @@ def output_of(config: Config) -> Output:
         raise UsageError(f"{name}: is a directory; out= names the file to write")
     if not is_file and out.is_file():
         raise UsageError(f"{name}: is a file; out= names the folder for the {style.suffix} tracks")
-    if is_file and (other := _other(out.suffix, style.suffix)):
-        raise UsageError(f"out={name}: add format={other}, or give the file another suffix")
+    if other := _other(out.suffix, style):
+        kind = f"a {style.suffix} file" if is_file else f"a folder of {style.suffix} tracks"
+        raise UsageError(f"out={name}: the format writes {kind}; add format={other}, or give it another suffix")
     asked = {"out": str(out.absolute()), **{key: config[key] for key in _ASKED}}
     reading = {name: config[name] for name in ("deadline_s", "follow_symlinks")}
     return Output(out, style, _tracks(config), _burn_in(config), reading, asked)
 
 
-def _other(suffix: str, own: str) -> str | None:
-    """The format that such a name promises, where nothing but the default was asked for."""
-    named = suffix.lower().removeprefix(".")
-    return named if own == ".jsonl" and named in ("csv", "parquet", "vtt", "srt") else None
+def _other(suffix: str, style: FileFormat | TrackFormat) -> str | None:
+    """The format that a name with such a suffix promises, where it is not the one that was asked for.
+
+    A name may promise none (`tags`, `tags.txt`), and JSON Lines are often called .json.
+    """
+    styles = {name: build(read_choice("format", name)) for name in group_choices("format")}
+    promised = [name for name, each in styles.items() if each.suffix == suffix.lower()]
+    fits = style.suffix == suffix.lower() or (style.suffix, suffix.lower()) == (".jsonl", ".json")
+    return None if fits or not promised else promised[0]
 
 
 def _tracks(config: Config) -> Tracks | None:
@@ -183,12 +189,14 @@ def _burn_in(config: Config) -> BurnIn | None:
     return BurnIn(folder, int(config["burn_in_height"]), bool(config["overwrite_tracks"]))
 
 
-def _said(counts: Counter[str], what: str = "tracks") -> list[str]:
-    said = [f"{counts['written']} {what}"]
+def _said(counts: Counter[str], what: str = "track") -> list[str]:
+    """`what`: the noun, with what belongs to it after a blank."""
+    noun, blank, rest = what.partition(" ")
+    said = [counted(counts["written"], noun) + blank + rest]
     if counts["nothing"]:
-        said.append(f"{counts['nothing']} files without captions or times of tags")
+        said.append(f"{counted(counts['nothing'], 'file')} with nothing to show over time")
     if counts["unreadable"]:
-        said.append(f"{counts['unreadable']} files can no longer be read")
+        said.append(f"{counted(counts['unreadable'], 'file')} can no longer be read")
     if counts["kept"]:
-        said.append(f"{counts['kept']} {what.partition(' ')[0]} of others kept, which overwrite_tracks=true replaces")
+        said.append(f"{counted(counts['kept'], noun)} of others kept, which overwrite_tracks=true replaces")
     return said

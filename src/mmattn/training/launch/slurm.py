@@ -18,6 +18,7 @@ from mmattn.data.manifest.splits import SplitData
 from mmattn.errors import UsageError
 from mmattn.files import write_atomically
 from mmattn.progress import say
+from mmattn.text import counted
 from mmattn.training.launch.launcher import Launcher, at_least_one
 from mmattn.training.launch.submit import in_queue, keep_submitted, max_array, points_file, submit, tell_reason
 from mmattn.training.run.alone import alone
@@ -97,7 +98,7 @@ class Slurm(Launcher):
         with alone(folder):
             there = in_queue(runs)
             if there:
-                say(f"{folder}: {len(there)} of {len(runs)} runs are in Slurm's queue already")
+                say(f"{folder}: {len(there)} of {counted(len(runs), 'run')} are in Slurm's queue already")
             todo, most, before = [run for run in runs if run not in there], max_array(), ""
             for begin in range(0, len(todo), most):
                 before = self._start_array(folder, todo[begin : begin + most], configs[0], before)
@@ -110,7 +111,8 @@ class Slurm(Launcher):
         write_atomically(job, self.script(folder, config, runs, points).encode())
         number = submit(job, *([f"--dependency=afterany:{after}"] if after else []))
         keep_submitted({run: f"{number}_{k}" for k, run in enumerate(runs)})
-        print(f"Slurm array {number} of {len(runs)} runs; their output is {folder}/slurm-*.out", file=sys.stderr)
+        told = f"Slurm array {number} of {counted(len(runs), 'run')}; their output is {folder}/slurm-*.out"
+        print(told, file=sys.stderr)
         tell_reason(number)
         return number
 

@@ -16,6 +16,7 @@ from typing import Literal
 
 from mmattn.config import Config
 from mmattn.errors import MmattnError
+from mmattn.text import counted
 
 Level = Literal["ok", "note", "problem"]
 MALICIOUS = {"lightning": ("2.6.2", "2.6.3")}
@@ -171,7 +172,7 @@ def processes() -> Iterator[Finding]:
     count = torch.cuda.device_count()
     if count > 1 and not distributed.is_nccl_available():
         fix = "install a torch built with NCCL (the CUDA builds for Linux have it)"
-        yield Finding("problem", "nccl", f"{count} GPUs, but torch has no NCCL", fix)
+        yield Finding("problem", "nccl", f"{counted(count, 'GPU')}, but torch has no NCCL", fix)
     elif distributed.is_nccl_available() and count:
         from torch.cuda import nccl
 
@@ -179,7 +180,7 @@ def processes() -> Iterator[Finding]:
     if not distributed.is_available() or not distributed.is_gloo_available():
         yield Finding("problem", "gloo", "torch has no gloo, so several processes cannot train", "reinstall torch")
     else:
-        yield Finding("ok", "gloo", f"{os.cpu_count()} cores for several processes")
+        yield Finding("ok", "gloo", f"{counted(os.cpu_count() or 1, 'core')} for several processes")
 
 
 def exchanges() -> Iterator[Finding]:

@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mmattn.config import Config, build
 from mmattn.data.manifest.splits import SplitData
 from mmattn.model import PARTS, AVModel, vocabulary_of
+from mmattn.text import counted
 from mmattn.training.launch.launcher import launcher_of
 from mmattn.training.launch.local import with_devices
 from mmattn.training.loop.blocks import recompute
@@ -57,7 +58,7 @@ def dry_run(config: Config) -> str:
         f"parameters: {sum(found.parameters.values()):,} ({parts}), {found.trained:,} of them trained",
         f"tokens of a clip: {', '.join(f'{name} {count}' for name, count in found.tokens.items())}",
         f"clips: {found.clips} in each process, {config['data']['batch_size']} in a batch, "
-        f"{config['trainer']['accumulate']} batches a step",
+        f"{counted(config['trainer']['accumulate'], 'batch')} a step",
         f"a step: {found.flops / 1e9:,.2f} GFLOP (matrix products and convolutions, forward and backward)",
         f"memory of a process: about {found.memory / 2**20:,.0f} MiB of tensors at its peak",
         f"launch: {launcher.describe(run, config)}",

@@ -17,6 +17,7 @@ from mmattn.config import Config, compose
 from mmattn.errors import MmattnError, Stopped, UsageError
 from mmattn.files import fresh_folder, write_atomically
 from mmattn.names import choices
+from mmattn.text import counted
 from mmattn.training.launch.launcher import launcher_of
 from mmattn.training.launch.local import launch, prepare
 from mmattn.training.run.directory import CONFIG_FILE, FINISHED_FILE, read_config
@@ -59,7 +60,7 @@ def sweep(overrides: Sequence[str]) -> Path:
         configs = [compose("train", point.overrides) for point in points]
     _keep_plan(folder, points)
     todo = [(point, config) for point, config in zip(points, configs, strict=True) if not point.finished]
-    print(f"{folder}: {len(points)} runs, {len(points) - len(todo)} of them finished", file=sys.stderr)
+    print(f"{folder}: {counted(len(points), 'run')}, {len(points) - len(todo)} of them finished", file=sys.stderr)
     if todo and not launcher_of(todo[0][1]).here:
         _submit([point for point, _ in todo], [config for _, config in todo])
         return folder
@@ -74,7 +75,9 @@ def sweep(overrides: Sequence[str]) -> Path:
             failed += 1
             print(f"{point.run}: failed, and is left out: {error}", file=sys.stderr)
     if failed:
-        raise MmattnError(f"{folder}: {failed} of {len(points)} runs failed; the same command tries them again")
+        raise MmattnError(
+            f"{folder}: {failed} of {counted(len(points), 'run')} failed; the same command tries them again"
+        )
     return folder
 
 
