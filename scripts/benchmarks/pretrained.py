@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from mmattn.inference.annotators.pretrained import _WINDOWS, PretrainedTagger
+from mmattn.inference.annotators.pretrained import PretrainedTagger
 from mmattn.media.isolate.reader import IsolatedReader
 
 ESC10 = {
@@ -39,7 +39,7 @@ def sounds(tagger: PretrainedTagger, reader: IsolatedReader, folder: Path) -> No
     files, right, taken = sorted(folder.rglob("*.ogg")), Counter(), Counter()
     started = time.monotonic()
     for path in files:
-        scores = torch.cat([tagger.scores(clip)["audio"] for clip in reader.windows(path, _WINDOWS)])
+        scores = torch.cat([tagger.scores(clip)["audio"] for clip in reader.windows(path, tagger.windows())])
         most = scores.max(dim=0).values
         said = max(places, key=lambda name: float(most[places[name]].max()))
         right[path.parent.name] += said == path.parent.name
@@ -55,7 +55,7 @@ def pictures(tagger: PretrainedTagger, reader: IsolatedReader, folder: Path) -> 
     files, first, five = sorted(folder.glob("*.JPEG")), 0, 0
     started = time.monotonic()
     for path in files:
-        (scores,) = tagger.scores(next(reader.windows(path, _WINDOWS)))["video"]
+        (scores,) = tagger.scores(next(reader.windows(path, tagger.windows())))["video"]
         best = [names[i] for i in scores.topk(5).indices.tolist()]
         true = path.stem.partition("_")[2].lower()
         first, five = first + (best[0] == true), five + (true in best)

@@ -134,7 +134,9 @@ def _evaluate(overrides: list[str]) -> None:
 
 
 def _predict(overrides: list[str]) -> None:
-    config = compose("predict", overrides)
+    from mmattn.inference.annotators.catalogue import reaching
+
+    config = compose("predict", reaching(overrides))
     from mmattn.inference.predict import predict
 
     print(predict(config))

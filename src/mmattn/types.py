@@ -19,6 +19,14 @@ MODALITIES: tuple[Modality, Modality] = ("video", "audio")
 
 
 @dataclass(frozen=True)
+class Frames:
+    """Frames and their times; None: the file has no picture, or none then."""
+
+    frames: UInt8[Tensor, "T 3 H W"] | None
+    times: Float[Tensor, " T"]  # float64
+
+
+@dataclass(frozen=True)
 class Clip:
     """One decoded span of one file. Times are presentation times of the file, 0 = its earliest selected stream's start.
 
@@ -34,6 +42,7 @@ class Clip:
     span: tuple[float, float]
     duration: float | None = None  # of the whole file, where it is known; see Request.measure_end
     issues: tuple[str, ...] = ()  # recovered problems, e.g. "truncated", "bad_packets", "late_audio"
+    views: tuple[Frames, ...] = ()  # the same picture in other ways, where windows ask for them
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from mmattn.config import Config, build
 from mmattn.data.made import alone_in, holds_others, making
 from mmattn.errors import MmattnError, UsageError
 from mmattn.files import MODEL_FILE, expanded, is_address
+from mmattn.inference.annotators import catalogue
 from mmattn.inference.engines.local import LocalEngine
 from mmattn.inference.engines.processes import stopping
 from mmattn.inference.engines.ray import RayEngine
@@ -54,11 +55,15 @@ def predict(config: Config) -> str:
     (the records are written all the same); MmattnError where work cannot go on.
     """
     _check(config)
+    without = _choose_annotators(config) if config["model"] == "pretrained" else {}
     recipe, output, engine = _recipe(config), output_of(config), build(config["engine"])
     job = _job(config, output)
     said: list[str] = []
     listing = list_source(str(config["source"]), without=job.root, digests=config["identity"] == "hash")
     output.check([Path(entry.path) for entry in listing.entries])
+    if without:
+        named = "; ".join(f"{name} needs {lacks}" for name, lacks in without.items())
+        print(f"mmattn: annotators=auto leaves out what is not installed: {named}", file=sys.stderr)
     with making(job.root, RECIPE, recipe):
         update = job.update(listing.entries, config["shard_files"], config["retry_failed"])
         todo = job.open_shards()
@@ -87,6 +92,8 @@ def _job(config: Config, output: Output) -> Job:
 
 
 def _check(config: Config) -> None:
+    if (config["model"] == "pretrained") == (config["run"] is not None) or config["model"] not in (None, "pretrained"):
+        raise UsageError("give run=... for a trained model, or model=pretrained for tags without training")
     for key, least in (("windows", 1), ("batch_size", 1), ("decoders", 0), ("shard_files", 1)):
         if config[key] != "auto" and config[key] < least:
             raise UsageError(f"{key}={config[key]}: expected {least} or more")
@@ -126,10 +133,19 @@ def _check(config: Config) -> None:
         raise UsageError(f"source={config['source']}: expected one file, directory, pattern, list or manifest")
 
 
+def _choose_annotators(config: Config) -> dict[str, str]:
+    """Put the annotators that are to work in place of what `annotators` says; returns those left out, and why.
+
+    Raises UsageError.
+    """
+    if (folder := config["weights"]) is not None and not expanded(str(folder)).is_dir():
+        raise UsageError(f"weights={folder}: no such folder")
+    config["annotators"], without = catalogue.choose(config)
+    return without
+
+
 def _recipe(config: Config) -> Config:
     """What the answers depend on. Raises UsageError where a trained model is not there."""
-    if (config["model"] == "pretrained") == (config["run"] is not None) or config["model"] not in (None, "pretrained"):
-        raise UsageError("give run=... for a trained model, or model=pretrained for tags without training")
     if config["model"] == "pretrained":
         folder = expanded(str(config["weights"])) if config["weights"] is not None else None
         files = sorted(path for path in folder.iterdir() if path.is_file()) if folder and folder.is_dir() else []
@@ -153,6 +169,8 @@ def _recipe(config: Config) -> Config:
     chosen = {name: config[name] for name in _DECIDES_IF_SET if config.get(name) is not None}
     if config["identity"] != "stat":
         chosen["identity"] = config["identity"]
+    if config["model"] == "pretrained":
+        chosen["annotators"] = catalogue.recipe(config["annotators"], config)
     return {"weights": digest.hexdigest(), **{name: config.get(name) for name in _DECIDES}, **chosen}
 
 

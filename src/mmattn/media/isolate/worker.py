@@ -28,6 +28,7 @@ from mmattn.media.open.container import Limits, one_line
 from mmattn.media.open.source import Source, taken_over
 from mmattn.media.read.decode import decode
 from mmattn.media.read.request import Request
+from mmattn.media.read.views import FrameView
 from mmattn.media.read.windows import Windows, decode_windows
 from mmattn.media.survey.survey import survey
 from mmattn.media.write.bundle import decode_bundle
@@ -134,7 +135,8 @@ def _answers(asked: dict[str, Any], source: Source) -> Iterator[tuple[dict[str, 
         if "survey" in asked:
             yield survey(source, asked["survey"], limits=limits, deadline_s=deadline_s).to_dict(), []
         elif "window_s" in asked:
-            windows = Windows(asked["window_s"], asked["hop_s"], Request(**asked["request"]))
+            views = tuple(FrameView(**view) for view in asked["views"])
+            windows = Windows(asked["window_s"], asked["hop_s"], Request(**asked["request"]), views)
             for part in decode_windows(windows, source, limits, deadline_s):
                 head, samples = pack(part)
                 yield head | {"more": True}, samples
