@@ -16,6 +16,7 @@ from typing import Literal
 
 from mmattn.config import Config
 from mmattn.errors import MmattnError
+from mmattn.openmp import cores
 
 Level = Literal["ok", "note", "problem"]
 MALICIOUS = {"lightning": ("2.6.2", "2.6.3")}
@@ -170,7 +171,7 @@ def processes() -> Iterator[Finding]:
     if not distributed.is_available() or not distributed.is_gloo_available():
         yield Finding("problem", "gloo", "torch has no gloo, so several processes cannot train", "reinstall torch")
     else:
-        yield Finding("ok", "gloo", f"{os.cpu_count()} cores for several processes")
+        yield Finding("ok", "gloo", f"{cores()} cores for several processes")
 
 
 def wandb() -> Iterator[Finding]:
