@@ -140,7 +140,7 @@ def stopped_run(run: Path, code: int) -> Stopped:
 
 
 def _resume_hint(run: Path) -> str:
-    kept = (run / LAST).is_file() or (run / BEFORE).is_file()
+    kept = (run / LAST).exists() or (run / BEFORE).exists()
     return f"go on with: mmattn train resume={run}" if kept else ""
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmattn.attention.regularise import Regulariser
 from mmattn.model import AVModel
@@ -152,9 +152,13 @@ class TrainingModule(lightning.LightningModule):
             self.gradients.load_state_dict(checkpoint["gradients"])
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        more = list(self.multitask.parameters())
-        optimizer, schedule = self.optim.build(self.model, self.total_steps, more)
+        scaled = self.trainer.precision == "16-mixed"
+        optimizer, schedule = self.optim.build(self.model, self.total_steps, self.beside(), scaled)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def beside(self) -> list[nn.Parameter]:
+        """Parameters that are trained beside the model's."""
+        return list(self.multitask.parameters())
 
     @property
     def total_steps(self) -> int:

@@ -22,7 +22,8 @@ class AdamWOneCycle:
 
     `encoder_lr` is the encoders' learning rate over that of the rest; `layer_decay` multiplies it once more for each
     layer further from an encoder's output (Clark et al. 2020; Bao et al. 2022). Each encoder has parameter groups of
-    its own, with its modality as their `part`.
+    its own, with its modality as their `part`. `fused`: all of a step in one kernel; null: on a CUDA device, unless the
+    gradient has to be unscaled for clipping before (16-mixed).
     """
 
     lr: float
@@ -30,6 +31,7 @@ class AdamWOneCycle:
     warmup: float
     encoder_lr: float = 1.0
     layer_decay: float = 1.0
+    fused: bool | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.layer_decay <= 1:
@@ -41,9 +43,9 @@ class AdamWOneCycle:
             )
 
     def build(
-        self, model: AVModel, steps: int, more: Sequence[nn.Parameter] = ()
+        self, model: AVModel, steps: int, more: Sequence[nn.Parameter] = (), scaled: bool = False
     ) -> tuple[torch.optim.Optimizer, LambdaLR]:
-        """`more`: parameters that are trained beside the model's."""
+        """`more`: parameters that are trained beside the model's. `scaled`: their gradients are, as 16-mixed does."""
         place_of = {
             id(weight): (name, self.encoder_lr * self.layer_decay**depth)
             for name, encoder in encoders(model).items()
@@ -64,6 +66,7 @@ class AdamWOneCycle:
                 for ((part, factor), decays), parameters in groups.items()
             ],
             betas=(0.9, 0.98),
+            fused=self._fused(model, scaled) or None,
         )
         rising = max(1, round(self.warmup * steps))
 
@@ -73,6 +76,10 @@ class AdamWOneCycle:
             return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rising) / max(1, steps - rising))))
 
         return optimizer, LambdaLR(optimizer, factor)
+
+    def _fused(self, model: AVModel, scaled: bool) -> bool:
+        on_cuda = all(weight.device.type == "cuda" for weight in model.parameters())
+        return (on_cuda and not scaled) if self.fused is None else self.fused
 
 
 def depths(encoder: nn.Module) -> list[tuple[nn.Parameter, int]]:

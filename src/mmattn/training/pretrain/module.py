@@ -8,8 +8,7 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmattn.checkpoint import MODEL_FILE, Checkpoint, load_model, save_model
 from mmattn.errors import UsageError
@@ -57,10 +56,8 @@ class PretrainModule(TrainingModule):
         self.validated = {f"val/{name}": value for name, value in means.items()}
         log(self.trainer, self.validated)
 
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        more = list(self.objective.parameters())
-        optimizer, schedule = self.optim.build(self.model, self.total_steps, more)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+    def beside(self) -> list[nn.Parameter]:
+        return list(self.objective.parameters())
 
 
 class KeepPretrained(KeepModel):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import secrets
 import subprocess
@@ -19,6 +18,7 @@ from mmattn import __version__
 from mmattn.config import Config
 from mmattn.errors import UsageError
 from mmattn.files import check_utf8, expanded, fresh_folder, write_atomically
+from mmattn.openmp import cores
 from mmattn.training.run.alone import alone
 
 CONFIG_FILE = "config.yaml"
@@ -29,8 +29,8 @@ FINISHED_FILE = "finished.json"  # written when training has come to its end
 MACHINE = (
     *("launcher", "logger", "data.workers", "data.cache_gb", "data.isolated", "data.deadline_s"),
     *(f"trainer.{key}" for key in ("devices", "accelerator", "strategy", "threads", "save_every", "log_every")),
-    *("trainer.compile", "trainer.recompute"),
-    *("trainer.timeout_s", "trainer.profile", "trainer.peak_tflops"),
+    *(f"trainer.{key}" for key in ("compile", "recompute", "shard", "checkpoints", "timeout_s", "pin_memory")),
+    *("trainer.profile", "trainer.peak_tflops"),
 )
 
 
@@ -145,7 +145,7 @@ def describe_run() -> dict[str, Any]:
         "git_dirty": bool(_git("status", "--porcelain")) if commit else None,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "cores": os.cpu_count(),
+        "cores": cores(),
         "ffmpeg": {name: ".".join(map(str, version)) for name, version in av.library_versions.items()},
         "packages": dict(sorted((d.metadata["Name"].lower(), d.version) for d in distributions())),
     }

@@ -16,6 +16,7 @@ from typing import Literal
 
 from mmattn.config import Config
 from mmattn.errors import MmattnError
+from mmattn.openmp import cores
 from mmattn.text import counted
 
 Level = Literal["ok", "note", "problem"]
@@ -180,7 +181,7 @@ def processes() -> Iterator[Finding]:
     if not distributed.is_available() or not distributed.is_gloo_available():
         yield Finding("problem", "gloo", "torch has no gloo, so several processes cannot train", "reinstall torch")
     else:
-        yield Finding("ok", "gloo", f"{counted(os.cpu_count() or 1, 'core')} for several processes")
+        yield Finding("ok", "gloo", f"{counted(cores(), 'core')} for several processes")
 
 
 def exchanges() -> Iterator[Finding]:

@@ -10,7 +10,6 @@ import sys
 import time
 import warnings
 from contextlib import nullcontext
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
+from lightning.pytorch.strategies import DDPStrategy, Strategy
 
 from mmattn.config import Config, build
 from mmattn.data.load.module import build_data
@@ -50,10 +49,12 @@ from mmattn.training.run.checkpoints import LAST, AtomicCheckpointIO, newest_who
 from mmattn.training.run.directory import FINISHED_FILE, UNREADABLE_FILE, read_config
 from mmattn.training.run.group import Processes, from_first, joined
 from mmattn.training.run.machines import KeepMachines
+from mmattn.training.run.sharing import Sharing
 
 CALLBACKS = ("freeze", "weight_average")  # optional groups
 BY_TAGS = "mmattn.training.loop.balance.OgmGe"
 TIMEOUT_S = 1800.0  # of a run from before there was a choice
+PRECISIONS = ("32", "32-true", "bf16-mixed", "16-mixed")
 NO_ENCODER = "mmattn.encoders.none.NoEncoder"
 
 
@@ -75,9 +76,14 @@ def check(config: Config) -> tuple[SplitData, AVModel]:
         raise UsageError(f"trainer.timeout_s={config['trainer']['timeout_s']}: expected more than 0")
     if (strategy := config["trainer"].get("strategy", "ddp")) not in ("ddp", "fsdp"):
         raise UsageError(f"trainer.strategy={strategy}: expected ddp or fsdp")
-    if strategy == "fsdp":
-        check_shardable(config)
+    if str(precision := config["trainer"]["precision"]) not in PRECISIONS:
+        raise UsageError(f"trainer.precision={precision}: expected {', '.join(PRECISIONS[1:])}")
+    if (matmul := config["trainer"].get("matmul", "high")) not in ("highest", "high", "medium"):
+        raise UsageError(f"trainer.matmul={matmul}: expected highest, high or medium")
+    if build(config["optim"]).fused and precision == "16-mixed":
+        raise UsageError("optim.fused=true cannot clip gradients that trainer.precision=16-mixed scales; leave it out")
     launcher = launcher_of(config)
+    check_shardable(config, config["trainer"]["devices"] * launcher.nodes)
     devices, batch = config["trainer"]["devices"], config["data"]["batch_size"]
     for nodes in range(launcher.least, launcher.nodes + 1):
         if batch % (devices * nodes):
@@ -89,7 +95,6 @@ def check(config: Config) -> tuple[SplitData, AVModel]:
     _quiet_lightning()
     if launcher.here:
         _trainer(config, Path(), [], [], AtomicCheckpointIO(), (LightningEnvironment(), devices, 1))
-    build(config["optim"])
     data = build_data(config["data"])
     _check_tasks(config)
     model = build_model(config, vocabulary_of(config, data), tokenizer_of(config, data))
@@ -212,6 +217,11 @@ def _train(run: Path, config: Config, data: SplitData | None, first: list[Callba
         ready.dataset("train", train=True, vocabulary=vocabulary), train=True, rank=rank, world=world
     )
     val_loader = ready.loader(ready.dataset("val", vocabulary=vocabulary), train=False, rank=rank, world=world)
+    on_gpu = trainer.strategy.root_device.type == "cuda"
+    for loader in (train_loader, val_loader):
+        loader.pin_memory = on_gpu and config["trainer"].get("pin_memory", True)
+    if on_gpu:
+        torch.set_float32_matmul_precision(config["trainer"].get("matmul", "highest"))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")  # advice on workers and logging intervals
         warnings.filterwarnings("ignore", module="torch.optim.lr_scheduler")
@@ -264,27 +274,30 @@ def _trainer(
     """Raises UsageError for a device, precision or strategy that this machine does not have."""
     options = config["trainer"]
     environment, devices, nodes = processes
+    settings: dict[str, Any] = {
+        "accelerator": options["accelerator"],
+        "devices": devices,
+        "num_nodes": nodes,
+        "strategy": _strategy(config, processes),
+        "precision": options["precision"],
+        "max_epochs": options["epochs"],
+        "gradient_clip_val": options["gradient_clip"],
+        "accumulate_grad_batches": options.get("accumulate", 1),
+        "logger": loggers,
+        "callbacks": callbacks,
+        "plugins": [keeping, environment],
+        "default_root_dir": run,
+        "use_distributed_sampler": False,
+        "num_sanity_val_steps": 0,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
     try:
-        return lightning.Trainer(
-            accelerator=options["accelerator"],
-            devices=devices,
-            num_nodes=nodes,
-            strategy=_strategy(config, processes),
-            precision=options["precision"],
-            max_epochs=options["epochs"],
-            gradient_clip_val=options["gradient_clip"],
-            accumulate_grad_batches=options.get("accumulate", 1),
-            logger=loggers,
-            callbacks=callbacks,
-            plugins=[keeping, environment],
-            default_root_dir=run,
-            use_distributed_sampler=False,
-            num_sanity_val_steps=0,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
-    except (ValueError, RuntimeError, MisconfigurationException) as error:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", ".*fp16 is not supported on CPU")  # it would go on in another precision
+            return lightning.Trainer(**settings)
+    except (ValueError, RuntimeError, UserWarning, MisconfigurationException) as error:
         raise UsageError(f"trainer: {str(error).splitlines()[0]}") from None
 
 
@@ -296,19 +309,14 @@ def _strategy(config: Config, processes: Processes) -> Strategy | str:
     _, devices, nodes = processes
     if devices * nodes == 1:
         return "auto"
-    timeout = timedelta(seconds=config["trainer"].get("timeout_s", 1800))
     if _sharded(config["trainer"], processes):
-        return ModelParallelStrategy(
-            data_parallel_size=devices * nodes,
-            tensor_parallel_size=1,
-            save_distributed_checkpoint=False,
-            timeout=timeout,
-        )
+        options = config["trainer"]
+        return Sharing(devices * nodes, options.get("shard", 0), parts=options.get("checkpoints") == "sharded")
     # Our buffers never change. Broadcasting them would make every validation batch wait for all processes, for ever
     # where one of them has a batch less. Frozen weights, and in pretraining those of the tasks, have no gradient that
     # the others could wait for.
     unused = bool(config.get("freeze") or config.get("pretrain"))
-    return DDPStrategy(broadcast_buffers=False, find_unused_parameters=unused, timeout=timeout)
+    return DDPStrategy(broadcast_buffers=False, find_unused_parameters=unused)
 
 
 def _quiet_lightning() -> None:
