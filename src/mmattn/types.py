@@ -148,7 +148,7 @@ def _map_tensors(batch: _T, move) -> _T:
         if isinstance(value, dict):
             return {key: one(item) for key, item in value.items()}
         if isinstance(value, Tokens):
-            return Tokens(*map(move, (value.values, value.keep, value.times)), value.full)
+            return Tokens(move(value.values), move(value.keep), move(value.times), value.full)
         return value
 
     moved = type(batch)(**{f.name: one(getattr(batch, f.name)) for f in fields(batch) if f.init})
