@@ -99,6 +99,8 @@ class BigBird(Blockwise):
     """
 
     reference = "Zaheer et al. 2020"
+    time_cost = "Lq W D + Lq Lk / b^2"
+    memory_cost = "(Lq + Lk) D + Lq W + Lq Lk / b^2"
 
     def __init__(
         self,
@@ -156,6 +158,7 @@ class TopKBlocks(Blockwise):
 
     reference = "Lu et al. 2025"
     time_cost = "Lq K b D + Lq Lk D / b^2"
+    memory_cost = "(Lq + Lk) D + Lq K b + Lq Lk / b^2"
 
     def __init__(
         self,

@@ -4,6 +4,7 @@ Backends, resolved from the configuration, the device and what is asked, logged,
 - "sdpa": PyTorch's own kernel; all pairs, softmax, nothing measured.
 - "merge": all pairs, softmax, with mass (and gradients of it) by log-sum-exp.
 - "blocks": the pattern's pairs gathered into blocks; softmax, measured or not.
+- "masked": a window over few tokens as a mask of all pairs, which is quicker there than gathering blocks.
 - "flex": the same for one window a query on CUDA, by FlexAttention.
 - "explicit": another normaliser than softmax, on chunks of scores that are not kept for the backward.
 """
@@ -17,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmattn.attention import explicit, flex, flex_check, sdpa
+from mmattn.attention import explicit, flex, flex_check, masked, sdpa
 from mmattn.attention.attend import Result, attend
 from mmattn.attention.interface import (
     STATS,
@@ -138,6 +139,11 @@ class ExactAttention(Attention):
                 if "flex" not in plans:
                     plans["flex"] = flex.plan(pattern, q, k, q_geometry, k_geometry)
                 return flex.attend(q_, k_, v, plans["flex"], scale)
+            if isinstance(pattern, Windowed) and masked.cheaper(q, k):
+                self._resolved("masked", q_)
+                if "masked" not in plans:
+                    plans["masked"] = masked.pairs(pattern, q, k, q_geometry, k_geometry)
+                return attend(q_, k_, v, plans["masked"], None, segments, scale)
             self._resolved("blocks", q_)
             if "blocks" not in plans:
                 plans["blocks"] = pattern.plan(q, k, q_geometry, k_geometry)

@@ -102,6 +102,7 @@ class Strided(Sparse):
     merges = True
     reference = "Child et al. 2019"
     time_cost = "Lq (stride + Lk / stride) D"
+    memory_cost = "(Lq + Lk) D + Lq (stride + Lk / stride)"
 
     def __init__(
         self,
