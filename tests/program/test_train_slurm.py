@@ -125,7 +125,7 @@ def test_out_of_time_it_saves_and_goes_on(
     assert_same(whole(1), run)
 
 
-@pytest.mark.parametrize("how", ["scontrol requeue", "its node is lost"])
+@pytest.mark.parametrize("how", ["scontrol requeue", pytest.param("its node is lost", marks=pytest.mark.slow)])
 def test_started_anew_by_slurm_it_goes_on_from_the_last_checkpoint(
     how: str, slurm: Cluster, train: Any, small: Any, whole: Any, tmp_path: Path, slowly: Any
 ):
