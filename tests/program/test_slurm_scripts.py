@@ -1,9 +1,8 @@
-"""The job files of scripts/slurm on a real Slurm; train.sbatch is in test_train_slurm.py."""
+"""The job files of scripts/slurm that tag, on a real Slurm; train.sbatch is in test_train_slurm.py."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -70,12 +69,4 @@ def test_predict_on_one_node_is_stopped_and_goes_on_after_the_requeue(
     slurm.until(lambda: list((tmp_path / "o.jsonl.job").rglob("*.jsonl")))
     slurm.tell("scancel", "--batch", "--signal=TERM", job)
     slurm.until(lambda: slurm.jobs().get(job) == "PENDING")
-    all_are_answered(slurm, tmp_path)
-
-
-@pytest.mark.slow
-def test_ray_starts_on_the_nodes_of_a_job(slurm: Cluster, given: Any, tmp_path: Path) -> None:
-    pytest.importorskip("ray")
-    options = ["--nodes=1", "--gpus-per-node=0", f"--cpus-per-task={min(2, len(os.sched_getaffinity(0)))}"]
-    given("ray.sbatch", options, "engine.gpus=0", "engine.cpus=1", "decoders=1")
     all_are_answered(slurm, tmp_path)

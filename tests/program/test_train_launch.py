@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from test_slurm import children
 
 from mmattn.cli import main
 from mmattn.training.launch.port import free_port
@@ -27,7 +24,6 @@ OPTIONS = [
     "dropout=0.1",
 ]
 SLURM = ["launcher=slurm", "launcher.cpus=1", "launcher.memory_gb=1", "launcher.minutes=5", "launcher.nodes=2"]
-SLOWLY = Path(__file__).with_name("slowly")
 STOPS_LATE = [sys.executable, "-m", "mmattn", "train"]
 
 
@@ -73,38 +69,6 @@ def test_two_torchrun_agents_train_as_two_devices_do(small: list[str], whole: Pa
     assert first.returncode == 0 and second.returncode == 0, errors + second.stderr
     assert f"mmattn train resume={run}" in errors
     assert_equal(whole, run)
-
-
-@pytest.mark.slow  # a lost node is given half a minute to come back
-def test_training_goes_on_with_the_nodes_that_are_left(small: list[str], tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    nodes = ["launcher=torchrun", "launcher.nodes=2", "launcher.min_nodes=1", "launcher.join_s=100"]
-    options = [*small, *OPTIONS, *nodes, f"launcher.endpoint=127.0.0.1:{free_port()}", "trainer.epochs=10"]
-    slow = {**os.environ, "PYTHONPATH": f"{SLOWLY}:{os.environ.get('PYTHONPATH', '')}", "MMATTN_SLOW_S": "2"}
-    first = subprocess.Popen([*STOPS_LATE, *options, f"run={run}"], env=slow, stderr=subprocess.PIPE, text=True)
-    second = None
-    try:
-        _until(lambda: (run / "config.yaml").is_file(), first)
-        second = subprocess.Popen([*STOPS_LATE, f"resume={run}"], env=slow, stderr=subprocess.DEVNULL)
-        _until(lambda: (run / LAST).is_file(), first)
-        for pid in [second.pid, *children(second.pid)]:  # as a machine that is switched off
-            os.kill(pid, signal.SIGKILL)
-        errors = first.communicate(timeout=400)[1]
-    finally:
-        for process in (first, second):
-            if process is not None:
-                process.kill()
-                process.wait()
-    assert first.returncode == 0 and (run / "finished.json").is_file(), errors
-    starts = [start["hosts"][0]["processes"] for start in json.loads((run / "run.json").read_text())["machines"]]
-    assert starts[0] == 2 and starts[-1] == 1
-
-
-def _until(true: Callable[[], object], process: subprocess.Popen) -> None:
-    limit = time.monotonic() + 300
-    while not true():
-        assert process.poll() is None and time.monotonic() < limit
-        time.sleep(0.1)
 
 
 @pytest.fixture

@@ -55,8 +55,12 @@ class Utilisation(Callback):
 
 
 def utilisation(config: Config) -> Utilisation | None:
-    """None where it is not known what the device could do: trainer.peak_tflops says so."""
+    """None where it is not known what the device could do (trainer.peak_tflops says so), or what the model does, as
+    that of compiled parts.
+    """
     options = config["trainer"]
+    if options.get("compile"):
+        return None
     peak = options.get("peak_tflops")
     if not peak and "16" in str(options["precision"]) and options["accelerator"] != "cpu" and torch.cuda.is_available():
         name = torch.cuda.get_device_name()
