@@ -266,25 +266,25 @@ def _trainer(
     """Raises UsageError for a device, precision or strategy that this machine does not have."""
     options = config["trainer"]
     environment, devices, nodes = processes
-    settings: dict[str, Any] = dict(
-        accelerator=options["accelerator"],
-        devices=devices,
-        num_nodes=nodes,
-        strategy=_strategy(config, processes),
-        precision=options["precision"],
-        max_epochs=options["epochs"],
-        gradient_clip_val=options["gradient_clip"],
-        accumulate_grad_batches=options.get("accumulate", 1),
-        logger=loggers,
-        callbacks=callbacks,
-        plugins=[keeping, environment],
-        default_root_dir=run,
-        use_distributed_sampler=False,
-        num_sanity_val_steps=0,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
+    settings: dict[str, Any] = {
+        "accelerator": options["accelerator"],
+        "devices": devices,
+        "num_nodes": nodes,
+        "strategy": _strategy(config, processes),
+        "precision": options["precision"],
+        "max_epochs": options["epochs"],
+        "gradient_clip_val": options["gradient_clip"],
+        "accumulate_grad_batches": options.get("accumulate", 1),
+        "logger": loggers,
+        "callbacks": callbacks,
+        "plugins": [keeping, environment],
+        "default_root_dir": run,
+        "use_distributed_sampler": False,
+        "num_sanity_val_steps": 0,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", ".*fp16 is not supported on CPU")  # it would go on in another precision
