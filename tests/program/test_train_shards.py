@@ -134,6 +134,25 @@ def test_it_goes_on_with_other_processes_and_either_kind(
     assert load_file(run / "model.safetensors").keys() == load_file(alone / "model.safetensors").keys()
 
 
+def test_bfloat16_is_gathered_and_float32_is_kept(alone: Path, small: list[str], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    options = [*SHARED, "trainer.precision=bf16-mixed", "trainer.max_steps=2"]
+    assert main(["train", *small, *OPTIONS, *options, f"run={run}"]) == 0
+    assert losses(run) == pytest.approx(losses(alone)[:2], rel=0.02) and losses(run)[0] != losses(alone)[0]
+    assert {weight.dtype for weight in AtomicCheckpointIO().read(run / LAST)["state_dict"].values()} == {torch.float32}
+
+
+@pytest.mark.slow
+def test_copies_of_shares_train_as_one_process_does(alone: Path, small: list[str], tmp_path: Path) -> None:
+    """Two copies of the weights, each shared out between two processes."""
+    run = tmp_path / "run"
+    options = ["trainer.strategy=fsdp", "trainer.devices=4", "trainer.shard=2", "trainer.checkpoints=sharded"]
+    assert main(["train", *small, *OPTIONS, *options, f"run={run}"]) == 0
+    assert losses(run) == pytest.approx(losses(alone), rel=1e-5)
+    assert len(list((run / LAST).glob("*.safetensors"))) >= 2
+    assert main(["train", f"resume={run}", "trainer.devices=2", "trainer.shard=0"]) == 0
+
+
 @pytest.mark.parametrize("fault", ["cut", "bit", "gone", "rest"])
 def test_a_damaged_part_gives_way_to_the_checkpoint_before(
     fault: str, parts: Path, tmp_path: Path, capsys: pytest.CaptureFixture

@@ -107,6 +107,32 @@ def test_rates_fall_by_layer_from_an_encoders_output(tiny_model: Callable) -> No
     assert sum(len(group["params"]) for group in optimizer.param_groups) == len(list(model.parameters()))
 
 
+def test_a_step_in_one_kernel_is_the_same_step(tiny_model: Callable, make_batch: Callable) -> None:
+    ends = []
+    for fused in (None, True):
+        model, batch = tiny_model("fusion=cross"), make_batch(2)
+        optim = AdamWOneCycle(lr=1e-3, weight_decay=0.1, warmup=0.0, fused=fused)
+        optimizer, _ = optim.build(model, 4)
+        assert all(group["fused"] == fused for group in optimizer.param_groups), "on a processor it has to be asked for"
+        for _ in range(2):
+            optimizer.zero_grad()
+            _module(model).losses(batch)["loss"].backward()
+            optimizer.step()
+        ends.append(model.state_dict())
+    for name, weight in ends[0].items():
+        torch.testing.assert_close(ends[1][name], weight, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_all_tensors_of_a_batch_are_pinned(make_batch: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As torch's loader asks for; here is no device to pin them for."""
+    pinned: list[Tensor] = []
+    monkeypatch.setattr(Tensor, "pin_memory", lambda tensor: pinned.append(tensor) or tensor)
+    batch = make_batch(2)
+    again = batch.pin_memory()
+    tensors = [value for value in vars(batch).values() if isinstance(value, Tensor)]
+    assert len(pinned) == len(tensors) + 1 and again.ids == batch.ids and again.captions == batch.captions
+
+
 def test_a_wrong_decay_is_named() -> None:
     with pytest.raises(UsageError, match="layer_decay"):
         AdamWOneCycle(lr=1.0, weight_decay=0.1, warmup=0.0, layer_decay=1.5)
