@@ -70,7 +70,7 @@ def search(
         """,
         [*asked, *kinds, *kinds, each, limit],
     )
-    return [Hit(*row[:6], tuple(terms[k] for k in sorted(map(int, row[6].split(","))))) for row in rows]
+    return [Hit(*row, terms=tuple(terms[k] for k in sorted(map(int, known.split(","))))) for *row, known in rows]
 
 
 def _match(term: str) -> str:
