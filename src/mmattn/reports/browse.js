@@ -65,7 +65,7 @@ function row(entry) {
     opener.append(picture);
   }
   what.append(make("bdi", "name", entry.name), " ");
-  if (entry.status === "ok") what.append(make("span", "dim", `${clock(entry.length)}, ${entry.streams.join(" and ") || "neither"}`));
+  if (entry.status === "ok") what.append(make("span", "dim", [entry.length ? clock(entry.length) : "", entry.streams.join(" and ")].filter(Boolean).join(", ")));
   else what.append(make("span", "bad", entry.status), " ", make("span", "dim", entry.detail));
   const names = entry.tags.slice(0, 6).map((each) => `${each.tag} ${each.score.toFixed(2)}`);
   if (names.length) what.append(make("span", "found dim", names.join(" \u00b7 ")));

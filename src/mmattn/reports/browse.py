@@ -115,7 +115,7 @@ def _pictures(stack: ExitStack) -> Picture:
     reader = stack.enter_context(IsolatedReader())
 
     def picture(result: Result) -> str | None:
-        if not result.ok or result.modality is None or "video" not in result.modality.used:
+        if not result.ok:
             return None
         found = thumbnails(result.path, result.spans[0] if result.spans else None, reader.read)
         return found[len(found) // 3] if found else None
