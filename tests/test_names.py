@@ -48,6 +48,8 @@ VERBS: dict[str, tuple[list[str], list[str]]] = {
     "dashboard": (["sweep", "out", "project", "name", "entity"], []),
     "demo": (["out", "videos", "files"], []),
     "doctor": (["folder"], []),
+    "search": (["library", "query", "index"], []),
+    "browse": (["library", "out"], []),
     "data_check": (["source", "out"], []),
     "data_shard": (["data.root", "out", "data.source.manifest", "data.source.checked"], []),
     "data_features": (["run", "data.root", "out"], []),

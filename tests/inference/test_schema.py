@@ -125,7 +125,7 @@ def _from_row(value: Any, told: dict) -> Any:
     if "items" in told:
         return [_from_row(each, told["items"]) for each in value]
     if "properties" not in told:
-        return {name: _from_row(each, told["additionalProperties"]) for name, each in value}
+        return {each["key"]: _from_row(each["value"], told["additionalProperties"]) for each in value}
     nullable = told["properties"].get("shapley", {}) and ("shapley", "attention")
     return {
         name: _from_row(each, told["properties"][name])

@@ -19,7 +19,7 @@ from pyarrow import parquet
 
 from mmattn.config import build, compose, group_choices, read_choice
 from mmattn.errors import MmattnError, UsageError
-from mmattn.inference.writers.interface import FileFormat, TrackFormat
+from mmattn.inference.writers.interface import FileFormat, FolderFormat, TrackFormat
 from mmattn.inference.writers.output import Output, output_of
 from mmattn.inference.writers.places import fitting, places
 from mmattn.inference.writers.subtitles import SubRip, WebVTT, cues_of
@@ -83,13 +83,10 @@ def plain(text: str) -> list[str]:
 def test_each_format_is_one_or_the_other():
     kinds = {name: style(name) for name in group_choices("format")}
     assert {name for name, each in kinds.items() if isinstance(each, TrackFormat)} == {"vtt", "srt"}
-    assert {name for name, each in kinds.items() if isinstance(each, FileFormat)} == {
-        "jsonl",
-        "parquet",
-        "csv",
-        "csv_tags",
-        "coco",
-    }
+    files = {name for name, each in kinds.items() if isinstance(each, FileFormat)}
+    assert files == {"jsonl", "parquet", "csv", "csv_tags", "coco"}
+    folders = {name for name, each in kinds.items() if isinstance(each, FolderFormat)}
+    assert folders == {"fiftyone", "huggingface"}
 
 
 def test_webvtt_holds_every_text_and_nothing_else(tmp_path: Path):

@@ -73,6 +73,9 @@ def test_another_format_is_written_from_the_answers_that_are_there(
     assert [row["captions"][0]["words"][0]["word"] for row in (table[0], table[2])] == [
         record["captions"][0]["words"][0]["word"] for record in (records[0], records[2])
     ]
+    for _ in range(2):
+        assert main([*other, "format=huggingface", f"out={tmp_path / 'hf'}"]) == 0
+    assert parquet.read_table(tmp_path / "hf" / "train.parquet").to_pylist() == table
     assert main([*other, "format=coco", f"out={tmp_path / 'p.json'}"]) == 0
     results = json.loads((tmp_path / "p.json").read_text())
     assert [each["image_id"] for each in results] == ["a.mp4", "sub/=b.mp4"]
@@ -128,8 +131,11 @@ def test_a_wrong_wish_is_one_line(trained: Path, films: Path, tmp_path: Path, ca
         (["out=t.parquet", "format=csv_tags"], "add format=parquet"),
         (["out=t.jsonl", "format=csv"], "add format=jsonl"),
         (["out=t.json", "format=csv"], "add format=coco"),
-        (["out=t.csv", "format=vtt"], "a folder of .vtt tracks; add format=csv"),
+        (["out=t.csv", "format=vtt"], "a folder of .vtt files; add format=csv"),
         (["out=t.srt", "format=vtt"], "add format=srt"),
+        (["out=t.csv", "format=fiftyone"], "a folder of its own files; add format=csv"),
+        (["format=fiftyone", f"out={tmp_path / 'file'}"], "is a file; out= names the folder for the data.json"),
+        (["format=huggingface", f"out={tmp_path / 'folder'}"], "holds precious, which is not of such a folder"),
         (["format=cvs"], "did you mean csv"),
         (["format=vtt", f"out={tmp_path / 'file'}"], "is a file; out= names the folder"),
         (["format=csv", f"out={tmp_path / 'folder'}"], "is a directory"),

@@ -25,6 +25,20 @@ class FileFormat(ABC):
         """Write the new file `part`. Raises UsageError for records that the format cannot hold."""
 
 
+class FolderFormat(ABC):
+    """All records in a few files of a folder, `names`. Memory does not grow with their number."""
+
+    suffix: ClassVar[str] = ""
+    names: ClassVar[tuple[str, ...]]
+
+    def check(self) -> None:  # noqa: B027 (most formats need nothing)
+        """Before any work. Raises UsageError where a library that it needs is absent."""
+
+    @abstractmethod
+    def write(self, records: Iterable[Record], folder: Path) -> None:
+        """Write the files into `folder`, which is empty."""
+
+
 @dataclass(frozen=True)
 class Cue:
     """`text` is shown from `start` to `end`, in ms of the file; lines without an empty one; start < end."""

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from mmattn.config import Config, build, group_choices, read_choice
 from mmattn.errors import UsageError
-from mmattn.files import beside, expanded, write_atomically
+from mmattn.files import beside, expanded, folder_beside, write_atomically
 from mmattn.inference.jobs.job import Job
 from mmattn.inference.jobs.listing import reaches
-from mmattn.inference.writers.interface import FileFormat, TrackFormat
+from mmattn.inference.writers.interface import FileFormat, FolderFormat, TrackFormat
 from mmattn.inference.writers.tracks import Tracks, demand_beside
 from mmattn.text import clean, counted
 
@@ -34,7 +34,7 @@ class Output:
     with the arguments of the reader for their files. `asked`: the settings that decide all of it."""
 
     out: Path
-    style: FileFormat | TrackFormat
+    style: FileFormat | FolderFormat | TrackFormat
     tracks: Tracks | None
     burn_in: BurnIn | None
     reading: dict[str, Any]
@@ -87,7 +87,7 @@ class Output:
                 tracks = Tracks(self.style, self.out.absolute(), bool(self.asked["overwrite_tracks"]))
                 said += _write_tracks(tracks, job, gone)
             else:
-                with beside(self.out) as part:
+                with (beside if isinstance(self.style, FileFormat) else folder_beside)(self.out) as part:
                     self.style.write(job.records(gone), part)
         except OSError as error:
             raise UsageError(
@@ -131,29 +131,33 @@ def output_of(config: Config) -> Output:
     """Raises UsageError for what cannot be written so."""
     style = build(config["format"])
     is_file = isinstance(style, FileFormat)
-    if is_file:
+    if not isinstance(style, TrackFormat):
         style.check()
     name = config["out"] if config["out"] is not None else f"predictions{style.suffix if is_file else ''}"
     out = expanded(str(name))
     if is_file and out.is_dir():
         raise UsageError(f"{name}: is a directory; out= names the file to write")
     if not is_file and out.is_file():
-        raise UsageError(f"{name}: is a file; out= names the folder for the {style.suffix} tracks")
+        what = f"{style.suffix} tracks" if isinstance(style, TrackFormat) else " and ".join(style.names)
+        raise UsageError(f"{name}: is a file; out= names the folder for the {what}")
+    there = {path.name for path in out.iterdir()} if isinstance(style, FolderFormat) and out.is_dir() else set()
+    if isinstance(style, FolderFormat) and (others := sorted(there.difference(style.names))):
+        raise UsageError(f"{name}: holds {clean(others[0])}, which is not of such a folder; name a new one")
     if other := _other(out.suffix, style):
-        kind = f"a {style.suffix} file" if is_file else f"a folder of {style.suffix} tracks"
+        kind = f"a {style.suffix} file" if is_file else f"a folder of {style.suffix or 'its own'} files"
         raise UsageError(f"out={name}: the format writes {kind}; add format={other}, or give it another suffix")
     asked = {"out": str(out.absolute()), **{key: config[key] for key in _ASKED}}
     reading = {name: config[name] for name in ("deadline_s", "follow_symlinks")}
     return Output(out, style, _tracks(config), _burn_in(config), reading, asked)
 
 
-def _other(suffix: str, style: FileFormat | TrackFormat) -> str | None:
+def _other(suffix: str, style: FileFormat | FolderFormat | TrackFormat) -> str | None:
     """The format that a name with such a suffix promises, where it is not the one that was asked for.
 
     A name may promise none (`tags`, `tags.txt`), and JSON Lines are often called .json.
     """
     styles = {name: build(read_choice("format", name)) for name in group_choices("format")}
-    promised = [name for name, each in styles.items() if each.suffix == suffix.lower()]
+    promised = [name for name, each in styles.items() if suffix and each.suffix == suffix.lower()]
     fits = style.suffix == suffix.lower() or (style.suffix, suffix.lower()) == (".jsonl", ".json")
     return None if fits or not promised else promised[0]
 

@@ -18,8 +18,11 @@ _SPAN = {"$ref": "#/$defs/span"}
 
 
 class Parquet(FileFormat):
-    """What is not in a record is null. Times in seconds, spans as {start, end}. What is called by names of its own
-    (`versions`, `used`) is a map. Bytes of a name that are no UTF-8 stand as \\udcXX."""
+    """What is not in a record is null. Times in seconds, spans as {start, end}.
+
+    What is called by names of its own (`versions`, `used`) is a list of {key, value}, which more readers know than
+    maps. Bytes of a name that are no UTF-8 stand as \\udcXX.
+    """
 
     suffix = ".parquet"
 
@@ -51,7 +54,7 @@ def _type(told: dict[str, Any]) -> Any:
     if kind == "object" and "properties" in told:
         return pyarrow.struct({name: _type(each) for name, each in told["properties"].items()})
     if kind == "object":
-        return pyarrow.map_(pyarrow.string(), _type(told["additionalProperties"]))
+        return pyarrow.list_(pyarrow.struct({"key": pyarrow.string(), "value": _type(told["additionalProperties"])}))
     return {"string": pyarrow.string(), "number": pyarrow.float64()}[kind]
 
 
@@ -67,4 +70,4 @@ def _value(value: Any, told: dict[str, Any]) -> Any:
         return [_value(each, told["items"]) for each in value]
     if "properties" in told:
         return {name: _value(each, told["properties"][name]) for name, each in value.items()}
-    return [(utf8(name), _value(each, told["additionalProperties"])) for name, each in value.items()]
+    return [{"key": utf8(name), "value": _value(each, told["additionalProperties"])} for name, each in value.items()]
