@@ -133,6 +133,16 @@ def test_what_cannot_be_is_one_line_before_anything_is_read(
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
 
 
+@pytest.mark.parametrize("argument", ["annotators=[sounds]", "modalities=[audio]", "weights=.", "hub=true"])
+def test_what_is_not_for_a_trained_model_is_refused(
+    argument: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["predict", "run=r", "source=a.mp4", argument]) == 2
+    error = capsys.readouterr().err
+    assert f"{argument.partition('=')[0]}=" in error and "is for model=pretrained" in error and error.count("\n") == 1
+
+
 @pytest.mark.parametrize("name", sorted(catalogue.ROWS))
 def test_what_is_not_installed_is_named_with_the_command(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
