@@ -1,10 +1,11 @@
 """How right tags without training are.
 
-    python scripts/benchmarks/pretrained.py WEIGHTS [--sounds DIR] [--pictures DIR]
+    python scripts/benchmarks/pretrained.py [WEIGHTS] [--sounds DIR] [--pictures DIR]
 
-WEIGHTS: the folder with YAMNet. DIR of sounds: a folder for each class of ESC-10, compared with AudioSet's classes of
-that name (the table below, made by hand; the highest of a file's frames decides). DIR of pictures: ImageNet's, with
-the class name after the first underscore of the file name. Through the whole pipeline, decoding included.
+WEIGHTS: the folder with YAMNet; without it, the installed packages. DIR of sounds: a folder for each class of ESC-10,
+compared with AudioSet's classes of that name (the table below, made by hand; the highest of a file's frames decides).
+DIR of pictures: ImageNet's, with the class name after the first underscore of the file name. Through the whole
+pipeline, decoding included.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def pictures(tagger: PretrainedTagger, reader: IsolatedReader, folder: Path) -> 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("weights")
+    parser.add_argument("weights", nargs="?")
     parser.add_argument("--sounds", type=Path)
     parser.add_argument("--pictures", type=Path)
     options = parser.parse_args()

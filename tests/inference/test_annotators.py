@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image, ImageDraw, ImageFont
 
 from mmattn.cli import main
 from mmattn.inference.annotators import catalogue
@@ -131,6 +133,16 @@ def test_what_cannot_be_is_one_line_before_anything_is_read(
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
 
 
+@pytest.mark.parametrize("argument", ["annotators=[sounds]", "modalities=[audio]", "weights=.", "hub=true"])
+def test_what_is_not_for_a_trained_model_is_refused(
+    argument: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["predict", "run=r", "source=a.mp4", argument]) == 2
+    error = capsys.readouterr().err
+    assert f"{argument.partition('=')[0]}=" in error and "is for model=pretrained" in error and error.count("\n") == 1
+
+
 @pytest.mark.parametrize("name", sorted(catalogue.ROWS))
 def test_what_is_not_installed_is_named_with_the_command(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
@@ -220,6 +232,27 @@ def test_a_long_talk_is_written_down_in_pieces_that_lose_no_word(
     assert word_errors(" ".join([TALK] * 8), " ".join(each["text"] for each in record["transcript"])) <= 0.12
     starts = [word["start"] for each in record["transcript"] for word in each["words"]]
     assert starts == sorted(starts) and starts[-1] > 7.5 * len(once) / 16000
+
+
+@pytest.mark.skipif(shutil.which("tesseract") is None, reason="tesseract is not installed")
+def test_what_stands_in_the_picture_is_read_while_it_stands(reader: IsolatedReader, tmp_path: Path) -> None:
+    """Across the 9.6 s at which windows meet, each text once; a grey picture has none."""
+    from mmattn.inference.annotators.text import Text
+
+    pages = []
+    for words in ("Harbour Street", "Closed today", ""):
+        page = Image.new("RGB", (640, 360), (240, 240, 240))
+        ImageDraw.Draw(page).text((60, 140), words, fill=(10, 10, 10), font=ImageFont.load_default(48))
+        pages.append(np.asarray(page)[None].repeat(40, axis=0))
+    write_video(tmp_path / "a.mkv", np.concatenate(pages), 5)
+    text = Text(Setting())
+    record = _record([text], reader, tmp_path / "a.mkv")
+    assert [each["text"] for each in record["texts"]] == ["Harbour Street", "Closed today"]
+    first, second = record["texts"]
+    assert first["start"] == 0 and first["end"] == second["start"] == pytest.approx(8.0, abs=text.step_s)
+    assert second["end"] == pytest.approx(16.0, abs=text.step_s) and record["used"] == {"text": ["video"]}
+    write_video(tmp_path / "b.mkv", None, 5, np.full(16000, 0.1, np.float32))
+    assert "texts" not in _record([text], reader, tmp_path / "b.mkv")
 
 
 def word_errors(right: str, heard: str) -> float:

@@ -31,6 +31,7 @@ from mmattn.text import counted
 JOB_SUFFIX = ".job"
 RECIPE = "job.json"
 PLAIN_VIEWS = {"crops": 1, "flip": False}
+_OF_PRETRAINED = {"annotators": catalogue.AUTO, "weights": None, "hub": False, "modalities": ["video", "audio"]}
 # What the answers depend on, beside weights.
 _DECIDES = (
     "model",
@@ -94,6 +95,10 @@ def _job(config: Config, output: Output) -> Job:
 def _check(config: Config) -> None:
     if (config["model"] == "pretrained") == (config["run"] is not None) or config["model"] not in (None, "pretrained"):
         raise UsageError("give run=... for a trained model, or model=pretrained for tags without training")
+    if config["model"] is None:
+        for key, default in _OF_PRETRAINED.items():
+            if config[key] != default:
+                raise UsageError(f"{key}={config[key]}: is for model=pretrained, not for run=")
     for key, least in (("windows", 1), ("batch_size", 1), ("decoders", 0), ("shard_files", 1)):
         if config[key] != "auto" and config[key] < least:
             raise UsageError(f"{key}={config[key]}: expected {least} or more")

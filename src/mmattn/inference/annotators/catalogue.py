@@ -147,7 +147,8 @@ def recipe(chosen: Sequence[str], config: Settings) -> dict[str, Any]:
     for name in chosen:
         own = dict(config["annotator"][name])
         own["versions"] = [found for package in ROWS[name].packages if (found := _version(package))]
-        if isinstance(own.get("pretrained"), str) and (path := expanded(own["pretrained"])).exists():
+        given = own.get("pretrained")
+        if given not in (None, "package") and (path := expanded(str(given))).exists():
             own["files"] = digest(path)
         told[name] = own
     return told
