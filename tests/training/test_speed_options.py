@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from mmattn.config import compose
 from mmattn.errors import MmattnError, UsageError
 from mmattn.training.loop.blocks import blocks, compile_parts, recompute
 from mmattn.training.loop.module import TrainingModule
-from mmattn.training.loop.optim import AdamWOneCycle, depths
+from mmattn.training.loop.optim import AdamWOneCycle, depths, optim_of
 from mmattn.training.run.outlook import first, look_ahead, peak_memory
 from mmattn.training.sweep import grid as sweeping
 from mmattn.types import Batch
@@ -131,6 +132,27 @@ def test_all_tensors_of_a_batch_are_pinned(make_batch: Callable, monkeypatch: py
     again = batch.pin_memory()
     tensors = [value for value in vars(batch).values() if isinstance(value, Tensor)]
     assert len(pinned) == len(tensors) + 1 and again.ids == batch.ids and again.captions == batch.captions
+
+
+@pytest.mark.parametrize("mode", ["finetune", "lora", "frozen"])
+def test_ready_made_weights_are_fine_tuned_at_a_rate_of_their_own(
+    mode: str, tiny_config: Callable, tiny_model: Callable
+) -> None:
+    config = tiny_config("fusion=late", "visual=clip", f"visual.mode={mode}", "visual.pretrained=weights/clip")
+    model = tiny_model("fusion=late", "visual=clip", f"visual.mode={mode}")
+    optimizer, _ = optim_of(config).build(model, 10)
+    rate = {id(w): group["initial_lr"] for group in optimizer.param_groups for w in group["params"]}
+    tuned = {round(math.log(rate[id(w)] / 3e-5, 0.75), 3) for w in model.visual.backbone.parameters()}
+    assert tuned == {0, 1, 2, 3} if mode == "finetune" else len(tuned) == 1
+    new = [*model.visual.project.parameters(), *model.audio.parameters(), *model.fusion.parameters()]
+    assert {rate[id(w)] for w in new} == {2e-3}
+
+
+def test_a_given_rate_of_encoders_goes_first(tiny_config: Callable, tiny_model: Callable) -> None:
+    config = tiny_config("fusion=late", "visual=clip", "visual.pretrained=weights/clip", "optim.encoder_lr=0.1")
+    optimizer, _ = optim_of(config).build(tiny_model("fusion=late", "visual=clip"), 10)
+    video = {group["initial_lr"] for group in optimizer.param_groups if group["part"] == "video"}
+    assert len(video) == 1 and video.pop() == pytest.approx(2e-4)
 
 
 def test_a_wrong_decay_is_named() -> None:

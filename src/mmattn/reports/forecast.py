@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from mmattn.config import Config, compose
+from mmattn.config import Config, build, compose
 from mmattn.data.manifest.rows import SPLITS
 from mmattn.data.manifest.splits import SplitData
 from mmattn.errors import MmattnError, UsageError
@@ -49,12 +49,14 @@ def that_fit(cells: Sequence[Cell], data_of: Callable[[Config], SplitData], say:
 def _timed(cell: Cell, data_of: Callable[[Config], SplitData]) -> float | str:
     """Seconds that the cell will take, or why it cannot be built."""
     from mmattn.data.features.read import with_frozen_encoders
-    from mmattn.model import build_model, tokenizer_of, vocabulary_of
+    from mmattn.model import build_model, tokenizer_of, vocabulary_of, with_frames
 
     try:
         config = with_frozen_encoders(compose("train", cell.overrides))
+        visual = build(config["visual"])
+        config = with_frames(config, visual)
         data = data_of(config)
-        model = build_model(config, vocabulary_of(config, data), tokenizer_of(config, data))
+        model = build_model(config, vocabulary_of(config, data), tokenizer_of(config, data), visual)
         batch = next(iter(data.loader(data.dataset("val", vocabulary=vocabulary_of(config, data)), train=False)))
     except MmattnError as error:
         return str(error)

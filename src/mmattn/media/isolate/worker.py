@@ -62,11 +62,12 @@ def nursery(control_fd: int) -> None:
 
 
 def _load_all() -> None:
-    """What PyAV and numpy would load when a file first needs it: a worker opens no file, modules neither."""
+    """What PyAV, numpy and Pillow would load when a file first needs it: a worker opens no file, modules neither."""
     for module in pkgutil.walk_packages(av.__path__, "av."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
-    importlib.import_module("numpy.ma")
+    for name in ("numpy.ma", "PIL.Image"):
+        importlib.import_module(name)
 
 
 def _end(worker: int) -> int:

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mmattn.config import Config, build
 from mmattn.data.manifest.splits import SplitData
-from mmattn.model import PARTS, AVModel, vocabulary_of
+from mmattn.model import PARTS, AVModel, vocabulary_of, with_frames
 from mmattn.text import counted
 from mmattn.training.launch.launcher import launcher_of
 from mmattn.training.launch.local import with_devices
@@ -45,6 +45,7 @@ def dry_run(config: Config) -> str:
 
     config = with_frozen_encoders(with_devices(config))
     data, model = check(config)
+    config = with_frames(config, model.visual)
     launcher = launcher_of(config)
     try:
         found = look_ahead(config, data, model, launcher.nodes)

@@ -26,9 +26,10 @@ from mmattn.config import Config, build
 from mmattn.data.load.module import build_data
 from mmattn.data.load.passing import lost_worker
 from mmattn.data.manifest.splits import SplitData
+from mmattn.encoders.interface import VisualEncoder
 from mmattn.errors import UsageError
 from mmattn.files import write_atomically
-from mmattn.model import NO_TAGS, AVModel, build_model, tokenizer_of, vocabulary_of, without_files
+from mmattn.model import NO_TAGS, AVModel, build_model, tokenizer_of, vocabulary_of, with_frames, without_files
 from mmattn.training.launch.launcher import launcher_of
 from mmattn.training.launch.signals import StopOnSignal
 from mmattn.training.loop.blocks import compile_parts, recompute
@@ -37,6 +38,7 @@ from mmattn.training.loop.charts import WandbCharts
 from mmattn.training.loop.keep import KeepModel
 from mmattn.training.loop.logging import JsonlLogger, KeepMetrics, check_logger, closing, make_loggers
 from mmattn.training.loop.module import TrainingModule
+from mmattn.training.loop.optim import optim_of
 from mmattn.training.loop.profile import ProfileSteps, check_profile
 from mmattn.training.loop.sharding import ShardedModule, check_shardable
 from mmattn.training.loop.steps import LogSteps
@@ -95,9 +97,10 @@ def check(config: Config) -> tuple[SplitData, AVModel]:
     _quiet_lightning()
     if launcher.here:
         _trainer(config, Path(), [], [], AtomicCheckpointIO(), (LightningEnvironment(), devices, 1))
-    data = build_data(config["data"])
+    visual: VisualEncoder = build(config["visual"])
+    data = build_data(with_frames(config, visual)["data"])
     _check_tasks(config)
-    model = build_model(config, vocabulary_of(config, data), tokenizer_of(config, data))
+    model = build_model(config, vocabulary_of(config, data), tokenizer_of(config, data), visual)
     if regulariser := _optional(config, "regulariser"):
         regulariser.check(model.fusion, config["dim"])
     if config.get("init_from"):
@@ -105,7 +108,19 @@ def check(config: Config) -> tuple[SplitData, AVModel]:
     for group in ("modality_balance", "multitask", "self_critical", *CALLBACKS):
         _optional(config, group)
     data.check_readable()
+    _note_random(config)
     return data, model
+
+
+def _note_random(config: Config) -> None:
+    """A line for each ready-made network that begins without the weights it is known for."""
+    for part in ("visual", "audio"):
+        if "pretrained" in config[part] and not config[part]["pretrained"] and not config.get("init_from"):
+            name = config[part]["_target_"].rpartition(".")[2]
+            print(
+                f"{part}: {name} starts from random weights; set {part}.pretrained= for those it is known for",
+                file=sys.stderr,
+            )
 
 
 def _check_tasks(config: Config) -> None:
@@ -179,10 +194,10 @@ def _train(run: Path, config: Config, data: SplitData | None, first: list[Callba
         recompute(model)
     objective, timetable = _optional(config, "pretrain"), _timetable(config["trainer"])
     if objective:
-        module: TrainingModule = PretrainModule(model, build(config["optim"]), objective, timetable.max_steps)
+        module: TrainingModule = PretrainModule(model, optim_of(config), objective, timetable.max_steps)
     else:
         kind = ShardedModule if _sharded(config["trainer"], _processes(config)) else TrainingModule
-        module = kind(model, build(config["optim"]), *options, max_steps=timetable.max_steps)
+        module = kind(model, optim_of(config), *options, max_steps=timetable.max_steps)
     if config["trainer"].get("compile"):
         compile_parts(model)
     if module.self_critical:
