@@ -24,7 +24,7 @@ from mmattn.types import Tokens
 DIM, HEADS = 16, 4
 SETTINGS = {
     "cross": {"from_layer": 1},
-    "bottleneck": {"layers": 3, "from_layer": 1, "tokens": 3},
+    "bottleneck": {"layers": 4, "from_layer": 1, "tokens": 3},
     "experts": {"joint_layers": 1},
     "hierarchical": {"window_s": 0.7},
 }
@@ -48,7 +48,7 @@ def clips() -> tuple[Tokens, Tokens]:
         values = torch.randn(4, length, DIM, generator=generator).double()
         values[~keep] *= 100
         times = 4 * torch.rand(4, length, generator=generator).double() + torch.tensor([[0.0], [3.0], [8.0], [0.0]])
-        times[~keep] = 77.0
+        times[~keep] = -77.0
         streams.append(Tokens(values, keep, times))
     return streams[0], streams[1]
 

@@ -83,7 +83,8 @@ class GatedLinearAttention(Attention):
     ) -> Float[Tensor, "B H Lq V"]:
         """Sums of what the keys tell, by their weights: those in order by the recurrences, exempt ones as they are."""
         if q_geometry.all_exempt or k_geometry.all_exempt:
-            return of_q @ (of_k.mT @ told)
+            # The gates have no say, and a gradient of 0: training in several processes wants one of every parameter.
+            return of_q @ (of_k.mT @ told) + 0.0 * decay.sum()
         exempt_q, exempt_k = q_geometry.exempt_flags(of_q), k_geometry.exempt_flags(of_k)
         ordered = of_k
         if exempt_k is not None:
