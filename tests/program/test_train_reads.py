@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from host_reads import HostReads
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from torch.utils.data import DataLoader
 
+from mmattn import types
+from mmattn.attention import sdpa
 from mmattn.cli import main
 
 KINDS = {
@@ -61,6 +64,9 @@ def test_a_step_is_read_once(kind: str, small: list[str], tmp_path: Path, monkey
 
     monkeypatch.setattr(_TrainingEpochLoop, "advance", advance)
     monkeypatch.setattr(DataLoader, "__iter__", batches)
+    monkeypatch.setattr(types, "known_full", lambda keep: False)  # as where masks lie on a device
+    for dtype, masked in product((torch.float32, torch.bfloat16), (False, True)):
+        sdpa.trusted("cpu", dtype, masked, False)  # tried once in a process, and no step
     options = [*small, "logger=none", "trainer.validate_every=2", *KINDS[kind], f"run={tmp_path / 'run'}"]
     assert main(["train", *options]) == 0
     assert len(counted) >= 3

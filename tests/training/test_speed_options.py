@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -82,7 +83,8 @@ def test_accumulated_batches_make_the_gradient_of_the_larger_one(tiny_model: Cal
 
 def _last(batch: Batch, count: int) -> Batch:
     order = torch.arange(len(batch)).flip(0)
-    turned = {name: value[order] if isinstance(value, Tensor) else value for name, value in vars(batch).items()}
+    given = {f.name: getattr(batch, f.name) for f in fields(batch) if f.init}
+    turned = {name: value[order] if isinstance(value, Tensor) else value for name, value in given.items()}
     turned["targets"] = {"tags": batch.targets["tags"][order]}
     turned["ids"] = batch.ids[::-1]
     return first(Batch(**turned), count)

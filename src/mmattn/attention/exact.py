@@ -131,18 +131,20 @@ class ExactAttention(Attention):
             self._resolved("merge", q)
             return lambda q, k, v, segments: attend(q, k, v, k_geometry.keep, None, segments, scale)
         pattern = self.pattern
+        everywhere = q_geometry.all_exempt or k_geometry.all_exempt
+        windowed = pattern if isinstance(pattern, Windowed) and not everywhere else None
         plans: dict[str, Any] = {}  # made once, when a backend is first taken
 
         def read(q_: Tensor, k_: Tensor, v: Tensor, segments: tuple[int, ...]) -> Result:
-            if isinstance(pattern, Windowed) and flex_check.usable(q_, k_, v):  # for each type and width of values
+            if windowed is not None and flex_check.usable(q_, k_, v):  # for each type and width of values
                 self._resolved("flex", q_)
                 if "flex" not in plans:
-                    plans["flex"] = flex.plan(pattern, q, k, q_geometry, k_geometry)
+                    plans["flex"] = flex.plan(windowed, q, k, q_geometry, k_geometry)
                 return flex.attend(q_, k_, v, plans["flex"], scale)
-            if isinstance(pattern, Windowed) and masked.cheaper(q, k):
+            if windowed is not None and masked.cheaper(q, k):
                 self._resolved("masked", q_)
                 if "masked" not in plans:
-                    plans["masked"] = masked.pairs(pattern, q, k, q_geometry, k_geometry)
+                    plans["masked"] = masked.pairs(windowed, q, k, q_geometry, k_geometry)
                 return attend(q_, k_, v, plans["masked"], None, segments, scale)
             self._resolved("blocks", q_)
             if "blocks" not in plans:

@@ -148,7 +148,12 @@ class _Making:
     def _tokens(self, batch: Batch) -> dict[str, Tensor]:
         with torch.inference_mode():
             streams = zip(MODALITIES, self.model.encode(batch.to(next(self.model.parameters()).device)), strict=True)
-        parts = {f"{name}.{part}": value.cpu() for name, s in streams for part, value in vars(s).items()}
+        parts = {
+            f"{name}.{part}": value.cpu()
+            for name, s in streams
+            for part, value in vars(s).items()
+            if isinstance(value, Tensor)
+        }
         return {k: v.to(self.dtype) if k.endswith(".values") else v for k, v in parts.items()}
 
 

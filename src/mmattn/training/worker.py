@@ -14,11 +14,11 @@ from mmattn.errors import MmattnError, Stopped, Unheard
 
 def main() -> int:
     try:
-        from mmattn.training.launch.signals import PARENT, stop_without
+        from mmattn.training.launch.signals import PIPE, stop_without
         from mmattn.training.run.train import train
 
-        if parent := os.environ.get(PARENT):
-            stop_without(int(parent))
+        if launcher := os.environ.pop(PIPE, None):
+            stop_without(int(launcher))
         train(Path(sys.argv[1]))
     except Stopped as stopped:
         return stopped.exit_code  # the launcher says it once for all

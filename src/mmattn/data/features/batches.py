@@ -58,6 +58,7 @@ class FeatureDataset(Dataset[Featured]):
         return len(self.rows)
 
     def __getitem__(self, item: Item) -> Featured:
+        item = Item(*item)
         if item.index < 0:
             return self.example()
         key = Key(self.seed, *item)

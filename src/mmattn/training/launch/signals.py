@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -26,8 +26,7 @@ from mmattn.training.run.checkpoints import LAST
 ENDING = {signal.SIGINT, signal.SIGTERM}
 APART_S = 1.0  # closer together they are one: a terminal's Ctrl-C and the same passed on by a launcher
 END_S = 10.0  # for a process to end by itself
-PARENT = "MMATTN_LAUNCHER"  # the environment's name for the process without which a worker is to stop
-_DEATH_SIGNAL = 1  # prctl's name for it
+PIPE = "MMATTN_LAUNCHER"  # the environment's name for the pipe that ends when a worker's launcher has gone
 _JOB = re.compile(r"[0-9]+(_[0-9]+)?")
 
 
@@ -143,20 +142,30 @@ def end_on_second(reading: int) -> None:
     while number := os.read(reading, 1):
         now = time.monotonic()
         if number[0] in ENDING and first and now - first > APART_S:
-            time.sleep(END_S)
-            os._exit(128 + number[0])
+            if not _closes(reading, now + END_S):
+                os._exit(128 + number[0])
+            break
         if number[0] in ENDING:
             first = first or now
     os.close(reading)
 
 
-def stop_without(parent: int) -> None:
-    """As if SIGTERM had come when the process `parent`, which started this one, is gone. Linux only."""
-    if sys.platform != "linux":
-        return
-    ctypes.CDLL(None).prctl(_DEATH_SIGNAL, ctypes.c_ulong(signal.SIGTERM))
-    if os.getppid() != parent:  # before it was asked for
+def _closes(reading: int, until: float) -> bool:
+    """Whether the pipe ends before that time, because training has; what it holds is passed over."""
+    while (left := until - time.monotonic()) > 0:
+        if select.select([reading], [], [], left)[0] and not os.read(reading, 1):
+            return True
+    return False
+
+
+def stop_without(launcher: int) -> None:
+    """As if SIGTERM had come once, when whoever holds the other end of the pipe `launcher` is gone."""
+
+    def wait() -> None:
+        os.read(launcher, 1)  # nothing is ever written
         os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, name="launcher", daemon=True).start()
 
 
 def requeue() -> bool:

@@ -61,7 +61,7 @@ def wandb_run(config: Config, run: Path) -> WandbRun | None:
 def _start(config: Config, run: Path, mode: Mode) -> WandbRun:
     import wandb
 
-    experiment = wandb.init(mode=mode, config=config, dir=str(run), **_arguments(config, run, mode))
+    experiment = wandb.init(mode=mode, config=config, dir=str(run.absolute()), **_arguments(config, run, mode))
     experiment.define_metric(STEP)  # the one axis, so that runs with batches of any size lie over each other
     experiment.define_metric("*", step_metric=STEP, step_sync=True)
     for metric, best in (("val/mAP", "max"), ("val/loss", "min")):
