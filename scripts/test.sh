@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Lint, types, import order, tests. --all also runs the slow proofs.
+# Lint, types, import order, docs, tests. --all also runs the slow proofs.
 source "$(dirname "$0")/env.sh"
 ensure_env dev
 selection=(-m "not slow") most_s=2400
@@ -9,11 +9,12 @@ command -v chromedriver >/dev/null || echo "no Chromium with chromedriver: the t
 .venv/bin/ruff format --check .
 limited 300 .venv/bin/pyright
 limited 120 .venv/bin/lint-imports
+NO_MKDOCS_2_WARNING=1 limited 300 .venv/bin/mkdocs build --strict --quiet
 # Tests start processes, and kill some. Through a file, so that one that is left over cannot hold whoever reads this.
 shown="$(mktemp)"
 tail -n +1 -f "$shown" &
-teller=$!
-trap 'sleep 1.5; kill "$teller"; rm -f "$shown"' EXIT # tail looks once a second
+follower=$!
+trap 'sleep 1.5; kill "$follower"; rm -f "$shown"' EXIT # tail looks once a second
 status=0
 tests() { # SECONDS ARGUMENTS...
     local seconds="$1" ended=0

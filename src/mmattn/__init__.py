@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from mmattn.inference.predictor.pipeline import Predictor
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["__version__", "load"]
 
 

@@ -1,0 +1,1 @@
+"""Trained models and annotators over whole libraries: records, jobs, engines, search. See docs/predict.md."""

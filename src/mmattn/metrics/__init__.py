@@ -1,0 +1,1 @@
+"""Scores of tags and captions, their calibration and intervals; imports nothing of mmattn."""

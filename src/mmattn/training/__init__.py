@@ -1,0 +1,1 @@
+"""Run directories, Lightning, several processes, clusters, stops and resumes, sweeps. See docs/training.md."""

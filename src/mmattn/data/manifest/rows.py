@@ -1,6 +1,6 @@
 """Manifests: a table of clips as JSONL, Parquet or CSV, checked with line numbers, one `Row` a clip.
 
-The schema is in data/README.md. Only `path` is required.
+The schema is in docs/manifest.md. Only `path` is required.
 """
 
 from __future__ import annotations
