@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from mmattn.data.load import loader as loading
 from mmattn.data.load.loader import EpochLoader
 from mmattn.data.load.passing import SHARED_MEMORY, is_short, nbytes
-from mmattn.data.load.sampler import GlobalBatchSampler, Item
+from mmattn.data.load.sampler import Draw, GlobalBatchSampler
 from mmattn.errors import MmattnError
 from mmattn.types import Tokens
 
@@ -32,12 +32,12 @@ class Numbers(Dataset[torch.Tensor]):
     def example(self) -> torch.Tensor:
         return torch.zeros(NUMBERS)
 
-    def __getitem__(self, item: Item) -> torch.Tensor:
-        if item.index == CLIPS - 1 and self.fault == "death":
+    def __getitem__(self, item: Draw) -> torch.Tensor:
+        if item.row == CLIPS - 1 and self.fault == "death":
             os.kill(os.getpid(), signal.SIGKILL)
-        if item.index == CLIPS - 1 and self.fault == "silence":
+        if item.row == CLIPS - 1 and self.fault == "silence":
             time.sleep(3600)
-        return torch.full((NUMBERS,), float(item.index))
+        return torch.full((NUMBERS,), float(item.row))
 
 
 def loader_of(fault: str = "", workers: int = 2) -> EpochLoader:

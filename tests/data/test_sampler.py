@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from mmattn.data.load.balance import clip_weights
 from mmattn.data.load.loader import EpochLoader
-from mmattn.data.load.sampler import GlobalBatchSampler, Item
+from mmattn.data.load.sampler import Draw, GlobalBatchSampler
 from mmattn.errors import UsageError
 
 WEIGHTS = clip_weights([["common"]] * 24 + [["rare"]] * 8 + [[]] * 3, "class")
@@ -25,7 +25,7 @@ KINDS: dict[str, dict] = {
 
 def _items(
     rows: int, batch: int, epoch: int = 0, world: int = 1, train: bool = True, seed: int = 1, **kind
-) -> list[list[Item]]:
+) -> list[list[Draw]]:
     """The global batches of an epoch, put together from all ranks; each rank's slice is of equal size in training."""
     samplers = [
         GlobalBatchSampler(rows, batch, seed=seed, train=train, rank=rank, world=world, **kind) for rank in range(world)
@@ -40,7 +40,7 @@ def _items(
     batches = []
     for number in range(max(map(len, parts))):
         ranks = [part[number] if number < len(part) else [] for part in parts]
-        whole = [Item(-1, -1)] * sum(map(len, ranks))
+        whole = [Draw(-1, -1)] * sum(map(len, ranks))
         for rank, items in enumerate(ranks):
             whole[rank::world] = items
         batches.append(whole)
@@ -48,7 +48,7 @@ def _items(
 
 
 def _epoch(rows: int, batch: int, epoch: int = 0, **settings) -> list[list[int]]:
-    return [[item.index for item in batch] for batch in _items(rows, batch, epoch, **settings)]
+    return [[item.row for item in batch] for batch in _items(rows, batch, epoch, **settings)]
 
 
 def test_every_row_once_an_epoch() -> None:
@@ -80,11 +80,11 @@ def test_every_process_does_as_many_validation_batches_and_what_is_added_is_no_c
     ranks = [list(GlobalBatchSampler(rows, 8, seed=1, train=False, rank=r, world=4)) for r in range(4)]
     assert {len(batches) for batches in ranks} == {-(-rows // 8)}
     assert all(batch for batches in ranks for batch in batches)
-    assert sorted(item.index for batches in ranks for item in chain(*batches) if item.index >= 0) == list(range(rows))
+    assert sorted(item.row for batches in ranks for item in chain(*batches) if item.row >= 0) == list(range(rows))
 
 
-def _clips(batches: list[list[Item]]) -> list[list[Item]]:
-    return [[item for item in batch if item.index >= 0] for batch in batches]
+def _clips(batches: list[list[Draw]]) -> list[list[Draw]]:
+    return [[item for item in batch if item.row >= 0] for batch in batches]
 
 
 @pytest.mark.parametrize("epoch", [0, 3])
@@ -132,7 +132,7 @@ def test_a_clip_that_comes_again_in_an_epoch_says_so(kind: str) -> None:
     items = list(chain(*_items(35, 8, **KINDS[kind])))
     assert len(set(items)) == len(items)
     for index in range(35):
-        repeats = [item.repeat for item in items if item.index == index]
+        repeats = [item.repeat for item in items if item.row == index]
         assert repeats == list(range(len(repeats)))
 
 

@@ -127,9 +127,10 @@ class _Conv(nn.Sequential):
         super().__init__(nn.Conv2d(channels, wide, kernel, stride=stride, groups=groups), nn.ReLU())
         self.kernel, self.stride = kernel, stride
 
-    def forward(self, x: Tensor) -> Tensor:
-        sides = [max((-(-size // self.stride) - 1) * self.stride + self.kernel - size, 0) for size in x.shape[2:]]
-        return super().forward(nn.functional.pad(x, [side for n in reversed(sides) for side in (n // 2, n - n // 2)]))
+    def forward(self, input: Tensor) -> Tensor:
+        sides = [max((-(-size // self.stride) - 1) * self.stride + self.kernel - size, 0) for size in input.shape[2:]]
+        around = [side for n in reversed(sides) for side in (n // 2, n - n // 2)]
+        return super().forward(nn.functional.pad(input, around))
 
 
 class _Embed(nn.Module):

@@ -15,7 +15,7 @@ from mmattn.data.features.read import ENCODERS_FILE, FeatureFiles, FeatureSource
 from mmattn.data.load.dataset import turned
 from mmattn.data.load.loader import EpochLoader
 from mmattn.data.load.quarantine import Quarantine
-from mmattn.data.load.sampler import Item
+from mmattn.data.load.sampler import Draw
 from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.data.manifest.rows import Row
 from mmattn.data.manifest.splits import SplitData
@@ -57,23 +57,23 @@ class FeatureDataset(Dataset[Featured]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, item: Item) -> Featured:
-        item = Item(*item)
-        if item.index < 0:
+    def __getitem__(self, draw: Draw) -> Featured:
+        draw = Draw(*draw)
+        if draw.row < 0:
             return self.example()
-        key = Key(self.seed, *item)
+        key = Key(self.seed, *draw)
         row = self.rows[key.index]
         streams = self.files.read(row.id)
         if self.modality_dropout and all(stream.keep.any() for stream in streams.values()):
-            draw = key.stream("modality_dropout").random()
+            chance = key.stream("modality_dropout").random()
             for place, name in enumerate(("audio", "video")):
-                if place <= draw / self.modality_dropout < place + 1:
+                if place <= chance / self.modality_dropout < place + 1:
                     streams[name] = streams[name]._replace(keep=torch.zeros_like(streams[name].keep))
         return Featured(row.id, streams, self.vocabulary.encode(row.tags), turned(row.captions, key))
 
     def example(self) -> Featured:
         """An item as large as any, which counts nowhere."""
-        return self[Item(0, 0)]._replace(id="", real=False)
+        return self[Draw(0, 0)]._replace(id="", real=False)
 
     def collate(self, items: Sequence[Featured]) -> Batch:
         """A batch of tokens. Its frames and spectrogram have no length."""

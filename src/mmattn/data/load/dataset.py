@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from mmattn.data.load.cache import FAILED, ClipCache
 from mmattn.data.load.reading import ClipReader
-from mmattn.data.load.sampler import Item
+from mmattn.data.load.sampler import Draw
 from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.data.manifest.rows import Row
 from mmattn.data.prepare.augment.augment import Augment
@@ -76,15 +76,15 @@ class ClipDataset(Dataset[Labelled]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitems__(self, items: Sequence[Item]) -> list[Labelled]:
+    def __getitems__(self, draws: Sequence[Draw]) -> list[Labelled]:
         """A batch at once, which several threads share."""
-        return list(self.reader.map(self.__getitem__, items))
+        return list(self.reader.map(self.__getitem__, draws))
 
-    def __getitem__(self, item: Item) -> Labelled:
-        item = Item(*item)
-        if item.index < 0:
+    def __getitem__(self, draw: Draw) -> Labelled:
+        draw = Draw(*draw)
+        if draw.row < 0:
             return self.example()
-        key = Key(self.seed, *item)
+        key = Key(self.seed, *draw)
         name, target = self.rows[key.index].id, self.target(key.index)
         captions = turned(self.rows[key.index].captions, key)
         clip = self.clip(key)

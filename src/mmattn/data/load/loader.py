@@ -49,7 +49,7 @@ class EpochLoader(DataLoader[Any]):
             timeout=WAIT_S + clips * clip_s if workers else 0,
         )
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Any]:  # pyright: ignore[reportIncompatibleMethodOverride]  # torch names a private class
         sampler = self._sampler
         epoch = sampler.epoch
         first = sampler.resumes_at()

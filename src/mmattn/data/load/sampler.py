@@ -18,15 +18,15 @@ from mmattn.errors import UsageError
 from mmattn.text import counted
 
 
-class Item(NamedTuple):
-    """What a dataset is asked for. `repeat`: how often this epoch drew the clip before. `index` -1: its `example()`."""
+class Draw(NamedTuple):
+    """What a dataset is asked for. `repeat`: how often this epoch drew the clip before. `row` -1: its `example()`."""
 
     epoch: int
-    index: int
+    row: int
     repeat: int = 0
 
 
-class GlobalBatchSampler(Sampler[list[Item]]):
+class GlobalBatchSampler(Sampler[list[Draw]]):
     """Batches of items. In training the last, smaller batch is left out when there is a full one.
 
     `length`: clips of a training epoch, None = all `rows`. Epochs then share out an endless row of permutations:
@@ -81,15 +81,15 @@ class GlobalBatchSampler(Sampler[list[Item]]):
             return max(1, self.length // self.global_batch)
         return -(-self.length // self.global_batch)
 
-    def __iter__(self) -> Iterator[list[Item]]:
+    def __iter__(self) -> Iterator[list[Draw]]:
         order = self._order()
         repeats = _repeats(order)
         for number in range(self.resumes_at(), len(self)):
             batch = slice(number * self.global_batch, (number + 1) * self.global_batch)
             indices = order[batch][self.rank :: self.world].tolist()
             again = repeats[batch][self.rank :: self.world].tolist()
-            items = [Item(self.epoch, index, repeat) for index, repeat in zip(indices, again, strict=True)]
-            yield items or [Item(self.epoch, -1)]  # every process does as many batches: others may wait for its part
+            items = [Draw(self.epoch, index, repeat) for index, repeat in zip(indices, again, strict=True)]
+            yield items or [Draw(self.epoch, -1)]  # every process does as many batches: others may wait for its part
 
     def _order(self) -> Int[Tensor, " L"]:
         """The clips of this epoch, of all ranks."""

@@ -90,7 +90,7 @@ class SplitData(ABC):
                 raise UsageError(f"no {word} clip has captions; captioning needs a 'captions' column")
         return [caption for row in self.rows["train"] for caption in row.captions]
 
-    @property
+    @cached_property
     @abstractmethod
     def quarantine(self) -> Quarantine:
         """The clips that could not be read."""

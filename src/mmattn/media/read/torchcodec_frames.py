@@ -67,12 +67,11 @@ def decode_with_torchcodec(
         chosen = reading.choose(container)
         video = chosen.video if request.video else None
         same = container.format.name in _INDEXED
-        if video is not None:  # nothing of a stream holds once its container is closed
-            index, early = video.index, slack(video)
-            render = renderer(request, video)
-            same = same and _is_plain(container, video)
-    if video is None:
-        return decode(request, src, limits, deadline_s, follow_symlinks)
+        if video is None:
+            return decode(request, src, limits, deadline_s, follow_symlinks)
+        index, early = video.index, slack(video)  # nothing of a stream holds once its container is closed
+        render = renderer(request, video)
+        same = same and _is_plain(container, video)
     grid = reading.grid(measured_extent(reading) if request.needs_extent else 0.0)
     images = _Pictures(reading, index, device).at(grid, chosen.origin, early, render) if same else []
     if not len(grid):

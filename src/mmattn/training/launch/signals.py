@@ -83,7 +83,7 @@ class StopOnSignal(Callback):
             raise stopped
 
     def on_train_batch_end(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, _: Any, batch: Any, batch_idx: int
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Not within a step, whose half accumulated gradient would be lost."""
         if steps_after(trainer, batch_idx) and not self.timetable.owed and not trainer.is_last_batch:
@@ -92,8 +92,16 @@ class StopOnSignal(Callback):
     def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self._save_or_stop(trainer, self.agreement.ask(trainer, pl_module))
 
-    def on_validation_batch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule, *_: Any) -> None:
-        if received := self.agreement.ask(trainer, module):
+    def on_validation_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if received := self.agreement.ask(trainer, pl_module):
             self._save_or_stop(trainer, received)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:

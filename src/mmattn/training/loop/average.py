@@ -35,7 +35,9 @@ class WeightAverage(Callback):
         self._average = {name: tensor.to(pl_module.device) for name, tensor in self._average.items()}
         self._seen = trainer.global_step
 
-    def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *_: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         if trainer.global_step == self._seen:  # gradients are being accumulated
             return
         self._seen = trainer.global_step

@@ -86,7 +86,9 @@ class Report(Callback):
             assert isinstance(pl_module, TrainingModule)
             self._progress = Progress(self.title, pl_module.total_steps, begun=trainer.global_step).__enter__()
 
-    def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *_: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         if trainer.is_global_zero:
             self._progress.at(trainer.global_step, f"epoch {trainer.current_epoch + 1}{self._note}")
 

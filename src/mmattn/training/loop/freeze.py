@@ -33,7 +33,9 @@ class FreezeEncoders(Callback):
         for name, encoder in encoders(pl_module.model).items():
             self._trained[name] = [weight for weight in encoder.parameters() if weight.requires_grad]
 
-    def on_train_batch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *_: Any) -> None:
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         """Not at the epoch's start, which a run that resumes within an epoch does not see again."""
         assert isinstance(pl_module, TrainingModule)
         if trainer.current_epoch == self._epoch:

@@ -44,14 +44,15 @@ class KeepModel(Callback):
         patience: int = 0,
     ) -> None:
         self.by = by.removeprefix("val/") if by else None
-        if self.by and (group := self.by.split("/")[0]) not in (*LOWER, *HIGHER):
+        group = self.by.split("/")[0] if self.by else ""
+        if self.by and group not in (*LOWER, *HIGHER):
             known = ", ".join((*LOWER, *HIGHER))
             raise UsageError(f"trainer.keep_by={by}: expected {known}, or one of a group (f1/macro)")
         if mode not in (None, "max", "min"):
             raise UsageError(f"trainer.keep_mode={mode}: expected max or min")
         if patience < 0:
             raise UsageError(f"trainer.patience={patience}: expected 0 or more")
-        lower = mode == "min" if mode else bool(self.by) and group in LOWER
+        lower = mode == "min" if mode else group in LOWER
         self.sign = -1.0 if lower else 1.0
         self.patience = patience
         self.run = run

@@ -116,7 +116,7 @@ def make_loggers(config: Config, run: Path) -> list[Logger]:
         loggers.append(CSVLogger(run, name="csv", version=""))
     elif kind == "tensorboard":
         loggers.append(TensorBoardLogger(run, name="tensorboard", version=""))
-    elif rank_zero_only.rank == 0 and (other := _service(kind, config, run)):
+    elif getattr(rank_zero_only, "rank", 0) == 0 and (other := _service(kind, config, run)):
         loggers.append(other)
     return loggers
 

@@ -61,7 +61,7 @@ class TrainingModule(lightning.LightningModule):
         self._running: Evaluation | None = None
         self._losses: list[tuple[float, float]] = []  # (sum over clips, clips) of each validation batch
 
-    def training_step(self, batch: Batch, _: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         losses = self.losses(batch)
         clips = each_process(batch.real.sum(), least=0.0)
         self.epoch_meter.add(losses, clips)
@@ -119,7 +119,7 @@ class TrainingModule(lightning.LightningModule):
         self._running = Evaluation(self.model.task.vocabulary, permutations=True)
         self._losses = []
 
-    def validation_step(self, batch: Batch, _: int) -> None:
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
         assert self._running is not None
         fused = self._running.update(self.model, batch)
         loss = self.multitask(self.model.losses(fused, batch))[0]

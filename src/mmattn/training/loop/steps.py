@@ -61,7 +61,7 @@ class LogSteps(Callback):
         pl_module.wanted = (trainer.global_step + 1) % self.every == 0
 
     def on_train_batch_end(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, _: Any, batch: Any, batch_idx: int
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         assert isinstance(pl_module, TrainingModule)
         self._clips += len(batch.ids) * trainer.world_size

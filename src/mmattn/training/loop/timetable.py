@@ -49,7 +49,7 @@ class Timetable(Callback):
         trainer.should_stop = not self.owed and self._over(trainer)
 
     def on_train_batch_end(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, _: Any, batch: Any, batch_idx: int
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self.owed = steps_after(trainer, batch_idx) and self._due(trainer)
         self._tell(trainer)

@@ -37,14 +37,16 @@ class Utilisation(Callback):
             self._counter.__enter__()
 
     def on_train_batch_end(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, _: Any, batch: Any, batch_idx: int
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if self._counter:
             self._counter.__exit__(None, None, None)
             self._by_clip = self._counter.get_total_flops() / len(batch.ids)
             self._counter = None
 
-    def on_exception(self, trainer: lightning.Trainer, module: lightning.LightningModule, _: BaseException) -> None:
+    def on_exception(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
+    ) -> None:
         if self._counter:
             self._counter.__exit__(None, None, None)
             self._counter = None

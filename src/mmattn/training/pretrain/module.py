@@ -37,9 +37,9 @@ class PretrainModule(TrainingModule):
     def on_validation_epoch_start(self) -> None:
         self._found = []
 
-    def validation_step(self, batch: Batch, index: int) -> None:
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Masks are the same each time, so that losses can be compared."""
-        generator = torch.Generator().manual_seed(index)
+        generator = torch.Generator().manual_seed(batch_idx)
         terms = self.objective(self.model, batch, generator)
         clips = float(each_process(batch.real.sum(), least=0.0))
         self._found.append(({name: float(value) for name, value in terms.items()}, clips))

@@ -39,9 +39,10 @@ def create_run(config: Config, weights: int | None = None) -> Path:
 
     `weights`: how many the model has.
     """
+    name = config["fusion"]["_target_"].rpartition(".")[2]
+    run = Path(str(config["run"] or "runs"))
     try:
-        name = config["fusion"]["_target_"].rpartition(".")[2]
-        run = Path(str(config["run"])) if config["run"] else fresh_folder(_fresh_name(name))
+        run = run if config["run"] else fresh_folder(_fresh_name(name))
         check_utf8(run).mkdir(parents=True, exist_ok=True)
         with alone(run):
             if (run / CONFIG_FILE).exists():
