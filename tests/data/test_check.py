@@ -18,9 +18,9 @@ import pytest
 from mmattn.config import compose
 from mmattn.data.check.check import Checked, check
 from mmattn.data.check.checked import readable
-from mmattn.data.check.duplicates import Look, alike
-from mmattn.data.check.findings import Limits
-from mmattn.data.check.scan import Job, Journal
+from mmattn.data.check.duplicates import Fingerprint, alike
+from mmattn.data.check.findings import FlagLimits
+from mmattn.data.check.scan import ScanJournal, ScannedFile
 from mmattn.data.manifest.library import Item, list_media
 from mmattn.data.manifest.rows import Row
 from mmattn.data.manifest.sources import FolderSource
@@ -244,19 +244,19 @@ def test_other_limits_cost_no_second_look(library: Path, tmp_path: Path) -> None
 
 def test_a_journal_goes_on_after_a_crash(tmp_path: Path) -> None:
     path, old = tmp_path / "check.part.jsonl", tmp_path / "check.jsonl"
-    jobs = [Job(Item(f"/{name}"), 1, 2) for name in "abc"]
+    jobs = [ScannedFile(Item(f"/{name}"), 1, 2) for name in "abc"]
     records = [job.begin("sample") | {"status": "ok"} for job in jobs]
     records[1] |= {"status": "failed", "reason": "timeout", "detail": ""}
-    with Journal(path, old, "sample", resume=True) as journal:
+    with ScanJournal(path, old, "sample", resume=True) as journal:
         for record in records[:2]:
             journal.add(record)
         with pytest.raises(UsageError, match="another data check"):
-            Journal(path, old, "sample", resume=True)
+            ScanJournal(path, old, "sample", resume=True)
     with path.open("ab") as file:
         file.write(json.dumps(records[2]).encode()[:20])  # killed while writing
-    with Journal(path, old, "sample", resume=True) as journal:
+    with ScanJournal(path, old, "sample", resume=True) as journal:
         assert [journal.holds(job) for job in jobs] == [True, False, False], "a timeout is tried again"
-        assert not journal.holds(Job(jobs[0].item, 1, 3)), "changed since"
+        assert not journal.holds(ScannedFile(jobs[0].item, 1, 3)), "changed since"
         journal.add(records[2])
         assert journal.read(jobs[2].item) == records[2]
     assert [json.loads(line) for line in path.read_text().splitlines()] == records
@@ -384,24 +384,24 @@ def test_every_reason_is_explained() -> None:
 
 def test_limits_are_inclusive_where_a_person_would_expect_it() -> None:
     record = {"status": "ok", "issues": [], "video_codec": "h264", "audio_codec": "aac", "duration": 1.0}
-    assert Limits().flags(record) == []
-    assert Limits().flags(record | {"duration": 0.0}) == ["short"]
-    assert Limits().flags(record | {"measured_duration": 2.0}) == ["duration_differs"]
-    assert Limits().flags(record | {"loudness": 0.0}) == ["silent"]
-    assert Limits().flags(record | {"av_offset": -0.2}) == ["offset"]
+    assert FlagLimits().flags(record) == []
+    assert FlagLimits().flags(record | {"duration": 0.0}) == ["short"]
+    assert FlagLimits().flags(record | {"measured_duration": 2.0}) == ["duration_differs"]
+    assert FlagLimits().flags(record | {"loudness": 0.0}) == ["silent"]
+    assert FlagLimits().flags(record | {"av_offset": -0.2}) == ["offset"]
 
 
 def test_alike_needs_picture_and_sound_to_agree() -> None:
     picture, sound = (1 << 255) | 0xABCDEF << 100 | 0x1234, 0x9C3A51F7
-    base = Look(picture, sound, 10.0, 250)
+    base = Fingerprint(picture, sound, 10.0, 250)
     looks = [
         base,
-        Look(picture ^ 0b1011 << 64, sound ^ 1, 10.1, 300),  # a few bits: the same
-        Look(picture, sound ^ 0xFFFF, 10.0, 250),  # the same picture, another sound
-        Look(picture, sound, 14.0, 350),  # longer
-        Look(picture, 0, 10.0, 250),  # the same without its sound
-        Look(0, sound, 10.0, 0),  # the sound alone
-        Look(0, sound, 10.0, 0),
+        Fingerprint(picture ^ 0b1011 << 64, sound ^ 1, 10.1, 300),  # a few bits: the same
+        Fingerprint(picture, sound ^ 0xFFFF, 10.0, 250),  # the same picture, another sound
+        Fingerprint(picture, sound, 14.0, 350),  # longer
+        Fingerprint(picture, 0, 10.0, 250),  # the same without its sound
+        Fingerprint(0, sound, 10.0, 0),  # the sound alone
+        Fingerprint(0, sound, 10.0, 0),
         None,
     ]
     assert alike(looks) == {1: 0, 4: 0, 6: 5}

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mmattn.data.manifest.columns import Segment
+from mmattn.data.manifest.columns import LabelledSegment
 from mmattn.data.manifest.rows import COLUMNS, Row, read_manifest
 from mmattn.data.manifest.writing import write_manifest
 from mmattn.errors import UsageError
@@ -99,7 +99,7 @@ def test_every_format_gives_the_same_rows(write: Callable, tmp_path: Path) -> No
             captions=("A dog.",),
             split="val",
             families={"dog": "video"},
-            segments=(Segment("dog", 0.5, 1.25), Segment("quiet", 1.25, 4.0)),
+            segments=(LabelledSegment("dog", 0.5, 1.25), LabelledSegment("quiet", 1.25, 4.0)),
         ),
     ]
 
@@ -155,7 +155,7 @@ def test_what_is_written_reads_back(suffix: str, tmp_path: Path) -> None:
             captions=("Two dogs, one bark.", "«Wuff»"),
             split="test",
             families={"dog": "video"},
-            segments=(Segment("dog", 0.1, 0.2),),
+            segments=(LabelledSegment("dog", 0.1, 0.2),),
             offset=512,
             size=99,
         ),

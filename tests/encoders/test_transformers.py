@@ -400,9 +400,9 @@ def test_front_ends_agree_with_float64(tiny_config: Callable) -> None:
     """Kaldi's bands of a batch are those of each sound by itself, to float32's precision."""
     from torchaudio.compliance.kaldi import fbank
 
-    from mmattn.encoders.frontends import KaldiFbank
+    from mmattn.encoders.frontends import KaldiFilterBanks
 
-    front_end = KaldiFbank(128, 98, mean=0.0, std=0.5)
+    front_end = KaldiFilterBanks(128, 98, mean=0.0, std=0.5)
     sounds = torch.stack([_sound(1.0, 16000, seed) for seed in range(3)])
     for sound, bands in zip(sounds, front_end(sounds, torch.full((3,), 16000)), strict=True):
         wanted = fbank(sound[None].double(), window_type="hanning", num_mel_bins=128)

@@ -18,8 +18,8 @@ from mmattn.encoders.yamnet import (
     HOP,
     PATCH,
     RATE,
-    LogMel,
     YAMNet,
+    YamnetLogMel,
     fill_last_patch,
     load_yamnet,
     patch_count,
@@ -132,7 +132,7 @@ def test_with_an_exact_front_end_the_published_graph_says_the_same_from_end_to_e
     graph, network, front_end = (
         _Graph(SHARED / "yamnet" / "yamnet.tflite"),
         load_yamnet(str(SHARED / "yamnet")),
-        LogMel(),
+        YamnetLogMel(),
     )
     exact = _exact_matrices()
     rounded = graph.constant
@@ -170,7 +170,7 @@ def test_the_front_end_is_its_formula() -> None:
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(400) / 400)
     frames = np.stack([np.pad(sound[i : i + 400].double().numpy() * hann, (0, 112)) for i in starts])
     wanted = np.log(np.hypot(frames @ cosines.T, frames @ sines.T) @ triangles.T + 0.001)
-    torch.testing.assert_close(LogMel()(sound[None])[0].double(), torch.from_numpy(wanted), rtol=0, atol=1e-4)
+    torch.testing.assert_close(YamnetLogMel()(sound[None])[0].double(), torch.from_numpy(wanted), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_the_front_end_is_its_formula() -> None:
 def test_patches_cover_all_of_a_sound_and_no_more(samples: int, count: int) -> None:
     assert int(patch_count(torch.tensor(samples))) == count
     if samples:
-        assert to_patches(LogMel()(fill_last_patch(_sound(3)[None, :samples]))).shape == (1, count, 96, 64)
+        assert to_patches(YamnetLogMel()(fill_last_patch(_sound(3)[None, :samples]))).shape == (1, count, 96, 64)
         times = patch_times(count)
         assert float(times[0]) == pytest.approx(PATCH / 2 / RATE)
         assert float(times[-1]) - PATCH / 2 / RATE < samples / RATE

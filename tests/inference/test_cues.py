@@ -7,11 +7,11 @@ import pytest
 
 from mmattn.inference.predictor.records import Captions
 from mmattn.inference.writers.subtitles import cues_of
-from mmattn.weighting.captions import Caption
+from mmattn.weighting.captions import WeighedCaption
 
 
-def caption(text: str, score: float = 0.0) -> Caption:
-    return Caption(text, score, ())
+def caption(text: str, score: float = 0.0) -> WeighedCaption:
+    return WeighedCaption(text, score, ())
 
 
 def said(*spans: tuple[float, float, str]) -> list[tuple[float, float, str]]:

@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import save_file
 
 from mmattn.cli import main
-from mmattn.encoders.yamnet import CLASS_NAMES, CLASSES, WEIGHTS, LogMel, YAMNet, to_patches
+from mmattn.encoders.yamnet import CLASS_NAMES, CLASSES, WEIGHTS, YAMNet, YamnetLogMel, to_patches
 from mmattn.errors import UsageError
 from mmattn.inference.annotators.interface import STEP_S
 from mmattn.inference.annotators.pretrained import PretrainedTagger
@@ -54,7 +54,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     network, hiss = YAMNet(), torch.from_numpy(_noise(0.975))[None]
     with torch.no_grad():
-        heard, quiet = (network.embed(to_patches(LogMel()(x))[0])[0] for x in (hiss, hiss * 0))
+        heard, quiet = (network.embed(to_patches(YamnetLogMel()(x))[0])[0] for x in (hiss, hiss * 0))
         toward = (heard - quiet) / (heard - quiet).square().sum()
         network.classes.weight.zero_()[NOISE] = 20 * toward
         network.classes.bias.fill_(-10)[NOISE] = -20 * float(toward @ (heard + quiet)) / 2

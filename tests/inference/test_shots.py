@@ -15,7 +15,7 @@ from mmattn.data.load.reading import ClipReader
 from mmattn.errors import UsageError
 from mmattn.inference.predictor.piece import Piece
 from mmattn.inference.predictor.pipeline import Predictor
-from mmattn.inference.predictor.shots import Shots, find_cuts
+from mmattn.inference.predictor.shots import ShotReader, find_cuts
 from mmattn.media.write.clips import write_video
 
 pytest.importorskip("scenedetect")
@@ -34,7 +34,7 @@ def reader() -> ClipReader:
 
 
 def _spans(piece: Piece, reader: ClipReader) -> list[tuple[float, float]]:
-    shots = Shots(CLIP, Predictor(rules()).canvas)
+    shots = ShotReader(CLIP, Predictor(rules()).canvas)
     return [clip.span for clip, _ in shots.read(piece, reader, set())]
 
 

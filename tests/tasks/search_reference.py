@@ -7,11 +7,11 @@ import math
 import torch
 
 from mmattn.tasks.captioner import Captioner
-from mmattn.tasks.decoding import Decoded, Decoding
+from mmattn.tasks.decoding import DecodedCaptions, Decoding
 from mmattn.types import Fused
 
 
-def tokens_of(decoded: Decoded) -> list[list[int]]:
+def tokens_of(decoded: DecodedCaptions) -> list[list[int]]:
     lengths = decoded.keep.sum(dim=1).tolist()
     return [row[:n] for row, n in zip(decoded.tokens.tolist(), lengths, strict=True)]
 

@@ -17,7 +17,7 @@ from mmattn.media.open import codecs as media_codecs
 from mmattn.training.launch.port import free_port
 from mmattn.training.run import collective, doctor
 from mmattn.training.run.collective import Exchange
-from mmattn.training.run.doctor import Finding
+from mmattn.training.run.doctor import MachineFinding
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -32,7 +32,7 @@ def test_this_machine_is_told_of_in_lines(capsys: pytest.CaptureFixture) -> None
                if line.startswith("problem"))  # fmt: skip
 
 
-def only(findings: object) -> Finding:
+def only(findings: object) -> MachineFinding:
     (finding,) = [one for one in findings if one.level == "problem"]  # type: ignore[attr-defined]
     assert finding.fix
     return finding

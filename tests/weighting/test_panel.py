@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from mmattn.weighting.causal import shapley, subset_scores
-from mmattn.weighting.panel import HEARD, INK, LINE, PICTURE, SEEN, SPECTRUM, STRIP, TAGS, WIDTH, Panel, clip_panels
+from mmattn.weighting.panel import HEARD, INK, LINE, PICTURE, SEEN, SPECTRUM, STRIP, TAGS, WIDTH, ClipPanel, clip_panels
 
 
-def _columns(panel: Panel, frame: int, colour: tuple, rows: slice) -> list[int]:
+def _columns(panel: ClipPanel, frame: int, colour: tuple, rows: slice) -> list[int]:
     """Where a colour stands in some rows of a frame, by column."""
     return np.flatnonzero((panel.frames[frame, rows] == colour).all(axis=-1).all(axis=0)).tolist()
 

@@ -26,7 +26,7 @@ def _in_float32(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return run
 
 
-class KaldiFbank(nn.Module):
+class KaldiFilterBanks(nn.Module):
     """Kaldi's log filter banks at 16 kHz (25 ms Hanning windows, 10 ms hops), less `mean`, over twice `std`.
 
     (N, n) -> (N, length, mels), rows behind the sound are 0 before the scaling: what AST was trained on (Gong et al.

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mmattn.encoders.adapt import Mode
 from mmattn.encoders.frames import Kind, check_tokens
-from mmattn.encoders.frontends import ClapLogMel, KaldiFbank, WhisperLogMel
+from mmattn.encoders.frontends import ClapLogMel, KaldiFilterBanks, WhisperLogMel
 from mmattn.encoders.hf_prepared import check_same
 from mmattn.encoders.huggingface import Family, build_model
 from mmattn.encoders.sounds import WaveformEncoder, check_rate
@@ -79,12 +79,12 @@ class ASTEncoder(WaveformEncoder):
         times = middle * 0.01 + 0.0125
         super().__init__(
             dim,
-            _Ast(KaldiFbank(config.num_mel_bins, config.max_length, **settings), built.model, bands, tokens),
+            _Ast(KaldiFilterBanks(config.num_mel_bins, config.max_length, **settings), built.model, bands, tokens),
             config.hidden_size,
             mode,
             lora or {},
             sample_rate=16000,
-            window=KaldiFbank.samples(config.max_length),
+            window=KaldiFilterBanks.samples(config.max_length),
             times=times.repeat_interleave(bands) if tokens == "patch" else times,
         )
         self.resolved = {
@@ -174,7 +174,7 @@ class CLAPEncoder(WaveformEncoder):
 
 
 class _Ast(nn.Module):
-    def __init__(self, front_end: KaldiFbank, model: Any, bands: int, tokens: Kind) -> None:
+    def __init__(self, front_end: KaldiFilterBanks, model: Any, bands: int, tokens: Kind) -> None:
         super().__init__()
         self.front_end, self.model, self.bands, self.tokens = front_end, model, bands, tokens
 

@@ -38,7 +38,7 @@ PACKAGED = "package"  # for pretrained=
 WEIGHTS, PUBLISHED, CLASS_NAMES = "yamnet.safetensors", "yamnet.tflite", "yamnet_class_map.csv"
 
 
-class LogMel(nn.Module):
+class YamnetLogMel(nn.Module):
     """Waveforms (N, n) at 16 kHz -> rows (N, F, 64), one every 160 samples, as many as lie within."""
 
     window: Tensor
@@ -96,7 +96,7 @@ class YAMNetEncoder(AudioEncoder):
         super().__init__()
         check_rate(sample_rate, RATE)
         self.dim = dim
-        self.front_end = LogMel()
+        self.front_end = YamnetLogMel()
         net = _Embed(YAMNet() if pretrained is None else load_yamnet(pretrained))
         self.backbone = Adapted(net, mode, lora or {}, (torch.zeros(1, ROWS, 64),))
         self.project = Projection(CHANNELS, dim)

@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 from mmattn.data.prepare.tokenizer import CaptionTokenizer
 from mmattn.errors import UsageError
 from mmattn.tasks.counts import each_process
-from mmattn.tasks.decoding import Decoded, Decoding, Search, State, changed
+from mmattn.tasks.decoding import DecodedCaptions, Decoding, Search, State, changed
 from mmattn.types import Batch, Fused, Modality
 
 
@@ -90,17 +90,17 @@ class Captioner(nn.Module):
         return (losses * keep.flatten()).sum() / each_process(keep.sum())
 
     @torch.no_grad()
-    def generate(self, fused: Fused, decoding: Decoding | None = None, ids: Sequence[str] = ()) -> Decoded:
+    def generate(self, fused: Fused, decoding: Decoding | None = None, ids: Sequence[str] = ()) -> DecodedCaptions:
         """A caption for each clip, with a key-value cache. `ids`: see Search."""
         search = Search(decoding or self.decoding, self.tokenizer.bos, self.tokenizer.eos, self.tokenizer.pad)
         keep = fused.video.keep
         return search(self.start(fused), len(keep), keep.device, ids)
 
-    def texts(self, decoded: Decoded) -> list[str]:
+    def texts(self, decoded: DecodedCaptions) -> list[str]:
         """What was decoded, as people read it."""
         return [self.tokenizer.decode(ids) for ids in _lists(decoded)]
 
-    def said(self, fused: Fused, decoded: Decoded, *, mass: bool = False) -> tuple[Tensor, Read]:
+    def said(self, fused: Fused, decoded: DecodedCaptions, *, mass: bool = False) -> tuple[Tensor, Read]:
         """Log probability (B, L) of each decoded token given those before it, 0 where padded; and what was read."""
         bos = torch.full_like(decoded.tokens[:, :1], self.tokenizer.bos)
         read = self.read(fused, torch.cat([bos, decoded.tokens[:, :-1]], dim=1), mass=mass)
@@ -108,6 +108,6 @@ class Captioner(nn.Module):
         return torch.where(decoded.keep, found, 0.0), read
 
 
-def _lists(decoded: Decoded) -> list[list[int]]:
+def _lists(decoded: DecodedCaptions) -> list[list[int]]:
     lengths: Bool[Tensor, " B"] = decoded.keep.sum(dim=1)
     return [row[:n] for row, n in zip(decoded.tokens.tolist(), lengths.tolist(), strict=True)]

@@ -90,7 +90,7 @@ def changed(decoding: Decoding, changes: Mapping[str, Any]) -> Decoding:
 
 
 @dataclass(frozen=True)
-class Decoded:
+class DecodedCaptions:
     """Captions as tokens, with the end mark where one came, padded at their ends.
 
     `score`: log probability / length ** length_penalty.
@@ -110,14 +110,14 @@ class Search:
     eos: int
     pad: int
 
-    def __call__(self, state: State, clips: int, device: torch.device, ids: Sequence[str] = ()) -> Decoded:
+    def __call__(self, state: State, clips: int, device: torch.device, ids: Sequence[str] = ()) -> DecodedCaptions:
         """`ids`: what the draws of sampling depend on."""
         if self.decoding.method == "beam":
             return self._beam(state, clips, device)
         draws = self._draws(ids, clips).to(device) if self.decoding.method == "sample" else None
         return self._single(state, clips, device, draws)
 
-    def _single(self, state: State, clips: int, device: torch.device, draws: Tensor | None) -> Decoded:
+    def _single(self, state: State, clips: int, device: torch.device, draws: Tensor | None) -> DecodedCaptions:
         most = self.decoding.max_length
         tokens = torch.full((clips, most), self.pad, device=device)
         length = torch.zeros(clips, dtype=torch.long, device=device)
@@ -138,7 +138,7 @@ class Search:
             last = chosen
         return self._decoded(tokens, length, score / length.clamp(min=1) ** self.decoding.length_penalty)
 
-    def _beam(self, state: State, clips: int, device: torch.device) -> Decoded:
+    def _beam(self, state: State, clips: int, device: torch.device) -> DecodedCaptions:
         beams, most = self.decoding.beams, self.decoding.max_length
         state.expand(beams)
         best = _Finished.none(clips, beams, most, self.pad, device)
@@ -215,10 +215,10 @@ class Search:
             row.uniform_(generator=torch.Generator().manual_seed(int.from_bytes(digest[:7], "big")))
         return draws
 
-    def _decoded(self, tokens: Tensor, length: Tensor, score: Tensor) -> Decoded:
+    def _decoded(self, tokens: Tensor, length: Tensor, score: Tensor) -> DecodedCaptions:
         keep = torch.arange(int(length.max()) if len(length) else 0, device=tokens.device) < length[:, None]
         tokens = tokens[:, : keep.shape[1]].where(keep, torch.tensor(self.pad, device=tokens.device))
-        return Decoded(tokens, keep, score)
+        return DecodedCaptions(tokens, keep, score)
 
 
 @dataclass

@@ -16,9 +16,9 @@ from torch import Tensor
 from mmattn.metrics.bootstrap import interval, resamples
 from mmattn.metrics.captions import CaptionScores
 from mmattn.tasks.captioner import Captioner
-from mmattn.tasks.decoding import Decoded, Decoding
+from mmattn.tasks.decoding import DecodedCaptions, Decoding
 from mmattn.types import MODALITIES, Batch, Fused, Modality, Tokens
-from mmattn.weighting.causal import SUBSETS, Split, Subset, shapley
+from mmattn.weighting.causal import SUBSETS, ShapleySplit, Subset, shapley
 
 SPLIT_METRICS = ("cider_d", "word_accuracy", "exact", "bleu_4", "rouge_l")  # whose Shapley split is reported
 
@@ -44,8 +44,8 @@ class WordWeight:
 
 
 @dataclass(frozen=True)
-class Caption:
-    """`score`: see Decoded."""
+class WeighedCaption:
+    """`score`: see DecodedCaptions."""
 
     text: str
     score: float
@@ -54,7 +54,7 @@ class Caption:
 
 def captions_with_weights(
     captioner: Captioner, fusions: Mapping[Subset, Fused], decoding: Decoding | None = None, ids: Iterable[str] = ()
-) -> list[Caption]:
+) -> list[WeighedCaption]:
     """A caption for each clip, from both modalities, with what each word owes to which. `fusions`: subset_fusions."""
     decoded = captioner.generate(fusions["both"], decoding, tuple(ids))
     split, mass = word_split(captioner, fusions, decoded)
@@ -70,13 +70,13 @@ def captions_with_weights(
             video, audio, synergy = (float(part[i, at].sum()) for part in parts)
             share = None if heard is None else float(heard[i, at].mean())
             words.append(WordWeight(word.text, video, audio, synergy, share))
-        captions.append(Caption(text, scores[i], tuple(words)))
+        captions.append(WeighedCaption(text, scores[i], tuple(words)))
     return captions
 
 
 def word_split(
-    captioner: Captioner, fusions: Mapping[Subset, Fused], decoded: Decoded
-) -> tuple[Split[Float[Tensor, "B L"]], dict[Modality, Float[Tensor, "B L"]] | None]:
+    captioner: Captioner, fusions: Mapping[Subset, Fused], decoded: DecodedCaptions
+) -> tuple[ShapleySplit[Float[Tensor, "B L"]], dict[Modality, Float[Tensor, "B L"]] | None]:
     """The Shapley split of each token's log probability, given the caption, and the attention mass on each modality.
 
     phi_video + phi_audio = log p(token | both) - log p(token | neither), for every token.

@@ -23,7 +23,7 @@ Value = TypeVar("Value", float, Tensor)
 
 
 @dataclass(frozen=True)
-class Split(Generic[Value]):
+class ShapleySplit(Generic[Value]):
     """The exact Shapley split over two modalities: video + audio = V(both) - V(none). Synergy: what only both give."""
 
     video: Value
@@ -31,13 +31,13 @@ class Split(Generic[Value]):
     synergy: Value
 
 
-def shapley(value: Mapping[Subset, Value]) -> Split[Value]:
+def shapley(value: Mapping[Subset, Value]) -> ShapleySplit[Value]:
     """phi_a = 1/2 [V(a) - V(0)] + 1/2 [V(av) - V(v)], phi_v alike; synergy = V(av) - V(a) - V(v) + V(0).
 
     Source: Shapley 1953, with two players.
     """
     none, video, audio, both = (value[subset] for subset in SUBSETS)
-    return Split(
+    return ShapleySplit(
         video=0.5 * (video - none) + 0.5 * (both - audio),
         audio=0.5 * (audio - none) + 0.5 * (both - video),
         synergy=both - audio - video + none,

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mmattn.model import AVModel
 from mmattn.types import Batch, LayerStats, Tokens
-from mmattn.weighting.causal import SUBSETS, Split, shapley, subset_scores
+from mmattn.weighting.causal import SUBSETS, ShapleySplit, shapley, subset_scores
 
 WIDTH, PICTURE, STRIP, SPECTRUM, LINE = 320, 192, 40, 48, 18  # px
 PAPER, INK, DIM = (20, 23, 26), (232, 234, 237), (140, 148, 158)
@@ -24,7 +24,7 @@ TAGS = 4
 
 
 @dataclass(frozen=True)
-class Panel:
+class ClipPanel:
     """One clip: `frames` (T, H, W, 3) uint8 at `fps`, and a line about it."""
 
     id: str
@@ -33,7 +33,7 @@ class Panel:
     caption: str
 
 
-def clip_panels(model: AVModel, batch: Batch, limit: int) -> list[Panel]:
+def clip_panels(model: AVModel, batch: Batch, limit: int) -> list[ClipPanel]:
     """Panels of the first `limit` real clips that have a picture. None for batches that carry features instead.
 
     The model runs whatever the clips are: where processes share its weights out, the others wait for it.
@@ -51,7 +51,7 @@ def clip_panels(model: AVModel, batch: Batch, limit: int) -> list[Panel]:
     for clip in chosen:
         looks = _mass_on_sound(fused.stats, video, clip)
         own = {subset: scores[subset][clip] for subset in SUBSETS}
-        tags = _Tags(names, own["both"], Split(split.video[clip], split.audio[clip], split.synergy[clip]))
+        tags = _Tags(names, own["both"], ShapleySplit(split.video[clip], split.audio[clip], split.synergy[clip]))
         panels.append(_panel(batch, clip, looks, tags))
     return panels
 
@@ -60,7 +60,7 @@ def clip_panels(model: AVModel, batch: Batch, limit: int) -> list[Panel]:
 class _Tags:
     names: tuple[str, ...]
     scores: Tensor  # (K,)
-    split: Split[Tensor]
+    split: ShapleySplit[Tensor]
 
     @property
     def highest(self) -> list[int]:
@@ -91,7 +91,7 @@ def _mass_on_sound(stats: tuple[LayerStats, ...], video: Tokens, clip: int) -> _
     return _Looks(times.cpu(), mass[keep][order].cpu(), prior)
 
 
-def _panel(batch: Batch, clip: int, looks: _Looks | None, tags: _Tags) -> Panel:
+def _panel(batch: Batch, clip: int, looks: _Looks | None, tags: _Tags) -> ClipPanel:
     keep = batch.frame_keep[clip]
     frames = batch.frames[clip][keep].permute(0, 2, 3, 1).cpu().numpy()
     times = batch.frame_times[clip][keep].tolist()
@@ -102,7 +102,7 @@ def _panel(batch: Batch, clip: int, looks: _Looks | None, tags: _Tags) -> Panel:
     below = _below(looks, sound, tags, scale)
     drawn = np.stack([_frame(frame, below, scale.x(time)) for frame, time in zip(frames, times, strict=True)])
     fps = (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 and times[-1] > times[0] else 1.0
-    return Panel(batch.ids[clip], drawn, fps, ", ".join(map(tags.line, tags.highest)))
+    return ClipPanel(batch.ids[clip], drawn, fps, ", ".join(map(tags.line, tags.highest)))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import pytest
 
 from mmattn.config import build, compose, conf_dir
 from mmattn.data.manifest.adapters.annotated import AnnotatedSource
-from mmattn.data.manifest.columns import Segment
+from mmattn.data.manifest.columns import LabelledSegment
 from mmattn.data.manifest.rows import Row
 from mmattn.errors import UsageError
 
@@ -210,10 +210,10 @@ def test_ave_makes_one_clip_of_a_videos_events(tmp_path: Path) -> None:
         },
     )
     rows = {row.id: row for row in _source("ave", root).find()[0]}
-    assert rows["RUhOCu3LNXM"].segments == (Segment("Church bell", 0.0, 10.0),)
+    assert rows["RUhOCu3LNXM"].segments == (LabelledSegment("Church bell", 0.0, 10.0),)
     two = rows["-0Kbt-hKkPE"]
     assert two.tags == ("Bark", "Male speech, man speaking")
-    assert two.segments == (Segment("Bark", 3.0, 6.0), Segment("Male speech, man speaking", 7.0, 9.0))
+    assert two.segments == (LabelledSegment("Bark", 3.0, 6.0), LabelledSegment("Male speech, man speaking", 7.0, 9.0))
     assert two.split == "test", "in the training and in the test set: no test clip is trained on"
     assert (rows["zzBarkEmpty"].tags, rows["zzBarkEmpty"].segments) == (("Bark",), ())
 
@@ -246,8 +246,8 @@ def test_grid_has_the_time_of_every_word(tmp_path: Path) -> None:
     assert (first.id, first.split, first.path) == ("s1_bbaf2n", "test", root / "s1/bbaf2n.mpg")
     assert first.captions == ("bin blue at f two now",)
     assert first.tags == ("command/bin", "colour/blue", "preposition/at", "letter/f", "digit/two", "adverb/now")
-    assert first.segments[0] == Segment("bin", 0.95, 1.18)
-    assert first.segments[-1] == Segment("now", 1.89, 2.12)
+    assert first.segments[0] == LabelledSegment("bin", 0.95, 1.18)
+    assert first.segments[-1] == LabelledSegment("now", 1.89, 2.12)
     assert (third.split, third.tags[4]) == ("train", "digit/nine"), "the same name, another speaker"
 
 

@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from mmattn.config import Config
-from mmattn.data.check.duplicates import Look, alike, content_digest, edges_digest
-from mmattn.data.check.findings import Limits, Summary, length_of
-from mmattn.data.check.scan import Here, Job, Journal, Record, look_at_all
+from mmattn.data.check.duplicates import Fingerprint, alike, content_digest, edges_digest
+from mmattn.data.check.findings import FlagLimits, Summary, length_of
+from mmattn.data.check.scan import Here, Record, ScanJournal, ScannedFile, look_at_all
 from mmattn.data.manifest.library import Item, list_media, root_of
 from mmattn.errors import UsageError
 from mmattn.files import beside, expanded, write_atomically
@@ -67,9 +67,9 @@ def check(config: Config) -> Checked:
     left_out: Counter[str] = Counter()
     items = list_media(source, out, left_out)
     workers = config["workers"] or cores()
-    limits = Limits(**{name: config[name] for name in asdict(Limits())})
+    limits = FlagLimits(**{name: config[name] for name in asdict(FlagLimits())})
     summary = Summary(str(source.resolve()), depth, limits=asdict(limits), left_out=left_out)
-    with Journal(out / PART, out / CHECKED, depth, config["resume"]) as journal:
+    with ScanJournal(out / PART, out / CHECKED, depth, config["resume"]) as journal:
         from_before = _scan(items, journal, config, workers, deadline_s)
         found = _same(items, journal, workers) if config["duplicates"] else {}
         if config["alike"]:
@@ -80,10 +80,10 @@ def check(config: Config) -> Checked:
     return Checked(summary, lengths, shown, out, from_before)
 
 
-def _scan(items: list[Item], journal: Journal, config: Config, workers: int, deadline_s: float) -> int:
+def _scan(items: list[Item], journal: ScanJournal, config: Config, workers: int, deadline_s: float) -> int:
     """Look at every file of which nothing is known; returns of how many something was."""
     follow = config["follow_symlinks"]
-    jobs = [job for job in (Job.of(item, follow) for item in items) if not journal.holds(job)]
+    jobs = [job for job in (ScannedFile.of(item, follow) for item in items) if not journal.holds(job)]
     known = len(items) - len(jobs)
     kind = IsolatedReader if config["isolated"] else Here
     how = {"deadline_s": deadline_s, "follow_symlinks": follow, "beneath": root_of(expanded(str(config["source"])))}
@@ -104,7 +104,7 @@ def _scan(items: list[Item], journal: Journal, config: Config, workers: int, dea
     return known
 
 
-def _same(items: Sequence[Item], journal: Journal, workers: int) -> dict[Item, Record]:
+def _same(items: Sequence[Item], journal: ScanJournal, workers: int) -> dict[Item, Record]:
     """What to add to the records of files that are, byte for byte, others: a digest, and the path of the first."""
     by_size: dict[int, list[Item]] = {}
     for item in items:
@@ -148,24 +148,24 @@ def _digests(
     return results
 
 
-def _add_alike(items: Sequence[Item], journal: Journal, found: dict[Item, Record]) -> None:
+def _add_alike(items: Sequence[Item], journal: ScanJournal, found: dict[Item, Record]) -> None:
     looks = [None if "duplicate_of" in found.get(item, {}) else _look(journal.read(item)) for item in items]
     for index, first in alike(looks).items():
         found.setdefault(items[index], {})["like"] = items[first].path
 
 
-def _look(record: Record) -> Look | None:
+def _look(record: Record) -> Fingerprint | None:
     if record["status"] != "ok" or length_of(record) is None:
         return None
     picture, sound = record.get("picture_hash") or "0", record.get("sound_hash") or "0"
-    return Look(int(picture, 16), int(sound, 16), length_of(record) or 0.0, record.get("frames") or 0)
+    return Fingerprint(int(picture, 16), int(sound, 16), length_of(record) or 0.0, record.get("frames") or 0)
 
 
 def _write(
     items: Sequence[Item],
-    journal: Journal,
+    journal: ScanJournal,
     found: dict[Item, Record],
-    limits: Limits,
+    limits: FlagLimits,
     summary: Summary,
     out: Path,
     rows: int,
@@ -191,7 +191,9 @@ def _write(
     return array, (odd + plain)[:rows]
 
 
-def _judged(items: Sequence[Item], journal: Journal, found: dict[Item, Record], limits: Limits) -> Iterator[Record]:
+def _judged(
+    items: Sequence[Item], journal: ScanJournal, found: dict[Item, Record], limits: FlagLimits
+) -> Iterator[Record]:
     for item in items:
         record = journal.read(item)
         for key in ("sha256", "duplicate_of", "like", "flags"):  # of a scan before, when other files were there

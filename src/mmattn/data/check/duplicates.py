@@ -45,7 +45,7 @@ def _digest(item: Item, spans: Iterable[tuple[int, int]]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Fingerprint:
     """What a survey tells of a file's look and sound; hashes are 0 where there is nothing to compare."""
 
     picture: int  # four times 64 bits
@@ -58,7 +58,7 @@ class Look:
         shown = [(place, self.picture >> 64 * place & (1 << 64) - 1) for place in range(4)]
         return [part for part in [*shown, (4, self.sound)] if part[1]]
 
-    def is_like(self, other: Look) -> bool:
+    def is_like(self, other: Fingerprint) -> bool:
         if abs(self.duration - other.duration) > max(0.5, 0.05 * self.duration):
             return False
         if bool(self.picture) != bool(other.picture) or (self.pictures == 1) != (other.pictures == 1):
@@ -72,7 +72,7 @@ class Look:
         return apart <= _ONLY_SEEN_BITS * bits
 
 
-def alike(looks: Sequence[Look | None]) -> dict[int, int]:
+def alike(looks: Sequence[Fingerprint | None]) -> dict[int, int]:
     """Index of a file -> index of the first file that it is like."""
     first: dict[int, int] = {}
     shelves: dict[tuple[int, int], list[int]] = defaultdict(list)  # part of a hash -> the first files that have it

@@ -25,7 +25,7 @@ FLAGS = {
 
 
 @dataclass(frozen=True)
-class Limits:
+class FlagLimits:
     """From where on a measure is a flag."""
 
     silent_db: float = -60.0  # of full scale, for the loudest tenth of a second

@@ -33,7 +33,7 @@ _AGAIN = ("timeout", "crashed", "changed")  # what another look may find otherwi
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class ScannedFile:
     """A file as it is now. `bytes` None: there is none."""
 
     item: Item
@@ -41,7 +41,7 @@ class Job:
     mtime_ns: int | None
 
     @classmethod
-    def of(cls, item: Item, follow_symlinks: bool) -> Job:
+    def of(cls, item: Item, follow_symlinks: bool) -> ScannedFile:
         try:
             found = Path(item.path).stat(follow_symlinks=follow_symlinks)
         except FileNotFoundError:
@@ -79,7 +79,7 @@ class Here:
 Reader = IsolatedReader | Here
 
 
-def look_at(reader: Reader, job: Job, depth: Depth) -> Record:
+def look_at(reader: Reader, job: ScannedFile, depth: Depth) -> Record:
     """The record of one file, whatever is wrong with it."""
     record = job.begin(depth)
     if job.bytes is None:
@@ -92,7 +92,7 @@ def look_at(reader: Reader, job: Job, depth: Depth) -> Record:
     return record | {"status": "failed" if "reason" in told else "ok"} | told
 
 
-def look_at_all(jobs: Sequence[Job], depth: Depth, readers: Sequence[Reader]) -> Generator[Record, None, None]:
+def look_at_all(jobs: Sequence[ScannedFile], depth: Depth, readers: Sequence[Reader]) -> Generator[Record, None, None]:
     """A record for each job, in the order in which they are done, by a thread for each reader. It closes them."""
     waiting, results, stop = iter(jobs), queue.SimpleQueue(), threading.Event()
     turn = threading.Lock()
@@ -137,7 +137,7 @@ class _Place:
     final: bool
 
 
-class Journal:
+class ScanJournal:
     """The lines of a scan, by file. `old`: the finished report of a scan before, whose lines are taken over.
 
     One process at a time: a second raises UsageError. A line cut off by a crash is cut away.
@@ -182,7 +182,7 @@ class Journal:
         except (ValueError, KeyError, TypeError):
             return  # not a line of ours: the file is looked at again
 
-    def holds(self, job: Job) -> bool:
+    def holds(self, job: ScannedFile) -> bool:
         """Whether what is known of the file still holds; then it is in the journal."""
         place = self._places.get(job.item)
         if place is None or not place.final or (place.bytes, place.mtime_ns) != (job.bytes, job.mtime_ns):
@@ -203,7 +203,7 @@ class Journal:
             os.fsync(self._fd)
             self._synced = time.monotonic()
 
-    def done(self, jobs: Sequence[Job]) -> int:
+    def done(self, jobs: Sequence[ScannedFile]) -> int:
         """How many of them are in the file and hold, wherever an interrupt struck: what the next scan will find."""
         self._end = self._index(self._fd, of_journal=True)
         return sum(self.holds(job) for job in jobs)
@@ -232,7 +232,7 @@ class Journal:
             os.close(self._old)
         self._lease.release(done=True)
 
-    def __enter__(self) -> Journal:
+    def __enter__(self) -> ScanJournal:
         return self
 
     def __exit__(

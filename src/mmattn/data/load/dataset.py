@@ -17,7 +17,7 @@ from mmattn.data.manifest.rows import Row
 from mmattn.data.prepare.augment.augment import Augment
 from mmattn.data.prepare.clips import ClipSpec, PaddedClip, Sample
 from mmattn.data.prepare.keys import Key
-from mmattn.data.prepare.views import Look
+from mmattn.data.prepare.views import ClipView
 from mmattn.errors import MediaError
 from mmattn.types import Batch, Clip
 
@@ -55,7 +55,7 @@ class ClipDataset(Dataset[Labelled]):
         augment: Augment | None = None,
         seed: int = 0,
         span: Span = "first",
-        look: Look | None = None,
+        look: ClipView | None = None,
     ) -> None:
         self.rows = rows
         self.spec = spec

@@ -17,7 +17,7 @@ from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.data.manifest.rows import Row
 from mmattn.data.manifest.splits import SplitData, check_common
 from mmattn.data.prepare.augment.augment import Augment
-from mmattn.data.prepare.views import Look
+from mmattn.data.prepare.views import ClipView
 from mmattn.errors import MediaError, UsageError
 
 
@@ -45,7 +45,7 @@ class ClipData(SplitData):
         train: bool = False,
         vocabulary: TagVocabulary | None = None,
         augment: Augment | None = None,
-        look: Look | None = None,
+        look: ClipView | None = None,
     ) -> ClipDataset:
         """Nothing is read before it is asked for; what was read is kept for every dataset of the split.
 

@@ -37,7 +37,7 @@ SPLIT_NAMES = {  # what others call the splits, in lower case
 _CLOCK = re.compile(r"(?:(\d+):)?([0-5]?\d):([0-5]?\d(?:[.,]\d+)?)")  # 00:01:02.5, 1:02.5; SubRip has a comma
 
 
-class Segment(NamedTuple):
+class LabelledSegment(NamedTuple):
     """A part of the media and what happens or is said in it; `start` and `end` in seconds of the file."""
 
     label: str
@@ -186,13 +186,15 @@ def families(value: Any) -> dict[str, str]:
     return {str(tag): str(family) for tag, family in value.items() if family is not None}
 
 
-def segments(value: Any) -> tuple[Segment, ...]:
+def segments(value: Any) -> tuple[LabelledSegment, ...]:
     if value is None:
         return ()
     try:
         found = _literal(value) if isinstance(value, str) else value  # CSV holds it as JSON
         found = [list(part.values()) if isinstance(part, dict) else part for part in found]  # Parquet has structs
-        segments = tuple(Segment(label, seconds(start, "start"), seconds(end, "end")) for label, start, end in found)
+        segments = tuple(
+            LabelledSegment(label, seconds(start, "start"), seconds(end, "end")) for label, start, end in found
+        )
         if not all(isinstance(part.label, str) and part.start <= part.end for part in segments):
             raise ValueError
     except (TypeError, ValueError, KeyError):

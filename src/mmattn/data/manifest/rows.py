@@ -14,7 +14,7 @@ from typing import Any
 
 from mmattn.data.manifest.columns import (
     SPLITS,
-    Segment,
+    LabelledSegment,
     byte_range,
     families,
     path_in,
@@ -43,7 +43,7 @@ class Row:
     captions: tuple[str, ...] = ()
     split: str | None = None
     families: dict[str, str] = field(default_factory=dict)  # tag -> which modality it needs, where that is known
-    segments: tuple[Segment, ...] = ()  # words or events with their times, where those are known
+    segments: tuple[LabelledSegment, ...] = ()  # words or events with their times, where those are known
     offset: int | None = None  # bytes; with `size`: the media is a member inside the uncompressed tar at `path`
     size: int | None = None  # bytes
 

@@ -28,7 +28,7 @@ _WORD_MARK = "Ġ"  # how byte-level pieces write the blank before a word
 _TIGHT = re.compile(r" ([.,;:!?%)\]}])")  # what stands close to the word before it
 
 
-class Word(NamedTuple):
+class TokenizedWord(NamedTuple):
     """A word of a caption and the places of its tokens."""
 
     text: str
@@ -109,7 +109,7 @@ class CaptionTokenizer:
         lengths = torch.tensor([len(row) for row in rows])
         return tokens, torch.arange(longest) < lengths[:, None]
 
-    def words(self, ids: Sequence[int]) -> list[Word]:
+    def words(self, ids: Sequence[int]) -> list[TokenizedWord]:
         """The words of a caption (its tokens without bos and eos), each with the places of its tokens in `ids`.
 
         A mark that stands close to the word before it belongs to it.
@@ -118,7 +118,7 @@ class CaptionTokenizer:
         starts = [self._begins(piece) for piece in pieces]
         edges = [i for i, begins in enumerate(starts) if begins or i == 0]
         spans = list(starmap(range, pairwise([*edges, len(pieces)])))
-        return [Word(self.decode([ids[i] for i in span]), tuple(span)) for span in spans]
+        return [TokenizedWord(self.decode([ids[i] for i in span]), tuple(span)) for span in spans]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of tokens; special ones say nothing. Byte sequences that are no UTF-8 become U+FFFD."""

@@ -72,7 +72,7 @@ class Views:
 
 
 @dataclass(frozen=True)
-class Look:
+class ClipView:
     """One view of one span of each clip of a data set. `at`: the span's place in a longer clip, 0 = its start, 1 = as
     late as it fits; None: where the data set takes it.
     """
@@ -82,9 +82,9 @@ class Look:
     at: float | None = None
 
 
-def looks(spans: int, views: Views, spec: ClipSpec) -> list[Look]:
+def looks(spans: int, views: Views, spec: ClipSpec) -> list[ClipView]:
     """All views of `spans` evenly spread spans, those of the middle first. Raises UsageError unless spans >= 1."""
     if spans < 1:
         raise UsageError(f"views.spans={spans}: expected 1 or more")
     places = [None] if spans == 1 else sorted((k / (spans - 1) for k in range(spans)), key=lambda at: abs(at - 0.5))
-    return [Look(view, views.canvas(spec), at) for at in places for view in views.all]
+    return [ClipView(view, views.canvas(spec), at) for at in places for view in views.all]

@@ -16,7 +16,7 @@ from typing import Any
 from mmattn.config import Config, build
 from mmattn.data.load.reading import ClipReader
 from mmattn.data.made import finished, is_finished, labels_hash, making, read_made, refresh_labels, rows_hash
-from mmattn.data.manifest.columns import Segment
+from mmattn.data.manifest.columns import LabelledSegment
 from mmattn.data.manifest.rows import SPLITS, Row
 from mmattn.data.manifest.writing import write_manifest
 from mmattn.data.shards.read import COMMAND, MANIFEST_FILE, SHARDS_FILE
@@ -192,11 +192,11 @@ class _Shards:
         return replace(row, path=path, start=0.0, end=seconds, segments=segments, offset=offset, size=size)
 
 
-def _moved(row: Row, span: tuple[float, float]) -> list[Segment]:
+def _moved(row: Row, span: tuple[float, float]) -> list[LabelledSegment]:
     """The row's segments inside `span`, in s from its start."""
     start, end = span
     return [
-        Segment(part.label, max(part.start, start) - start, min(part.end, end) - start)
+        LabelledSegment(part.label, max(part.start, start) - start, min(part.end, end) - start)
         for part in row.segments
         if part.start < end and part.end > start
     ]

@@ -17,7 +17,7 @@ from mmattn.encoders.yamnet import (
     PACKAGED,
     PATCH,
     RATE,
-    LogMel,
+    YamnetLogMel,
     fill_last_patch,
     load_yamnet,
     patch_count,
@@ -62,7 +62,7 @@ class Sounds(Annotator):
             count = self.network.classes.out_features
             raise UsageError(f"{folder / CLASS_NAMES}: expected {count} rows with a display_name")
         self.version = f"YAMNet ({package_version(PACKAGE) if source == PACKAGED else folder.name})"
-        self.front_end = LogMel().to(setting.device)
+        self.front_end = YamnetLogMel().to(setting.device)
         self.threshold = threshold if setting.threshold is None else setting.threshold
         self.device = setting.device
 

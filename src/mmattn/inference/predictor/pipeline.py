@@ -24,13 +24,13 @@ from mmattn.errors import MediaError, UsageError
 from mmattn.inference.predictor.piece import Piece, as_piece
 from mmattn.inference.predictor.records import Captions, Record, attention_mass, tag_records, thresholds_of
 from mmattn.inference.predictor.result import Result
-from mmattn.inference.predictor.shots import Shots
+from mmattn.inference.predictor.shots import ShotReader
 from mmattn.inference.predictor.speed import Speed
 from mmattn.inference.predictor.timeline import Sliding, Timeline
 from mmattn.metrics.tags import decisions
 from mmattn.tasks.captioner import Captioner
 from mmattn.types import MODALITIES, ByteRange, Clip
-from mmattn.weighting.captions import Caption, captions_with_weights
+from mmattn.weighting.captions import WeighedCaption, captions_with_weights
 from mmattn.weighting.causal import SUBSETS, Subset, scores_on, subset_fusions
 from mmattn.weighting.descriptive import MassMeter
 
@@ -44,7 +44,7 @@ class _Result:
 
     scores: dict[Subset, Tensor]
     mass: MassMeter
-    caption: Caption | None
+    caption: WeighedCaption | None
 
 
 @dataclass(frozen=True)
@@ -231,14 +231,14 @@ class Predictor:
             "issues": file.issues,
         }
 
-    def _over_time_by(self, span_step_s: float | None, shots: bool) -> Sliding | Shots | None:
+    def _over_time_by(self, span_step_s: float | None, shots: bool) -> Sliding | ShotReader | None:
         if shots:
             if span_step_s is not None:
                 raise UsageError("shots=true and span_step_s are two ways to read a file; choose one")
-            return Shots(self.clip, self.canvas)
+            return ShotReader(self.clip, self.canvas)
         return None if span_step_s is None else Sliding(self.clip, span_step_s, self.canvas)
 
-    def _over_time(self, piece: Piece, by: Sliding | Shots, reader: ClipReader) -> Record:
+    def _over_time(self, piece: Piece, by: Sliding | ShotReader, reader: ClipReader) -> Record:
         """Raises nothing for a bad file: the record says what is wrong."""
         issues: set[str] = set()
         timeline = Timeline(self.vocabulary, self._thresholds())

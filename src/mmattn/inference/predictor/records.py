@@ -12,7 +12,7 @@ from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.inference.predictor.segments import Segment
 from mmattn.metrics.summary import HALF
 from mmattn.types import MODALITIES
-from mmattn.weighting.captions import Caption
+from mmattn.weighting.captions import WeighedCaption
 from mmattn.weighting.causal import Subset, shapley
 from mmattn.weighting.descriptive import MassMeter
 
@@ -55,9 +55,9 @@ class Captions:
     """
 
     def __init__(self) -> None:
-        self._found: list[tuple[float, float, Caption]] = []
+        self._found: list[tuple[float, float, WeighedCaption]] = []
 
-    def add(self, start: float, end: float, caption: Caption | None) -> None:
+    def add(self, start: float, end: float, caption: WeighedCaption | None) -> None:
         """Of a span that does not begin before the one added last."""
         if caption is None:
             return

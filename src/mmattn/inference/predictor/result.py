@@ -104,7 +104,7 @@ class Shares:
 
 
 @dataclass(frozen=True)
-class Attention:
+class AttentionUse:
     """The mean attention mass on sound, and what even attention would give it."""
 
     audio: float
@@ -117,7 +117,7 @@ class ModalityUse:
 
     used: tuple[Modality, ...]
     shapley: Shares | None
-    attention: Attention | None
+    attention: AttentionUse | None
 
 
 @dataclass(frozen=True)
@@ -212,7 +212,7 @@ def _typed(name: str, value: Any, owner: str = "Result") -> Any:
         return ModalityUse(
             tuple(value["used"]),
             None if shapley is None else Shares(**shapley),
-            None if attention is None else Attention(**attention),
+            None if attention is None else AttentionUse(**attention),
         )
     return value
 

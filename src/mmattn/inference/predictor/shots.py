@@ -35,7 +35,7 @@ _RECENT = 256  # frames; a cut is found a few after it
 _RATE = 8000  # Hz; the sound tells where the file ends
 
 
-class Shots:
+class ShotReader:
     """How a file is read: each shot in as few even spans as the trained clip's length allows, pictures on `canvas`."""
 
     def __init__(self, clip: ClipSpec, canvas: Canvas) -> None:

@@ -25,7 +25,7 @@ from mmattn.media.read.request import Request
 from mmattn.media.read.windows import Windows
 from mmattn.metrics.tags import decisions
 from mmattn.types import MODALITIES, Clip, Modality
-from mmattn.weighting.captions import Caption
+from mmattn.weighting.captions import WeighedCaption
 from mmattn.weighting.causal import SUBSETS, Subset
 from mmattn.weighting.descriptive import MassMeter
 
@@ -106,7 +106,7 @@ class Timeline:
         self,
         scores: Mapping[Subset, Float[Tensor, "S K"]],
         samples: Sequence[Sample],
-        captions: Sequence[Caption | None],
+        captions: Sequence[WeighedCaption | None],
         bounds: Sequence[float],
     ) -> None:
         """The next windows. One that holds neither picture nor sound says nothing."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from mmattn.media.read.decode import Decoded, Viewed
+from mmattn.media.read.decode import DecodedClip, Viewed
 
 _LENGTHS = struct.Struct("<QQ")  # bytes of JSON, bytes of samples
 _MOST_TEXT = 1 << 24  # bytes of JSON
@@ -85,7 +85,7 @@ def _exactly(source: socket.socket, count: int, until: float | None) -> bytearra
     return data
 
 
-def pack(part: Decoded) -> tuple[dict[str, Any], list[np.ndarray]]:
+def pack(part: DecodedClip) -> tuple[dict[str, Any], list[np.ndarray]]:
     """What was decoded as JSON and arrays."""
     named = {name: getattr(part, name) for name in _TYPES}
     for i, view in enumerate(part.views):
@@ -103,7 +103,7 @@ def pack(part: Decoded) -> tuple[dict[str, Any], list[np.ndarray]]:
     return head, list(arrays.values())
 
 
-def unpack(head: dict[str, Any], samples: bytearray, source: str) -> Decoded:
+def unpack(head: dict[str, Any], samples: bytearray, source: str) -> DecodedClip:
     """What `pack` packed. Raises ValueError for what it cannot have packed."""
     try:
         arrays, at = {}, 0
@@ -111,7 +111,7 @@ def unpack(head: dict[str, Any], samples: bytearray, source: str) -> Decoded:
             kind = _TYPES[name.partition(" ")[0]]
             arrays[name] = np.frombuffer(samples, kind, int(np.prod(shape)), at).reshape(shape)
             at += arrays[name].nbytes
-        return Decoded(
+        return DecodedClip(
             frames=arrays.get("frames"),
             frame_times=arrays["frame_times"],
             waveform=arrays.get("waveform"),

@@ -16,8 +16,8 @@ from av.audio.frame import AudioFrame
 from mmattn.errors import MediaError
 from mmattn.media.open.container import Limits
 from mmattn.media.read.downmix import Downmix
-from mmattn.media.read.segment import Segment
-from mmattn.media.read.stamps import Clock, Lattice, Level, Run
+from mmattn.media.read.segment import SoundSegment
+from mmattn.media.read.stamps import Lattice, Level, SampleClock, SampleRun
 
 _LATE_S = 0.04  # sound that begins this much after the span is reported
 _APART_S = 0.04  # frames further apart than this are not resampled in one go
@@ -37,7 +37,7 @@ class SoundTrack:
         end: float | None,
         rate: int | None,
         limits: Limits,
-        clock: Clock,
+        clock: SampleClock,
         downmix: Downmix,
     ) -> None:
         self._path, self._start, self._end, self._limits = path, start, end, limits
@@ -51,8 +51,8 @@ class SoundTrack:
         self.lattice: Lattice | None = None  # of all frames, as the file's first ones tell
         self.is_open = not clock.steady  # whether the file's first frames have been looked at
         self._first_end: float | None = None  # of the file's first frame
-        self._run: Run | None = None
-        self._segments: list[Segment] = []
+        self._run: SampleRun | None = None
+        self._segments: list[SoundSegment] = []
         self._finished = 0  # samples of all segments but the last
         self._shift = 0.0  # added to timestamps after the file's clock was put back
         self.first_time: float | None = None
@@ -68,7 +68,7 @@ class SoundTrack:
 
         In few steps for a frame that simply follows the one before: there are 47 of them in a second.
         """
-        segment: Segment | None = None
+        segment: SoundSegment | None = None
         for frame in frames:
             stamp, count = frame.pts, frame.samples
             time = None if stamp is None else stamp * tick - origin
@@ -112,7 +112,7 @@ class SoundTrack:
         if self._from <= end and time <= self._to:
             self._append(frame, run, at, apart)
 
-    def _growing(self) -> Segment | None:
+    def _growing(self) -> SoundSegment | None:
         """The segment that a frame which simply follows goes to, where nothing else is to be looked at."""
         last = self._segments[-1] if self._segments else None
         if last is None or not self.is_open or self._shift or self.clock.counted:
@@ -138,7 +138,7 @@ class SoundTrack:
             self.issues.add("pts_fixed")
         return time + self._shift
 
-    def _append(self, frame: AudioFrame, run: Run, at: int, apart: bool) -> None:
+    def _append(self, frame: AudioFrame, run: SampleRun, at: int, apart: bool) -> None:
         """Add a frame, whose first sample is the run's sample `at`, to the last segment or to a new one."""
         last = self._segments[-1] if self._segments else None
         if last is not None:
@@ -153,17 +153,17 @@ class SoundTrack:
             self.rate = frame.sample_rate
         level = self._levels(run)[-1]
         cut = min(self._lead(level.offset + at / run.rate, run.rate), frame.samples - 1)
-        segment = Segment(run, at + cut, frame, self.rate, self._downmix)
+        segment = SoundSegment(run, at + cut, frame, self.rate, self._downmix)
         segment.add(frame, cut)
         self._segments.append(segment)
 
-    def _next_run(self, rate: int) -> Run:
+    def _next_run(self, rate: int) -> SampleRun:
         """Frames of another rate begin: they follow those before."""
         begin = 0.0 if self._run is None else self._levels(self._run)[-1].offset + self._run.count / self._run.rate
-        self._run = run = Run(rate, self.clock.tick, begin, follows=self._run is not None)
+        self._run = run = SampleRun(rate, self.clock.tick, begin, follows=self._run is not None)
         return run
 
-    def _levels(self, run: Run) -> list[Level]:
+    def _levels(self, run: SampleRun) -> list[Level]:
         return run.levels(self.lattice)
 
     def _lead(self, time: float, rate: int) -> int:
@@ -205,7 +205,7 @@ class SoundTrack:
             self.issues.add("silent_audio")
         return np.clip(out, -1.0, 1.0, out=out) if low < -1 or high > 1 else out
 
-    def _pieces(self, segment: Segment) -> list[_Piece]:
+    def _pieces(self, segment: SoundSegment) -> list[_Piece]:
         """The segment cut where its run has a gap or an overlap."""
         assert self.rate is not None
         run, first, last = segment.run, segment.first, segment.first + segment.samples

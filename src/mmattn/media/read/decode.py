@@ -78,7 +78,7 @@ class Viewed:
 
 
 @dataclass(frozen=True)
-class Decoded:
+class DecodedClip:
     """A Clip in numpy's arrays. The process that only decodes does without torch."""
 
     frames: np.ndarray | None  # (T, 3, H, W) uint8
@@ -132,7 +132,7 @@ def decode(
     limits: Limits | None = None,
     deadline_s: float | None = None,
     follow_symlinks: bool = False,
-) -> Decoded:
+) -> DecodedClip:
     """The same in numpy's arrays."""
     path = name_of(src)
     reading = Reading(src, path, request, limits or Limits(), Deadline(path, deadline_s), follow_symlinks)
@@ -148,7 +148,7 @@ def decode(
         raise MediaError(path, "too_large", "out of memory") from error
 
 
-def decoded(reading: Reading, taken: Taken, grid: np.ndarray) -> Decoded:
+def decoded(reading: Reading, taken: Taken, grid: np.ndarray) -> DecodedClip:
     """The answer from what a pass brought."""
     asked, issues, images = reading.request, set(taken.issues), taken.images or []
     waveform = taken.sound.waveform() if taken.sound is not None else None
@@ -162,7 +162,7 @@ def decoded(reading: Reading, taken: Taken, grid: np.ndarray) -> Decoded:
     ends = [grid[-1] if len(grid) else asked.start]
     if taken.sound is not None and waveform is not None:
         ends.append(asked.start + len(waveform) / (taken.sound.rate or 1))
-    return Decoded(
+    return DecodedClip(
         frames=_stacked(images) if images else None,
         frame_times=grid[: len(images)].copy(),
         waveform=waveform,

@@ -40,7 +40,7 @@ def renderer(request: Request, stream: VideoStream) -> Renderer:
     return Renderer(request.size, request.fit, pixel_aspect(stream), *how)
 
 
-class Timeline:
+class FrameTimes:
     """Frames' times in s on the clip's clock, made to rise where the file leaves them out or turns them back."""
 
     def __init__(self, stream: VideoStream, origin: float) -> None:
@@ -72,7 +72,7 @@ class PictureTrack:
         self, path: str, stream: VideoStream, origin: float, grid: np.ndarray, render: Renderer, limits: Limits
     ) -> None:
         self._path, self._grid, self._render, self._limits = path, grid, render, limits
-        self._line = Timeline(stream, origin)
+        self._line = FrameTimes(stream, origin)
         self._slack = slack(stream)
         self._current: VideoFrame | None = None
         self.first_time: float | None = None

@@ -36,7 +36,7 @@ class Stamped(Protocol):
 
 
 @dataclass(frozen=True)
-class Clock:
+class FrameClock:
     """Stamps to s on the clip's clock. A frame may be stamped `slack` s late; `nominal` s is a frame's usual length."""
 
     tick: float
@@ -53,7 +53,7 @@ class Clock:
 
 
 @dataclass
-class Run:
+class PacketRun:
     """Packets to decode in turn with a fresh decoder, up to the last one shown."""
 
     packets: list[Any]
@@ -64,7 +64,7 @@ class Run:
 class Plan:
     """Fed with a stream's packets in turn, it hands out the runs that show the grid times (T,) s, rising."""
 
-    def __init__(self, grid: np.ndarray, clock: Clock) -> None:
+    def __init__(self, grid: np.ndarray, clock: FrameClock) -> None:
         self._grid: list[float] = grid.tolist()
         self._clock = clock
         self.settled = 0  # grid times whose packet is known
@@ -90,13 +90,13 @@ class Plan:
         self._now = -math.inf
         self.last_pts = None
 
-    def add(self, packet: Stamped) -> list[Run]:
+    def add(self, packet: Stamped) -> list[PacketRun]:
         """Take the next packet. After a seek those before the first key frame are dropped. Raises Unplannable."""
         if packet.pts is None or packet.is_corrupt:
             raise Unplannable("a packet without a time, or damaged")
         if not (self._held or self._first_of_file or packet.is_keyframe):
             return []
-        runs: list[Run] = []
+        runs: list[PacketRun] = []
         if packet.dts is not None:
             now = self._clock.time(packet.dts) - self._clock.slack
             if now < self._now or packet.pts < packet.dts:
@@ -110,17 +110,17 @@ class Plan:
         self._hold(packet, time)
         return runs
 
-    def finish(self) -> list[Run]:
+    def finish(self) -> list[PacketRun]:
         """The stream has ended: its last frame is shown until its end, later times see none."""
-        runs: list[Run] = []
+        runs: list[PacketRun] = []
         while self.wanted is not None and self.end is not None and self.wanted < self.end - _TO_END_S:
             self._settle(runs)
         del self._grid[self.settled :]
         return runs + self.flush()
 
-    def flush(self) -> list[Run]:
+    def flush(self) -> list[PacketRun]:
         """The run that is still open."""
-        runs: list[Run] = []
+        runs: list[PacketRun] = []
         self._cut(len(self._held), runs)
         return runs
 
@@ -148,7 +148,7 @@ class Plan:
         end = self._clock.time(packet.pts) + ((packet.duration or 0) * self._clock.tick or self._clock.nominal)
         self.end = end if self.end is None else max(self.end, end)
 
-    def _settle(self, runs: list[Run]) -> None:
+    def _settle(self, runs: list[PacketRun]) -> None:
         """Find the packet that the next grid time shows."""
         time = self._grid[self.settled]
         key = max((place for key_time, place in self._keys if key_time <= time), default=0)
@@ -162,10 +162,10 @@ class Plan:
         self._last_shown = max(self._last_shown, place)
         self.settled += 1
 
-    def _cut(self, place: int, runs: list[Run]) -> None:
+    def _cut(self, place: int, runs: list[PacketRun]) -> None:
         """Close the open run and drop the held packets before `place`."""
         if self._shown:
-            runs.append(Run(self._held[: self._last_shown + 1], self._shown, self._first_of_file))
+            runs.append(PacketRun(self._held[: self._last_shown + 1], self._shown, self._first_of_file))
             self._shown, self._last_shown = {}, -1
         if place:
             self._first_of_file = False

@@ -18,7 +18,7 @@ from mmattn.media.open.streams import Chosen, choose, codec_name, frame_seconds,
 from mmattn.media.open.trust import trusted_duration
 from mmattn.media.read.audio import SoundTrack
 from mmattn.media.read.request import Request
-from mmattn.media.read.stamps import Clock
+from mmattn.media.read.stamps import SampleClock
 
 _INTERLEAVE_S = 10.0  # a stream this far past the end will not be overtaken by the other
 
@@ -68,7 +68,7 @@ class Reading:
     def sound(self, stream: AudioStream) -> SoundTrack:
         asked = self.request
         span = (asked.start, asked.end, asked.audio_rate)
-        clock = Clock(
+        clock = SampleClock(
             tick=time_base(stream),
             steady=codec_name(stream) not in _UNSTEADY,
             counted=stream.container.format.name in _COUNTED,

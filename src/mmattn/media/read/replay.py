@@ -20,7 +20,7 @@ _PIECE_S = 4.0
 
 
 @dataclass(frozen=True)
-class Piece:
+class ReplayChunk:
     """`times` (T,) s in the middle of each frame; `frames` (T, H, W, 3) uint8 or None; `samples` (N,) float32 or None.
 
     There may be fewer frames than times where the picture ends before the sound.
@@ -38,7 +38,7 @@ def replay(
     end: float,
     size: tuple[int, int] | None,
     rate: int | None,
-) -> Iterator[Piece]:
+) -> Iterator[ReplayChunk]:
     """From 0 to `end` s, without gap or overlap. `size` (height, width) or None: no picture; `rate` Hz or None: no
     sound. Raises MediaError."""
     fps = float(fps)
@@ -58,7 +58,9 @@ def replay(
         )
         clip = reader.read(path, asked)
         frames = None if clip.frames is None else clip.frames.permute(0, 2, 3, 1).numpy()
-        yield Piece(times, frames, None if rate is None else _placed(clip.waveform, clip.audio_start, low, high, rate))
+        yield ReplayChunk(
+            times, frames, None if rate is None else _placed(clip.waveform, clip.audio_start, low, high, rate)
+        )
 
 
 def even_size(shown: tuple[int, int], tall: int) -> tuple[int, int]:

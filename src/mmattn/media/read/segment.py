@@ -8,15 +8,15 @@ from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 
 from mmattn.media.read.downmix import Downmix, mono, values, weights
-from mmattn.media.read.stamps import Run
+from mmattn.media.read.stamps import SampleRun
 
 _CHUNK = 1 << 16  # samples resampled at once: a call for each frame takes four times as long
 
 
-class Segment:
+class SoundSegment:
     """Samples of one kind in turn, resampled as they come."""
 
-    def __init__(self, run: Run, first: int, frame: AudioFrame, out_rate: int, downmix: Downmix) -> None:
+    def __init__(self, run: SampleRun, first: int, frame: AudioFrame, out_rate: int, downmix: Downmix) -> None:
         self.run = run
         self.first = first  # its first sample, of the run's
         self.samples = 0

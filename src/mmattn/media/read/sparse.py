@@ -16,7 +16,7 @@ from av.video.stream import VideoStream
 
 from mmattn.media.open.streams import demux, frame_seconds, time_base
 from mmattn.media.read.frames import check_size, renderer, slack
-from mmattn.media.read.plan import Clock, Plan, Run, Unplannable
+from mmattn.media.read.plan import FrameClock, PacketRun, Plan, Unplannable
 from mmattn.media.read.reading import Reading
 
 # Decoders that leave out what no other frame refers to, and only that, when told to.
@@ -32,7 +32,7 @@ class SparsePictures:
     def __init__(self, reading: Reading, stream: VideoStream, origin: float, grid: np.ndarray) -> None:
         self._reading, self._stream, self._grid = reading, stream, grid
         self._context = stream.codec_context
-        self._clock = Clock(time_base(stream), origin, slack(stream), frame_seconds(stream))
+        self._clock = FrameClock(time_base(stream), origin, slack(stream), frame_seconds(stream))
         self._plan = Plan(grid, self._clock)
         self._render = renderer(reading.request, stream)
         self._images: dict[int, np.ndarray] = {}
@@ -136,7 +136,7 @@ class SparsePictures:
         first = self._stream.index_entries[0].timestamp
         return first in (packet.dts, packet.pts) or packet.pts == self._stream.start_time
 
-    def _show(self, runs: list[Run]) -> None:
+    def _show(self, runs: list[PacketRun]) -> None:
         for run in runs:
             for packet in (run.packets[0], run.packets[-1]):
                 self._reading.check(packet)
@@ -146,7 +146,7 @@ class SparsePictures:
             except (FFmpegError, ValueError) as error:
                 raise Unplannable("a packet that cannot be decoded") from error
 
-    def _decode(self, run: Run) -> bool:
+    def _decode(self, run: PacketRun) -> bool:
         """Render what `run` shows, decoding reference frames only beside it; False if a frame does not come."""
         context, awaited = self._context, dict(run.shown)
         skips = context.codec.canonical_name in _SKIPPING
@@ -165,7 +165,7 @@ class SparsePictures:
             context.skip_frame = "DEFAULT"
         return not awaited
 
-    def _decode_all(self, run: Run) -> None:
+    def _decode_all(self, run: PacketRun) -> None:
         """The same where packets may show nothing of their own: what is shown then is the frame before.
 
         Those are hidden frames of some codecs, and the first ones of a file that begins in the middle of things.
@@ -191,7 +191,7 @@ class SparsePictures:
             assert current is not None
             self._keep(current, run.shown[pts])
 
-    def _renew(self, run: Run) -> None:
+    def _renew(self, run: PacketRun) -> None:
         """Make the decoder forget what it saw, but for what only a file's first packet tells.
 
         There encoders sign, and decoders make up for the known errors of some of them.

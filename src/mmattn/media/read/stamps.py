@@ -19,7 +19,7 @@ _NOISE = 4  # times the usual step between stamps that are worse than their tick
 
 
 @dataclass(frozen=True)
-class Clock:
+class SampleClock:
     """Stamps rounded to `tick` s. `steady`: the codec's frames all have one length, whatever is in them. `counted`:
     the stamps are only a worse count of the samples, and just the first is believed.
     """
@@ -46,7 +46,7 @@ class Level:
 
 
 @dataclass
-class Run:
+class SampleRun:
     """Decoded frames of one rate in turn: how many samples, and the stamps of those that are near the span."""
 
     rate: int

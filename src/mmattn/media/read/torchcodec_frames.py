@@ -25,7 +25,7 @@ from mmattn.errors import MediaError, UsageError
 from mmattn.media.open.container import Deadline, Limits, Nameless, one_line
 from mmattn.media.open.source import Source, name_of, open_source
 from mmattn.media.open.streams import demux
-from mmattn.media.read.decode import Decoded, _stacked, decode
+from mmattn.media.read.decode import DecodedClip, _stacked, decode
 from mmattn.media.read.frames import check_size, renderer, slack
 from mmattn.media.read.orientation import orientation
 from mmattn.media.read.picture import Renderer, is_untagged_hd
@@ -56,7 +56,7 @@ def decode_with_torchcodec(
     deadline_s: float | None = None,
     follow_symlinks: bool = False,
     device: str = "cpu",
-) -> Decoded:
+) -> DecodedClip:
     """What decode.decode gives, frame for frame and sample for sample. Raises as it does.
 
     `device`: where pictures are decoded; they come back to the processor's memory.
@@ -79,7 +79,9 @@ def decode_with_torchcodec(
     if len(images) < len(grid):
         exact = decode(request, src, limits, deadline_s, follow_symlinks)
         return replace(exact, issues=tuple(sorted({*exact.issues, "pyav_frames"})))
-    heard = Decoded(None, grid[:0], None, request.audio_rate or 0, request.start, path, (request.start, 0.0), None, ())
+    heard = DecodedClip(
+        None, grid[:0], None, request.audio_rate or 0, request.start, path, (request.start, 0.0), None, ()
+    )
     if request.audio:
         heard = decode(replace(request, video=False), src, limits, deadline_s, follow_symlinks)
     issues = set(heard.issues) | set(chosen.issues) | render.issues - {"format_change"}

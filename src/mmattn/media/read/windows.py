@@ -25,9 +25,9 @@ from mmattn.media.open.source import Source, name_of
 from mmattn.media.open.splice import may_jump
 from mmattn.media.open.streams import AnyStream, Chosen, cut_off, demux, time_base
 from mmattn.media.read.audio import SoundTrack
-from mmattn.media.read.decode import Decoded, decoded, viewed
+from mmattn.media.read.decode import DecodedClip, decoded, viewed
 from mmattn.media.read.downmix import Downmix
-from mmattn.media.read.frames import Timeline, slack
+from mmattn.media.read.frames import FrameTimes, slack
 from mmattn.media.read.picture import Fit
 from mmattn.media.read.reading import Reached, Reading, Taken
 from mmattn.media.read.request import Request
@@ -122,7 +122,7 @@ def decode_windows(
     limits: Limits | None = None,
     deadline_s: float | None = None,
     follow_symlinks: bool = False,
-) -> Iterator[Decoded]:
+) -> Iterator[DecodedClip]:
     """iter_windows for a question that is already checked, in numpy's arrays."""
     path = name_of(src)
     asked = windows.request
@@ -196,7 +196,7 @@ class _Pictures(_Track):
         super().__init__(reading, container, chosen.video, chosen.origin)
         self._windows = windows
         self._views = [Viewing(reading, view, chosen.video) for view in (None, *windows.views)]
-        self._line = Timeline(chosen.video, chosen.origin)
+        self._line = FrameTimes(chosen.video, chosen.origin)
         self._slack = slack(chosen.video)
         self._opened = 0
         self._shown: VideoFrame | None = None

@@ -25,7 +25,7 @@ from av.video.codeccontext import VideoCodecContext
 from mmattn.errors import MediaError
 from mmattn.media.open.container import Deadline, Limits, one_line
 from mmattn.media.open.source import Content, Source, name_of, open_source
-from mmattn.media.read.decode import Decoded, decode
+from mmattn.media.read.decode import DecodedClip, decode
 from mmattn.media.read.picture import Renderer
 from mmattn.media.read.request import Request
 from mmattn.media.write.encode import SOUND_FORMATS, SoundFormat, encode_picture, encode_sound
@@ -118,7 +118,7 @@ def decode_bundle(
     limits: Limits | None = None,
     deadline_s: float | None = None,
     follow_symlinks: bool = False,
-) -> Decoded:
+) -> DecodedClip:
     """The same in numpy's arrays, without torch."""
     path, limits = name_of(src), limits or Limits()
     deadline = Deadline(path, deadline_s)
@@ -135,7 +135,7 @@ def decode_bundle(
             asked = Request(start=request.start, end=request.end, video=False, audio_rate=request.audio_rate)
             heard = decode(asked, bundle.read(bundle.sound), limits, deadline_s)
             waveform, rate = heard.waveform, heard.sample_rate
-    return Decoded(
+    return DecodedClip(
         frames=np.ascontiguousarray(np.stack(images).transpose(0, 3, 1, 2)) if images else None,
         frame_times=grid[: len(images)].copy(),
         waveform=waveform,

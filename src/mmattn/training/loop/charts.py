@@ -16,7 +16,7 @@ from mmattn.media.write.clips import write_video
 from mmattn.training.loop.curves import PARTS, by_family, by_head, by_tag
 from mmattn.training.loop.module import TrainingModule
 from mmattn.training.loop.wandb_run import STEP
-from mmattn.weighting.panel import Panel, clip_panels
+from mmattn.weighting.panel import ClipPanel, clip_panels
 
 
 class WandbCharts(Callback):
@@ -28,7 +28,7 @@ class WandbCharts(Callback):
     def __init__(self, families: dict[str, str], clips: int) -> None:
         self.families = families
         self.clips = clips
-        self._panels: list[Panel] = []
+        self._panels: list[ClipPanel] = []
         self._failed = False
 
     def on_validation_batch_end(

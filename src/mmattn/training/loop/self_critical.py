@@ -12,7 +12,7 @@ from mmattn.errors import UsageError
 from mmattn.metrics.captions import Cider, words_of
 from mmattn.tasks.captioner import Captioner
 from mmattn.tasks.counts import each_process
-from mmattn.tasks.decoding import Decoded
+from mmattn.tasks.decoding import DecodedCaptions
 from mmattn.types import Batch, Fused
 
 
@@ -53,7 +53,7 @@ class SelfCritical:
         tokens = each_process((drawn.keep & told[:, None]).sum())
         return -(better[:, None] * found).sum() / tokens, (baseline * told).sum() / each_process(told.sum())
 
-    def rewards(self, captioner: Captioner, decoded: Decoded, batch: Batch) -> Tensor:
+    def rewards(self, captioner: Captioner, decoded: DecodedCaptions, batch: Batch) -> Tensor:
         assert self.reward is not None, "prepare comes first"
         texts = captioner.texts(decoded)
         values = [

@@ -25,7 +25,7 @@ OPEN_FILES = 1024
 
 
 @dataclass(frozen=True)
-class Finding:
+class MachineFinding:
     """`fix`: what to do about a problem, as a command where there is one."""
 
     level: Level
@@ -48,7 +48,7 @@ def doctor(config: Config) -> str:
     between = list(exchanges()) if own else []
     if own and own.rank:
         return ""
-    checks: tuple[Callable[[], Iterator[Finding]], ...] = (
+    checks: tuple[Callable[[], Iterator[MachineFinding]], ...] = (
         lambda: iter(between),
         *(packages, builds, codecs, decoders, gpus, processes, wandb, slurm),
         lambda: disk(folder, config["disk_gb"]),
@@ -64,7 +64,7 @@ def doctor(config: Config) -> str:
     return text
 
 
-def packages() -> Iterator[Finding]:
+def packages() -> Iterator[MachineFinding]:
     """What mmattn asks for is there in the right version. Extras that are not there are nobody's fault."""
     from packaging.requirements import Requirement
 
@@ -74,16 +74,18 @@ def packages() -> Iterator[Finding]:
         if needed.marker is not None and not needed.marker.evaluate({"extra": ""}):
             continue
         if (fault := _fault(needed.name, str(needed.specifier), needed.specifier.contains)) is not None:
-            wrong.append(Finding("problem", needed.name, fault, f"pip install '{needed.name}{needed.specifier}'"))
+            wrong.append(
+                MachineFinding("problem", needed.name, fault, f"pip install '{needed.name}{needed.specifier}'")
+            )
     yield from wrong
     for name, versions in MALICIOUS.items():
         if (own := _version(name)) in versions:
             fix = f"pip install '{name}>=2.6.4', then change the passwords and keys that this machine knew"
-            yield Finding("problem", name, f"{own} was a malicious release", fix)
+            yield MachineFinding("problem", name, f"{own} was a malicious release", fix)
     python = ".".join(map(str, sys.version_info[:3]))
     if not wrong:
         names = ("torch", "lightning", "hydra-core", "av", "wandb")
-        yield Finding("ok", "packages", ", ".join([f"python {python}", *(f"{n} {_version(n)}" for n in names)]))
+        yield MachineFinding("ok", "packages", ", ".join([f"python {python}", *(f"{n} {_version(n)}" for n in names)]))
 
 
 def _fault(name: str, wanted: str, fits: Callable[..., bool]) -> str | None:
@@ -93,7 +95,7 @@ def _fault(name: str, wanted: str, fits: Callable[..., bool]) -> str | None:
     return None if fits(own, prereleases=True) else f"{own}, but mmattn works with {wanted}"
 
 
-def builds() -> Iterator[Finding]:
+def builds() -> Iterator[MachineFinding]:
     """torch, torchvision and torchaudio are built for each other: torch 2.N goes with torchvision 0.(N+15)."""
     torch_version = _version("torch") or "0.0"
     major, minor = (int(part) for part in torch_version.split(".")[:2])
@@ -106,7 +108,7 @@ def builds() -> Iterator[Finding]:
             fits = own is not None and ".".join(own.split(".")[:2]) == family
         if not fits:
             fix = f"pip install --upgrade torch=={torch_version.partition('+')[0]} torchvision torchaudio"
-            yield Finding("problem", name, f"{own} was not built for torch {torch_version}", fix)
+            yield MachineFinding("problem", name, f"{own} was not built for torch {torch_version}", fix)
 
 
 def _loads(name: str) -> bool:
@@ -114,19 +116,19 @@ def _loads(name: str) -> bool:
     return subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, timeout=120).returncode == 0
 
 
-def codecs() -> Iterator[Finding]:
+def codecs() -> Iterator[MachineFinding]:
     from mmattn.media.open.codecs import ffmpeg_version, missing_codecs
 
     read, written = missing_codecs()
     for names, does in ((read, "decode"), (written, "encode")):
         if names:
             fix = "pip install --force-reinstall --only-binary :all: av"
-            yield Finding("problem", "codecs", f"cannot {does} {', '.join(names)}", fix)
+            yield MachineFinding("problem", "codecs", f"cannot {does} {', '.join(names)}", fix)
     if not read and not written:
-        yield Finding("ok", "codecs", f"libavcodec {ffmpeg_version()} reads and writes all the usual ones")
+        yield MachineFinding("ok", "codecs", f"libavcodec {ffmpeg_version()} reads and writes all the usual ones")
 
 
-def decoders() -> Iterator[Finding]:
+def decoders() -> Iterator[MachineFinding]:
     """What a decoder that a file took over may still do, by a decoder's own trying."""
     from mmattn.media import IsolatedReader
 
@@ -134,12 +136,12 @@ def decoders() -> Iterator[Finding]:
         told = reader.sandbox()
     held = f"held by {', '.join(told.layers) or 'limits on memory and time alone'}"
     if free := [what for what, refused in told.refused.items() if not refused]:
-        yield Finding("note", "sandbox", f"this system lets a decoder {', '.join(free)}; {held}")
+        yield MachineFinding("note", "sandbox", f"this system lets a decoder {', '.join(free)}; {held}")
     else:
-        yield Finding("ok", "sandbox", f"a decoder cannot {', '.join(told.refused)}; {held}")
+        yield MachineFinding("ok", "sandbox", f"a decoder cannot {', '.join(told.refused)}; {held}")
 
 
-def gpus() -> Iterator[Finding]:
+def gpus() -> Iterator[MachineFinding]:
     import torch
 
     with warnings.catch_warnings(record=True) as caught:
@@ -150,41 +152,45 @@ def gpus() -> Iterator[Finding]:
             facts = torch.cuda.get_device_properties(number)
             said = f"{facts.name}, {facts.total_memory / 2**30:.0f} GB"
             if torch.cuda.is_bf16_supported(including_emulation=False):
-                yield Finding("ok", f"gpu {number}", said)
+                yield MachineFinding("ok", f"gpu {number}", said)
             else:
-                yield Finding("note", f"gpu {number}", f"{said}; no bfloat16: use trainer.precision=16-mixed")
+                yield MachineFinding("note", f"gpu {number}", f"{said}; no bfloat16: use trainer.precision=16-mixed")
     elif shutil.which("nvidia-smi") and not torch.version.cuda:
-        yield Finding(
+        yield MachineFinding(
             "problem", "gpu", f"there is a driver, but torch {torch.__version__} is built without CUDA",
             "pip install --force-reinstall torch torchvision torchaudio "
             "(from the index for your CUDA that pytorch.org names)",
         )  # fmt: skip
     elif shutil.which("nvidia-smi"):
         said = next((str(one.message).splitlines()[0] for one in caught), "the driver does not answer torch")
-        yield Finding("problem", "gpu", said, "run nvidia-smi; update the driver, or install a torch for its CUDA")
+        yield MachineFinding(
+            "problem", "gpu", said, "run nvidia-smi; update the driver, or install a torch for its CUDA"
+        )
     else:
-        yield Finding("note", "gpu", "none: training and tagging run on the processor")
+        yield MachineFinding("note", "gpu", "none: training and tagging run on the processor")
 
 
-def processes() -> Iterator[Finding]:
+def processes() -> Iterator[MachineFinding]:
     import torch
     from torch import distributed
 
     count = torch.cuda.device_count()
     if count > 1 and not distributed.is_nccl_available():
         fix = "install a torch built with NCCL (the CUDA builds for Linux have it)"
-        yield Finding("problem", "nccl", f"{counted(count, 'GPU')}, but torch has no NCCL", fix)
+        yield MachineFinding("problem", "nccl", f"{counted(count, 'GPU')}, but torch has no NCCL", fix)
     elif distributed.is_nccl_available() and count:
         from torch.cuda import nccl
 
-        yield Finding("ok", "nccl", ".".join(map(str, nccl.version())))
+        yield MachineFinding("ok", "nccl", ".".join(map(str, nccl.version())))
     if not distributed.is_available() or not distributed.is_gloo_available():
-        yield Finding("problem", "gloo", "torch has no gloo, so several processes cannot train", "reinstall torch")
+        yield MachineFinding(
+            "problem", "gloo", "torch has no gloo, so several processes cannot train", "reinstall torch"
+        )
     else:
-        yield Finding("ok", "gloo", f"{counted(cores(), 'core')} for several processes")
+        yield MachineFinding("ok", "gloo", f"{counted(cores(), 'core')} for several processes")
 
 
-def exchanges() -> Iterator[Finding]:
+def exchanges() -> Iterator[MachineFinding]:
     """Of all processes that torchrun or srun started."""
     from mmattn.training.run.collective import exchange, place
 
@@ -194,70 +200,74 @@ def exchanges() -> Iterator[Finding]:
         found = exchange(own)
     except MmattnError as error:
         fix = "export MASTER_ADDR=HOST of rank 0, NCCL_SOCKET_IFNAME or GLOO_SOCKET_IFNAME=the network that all share"
-        yield Finding("problem", "all-reduce", str(error), fix)
+        yield MachineFinding("problem", "all-reduce", str(error), fix)
         return
-    yield Finding("ok", "all-reduce", str(found))
+    yield MachineFinding("ok", "all-reduce", str(found))
     for name, times in found.slow.items():
-        yield Finding("note", "straggler", f"{name} takes {times:.1f} times as long as the median for the same work")
+        yield MachineFinding(
+            "note", "straggler", f"{name} takes {times:.1f} times as long as the median for the same work"
+        )
 
 
-def wandb() -> Iterator[Finding]:
+def wandb() -> Iterator[MachineFinding]:
     """No connection is made."""
     mode = os.environ.get("WANDB_MODE")
     if mode == "disabled":
-        yield Finding("note", "wandb", "disabled by WANDB_MODE; metrics are in each run's metrics.jsonl")
+        yield MachineFinding("note", "wandb", "disabled by WANDB_MODE; metrics are in each run's metrics.jsonl")
         return
     from mmattn.training.loop.wandb_run import has_credentials
 
     if has_credentials():
         said = "logged in; logger.online=true uploads" + (f", but WANDB_MODE={mode}" if mode == "offline" else "")
-        yield Finding("ok", "wandb", said)
+        yield MachineFinding("ok", "wandb", said)
     else:
-        yield Finding("note", "wandb", "not logged in, so runs stay offline; for uploads: wandb login")
+        yield MachineFinding("note", "wandb", "not logged in, so runs stay offline; for uploads: wandb login")
 
 
-def slurm() -> Iterator[Finding]:
+def slurm() -> Iterator[MachineFinding]:
     missing = [name for name in ("sbatch", "srun", "scontrol") if shutil.which(name) is None]
     if len(missing) == 3:
-        yield Finding("note", "slurm", "not here; launcher=slurm is for a login node of a cluster")
+        yield MachineFinding("note", "slurm", "not here; launcher=slurm is for a login node of a cluster")
     elif missing:
         fix = "module load slurm, or add its bin folder to PATH"
-        yield Finding("problem", "slurm", f"{', '.join(missing)} not found, the others are", fix)
+        yield MachineFinding("problem", "slurm", f"{', '.join(missing)} not found, the others are", fix)
     else:
-        yield Finding("ok", "slurm", "sbatch, srun and scontrol are here")
+        yield MachineFinding("ok", "slurm", "sbatch, srun and scontrol are here")
 
 
-def disk(folder: Path, wanted_gb: float) -> Iterator[Finding]:
+def disk(folder: Path, wanted_gb: float) -> Iterator[MachineFinding]:
     place = next((path for path in (folder.absolute(), *folder.absolute().parents) if path.is_dir()), Path("/"))
     free = shutil.disk_usage(place).free / 2**30
     if not os.access(place, os.W_OK):
-        yield Finding("problem", "disk", f"{place} may not be written to", f"chmod u+w {place}, or run=DIR elsewhere")
+        yield MachineFinding(
+            "problem", "disk", f"{place} may not be written to", f"chmod u+w {place}, or run=DIR elsewhere"
+        )
     elif free < wanted_gb:
         fix = "delete old runs' checkpoints/ (model.safetensors is enough to predict), or run=DIR on another disk"
-        yield Finding("problem", "disk", f"{free:.1f} GB free at {place}, {wanted_gb:g} wanted", fix)
+        yield MachineFinding("problem", "disk", f"{free:.1f} GB free at {place}, {wanted_gb:g} wanted", fix)
     else:
-        yield Finding("ok", "disk", f"{free:.0f} GB free at {place}")
+        yield MachineFinding("ok", "disk", f"{free:.0f} GB free at {place}")
 
 
-def shared_memory(place: Path, wanted_gb: float) -> Iterator[Finding]:
+def shared_memory(place: Path, wanted_gb: float) -> Iterator[MachineFinding]:
     if not place.is_dir():
-        yield Finding("note", "shared mem", f"no {place}; loader processes may fail: data.workers=0")
+        yield MachineFinding("note", "shared mem", f"no {place}; loader processes may fail: data.workers=0")
         return
     size = shutil.disk_usage(place).total / 2**30
     if size < wanted_gb:
         fix = "in a container: --shm-size=8g (or --ipc=host); else data.workers=0"
-        yield Finding("problem", "shared mem", f"{size:.2f} GB at {place}, {wanted_gb:g} wanted", fix)
+        yield MachineFinding("problem", "shared mem", f"{size:.2f} GB at {place}, {wanted_gb:g} wanted", fix)
     else:
-        yield Finding("ok", "shared mem", f"{size:.1f} GB at {place}")
+        yield MachineFinding("ok", "shared mem", f"{size:.1f} GB at {place}")
 
 
-def open_files() -> Iterator[Finding]:
+def open_files() -> Iterator[MachineFinding]:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if 0 <= soft < OPEN_FILES:
         raised = min(65536, hard) if hard > 0 else 65536
-        yield Finding("problem", "open files", f"{soft} at once, {OPEN_FILES} wanted", f"ulimit -n {raised}")
+        yield MachineFinding("problem", "open files", f"{soft} at once, {OPEN_FILES} wanted", f"ulimit -n {raised}")
     else:
-        yield Finding("ok", "open files", f"{soft} at once")
+        yield MachineFinding("ok", "open files", f"{soft} at once")
 
 
 def _version(name: str) -> str | None:

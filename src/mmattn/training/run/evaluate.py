@@ -18,7 +18,7 @@ from mmattn.data.manifest.splits import SplitData
 from mmattn.data.prepare.augment.augment import Augment
 from mmattn.data.prepare.augment.noise import KINDS
 from mmattn.data.prepare.augment.sound import SoundAugment
-from mmattn.data.prepare.views import Look, Views, looks
+from mmattn.data.prepare.views import ClipView, Views, looks
 from mmattn.errors import UsageError
 from mmattn.files import write_atomically
 from mmattn.progress import Progress
@@ -82,7 +82,7 @@ def _short(change: str) -> str:
     return (value if key == "attention" else f"{key.rpartition('.')[2]}={value}").replace("/", "_")
 
 
-def _looks(views: Config, data: SplitData) -> list[Look | None]:
+def _looks(views: Config, data: SplitData) -> list[ClipView | None]:
     """How often each clip is looked at, and how; [None]: as in training."""
     chosen = looks(views["spans"], Views(views["crops"], views["flip"]), data.clip)
     if len(chosen) == 1:
@@ -92,7 +92,9 @@ def _looks(views: Config, data: SplitData) -> list[Look | None]:
     return list(chosen)
 
 
-def _dataset(data: SplitData, split: str, vocabulary: TagVocabulary, augment: Augment | None, look: Look | None) -> Any:
+def _dataset(
+    data: SplitData, split: str, vocabulary: TagVocabulary, augment: Augment | None, look: ClipView | None
+) -> Any:
     if look is None:
         return data.dataset(split, vocabulary=vocabulary, augment=augment)
     assert isinstance(data, ClipData)
@@ -116,7 +118,7 @@ def evaluate_run(
     attention: Config | None = None,
     by_clip: Path | None = None,
     decoding: Config | None = None,
-    views: Sequence[Look | None] = (None,),
+    views: Sequence[ClipView | None] = (None,),
 ) -> dict:
     """The record of `Evaluation.result` for the run's model, on clips as `augment` makes them.
 

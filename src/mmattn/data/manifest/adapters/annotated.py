@@ -16,7 +16,7 @@ from string import Formatter
 from typing import ClassVar
 
 from mmattn.data.check.checked import readable
-from mmattn.data.manifest.columns import Segment
+from mmattn.data.manifest.columns import LabelledSegment
 from mmattn.data.manifest.rows import Row
 from mmattn.data.manifest.sources import Source, held_out
 from mmattn.data.manifest.walk import walk
@@ -31,7 +31,7 @@ _IMAGE = ("jpg", "jpeg", "png", "webp")  # beside a video this is its thumbnail,
 
 
 @dataclass(frozen=True, slots=True)
-class Clip:
+class AnnotatedClip:
     """One annotated clip. Times of `segments` in s from the clip's start.
 
     `names`: what the placeholders of a file's name stand for. `span`: the clip's place in the video that it was cut
@@ -44,7 +44,7 @@ class Clip:
     captions: tuple[str, ...] = ()
     split: str | None = None
     span: tuple[float, float] | None = None
-    segments: tuple[Segment, ...] = ()
+    segments: tuple[LabelledSegment, ...] = ()
     group: str | None = None
 
 
@@ -78,7 +78,7 @@ class AnnotatedSource(Source):
     checked: str | None = None
 
     @abstractmethod
-    def clips(self) -> Iterable[Clip]:
+    def clips(self) -> Iterable[AnnotatedClip]:
         """Every annotated clip. Raises UsageError with file and line for what is malformed."""
 
     def rows(self) -> list[Row]:
@@ -99,7 +99,7 @@ class AnnotatedSource(Source):
 
     def find(self) -> tuple[list[Row], list[Missing]]:
         """The clips with media, and those without. Raises UsageError for an id that is there twice."""
-        patterns = [Pattern(text) for text in self.media]
+        patterns = [NamePattern(text) for text in self.media]
         clips = list(self.clips())
         if not clips:
             raise UsageError(f"{self.annotation_folder}: the annotations of {self.name} name no clip")
@@ -127,13 +127,13 @@ class AnnotatedSource(Source):
         return existing_folder(self.annotations or self.root)
 
 
-def _row(clip: Clip, path: Path, span: tuple[float, float] | None, split: str) -> Row:
+def _row(clip: AnnotatedClip, path: Path, span: tuple[float, float] | None, split: str) -> Row:
     start, end = span or (0.0, None)
-    segments = tuple(Segment(part.label, start + part.start, start + part.end) for part in clip.segments)
+    segments = tuple(LabelledSegment(part.label, start + part.start, start + part.end) for part in clip.segments)
     return Row(clip.id, path, start, end, clip.tags, clip.captions, split, segments=segments)
 
 
-class Pattern:
+class NamePattern:
     """A file's name, without suffix, with placeholders: "{id}_{start:06d}"."""
 
     def __init__(self, text: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from mmattn.data.manifest.adapters.annotated import AnnotatedSource, Clip
+from mmattn.data.manifest.adapters.annotated import AnnotatedClip, AnnotatedSource
 from mmattn.data.manifest.adapters.read import csv_lines
 from mmattn.errors import UsageError
 
@@ -32,7 +32,7 @@ class AudioCapsSource(AnnotatedSource):
         "Y{id}",
     )
 
-    def clips(self) -> Iterator[Clip]:
+    def clips(self) -> Iterator[AnnotatedClip]:
         folder = self.annotation_folder
         files = {split: folder / f"{split}.csv" for split in ("train", "val", "test")}
         if not any(file.is_file() for file in files.values()):
@@ -49,4 +49,4 @@ class AudioCapsSource(AnnotatedSource):
                 names = {"id": video, "start": int(start), "end": int(end), "audiocap_id": numbers[video, start]}
                 names |= {"start_ms": round(1000 * start), "end_ms": round(1000 * end)}
                 clip = f"{video}_{int(start)}"
-                yield Clip(clip, names, captions=tuple(said), split=split, span=(start, end), group=video)
+                yield AnnotatedClip(clip, names, captions=tuple(said), split=split, span=(start, end), group=video)

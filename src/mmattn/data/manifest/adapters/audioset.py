@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from mmattn.data.manifest.adapters.annotated import AnnotatedSource, Clip
+from mmattn.data.manifest.adapters.annotated import AnnotatedClip, AnnotatedSource
 from mmattn.data.manifest.adapters.read import Line, csv_lines, entries, read_json
 from mmattn.errors import UsageError
 
@@ -30,7 +30,7 @@ class AudioSetSource(AnnotatedSource):
     )
     ancestors: bool = False
 
-    def clips(self) -> Iterator[Clip]:
+    def clips(self) -> Iterator[AnnotatedClip]:
         folder = self.annotation_folder
         files = [folder / name for name in self.segments if (folder / name).is_file()]
         if not files:
@@ -44,7 +44,9 @@ class AudioSetSource(AnnotatedSource):
             ):
                 yield self._clip(line, split, names, above)
 
-    def _clip(self, line: Line, split: str, names: Mapping[str, str], above: Mapping[str, Sequence[str]]) -> Clip:
+    def _clip(
+        self, line: Line, split: str, names: Mapping[str, str], above: Mapping[str, Sequence[str]]
+    ) -> AnnotatedClip:
         video, start, end = line.name(0), line.seconds(1), line.seconds(2)
         if end <= start:
             raise line.fault(f"end {end} s is not after start {start} s")
@@ -54,7 +56,9 @@ class AudioSetSource(AnnotatedSource):
         labels += [upper for label in labels for upper in above.get(label, ())]
         times = {"start": int(start), "end": int(end), "start_ms": round(1000 * start), "end_ms": round(1000 * end)}
         tags = tuple(dict.fromkeys(names[label] for label in labels))
-        return Clip(f"{video}_{int(start)}", {"id": video, **times}, tags, split=split, span=(start, end), group=video)
+        return AnnotatedClip(
+            f"{video}_{int(start)}", {"id": video, **times}, tags, split=split, span=(start, end), group=video
+        )
 
     def _names(self, folder: Path) -> dict[str, str]:
         """Machine id -> name. The ontology knows labels that the 527 classes leave out."""

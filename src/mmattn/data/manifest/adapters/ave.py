@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from mmattn.data.manifest.adapters.annotated import AnnotatedSource, Clip
+from mmattn.data.manifest.adapters.annotated import AnnotatedClip, AnnotatedSource
 from mmattn.data.manifest.adapters.read import text_lines
-from mmattn.data.manifest.columns import Segment
+from mmattn.data.manifest.columns import LabelledSegment
 
 _SETS = {"trainSet.txt": "train", "valSet.txt": "val", "testSet.txt": "test"}
 
@@ -25,13 +25,13 @@ class AVESource(AnnotatedSource):
 
     media: Sequence[str] = ("{id}",)
 
-    def clips(self) -> Iterator[Clip]:
+    def clips(self) -> Iterator[AnnotatedClip]:
         folder = self.annotation_folder
         splits: dict[str, str] = {}
         for file, split in _SETS.items():
             splits |= {line.name(1): split for line in text_lines(folder / file, "&", 5)}
         tags: dict[str, list[str]] = {}
-        segments: dict[str, list[Segment]] = {}
+        segments: dict[str, list[LabelledSegment]] = {}
         for line in text_lines(folder / "Annotations.txt", "&", 5):
             if line.cells[0] == "Category" and line.number == 1:
                 continue
@@ -40,9 +40,9 @@ class AVESource(AnnotatedSource):
                 raise line.fault(f"{video} is in none of {', '.join(_SETS)}")
             tags.setdefault(video, []).append(line.cells[0])
             if end > start:  # some events have no length
-                segments.setdefault(video, []).append(Segment(line.cells[0], start, end))
+                segments.setdefault(video, []).append(LabelledSegment(line.cells[0], start, end))
         for video, named in tags.items():
-            yield Clip(
+            yield AnnotatedClip(
                 video,
                 {"id": video},
                 tuple(dict.fromkeys(named)),

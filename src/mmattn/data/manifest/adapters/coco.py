@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
-from mmattn.data.manifest.adapters.annotated import AnnotatedSource, Clip
+from mmattn.data.manifest.adapters.annotated import AnnotatedClip, AnnotatedSource
 from mmattn.data.manifest.adapters.read import entries, plain_name, read_json
 from mmattn.data.manifest.rows import SPLITS
 from mmattn.errors import UsageError
@@ -28,7 +28,7 @@ class COCOSource(AnnotatedSource):
     media: Sequence[str] = ("{path}", "{id}")
     files: Mapping[str, str]
 
-    def clips(self) -> Iterator[Clip]:
+    def clips(self) -> Iterator[AnnotatedClip]:
         if wrong := [split for split in self.files if split not in SPLITS]:
             raise UsageError(f"data.source.files: {wrong[0]!r} is none of {', '.join(SPLITS)}")
         given = {split: name for split, name in self.files.items() if name}
@@ -38,7 +38,7 @@ class COCOSource(AnnotatedSource):
             yield from _read(self.annotation_folder / name, split)
 
 
-def _read(file: Path, split: str) -> Iterator[Clip]:
+def _read(file: Path, split: str) -> Iterator[AnnotatedClip]:
     content = read_json(file)
     kind = next((kind for kind in _KINDS if isinstance(content, dict) and kind in content), None)
     if kind is None:
@@ -64,7 +64,7 @@ def _read(file: Path, split: str) -> Iterator[Clip]:
         for part in path.parts:
             plain_name(part, where)
         stem = path.with_suffix("")
-        yield Clip(
+        yield AnnotatedClip(
             f"{split}_{entry['id']}",
             {"path": str(stem), "id": stem.name},
             tuple(tags.get(entry["id"], ())),

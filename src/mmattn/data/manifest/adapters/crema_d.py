@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from mmattn.data.manifest.adapters.annotated import AnnotatedSource, Clip, MediaIndex, existing_folder
+from mmattn.data.manifest.adapters.annotated import AnnotatedClip, AnnotatedSource, MediaIndex, existing_folder
 from mmattn.errors import UsageError
 
 _NAME = re.compile(r"(1\d{3})_([A-Z]{3})_(ANG|DIS|FEA|HAP|NEU|SAD)_(LO|MD|HI|XX|X)")
@@ -41,7 +41,7 @@ class CremaDSource(AnnotatedSource):
 
     name: ClassVar[str] = "CREMA-D"
 
-    def clips(self) -> Iterator[Clip]:
+    def clips(self) -> Iterator[AnnotatedClip]:
         splits = _split_of_actors()
         found = {path.stem: _NAME.fullmatch(path.stem) for path in MediaIndex(existing_folder(self.root))}
         clips = {stem: match.groups() for stem, match in found.items() if match is not None}
@@ -50,7 +50,7 @@ class CremaDSource(AnnotatedSource):
         for stem, (actor, sentence, emotion, _) in clips.items():
             if actor not in splits or sentence not in _SENTENCES:
                 raise UsageError(f"{self.root}: {stem}: CREMA-D has no actor {actor} or no sentence {sentence}")
-            yield Clip(stem, {"id": stem}, (_EMOTIONS[emotion],), (_SENTENCES[sentence],), splits[actor])
+            yield AnnotatedClip(stem, {"id": stem}, (_EMOTIONS[emotion],), (_SENTENCES[sentence],), splits[actor])
 
 
 def _split_of_actors() -> dict[str, str]:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from mmattn.data.manifest.adapters.annotated import AnnotatedSource, Clip
+from mmattn.data.manifest.adapters.annotated import AnnotatedClip, AnnotatedSource
 from mmattn.data.manifest.adapters.read import plain_name, text_lines
-from mmattn.data.manifest.columns import Segment
+from mmattn.data.manifest.columns import LabelledSegment
 from mmattn.errors import UsageError
 from mmattn.text import counted
 
@@ -32,7 +32,7 @@ class GRIDSource(AnnotatedSource):
     media: Sequence[str] = ("{speaker}/{id}", "{speaker}/video/{id}", "{speaker}/video/mpg_6000/{id}", "{speaker}_{id}")
     test_speakers: Sequence[int] = field(default=(1, 2, 20, 22))
 
-    def clips(self) -> Iterator[Clip]:
+    def clips(self) -> Iterator[AnnotatedClip]:
         folder = self.annotation_folder
         files = sorted(folder.rglob("*.align"))
         if not files:
@@ -43,18 +43,18 @@ class GRIDSource(AnnotatedSource):
                 raise UsageError(f"{file}: in no folder of a speaker, such as s1")
             yield self._clip(file, speaker)
 
-    def _clip(self, file: Path, speaker: str) -> Clip:
-        words: list[Segment] = []
+    def _clip(self, file: Path, speaker: str) -> AnnotatedClip:
+        words: list[LabelledSegment] = []
         for line in text_lines(file, None, 3):
             start, end = line.seconds(0) / _UNITS_A_SECOND, line.seconds(1) / _UNITS_A_SECOND
             if end < start:
                 raise line.fault("the word ends before it starts")
             if line.cells[2] not in _PAUSES:
-                words.append(Segment(line.cells[2], start, end))
+                words.append(LabelledSegment(line.cells[2], start, end))
         if len(words) != len(_SLOTS):
             raise UsageError(f"{file}: {counted(len(words), 'word')}, expected the {len(_SLOTS)} of a GRID sentence")
         sentence = plain_name(file.stem, str(file))
-        return Clip(
+        return AnnotatedClip(
             f"{speaker}_{sentence}",
             {"id": sentence, "speaker": speaker},
             tuple(f"{slot}/{word.label}" for slot, word in zip(_SLOTS, words, strict=True)),

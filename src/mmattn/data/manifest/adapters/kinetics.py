@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from mmattn.data.manifest.adapters.annotated import AnnotatedSource, Clip
+from mmattn.data.manifest.adapters.annotated import AnnotatedClip, AnnotatedSource
 from mmattn.data.manifest.adapters.read import csv_lines, csv_names
 from mmattn.data.manifest.columns import split_name
 from mmattn.errors import UsageError
@@ -32,7 +32,7 @@ class KineticsSource(AnnotatedSource):
     media: Sequence[str] = ("{id}_{start:06d}_{end:06d}", "{id}_{start}_{end}", "{id}_{start:06d}", "{id}")
     classes: Sequence[str] | None = None
 
-    def clips(self) -> Iterator[Clip]:
+    def clips(self) -> Iterator[AnnotatedClip]:
         folder = self.annotation_folder
         files = _labelled(folder)
         wanted = None if self.classes is None else set(self.classes)
@@ -49,7 +49,7 @@ class KineticsSource(AnnotatedSource):
                     raise line.fault(str(error)) from None
                 if end <= start:
                     raise line.fault(f"end {end} s is not after start {start} s")
-                yield Clip(
+                yield AnnotatedClip(
                     f"{video}_{int(start):06d}_{int(end):06d}",
                     {"id": video, "start": int(start), "end": int(end), "label": label},
                     (label,),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
-from mmattn.data.manifest.adapters.annotated import AnnotatedSource, Clip
+from mmattn.data.manifest.adapters.annotated import AnnotatedClip, AnnotatedSource
 from mmattn.data.manifest.adapters.read import csv_lines, entries, plain_name, read_json
 from mmattn.errors import UsageError
 
@@ -34,7 +34,7 @@ class MSRVTTSource(AnnotatedSource):
 
     protocol: Protocol = "2016"
 
-    def clips(self) -> Iterator[Clip]:
+    def clips(self) -> Iterator[AnnotatedClip]:
         if self.protocol not in get_args(Protocol):
             raise UsageError(f"data.source.protocol={self.protocol}: expected {' or '.join(get_args(Protocol))}")
         folder = self.annotation_folder
@@ -50,7 +50,7 @@ class MSRVTTSource(AnnotatedSource):
                 raise UsageError(f"{where}: split {split!r} is none of {', '.join(_SPLITS)}")
             category = entry.get("category")
             tags = () if category is None else (f"category/{_category(category, where)}",)
-            yield Clip(video, {"id": video}, tags, tuple(said), _SPLITS[split])
+            yield AnnotatedClip(video, {"id": video}, tags, tuple(said), _SPLITS[split])
 
 
 def _read(folder: Path) -> tuple[dict[str, tuple[dict[str, Any], str]], dict[str, list[str]]]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
-from mmattn.data.manifest.adapters.annotated import AnnotatedSource, Clip
+from mmattn.data.manifest.adapters.annotated import AnnotatedClip, AnnotatedSource
 from mmattn.data.manifest.adapters.read import entries, plain_name, read_json
 from mmattn.errors import UsageError
 
@@ -27,7 +27,7 @@ class VATEXSource(AnnotatedSource):
     media: Sequence[str] = ("{clip}", "{id}_{start}_{end}", "{id}")
     language: Language = "en"
 
-    def clips(self) -> Iterator[Clip]:
+    def clips(self) -> Iterator[AnnotatedClip]:
         if self.language not in get_args(Language):
             raise UsageError(f"data.source.language={self.language}: expected {', '.join(get_args(Language))}")
         folder = self.annotation_folder
@@ -48,7 +48,7 @@ class VATEXSource(AnnotatedSource):
                 captions = [text for key in _KEYS[self.language] for text in _texts(entry.get(key, []), key, where)]
                 names = {"clip": clip, "id": video, "start": int(start), "end": int(end)}
                 span = (float(start), float(end))
-                yield Clip(clip, names, captions=tuple(captions), split=split, span=span, group=video)
+                yield AnnotatedClip(clip, names, captions=tuple(captions), split=split, span=span, group=video)
 
 
 def _texts(value: object, key: str, where: str) -> list[str]:

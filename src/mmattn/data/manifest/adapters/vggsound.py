@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from mmattn.data.manifest.adapters.annotated import AnnotatedSource, Clip
+from mmattn.data.manifest.adapters.annotated import AnnotatedClip, AnnotatedSource
 from mmattn.data.manifest.adapters.read import csv_lines
 
 _SECONDS = 10.0
@@ -24,7 +24,7 @@ class VGGSoundSource(AnnotatedSource):
     media: Sequence[str] = ("{id}_{start:06d}", "{id}_{start}", "{id}_{start_ms}_{end_ms}", "{id}")
     csv: str = "vggsound.csv"
 
-    def clips(self) -> Iterator[Clip]:
+    def clips(self) -> Iterator[AnnotatedClip]:
         for line in csv_lines(self.annotation_folder / self.csv, ("YouTube ID", "start", "label", "split"), False):
             video, start, label, split = line.name(0), line.seconds(1), line.cells[2], line.cells[3]
             if split not in ("train", "test"):
@@ -32,4 +32,6 @@ class VGGSoundSource(AnnotatedSource):
             end = start + _SECONDS
             times = {"start": int(start), "end": int(end), "start_ms": round(1000 * start), "end_ms": round(1000 * end)}
             names = {"id": video, "label": label, **times}
-            yield Clip(f"{video}_{int(start):06d}", names, (label,), split=split, span=(start, end), group=video)
+            yield AnnotatedClip(
+                f"{video}_{int(start):06d}", names, (label,), split=split, span=(start, end), group=video
+            )
