@@ -5,8 +5,9 @@ Shape legend: B clips, T frames, F spectrogram frames, M mel bands, L tokens, D 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, UInt8
@@ -16,6 +17,29 @@ from mmattn.files import ByteRange as ByteRange
 
 Modality = Literal["video", "audio"]
 MODALITIES: tuple[Modality, Modality] = ("video", "audio")
+
+
+class Memo:
+    """What was worked out for some tokens, so that it is worked out once: as long as its owner lives, and no longer.
+
+    Keys are compared by identity where they are objects such as tensors, and by value where they are plain.
+    """
+
+    def __init__(self) -> None:
+        self.entries: list[tuple[tuple[Any, ...], Any]] = []
+
+    def once(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
+        """What `make` gives, or gave before for this key."""
+        for known, value in self.entries:
+            if len(known) == len(key) and all(_same(a, b) for a, b in zip(known, key, strict=True)):
+                return value
+        value = make()
+        self.entries.append((key, value))
+        return value
+
+
+def _same(a: Any, b: Any) -> bool:
+    return a is b or (isinstance(a, (str, int, tuple)) and isinstance(b, (str, int, tuple)) and a == b)
 
 
 @dataclass(frozen=True)
@@ -75,6 +99,11 @@ class Tokens:
     values: Float[Tensor, "B L D"]
     keep: Bool[Tensor, "B L"]
     times: Float[Tensor, "B L"]
+    memo: Memo = field(default_factory=Memo, repr=False, compare=False)  # of `keep` and `times`
+
+    def with_values(self, values: Float[Tensor, "B L E"]) -> Tokens:
+        """Other vectors in the same places: what was worked out for the places stays known."""
+        return Tokens(values, self.keep, self.times, self.memo)
 
     @property
     def present(self) -> Bool[Tensor, " B"]:

@@ -19,6 +19,7 @@ from torch.autograd.function import once_differentiable
 
 from mmattn.attention import gather, kernels
 from mmattn.attention.interface import Blocks
+from mmattn.attention.measure import one_hot
 from mmattn.attention.merge import merge
 
 Result = tuple[Float[Tensor, "B H Lq D"], Float[Tensor, "B H Lq S"], Float[Tensor, "B H Lq"]]
@@ -46,9 +47,7 @@ def indicators(
     k: Float[Tensor, "B H Lk E"], segments: tuple[int, ...], dtype: torch.dtype
 ) -> Float[Tensor, "B H Lk S"]:
     """1 in the channel of a key's segment."""
-    counts = torch.tensor(segments, device=k.device)
-    which = torch.arange(len(segments), device=k.device).repeat_interleave(counts)
-    return torch.nn.functional.one_hot(which, len(segments)).to(dtype).expand(*k.shape[:2], -1, -1)
+    return one_hot(segments, dtype, k.device).expand(*k.shape[:2], -1, -1)
 
 
 class _Attend(torch.autograd.Function):

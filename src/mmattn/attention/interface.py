@@ -15,6 +15,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from mmattn.types import Memo
+
 STATS = frozenset({"weights", "mass", "entropy", "mean_time"})
 
 
@@ -25,6 +27,7 @@ class Geometry:
     keep: Bool[Tensor, "B L"] | None = None  # True = real; None = all real
     time: Float[Tensor, "B L"] | None = None  # seconds
     segments: tuple[tuple[str, int], ...] = ()  # contiguous modalities, e.g. (("video", 196), ("audio", 512))
+    plans: Memo = field(default_factory=Memo, repr=False, compare=False)  # what was worked out for it, plans.py
 
     def lengths(self, length: int) -> tuple[int, ...]:
         """Tokens in each segment; one segment of `length` where none is named. Raises ValueError if they miss it."""
@@ -160,11 +163,15 @@ class Blocks:
 class Pattern(nn.Module):
     """Which pairs are read: None for all real ones, or parts of blocks. No pair is in two parts.
 
-    `merges`: a query may be in several parts, so that its softmax has to be merged over them. `time_cost`: as an
-    Attention's, W being the keys that a query's block reads.
+    `merges`: a query may be in several parts, so that its softmax has to be merged over them. `per_head`: its blocks
+    are. `by_vectors`: what is read depends on q and k themselves; otherwise on their geometry alone, and a plan is made
+    once for a geometry (plans.py). Settings do not change once it is made. `time_cost`: as an Attention's, W being the
+    keys that a query's block reads.
     """
 
     merges: bool = False
+    per_head: bool = False
+    by_vectors: bool = False
     time_cost: str = "Lq W D"
     memory_cost: str = "(Lq + Lk) D + Lq W"
     reference: str
