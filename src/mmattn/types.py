@@ -16,30 +16,31 @@ from torch import Tensor
 from mmattn.files import ByteRange as ByteRange
 
 Modality = Literal["video", "audio"]
+T = TypeVar("T")
 MODALITIES: tuple[Modality, Modality] = ("video", "audio")
 
 
-class Memo:
-    """What was worked out for some tokens, so that it is worked out once: as long as its owner lives, and no longer.
+Memo = list[tuple[tuple[Any, ...], Any]]
+"""What was worked out for some tokens, by key: it is known as long as its owner lives, and no longer. See `once`."""
 
-    Keys are compared by identity where they are objects such as tensors, and by value where they are plain.
+
+def once(memo: Memo, key: tuple[Any, ...], make: Callable[[], T]) -> T:
+    """What `make` gives, or gave before for this key. Tensors in a key are the same if they are one object.
+
+    A compiled graph keeps nothing from call to call: the compiler finds what it works out twice.
     """
-
-    def __init__(self) -> None:
-        self.entries: list[tuple[tuple[Any, ...], Any]] = []
-
-    def once(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
-        """What `make` gives, or gave before for this key."""
-        for known, value in self.entries:
-            if len(known) == len(key) and all(_same(a, b) for a, b in zip(known, key, strict=True)):
-                return value
-        value = make()
-        self.entries.append((key, value))
-        return value
+    if torch.compiler.is_compiling():
+        return make()
+    for known, value in memo:
+        if len(known) == len(key) and all(_same(a, b) for a, b in zip(known, key, strict=True)):
+            return value
+    value = make()
+    memo.append((key, value))
+    return value
 
 
 def _same(a: Any, b: Any) -> bool:
-    return a is b or (isinstance(a, (str, int, tuple)) and isinstance(b, (str, int, tuple)) and a == b)
+    return a is b or (not isinstance(a, Tensor) and not isinstance(b, Tensor) and a == b)
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ class Tokens:
     values: Float[Tensor, "B L D"]
     keep: Bool[Tensor, "B L"]
     times: Float[Tensor, "B L"]
-    memo: Memo = field(default_factory=Memo, repr=False, compare=False)  # of `keep` and `times`
+    memo: Memo = field(default_factory=list, repr=False, compare=False)  # of `keep` and `times`
 
     def with_values(self, values: Float[Tensor, "B L E"]) -> Tokens:
         """Other vectors in the same places: what was worked out for the places stays known."""

@@ -1,7 +1,7 @@
 """What makes the processor wait for a device: reads of a tensor's numbers, and results whose size depends on them.
 
-Counted on the processor, where nothing waits, as they would be on CUDA: through the dispatcher, and for the methods that
-read memory without it, by name.
+Counted on the processor, where nothing waits, as they would be on CUDA: through the dispatcher, and for the methods
+that read memory without it, by name.
 """
 
 from __future__ import annotations

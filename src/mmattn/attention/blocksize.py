@@ -22,8 +22,11 @@ WORTH = 0.8  # of the cost, which taking the widest blocks apart has to fall bel
 class Span(Protocol):
     """Of one segment: each query's range of its sorted keys; `start` beyond `end` where it reads none."""
 
-    start: Int[Tensor, "B Lq"]
-    end: Int[Tensor, "B Lq"]
+    @property
+    def start(self) -> Int[Tensor, "B Lq"]: ...
+
+    @property
+    def end(self) -> Int[Tensor, "B Lq"]: ...
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ class Candidates:
             for cut, apart, others in zip(one.cuts, wide, narrow, strict=True):
                 cost = _cost(blocks - cut, one.size, sum(others)) + (_cost(cut, one.size, sum(apart)) if cut else 0.0)
                 whole = whole or cost  # the first cut is 0
-                if best is None or cost < best[0] and (not cut or cost < WORTH * whole):
+                if best is None or (cost < best[0] and (not cut or cost < WORTH * whole)):
                     best = cost, Choice(one.size, cut, one.order, others, apart)
         assert best is not None
         return best[1]

@@ -105,6 +105,7 @@ class BigBird(Blockwise):
     Which others are read depends on `seed` and the blocks' numbers alone, not on clip, batch, device or padding.
     """
 
+    by_vectors = False
     reference = "Zaheer et al. 2020"
 
     def __init__(
@@ -163,7 +164,6 @@ class TopKBlocks(Blockwise):
     """
 
     per_head = True
-    by_vectors = True
     reference = "Lu et al. 2025"
     time_cost = "Lq K b D + Lq Lk D / b^2"
 

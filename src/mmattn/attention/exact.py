@@ -18,12 +18,13 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
-from mmattn.attention import explicit, flex
+from mmattn.attention import explicit, flex, plans
 from mmattn.attention.attend import Result, attend
 from mmattn.attention.interface import (
     STATS,
     Attention,
     AttentionOutput,
+    Blocks,
     DotProduct,
     Geometry,
     Normaliser,
@@ -74,6 +75,17 @@ class ExactAttention(Attention):
         self.reference = ", ".join(part.reference for part in special)
         self.cudnn = cudnn
         self._backend = ""
+        self._pattern = "" if self.pattern is None else plans.register(self.pattern)
+
+    def __setstate__(self, state: dict) -> None:
+        super().__setstate__(state)
+        if self.pattern is not None:  # in another process, perhaps
+            plans.register(self.pattern)
+
+    def _plan(self, q: Tensor, k: Tensor, q_geometry: Geometry, k_geometry: Geometry) -> list[Blocks] | None:
+        if self.pattern is None:
+            return None
+        return plans.plan(self.pattern, self._pattern, q, k, q_geometry, k_geometry)
 
     def forward(
         self,
@@ -94,7 +106,7 @@ class ExactAttention(Attention):
             q, k, v = q.to(dtype), k.to(dtype), v.to(dtype)
         if self.normaliser is not None:
             self._resolved("explicit", q)
-            parts = None if self.pattern is None else self.pattern.plan(q, k, q_geometry, k_geometry)
+            parts = self._plan(q, k, q_geometry, k_geometry)
             return explicit.attend(q, k, v, k_geometry, parts, segments, scale, self.normaliser, stats)
         return self._softmax(q, k, v, q_geometry, k_geometry, segments, scale, stats)
 
@@ -112,7 +124,7 @@ class ExactAttention(Attention):
         keep = k_geometry.keep
         measured: dict[str, Tensor] = {}
         if "weights" in stats:
-            parts = None if self.pattern is None else self.pattern.plan(q, k, q_geometry, k_geometry)
+            parts = self._plan(q, k, q_geometry, k_geometry)
             measured["weights"] = explicit.matrix(q, k, keep, parts, scale, explicit.softmax)
         if self.pattern is None and not stats & {"mass", "entropy", "mean_time"}:
             self._resolved("sdpa", q)
@@ -145,18 +157,23 @@ class ExactAttention(Attention):
             return lambda q, k, v, segments: attend(q, k, v, k_geometry.keep, None, segments, scale)
         if isinstance(self.pattern, Windowed) and flex.usable(q, k):
             self._resolved("flex", q)
-            windows = flex.plan(self.pattern, q, k, q_geometry, k_geometry)
+            pattern = self.pattern
+            windows = plans.once(
+                (self._pattern, "flex"),
+                q_geometry,
+                k_geometry,
+                lambda: flex.plan(pattern, q, k, q_geometry, k_geometry),
+            )
             return lambda q, k, v, segments: flex.attend(q, k, v, windows, scale)
         self._resolved("blocks", q)
-        parts = self.pattern.plan(q, k, q_geometry, k_geometry)
+        parts = self._plan(q, k, q_geometry, k_geometry)
         return lambda q, k, v, segments: attend(q, k, v, None, parts, segments, scale)
 
     def _resolved(self, backend: str, q: Tensor) -> None:
-        if backend != self._backend:
+        if not torch.compiler.is_compiling() and backend != self._backend:  # a logger breaks the graph
             self._backend = backend
             names = [type(part).__name__ for part in (self.pattern, self.score, self.normaliser) if part is not None]
-            if not torch.compiler.is_compiling():  # a logger breaks the graph
-                log.info("attention of %s on %s in %s: %s", " x ".join(names), q.device, q.dtype, backend)
+            log.info("attention of %s on %s in %s: %s", " x ".join(names), q.device, q.dtype, backend)
 
 
 def _moments(

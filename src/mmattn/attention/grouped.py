@@ -35,7 +35,6 @@ class LSH(Sparse):
     """
 
     per_head = True
-    by_vectors = True
     reference = "Kitaev et al. 2020"
     time_cost = "rounds Lq bucket D"
 
@@ -59,7 +58,7 @@ class LSH(Sparse):
         self._rotations: dict[tuple[int, int, torch.device], Tensor] = {}
 
     def local(self, q, k, q_geometry, k_geometry, q_local, k_local) -> list[Blocks]:
-        heads, (lq, lk) = q.shape[1], (q.shape[2], k.shape[2])
+        heads, lk = q.shape[1], k.shape[2]
         columns = max(1, min(MOST_BUCKETS // 2, -(-lk // (2 * self.bucket))))  # as many as a whole clip needs
         half, alike = self._half(k_local, heads), k_geometry.keep is None and not self._has_global(k_geometry)
         q_real, k_real = (x.repeat_interleave(heads, dim=0) for x in (q_local, k_local))
@@ -155,7 +154,6 @@ class Routing(Sparse):
     """
 
     per_head = True
-    by_vectors = True
     reference = "Roy et al. 2021"
     time_cost = "Lq cluster D + (Lq + Lk) Lk D / cluster"
 

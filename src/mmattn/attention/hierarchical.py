@@ -11,12 +11,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mmattn.attention import plans
 from mmattn.attention.attend import attend
-from mmattn.attention.interface import Attention, AttentionOutput, Blocks, Geometry
+from mmattn.attention.interface import Attention, AttentionOutput, Blocks, Geometry, Pattern
 from mmattn.attention.merge import merge
 from mmattn.attention.order import real, times
 from mmattn.attention.patterns import EDGE_S
-from mmattn.attention.pool import equal_groups
+from mmattn.attention.pool import Groups, equal_groups
 from mmattn.attention.windows import Window, window_blocks
 
 
@@ -40,7 +41,12 @@ class CoarseFineAttention(Attention):
         if coarse < 1 or not fine_s >= 0:
             raise ValueError(f"attention.coarse={coarse}, attention.fine_s={fine_s}: expected 1 or more, 0 s or more")
         self.coarse = coarse
-        self.fine_s = fine_s
+        self.near = NearGroups(heads, head_dim, coarse, fine_s)
+        self._name = plans.register(self.near)
+
+    def __setstate__(self, state: dict) -> None:
+        super().__setstate__(state)
+        plans.register(self.near)  # in another process, perhaps
 
     def forward(
         self,
@@ -55,16 +61,10 @@ class CoarseFineAttention(Attention):
         if 0 in (q.shape[2], k.shape[2]):
             return AttentionOutput.nothing(q, k, v, k_geometry, stats)
         lengths = k_geometry.lengths(k.shape[2])
-        groups = equal_groups(k_geometry, k, self.coarse)
-        centre = groups.means(times(k_geometry, k).double()[:, None, :, None])[:, 0, :, 0]
-        centre = centre.masked_fill(groups.sizes == 0, math.inf)  # (B, N)
-        time = times(q_geometry, q).double()
-        low, high = time - self.fine_s - EDGE_S, time + self.fine_s + EDGE_S
-        near = torch.nn.functional.pad(centre, (0, 1), value=math.inf).gather(1, groups.index)  # (B, Lk)
-        windows = [Window(low, high, part) for part in near.split(lengths, dim=1)]
-        fine = window_blocks(time.masked_fill(~real(q_geometry, q), math.inf), windows)
-        inside = (centre[:, None] >= low[..., None]) & (centre[:, None] <= high[..., None])  # (B, Lq, N)
-        coarse = _whole(~inside & centre.isfinite()[:, None])
+        fine = plans.plan(self.near, self._name, q, k, q_geometry, k_geometry)
+        groups, coarse = plans.once(
+            (self._name, "coarse"), q_geometry, k_geometry, lambda: self._coarse(q, k, q_geometry, k_geometry)
+        )
         scale = 1 / math.sqrt(q.shape[3])
         whole_q, whole_k = with_log_sizes(q, groups.means(k), groups.sizes, scale)
         split = "mass" in stats
@@ -76,6 +76,45 @@ class CoarseFineAttention(Attention):
         out, share, _ = merge([out for out, _, _ in found], [lse for _, _, lse in found])
         mass = found[0][1] * share[..., 0, None] + found[1][1] * share[..., 1, None]
         return AttentionOutput(out, {"mass": mass} if split else {})
+
+    def _coarse(self, q: Tensor, k: Tensor, q_geometry: Geometry, k_geometry: Geometry) -> tuple[Groups, Blocks]:
+        """The groups, and what each query reads as a summary."""
+        groups, centre, _ = self.near.groups(k, k_geometry)
+        low, high = self.near.reach(q, q_geometry)
+        inside = (centre[:, None] >= low[..., None]) & (centre[:, None] <= high[..., None])  # (B, Lq, N)
+        return groups, _whole(~inside & centre.isfinite()[:, None])
+
+
+class NearGroups(Pattern):
+    """The keys of those of `coarse` equal groups of each segment whose mean time is within `fine_s` of the query's."""
+
+    by_vectors = False
+    reference = CoarseFineAttention.reference
+
+    def __init__(self, heads: int, head_dim: int, coarse: int, fine_s: float) -> None:
+        super().__init__(heads, head_dim)
+        self.coarse = coarse
+        self.fine_s = fine_s
+
+    def plan(self, q: Tensor, k: Tensor, q_geometry: Geometry, k_geometry: Geometry) -> list[Blocks]:
+        _, _, near = self.groups(k, k_geometry)
+        low, high = self.reach(q, q_geometry)
+        windows = [Window(low, high, part) for part in near.split(k_geometry.lengths(k.shape[2]), dim=1)]
+        return window_blocks(times(q_geometry, q).double().masked_fill(~real(q_geometry, q), math.inf), windows)
+
+    def layout(self, q_geometry: Geometry, k_geometry: Geometry) -> list[bool]:
+        return [False, True]
+
+    def groups(self, k: Tensor, k_geometry: Geometry) -> tuple[Groups, Float[Tensor, "B N"], Float[Tensor, "B Lk"]]:
+        """The groups, their mean times (+inf for one without keys), and that of each key's own group."""
+        groups = equal_groups(k_geometry, k, self.coarse)
+        centre = groups.means(times(k_geometry, k).double()[:, None, :, None])[:, 0, :, 0]
+        centre = centre.masked_fill(groups.sizes == 0, math.inf)
+        return groups, centre, torch.nn.functional.pad(centre, (0, 1), value=math.inf).gather(1, groups.index)
+
+    def reach(self, q: Tensor, q_geometry: Geometry) -> tuple[Float[Tensor, "B Lq"], Float[Tensor, "B Lq"]]:
+        time = times(q_geometry, q).double()
+        return time - self.fine_s - EDGE_S, time + self.fine_s + EDGE_S
 
 
 def _whole(mask: Tensor) -> Blocks:

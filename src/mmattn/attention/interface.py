@@ -27,7 +27,7 @@ class Geometry:
     keep: Bool[Tensor, "B L"] | None = None  # True = real; None = all real
     time: Float[Tensor, "B L"] | None = None  # seconds
     segments: tuple[tuple[str, int], ...] = ()  # contiguous modalities, e.g. (("video", 196), ("audio", 512))
-    plans: Memo = field(default_factory=Memo, repr=False, compare=False)  # what was worked out for it, plans.py
+    plans: Memo = field(default_factory=list, repr=False, compare=False)  # what was worked out for it, plans.py
 
     def lengths(self, length: int) -> tuple[int, ...]:
         """Tokens in each segment; one segment of `length` where none is named. Raises ValueError if they miss it."""
@@ -164,14 +164,14 @@ class Pattern(nn.Module):
     """Which pairs are read: None for all real ones, or parts of blocks. No pair is in two parts.
 
     `merges`: a query may be in several parts, so that its softmax has to be merged over them. `per_head`: its blocks
-    are. `by_vectors`: what is read depends on q and k themselves; otherwise on their geometry alone, and a plan is made
-    once for a geometry (plans.py). Settings do not change once it is made. `time_cost`: as an Attention's, W being the
+    are. `by_vectors`: what is read depends on q and k themselves; otherwise on their geometry and the pattern's
+    settings alone, so that a plan is made once for a geometry (plans.py). `time_cost`: as an Attention's, W being the
     keys that a query's block reads.
     """
 
     merges: bool = False
     per_head: bool = False
-    by_vectors: bool = False
+    by_vectors: bool = True
     time_cost: str = "Lq W D"
     memory_cost: str = "(Lq + Lk) D + Lq W"
     reference: str
@@ -187,3 +187,10 @@ class Pattern(nn.Module):
         q_geometry: Geometry,
         k_geometry: Geometry,
     ) -> list[Blocks] | None: ...
+
+    def layout(self, q_geometry: Geometry, k_geometry: Geometry) -> list[bool] | None:
+        """What `plan` gives, before there are numbers: `beside` of each part; None for all pairs.
+
+        A compiler has to know it. Raises NotImplementedError where a pattern runs without one only.
+        """
+        raise NotImplementedError(f"{type(self).__name__} says nothing of its parts, so that it cannot be compiled")

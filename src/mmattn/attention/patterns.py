@@ -108,6 +108,8 @@ class Sparse(Pattern):
 class Windowed(Sparse):
     """One window for each query: on CUDA FlexAttention runs these without gathering anything (flex.py)."""
 
+    by_vectors = False
+
     @abstractmethod
     def windows(
         self,

@@ -63,6 +63,7 @@ class DilatedWindow(Sparse):
     """
 
     merges = True
+    by_vectors = False
     reference = "Beltagy et al. 2020"
 
     def __init__(
@@ -104,6 +105,7 @@ class Strided(Sparse):
     """
 
     merges = True
+    by_vectors = False
     reference = "Child et al. 2019"
     time_cost = "Lq (stride + Lk / stride) D"
 

@@ -21,6 +21,7 @@ from mmattn.attention.blocksize import Choice, candidates
 from mmattn.attention.blocksize import blocked as _blocked
 from mmattn.attention.interface import Blocks
 
+
 @dataclass(frozen=True)
 class Window:
     """Of one segment of the keys: query i reads key j where low[i] <= position[j] <= high[i].
@@ -160,6 +161,6 @@ def reading_all(queries: Bool[Tensor, "B Lq"], most: int, keep: Bool[Tensor, "B 
 
 
 def listed(flags: Bool[Tensor, "B L"], most: int) -> tuple[Int[Tensor, "B M"], Bool[Tensor, "B M"]]:
-    """The places of True in each row, in order, and which entries of that list are real; no row has more than `most`."""
+    """The places of True in each row, in order, and which entries of that list are real. No row has over `most`."""
     places = (~flags).view(torch.uint8).argsort(dim=1, stable=True)[:, :most]
     return places, flags.gather(1, places)

@@ -33,11 +33,11 @@ class LatentAdapter(nn.Module):
         self.gate = nn.Parameter(torch.zeros(()))
 
     def forward(self, stream: Modality, own: Tokens, other: Tokens) -> Tokens:
-        x = Tokens(self.norms["own"](own.values), own.keep, own.times)
-        y = Tokens(self.norms["other"](other.values), other.keep, other.times)
+        x = own.with_values(self.norms["own"](own.values))
+        y = other.with_values(self.norms["other"](other.values))
         latents = learned_tokens(self.latents, [(OTHER[stream], other)])
         said, _ = self.compress([("latent", latents)], [(OTHER[stream], y)], frozenset())
-        latents = Tokens(latents.values + said, latents.keep & other.present[:, None], latents.times)
+        latents = latents.with_values(latents.values + said)  # there are some where the other stream is
         read, _ = self.read([(stream, x)], [("latent", latents)], frozenset())
         change = self.gate * self.adapter(read)
         return zeroed(own.values + torch.where(other.present[:, None, None], change, 0.0), own)

@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mmattn.attention.interface import Attention, AttentionFactory, Geometry
+from mmattn.attention.interface import Attention, AttentionFactory
 from mmattn.attention.rotary import rotary_periods, rotate
-from mmattn.fusion.parts import Part, concatenate, lengths
+from mmattn.fusion.parts import Part, geometry_of
 
 LOCAL_SCORE = 6.0  # initial score between a query and a key of the same instant, in the time-local heads
 
@@ -42,15 +42,15 @@ class _MultiHead(nn.Module):
         v: Float[Tensor, "B Lk D"],
         stats: frozenset[str],
     ) -> tuple[Float[Tensor, "B Lq D"], dict[str, Tensor]]:
-        asking = concatenate(queries)
-        keep = torch.cat([tokens.keep for _, tokens in reads], dim=1)
-        times = torch.cat([tokens.times for _, tokens in reads], dim=1)
+        asks, told = geometry_of(queries), geometry_of(reads)
+        assert asks.time is not None and told.time is not None
+        values = torch.cat([tokens.values for _, tokens in queries], dim=1)
         result = self.attention(
-            rotate(self._split(self.query(asking.values)), asking.times, self.periods),
-            rotate(self._split(k), times, self.periods),
+            rotate(self._split(self.query(values)), asks.time, self.periods),
+            rotate(self._split(k), told.time, self.periods),
             self._split(v),
-            Geometry(asking.keep, asking.times, _segments(queries)),
-            Geometry(keep, times, _segments(reads)),
+            asks,
+            told,
             stats & self.attention.supports,  # a layer reports what its mechanism defines
         )
         return self.out(result.out.transpose(1, 2).flatten(2)), result.stats
@@ -98,10 +98,6 @@ class MergedAttention(_MultiHead):
     ) -> tuple[Float[Tensor, "B Lq D"], dict[str, Tensor]]:
         values = torch.cat([tokens.values for _, tokens in reads], dim=1)
         return self._attend(queries, reads, self.key(values), self.value(values), stats)
-
-
-def _segments(parts: Sequence[Part]) -> tuple[tuple[str, int], ...]:
-    return tuple(zip((name for name, _ in parts), lengths(parts), strict=True))
 
 
 def _start_time_local(heads: int, *projections: nn.Module) -> None:

@@ -57,8 +57,7 @@ class StreamBlock(nn.Module):
     def forward(self, streams: dict[Modality, Tokens], stats: frozenset[str]) -> tuple[Tokens, list[LayerStats]]:
         own = streams[self.stream]
         normed: dict[str, Tokens] = {
-            name: Tokens(self.norms[name](streams[name].values), streams[name].keep, streams[name].times)
-            for name in self.reads
+            name: streams[name].with_values(self.norms[name](streams[name].values)) for name in self.reads
         }
         asks, reads = [(self.stream, normed[self.stream])], list(normed.items())
         read, measured = self.attend(asks, reads, stats)
@@ -104,4 +103,4 @@ class MergedBlock(nn.Module):
         return done, list(layer_stats(self.name, queries, reads, measured))
 
     def _normed(self, parts: Sequence[Part]) -> list[Part]:
-        return [(name, Tokens(self.norm(part.values), part.keep, part.times)) for name, part in parts]
+        return [(name, part.with_values(self.norm(part.values))) for name, part in parts]

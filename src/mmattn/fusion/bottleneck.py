@@ -75,7 +75,7 @@ class BottleneckFusion(Fusion):
                 if len(done) > 1:
                     said[name] = done[1][1]
             if said:
-                shared = Tokens(_mean_of_present(said, streams, shared), shared.keep, shared.times)
+                shared = shared.with_values(_mean_of_present(said, streams, shared))
         return Fused(streams["video"], streams["audio"], tuple(measured))
 
 

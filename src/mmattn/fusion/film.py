@@ -36,7 +36,7 @@ class FiLMBlock(nn.Module):
         context = self.modulation(self.context_norm(masked_mean(other)))
         context = torch.where(other.present[:, None], context, 0.0)[:, None]
         gamma1, beta1, gamma2, beta2 = context.chunk(4, dim=-1)
-        x = Tokens(self._modulated(0, own.values, gamma1, beta1), own.keep, own.times)
+        x = own.with_values(self._modulated(0, own.values, gamma1, beta1))
         read, _ = self.attend([(stream, x)], [(stream, x)], frozenset())
         values = own.values + self.dropout(read)
         values = values + self.dropout(self.mlp(self._modulated(1, values, gamma2, beta2)))

@@ -37,8 +37,8 @@ class GatedUnit(nn.Module):
     def forward(
         self, stream: Modality, own: Tokens, other: Tokens, stats: frozenset[str]
     ) -> tuple[Tokens, list[LayerStats]]:
-        x = Tokens(self.norms["own"](own.values), own.keep, own.times)
-        read = Tokens(self.norms["other"](other.values), other.keep, other.times)
+        x = own.with_values(self.norms["own"](own.values))
+        read = other.with_values(self.norms["other"](other.values))
         r, _ = self.attend([(stream, x)], [(OTHER[stream], read)], frozenset())
         gate = torch.sigmoid(self.gate(torch.cat([x.values, r], dim=-1)))
         gate = torch.where(other.present[:, None, None], gate, 1.0)

@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mmattn.types import LayerStats, Tokens
+from mmattn.attention.interface import Geometry
+from mmattn.types import LayerStats, Tokens, once
 
 Part = tuple[str, Tokens]  # tokens and what they are: a modality, "bottleneck", "latent"
 
@@ -39,17 +40,38 @@ def masked_mean(tokens: Tokens) -> Float[Tensor, "B D"]:
 
 def zeroed(values: Float[Tensor, "B L D"], like: Tokens) -> Tokens:
     """`values` at the places of `like`, 0 in its padding."""
-    return Tokens(torch.where(like.keep[..., None], values, 0.0), like.keep, like.times)
+    return like.with_values(torch.where(like.keep[..., None], values, 0.0))
 
 
 def learned_tokens(values: Float[Tensor, "N D"], parts: Sequence[Part]) -> Tokens:
     """Learned vectors as tokens of every clip that has any of `parts`, in the middle of its time."""
-    tokens = concatenate(parts)
-    keep = tokens.keep.to(tokens.times.dtype)
-    centre = (tokens.times * keep).sum(dim=1, keepdim=True) / keep.sum(dim=1, keepdim=True).clamp(min=1.0)
-    clips, count = len(centre), len(values)
-    present = tokens.present[:, None].expand(clips, count)
-    return Tokens(values.expand(clips, -1, -1), present, centre.expand(clips, count))
+    count = len(values)
+
+    def places() -> Tokens:
+        geometry = geometry_of(parts)
+        assert geometry.keep is not None and geometry.time is not None
+        keep = geometry.keep.to(geometry.time.dtype)
+        centre = (geometry.time * keep).sum(dim=1, keepdim=True) / keep.sum(dim=1, keepdim=True).clamp(min=1.0)
+        present = geometry.keep.any(dim=1, keepdim=True)
+        return Tokens(centre[..., None], present.expand(-1, count), centre.expand(-1, count))
+
+    made = once(parts[0][1].memo, ("learned", count, *_places(parts)), places)
+    return made.with_values(values.expand(len(made.keep), -1, -1))
+
+
+def geometry_of(parts: Sequence[Part]) -> Geometry:
+    """Of the parts side by side. One object for the same places, so that what is planned for it is planned once."""
+
+    def make() -> Geometry:
+        keep = torch.cat([tokens.keep for _, tokens in parts], dim=1)
+        times = torch.cat([tokens.times for _, tokens in parts], dim=1)
+        return Geometry(keep, times, tuple(zip((name for name, _ in parts), lengths(parts), strict=True)))
+
+    return once(parts[0][1].memo, ("geometry", *(name for name, _ in parts), *_places(parts)), make)
+
+
+def _places(parts: Sequence[Part]) -> list[Tensor]:
+    return [x for _, tokens in parts for x in (tokens.keep, tokens.times)]
 
 
 def layer_stats(
