@@ -197,7 +197,8 @@ def _(d_out, d_mass, d_lse, q, k, v, *rest) -> tuple[Tensor, Tensor, Tensor]:
 
 def _parts(blocks: list[Tensor], beside: str, per_head: bool) -> list[Blocks] | None:
     """What has blocks; None for all pairs."""
-    parts = [Blocks(*blocks[3 * i : 3 * i + 3], per_head, sign == "+") for i, sign in enumerate(beside)]
+    fields = (blocks[3 * i : 3 * i + 3] for i in range(len(beside)))
+    parts = [Blocks(*each, per_head=per_head, beside=sign == "+") for each, sign in zip(fields, beside, strict=True)]
     return [part for i, part in enumerate(parts) if not i or len(part.query)] or None
 
 
