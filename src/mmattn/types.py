@@ -17,6 +17,7 @@ from mmattn.files import ByteRange as ByteRange
 
 Modality = Literal["video", "audio"]
 T = TypeVar("T")
+MOST_KNOWN = 32  # of a memo: the oldest goes
 MODALITIES: tuple[Modality, Modality] = ("video", "audio")
 
 
@@ -35,6 +36,8 @@ def once(memo: Memo, key: tuple[Any, ...], make: Callable[[], T]) -> T:
         if len(known) == len(key) and all(_same(a, b) for a, b in zip(known, key, strict=True)):
             return value
     value = make()
+    if len(memo) == MOST_KNOWN:  # a caption's every step asks the same clip from a new place
+        del memo[0]
     memo.append((key, value))
     return value
 

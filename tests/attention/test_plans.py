@@ -19,7 +19,7 @@ from mmattn.attention.interface import Geometry
 from mmattn.attention.normalisers import entmax
 from mmattn.config import build, compose, group_choices, read_choice
 from mmattn.fusion.base import Fusion
-from mmattn.types import Tokens
+from mmattn.types import MOST_KNOWN, Tokens
 
 MASS = frozenset({"mass"})
 PATTERNS = [name for name in group_choices("attention") if "pattern" in read_choice("attention", name)]
@@ -147,6 +147,16 @@ def test_geometries_without_tensors_share_no_plan() -> None:
         q, k = torch.randn(1, 2, length, 8), torch.randn(1, 2, 2 * length, 8)
         assert attention(q, k, k, bare, bare).out.shape == q.shape
     assert not bare.plans
+
+
+def test_a_memo_does_not_grow_with_every_question() -> None:
+    attention = build(read_choice("attention", "time_window"))(2, 8)
+    keys = Geometry(None, torch.arange(6.0).expand(1, -1))
+    k = torch.randn(1, 2, 6, 8)
+    for step in range(2 * MOST_KNOWN):
+        q = Geometry(None, torch.full((1, 1), float(step)))
+        attention(k[:, :, :1], k, k, q, keys)
+    assert len(keys.plans) == MOST_KNOWN
 
 
 @pytest.mark.parametrize("alpha", [1.05, 1.5, 1.75, 2.0])
