@@ -48,6 +48,8 @@ VERBS: dict[str, tuple[list[str], list[str]]] = {
     "dashboard": (["sweep", "out", "project", "name", "entity"], []),
     "demo": (["out", "videos", "files"], []),
     "doctor": (["folder"], []),
+    "search": (["library", "query", "index"], []),
+    "browse": (["library", "out"], []),
     "data_check": (["source", "out"], []),
     "data_shard": (["data.root", "out", "data.source.manifest", "data.source.checked"], []),
     "data_features": (["run", "data.root", "out"], []),
@@ -57,7 +59,8 @@ VERBS: dict[str, tuple[list[str], list[str]]] = {
 # Keys without a default that hold something else than a name.
 OTHERS = (
     "threshold span_step_s decoding deadline_s clips_per_epoch cut grid size state length_decay normalize "
-    "preprocessing architecture options hdr deinterlace"
+    "preprocessing architecture options hdr deinterlace height width fit resample resize encoder_lr layer_decay fused "
+    "keep_by keep_mode profile peak_tflops warn_s setup srun min_nodes system"
 ).split()
 
 

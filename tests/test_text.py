@@ -10,7 +10,7 @@ import pytest
 
 from mmattn.inference.writers.spreadsheet import CSV
 from mmattn.reports.export import to_csv
-from mmattn.text import cell
+from mmattn.text import cell, counted
 
 SIGNS = "=+-@\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b\u207a\u2212"
 BEFORE = ["", " ", "\t", "\r", "\n", "\r\n", "  \n", "\u3000", "\xa0", "\ufeff", "\u200b", "\x00", "\u2028"]
@@ -42,3 +42,9 @@ def test_what_begins_with_a_tab_or_a_line_break_is_text(text: str) -> None:
 def test_a_line_break_in_a_cell_begins_no_row(end: str) -> None:
     rows = list(csv.reader(io.StringIO(to_csv([{"a": f"x{end}=cmd()", "b": 1}]), newline="")))
     assert len(rows) == 2 and rows[1][1] == "1"
+
+
+def test_one_is_not_many() -> None:
+    assert [counted(n, "file") for n in (0, 1, 2)] == ["0 files", "1 file", "2 files"]
+    assert [counted(n, "batch") for n in (1, 2)] == ["1 batch", "2 batches"]
+    assert [counted(n, "val clip") for n in (1, 2)] == ["1 val clip", "2 val clips"]

@@ -23,7 +23,7 @@ from attention_cases import MASS, Case, both, forward, memory_of, table, times_o
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from mmattn.attention import flex
+from mmattn.attention import flex_check
 from mmattn.attention.interface import Attention, Geometry
 from mmattn.config import build, compose, group_choices
 
@@ -147,11 +147,11 @@ def _flex_with_its_own_mask(qkv: list[Tensor], q_time: Tensor, k_time: Tensor, r
 
 def _gathered(case: Case) -> Case:
     def run() -> Tensor:
-        usable, flex.usable = flex.usable, lambda q, k: False
+        usable, flex_check.usable = flex_check.usable, lambda q, k, v: False
         try:
             return case()
         finally:
-            flex.usable = usable
+            flex_check.usable = usable
 
     return run
 

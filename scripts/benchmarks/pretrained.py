@@ -1,10 +1,11 @@
 """How right tags without training are.
 
-    python scripts/benchmarks/pretrained.py WEIGHTS [--sounds DIR] [--pictures DIR]
+    python scripts/benchmarks/pretrained.py [WEIGHTS] [--sounds DIR] [--pictures DIR]
 
-WEIGHTS: the folder with YAMNet. DIR of sounds: a folder for each class of ESC-10, compared with AudioSet's classes of
-that name (the table below, made by hand; the highest of a file's frames decides). DIR of pictures: ImageNet's, with
-the class name after the first underscore of the file name. Through the whole pipeline, decoding included.
+WEIGHTS: the folder with YAMNet; without it, the installed packages. DIR of sounds: a folder for each class of ESC-10,
+compared with AudioSet's classes of that name (the table below, made by hand; the highest of a file's frames decides).
+DIR of pictures: ImageNet's, with the class name after the first underscore of the file name. Through the whole
+pipeline, decoding included.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from mmattn.inference.annotators.pretrained import _WINDOWS, PretrainedTagger
+from mmattn.inference.annotators.pretrained import PretrainedTagger
 from mmattn.media.isolate.reader import IsolatedReader
 
 ESC10 = {
@@ -39,7 +40,7 @@ def sounds(tagger: PretrainedTagger, reader: IsolatedReader, folder: Path) -> No
     files, right, taken = sorted(folder.rglob("*.ogg")), Counter(), Counter()
     started = time.monotonic()
     for path in files:
-        scores = torch.cat([tagger.scores(clip)["audio"] for clip in reader.windows(path, _WINDOWS)])
+        scores = torch.cat([tagger.scores(clip)["audio"] for clip in reader.windows(path, tagger.windows())])
         most = scores.max(dim=0).values
         said = max(places, key=lambda name: float(most[places[name]].max()))
         right[path.parent.name] += said == path.parent.name
@@ -55,7 +56,7 @@ def pictures(tagger: PretrainedTagger, reader: IsolatedReader, folder: Path) -> 
     files, first, five = sorted(folder.glob("*.JPEG")), 0, 0
     started = time.monotonic()
     for path in files:
-        (scores,) = tagger.scores(next(reader.windows(path, _WINDOWS)))["video"]
+        (scores,) = tagger.scores(next(reader.windows(path, tagger.windows())))["video"]
         best = [names[i] for i in scores.topk(5).indices.tolist()]
         true = path.stem.partition("_")[2].lower()
         first, five = first + (best[0] == true), five + (true in best)
@@ -64,7 +65,7 @@ def pictures(tagger: PretrainedTagger, reader: IsolatedReader, folder: Path) -> 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("weights")
+    parser.add_argument("weights", nargs="?")
     parser.add_argument("--sounds", type=Path)
     parser.add_argument("--pictures", type=Path)
     options = parser.parse_args()

@@ -23,6 +23,8 @@ USAGE = """usage: mmattn VERB [key=value ...]
   train      train a model into a run directory                 mmattn train data=folder data.root=videos
   evaluate   score a trained run on a split                     mmattn evaluate run=runs/x split=test
   predict    tags and captions of files                           mmattn predict run=runs/x source=videos
+  search     where in a library something is said, seen or heard    mmattn search library.jsonl 'dog barking'
+  browse     a library as one page with players                 mmattn browse library.jsonl
   explain    what a file's tags owe to what                     mmattn explain run=runs/x source=clip.mp4
   compare    one HTML report over runs                          mmattn compare runs='runs/*'
   dashboard  the same views in wandb, shown before sent         mmattn dashboard runs='runs/*'
@@ -134,10 +136,41 @@ def _evaluate(overrides: list[str]) -> None:
 
 
 def _predict(overrides: list[str]) -> None:
-    config = compose("predict", overrides)
+    from mmattn.inference.annotators.catalogue import reaching
+
+    config = compose("predict", reaching(overrides))
     from mmattn.inference.predict import predict
 
     print(predict(config))
+
+
+def _search(overrides: list[str]) -> None:
+    forms = [text.partition("=")[2] for text in overrides if text.startswith("format=")]  # no choice of writers here
+    config = compose("search", _named(overrides, ("library", "query"), ("kinds", "limit", "each", "index")))
+    from mmattn.inference.search.search import search_library
+
+    if found := search_library(config, *forms[-1:]):
+        print(found)
+
+
+def _browse(overrides: list[str]) -> None:
+    config = compose("browse", _named(overrides, ("library",), ("out", "thumbnails")))
+    from mmattn.reports.browse import browse
+
+    print(browse(config))
+
+
+def _named(overrides: list[str], places: tuple[str, ...], keys: tuple[str, ...]) -> list[str]:
+    """What stands there without a key is given those of `places`, all that is left over the last of them."""
+    keyed = [text for text in overrides if text.partition("=")[0].lstrip("+") in (*places, *keys, "format")]
+    free = [text for text in overrides if text not in keyed]
+    open_places = [place for place in places if not any(text.startswith(f"{place}=") for text in keyed)]
+    if len(free) > len(open_places) and not (open_places and open_places[-1] == "query"):
+        raise UsageError(f"{free[-1]}: is one name too many")
+    named = [f"{place}={text}" for place, text in zip(open_places[:-1], free, strict=False)]
+    rest = free[len(named) :]
+    named += [f"{open_places[-1]}={' '.join(rest)}"] if rest else []
+    return [*named, *(text for text in keyed if not text.startswith("format="))]
 
 
 def _explain(overrides: list[str]) -> None:
@@ -207,13 +240,19 @@ def _doctor(overrides: list[str]) -> None:
     config = compose("doctor", overrides)
     from mmattn.training.run.doctor import doctor
 
-    print(doctor(config))
+    if found := doctor(config):
+        print(found)
 
 
 def _show(arguments: list[str]) -> None:
     unknown = [name for name in arguments if name not in GROUPS]
     if unknown:
         raise UsageError(f"no group is named {unknown[0]!r}{nearest(unknown[0], GROUPS)}")
+    if sorted(arguments) == ["attention", "fusion"]:
+        from mmattn.fusion import pairs
+
+        print(pairs.table())
+        return
     for group in arguments or GROUPS:
         if arguments and group == "attention":
             from mmattn.attention.catalogue import table
@@ -232,6 +271,8 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
     "train": _train,
     "evaluate": _evaluate,
     "predict": _predict,
+    "search": _search,
+    "browse": _browse,
     "explain": _explain,
     "compare": _compare,
     "dashboard": _dashboard,

@@ -18,6 +18,7 @@ from mmattn.moved import with_present_targets
 from mmattn.names import StandIns, as_text, key_and_value
 from mmattn.overrides import (
     OPTIONAL,
+    check_attends,
     check_choice,
     check_key,
     check_kinds,
@@ -66,6 +67,7 @@ def compose(name: str, overrides: Sequence[str] = ()) -> Config:
         check_kinds(plain, OmegaConf.to_container(config))
         if missing := sorted(OmegaConf.missing_keys(config)):
             raise UsageError(f"{missing[0]} is not set; add {missing[0]}=...")
+        check_attends(overrides, OmegaConf.to_container(config))  # type: ignore[arg-type]
         return names.replace(OmegaConf.to_container(config, resolve=True))
     except (HydraException, OmegaConfBaseException) as error:
         raise UsageError(names.replace(_first_line(error))) from None

@@ -17,6 +17,7 @@ from mmattn.errors import UsageError
 from mmattn.files import write_atomically
 from mmattn.inference.predictor.pipeline import Predictor
 from mmattn.media.isolate.reader import IsolatedReader
+from mmattn.text import counted
 
 HELD_OUT_SHOWN = 8
 MARK = ".mmattn-demo"  # in a folder that demos may overwrite
@@ -49,7 +50,7 @@ def demo(config: Config) -> Path:
         runs.append(run)
     if data is None:
         raise UsageError("fusions=[]: name at least one fusion")
-    _say(f"[{steps - 1}/{steps}] tagging {HELD_OUT_SHOWN} held-out clips and {len(files)} files of yours")
+    _say(f"[{steps - 1}/{steps}] tagging {HELD_OUT_SHOWN} held-out clips and {counted(len(files), 'file')} of yours")
     predictions = out / "predictions.jsonl"
     _predict(runs[-1], data.rows["test"][:HELD_OUT_SHOWN], files, predictions)
     _say(f"[{steps}/{steps}] writing the report")

@@ -35,6 +35,16 @@ class Stopped(MmattnError):
     """Work was asked to stop by a signal and did, with what was done kept; `exit_code` is 128 + the signal."""
 
 
+class Unheard(MmattnError):
+    """The first process of a run failed and says why; the others end with it and say nothing."""
+
+    @classmethod
+    def with_code(cls, exit_code: int) -> Unheard:
+        error = cls("see the first process")
+        error.exit_code = exit_code
+        return error
+
+
 class MediaError(MmattnError):
     """One file cannot be read. Picklable, so that it crosses process borders whole."""
 

@@ -41,6 +41,22 @@ def beside(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+@contextmanager
+def folder_beside(path: Path) -> Iterator[Path]:
+    """As `beside`, for a folder: an empty hidden one, which takes the place of `path`, whatever that was."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part, before = (path.with_name(f".{secrets.token_hex(6)}.part") for _ in range(2))
+    part.mkdir()
+    try:
+        yield part
+        if path.exists():
+            path.rename(before)
+        part.rename(path)
+    finally:
+        for folder in (part, before):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def fresh_folder(path: Path) -> Path:
     """Make a folder that was not there: `path`, or path-2, path-3 where others were first."""
     path.parent.mkdir(parents=True, exist_ok=True)

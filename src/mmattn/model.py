@@ -12,6 +12,7 @@ from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.data.manifest.splits import SplitData
 from mmattn.data.prepare.tokenizer import CaptionTokenizer
 from mmattn.encoders.interface import AudioEncoder, VisualEncoder
+from mmattn.errors import UsageError
 from mmattn.files import expanded
 from mmattn.fusion.base import Fusion
 from mmattn.tasks.captioner import Captioner
@@ -62,12 +63,19 @@ class AVModel(nn.Module):
         return losses
 
 
-def build_model(config: Config, vocabulary: TagVocabulary, tokenizer: CaptionTokenizer | None = None) -> AVModel:
+def build_model(
+    config: Config,
+    vocabulary: TagVocabulary,
+    tokenizer: CaptionTokenizer | None = None,
+    visual: VisualEncoder | None = None,
+) -> AVModel:
     """From a resolved config with the parts visual, audio, fusion, task and, for captions, captions.
 
-    `tokenizer`: of the captions. Raises UsageError for what does not fit.
+    `tokenizer`: of the captions. `visual`: the encoder, where it was built before. Raises UsageError for what does not
+    fit.
     """
-    parts: dict[str, Any] = {name: build(config[name]) for name in ("visual", "audio", "fusion")}
+    parts: dict[str, Any] = {"visual": visual or build(config["visual"])}
+    parts |= {name: build(config[name]) for name in ("audio", "fusion")}
     parts["task"] = build(config["task"], vocabulary=vocabulary)
     if spec := config.get("captions"):
         parts["captions"] = build_captioner(spec, tokenizer)
@@ -91,8 +99,22 @@ def tokenizer_of(config: Config, data: SplitData) -> CaptionTokenizer | None:
     return build(spec["tokenizer"], captions=data.training_captions())
 
 
+def with_frames(config: Config, visual: VisualEncoder) -> Config:
+    """`config` whose data.clip, where it leaves height and width open, has the frames that `visual` wants."""
+    clip = (config.get("data") or {}).get("clip") or {}
+    open_keys = [name for name in ("height", "width") if name in clip and clip[name] is None]
+    if not open_keys:
+        return config
+    if len(open_keys) == 1:
+        raise UsageError(f"data.clip.{open_keys[0]} is not set; set data.clip.height and width, or neither")
+    if visual.frame_format is None:
+        raise UsageError("data.clip.height and width are not set, and visual= does not say what it wants; set them")
+    return {**config, "data": {**config["data"], "clip": {**clip, **visual.frame_format.clip}}}
+
+
 def resolved(config: Config, model: AVModel) -> Config:
     """`config` with the architecture that `model`'s parts took from pretrained files written out."""
+    config = with_frames(config, model.visual)
     own = {name: {**config[name], **getattr(getattr(model, name), "resolved", {})} for name in _chosen(config)}
     for spec in own.values():
         if isinstance(path := spec.get("pretrained"), str) and expanded(path).exists():

@@ -20,10 +20,11 @@ NAMES = frozenset(
     (
         *("run", "resume", "sweep", "init_from", "source", "out", "job", "root", "folder", "videos", "plan", "python"),
         *("weights", "pretrained", "prompts", "predictions", "annotations", "manifest", "checked", "tracks", "burn_in"),
-        *("tag", "tags", "model", "metric", "baseline", "entity", "partition", "address", "kind"),
+        *("tag", "tags", "model", "metric", "baseline", "entity", "partition", "address", "kind", "language"),
+        *("library", "query", "index", "group", "notes", "uri"),
     )
 )
-LISTS = frozenset(("runs", "files", "factors", "classes"))  # of names, or one name
+LISTS = frozenset(("runs", "files", "factors", "classes", "annotators"))  # of names, or one name
 _FILES = re.compile(r"data\.source\.files\.\w+")
 
 

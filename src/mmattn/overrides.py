@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from mmattn.errors import UsageError
@@ -139,6 +139,23 @@ def check_kinds(base: Any, config: Any) -> None:
             raise UsageError(f"{key}={value}: expected a number, such as {old}")
         if isinstance(old, int) and isinstance(value, float):
             raise UsageError(f"{key}={value}: expected a whole number, such as {old}")
+
+
+def check_attends(given: Iterable[str], config: Mapping[str, Any]) -> None:
+    """Raises UsageError where an attention was asked for and the chosen fusion has none."""
+    asked = [text for text in given if text.lstrip("+").startswith(("attention=", "attention."))]
+    fusion = config.get("fusion")
+    if asked and isinstance(fusion, Mapping):
+        try:
+            takes_attention(str(fusion.get("_target_", "")).rpartition(".")[2], fusion)
+        except UsageError as error:
+            raise UsageError(f"{asked[0]}: {error}; leave it out") from None
+
+
+def takes_attention(name: str, fusion: Mapping[str, Any]) -> None:
+    """Raises UsageError for the config of a fusion that attends to nothing."""
+    if "attention" not in fusion:
+        raise UsageError(f"{name} takes no attention")
 
 
 def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

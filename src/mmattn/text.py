@@ -40,6 +40,12 @@ def cell(text: str) -> str:
     return f"'{shown}" if text and is_formula else shown
 
 
+def counted(count: int, what: str) -> str:
+    """1 file, 2 files; 1 batch, 2 batches; 1 held-out clip."""
+    ending = "es" if what.endswith(("s", "x", "ch", "sh")) else "s"
+    return f"{count} {what}{'' if count == 1 else ending}"
+
+
 def _hidden(character: str) -> bool:
     return unicodedata.category(character) in ("Cc", "Cs") or character in _TURNING
 

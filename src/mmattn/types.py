@@ -6,6 +6,7 @@ Shape legend: B clips, T frames, F spectrogram frames, M mel bands, L tokens, D 
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeVar
 
@@ -47,6 +48,14 @@ def _same(a: Any, b: Any) -> bool:
 
 
 @dataclass(frozen=True)
+class Frames:
+    """Frames and their times; None: the file has no picture, or none then."""
+
+    frames: UInt8[Tensor, "T 3 H W"] | None
+    times: Float[Tensor, " T"]  # float64
+
+
+@dataclass(frozen=True)
 class Clip:
     """One decoded span of one file. Times are presentation times of the file, 0 = its earliest selected stream's start.
 
@@ -62,6 +71,7 @@ class Clip:
     span: tuple[float, float]
     duration: float | None = None  # of the whole file, where it is known; see Request.measure_end
     issues: tuple[str, ...] = ()  # recovered problems, e.g. "truncated", "bad_packets", "late_audio"
+    views: tuple[Frames, ...] = ()  # the same picture in other ways, where windows ask for them
 
 
 @dataclass(frozen=True)
@@ -82,15 +92,23 @@ class Batch:
     captions: tuple[tuple[str, ...], ...] = ()  # of each clip; the first is the one to learn this time
     features: dict[Modality, Tokens] = field(default_factory=dict)  # what frozen encoders made of the clips before
     real: Bool[Tensor, " B"] = None  # type: ignore[assignment]  # False: could not be read, must not count; None: all
+    full: frozenset[str] = field(init=False, default=frozenset())  # masks known to be True all over, by their names
 
     def __post_init__(self) -> None:
         if not self.captions:
             object.__setattr__(self, "captions", ((),) * len(self.ids))
         if self.real is None:
             object.__setattr__(self, "real", torch.ones(len(self.ids), dtype=torch.bool, device=self.frame_keep.device))
+        masks = {name: getattr(self, name) for name in ("frame_keep", "spectrogram_keep", "waveform_keep")}
+        full = frozenset(name for name, keep in masks.items() if keep is not None and known_full(keep))
+        object.__setattr__(self, "full", full)
 
     def to(self, device: torch.device | str) -> Batch:
         return _map_tensors(self, lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Batch:
+        """As torch's loaders ask for, so that `to` a GPU need not be waited for."""
+        return _map_tensors(self, lambda tensor: tensor.pin_memory())
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -98,21 +116,25 @@ class Batch:
 
 @dataclass(frozen=True)
 class Tokens:
-    """An encoder's output: one stream of tokens with times."""
+    """An encoder's output: one stream of tokens with times.
+
+    `full`: all tokens are known to be real, without a look at `keep`, which on a GPU would have to wait for it.
+    """
 
     values: Float[Tensor, "B L D"]
     keep: Bool[Tensor, "B L"]
     times: Float[Tensor, "B L"]
+    full: bool = False
     memo: Memo = field(default_factory=list, repr=False, compare=False)  # of `keep` and `times`
-
-    def with_values(self, values: Float[Tensor, "B L E"]) -> Tokens:
-        """Other vectors in the same places: what was worked out for the places stays known."""
-        return Tokens(values, self.keep, self.times, self.memo)
 
     @property
     def present(self) -> Bool[Tensor, " B"]:
         """Which clips have this modality at all."""
         return self.keep.any(dim=1)
+
+    def with_values(self, values: Float[Tensor, "B L E"]) -> Tokens:
+        """Other values at the same places: what was worked out for the places stays known."""
+        return Tokens(values, self.keep, self.times, self.full, self.memo)
 
     def without(self, drop: Bool[Tensor, " B"]) -> Tokens:
         """The same stream with the modality missing where `drop`."""
@@ -154,17 +176,26 @@ class Fused:
     stats: tuple[LayerStats, ...] = ()
 
 
+def known_full(keep: Bool[Tensor, "B L"]) -> bool:
+    """Whether a mask is True all over; False where asking would mean to wait for a device."""
+    return keep.device.type == "cpu" and bool(keep.numpy().all())
+
+
 _T = TypeVar("_T", bound=Batch)
 
 
 def _map_tensors(batch: _T, move) -> _T:
-    def one(value):
+    def one(value: Any) -> Any:
         if isinstance(value, Tensor):
             return move(value)
         if isinstance(value, dict):
             return {key: one(item) for key, item in value.items()}
         if isinstance(value, Tokens):
-            return Tokens(*map(move, (value.values, value.keep, value.times)))
+            return Tokens(move(value.values), move(value.keep), move(value.times), value.full)
         return value
 
-    return type(batch)(**{f.name: one(getattr(batch, f.name)) for f in fields(batch)})
+    moved = copy(batch)  # not made anew: what is known of the masks is not asked for again
+    for f in fields(batch):
+        if f.init:
+            object.__setattr__(moved, f.name, one(getattr(batch, f.name)))
+    return moved

@@ -138,7 +138,7 @@ def test_merging_drops_no_key_at_any_length(length: int, ratio: float) -> None:
     k = torch.randn(3, length, D, generator=torch.Generator().manual_seed(length))
     for real in {length, length // 2, 1}:
         keep = (torch.arange(length) < real).expand(3, -1)
-        index, count = attention._merged(k, keep, torch.arange(length).expand(3, -1))
+        index, count = attention._merged(k, keep, torch.arange(length).expand(3, -1), 3)
         assert (index[keep] < count).all()
         assert (index[~keep] >= count).all()
         kept = [len(row[row < count].unique()) for row in index]

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmattn.attention import explicit, gather
+from mmattn.attention import explicit, gather, masked
 from mmattn.attention.blockwise import BigBird, TopKBlocks
 from mmattn.attention.dense import DenseAttention
 from mmattn.attention.exact import ExactAttention
@@ -27,6 +27,12 @@ from mmattn.attention.places import DilatedWindow, SlidingWindow, Strided
 H, D = 2, 4
 WEIGHTS = frozenset({"weights"})
 ALL = frozenset({"weights", "mass", "entropy", "mean_time"})
+
+
+@pytest.fixture(autouse=True)
+def _gathered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks, as with many tokens: few would be masked (test_masked.py)."""
+    monkeypatch.setattr(masked, "FEW_PAIRS", 0)
 
 
 def attention(pattern: Callable[..., Pattern], **settings) -> ExactAttention:

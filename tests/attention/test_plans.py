@@ -9,21 +9,28 @@ import copy
 import gc
 import pickle
 import weakref
+from collections import Counter
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
-from host_reads import host_reads
 from test_mechanisms import geometries, inputs, make, some_kept
+from torch import Tensor
+from waits import host_reads
 
+from mmattn.attention import masked
 from mmattn.attention.interface import Geometry
 from mmattn.attention.normalisers import entmax
+from mmattn.attention.patterns import Windowed
 from mmattn.config import build, compose, group_choices, read_choice
 from mmattn.fusion.base import Fusion
 from mmattn.types import MOST_KNOWN, Tokens
 
 MASS = frozenset({"mass"})
 PATTERNS = [name for name in group_choices("attention") if "pattern" in read_choice("attention", name)]
-DEPENDS_ON_TIMES = {"time_window", "sliding", "global_local", "dilated", "strided", "coarse_fine"}
+WINDOWS = ["time_window", "sliding", "global_local"]
+DEPENDS_ON_TIMES = {*WINDOWS, "dilated", "strided", "coarse_fine"}
 
 
 def _tokens(length: int, rate: float, seed: int) -> Tokens:
@@ -44,6 +51,13 @@ def _cross(attention: str, *more: str) -> Fusion:
     return build(config["fusion"])
 
 
+@pytest.fixture
+def gathered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows over few tokens are gathered as those over many."""
+    monkeypatch.setattr(masked, "FEW_PAIRS", 0)
+
+
+@pytest.mark.usefixtures("gathered")
 @pytest.mark.parametrize("stats", [frozenset(), MASS], ids=["plain", "mass"])
 @pytest.mark.parametrize("name", group_choices("attention"))
 def test_no_mechanism_waits_for_the_device(name: str, stats: frozenset[str]) -> None:
@@ -60,6 +74,22 @@ def test_no_mechanism_waits_for_the_device(name: str, stats: frozenset[str]) -> 
         total = fused.video.values.sum() + fused.audio.values.sum()
         (total + sum(layer.mass["audio"].square().sum() for layer in fused.stats)).backward()
     assert not again, again
+
+
+@pytest.mark.parametrize("name", WINDOWS)
+def test_a_mask_of_all_pairs_is_made_once_and_reads_nothing_back(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, fusion, pairs = Counter(), _cross(name, "fusion.layers=3"), masked.pairs
+    fusion(*_streams(7), MASS)  # what is done once for a process
+
+    def counted(pattern: Windowed, *given: Any) -> Tensor:
+        made[type(pattern).__name__] += 1
+        return pairs(pattern, *given)
+
+    monkeypatch.setattr(masked, "pairs", counted)
+    with host_reads() as found:
+        fusion(*_streams(), MASS)
+    assert not found, found
+    assert list(made.values()) == [2], "one for each stream"
 
 
 def test_host_reads_sees_what_waits() -> None:
@@ -84,6 +114,7 @@ def test_fusions_find_the_places_of_tokens_again(name: str) -> None:
     assert not again, again
 
 
+@pytest.mark.usefixtures("gathered")
 @pytest.mark.parametrize("name", group_choices("attention"))
 def test_every_mechanism_is_one_graph(name: str) -> None:
     """With gradient and with mass, forward and backward; the same numbers as without a compiler."""
@@ -100,6 +131,22 @@ def test_every_mechanism_is_one_graph(name: str) -> None:
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.usefixtures("gathered")
+@pytest.mark.parametrize("keys", [("latent",), ("video", "latent")], ids=" ".join)
+@pytest.mark.parametrize("name", ["time_window", "strided", "lsh", "coarse_fine"])
+def test_a_graph_knows_which_tokens_are_exempt(name: str, keys: tuple[str, ...]) -> None:
+    attention = make(name)
+    given, sides = inputs(), geometries(some_kept())
+    sides = sides[0], replace(sides[1], segments=tuple(zip(keys, [11] if len(keys) == 1 else [4, 7], strict=True)))
+    bound, free = sides[1], replace(sides[1], exempt=frozenset({"latent"}))
+    expected = attention(*given, sides[0], free, MASS).out
+    assert not torch.allclose(expected, attention(*given, sides[0], bound, MASS).out)
+    found = torch.compile(attention, fullgraph=True, backend="aot_eager")(*given, sides[0], free, MASS).out
+    torch._dynamo.reset()
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.usefixtures("gathered")
 @pytest.mark.parametrize("name", ["dense", "time_window", "topk_blocks"])
 def test_a_fusion_is_one_graph_for_batches_of_other_plans(name: str) -> None:
     fusion = _cross(name, "fusion.layers=1", "fusion.dropout=0").eval()
@@ -124,6 +171,17 @@ def test_a_plan_is_forgotten_with_its_tokens() -> None:
         gc.enable()
 
 
+@pytest.mark.parametrize("few", [0, 1 << 17], ids=["blocks", "masked"])
+def test_a_copy_with_other_tokens_is_planned_anew(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(masked, "FEW_PAIRS", few)
+    attention, given, sides = make("time_window"), inputs(), geometries(None)
+    attention(*given, *sides)
+    keep = some_kept()
+    later = replace(sides[1], keep=keep)
+    fresh = Geometry(keep, sides[1].time, sides[1].segments)
+    assert torch.equal(attention(*given, sides[0], later).out, attention(*given, sides[0], fresh).out)
+
+
 def test_another_setting_is_another_plan() -> None:
     streams = _streams()
     near, far = (_cross("time_window", f"attention.pattern.past_s={reach}") for reach in (0.1, 3.0))
@@ -132,6 +190,7 @@ def test_another_setting_is_another_plan() -> None:
     assert torch.equal(apart[1], far(*_streams()).video.values)
 
 
+@pytest.mark.usefixtures("gathered")
 @pytest.mark.parametrize("name", [*PATTERNS, "coarse_fine"])
 def test_a_copy_plans_as_its_original(name: str) -> None:
     fusion = _cross(name).eval()

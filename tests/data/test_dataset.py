@@ -311,7 +311,7 @@ def test_a_data_set_needs_clips_to_train_and_to_validate_on(root: Path) -> None:
 def test_a_validation_tag_unseen_in_training_is_refused(split_root: Path) -> None:
     manifest = split_root / "manifest.jsonl"
     manifest.write_text(manifest.read_text().replace('["ligh"], "split": "val"', '["new"], "split": "val"'))
-    with pytest.raises(UsageError, match=r"val split: tags unseen in training: new \(1 clips\)"):
+    with pytest.raises(UsageError, match=r"val split: tags unseen in training: new \(1 clip\)"):
         _ = _data(split_root).vocabulary
 
 

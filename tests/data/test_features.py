@@ -23,6 +23,7 @@ from mmattn.data.features.batches import FeatureData
 from mmattn.data.features.read import FeatureFiles, FeatureSource, with_frozen_encoders
 from mmattn.data.load.dataset import stack_samples
 from mmattn.data.load.module import build_data
+from mmattn.data.load.sampler import Item
 from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.data.prepare.augment.augment import Augment
 from mmattn.errors import UsageError
@@ -156,7 +157,7 @@ def test_a_model_trained_on_features_predicts_from_files(root: Path, features: P
     assert row.id == "2"
     sample = predictor.clip.prepare(predictor.clip.read(root / "2.mkv", row.start))
     with torch.inference_mode():
-        kept = predictor.model(dataset.collate([dataset[(0, 0)]]))
+        kept = predictor.model(dataset.collate([dataset[Item(0, 0)]]))
         file = predictor.model(stack_samples([sample], ["2"], predictor.clip))
     torch.testing.assert_close(kept, file, rtol=0, atol=1e-5)
     assert main(["evaluate", f"run={trained}", "split=test"]) == 0

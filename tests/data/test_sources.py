@@ -190,7 +190,7 @@ def test_tags_become_ones_in_their_places() -> None:
 def test_unseen_tags_are_named_most_frequent_first() -> None:
     vocabulary = TagVocabulary(("a",))
     vocabulary.check_known(_rows(("a",)), "val split")
-    with pytest.raises(UsageError, match=r"val split: .*x \(2 clips\), y \(1 clips\);"):
+    with pytest.raises(UsageError, match=r"val split: .*x \(2 clips\), y \(1 clip\);"):
         vocabulary.check_known(_rows(("y", "a"), ("x",), ("x",)), "val split")
     with pytest.raises(UsageError, match="and 2 more"):
         vocabulary.check_known(_rows(tuple(f"t{i}" for i in range(7))), "val split")

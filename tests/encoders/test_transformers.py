@@ -12,6 +12,7 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
+from tiny_models import MODELS, clip_model, pe_audio_video, saved
 from torch import Tensor
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
@@ -24,132 +25,6 @@ from mmattn.errors import UsageError
 from mmattn.model import build_model, resolved
 from mmattn.types import Batch
 
-LAYERS = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-VISION = {**LAYERS, "image_size": 32, "patch_size": 16}
-TEXT = {**LAYERS, "vocab_size": 50, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
-CONV = {"conv_dim": [8, 8], "conv_kernel": [40, 10], "conv_stride": [20, 16], "num_feat_extract_layers": 2}
-SPEECH = {**LAYERS, **CONV, "num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 2}
-WHISPER = {"d_model": 16, "encoder_layers": 2, "encoder_attention_heads": 2, "encoder_ffn_dim": 32, "decoder_layers": 1}
-WHISPER |= {"decoder_attention_heads": 2, "decoder_ffn_dim": 32, "vocab_size": 99, "pad_token_id": 0}
-WHISPER |= {"num_mel_bins": 80, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 3}
-CLAP = {"patch_embeds_hidden_size": 8, "depths": [1, 1], "num_attention_heads": [1, 2], "hidden_size": 16}
-PE = {**LAYERS, "head_dim": 8}
-PE_VISION = {"architecture": "test_vit", "num_classes": 16, "global_pool": "token", "do_pooling": True}
-PE_VISION["model_args"] = {"img_size": 32}
-DAC = {
-    "model_type": "dac",
-    "encoder_hidden_size": 4,
-    "downsampling_ratios": [2, 8, 10, 12],
-    "codebook_dim": 8,
-    "hidden_size": 64,
-}
-PE_AUDIO = {**PE, "dac_config": DAC}
-
-
-def _saved(folder: Path, model: Any, processor: Any) -> Path:
-    """A whole model's folder, as users download it, with random weights."""
-    torch.manual_seed(3)
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)
-    model.save_pretrained(folder)
-    if processor is not None:
-        processor.save_pretrained(folder)
-    return folder
-
-
-def _image(kind: str, **settings: Any) -> Any:
-    size = {"height": 32, "width": 32}
-    return getattr(transformers, kind)(size=size, crop_size=size, **settings)
-
-
-def _clip() -> tuple[Any, Any]:
-    config = transformers.CLIPConfig(text_config=TEXT, vision_config=VISION)
-    return transformers.CLIPModel(config), _image("CLIPImageProcessor")
-
-
-def _siglip() -> tuple[Any, Any]:
-    config = transformers.SiglipConfig(text_config=TEXT, vision_config=VISION)
-    return transformers.SiglipModel(config), _image("SiglipImageProcessor")
-
-
-def _siglip2() -> tuple[Any, Any]:
-    vision = {**LAYERS, "num_patches": 4, "patch_size": 16}
-    model = transformers.Siglip2Model(transformers.Siglip2Config(text_config=TEXT, vision_config=vision))
-    return model, transformers.Siglip2ImageProcessor(patch_size=16, max_num_patches=4)
-
-
-def _dinov3() -> tuple[Any, Any]:
-    model = transformers.DINOv3ViTModel(transformers.DINOv3ViTConfig(**VISION, num_register_tokens=2))
-    return model, _image("DINOv3ViTImageProcessor")
-
-
-def _videomae() -> tuple[Any, Any]:
-    config = transformers.VideoMAEConfig(**VISION, num_frames=4, decoder_num_hidden_layers=1)
-    size = {"shortest_edge": 32}
-    processor = transformers.VideoMAEImageProcessor(size=size, crop_size={"height": 32, "width": 32})
-    return transformers.VideoMAEForPreTraining(config), processor
-
-
-def _pe(**parts: Any) -> Any:
-    text = {"model_type": "modernbert", **TEXT, "global_attn_every_n_layers": 1}
-    return {"text_config": text, **parts}
-
-
-def _pe_video() -> tuple[Any, Any]:
-    config = transformers.PeVideoConfig(**_pe(video_config={**PE, "vision_config": PE_VISION}))
-    return transformers.PeVideoModel(config), None
-
-
-def _pe_audio() -> tuple[Any, Any]:
-    config = transformers.PeAudioConfig(**_pe(audio_config=PE_AUDIO))
-    return transformers.PeAudioModel(config), transformers.PeAudioFeatureExtractor()
-
-
-def _pe_audio_video() -> tuple[Any, Any]:
-    both = {**PE, "audio_config": PE_AUDIO, "video_config": {**PE, "vision_config": PE_VISION}}
-    return transformers.PeAudioVideoModel(transformers.PeAudioVideoConfig(**_pe(audio_video_config=both))), None
-
-
-def _ast() -> tuple[Any, Any]:
-    config = transformers.ASTConfig(**LAYERS, num_mel_bins=32, max_length=64, num_labels=3)
-    processor = transformers.ASTFeatureExtractor(num_mel_bins=32, max_length=64, mean=-3.5, std=4.0)
-    return transformers.ASTForAudioClassification(config), processor
-
-
-def _whisper() -> tuple[Any, Any]:
-    config = transformers.WhisperConfig(**WHISPER)
-    return transformers.WhisperForConditionalGeneration(config), transformers.WhisperFeatureExtractor()
-
-
-def _clap(fused: bool = False) -> tuple[Any, Any]:
-    config = transformers.ClapConfig(text_config=TEXT, audio_config={**CLAP, "enable_fusion": fused})
-    truncation = "fusion" if fused else "rand_trunc"
-    processor = transformers.ClapFeatureExtractor(truncation=truncation, frequency_min=50, frequency_max=14000)
-    return transformers.ClapModel(config), processor
-
-
-def _speech(kind: str, norm: str) -> tuple[Any, Any]:
-    config = getattr(transformers, f"{kind}Config")(**SPEECH, feat_extract_norm=norm)
-    return getattr(transformers, f"{kind}Model")(config), transformers.Wav2Vec2FeatureExtractor(do_normalize=True)
-
-
-MODELS: dict[str, Callable[[], tuple[Any, Any]]] = {
-    "visual=clip": _clip,
-    "visual=siglip": _siglip,
-    "visual=siglip2": _siglip2,
-    "visual=dinov3": _dinov3,
-    "visual=videomae": _videomae,
-    "visual=pe_video": _pe_video,
-    "audio=ast": _ast,
-    "audio=whisper": _whisper,
-    "audio=clap": _clap,
-    "audio=clap fused": lambda: _clap(fused=True),
-    "audio=wav2vec2": lambda: _speech("Wav2Vec2", "group"),
-    "audio=wav2vec2 hubert": lambda: _speech("Hubert", "layer"),
-    "audio=wav2vec2 wavlm": lambda: _speech("WavLM", "layer"),
-    "audio=pe_audio": _pe_audio,
-}
-
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
@@ -157,7 +32,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
     def folder(name: str) -> Path:
         if name not in made:
-            made[name] = _saved(tmp_path_factory.mktemp("model"), *MODELS[name]())
+            made[name] = saved(tmp_path_factory.mktemp("model"), *MODELS[name]())
         return made[name]
 
     return folder
@@ -312,22 +187,15 @@ def test_speech_networks_say_what_the_library_says(
 ) -> None:
     ours, sound = encoder(name, "audio.window_s=1.0"), _sound(seconds, 16000)
     model, processor = _library(name, folders(name))
-    prepared = processor(
-        sound.numpy(),
-        sampling_rate=16000,
-        padding="max_length",
-        max_length=16000,
-        return_attention_mask=True,
-        return_tensors="pt",
-    )
+    prepared = processor(sound.numpy(), sampling_rate=16000, return_tensors="pt")["input_values"]
     waveform, heard = _heard(sound, ours.window)
     with torch.no_grad():
-        mask = prepared["attention_mask"] if model.config.feat_extract_norm == "layer" else None
-        theirs = model(prepared["input_values"], attention_mask=mask).last_hidden_state
+        theirs = model(prepared).last_hidden_state
         read = _net(ours)(waveform, heard)
-    torch.testing.assert_close(_net(ours).front_end(waveform, heard), prepared["input_values"], rtol=0, atol=1e-4)
-    real = int((ours.times < seconds).sum())
-    torch.testing.assert_close(read[:, :real], theirs[:, :real], rtol=0, atol=1e-4)
+    given = _net(ours).front_end(waveform, heard)
+    torch.testing.assert_close(given[:, : len(sound)], prepared, rtol=0, atol=1e-4)
+    assert not given[:, len(sound) :].any()
+    torch.testing.assert_close(read[:, : theirs.shape[1]], theirs, rtol=0, atol=1e-4)
 
 
 def test_pe_audio_says_what_the_library_says(encoder: Callable, folders: Callable[[str], Path]) -> None:
@@ -341,7 +209,7 @@ def test_pe_audio_says_what_the_library_says(encoder: Callable, folders: Callabl
 
 
 def test_pe_avs_towers_are_found_in_the_whole_model(tmp_path: Path, tiny_config: Callable) -> None:
-    folder = _saved(tmp_path, *_pe_audio_video())
+    folder = saved(tmp_path, *pe_audio_video())
     whole = transformers.PeAudioVideoModel.from_pretrained(folder).eval()
     video, audio = (
         build(tiny_config(f"{group}=pe_{part}", f"{group}.pretrained={folder}")[group]).backbone.net.model
@@ -396,7 +264,7 @@ def test_fewer_seconds_heard_at_once_are_the_first_positions(encoder: Callable) 
 
 
 def test_half_precision_weights_become_float32(tmp_path: Path, tiny_config: Callable) -> None:
-    folder = _saved(tmp_path, *_clip())
+    folder = saved(tmp_path, *clip_model())
     tensors = {name: tensor.half() for name, tensor in load_file(folder / "model.safetensors").items()}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     ours = build(tiny_config("visual=clip", f"visual.pretrained={folder}")["visual"])
@@ -426,7 +294,7 @@ HOSTILE = {
 
 
 def test_a_config_says_nothing_beyond_its_architecture(tmp_path: Path, tiny_config: Callable) -> None:
-    folder = _saved(tmp_path, *_clip())
+    folder = saved(tmp_path, *clip_model())
     config = json.loads((folder / "config.json").read_text())
     config["vision_config"] |= HOSTILE
     (folder / "config.json").write_text(json.dumps(config | HOSTILE))
@@ -490,7 +358,7 @@ def _wrong_value(folder: Path) -> None:
     ],
 )
 def test_a_spoiled_folder_is_one_line(spoil: Callable, says: str, tmp_path: Path, tiny_config: Callable) -> None:
-    spoil(folder := _saved(tmp_path / "m", *_clip()))
+    spoil(folder := saved(tmp_path / "m", *clip_model()))
     with pytest.raises(UsageError, match=says) as error:
         build(tiny_config("visual=clip", f"visual.pretrained={folder}")["visual"])
     assert "\n" not in str(error.value)
@@ -498,7 +366,7 @@ def test_a_spoiled_folder_is_one_line(spoil: Callable, says: str, tmp_path: Path
 
 
 def test_sharded_weights_are_read_whole(tmp_path: Path, tiny_config: Callable) -> None:
-    folder = _saved(tmp_path, *_clip())
+    folder = saved(tmp_path, *clip_model())
     whole = build(tiny_config("visual=clip", f"visual.pretrained={folder}")["visual"])
     tensors = load_file(folder / "model.safetensors")
     names = sorted(tensors)

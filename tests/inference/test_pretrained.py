@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 import torch
@@ -21,7 +22,9 @@ from safetensors.torch import save_file
 from mmattn.cli import main
 from mmattn.encoders.yamnet import CLASS_NAMES, CLASSES, WEIGHTS, LogMel, YAMNet, to_patches
 from mmattn.errors import UsageError
-from mmattn.inference.annotators.pretrained import STEP_S, PretrainedTagger
+from mmattn.inference.annotators.interface import STEP_S
+from mmattn.inference.annotators.pretrained import PretrainedTagger
+from mmattn.inference.predictor.result import schema
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.media.write.clips import write_video
 
@@ -146,6 +149,8 @@ def test_every_file_of_a_source_gets_one_record(weights: Path, tmp_path: Path) -
     assert main(["predict", "model=pretrained", f"source={source}", f"weights={weights}", f"out={out}"]) == 0
     records = {Path(line["path"]).name[0]: line for line in map(json.loads, out.read_text().splitlines())}
     assert sorted(records) == ["a", "b", "c", "d", "e"]
+    for record in records.values():
+        jsonschema.validate(record, schema())
     assert [tag["tag"] for tag in records["a"]["tags"] if tag["modality"] == "audio"] == ["Noise, hiss"]
     assert records["b"]["modality"]["used"] == ["video"] and "silent_audio" in records["b"]["issues"]
     assert records["c"]["status"] == records["d"]["status"] == "failed"
@@ -159,7 +164,6 @@ def test_every_file_of_a_source_gets_one_record(weights: Path, tmp_path: Path) -
         ([], "run=... for a trained model, or model=pretrained"),
         (["model=pretrained", "run=r"], "model=pretrained"),
         (["model=other"], "model=pretrained"),
-        (["model=pretrained"], "download YAMNet's TensorFlow Lite file"),
         (["model=pretrained", "weights=nowhere"], "no such folder"),
         (["model=pretrained", "weights=."], "holds no yamnet_class_map.csv"),
         (["model=pretrained", "modalities=[smell]"], "expected some of video, audio"),
@@ -190,14 +194,12 @@ needs_shared = pytest.mark.skipif(not (SHARED / "yamnet").is_dir(), reason="no s
 @needs_shared
 @pytest.mark.slow
 def test_ten_kinds_of_sound_are_told_apart_without_training(reader: IsolatedReader) -> None:
-    from mmattn.inference.annotators.pretrained import _WINDOWS
-
     tagger = PretrainedTagger(weights=str(SHARED / "yamnet"), modalities=["audio"])
     assert tagger.listener is not None
     places = {name: [tagger.listener.names.index(tag) for tag in tags] for name, tags in ESC10.items()}
     right, files = 0, sorted((SHARED / "esc10").rglob("*.ogg"))
     for path in files:
-        scores = torch.cat([tagger.scores(clip)["audio"] for clip in reader.windows(path, _WINDOWS)])
+        scores = torch.cat([tagger.scores(clip)["audio"] for clip in reader.windows(path, tagger.windows())])
         most = scores.max(dim=0).values
         right += max(places, key=lambda name: float(most[places[name]].max())) == path.parent.name
     assert len(files) == 100 and right >= 90
@@ -206,15 +208,13 @@ def test_ten_kinds_of_sound_are_told_apart_without_training(reader: IsolatedRead
 @needs_shared
 def test_pictures_of_imagenet_are_recognised(reader: IsolatedReader) -> None:
     """Every third, through the whole pipeline. On all 100: 87 right, 97 among the first five."""
-    from mmattn.inference.annotators.pretrained import _WINDOWS
-
     tagger = PretrainedTagger(modalities=["video"])
     assert tagger.watcher is not None
     names = [name.lower().replace(" ", "_") for name in tagger.watcher.names]
     files = sorted((SHARED / "imagenet_sample").glob("*.JPEG"))[::3]
     right = 0
     for path in files:
-        (scores,) = tagger.scores(next(reader.windows(path, _WINDOWS)))["video"]
+        (scores,) = tagger.scores(next(reader.windows(path, tagger.windows())))["video"]
         right += names[int(scores.argmax())] == path.stem.partition("_")[2].lower()
     assert len(files) == 34 and right >= 28
 

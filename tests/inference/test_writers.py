@@ -19,7 +19,7 @@ from pyarrow import parquet
 
 from mmattn.config import build, compose, group_choices, read_choice
 from mmattn.errors import MmattnError, UsageError
-from mmattn.inference.writers.interface import FileFormat, TrackFormat
+from mmattn.inference.writers.interface import FileFormat, FolderFormat, TrackFormat
 from mmattn.inference.writers.output import Output, output_of
 from mmattn.inference.writers.places import fitting, places
 from mmattn.inference.writers.subtitles import SubRip, WebVTT, cues_of
@@ -83,7 +83,10 @@ def plain(text: str) -> list[str]:
 def test_each_format_is_one_or_the_other():
     kinds = {name: style(name) for name in group_choices("format")}
     assert {name for name, each in kinds.items() if isinstance(each, TrackFormat)} == {"vtt", "srt"}
-    assert {name for name, each in kinds.items() if isinstance(each, FileFormat)} == {"jsonl", "parquet", "csv", "coco"}
+    files = {name for name, each in kinds.items() if isinstance(each, FileFormat)}
+    assert files == {"jsonl", "parquet", "csv", "csv_tags", "coco"}
+    folders = {name for name, each in kinds.items() if isinstance(each, FolderFormat)}
+    assert folders == {"fiftyone", "huggingface"}
 
 
 def test_webvtt_holds_every_text_and_nothing_else(tmp_path: Path):
@@ -169,7 +172,7 @@ def test_a_file_without_captions_shows_its_tags_while_they_last():
     cues = [(cue.start, cue.end, cue.text) for cue in cues_of({"tags": tags})]
     assert cues == [
         (0, 1000, "Speech"),
-        (1000, 3000, "Speech, Dog"),
+        (1000, 3000, "Speech \u00b7 Dog"),
         (3000, 4000, "Speech"),
         (8000, 9000, "Speech"),
     ]
@@ -190,6 +193,34 @@ def test_csv_keeps_rows_and_has_no_formulas(tmp_path: Path):
     assert (rows[0]["tags"], float(rows[0]["score"]), float(rows[0]["audio"])) == ("dog", 0.9, -0.1), "numbers stay"
     assert rows[6]["id"] == "a;b\nc"
     assert (rows[-1]["reason"], rows[-1]["detail"], rows[-1]["score"]) == ("not_media", "'@x", "")
+
+
+def test_a_row_a_tag_has_its_own_score_and_times(tmp_path: Path):
+    tags = [
+        {"tag": "Bicycle, bike", "score": 0.9, "modality": "audio", "video": 0.0, "audio": 0.9, "synergy": 0.0}
+        | {"segments": [[0.5, 1.0], [2.0, 2.5]], "from": "sounds"},
+        {"tag": "=cat", "score": 0.4, "video": 0.3, "audio": -0.1, "synergy": 0.2},
+    ]
+    with written("csv_tags", [record("a.mp4", tags=tags), record("b.mp4", tags=[]), FAILED], tmp_path).open() as file:
+        rows = [dict(row) for row in csv.DictReader(file)]
+    shown = [(row["tag"], row["from"], row["modality"], row["score"], row["start"], row["end"]) for row in rows]
+    assert shown == [
+        ("Bicycle, bike", "sounds", "audio", "0.9", "0.5", "1.0"),
+        ("Bicycle, bike", "sounds", "audio", "0.9", "2.0", "2.5"),
+        ("'=cat", "", "", "0.4", "", ""),
+    ]
+    assert {row["id"] for row in rows} == {"a.mp4"} and rows[2]["audio"] == "-0.1"
+
+
+def test_csv_says_what_annotators_tags_owe_to_each_stream(tmp_path: Path):
+    tags = [
+        {"tag": "x", "score": 0.8, "modality": "audio", "video": 0.0, "audio": 0.8, "synergy": 0.0},
+        {"tag": "y", "score": 0.4, "modality": "video", "video": 0.4, "audio": 0.0, "synergy": 0.0},
+    ]
+    modality = {"used": ["video", "audio"], "shapley": None, "attention": None}
+    with written("csv", [record("a.mp4", tags=tags, modality=modality)], tmp_path).open() as file:
+        (row,) = csv.DictReader(file)
+    assert (row["used"], row["video"], row["audio"]) == ("video; audio", "0.2", "0.4")
 
 
 def test_parquet_holds_the_whole_record(tmp_path: Path):
@@ -246,7 +277,7 @@ def test_pycocoevalcap_reads_the_results(tmp_path: Path):
     }
 
 
-@pytest.mark.parametrize("name", ["jsonl", "csv", "coco", "parquet"])
+@pytest.mark.parametrize("name", ["jsonl", "csv", "csv_tags", "coco", "parquet"])
 def test_memory_does_not_grow_with_the_number_of_records(name: str, tmp_path: Path):
     def many(count: int) -> Iterator[dict]:
         return (record(f"{i}.mp4", "a dog barks") for i in range(count))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -78,7 +79,7 @@ def test_a_plan_trains_what_is_missing_and_then_makes_the_page(
     plan_file(plan, runs, small, grid={"seed": [0, 1], "fusion": ["late", "recurrent"], "attention": ["time_window"]})
     assert main(["compare", f"plan={plan}", "--dry-run"]) == 0
     told = capsys.readouterr().err
-    assert "4 runs, 0 of them done" in told and "left out: this fusion has no attention" in told
+    assert "4 runs, 0 of them done" in told and "left out: attention=time_window: RecurrentFusion" in told
     assert "2 runs to do, about" in told and not runs.exists()
     assert main(["compare", f"plan={plan}", f"out={out}", "samples=1"]) == 0
     told = capsys.readouterr().err
@@ -130,6 +131,21 @@ def test_a_plan_may_try_a_group_and_its_absence(tmp_path: Path) -> None:
     assert not compose("train", without.overrides).get("regulariser")
     assert compose("train", with_it.overrides)["regulariser"]
     assert [cell.run.name for cell in (without, with_it)] == ["regulariser_None", "entropy"]
+
+
+def test_a_fusion_without_attention_is_in_a_grid_once(tmp_path: Path) -> None:
+    _, cells = read_plan(plan_file(tmp_path / "plan.yaml", tmp_path / "runs", []))
+    fit = [cell.run.name for cell in cells if _composes(cell.overrides)]
+    assert fit == [f"seed_{s}-{pair}" for s in (0, 1) for pair in ("late-dense", "late-time_window", "recurrent-dense")]
+
+
+def _composes(overrides: Sequence[str]) -> bool:
+    try:
+        compose("train", overrides)
+    except UsageError as error:
+        assert "RecurrentFusion takes no attention" in str(error)
+        return False
+    return True
 
 
 def test_packaged_plans_are_found_by_name_and_whole() -> None:

@@ -119,7 +119,7 @@ def test_a_manifest_of_nothing_is_a_mistake(tmp_path: Path, capsys: pytest.Captu
     (tmp_path / "manifest.jsonl").write_text('{"path": "gone.mp4", "captions": ["x"]}\n')
     out = tmp_path / "o.jsonl"
     assert main(["data", "manifest", f"data.root={tmp_path}", f"out={out}"]) == 2
-    assert "none of 1 clips has media" in capsys.readouterr().err
+    assert "none of 1 clip has media" in capsys.readouterr().err
     assert main(["data", "manifest", f"data.root={tmp_path}", "out=o.txt"]) == 2
     assert "ends in .jsonl" in capsys.readouterr().err
     assert not out.exists()

@@ -7,12 +7,14 @@ import json
 import shutil
 from pathlib import Path
 
+import jsonschema
 import pytest
 import webvtt
 from pyarrow import parquet
 
 import mmattn
 from mmattn.cli import main
+from mmattn.inference.predictor.result import schema
 
 
 @pytest.fixture(scope="module")
@@ -37,13 +39,15 @@ def films(shapes: Path, tmp_path: Path) -> Path:
 def test_another_format_is_written_from_the_answers_that_are_there(
     captioning: Path, films: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "p.jsonl"
+    out = tmp_path / "p"
     command = ["predict", f"run={captioning}", f"source={films}", f"out={out}"]
     assert main([*command, "threshold=0.2"]) == 0
     lines = out.read_bytes()
     records = [json.loads(line) for line in lines.splitlines()]
     assert [record["id"] for record in records] == ["a.mp4", "bad.mp4", "sub/=b.mp4"]
-    done = {path: path.stat().st_mtime_ns for path in (tmp_path / "p.jsonl.job" / "done").iterdir()}
+    for record in records:
+        jsonschema.validate(record, schema())
+    done = {path: path.stat().st_mtime_ns for path in (tmp_path / "p.job" / "done").iterdir()}
     capsys.readouterr()
 
     assert main([*command, "threshold=0.2", "format=csv"]) == 0
@@ -57,18 +61,21 @@ def test_another_format_is_written_from_the_answers_that_are_there(
     assert out.stat().st_mtime_ns == stamp, "the same again does nothing"
     assert main([*command, "threshold=0.2"]) == 0
     assert out.read_bytes() == lines
-    (tmp_path / "p.jsonl.job" / "written.json").unlink()  # as if killed before the output was written
+    (tmp_path / "p.job" / "written.json").unlink()  # as if killed before the output was written
     out.write_text("of earlier answers")
     assert main([*command, "threshold=0.2"]) == 0
     assert out.read_bytes() == lines
 
-    job = f"job={tmp_path / 'p.jsonl.job'}"
+    job = f"job={tmp_path / 'p.job'}"
     other = ["predict", f"run={captioning}", f"source={films}", "threshold=0.2", job]
     assert main([*other, "format=parquet", f"out={tmp_path / 'p.parquet'}"]) == 0
     table = parquet.read_table(tmp_path / "p.parquet").to_pylist()
     assert [row["captions"][0]["words"][0]["word"] for row in (table[0], table[2])] == [
         record["captions"][0]["words"][0]["word"] for record in (records[0], records[2])
     ]
+    for _ in range(2):
+        assert main([*other, "format=huggingface", f"out={tmp_path / 'hf'}"]) == 0
+    assert parquet.read_table(tmp_path / "hf" / "train.parquet").to_pylist() == table
     assert main([*other, "format=coco", f"out={tmp_path / 'p.json'}"]) == 0
     results = json.loads((tmp_path / "p.json").read_text())
     assert [each["image_id"] for each in results] == ["a.mp4", "sub/=b.mp4"]
@@ -91,7 +98,7 @@ def test_tracks_lie_beside_the_videos_or_in_a_folder(
     command = ["predict", f"run={captioning}", f"source={films}", f"out={out}"]
     assert main([*command, "tracks=beside"]) == 0
     said = capsys.readouterr().out
-    assert "1 tracks; 1 tracks of others kept, which overwrite_tracks=true replaces" in said
+    assert "1 track; 1 track of others kept, which overwrite_tracks=true replaces" in said
     assert sorted(path.name for path in films.rglob("*.vtt")) == ["=b.vtt", "a.vtt"]
     assert (films / "a.vtt").read_text() == "a person's"
     texts = {json.loads(line)["id"]: json.loads(line).get("captions") for line in out.read_text().splitlines()}
@@ -107,7 +114,7 @@ def test_tracks_lie_beside_the_videos_or_in_a_folder(
 
     drawn = tmp_path / "drawn"
     assert main([*command, "threshold=0.0", f"out={out}", f"burn_in={drawn}", "resume=false", "burn_in_height=64"]) == 0
-    assert "; 2 videos with text in them" in capsys.readouterr().out
+    assert "; 2 videos with text drawn in" in capsys.readouterr().out
     assert sorted(str(path.relative_to(drawn)) for path in drawn.rglob("*.*")) == ["a.mp4", "sub/=b.mp4"]
     assert (films / "a.mp4").read_bytes() == before
     assert sorted(path.name for path in films.iterdir()) == ["a.mp4", "a.vtt", "bad.mp4", "sub"]
@@ -120,6 +127,15 @@ def test_a_wrong_wish_is_one_line(trained: Path, films: Path, tmp_path: Path, ca
     command = ["predict", f"run={trained}", f"source={films}"]
     for more, says in (
         (["out=t.csv"], "add format=csv"),
+        (["out=t.CSV", "format=parquet"], "add format=csv"),
+        (["out=t.parquet", "format=csv_tags"], "add format=parquet"),
+        (["out=t.jsonl", "format=csv"], "add format=jsonl"),
+        (["out=t.json", "format=csv"], "add format=coco"),
+        (["out=t.csv", "format=vtt"], "a folder of .vtt files; add format=csv"),
+        (["out=t.srt", "format=vtt"], "add format=srt"),
+        (["out=t.csv", "format=fiftyone"], "a folder of its own files; add format=csv"),
+        (["format=fiftyone", f"out={tmp_path / 'file'}"], "is a file; out= names the folder for the data.json"),
+        (["format=huggingface", f"out={tmp_path / 'folder'}"], "holds precious, which is not of such a folder"),
         (["format=cvs"], "did you mean csv"),
         (["format=vtt", f"out={tmp_path / 'file'}"], "is a file; out= names the folder"),
         (["format=csv", f"out={tmp_path / 'folder'}"], "is a directory"),
@@ -150,4 +166,4 @@ def test_what_cannot_be_written_leaves_what_was_there(
     assert "no record has one" in capsys.readouterr().err
     assert out.read_bytes() == lines and {path.name for path in tmp_path.iterdir()} == {"films", "p", "p.job"}
     assert main([*command, "tracks=beside"]) == 0
-    assert "0 tracks; 2 files without captions or times of tags" in capsys.readouterr().out
+    assert "0 tracks; 2 files with nothing to show over time" in capsys.readouterr().out

@@ -22,6 +22,7 @@ from mmattn.checkpoint import MODEL_FILE, load_model
 from mmattn.cli import main
 from mmattn.media.open.probe import probe
 from mmattn.training.loop.callbacks import SeedSteps
+from mmattn.training.run.alone import alone
 from mmattn.training.run.checkpoints import LAST
 
 
@@ -213,6 +214,24 @@ def test_a_signal_keeps_the_checkpoint_and_ends_every_process(
     assert f"resume={run}" in errors and "Traceback" not in errors
     assert torch.load(run / LAST, weights_only=True)["global_step"] > 0
     assert load_file(run / MODEL_FILE)
+
+
+def test_processes_without_their_launcher_save_and_stop(small: list[str], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    options = ["logger=none", "trainer.epochs=500", "trainer.devices=2", f"run={run}"]
+    launcher = subprocess.Popen(
+        [sys.executable, "-m", "mmattn", "train", *small, *options], stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 300
+    while not (run / LAST).is_file() and time.monotonic() < deadline:
+        assert launcher.poll() is None
+        time.sleep(0.1)
+    launcher.kill()
+    _, errors = launcher.communicate(timeout=300)  # the pipe closes when the last process has gone
+    assert "stopping: saving step" in errors
+    assert torch.load(run / LAST, weights_only=True)["global_step"] > 0
+    with alone(run):
+        pass  # it is free
 
 
 def test_two_processes_train_one_model_on_every_validation_clip(

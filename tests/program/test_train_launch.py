@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -11,9 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
-from mmattn.checkpoint import MODEL_FILE
 from mmattn.cli import main
 from mmattn.training.launch.port import free_port
 from mmattn.training.run.checkpoints import LAST
@@ -46,11 +43,6 @@ def whole(small: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
     return torch.load(run / LAST, weights_only=True)["state_dict"]
-
-
-def steps(run: Path) -> list[dict]:
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [line for line in lines if "train/gradient_norm/audio" in line]
 
 
 def assert_equal(one: Path, other: Path) -> None:
@@ -88,7 +80,7 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     environment = "SLURM_JOB_ID=4242 SLURM_NTASKS=2 SLURM_NTASKS_PER_NODE=1 SLURM_JOB_NAME=mmattn-run"
     lines = [
         "#!/bin/bash",
-        "shift",  # --kill-on-bad-exit=1, which the last lines do
+        "while [[ $1 == --* ]]; do shift; done",  # --kill-on-bad-exit=1 is what the last lines do
         f"export {environment} SLURM_NODELIST=127.0.0.1 SLURM_LOCALID=0 MASTER_PORT=$FAKE_PORT MASTER_ADDR=127.0.0.1",
         'SLURM_PROCID=1 SLURM_NODEID=1 "$@" &',
         'SLURM_PROCID=0 SLURM_NODEID=0 "$@" &',
@@ -112,7 +104,15 @@ def test_a_slurm_job_trains_as_two_devices_do(
     job = run / "job.sh"
     assert (slurm / "sbatch.log").read_text() == f"--parsable {job}\n"
     lines = job.read_text().splitlines()
-    for option in ("nodes=2", "ntasks-per-node=1", "partition=gpu", "account=lab", "requeue", "signal=USR1@120"):
+    for option in (
+        "nodes=2",
+        "ntasks-per-node=1",
+        "partition=gpu",
+        "account=lab",
+        "requeue",
+        "signal=USR1@120",
+        "mem=1024M",
+    ):
         assert f"#SBATCH --{option}" in lines
     assert not any("gpus" in line for line in lines), "trainer.accelerator=cpu"
     result = subprocess.run(["bash", str(job)], capture_output=True, text=True, timeout=250)
@@ -145,25 +145,6 @@ def test_without_slurm_the_job_file_is_there_and_the_command_is_said(
     run = tmp_path / "run"
     assert main(["train", *small, *OPTIONS, *SLURM, f"run={run}"]) == 2
     assert f"sbatch --parsable {run / 'job.sh'}" in capsys.readouterr().err and (run / "job.sh").is_file()
-
-
-def test_shared_out_weights_train_as_copies_do_and_resume(small: list[str], whole: Path, tmp_path: Path) -> None:
-    """FSDP2 on two processes: sums in another order, so equal but for rounding."""
-    run = tmp_path / "run"
-    assert main(["train", *small, *OPTIONS, "trainer.strategy=fsdp", "trainer.devices=2", f"run={run}"]) == 0
-    first, second = weights(whole), weights(run)
-    assert first.keys() == second.keys()
-    for name, weight in first.items():  # Adam's first steps are as long as the rate whatever the gradient's size
-        torch.testing.assert_close(second[name], weight, rtol=0, atol=4 * 2e-3, msg=name)
-    norms = [[line["train/gradient_norm/audio"], line["train/gradient_norm/video"]] for line in steps(whole)]
-    again = [[line["train/gradient_norm/audio"], line["train/gradient_norm/video"]] for line in steps(run)]
-    assert again[0] == pytest.approx(norms[0], rel=1e-4), "before the first step nothing can differ"
-    assert again[1] == pytest.approx(norms[1], rel=0.05)
-    assert load_file(run / MODEL_FILE).keys() == load_file(whole / MODEL_FILE).keys()
-    text = (run / "config.yaml").read_text().replace("epochs: 1", "epochs: 2")
-    (run / "config.yaml").write_text(text)
-    assert main(["train", f"resume={run}"]) == 0
-    assert torch.load(run / LAST, weights_only=True)["global_step"] == 2 * 2
 
 
 def test_options_that_need_whole_weights_are_refused(

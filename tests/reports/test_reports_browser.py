@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import base64
 import json
-import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,6 @@ from report_runs import make_grid
 from mmattn.media.write.clips import write_video
 from mmattn.reports.report import Options, write_report
 
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(
-    BROWSER is None or DRIVER is None, reason="no Chromium with chromedriver here: apt-get install chromium-driver"
-)
 SHOTS = Path(__file__).parents[2] / "build" / "screenshots"
 HOSTILE = '<img src=x onerror="document.title=1">'
 
@@ -47,26 +41,6 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs = make_grid(folder / "runs", names, ["dense", "time_window", "linear"], 2, data)
     out = folder / "compare.html"
     return write_report(runs, None, out, title=f"{HOSTILE}</title>", notes=[HOSTILE], options=Options(samples=3))
-
-
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = BROWSER
-    profile = f"--user-data-dir={tmp_path_factory.mktemp('profile')}"
-    quiet = "--autoplay-policy=no-user-gesture-required"
-    plain = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1280,900")
-    for argument in (*plain, profile, quiet):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    browser = webdriver.Chrome(options=options, service=Service(DRIVER))
-    browser.set_page_load_timeout(60)
-    browser.set_script_timeout(60)
-    yield browser
-    browser.quit()
 
 
 @pytest.fixture

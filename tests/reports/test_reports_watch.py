@@ -11,6 +11,8 @@ from pathlib import Path
 
 from report_runs import evaluation, make_run
 
+from mmattn.files import write_atomically
+
 
 def wait_for(what, seconds: float = 90.0) -> None:
     until = time.monotonic() + seconds
@@ -28,7 +30,7 @@ def test_the_page_is_written_again_when_a_run_has_something_new(tmp_path: Path) 
     with (tmp_path / "told").open("w", encoding="utf-8") as told:
         process = subprocess.Popen(command, stderr=told, stdout=told)
     try:
-        wait_for(lambda: "none of the 1 runs has finished" in (tmp_path / "told").read_text())
+        wait_for(lambda: "none of the 1 run has finished" in (tmp_path / "told").read_text())
         assert not out.exists(), "there is nothing to show yet"
         (run / "later.json").rename(run / "evaluation.json")
         wait_for(out.is_file)
@@ -37,7 +39,7 @@ def test_the_page_is_written_again_when_a_run_has_something_new(tmp_path: Path) 
         wait_for(lambda: "second" in out.read_text(encoding="utf-8"))
         at = out.stat().st_mtime_ns
         record = evaluation() | {"clips": 777}
-        (run / "evaluation.json").write_text(json.dumps(record))
+        write_atomically(run / "evaluation.json", json.dumps(record).encode())
         wait_for(lambda: "777 val" in out.read_text(encoding="utf-8") and out.stat().st_mtime_ns > at)
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import shutil
+import subprocess
+import sys
 from collections import namedtuple
 from pathlib import Path
 
@@ -11,7 +14,9 @@ import pytest
 
 from mmattn.cli import main
 from mmattn.media.open import codecs as media_codecs
-from mmattn.training.run import doctor
+from mmattn.training.launch.port import free_port
+from mmattn.training.run import collective, doctor
+from mmattn.training.run.collective import Exchange
 from mmattn.training.run.doctor import Finding
 
 Usage = namedtuple("Usage", "total used free")
@@ -90,3 +95,26 @@ def test_a_driver_without_a_torch_for_it_is_a_problem(monkeypatch: pytest.Monkey
 def test_few_open_files_give_the_ulimit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (256, 4096))
     assert only(doctor.open_files()).fix == "ulimit -n 4096"
+
+
+def test_processes_of_torchrun_exchange_and_the_first_tells() -> None:
+    agent = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command = [*agent, "-m", "mmattn", "doctor", "disk_gb=0.001", "shared_gb=0.001"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    (line,) = [line for line in done.stdout.splitlines() if "all-reduce" in line]
+    assert re.fullmatch(r"ok +all-reduce +gloo, 2 processes on 1 host: 64 MiB in [\d.]+ ms, [\d.]+ GB/s", line)
+    assert sum("packages" in line for line in done.stdout.splitlines()) <= 1
+
+
+def test_a_process_that_is_slow_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Exchange("gloo", {"a": 2, "b": 1}, 0.05, 1.2, {"rank 2 on b": 3.04})
+    monkeypatch.setattr(collective, "place", lambda: collective.Place(0, 3, 0, "a", 1))
+    monkeypatch.setattr(collective, "exchange", lambda own: found)
+    told = [str(finding) for finding in doctor.exchanges()]
+    assert "3 processes on 2 hosts" in told[0] and "rank 2 on b takes 3.0 times" in told[1]
+
+
+def test_processes_that_do_not_meet_are_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collective, "WAIT_S", 1.0)
+    monkeypatch.setattr(collective, "place", lambda: collective.Place(1, 2, 1, "127.0.0.1", free_port()))
+    assert "rank 1 of 2" in only(doctor.exchanges()).found

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from mmattn.config import compose
 from mmattn.errors import MmattnError, UsageError
 from mmattn.training.loop.blocks import blocks, compile_parts, recompute
 from mmattn.training.loop.module import TrainingModule
-from mmattn.training.loop.optim import AdamWOneCycle, depths
+from mmattn.training.loop.optim import AdamWOneCycle, depths, optim_of
 from mmattn.training.run.outlook import first, look_ahead, peak_memory
 from mmattn.training.sweep import grid as sweeping
 from mmattn.types import Batch
@@ -82,7 +84,8 @@ def test_accumulated_batches_make_the_gradient_of_the_larger_one(tiny_model: Cal
 
 def _last(batch: Batch, count: int) -> Batch:
     order = torch.arange(len(batch)).flip(0)
-    turned = {name: value[order] if isinstance(value, Tensor) else value for name, value in vars(batch).items()}
+    given = {f.name: getattr(batch, f.name) for f in fields(batch) if f.init}
+    turned = {name: value[order] if isinstance(value, Tensor) else value for name, value in given.items()}
     turned["targets"] = {"tags": batch.targets["tags"][order]}
     turned["ids"] = batch.ids[::-1]
     return first(Batch(**turned), count)
@@ -106,6 +109,53 @@ def test_rates_fall_by_layer_from_an_encoders_output(tiny_model: Callable) -> No
             assert depth == 0, name
     assert {rate[id(w)] for w in model.task.parameters()} == {1.0}
     assert sum(len(group["params"]) for group in optimizer.param_groups) == len(list(model.parameters()))
+
+
+def test_a_step_in_one_kernel_is_the_same_step(tiny_model: Callable, make_batch: Callable) -> None:
+    ends = []
+    for fused in (None, True):
+        model, batch = tiny_model("fusion=cross"), make_batch(2)
+        optim = AdamWOneCycle(lr=1e-3, weight_decay=0.1, warmup=0.0, fused=fused)
+        optimizer, _ = optim.build(model, 4)
+        assert all(group["fused"] == fused for group in optimizer.param_groups), "on a processor it has to be asked for"
+        for _ in range(2):
+            optimizer.zero_grad()
+            _module(model).losses(batch)["loss"].backward()
+            optimizer.step()
+        ends.append(model.state_dict())
+    for name, weight in ends[0].items():
+        torch.testing.assert_close(ends[1][name], weight, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_all_tensors_of_a_batch_are_pinned(make_batch: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As torch's loader asks for; here is no device to pin them for."""
+    pinned: list[Tensor] = []
+    monkeypatch.setattr(Tensor, "pin_memory", lambda tensor: pinned.append(tensor) or tensor)
+    batch = make_batch(2)
+    again = batch.pin_memory()
+    tensors = [value for value in vars(batch).values() if isinstance(value, Tensor)]
+    assert len(pinned) == len(tensors) + 1 and again.ids == batch.ids and again.captions == batch.captions
+
+
+@pytest.mark.parametrize("mode", ["finetune", "lora", "frozen"])
+def test_ready_made_weights_are_fine_tuned_at_a_rate_of_their_own(
+    mode: str, tiny_config: Callable, tiny_model: Callable
+) -> None:
+    config = tiny_config("fusion=late", "visual=clip", f"visual.mode={mode}", "visual.pretrained=weights/clip")
+    model = tiny_model("fusion=late", "visual=clip", f"visual.mode={mode}")
+    optimizer, _ = optim_of(config).build(model, 10)
+    rate = {id(w): group["initial_lr"] for group in optimizer.param_groups for w in group["params"]}
+    tuned = {round(math.log(rate[id(w)] / 3e-5, 0.75), 3) for w in model.visual.backbone.parameters()}
+    assert tuned == {0, 1, 2, 3} if mode == "finetune" else len(tuned) == 1
+    new = [*model.visual.project.parameters(), *model.audio.parameters(), *model.fusion.parameters()]
+    assert {rate[id(w)] for w in new} == {2e-3}
+
+
+def test_a_given_rate_of_encoders_goes_first(tiny_config: Callable, tiny_model: Callable) -> None:
+    config = tiny_config("fusion=late", "visual=clip", "visual.pretrained=weights/clip", "optim.encoder_lr=0.1")
+    optimizer, _ = optim_of(config).build(tiny_model("fusion=late", "visual=clip"), 10)
+    video = {group["initial_lr"] for group in optimizer.param_groups if group["part"] == "video"}
+    assert len(video) == 1 and video.pop() == pytest.approx(2e-4)
 
 
 def test_a_wrong_decay_is_named() -> None:
@@ -196,6 +246,12 @@ def test_what_is_no_sweep_is_said(wrong: list[str]) -> None:
         sweeping.plan(wrong)
 
 
+def test_a_sweep_of_too_many_points_is_refused_and_never_cut(capsys: pytest.CaptureFixture) -> None:
+    assert main(["train", "-m", "data=folder", "data.root=.", "seed=range(0,101)", "heads=range(1,102)"]) == 2
+    assert "10,201 points" in capsys.readouterr().err
+    assert len(sweeping.plan(["data=folder", "seed=range(0,100)", "heads=range(1,101)"])[1]) == 10_000
+
+
 @pytest.fixture
 def launched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict]:
     """What a sweep would train, done at once; the point with seed=1 fails the first time."""
@@ -239,8 +295,9 @@ def test_with_slurm_a_sweep_is_one_array(
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     assert main(["train", "-m", *tagged, "fusion=late,concat", "launcher=slurm", "sweep=mine"]) == 0
     assert "array 7 of 2 runs" in capsys.readouterr().err
-    job = Path("runs/sweeps/mine/job.sh").read_text()
-    assert "#SBATCH --array=0-1%8" in job and "points.txt" in job
-    runs = [Path(line) for line in Path("runs/sweeps/mine/points.txt").read_text().splitlines()]
+    (points,) = Path("runs/sweeps/mine").glob("points-*.txt")
+    job = Path("runs/sweeps/mine", points.stem.replace("points", "job") + ".sh").read_text()
+    assert "#SBATCH --array=0-1%8" in job and points.name in job
+    runs = [Path(line) for line in points.read_text().splitlines()]
     assert [run.name for run in runs] == ["fusion=late", "fusion=concat"]
     assert all((run / "config.yaml").is_file() for run in runs)

@@ -130,7 +130,9 @@ def test_efficiency_and_symmetry() -> None:
 ATTENDING = [("cross", name) for name in group_choices("attention") if name != "dense"]
 
 
-@pytest.mark.parametrize(("fusion", "attention"), [(name, "dense") for name in group_choices("fusion")] + ATTENDING)
+@pytest.mark.parametrize(
+    ("fusion", "attention"), [(name, "dense") for name in group_choices("fusion") if name != "recurrent"] + ATTENDING
+)
 def test_a_subset_is_the_model_on_clips_that_lack_the_rest(
     fusion: str, attention: str, tiny_model: Callable, make_batch: Callable
 ) -> None:

@@ -29,14 +29,15 @@ def attend(
     q: Float[Tensor, "B H Lq E"],
     k: Float[Tensor, "B H Lk E"],
     v: Float[Tensor, "B H Lk D"],
-    keep: Bool[Tensor, "B Lk"] | None,
+    keep: Bool[Tensor, "B Lk"] | Bool[Tensor, "B 1 Lq Lk"] | None,
     parts: Sequence[Blocks] | None,
     segments: tuple[int, ...],
     scale: float,
 ) -> Result:
     """Output, mass on each of the `segments` (their lengths; S = 1 costs nothing) and log-sum-exp, all differentiable.
 
-    `parts` None: every query reads every kept key. Otherwise the blocks' masks say all and `keep` is not looked at.
+    `parts` None: every query reads every kept key, or the kept pairs. Otherwise the blocks' masks say all and `keep` is
+    not looked at.
     Mass and log-sum-exp are float32 or wider.
     """
     with torch.autocast(q.device.type, enabled=False):
@@ -81,8 +82,7 @@ def _forward(
     scale: float,
 ) -> Result:
     if parts is None:
-        mask = None if keep is None else keep[:, None, None, :]
-        return _by_segment(q, k, v, mask, segments, scale)
+        return _by_segment(q, k, v, _mask(keep), segments, scale)
     if len(segments) == 1:
         out, lse = gather.forward(q, k, (v,), parts, scale)
         return out, lse.isfinite().to(lse.dtype)[..., None], lse
@@ -119,12 +119,16 @@ def _backward(
         values.append(torch.zeros_like(v[..., :1]))
         outs.append(-d_lse[..., None].to(out.dtype))
     if parts is None:
-        mask = None if keep is None else keep[:, None, None, :]
+        mask = _mask(keep)
         d_out, v_all, out = (x[0] if len(x) == 1 else torch.cat(x, dim=-1) for x in (d_outs, values, outs))
         d_q, d_k, d_v = kernels.backward(d_out, q, k, v_all, out, lse, mask, scale)
     else:
         d_q, d_k, d_v = gather.backward(d_outs, q, k, values, outs, lse, parts, scale)
     return d_q, d_k, d_v[..., : v.shape[3]]
+
+
+def _mask(keep: Tensor | None) -> Tensor | None:
+    return keep if keep is None or keep.dim() == 4 else keep[:, None, None, :]
 
 
 def _by_segment(

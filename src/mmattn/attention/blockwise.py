@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from mmattn.attention.interface import Blocks, Geometry
-from mmattn.attention.order import time_rank
+from mmattn.attention.order import precise, time_rank
 from mmattn.attention.patterns import Sparse
 
 
@@ -107,6 +107,8 @@ class BigBird(Blockwise):
 
     by_vectors = False
     reference = "Zaheer et al. 2020"
+    time_cost = "Lq W D + Lq Lk / b^2"
+    memory_cost = "(Lq + Lk) D + Lq W + Lq Lk / b^2"
 
     def __init__(
         self,
@@ -129,7 +131,7 @@ class BigBird(Blockwise):
         self.seed = seed
 
     def chosen(self, q: Tensor, k: Tensor, queries: Table, keys: Table) -> Bool[Tensor, "B 1 N M"]:
-        place = (2 * queries.number + 1).double() / (2 * queries.count.clamp(min=1))  # (B, N), a fraction
+        place = precise(2 * queries.number + 1) / (2 * queries.count.clamp(min=1))  # (B, N), a fraction
         at = (place[..., None] * keys.count[:, None] - 0.5).round()  # (B, N, M)
         apart = keys.number - at
         near = (apart >= -self.past) & (apart <= self.future)
@@ -166,6 +168,7 @@ class TopKBlocks(Blockwise):
     per_head = True
     reference = "Lu et al. 2025"
     time_cost = "Lq K b D + Lq Lk D / b^2"
+    memory_cost = "(Lq + Lk) D + Lq K b + Lq Lk / b^2"
 
     def __init__(
         self,

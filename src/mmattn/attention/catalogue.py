@@ -8,8 +8,9 @@ from mmattn.errors import UsageError
 HEADER = ("attention=", "time", "memory", "exact", "statistics", "reference")
 LEGEND = """
 Time and memory of one head, forward and backward: Lq queries, Lk keys, D channels, H heads; W keys that a query's block
-holds, N summaries of the keys, R landmarks, M latents, F features. exact: computes its own definition, where the others
-estimate that of dense. Statistics: mass on each modality, entropy of the weights, mean attended time, the weights.
+holds, b tokens of a block, K blocks chosen, N summaries of the keys, R landmarks, M latents, F features. exact:
+computes its own definition, where the others estimate that of dense. Statistics: mass on each modality, entropy of the
+weights, mean attended time, the weights.
 """
 
 

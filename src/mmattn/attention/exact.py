@@ -4,6 +4,7 @@ Backends, resolved from the configuration, the device and what is asked, logged,
 - "sdpa": PyTorch's own kernel; all pairs, softmax, nothing measured.
 - "merge": all pairs, softmax, with mass (and gradients of it) by log-sum-exp.
 - "blocks": the pattern's pairs gathered into blocks; softmax, measured or not.
+- "masked": a window over few tokens as a mask of all pairs, which is quicker there than gathering blocks.
 - "flex": the same for one window a query on CUDA, by FlexAttention.
 - "explicit": another normaliser than softmax, on chunks of scores that are not kept for the backward.
 """
@@ -12,13 +13,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.functional import scaled_dot_product_attention
 
-from mmattn.attention import explicit, flex, plans
+from mmattn.attention import explicit, flex, flex_check, masked, plans, sdpa
 from mmattn.attention.attend import Result, attend
 from mmattn.attention.interface import (
     STATS,
@@ -31,7 +31,6 @@ from mmattn.attention.interface import (
     Pattern,
     Score,
 )
-from mmattn.attention.kernels import same_width
 from mmattn.attention.measure import key_times
 from mmattn.attention.patterns import Windowed
 
@@ -126,9 +125,10 @@ class ExactAttention(Attention):
         if "weights" in stats:
             parts = self._plan(q, k, q_geometry, k_geometry)
             measured["weights"] = explicit.matrix(q, k, keep, parts, scale, explicit.softmax)
-        if self.pattern is None and not stats & {"mass", "entropy", "mean_time"}:
+        plain = self.pattern is None and not stats & {"mass", "entropy", "mean_time"}
+        if plain and sdpa.trusted(q.device.type, q.dtype, keep is not None, self.cudnn):
             self._resolved("sdpa", q)
-            return AttentionOutput(self._sdpa(q, k, v, keep, scale), measured)
+            return AttentionOutput(sdpa.attend(q, k, v, keep, scale, self.cudnn), measured)
         read = self._reader(q, k, q_geometry, k_geometry, scale)
         if stats & {"entropy", "mean_time"}:
             measured |= _moments(read, q, k, k_geometry, scale, stats)
@@ -137,37 +137,36 @@ class ExactAttention(Attention):
             measured["mass"] = mass
         return AttentionOutput(out, measured)
 
-    def _sdpa(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None, scale: float) -> Tensor:
-        width = v.shape[3]
-        q, k, v = same_width(q, k, v)  # else PyTorch takes its slowest kernel
-        mask = None if keep is None else keep[:, None, None, :]
-        if mask is not None and q.device.type == "cuda" and not self.cudnn:
-            with sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]):
-                out = scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
-        else:
-            out = scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
-        out = out[..., :width]
-        # backends differ on a query without any key; ours gives 0
-        return out if keep is None else out.masked_fill(~keep.any(dim=1)[:, None, None, None], 0.0)
-
     def _reader(self, q: Tensor, k: Tensor, q_geometry: Geometry, k_geometry: Geometry, scale: float) -> Reader:
         """What attends under this pattern: planned once, for the output and for what is measured."""
         if self.pattern is None:
             self._resolved("merge", q)
             return lambda q, k, v, segments: attend(q, k, v, k_geometry.keep, None, segments, scale)
-        if isinstance(self.pattern, Windowed) and flex.usable(q, k):
-            self._resolved("flex", q)
-            pattern = self.pattern
-            windows = plans.once(
-                (self._pattern, "flex"),
-                q_geometry,
-                k_geometry,
-                lambda: flex.plan(pattern, q, k, q_geometry, k_geometry),
-            )
-            return lambda q, k, v, segments: flex.attend(q, k, v, windows, scale)
-        self._resolved("blocks", q)
-        parts = self._plan(q, k, q_geometry, k_geometry)
-        return lambda q, k, v, segments: attend(q, k, v, None, parts, segments, scale)
+        everywhere = q_geometry.all_exempt or k_geometry.all_exempt
+        windowed = isinstance(self.pattern, Windowed) and not everywhere
+        made: dict[str, Any] = {}  # by the values' width, one pattern may be read by two backends
+
+        def planned(backend: str) -> Any:
+            self._resolved(backend, q)
+            if backend not in made:
+                made[backend] = self._planned(backend, q, k, q_geometry, k_geometry)
+            return made[backend]
+
+        def read(q_: Tensor, k_: Tensor, v: Tensor, segments: tuple[int, ...]) -> Result:
+            if windowed and flex_check.usable(q_, k_, v):  # for each type and width of values
+                return flex.attend(q_, k_, v, planned("flex"), scale)
+            if windowed and masked.cheaper(q, k):
+                return attend(q_, k_, v, planned("masked"), None, segments, scale)
+            return attend(q_, k_, v, k_geometry.keep, planned("blocks"), segments, scale)
+
+        return read
+
+    def _planned(self, backend: str, q: Tensor, k: Tensor, q_geometry: Geometry, k_geometry: Geometry) -> Any:
+        if backend == "blocks":
+            return self._plan(q, k, q_geometry, k_geometry)
+        make: Callable[..., Any] = {"flex": flex.plan, "masked": masked.pairs}[backend]
+        key = self._pattern, backend
+        return plans.once(key, q_geometry, k_geometry, lambda: make(self.pattern, q, k, q_geometry, k_geometry))
 
     def _resolved(self, backend: str, q: Tensor) -> None:
         if not torch.compiler.is_compiling() and backend != self._backend:  # a logger breaks the graph

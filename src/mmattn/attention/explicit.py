@@ -40,7 +40,14 @@ def matrix(
         mask = q.new_ones(1, 1, 1, k.shape[2], dtype=torch.bool) if keep is None else keep[:, None, None, :]
     else:
         mask = pairs(parts, q, k)
-    return weigh((q @ k.mT) * scale, mask)
+    return weigh(scores(q.to(torch.promote_types(q.dtype, torch.float32)) * scale, k), mask)
+
+
+def scores(q: Float[Tensor, "*B Q E"], k: Float[Tensor, "*B W E"]) -> Float[Tensor, "*B Q W"]:
+    """q.k in float32 or wider, as the fused kernels have it: in float16 a product above 65504 is infinite."""
+    wide = torch.promote_types(q.dtype, torch.float32)
+    with torch.autocast(q.device.type, enabled=False):
+        return q.to(wide) @ k.to(wide).mT
 
 
 def pairs(parts: Sequence[Blocks], q: Tensor, k: Tensor) -> Bool[Tensor, "B #H Lq Lk"]:
@@ -75,7 +82,7 @@ def attend(
     width, count = v.shape[3], len(segments)
 
     def one(q: Tensor, k: Tensor, v: Tensor, facts: Tensor, mask: Tensor) -> Tensor:
-        weights = weigh(q @ k.mT, mask)
+        weights = weigh(scores(q, k), mask)
         if not facts.shape[-1]:
             return weights.to(v.dtype) @ v
         wide = weights.to(facts.dtype)
@@ -91,7 +98,7 @@ def attend(
             parts.append(total.log() - (positive * positive.log()).sum(dim=-1, keepdim=True) / total)
         return torch.cat(parts, dim=-1)
 
-    q = q * scale
+    q = q.to(torch.promote_types(q.dtype, torch.float32)) * scale
     found = _dense(one, q, k, v, facts, k_geometry.keep) if parts is None else _blocks(one, q, k, v, facts, parts)
     if "mass" in stats:
         measured["mass"] = found[..., width : width + count]

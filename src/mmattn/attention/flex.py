@@ -9,23 +9,20 @@ Shape legend as in interface.py; N tiles of queries, M tiles of keys.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
+from mmattn.attention.flex_kernel import compiled, key_of, widened
 from mmattn.attention.merge import merge
 from mmattn.attention.patterns import Sides, Windowed
 from mmattn.attention.windows import Ranges, sort_windows
 
 TILE = 128
-FEW_PAIRS = 1 << 20  # below this many, gathering blocks is quicker than FlexAttention's compiler
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -35,16 +32,6 @@ class FlexWindows:
     order: Int[Tensor, "B Lq"]
     keys: tuple[Int[Tensor, "B Ls"], ...]
     masks: tuple  # of torch's BlockMask; None for a segment without keys
-
-
-def usable(q: Tensor, k: Tensor) -> bool:
-    return (
-        q.device.type == "cuda"
-        and q.dtype in (torch.float32, torch.bfloat16, torch.float16)
-        and q.shape[2] * k.shape[2] >= FEW_PAIRS
-        and q.shape[3] >= 16
-        and _works(q.device.type)
-    )
 
 
 def plan(pattern: Windowed, q: Tensor, k: Tensor, q_geometry, k_geometry) -> FlexWindows:
@@ -66,10 +53,17 @@ def attend(
     scale: float,
     kernel: Callable | None = None,
 ) -> tuple[Float[Tensor, "B H Lq D"], Float[Tensor, "B H Lq S"], Float[Tensor, "B H Lq"]]:
-    """Output, mass on each segment and log-sum-exp, all differentiable, as attend.attend."""
+    """Output, mass on each segment and log-sum-exp, all differentiable, as attend.attend. `kernel`: for tests."""
+    width = v.shape[3]
+    with torch.autocast(q.device.type, enabled=False):
+        out, mass, lse = _attend(widened(q), widened(k), widened(v), windows, scale, kernel)
+    return out[..., :width], mass, lse
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, windows: FlexWindows, scale: float, kernel: Callable | None):
     from torch.nn.attention.flex_attention import AuxRequest
 
-    kernel = kernel or _compiled()
+    kernel = kernel or compiled(key_of(q, k, v))
     lengths = [key.shape[1] for key in windows.keys]
     outs, lses = [], []
     sorted_q = _reordered(q, windows.order)
@@ -141,28 +135,3 @@ def _listed(tiles: Bool[Tensor, "B N M"]) -> tuple[Int[Tensor, "B 1 N"], Int[Ten
     number = tiles.sum(dim=2, dtype=torch.int32)
     index = (~tiles).to(torch.uint8).argsort(dim=2, stable=True).to(torch.int32)
     return number[:, None], index[:, None]
-
-
-@cache
-def _compiled() -> Callable:
-    from torch.nn.attention.flex_attention import flex_attention
-
-    return torch.compile(flex_attention)
-
-
-@cache
-def _works(device: str) -> bool:
-    """Whether FlexAttention compiles here, forward and backward. Says so once if not."""
-    from torch.nn.attention.flex_attention import flex_attention
-
-    try:
-        q = torch.randn(1, 1, TILE, 16, device=device, requires_grad=True)
-        torch.compile(flex_attention)(q, q, q).sum().backward()
-        return True
-    except Exception as error:  # a compiler fails in many ways, all of which leave the other path
-        log.warning(
-            "FlexAttention does not run on this %s: windows are gathered instead, which is slower (%s)",
-            device,
-            str(error).strip().splitlines()[0],
-        )
-        return False

@@ -7,7 +7,8 @@ weight_ij ~ phi(q_i) . phi(k_j) prod f_u, over the keys u after j up to i;   log
 
 Unless `causal`, a second recurrence with the same gates runs back from the end, so that a query reads what comes after
 it too (over the keys u from i up to, not including, j). Each key is read once, weights are divided by their sum, and
-phi is elu + 1.
+phi is elu + 1. Nothing is forgotten between two tokens of which one is exempt from order, and an exempt key makes
+nothing be forgotten.
 
 Shape legend as in interface.py; E events (keys and queries in one order), N chunks of C events, F features, V values.
 """
@@ -64,13 +65,37 @@ class GatedLinearAttention(Attention):
             decay = softplus((v.to(wide) @ self.gate.to(wide)[..., None])[..., 0] + self.bias.to(wide)[:, None])
             decay = decay.masked_fill(~keep[:, None], 0.0)  # (B, H, Lk): -log f
             facts = pad(columns(k, k_geometry, stats), (0, 1), value=1.0)[:, None].expand(-1, self.heads, -1, -1)
-            keys = torch.cat([of_k, v.to(wide), facts, decay[..., None]], dim=-1)
-            order = _in_one_order(q, k, q_geometry, k_geometry)
-            found = _read(elu_plus_one(q.to(wide)), keys, order, self.causal)  # (B, H, Lq, D + C + 1)
+            told = torch.cat([v.to(wide), facts], dim=-1)
+            found = self._found(elu_plus_one(q.to(wide)), of_k, told, decay, q_geometry, k_geometry)
         total = found[..., -1:]
         found = found[..., :-1] / torch.where(total > 0, total, 1.0)
         measured = read_columns(found[..., self.head_dim :], k_geometry, stats)
         return AttentionOutput(found[..., : self.head_dim].to(v.dtype), measured)
+
+    def _found(
+        self,
+        of_q: Float[Tensor, "B H Lq F"],
+        of_k: Float[Tensor, "B H Lk F"],
+        told: Float[Tensor, "B H Lk V"],
+        decay: Float[Tensor, "B H Lk"],
+        q_geometry: Geometry,
+        k_geometry: Geometry,
+    ) -> Float[Tensor, "B H Lq V"]:
+        """Sums of what the keys tell, by their weights: those in order by the recurrences, exempt ones as they are."""
+        if q_geometry.all_exempt or k_geometry.all_exempt:
+            # The gates have no say, and a gradient of 0: training in several processes wants one of every parameter.
+            return of_q @ (of_k.mT @ told) + 0.0 * decay.sum()
+        exempt_q, exempt_k = q_geometry.exempt_flags(of_q), k_geometry.exempt_flags(of_k)
+        ordered = of_k
+        if exempt_k is not None:
+            ordered, decay = of_k.masked_fill(exempt_k[:, None], 0.0), decay.masked_fill(exempt_k, 0.0)
+        order = _in_one_order(of_q, of_k, q_geometry, k_geometry)
+        found = _read(of_q, torch.cat([ordered, told, decay[..., None]], dim=-1), order, self.causal)
+        if exempt_k is not None:
+            found = found + of_q @ ((of_k - ordered).mT @ told)
+        if exempt_q is not None:
+            found = torch.where(exempt_q[:, None], of_q @ (of_k.mT @ told), found)
+        return found
 
 
 def _in_one_order(q: Tensor, k: Tensor, q_geometry: Geometry, k_geometry: Geometry) -> Int[Tensor, "B E"]:

@@ -23,6 +23,7 @@ from mmattn.attention.patterns import Sparse
 
 MOST_BUCKETS = 4096
 HASHED_AT_ONCE = 1024  # vectors of a head: what a processor's cache holds
+SCORES_AT_ONCE = 1 << 22  # of vectors and centroids: 16 MiB in float32
 
 
 class LSH(Sparse):
@@ -182,12 +183,10 @@ class Routing(Sparse):
             most = -(-k.shape[2] // self.cluster)  # of any clip
             centroids = k_means(keys, k_real, order, count, most, self.iterations)
             exists = torch.arange(centroids.shape[1], device=q.device) < count[:, None]  # (P, C)
-            near = (queries @ centroids.mT).masked_fill(~exists[:, None], -math.inf)
-            of_q = near.argmax(dim=2).masked_fill(~q_real | (count == 0)[:, None], most)
-            affinity = (centroids @ keys.mT).masked_fill(~k_real[:, None], -math.inf)  # (P, C, Lk)
-            best = affinity.topk(min(self.cluster, keys.shape[1]), dim=2)
-            held = exists[..., None] & best.values.isfinite()
-        return [group_blocks(of_q, best.indices, held, k.shape[2], per_head=True)]
+            of_q = _nearest(queries, centroids, exists).masked_fill(~q_real | (count == 0)[:, None], most)
+            affinity, closest = _closest(centroids, keys, k_real, min(self.cluster, keys.shape[1]))  # (P, C, K)
+            held = exists[..., None] & affinity.isfinite()
+        return [group_blocks(of_q, closest, held, k.shape[2], per_head=True)]
 
     def beside(self, segments: int) -> list[bool]:
         return [False]
@@ -210,13 +209,35 @@ def k_means(
     centroids = x.gather(1, first[..., None].expand(-1, -1, x.shape[2]))
     exists = number < count[:, None]
     for _ in range(iterations if most else 0):
-        nearest = (x @ centroids.mT).masked_fill(~exists[:, None], -math.inf).argmax(dim=2)
+        nearest = _nearest(x, centroids, exists)
         sums = torch.zeros_like(centroids).scatter_add_(
             1, nearest[..., None].expand_as(x), torch.where(real[..., None], x, 0.0)
         )
         size = sums.norm(dim=2, keepdim=True)
         centroids = torch.where(size > 0, sums / size.clamp(min=1e-30), centroids)
     return centroids
+
+
+def _nearest(
+    x: Float[Tensor, "P L E"], centroids: Float[Tensor, "P C E"], exists: Bool[Tensor, "P C"]
+) -> Int[Tensor, "P L"]:
+    """The centroid that each vector is most alike to; 0 where there is none."""
+    if not centroids.shape[1]:
+        return torch.zeros(x.shape[:2], dtype=torch.int64, device=x.device)
+    step = max(1, SCORES_AT_ONCE // max(1, centroids[..., 0].numel()))
+    parts = [(some @ centroids.mT).masked_fill_(~exists[:, None], -math.inf).argmax(dim=2) for some in x.split(step, 1)]
+    return torch.cat(parts, dim=1)
+
+
+def _closest(
+    centroids: Float[Tensor, "P C E"], x: Float[Tensor, "P L E"], real: Bool[Tensor, "P L"], count: int
+) -> tuple[Float[Tensor, "P C K"], Int[Tensor, "P C K"]]:
+    """How alike the `count` most alike vectors of each centroid are, -inf for what is not real, and which they are."""
+    step = max(1, SCORES_AT_ONCE // max(1, x[..., 0].numel()))
+    parts = [
+        (some @ x.mT).masked_fill_(~real[:, None], -math.inf).topk(count, dim=2) for some in centroids.split(step, 1)
+    ]
+    return torch.cat([part.values for part in parts], dim=1), torch.cat([part.indices for part in parts], dim=1)
 
 
 def _directions(x: Float[Tensor, "B H L E"]) -> Float[Tensor, "P L E"]:

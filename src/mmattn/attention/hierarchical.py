@@ -6,6 +6,7 @@ Shape legend as in interface.py; N summaries of the keys.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -15,7 +16,7 @@ from mmattn.attention import plans
 from mmattn.attention.attend import attend
 from mmattn.attention.interface import Attention, AttentionOutput, Blocks, Geometry, Pattern
 from mmattn.attention.merge import merge
-from mmattn.attention.order import real, times
+from mmattn.attention.order import precise, real, times
 from mmattn.attention.patterns import EDGE_S
 from mmattn.attention.pool import Groups, equal_groups
 from mmattn.attention.windows import Window, window_blocks
@@ -27,7 +28,7 @@ class CoarseFineAttention(Attention):
     Each segment's real keys, in the order of time, are cut into `coarse` equal groups. A query at time t reads the keys
     of every group whose mean time is within `fine_s` of t, and of every other group its mean key and mean value, as
     often as it has keys: score + log size. Exact where groups hold equal keys, one key each, or lie within reach.
-    Mass is exact, because no group mixes segments.
+    Mass is exact, because no group mixes segments. Exempt tokens are read, and read, one by one.
     """
 
     exact = False
@@ -40,7 +41,6 @@ class CoarseFineAttention(Attention):
         super().__init__(heads, head_dim)
         if coarse < 1 or not fine_s >= 0:
             raise ValueError(f"attention.coarse={coarse}, attention.fine_s={fine_s}: expected 1 or more, 0 s or more")
-        self.coarse = coarse
         self.near = NearGroups(heads, head_dim, coarse, fine_s)
         self._name = plans.register(self.near)
 
@@ -60,18 +60,20 @@ class CoarseFineAttention(Attention):
         self.check_stats(stats)
         if 0 in (q.shape[2], k.shape[2]):
             return AttentionOutput.nothing(q, k, v, k_geometry, stats)
-        lengths = k_geometry.lengths(k.shape[2])
+        lengths, split = k_geometry.lengths(k.shape[2]), "mass" in stats
+        segments, scale = lengths if split else (k.shape[2],), 1 / math.sqrt(q.shape[3])
+        if q_geometry.all_exempt or k_geometry.all_exempt:  # nothing is far
+            out, mass, _ = attend(q, k, v, k_geometry.keep, None, segments, scale)
+            return AttentionOutput(out, {"mass": mass} if split else {})
         fine = plans.plan(self.near, self._name, q, k, q_geometry, k_geometry)
         groups, coarse = plans.once(
             (self._name, "coarse"), q_geometry, k_geometry, lambda: self._coarse(q, k, q_geometry, k_geometry)
         )
-        scale = 1 / math.sqrt(q.shape[3])
         whole_q, whole_k = with_log_sizes(q, groups.means(k), groups.sizes, scale)
-        split = "mass" in stats
-        both = (lengths, (self.coarse,) * len(lengths)) if split else ((k.shape[2],), (groups.count,))
+        of_groups = (self.near.coarse,) * len(lengths) if split else (groups.count,)
         found = [
-            attend(q, k, v, None, fine, both[0], scale),
-            attend(whole_q, whole_k, groups.means(v), None, [coarse], both[1], scale),
+            attend(q, k, v, None, fine, segments, scale),
+            attend(whole_q, whole_k, groups.means(v), None, [coarse], of_groups, scale),
         ]
         out, share, _ = merge([out for out, _, _ in found], [lse for _, _, lse in found])
         mass = found[0][1] * share[..., 0, None] + found[1][1] * share[..., 1, None]
@@ -86,7 +88,10 @@ class CoarseFineAttention(Attention):
 
 
 class NearGroups(Pattern):
-    """The keys of those of `coarse` equal groups of each segment whose mean time is within `fine_s` of the query's."""
+    """The keys of those of `coarse` equal groups of each segment whose mean time is within `fine_s` of the query's.
+
+    Exempt keys are in no group: all queries read them. Exempt queries read all keys.
+    """
 
     by_vectors = False
     reference = CoarseFineAttention.reference
@@ -99,22 +104,33 @@ class NearGroups(Pattern):
     def plan(self, q: Tensor, k: Tensor, q_geometry: Geometry, k_geometry: Geometry) -> list[Blocks]:
         _, _, near = self.groups(k, k_geometry)
         low, high = self.reach(q, q_geometry)
+        keeps = real(k_geometry, k).split(k_geometry.lengths(k.shape[2]), dim=1)
         windows = [Window(low, high, part) for part in near.split(k_geometry.lengths(k.shape[2]), dim=1)]
-        return window_blocks(times(q_geometry, q).double().masked_fill(~real(q_geometry, q), math.inf), windows)
+        for i, (name, _) in enumerate(k_geometry.segments):
+            if name in k_geometry.exempt:
+                position = precise(torch.where(keeps[i], 0.0, math.inf))
+                windows[i] = Window(torch.full_like(low, -math.inf), torch.full_like(high, math.inf), position)
+        return window_blocks(precise(times(q_geometry, q)).masked_fill(~real(q_geometry, q), math.inf), windows)
 
     def layout(self, q_geometry: Geometry, k_geometry: Geometry) -> list[bool]:
         return [False, True]
 
     def groups(self, k: Tensor, k_geometry: Geometry) -> tuple[Groups, Float[Tensor, "B N"], Float[Tensor, "B Lk"]]:
         """The groups, their mean times (+inf for one without keys), and that of each key's own group."""
-        groups = equal_groups(k_geometry, k, self.coarse)
-        centre = groups.means(times(k_geometry, k).double()[:, None, :, None])[:, 0, :, 0]
+        grouped = k_geometry
+        if (exempt := k_geometry.exempt_flags(k)) is not None:
+            grouped = replace(k_geometry, keep=real(k_geometry, k) & ~exempt)
+        groups = equal_groups(grouped, k, self.coarse)
+        centre = groups.means(precise(times(k_geometry, k))[:, None, :, None])[:, 0, :, 0]
         centre = centre.masked_fill(groups.sizes == 0, math.inf)
         return groups, centre, torch.nn.functional.pad(centre, (0, 1), value=math.inf).gather(1, groups.index)
 
     def reach(self, q: Tensor, q_geometry: Geometry) -> tuple[Float[Tensor, "B Lq"], Float[Tensor, "B Lq"]]:
-        time = times(q_geometry, q).double()
-        return time - self.fine_s - EDGE_S, time + self.fine_s + EDGE_S
+        time = precise(times(q_geometry, q))
+        low, high = time - self.fine_s - EDGE_S, time + self.fine_s + EDGE_S
+        if (exempt := q_geometry.exempt_flags(q)) is None:
+            return low, high
+        return low.masked_fill(exempt, -math.inf), high.masked_fill(exempt, math.inf)
 
 
 def _whole(mask: Tensor) -> Blocks:

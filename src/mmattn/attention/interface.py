@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -22,12 +22,34 @@ STATS = frozenset({"weights", "mass", "entropy", "mean_time"})
 
 @dataclass(frozen=True)
 class Geometry:
-    """What a mechanism may know of one side (the queries or the keys) beside its vectors."""
+    """What a mechanism may know of one side (the queries or the keys) beside its vectors.
+
+    Tokens of `exempt` segments stand for no instant: learned tokens, and summaries of longer stretches. Order and
+    windows do not bind them: they read every key, and every query reads them.
+    """
 
     keep: Bool[Tensor, "B L"] | None = None  # True = real; None = all real
     time: Float[Tensor, "B L"] | None = None  # seconds
     segments: tuple[tuple[str, int], ...] = ()  # contiguous modalities, e.g. (("video", 196), ("audio", 512))
-    plans: Memo = field(default_factory=list, repr=False, compare=False)  # what was worked out for it, plans.py
+    exempt: frozenset[str] = frozenset()  # names of segments
+    # What was worked out for it (plans.py). A copy with other tokens begins without.
+    plans: Memo = field(default_factory=list, init=False, repr=False, compare=False)
+
+    @property
+    def all_exempt(self) -> bool:
+        return bool(self.segments) and all(name in self.exempt for name, _ in self.segments)
+
+    def of_clips(self, clips: Bool[Tensor, " B"]) -> Geometry:
+        """The same side of some clips of the batch."""
+        keep, time = (None if x is None else x[clips] for x in (self.keep, self.time))
+        return replace(self, keep=keep, time=time)
+
+    def exempt_flags(self, like: Tensor) -> Bool[Tensor, " L"] | None:
+        """Which tokens are exempt; None where none is. `like` says on which device."""
+        if self.exempt.isdisjoint(name for name, _ in self.segments):
+            return None
+        parts = [like.new_full((count,), name in self.exempt, dtype=torch.bool) for name, count in self.segments]
+        return torch.cat(parts)
 
     def lengths(self, length: int) -> tuple[int, ...]:
         """Tokens in each segment; one segment of `length` where none is named. Raises ValueError if they miss it."""

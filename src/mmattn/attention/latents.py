@@ -47,19 +47,19 @@ class LatentAttention(Attention):
         self.check_stats(stats)
         if 0 in (q.shape[2], k.shape[2]):
             return AttentionOutput.nothing(q, k, v, k_geometry, stats)
-        scale = 1 / math.sqrt(q.shape[3])
-        packing = masked_softmax(self.latents.to(k.dtype) * scale @ k.mT, k_geometry.keep)  # M x Lk
-        keys, values = (packing.to(k.dtype) @ k), (packing.to(v.dtype) @ v)  # (B, H, M, D)
-        reading = torch.softmax((q * scale @ keys.mT).to(packing.dtype), dim=-1)  # Lq x M
+        scale, wide = 1 / math.sqrt(q.shape[3]), torch.promote_types(q.dtype, torch.float32)
         measured: dict[str, Tensor] = {}
-        with torch.autocast(q.device.type, enabled=False):
+        with torch.autocast(q.device.type, enabled=False):  # in float16 a score above 65504 is infinite
+            packing = masked_softmax(self.latents.to(wide) * scale @ k.to(wide).mT, k_geometry.keep)  # M x Lk
+            keys, values = packing @ k.to(wide), packing @ v.to(wide)  # (B, H, M, D)
+            reading = torch.softmax(q.to(wide) * scale @ keys.mT, dim=-1)  # Lq x M
             if stats & {"mass", "mean_time"}:
                 facts = reading @ (packing @ columns(k, k_geometry, stats)[:, None])
                 measured |= read_columns(facts, k_geometry, stats)
             if "weights" in stats:
                 check_cap(q, k)
                 measured["weights"] = reading @ packing
-        out = reading.to(v.dtype) @ values
+            out = (reading @ values).to(v.dtype)
         if k_geometry.keep is not None:
             none = ~k_geometry.keep.any(dim=1)[:, None, None]
             out = out.masked_fill(none[..., None], 0.0)

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from mmattn.attention.exact import ExactAttention
 from mmattn.attention.interface import Attention, AttentionOutput, Geometry
 from mmattn.attention.measure import check_cap
-from mmattn.attention.order import by_segment, real, time_rank
-from mmattn.attention.pool import equal_groups
+from mmattn.attention.order import by_segment, precise, real, time_rank
+from mmattn.attention.pool import Groups, equal_groups
 
 
 class LinformerAttention(Attention):
@@ -69,7 +69,7 @@ class LinformerAttention(Attention):
     def _project(self, k: Tensor, v: Tensor, geometry: Geometry) -> Float[Tensor, "2 B H R D"]:
         """E k and F v. Tokens are first shared out among the `positions` places, then those are projected."""
         keep, positions = real(geometry, k), self.projections.shape[2]
-        stretch = positions / keep.sum(dim=1, keepdim=True).clamp(min=1).double()
+        stretch = positions / precise(keep.sum(dim=1, keepdim=True).clamp(min=1))
         place = ((time_rank(geometry, k) + 0.5) * stretch - 0.5).clamp(0, positions - 1)
         low = place.floor()
         far = place - low
@@ -80,8 +80,9 @@ class LinformerAttention(Attention):
         for at, part in ((low, 1 - far), ((low + 1).clamp(max=positions - 1), far)):
             part = (part * stretch * keep).flatten()[:, None].to(wide)
             shared = shared.index_add(0, (at + clips).flatten(), rows * part)
-        shared = shared.view(len(k), positions, 2, -1).permute(2, 0, 1, 3).to(k.dtype)  # (2, B, P, H D)
-        projected = self.projections.to(k.dtype)[:, None] @ shared  # (2, B, R, H D)
+        shared = shared.view(len(k), positions, 2, -1).permute(2, 0, 1, 3)  # (2, B, P, H D)
+        with torch.autocast(k.device.type, enabled=False):  # many shares of either sign: rounded once, at the end
+            projected = (self.projections.to(wide)[:, None] @ shared).to(k.dtype)  # (2, B, R, H D)
         return projected.unflatten(3, (k.shape[1], -1)).transpose(2, 3)
 
 
@@ -125,7 +126,13 @@ class NystromAttention(Attention):
         if "weights" in stats:
             check_cap(q, k)
         of_q, of_k = equal_groups(q_geometry, q, self.landmarks), equal_groups(k_geometry, k, self.landmarks)
-        q = q / math.sqrt(q.shape[-1])
+        wide = torch.promote_types(q.dtype, torch.float32)  # in float16 a score above 65504 is infinite
+        with torch.autocast(q.device.type, enabled=False):
+            return self._attend(q.to(wide) / math.sqrt(q.shape[-1]), k.to(wide), v, of_q, of_k, k_geometry, stats)
+
+    def _attend(
+        self, q: Tensor, k: Tensor, v: Tensor, of_q: Groups, of_k: Groups, k_geometry: Geometry, stats: frozenset[str]
+    ) -> AttentionOutput:
         rows, landmarks = of_q.means(q), of_k.means(k)  # (B, H, M, D), (B, H, N, D)
         some = (
             None
@@ -136,7 +143,7 @@ class NystromAttention(Attention):
         middle = masked_softmax(rows @ landmarks.mT, some) * (of_q.sizes > 0)[:, None, :, None]
         right = masked_softmax(rows @ k.mT, k_geometry.keep)  # (B, H, M, Lk)
         inverse = pseudo_inverse(middle, self.iterations)
-        read = inverse @ (right.to(v.dtype) @ v).to(inverse.dtype)
+        read = inverse @ (right @ v.to(right.dtype))
         out = (left @ read).to(v.dtype)
         measured = {"weights": (left @ inverse) @ right} if "weights" in stats else {}
         if k_geometry.keep is not None:

@@ -13,6 +13,13 @@ from torch import Tensor
 
 from mmattn.attention.interface import Geometry
 
+WITHOUT_FLOAT64 = {"mps"}  # kinds of devices
+
+
+def precise(x: Tensor) -> Tensor:
+    """Times, places and fractions of them in float64, or in float32 on a device that has no float64."""
+    return x.to(torch.float32 if x.device.type in WITHOUT_FLOAT64 else torch.float64)
+
 
 def real(geometry: Geometry, like: Float[Tensor, "B H L D"]) -> Bool[Tensor, "B L"]:
     """The keep mask, made where there is none."""
@@ -30,9 +37,11 @@ def times(geometry: Geometry, like: Float[Tensor, "B H L D"]) -> Float[Tensor, "
 
 
 def time_order(geometry: Geometry, like: Float[Tensor, "B H L D"]) -> Int[Tensor, "B L"]:
-    """Indices of the tokens by time, padding last; tokens of the same time stay as they are given."""
-    keep = real(geometry, like)
-    return times(geometry, like).masked_fill(~keep, math.inf).argsort(dim=1, stable=True)
+    """Indices of the tokens by time, exempt ones first, padding last; those of the same time stay as they are given."""
+    keep, time, exempt = real(geometry, like), times(geometry, like), geometry.exempt_flags(like)
+    if exempt is not None:
+        time = time.masked_fill(exempt, -math.inf)
+    return time.masked_fill(~keep, math.inf).argsort(dim=1, stable=True)
 
 
 def time_rank(geometry: Geometry, like: Float[Tensor, "B H L D"]) -> Int[Tensor, "B L"]:

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mmattn.attention.interface import Blocks, Geometry, Pattern
-from mmattn.attention.order import real, time_rank
+from mmattn.attention.order import precise, real, time_rank
 from mmattn.attention.windows import Window, also_reading, reading_all, window_blocks
 
 EDGE_S = 5e-4  # time windows are this much wider on both sides: the rounding of float32 times decides nothing
@@ -35,8 +35,8 @@ class Sides:
 class Sparse(Pattern):
     """Some pairs, and global tokens that all read and that read all.
 
-    Global are the first `global_tokens` real tokens in time of the first segment, on either side, and all tokens of
-    `global_segments` (names of segments): those without an instant of their own, such as latents.
+    Global are the first `global_tokens` real tokens in time of the first segment, on either side, all tokens of
+    `global_segments` (names of segments), and those that are exempt from order and windows.
     """
 
     def __init__(self, heads: int, head_dim: int, global_tokens: int = 0, global_segments: Sequence[str] = ()) -> None:
@@ -60,10 +60,14 @@ class Sparse(Pattern):
     def beside(self, segments: int) -> list[bool]:
         """Of each part that `local` gives for so many segments of keys, whether it stands beside the one before."""
 
-    def layout(self, q_geometry: Geometry, k_geometry: Geometry) -> list[bool]:
+    def layout(self, q_geometry: Geometry, k_geometry: Geometry) -> list[bool] | None:
+        if q_geometry.all_exempt or k_geometry.all_exempt:
+            return None
         return self.beside(max(1, len(k_geometry.segments))) + [True] * self._has_global(q_geometry)
 
-    def plan(self, q: Tensor, k: Tensor, q_geometry: Geometry, k_geometry: Geometry) -> list[Blocks]:
+    def plan(self, q: Tensor, k: Tensor, q_geometry: Geometry, k_geometry: Geometry) -> list[Blocks] | None:
+        if q_geometry.all_exempt or k_geometry.all_exempt:
+            return None
         sides = self.sides(q, k, q_geometry, k_geometry)
         parts = self.local(q, k, q_geometry, k_geometry, sides.q_local, sides.k_local)
         heads = q.shape[1] if self.per_head else 1
@@ -91,17 +95,20 @@ class Sparse(Pattern):
         time = None if geometry.time is None else geometry.time[:, first]
         flags, offset = torch.zeros_like(keep), 0
         for name, count in geometry.segments:
-            flags[:, offset : offset + count] = name in self.global_segments
+            flags[:, offset : offset + count] = self._is_global(name, geometry)
             offset += count
         flags[:, first] |= time_rank(Geometry(keep[:, first], time), keep[:, None, first, None]) < self.global_tokens
         return flags & keep
 
     def _has_global(self, geometry: Geometry) -> bool:
-        return self.global_tokens > 0 or any(name in self.global_segments for name, _ in geometry.segments)
+        return self.global_tokens > 0 or any(self._is_global(name, geometry) for name, _ in geometry.segments)
+
+    def _is_global(self, name: str, geometry: Geometry) -> bool:
+        return name in self.global_segments or name in geometry.exempt
 
     def _most_global(self, geometry: Geometry, length: int) -> int:
         """How many global tokens a clip can have: a plan's size may not depend on how many are real."""
-        named = sum(count for name, count in geometry.segments if name in self.global_segments)
+        named = sum(count for name, count in geometry.segments if self._is_global(name, geometry))
         return min(length, named + min(self.global_tokens, geometry.lengths(length)[0]))
 
 
@@ -156,8 +163,8 @@ class TimeWindow(Windowed):
     def windows(self, q, k, q_geometry, k_geometry, q_local, k_local) -> tuple[Tensor, list[Window]]:
         if q_geometry.time is None or k_geometry.time is None:
             raise ValueError("a time window needs the times of queries and keys")
-        time = q_geometry.time.double()
-        position = k_geometry.time.double().masked_fill(~k_local, math.inf)
+        time = precise(q_geometry.time)
+        position = precise(k_geometry.time).masked_fill(~k_local, math.inf)
         low, high = time - self.past_s - EDGE_S, time + self.future_s + EDGE_S
         windows = [Window(low, high, part) for part in position.split(k_geometry.lengths(k.shape[2]), dim=1)]
         return time.masked_fill(~q_local, math.inf), windows

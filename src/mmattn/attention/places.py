@@ -19,7 +19,7 @@ from torch import Tensor
 
 from mmattn.attention.interface import Blocks, Geometry
 from mmattn.attention.members import group_blocks, listed_members
-from mmattn.attention.order import real, time_rank
+from mmattn.attention.order import precise, real, time_rank
 from mmattn.attention.patterns import Sparse, Windowed
 from mmattn.attention.windows import Window, window_blocks, window_parts
 
@@ -108,6 +108,7 @@ class Strided(Sparse):
     by_vectors = False
     reference = "Child et al. 2019"
     time_cost = "Lq (stride + Lk / stride) D"
+    memory_cost = "(Lq + Lk) D + Lq (stride + Lk / stride)"
 
     def __init__(
         self,
@@ -182,8 +183,8 @@ def ranks(x: Tensor, geometry: Geometry) -> tuple[list[Float[Tensor, "B Ls"]], l
     keeps = real(geometry, x).split(lengths, dim=1)
     times = [None] * len(lengths) if geometry.time is None else geometry.time.split(lengths, dim=1)
     parts = zip(x.split(lengths, dim=2), keeps, times, strict=True)
-    places = [time_rank(Geometry(keep, time), part).double() for part, keep, time in parts]
-    return places, [keep.sum(dim=1, keepdim=True).double() for keep in keeps]
+    places = [precise(time_rank(Geometry(keep, time), part)) for part, keep, time in parts]
+    return places, [precise(keep.sum(dim=1, keepdim=True)) for keep in keeps]
 
 
 def _of(values: Float[Tensor, "B L"], rows: Tensor) -> Tensor:

@@ -49,7 +49,8 @@ def once(key: tuple[Any, ...], q_geometry: Geometry, k_geometry: Geometry, make:
     if any(g.keep is None and g.time is None for g in (q_geometry, k_geometry)):  # they fit tokens of any number
         return make()
     # the queries' tensors, not their geometry: two geometries that knew each other would outlive their batch
-    return types.once(k_geometry.plans, (*key, q_geometry.keep, q_geometry.time, q_geometry.segments), make)
+    asks = q_geometry.keep, q_geometry.time, q_geometry.segments, q_geometry.exempt
+    return types.once(k_geometry.plans, (*key, *asks), make)
 
 
 def _made(
@@ -69,11 +70,16 @@ def _made(
 
 
 def _names(geometry: Geometry) -> str:
-    return ",".join(name for name, _ in geometry.segments)
+    """Of the segments; a "!" before those that are exempt."""
+    return ",".join("!" * (name in geometry.exempt) + name for name, _ in geometry.segments)
 
 
 def _geometry(keep: Tensor | None, time: Tensor | None, names: str, lengths: list[int]) -> Geometry:
-    return Geometry(keep, time, tuple(zip(names.split(","), lengths, strict=True)) if names else ())
+    if not names:
+        return Geometry(keep, time)
+    marked = names.split(",")
+    segments = tuple((name.removeprefix("!"), count) for name, count in zip(marked, lengths, strict=True))
+    return Geometry(keep, time, segments, frozenset(name[1:] for name in marked if name[0] == "!"))
 
 
 @torch.library.custom_op("mmattn::plan", mutates_args=())

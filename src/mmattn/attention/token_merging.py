@@ -56,8 +56,11 @@ class TokenMergingAttention(Attention):
         if 0 in (q.shape[2], k.shape[2]):
             return AttentionOutput.nothing(q, k, v, k_geometry, stats)
         indices, counts = [], []
-        for keys, _, keep, time in by_segment(k, v, k_geometry):
-            index, count = self._merged(keys.detach().mean(dim=1), keep, time_order(Geometry(keep, time), keys))
+        names = [name for name, _ in k_geometry.segments] or [""]
+        for name, (keys, _, keep, time) in zip(names, by_segment(k, v, k_geometry), strict=True):
+            order = time_order(Geometry(keep, time), keys)
+            near = 0 if name in k_geometry.exempt else self.neighbours
+            index, count = self._merged(keys.detach().mean(dim=1), keep, order, near)
             indices.append(torch.where(index < count, index + sum(counts), -1))
             counts.append(count)
         index = torch.cat(indices, dim=1)
@@ -69,11 +72,11 @@ class TokenMergingAttention(Attention):
         return AttentionOutput(out, {"mass": mass} if "mass" in stats else {})
 
     def _merged(
-        self, keys: Float[Tensor, "B Ls D"], keep: Bool[Tensor, "B Ls"], order: Int[Tensor, "B Ls"]
+        self, keys: Float[Tensor, "B Ls D"], keep: Bool[Tensor, "B Ls"], order: Int[Tensor, "B Ls"], neighbours: int
     ) -> tuple[Int[Tensor, "B Ls"], int]:
         """Which merged key each key becomes part of, and of how many; padding: that number."""
         length = keys.shape[1]
-        width = self.neighbours or (length + 1) // 2  # pairs of a chunk, the same whatever the padding
+        width = neighbours or (length + 1) // 2  # pairs of a chunk, the same whatever the padding
         alike = normalize(keys, dim=-1).gather(1, order[..., None].expand_as(keys))
         alike = pad(alike, (0, 0, 0, -length % (2 * width))).unflatten(1, (-1, width, 2))  # (B, C, W, 2, D)
         live = pad(keep.gather(1, order), (0, -length % (2 * width))).unflatten(1, (-1, width, 2))

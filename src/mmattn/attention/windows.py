@@ -132,13 +132,27 @@ def _part(query: Int[Tensor, "B N Q"], spans: Sequence[_Spans], widths: Sequence
     (b, n, _), columns, masks, offset = query.shape, [], [], 0
     for span, width in zip(spans, widths, strict=True):
         at = span.first[..., None] + torch.arange(width, device=query.device, dtype=torch.int32)  # (B, N, R)
-        masks.append((at[:, :, None] >= span.start[..., None]) & (at[:, :, None] < span.end[..., None]))
+        masks.append(_between(span.start - span.first[..., None], span.end - span.first[..., None], width))
         place = at.long().clamp(max=max(0, span.key.shape[1] - 1)).flatten(1)
         columns.append(span.key.gather(1, place).view(b, n, width) + offset)
         offset += span.key.shape[1]
     clip = torch.arange(b, device=query.device)[:, None, None]
     key, mask = torch.cat(columns, dim=2) + offset * clip, torch.cat(masks, dim=3)
     return Blocks(query.flatten(0, 1), key.flatten(0, 1), mask.flatten(0, 1))
+
+
+def _between(start: Int[Tensor, "B N Q"], end: Int[Tensor, "B N Q"], width: int) -> Bool[Tensor, "B N Q R"]:
+    """Which of `width` places lie in [start, end).
+
+    Rows of a triangle are copied many times as fast as numbers are compared; it has to be small beside the mask.
+    """
+    if 4 * width > start.numel():
+        at = torch.arange(width, device=start.device, dtype=start.dtype)
+        return (at >= start[..., None]) & (at < end[..., None])
+    below = torch.ones(width + 1, width, dtype=torch.uint8, device=start.device).tril(-1)
+    start, end = start.clamp(0, width), end.clamp(0, width)
+    rows = (below.index_select(0, at.flatten()).view(*at.shape, width) for at in (start, torch.maximum(start, end)))
+    return torch.bitwise_xor(*rows).view(torch.bool)
 
 
 def also_reading(blocks: Blocks, keys: Bool[Tensor, "B Lk"], most: int, lq: int) -> Blocks:

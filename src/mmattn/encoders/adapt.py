@@ -7,6 +7,7 @@ LoRA (Hu et al. 2022) is peft's. It leaves attention whose matrices are called b
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -127,6 +128,13 @@ def _freeze_unused(net: nn.Module, example: tuple[Tensor, ...]) -> None:
     reached = _leaves(output)
     for name, parameter in net.named_parameters():
         parameter.requires_grad_(parameter.requires_grad and id(given[name]) in reached)
+
+
+def on_meta(net: nn.Module, *example: Tensor) -> None:
+    """Run `net` on tensors without data, for what it raises about itself."""
+    like = {name: torch.empty_like(value, device="meta") for name, value in _tensors(net)}
+    with torch.no_grad(), suppress(RuntimeError, NotImplementedError):  # it reads values of its input
+        functional_call(net, like, tuple(each.to("meta") for each in example))
 
 
 def _tensors(net: nn.Module) -> list[tuple[str, Tensor]]:

@@ -43,4 +43,4 @@ class ConvAudioEncoder(AudioEncoder):
             x = centred(x, keep)
         for block in self.blocks:
             x = block(x, keep)
-        return Tokens(zero_padding(self.norm(x), keep), keep, times)
+        return Tokens(zero_padding(self.norm(x), keep), keep, times, "spectrogram_keep" in batch.full)

@@ -80,7 +80,7 @@ class Conv3dEncoder(VisualEncoder):
         x = centred(x.unflatten(0, keep.shape), keep)
         for block in self.blocks:
             x = block(x, keep)
-        return Tokens(zero_padding(self.norm(x), keep), keep, times)
+        return Tokens(zero_padding(self.norm(x), keep), keep, times, "frame_keep" in batch.full)
 
     def _pixels(self, batch: Batch) -> Float[Tensor, "B 3 T h w"]:
         """The region less its mean over the clip, as parts of its deviation; padding is 0, as the stem's own is."""

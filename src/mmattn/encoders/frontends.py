@@ -116,6 +116,13 @@ class ClapLogMel(nn.Module):
         return 10 * (spectrum.abs().square().mT @ self.filters).clamp(min=1e-10).log10()
 
 
+def reflected(places: Int[Tensor, "N n"], heard: Int[Tensor, "N 1"]) -> Int[Tensor, "N n"]:
+    """Which sample stands at each place when what is `heard` goes on behind its end as its reflection, to and fro."""
+    period = (2 * (heard - 1)).clamp(min=1)
+    turned = places % period
+    return torch.where(turned < heard, turned, period - turned)
+
+
 class UnitVariance(nn.Module):
     """The waveform less its mean, over its spread, both of what is heard; 0 behind: (N, n) -> (N, n)."""
 

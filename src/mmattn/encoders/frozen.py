@@ -38,6 +38,10 @@ class FrozenVisual(_Frozen, VisualEncoder):
 
     modality = "video"
 
+    def __init__(self, encoder: VisualEncoder) -> None:
+        super().__init__(encoder)
+        self.frame_format = encoder.frame_format
+
 
 class FrozenAudio(_Frozen, AudioEncoder):
     """Sound, or tokens made of it, to tokens."""

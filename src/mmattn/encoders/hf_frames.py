@@ -6,9 +6,7 @@ Sources: Radford et al. 2021 (CLIP), Zhai et al. 2023 (SigLIP), Tschannen et al.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,96 +14,22 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
 from mmattn.encoders.adapt import Adapted, Mode
-from mmattn.encoders.frames import ClipEncoder, FrameEncoder, Kind, Projection, check_tokens, pooled
-from mmattn.encoders.huggingface import Built, Family, build_model
+from mmattn.encoders.frames import ClipEncoder, FrameEncoder, Kind, Projection, check_tokens, pooled, spread
+from mmattn.encoders.hf_towers import FRAMES, PE_VIDEO, VIDEOMAE
 from mmattn.encoders.interface import VisualEncoder
-from mmattn.encoders.pixels import IMAGENET_MEAN, IMAGENET_STD, Pixels
+from mmattn.encoders.pixels import Pixels
 from mmattn.encoders.temporal import zero_padding
 from mmattn.errors import UsageError
 from mmattn.types import Batch, Tokens
-
-_CLIP_MEAN, _CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-_HALF = (0.5, 0.5, 0.5)
-_BILINEAR = 2  # as image libraries number their filters
-
-
-@dataclass(frozen=True)
-class _Tower:
-    """A family with how its frames are prepared where its folder does not say."""
-
-    family: Family
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    interpolation: str = "bilinear"
-
-    def pixels(self, built: Built, given: Mapping[str, Any], size: int) -> tuple[Pixels, dict[str, Any]]:
-        """And the settings that make the same again: what is given, else the folder's, else the family's."""
-        own = built.preprocessing
-        settings: dict[str, Any] = {
-            "mean": list(own.get("image_mean", self.mean)),
-            "std": list(own.get("image_std", self.std)),
-            "interpolation": self.interpolation,
-        }
-        if "resample" in own:
-            settings["interpolation"] = "bilinear" if own["resample"] == _BILINEAR else "bicubic"
-        settings.update(given)
-        return Pixels(size, **settings), settings
-
-
-_FRAMES = {
-    "clip": _Tower(
-        Family("CLIP", "clip_vision_model", "CLIPVisionConfig", "CLIPVisionModel", {"clip": "vision_config"}),
-        _CLIP_MEAN,
-        _CLIP_STD,
-        "bicubic",
-    ),
-    "siglip": _Tower(
-        Family("SigLIP", "siglip_vision_model", "SiglipVisionConfig", "SiglipVisionModel", {"siglip": "vision_config"}),
-        _HALF,
-        _HALF,
-        "bicubic",
-    ),
-    "siglip2": _Tower(
-        Family(
-            "SigLIP 2 NaFlex",
-            "siglip2_vision_model",
-            "Siglip2VisionConfig",
-            "Siglip2VisionModel",
-            {"siglip2": "vision_config"},
-        ),
-        _HALF,
-        _HALF,
-    ),
-    "dinov3": _Tower(
-        Family("DINOv3", "dinov3_vit", "DINOv3ViTConfig", "DINOv3ViTModel", optional=("embeddings.mask_token",)),
-        IMAGENET_MEAN,
-        IMAGENET_STD,
-    ),
-}
-_VIDEOMAE = _Tower(
-    Family("VideoMAE", "videomae", "VideoMAEConfig", "VideoMAEModel", optional=("layernorm.",)),
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-)
-_PE_VIDEO = _Tower(
-    Family(
-        "PE-AV video",
-        "pe_video_encoder",
-        "PeVideoEncoderConfig",
-        "PeVideoEncoder",
-        {"pe_video": "video_config", "pe_audio_video": "audio_video_config.video_config"},
-        prefixes=("video_model.video_encoder.", "video_encoder."),
-    ),
-    _HALF,
-    _HALF,
-)
 
 
 class TransformersFrames(FrameEncoder):
     """An image tower on each frame. `kind`: clip, siglip, siglip2 (NaFlex) or dinov3.
 
     tokens=patch: its places, or `grid` x `grid` cells of them; tokens=frame: its own pooling. `architecture` holds the
-    fields of transformers' config for it when nothing is `pretrained`.
+    fields of transformers' config for it when nothing is `pretrained`. `preprocessing`: mean, std, interpolation, size
+    and resize (see image_settings), where they differ from the model's own. `aspect`: width over height of the pictures
+    that siglip2 gets, which makes of each shape as many whole patches as it may.
     """
 
     def __init__(
@@ -120,18 +44,15 @@ class TransformersFrames(FrameEncoder):
         lora: Mapping[str, Any] | None = None,
         architecture: Mapping[str, Any] | None = None,
         preprocessing: Mapping[str, Any] | None = None,
+        aspect: float = 1.0,
     ) -> None:
         check_tokens(tokens)
-        if kind not in _FRAMES:
-            raise UsageError(f"kind={kind}: expected one of {', '.join(_FRAMES)}")
-        tower = _FRAMES[kind]
-        built = build_model(tower.family, pretrained, hub, architecture or {})
-        config = built.model.config
-        size = math.isqrt(config.num_patches) * config.patch_size if kind == "siglip2" else config.image_size
-        pixels, settings = tower.pixels(built, preprocessing or {}, size)
-        net = (_Siglip2 if kind == "siglip2" else _Frames)(pixels, built.model, tokens, grid)
-        super().__init__(dim, net, config.hidden_size, mode, lora or {}, size=size)
-        self.resolved = {"architecture": built.architecture, "preprocessing": settings}
+        if kind not in FRAMES:
+            raise UsageError(f"kind={kind}: expected one of {', '.join(FRAMES)}")
+        built = FRAMES[kind].build(pretrained, hub, architecture, preprocessing, aspect)
+        net = (_Siglip2 if kind == "siglip2" else _Frames)(built.pixels, built.model, tokens, grid)
+        super().__init__(dim, net, built.model.config.hidden_size, mode, lora or {}, frames=built.frames)
+        self.resolved = {"architecture": built.architecture, "preprocessing": built.settings}
 
 
 class VideoMAEEncoder(ClipEncoder):
@@ -150,25 +71,27 @@ class VideoMAEEncoder(ClipEncoder):
         preprocessing: Mapping[str, Any] | None = None,
     ) -> None:
         check_tokens(tokens)
-        built = build_model(_VIDEOMAE.family, pretrained, hub, architecture or {})
+        built = VIDEOMAE.build(pretrained, hub, architecture, preprocessing)
         config = built.model.config
-        pixels, settings = _VIDEOMAE.pixels(built, preprocessing or {}, config.image_size)
         super().__init__(
             dim,
-            _VideoMAE(pixels, built.model, 1 if tokens == "frame" else grid),
+            _VideoMAE(built.pixels, built.model, 1 if tokens == "frame" else grid),
             config.hidden_size,
             mode,
             lora or {},
-            size=config.image_size,
+            frames=built.frames,
             window=config.num_frames,
             stride=config.tubelet_size,
             centred=False,
         )
-        self.resolved = {"architecture": built.architecture, "preprocessing": settings}
+        self.resolved = {"architecture": built.architecture, "preprocessing": built.settings}
 
 
 class PEVideoEncoder(VisualEncoder):
-    """PE-AV's video tower: an image tower on each frame, then attention over all frames. One token a frame."""
+    """PE-AV's video tower: an image tower on each frame, then attention over all frames. One token a frame.
+
+    A model whose processor takes `num_frames` (16) of a clip sees so many, spread from its first to its last.
+    """
 
     def __init__(
         self,
@@ -182,19 +105,22 @@ class PEVideoEncoder(VisualEncoder):
     ) -> None:
         super().__init__()
         self.dim = dim
-        built = build_model(_PE_VIDEO.family, pretrained, hub, architecture or {})
-        size = built.model.embedder.vision_model.timm_model.pretrained_cfg["input_size"][-1]
-        size = (built.architecture["vision_config"]["model_args"] or {}).get("img_size", size)
-        pixels, settings = _PE_VIDEO.pixels(built, preprocessing or {}, size)
-        example = torch.zeros(1, 2, 3, size, size, dtype=torch.uint8), torch.ones(1, 2, dtype=torch.bool)
-        self.backbone = Adapted(_PEVideo(pixels, built.model), mode, lora or {}, example)
+        built = PE_VIDEO.build(pretrained, hub, architecture, preprocessing)
+        self.frame_format = built.frames
+        self.num_frames: int | None = built.settings["num_frames"]
+        example = torch.zeros(1, 2, 3, *built.frames.size, dtype=torch.uint8), torch.ones(1, 2, dtype=torch.bool)
+        self.backbone = Adapted(_PEVideo(built.pixels, built.model), mode, lora or {}, example)
         self.project = Projection(built.model.config.hidden_size, dim)
-        self.resolved = {"architecture": built.architecture, "preprocessing": settings}
+        self.resolved = {"architecture": built.architecture, "preprocessing": built.settings}
 
     def forward(self, batch: Batch) -> Tokens:
-        keep = batch.frame_keep
-        values = self.project(self.backbone(batch.frames, keep, real=keep.any(dim=1)))
-        return Tokens(zero_padding(values, keep), keep, batch.frame_times)
+        frames, keep, times = batch.frames, batch.frame_keep, batch.frame_times
+        if self.num_frames is not None:
+            chosen = spread(keep, self.num_frames)
+            rows = torch.arange(len(batch), device=keep.device)[:, None]
+            frames, keep, times = frames[rows, chosen], keep[rows, chosen], times[rows, chosen]
+        values = self.project(self.backbone(frames, keep, real=keep.any(dim=1)))
+        return Tokens(zero_padding(values, keep), keep, times, "frame_keep" in batch.full)
 
 
 class _Frames(nn.Module):
@@ -206,23 +132,28 @@ class _Frames(nn.Module):
         read = self.read(self.pixels(frames))
         if self.tokens == "frame":
             return read.pooler_output[:, None]
-        side = self.pixels.size // self.model.config.patch_size
-        return pooled(read.last_hidden_state[:, -side * side :].unflatten(1, (side, side)), self.grid)
+        down, across = self.places
+        return pooled(read.last_hidden_state[:, -down * across :].unflatten(1, (down, across)), self.grid)
 
-    def read(self, pixels: Float[Tensor, "N 3 S S"]) -> Any:
+    @property
+    def places(self) -> tuple[int, int]:
+        height, width = self.pixels.size
+        return height // self.model.config.patch_size, width // self.model.config.patch_size
+
+    def read(self, pixels: Float[Tensor, "N 3 h w"]) -> Any:
         return self.model(pixel_values=pixels)
 
 
 class _Siglip2(_Frames):
-    def read(self, pixels: Float[Tensor, "N 3 S S"]) -> Any:
+    def read(self, pixels: Float[Tensor, "N 3 h w"]) -> Any:
         """NaFlex takes patches, each with its channels last, and the shape that they make."""
         patch = self.model.config.patch_size
-        side = self.pixels.size // patch
-        cells = pixels.unflatten(2, (side, patch)).unflatten(4, (side, patch))  # (N, 3, side, patch, side, patch)
+        down, across = self.places
+        cells = pixels.unflatten(2, (down, patch)).unflatten(4, (across, patch))  # (N, 3, down, patch, across, patch)
         return self.model(
             pixel_values=cells.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2),
-            pixel_attention_mask=pixels.new_ones(len(pixels), side * side, dtype=torch.long),
-            spatial_shapes=torch.tensor([[side, side]], device=pixels.device).expand(len(pixels), -1),
+            pixel_attention_mask=pixels.new_ones(len(pixels), down * across, dtype=torch.long),
+            spatial_shapes=torch.tensor([[down, across]], device=pixels.device).expand(len(pixels), -1),
         )
 
 

@@ -15,10 +15,12 @@ from torch import Tensor, nn
 from mmattn.encoders.adapt import Mode
 from mmattn.encoders.frames import Kind, check_tokens
 from mmattn.encoders.frontends import ClapLogMel, KaldiFbank, WhisperLogMel
+from mmattn.encoders.hf_prepared import check_same
 from mmattn.encoders.huggingface import Family, build_model
 from mmattn.encoders.sounds import WaveformEncoder, check_rate
 
-_AST = Family("AST", "audio-spectrogram-transformer", "ASTConfig", "ASTModel")
+_PROCESSOR = ("feature_extractor",)
+_AST = Family("AST", "audio-spectrogram-transformer", "ASTConfig", "ASTModel", prepared=_PROCESSOR)
 _WHISPER = Family(
     "Whisper",
     "whisper",
@@ -26,6 +28,7 @@ _WHISPER = Family(
     "models.whisper.modeling_whisper.WhisperEncoder",
     fixed={"encoder_layerdrop": 0.0},
     prefixes=("model.encoder.", "encoder."),
+    prepared=_PROCESSOR,
 )
 _CLAP = Family(
     "CLAP",
@@ -34,6 +37,7 @@ _CLAP = Family(
     "ClapAudioModel",
     {"clap": "audio_config"},
     prefixes=("audio_model.",),
+    prepared=_PROCESSOR,
 )
 
 
@@ -59,11 +63,15 @@ class ASTEncoder(WaveformEncoder):
     ) -> None:
         check_rate(sample_rate, 16000)
         check_tokens(tokens)
-        built = build_model(_AST, pretrained, hub, architecture or {})
+        built = build_model(_AST, pretrained, hub, architecture or {}, preprocessing)
+        saved, config = built.preprocessing, built.model.config
+        check_same(saved, pretrained, sampling_rate=16000, feature_size=1, padding_value=0.0)
+        check_same(saved, pretrained, num_mel_bins=config.num_mel_bins, max_length=config.max_length)
         settings = {"mean": -4.2677393, "std": 4.5689974}
-        settings |= {name: built.preprocessing[name] for name in settings if name in built.preprocessing}
+        settings |= {name: saved[name] for name in settings if name in saved}
+        if saved.get("do_normalize") is False:
+            settings = {"mean": 0.0, "std": 0.5}  # it divides by twice as much
         settings |= preprocessing or {}
-        config = built.model.config
         if window_s is not None:
             _shorten_ast(built.model, max(config.patch_size, round(window_s * 100)))
         bands, steps = built.model.embeddings.get_shape(config)
@@ -106,6 +114,8 @@ class WhisperEncoder(WaveformEncoder):
         check_rate(sample_rate, 16000)
         built = build_model(_WHISPER, pretrained, hub, architecture or {})
         config = built.model.config
+        check_same(built.preprocessing, pretrained, sampling_rate=16000, feature_size=config.num_mel_bins, dither=0.0)
+        check_same(built.preprocessing, pretrained, n_fft=400, hop_length=160, padding_value=0.0)
         if window_s is not None:
             _shorten_whisper(built.model, max(1, round(window_s * 50)))
         tokens = config.max_source_positions
@@ -137,16 +147,19 @@ class CLAPEncoder(WaveformEncoder):
         preprocessing: Mapping[str, Any] | None = None,
     ) -> None:
         check_rate(sample_rate, 48000)
-        built = build_model(_CLAP, pretrained, hub, architecture or {})
-        config = built.model.config
-        settings = {"frequency_min": 50.0, "frequency_max": 14000.0}
-        settings |= {name: built.preprocessing[name] for name in settings if name in built.preprocessing}
+        built = build_model(_CLAP, pretrained, hub, architecture or {}, preprocessing)
+        saved, config = built.preprocessing, built.model.config
+        check_same(saved, pretrained, sampling_rate=48000, feature_size=config.num_mel_bins, padding_value=0)
+        check_same(saved, pretrained, fft_window_size=1024, hop_length=480, max_length_s=10, padding="repeatpad")
+        truncation = "fusion" if config.enable_fusion else "rand_trunc"
+        settings = {"frequency_min": 50.0, "frequency_max": 14000.0, "truncation": truncation}
+        settings |= {name: saved[name] for name in settings if name in saved}
         settings |= preprocessing or {}
         low, high = settings["frequency_min"], settings["frequency_max"]
         steps = config.spec_size * config.spec_size // config.num_mel_bins  # rows the network stretches its input to
         tokens = steps // (config.patch_stride[1] * 2 ** (len(config.depths) - 1))
         rows = (torch.arange(tokens) * steps / tokens + (steps / tokens - 1) / 2) * 1000 / (steps - 1)
-        front_end = ClapLogMel(config.num_mel_bins, low, high, slaney=not config.enable_fusion)
+        front_end = ClapLogMel(config.num_mel_bins, low, high, slaney=settings["truncation"] != "fusion")
         super().__init__(
             dim,
             _Clap(front_end, built.model),

@@ -15,16 +15,21 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mmattn.encoders.adapt import Mode
-from mmattn.encoders.frontends import UnitVariance
+from mmattn.encoders.frontends import UnitVariance, reflected
+from mmattn.encoders.hf_prepared import check_same
 from mmattn.encoders.huggingface import Family, build_model
-from mmattn.encoders.sounds import WaveformEncoder, check_rate, convolved_times
+from mmattn.encoders.sounds import HeardGroupNorm, WaveformEncoder, by_length, check_rate, convolved_times
 from mmattn.errors import UsageError
 
 _STEADY = {"layerdrop": 0.0, "apply_spec_augment": False}  # every layer in every step; masking is augmentation's
+_PROCESSOR = ("feature_extractor",)
 _SPEECH = {
-    "wav2vec2": Family("wav2vec 2.0", "wav2vec2", "Wav2Vec2Config", "Wav2Vec2Model", fixed=_STEADY),
-    "hubert": Family("HuBERT", "hubert", "HubertConfig", "HubertModel", fixed=_STEADY),
-    "wavlm": Family("WavLM", "wavlm", "WavLMConfig", "WavLMModel", fixed=_STEADY),
+    kind: Family(name, kind, f"{prefix}Config", f"{prefix}Model", fixed=_STEADY, prepared=_PROCESSOR)
+    for kind, name, prefix in (
+        ("wav2vec2", "wav2vec 2.0", "Wav2Vec2"),
+        ("hubert", "HuBERT", "Hubert"),
+        ("wavlm", "WavLM", "WavLM"),
+    )
 }
 _PE_AUDIO = Family(
     "PE-AV audio",
@@ -33,6 +38,7 @@ _PE_AUDIO = Family(
     "PeAudioEncoder",
     {"pe_audio": "audio_config", "pe_audio_video": "audio_video_config.audio_config"},
     prefixes=("audio_model.audio_encoder.", "audio_encoder."),
+    prepared=_PROCESSOR,
 )
 
 
@@ -55,7 +61,8 @@ class SpeechEncoder(WaveformEncoder):
         check_rate(sample_rate, 16000)
         if kind not in _SPEECH:
             raise UsageError(f"kind={kind}: expected one of {', '.join(_SPEECH)}")
-        built = build_model(_SPEECH[kind], pretrained, hub, architecture or {})
+        built = build_model(_SPEECH[kind], pretrained, hub, architecture or {}, preprocessing)
+        check_same(built.preprocessing, pretrained, sampling_rate=16000, feature_size=1, padding_value=0.0)
         config = built.model.config
         settings = {"do_normalize": built.preprocessing.get("do_normalize", True), **(preprocessing or {})}
         window = round(window_s * sample_rate)
@@ -69,6 +76,7 @@ class SpeechEncoder(WaveformEncoder):
             sample_rate=16000,
             window=window,
             times=times / 16000,
+            reach=field / 2 / 16000,
         )
         self.resolved = {"architecture": built.architecture, "preprocessing": settings}
 
@@ -90,6 +98,7 @@ class PEAudioEncoder(WaveformEncoder):
         check_rate(sample_rate, 48000)
         built = build_model(_PE_AUDIO, pretrained, hub, architecture or {})
         hop = built.model.config.dac_config.hop_length
+        check_same(built.preprocessing, pretrained, sampling_rate=48000, feature_size=1, hop_length=hop)
         tokens = -(-round(window_s * sample_rate) // hop)
         super().__init__(
             dim,
@@ -109,16 +118,21 @@ class _Speech(nn.Module):
     def __init__(self, front_end: UnitVariance | None, model: Any, field: int) -> None:
         super().__init__()
         self.front_end, self.model, self.field = front_end, model, field
+        first = model.feature_extractor.conv_layers[0]
+        if isinstance(getattr(first, "layer_norm", None), nn.GroupNorm):
+            first.layer_norm = HeardGroupNorm.in_place_of(first.layer_norm)
 
     def forward(self, waveform: Float[Tensor, "N n"], heard: Int[Tensor, " N"]) -> Float[Tensor, "N L C"]:
-        """Networks whose first layer normalises over time were trained on zeros behind the sound, without a mask."""
-        masked = self.model.config.feat_extract_norm == "layer"
-        read = heard.clamp(min=self.field)[:, None]  # one token at least: attention to nothing has no value
-        mask = torch.arange(waveform.shape[1], device=heard.device) < read if masked else None
+        """What the sound alone gives: what is behind its end is masked, also where a layer normalises over time."""
+        read = heard.clamp(min=self.field)  # one token at least: attention to nothing has no value
+        mask = torch.arange(waveform.shape[1], device=heard.device) < read[:, None]
         x = waveform if self.front_end is None else self.front_end(waveform, heard)
+        first = self.model.feature_extractor.conv_layers[0]
+        if isinstance(getattr(first, "layer_norm", None), HeardGroupNorm):
+            first.layer_norm.places = (read - first.conv.kernel_size[0]) // first.conv.stride[0] + 1
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")  # WavLM's own
-            return self.model(x, attention_mask=None if mask is None else mask.long()).last_hidden_state
+            return self.model(x, attention_mask=mask.long()).last_hidden_state
 
 
 class _PeAudio(nn.Module):
@@ -127,6 +141,14 @@ class _PeAudio(nn.Module):
         self.model = model
 
     def forward(self, waveform: Float[Tensor, "N n"], heard: Int[Tensor, " N"]) -> Float[Tensor, "N L C"]:
-        read = heard.clamp(min=1)[:, None]  # attention to nothing has no value
-        mask = torch.arange(waveform.shape[1], device=heard.device) < read
+        """The last hop of a sound is filled up with its own reflection, as the library's processor does."""
+        hop = self.model.config.dac_config.hop_length
+        read = heard.clamp(min=1)  # attention to nothing has no value
+        places = torch.arange(waveform.shape[1], device=heard.device)
+        filled = waveform.gather(1, reflected(places[None], read[:, None]))
+        whole = -(-read // hop) * hop
+        return by_length(self._read, filled, whole, waveform.shape[1] // hop)
+
+    def _read(self, waveform: Float[Tensor, "N n"]) -> Float[Tensor, "N L C"]:
+        mask = torch.ones_like(waveform, dtype=torch.bool)
         return self.model(waveform[:, None], padding_mask=mask).last_hidden_state

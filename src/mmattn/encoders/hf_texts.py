@@ -94,6 +94,7 @@ class TextEncoder:
         self.device = device
         self.model = build_model(self.tower.family, str(folder), False, {}).model.eval().to(device)
         self.places = int(self.model.config.max_position_embeddings)
+        self.filler = _padding(folder, self.tokenizer) if self.tower.filled else 0
         if self.tokenizer.get_vocab_size() > self.model.config.vocab_size:
             raise UsageError(
                 f"{folder}: its tokenizer has {self.tokenizer.get_vocab_size()} tokens, and its model knows "
@@ -128,8 +129,18 @@ class TextEncoder:
         if len(ids) > self.places:
             raise UsageError(f"{text[:60]!r} has {len(ids)} tokens, and the text encoder has {self.places} places")
         if self.tower.filled:
-            ids = ids + [self.model.config.pad_token_id] * (self.places - len(ids))
+            ids = ids + [self.filler] * (self.places - len(ids))
         return ids
+
+
+def _padding(folder: Path, tokenizer: Any) -> int:
+    """The id of what the tokenizer fills texts up with. The model's config names another. Raises UsageError."""
+    for file in (folder / "tokenizer_config.json", folder / "special_tokens_map.json"):
+        named = read_json(file).get("pad_token") if file.is_file() else None
+        token = named.get("content") if isinstance(named, dict) else named
+        if token is not None and (found := tokenizer.token_to_id(str(token))) is not None:
+            return found
+    raise UsageError(f"{folder}: no tokenizer_config.json names a pad_token; download it with the model's other files")
 
 
 def _tokenizer(folder: Path) -> Any:

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from mmattn.encoders.hf_prepared import APART, read_prepared
 from mmattn.encoders.timm_frames import UNSAFE
 from mmattn.encoders.weights import locate, read_json, read_tensors
 from mmattn.errors import UsageError
@@ -29,7 +30,8 @@ class Family:
 
     `inside`: model_type of the whole -> where in its config this part's is. `optional`: beginnings of tensors that a
     folder may lack. `fixed`: fields that are the same whatever a folder says. `prefixes`: what the names of this
-    part's tensors begin with in the whole, where transformers does not find that out by itself.
+    part's tensors begin with in the whole, where transformers does not find that out by itself. `prepared`: parts of a
+    processor, the first of which that a folder has says how input is prepared; empty: nothing has to.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Family:
     optional: tuple[str, ...] = ()
     fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     prefixes: tuple[str, ...] = ()
+    prepared: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,17 @@ class Built:
     preprocessing: dict[str, Any]
 
 
-def build_model(family: Family, pretrained: str | None, hub: bool, architecture: Mapping[str, Any]) -> Built:
-    """From the folder `pretrained`, whose architecture it is then, or from scratch. Raises UsageError."""
+def build_model(
+    family: Family,
+    pretrained: str | None,
+    hub: bool,
+    architecture: Mapping[str, Any],
+    preprocessing: Mapping[str, Any] | None = None,
+) -> Built:
+    """From the folder `pretrained`, whose architecture it is then, or from scratch. Raises UsageError.
+
+    `preprocessing`: settings that were given; only then may the folder's own be missing.
+    """
     library = _library()
     make_config, make_model = getattr(library, family.config), _class(library, family.model)
     if pretrained is None:
@@ -62,9 +74,14 @@ def build_model(family: Family, pretrained: str | None, hub: bool, architecture:
     if not folder.is_dir():
         raise UsageError(f"pretrained={pretrained}: expected a folder with config.json and *.safetensors")
     config = _config(make_config, {**_own_part(family, folder), **family.fixed}, str(folder))
+    prepared = read_prepared(folder, family.prepared)
+    if family.prepared and prepared is None and not preprocessing:
+        raise UsageError(
+            f"{folder}: neither processor_config.json nor {APART[family.prepared[0]]} says how its input is prepared; "
+            "download the one that its model has"
+        )
     model = _loaded(make_model, config, folder, family)
-    prepared = folder / "preprocessor_config.json"
-    return Built(model, _fields(config), read_json(prepared) if prepared.is_file() else {})
+    return Built(model, _fields(config), prepared or {})
 
 
 def _library() -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from mmattn.encoders.pixels import FrameFormat
 from mmattn.types import Batch, Tokens
 
 
@@ -25,7 +26,9 @@ class Encoder(nn.Module):
 
 
 class VisualEncoder(Encoder):
-    """Frames to tokens."""
+    """Frames to tokens. `frame_format`: the frames it was made for, None: any will do."""
+
+    frame_format: FrameFormat | None = None
 
 
 class AudioEncoder(Encoder):

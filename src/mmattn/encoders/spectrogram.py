@@ -6,7 +6,8 @@ Shape legend: B clips, F spectrogram rows, M mel bands, S steps and U bands of p
 from __future__ import annotations
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from mmattn.encoders.interface import AudioEncoder
 from mmattn.encoders.temporal import zero_padding
@@ -63,8 +64,15 @@ class SpectrogramTransformer(AudioEncoder):
         x = (x + self.when[:steps] + self.band).flatten(1, 2)
         kept = nn.functional.pad(batch.spectrogram_keep, (0, missing)).unflatten(1, (steps, self.patch)).any(dim=2)
         keep = kept.repeat_interleave(bands, dim=1)
-        times = batch.spectrogram_times[:, :: self.patch].repeat_interleave(bands, dim=1)
+        times = self._middles(batch.spectrogram_times, steps).repeat_interleave(bands, dim=1)
         heard = keep | ~keep.any(dim=1, keepdim=True)  # a clip without sound hears zeros; its tokens do not count
         for block in self.blocks:
             x = block(x, src_key_padding_mask=~heard)
-        return Tokens(zero_padding(self.project(self.norm(x)), keep), keep, times)
+        full = "spectrogram_keep" in batch.full
+        return Tokens(zero_padding(self.project(self.norm(x)), keep), keep, times, full)
+
+    def _middles(self, times: Float[Tensor, "B F"], steps: int) -> Float[Tensor, "B S"]:
+        """Between a patch's first row and its last, also where the clip ends within it."""
+        starts = times[:, :: self.patch]
+        step = times[:, 1:2] - times[:, :1] if times.shape[1] > 1 else 0.0
+        return starts[:, :steps] + (self.patch - 1) / 2 * step

@@ -11,15 +11,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from mmattn.encoders.adapt import Mode
+from mmattn.encoders.adapt import Mode, on_meta
 from mmattn.encoders.frames import FrameEncoder, Kind, check_tokens, pooled
-from mmattn.encoders.pixels import IMAGENET_MEAN, IMAGENET_STD, Pixels
+from mmattn.encoders.pixels import PILLOW, FrameFormat, Pixels
 from mmattn.encoders.weights import load_into, locate, read_json, read_tensors
 from mmattn.errors import UsageError
 
+NO_PLACES = "its features are no square map of places; set visual.tokens=frame for its own pooling"
 UNSAFE = ("pretrained", "checkpoint_path", "cache_dir", "features_only")  # arguments that load, or change the kind
 
 
@@ -27,7 +29,7 @@ class TimmFrames(FrameEncoder):
     """tokens=patch: places of the last feature map, or `grid` x `grid` cells; tokens=frame: the model's own pooling.
 
     `size`: pixels of a side, null = what the model was made for. `architecture`: more arguments for timm's builder.
-    `preprocessing`: mean, std and interpolation, where they differ from the model's own.
+    `preprocessing`: mean, std, interpolation, crop_pct and crop_mode, where they differ from the model's own.
     """
 
     def __init__(
@@ -55,15 +57,12 @@ class TimmFrames(FrameEncoder):
             dropped = (classifier,) if isinstance(classifier, str) else tuple(classifier)
             load_into(model, self._tensors(source, model), source, dropped=dropped)
         config = {**model.pretrained_cfg, **(described.get("pretrained_cfg") or {}), **(preprocessing or {})}
-        prepared = {
-            "mean": list(config.get("mean", IMAGENET_MEAN)),
-            "std": list(config.get("std", IMAGENET_STD)),
-            "interpolation": "bilinear" if config.get("interpolation") == "bilinear" else "bicubic",
-        }
-        side = size or config["input_size"][-1]
-        net = _Timm(Pixels(side, **prepared), model, tokens, grid)
-        super().__init__(dim, net, net.channels, mode, lora or {}, size=side)
-        self.resolved = {"name": name, "architecture": arguments, "preprocessing": prepared, "size": side}
+        prepared, frames = _prepared(name, config, size)
+        pixels = Pixels(frames.size, prepared["mean"], prepared["std"], prepared["interpolation"])
+        net = _Timm(pixels, model, tokens, grid, name)
+        on_meta(net, torch.zeros(1, 3, *frames.size, dtype=torch.uint8))  # raises where it has no places
+        super().__init__(dim, net, net.channels, mode, lora or {}, frames=frames)
+        self.resolved = {"name": name, "architecture": arguments, "preprocessing": prepared, "size": frames.size[0]}
 
     def _locate(self, pretrained: str, hub: bool) -> Path:
         return locate(pretrained, hub, "a timm model's config.json and model.safetensors")
@@ -73,8 +72,9 @@ class TimmFrames(FrameEncoder):
 
 
 class _Timm(nn.Module):
-    def __init__(self, pixels: Pixels, model: Any, tokens: Kind, grid: int | None) -> None:
+    def __init__(self, pixels: Pixels, model: Any, tokens: Kind, grid: int | None, name: str) -> None:
         super().__init__()
+        self.name = name
         self.pixels, self.model, self.tokens, self.grid = pixels, model, tokens, grid
         pools = tokens == "frame"
         self.channels = getattr(model, "head_hidden_size", model.num_features) if pools else model.num_features
@@ -83,14 +83,37 @@ class _Timm(nn.Module):
         features = self.model.forward_features(self.pixels(frames))
         if self.tokens == "frame":
             return self.model.forward_head(features, pre_logits=True)[:, None]
+        if not isinstance(features, Tensor) or features.ndim not in (3, 4):
+            raise UsageError(f"name={self.name}: {NO_PLACES}")
         if features.ndim == 3:
             features = features[:, getattr(self.model, "num_prefix_tokens", 0) or 0 :]
             side = math.isqrt(features.shape[1])
-            shape = (side, side) if side * side == features.shape[1] else (features.shape[1], 1)
-            return pooled(features.unflatten(1, shape), self.grid)
+            if side < 2 or side * side != features.shape[1]:
+                raise UsageError(f"name={self.name}: {NO_PLACES}")
+            return pooled(features.unflatten(1, (side, side)), self.grid)
         if getattr(self.model, "output_fmt", "NCHW") != "NHWC":
             features = features.permute(0, 2, 3, 1)
         return pooled(features, self.grid)
+
+
+def _prepared(name: str, config: Mapping[str, Any], size: int | None) -> tuple[dict[str, Any], FrameFormat]:
+    """How timm's own evaluation prepares pictures for a model with this `pretrained_cfg`. Raises UsageError."""
+    from timm.data import resolve_data_config  # type: ignore[attr-defined]
+
+    found = resolve_data_config({}, pretrained_cfg=dict(config))
+    interpolation, mode = found["interpolation"], found["crop_mode"]
+    if interpolation not in PILLOW:
+        raise UsageError(f"name={name}: interpolation={interpolation}: expected bicubic or bilinear")
+    if mode not in ("center", "squash"):
+        raise UsageError(f"name={name}: crop_mode={mode}: expected center or squash")
+    sides = found["input_size"][-2:] if size is None else (size, size)
+    if sides[0] != sides[1]:
+        raise UsageError(f"name={name}: sees {sides[0]} x {sides[1]} pixels, and only squares are supported; set size=")
+    edge = math.floor(sides[0] / found["crop_pct"])
+    prepared = {name: list(found[name]) for name in ("mean", "std")}
+    prepared |= {name: found[name] for name in ("interpolation", "crop_pct", "crop_mode")}
+    resize = edge if mode == "center" else (edge, edge)
+    return prepared, FrameFormat((sides[0], sides[0]), resize, PILLOW[interpolation])
 
 
 def _create(name: str, arguments: Mapping[str, Any], size: int | None) -> Any:
@@ -106,8 +129,6 @@ def _create(name: str, arguments: Mapping[str, Any], size: int | None) -> Any:
     model: Any = timm.create_model(name, pretrained=False, num_classes=0, **arguments)
     if size is not None and model.pretrained_cfg.get("fixed_input_size") and size != _side(model):
         model = timm.create_model(name, pretrained=False, num_classes=0, **{**arguments, "img_size": size})
-    if not hasattr(model, "forward_features"):
-        raise UsageError(f"name={name}: has no features to take")
     return model
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from mmattn.encoders.adapt import Mode
 from mmattn.encoders.frontends import UnitVariance
-from mmattn.encoders.sounds import WaveformEncoder, check_rate, convolved_times
+from mmattn.encoders.sounds import HeardGroupNorm, WaveformEncoder, by_length, check_rate, convolved_times
 from mmattn.encoders.weights import load_into, locate, read_tensors
 from mmattn.errors import UsageError
 
@@ -59,29 +59,37 @@ class TorchaudioEncoder(WaveformEncoder):
         times, field = convolved_times(window, kernels, strides)
         super().__init__(
             dim,
-            _Net(UnitVariance() if normalizes else None, model, field),
+            _Net(UnitVariance() if normalizes else None, model, field, len(times)),
             model.encoder.feature_projection.projection.out_features,
             mode,
             lora or {},
             sample_rate=16000,
             window=window,
             times=times / 16000,
+            reach=field / 2 / 16000,
         )
 
 
 class _Net(nn.Module):
-    def __init__(self, front_end: UnitVariance | None, model: Any, field: int) -> None:
+    def __init__(self, front_end: UnitVariance | None, model: Any, field: int, tokens: int) -> None:
         super().__init__()
         model.aux = None  # letters, in the bundles for speech recognition
-        self.front_end, self.model, self.field = front_end, model, field
-        # torchaudio's WavLM takes no lengths: it attends to the zeros behind the sound too.
+        self.front_end, self.model, self.field, self.tokens = front_end, model, field, tokens
+        # torchaudio's WavLM takes no lengths: it would attend to the zeros behind the sound too, and gets none.
         self.maskless = not hasattr(model.encoder.transformer.layers[0].attention, "q_proj")
+        first = model.feature_extractor.conv_layers[0]
+        if isinstance(first.layer_norm, nn.GroupNorm):
+            first.layer_norm = HeardGroupNorm.in_place_of(first.layer_norm)
 
     def forward(self, waveform: Float[Tensor, "N n"], heard: Int[Tensor, " N"]) -> Float[Tensor, "N L C"]:
         x = waveform if self.front_end is None else self.front_end(waveform, heard)
-        if self.maskless:
-            return self.model(x)[0]
-        return self.model(x, heard.clamp(min=self.field))[0]
+        read = heard.clamp(min=self.field)
+        first = self.model.feature_extractor.conv_layers[0]
+        if isinstance(first.layer_norm, HeardGroupNorm):
+            first.layer_norm.places = (read - first.kernel_size) // first.stride + 1
+        if not self.maskless:
+            return self.model(x, read)[0]
+        return by_length(lambda part: self.model(part)[0], x, read, self.tokens)
 
 
 def _build(name: str, architecture: Mapping[str, Any]) -> Any:

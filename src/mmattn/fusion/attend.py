@@ -6,7 +6,7 @@ Positions are rotary in seconds. Shape legend: B clips, L tokens, D channels, d 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from jaxtyping import Float
@@ -14,21 +14,25 @@ from torch import Tensor, nn
 
 from mmattn.attention.interface import Attention, AttentionFactory
 from mmattn.attention.rotary import rotary_periods, rotate
-from mmattn.fusion.parts import Part, geometry_of
+from mmattn.fusion.parts import LEARNED, Part, concatenate, geometry_of
 
 LOCAL_SCORE = 6.0  # initial score between a query and a key of the same instant, in the time-local heads
 
 
 class _MultiHead(nn.Module):
-    """Heads, rotation, mechanism and output projection; what makes queries, keys and values is the subclass's."""
+    """Heads, rotation, mechanism and output projection; what makes queries, keys and values is the subclass's.
+
+    `exempt`: parts that neither order nor windows bind, in any mechanism.
+    """
 
     periods: Tensor
 
-    def __init__(self, dim: int, heads: int, attention: AttentionFactory) -> None:
+    def __init__(self, dim: int, heads: int, attention: AttentionFactory, exempt: Iterable[str] = LEARNED) -> None:
         super().__init__()
         if dim % heads:
             raise ValueError(f"dim {dim} does not divide into {heads} heads")
         self.heads = heads
+        self.exempt = frozenset(exempt)
         self.query = nn.Linear(dim, dim)
         self.out = nn.Linear(dim, dim)
         self.attention: Attention = attention(heads, dim // heads)
@@ -38,19 +42,19 @@ class _MultiHead(nn.Module):
         self,
         queries: Sequence[Part],
         reads: Sequence[Part],
+        q: Float[Tensor, "B Lq D"],
         k: Float[Tensor, "B Lk D"],
         v: Float[Tensor, "B Lk D"],
         stats: frozenset[str],
     ) -> tuple[Float[Tensor, "B Lq D"], dict[str, Tensor]]:
-        asks, told = geometry_of(queries), geometry_of(reads)
-        assert asks.time is not None and told.time is not None
-        values = torch.cat([tokens.values for _, tokens in queries], dim=1)
+        of_q, of_k = (geometry_of(parts, self.exempt) for parts in (queries, reads))
+        assert of_q.time is not None and of_k.time is not None
         result = self.attention(
-            rotate(self._split(self.query(values)), asks.time, self.periods),
-            rotate(self._split(k), told.time, self.periods),
+            rotate(self._split(q), of_q.time, self.periods),
+            rotate(self._split(k), of_k.time, self.periods),
             self._split(v),
-            asks,
-            told,
+            of_q,
+            of_k,
             stats & self.attention.supports,  # a layer reports what its mechanism defines
         )
         return self.out(result.out.transpose(1, 2).flatten(2)), result.stats
@@ -77,17 +81,25 @@ class ReadingAttention(_MultiHead):
     ) -> tuple[Float[Tensor, "B Lq D"], dict[str, Tensor]]:
         k = torch.cat([self.keys[name](tokens.values) for name, tokens in reads], dim=1)
         v = torch.cat([self.values[name](tokens.values) for name, tokens in reads], dim=1)
-        return self._attend(queries, reads, k, v, stats)
+        return self._attend(queries, reads, self.query(concatenate(queries).values), k, v, stats)
 
 
 class MergedAttention(_MultiHead):
     """Attention over some parts at once, one set of weights for all of them.
 
-    `time_local`: as in ReadingAttention. Not for learned tokens, which have no instant of their own.
+    `time_local`: as in ReadingAttention. Learned tokens, which have no instant of their own, go without those biases.
     """
 
-    def __init__(self, dim: int, heads: int, attention: AttentionFactory, time_local: bool = True) -> None:
-        super().__init__(dim, heads, attention)
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        attention: AttentionFactory,
+        time_local: bool = True,
+        exempt: Iterable[str] = LEARNED,
+    ) -> None:
+        super().__init__(dim, heads, attention, exempt)
+        self.time_local = time_local
         self.key = nn.Linear(dim, dim, bias=time_local)  # without rotation a bias of all keys cancels in a softmax
         self.value = nn.Linear(dim, dim)
         if time_local:
@@ -96,8 +108,14 @@ class MergedAttention(_MultiHead):
     def forward(
         self, queries: Sequence[Part], reads: Sequence[Part], stats: frozenset[str]
     ) -> tuple[Float[Tensor, "B Lq D"], dict[str, Tensor]]:
-        values = torch.cat([tokens.values for _, tokens in reads], dim=1)
-        return self._attend(queries, reads, self.key(values), self.value(values), stats)
+        q, k = self._projected(self.query, queries), self._projected(self.key, reads)
+        return self._attend(queries, reads, q, k, self.value(concatenate(reads).values), stats)
+
+    def _projected(self, linear: nn.Linear, parts: Sequence[Part]) -> Float[Tensor, "B L D"]:
+        if not self.time_local or LEARNED.isdisjoint(name for name, _ in parts):
+            return linear(concatenate(parts).values)
+        biases = {name: None if name in LEARNED else linear.bias for name, _ in parts}
+        return torch.cat([nn.functional.linear(part.values, linear.weight, biases[name]) for name, part in parts], 1)
 
 
 def _start_time_local(heads: int, *projections: nn.Module) -> None:

@@ -5,13 +5,13 @@ Shape legend: B clips, L tokens, D channels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from torch import nn
 
 from mmattn.attention.interface import AttentionFactory
 from mmattn.fusion.attend import MergedAttention, ReadingAttention
-from mmattn.fusion.parts import Part, layer_stats, lengths, zeroed
+from mmattn.fusion.parts import LEARNED, Part, layer_stats, lengths, zeroed
 from mmattn.types import LayerStats, Modality, Tokens
 
 
@@ -68,7 +68,8 @@ class StreamBlock(nn.Module):
 class MergedBlock(nn.Module):
     """A block with one set of weights for all parts.
 
-    `mlps`: which MLP serves which parts of the queries; by default one serves all.
+    `mlps`: which MLP serves which parts of the queries; by default one serves all. `exempt`: parts that neither order
+    nor windows bind.
     """
 
     def __init__(
@@ -81,11 +82,12 @@ class MergedBlock(nn.Module):
         mlps: Sequence[tuple[str, ...]] = (("any",),),
         time_local: bool = True,
         mlp_ratio: int = 2,
+        exempt: Iterable[str] = LEARNED,
     ) -> None:
         super().__init__()
         self.name = name
         self.norm = nn.LayerNorm(dim)
-        self.attend = MergedAttention(dim, heads, attention, time_local)
+        self.attend = MergedAttention(dim, heads, attention, time_local, exempt)
         self.dropout = nn.Dropout(dropout)
         self.mlps = nn.ModuleDict({"_".join(served): feed_forward(dim, dropout, mlp_ratio) for served in mlps})
         self.serves = {part: "_".join(served) for served in mlps for part in served}

@@ -1,8 +1,9 @@
 """Hierarchical fusion: fine within windows of time, coarse across them (after HiP and Swin-like two-level attention).
 
 In each layer the tokens of both streams that fall into the same window of `window_s` seconds read each other; then each
-window's mean of each stream, one token, reads all windows of both streams, and its tokens get what it learned. With n
-tokens a window and W windows a layer costs O(W n^2 + W^2) instead of O(W^2 n^2).
+window's mean of each stream, one token, reads all windows of both streams (the attention's order and windows do not
+bind it), and its tokens get what it learned. With n tokens a window and W windows a layer costs O(W n^2 + W^2) instead
+of O(W^2 n^2).
 """
 
 from __future__ import annotations
@@ -70,7 +71,8 @@ class HierarchicalFusion(Fusion):
             MergedBlock(f"hierarchical.{i}.fine", dim, heads, attention, dropout) for i in range(count)
         )
         self.coarse = nn.ModuleList(
-            MergedBlock(f"hierarchical.{i}.coarse", dim, heads, attention, dropout) for i in range(count)
+            MergedBlock(f"hierarchical.{i}.coarse", dim, heads, attention, dropout, exempt=MODALITIES)
+            for i in range(count)
         )
         self.give = nn.ModuleList(nn.Linear(dim, dim) for _ in range(count))
 

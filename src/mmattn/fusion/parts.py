@@ -15,6 +15,7 @@ from mmattn.attention.interface import Geometry
 from mmattn.types import LayerStats, Tokens, once
 
 Part = tuple[str, Tokens]  # tokens and what they are: a modality, "bottleneck", "latent"
+LEARNED = frozenset({"bottleneck", "latent"})  # parts whose tokens stand for no instant
 
 
 def concatenate(parts: Sequence[Part]) -> Tokens:
@@ -24,6 +25,7 @@ def concatenate(parts: Sequence[Part]) -> Tokens:
         torch.cat([tokens.values for tokens in streams], dim=1),
         torch.cat([tokens.keep for tokens in streams], dim=1),
         torch.cat([tokens.times for tokens in streams], dim=1),
+        all(tokens.full for tokens in streams),
     )
 
 
@@ -44,34 +46,45 @@ def zeroed(values: Float[Tensor, "B L D"], like: Tokens) -> Tokens:
 
 
 def learned_tokens(values: Float[Tensor, "N D"], parts: Sequence[Part]) -> Tokens:
-    """Learned vectors as tokens of every clip that has any of `parts`, in the middle of its time."""
+    """Learned vectors as tokens of every clip that has any of `parts`.
+
+    Order and windows do not bind them; rotation counts from the middle of the clip's time, whatever its clock says.
+    """
     count = len(values)
 
     def places() -> Tokens:
-        geometry = geometry_of(parts)
-        assert geometry.keep is not None and geometry.time is not None
-        keep = geometry.keep.to(geometry.time.dtype)
-        centre = (geometry.time * keep).sum(dim=1, keepdim=True) / keep.sum(dim=1, keepdim=True).clamp(min=1.0)
-        present = geometry.keep.any(dim=1, keepdim=True)
-        return Tokens(centre[..., None], present.expand(-1, count), centre.expand(-1, count))
+        keep, time = (torch.cat(sides, dim=1) for sides in _sides(parts))
+        real = keep.to(time.dtype)
+        centre = (time * real).sum(dim=1, keepdim=True) / real.sum(dim=1, keepdim=True).clamp(min=1.0)
+        present, full = keep.any(dim=1, keepdim=True), keep.shape[1] > 0 and all(tokens.full for _, tokens in parts)
+        return Tokens(centre[..., None], present.expand(-1, count), centre.expand(-1, count), full)
 
     made = once(parts[0][1].memo, ("learned", count, *_places(parts)), places)
     return made.with_values(values.expand(len(made.keep), -1, -1))
 
 
-def geometry_of(parts: Sequence[Part]) -> Geometry:
-    """Of the parts side by side. One object for the same places, so that what is planned for it is planned once."""
+def geometry_of(parts: Sequence[Part], exempt: frozenset[str] = frozenset()) -> Geometry:
+    """Of the parts side by side. One object for the same places, so that what is planned for it is planned once.
+
+    No mask where all tokens are known to be real, so that kernels without a mask can run.
+    """
+    names = tuple(name for name, _ in parts)
+    bound = exempt & set(names)
 
     def make() -> Geometry:
-        keep = torch.cat([tokens.keep for _, tokens in parts], dim=1)
-        times = torch.cat([tokens.times for _, tokens in parts], dim=1)
-        return Geometry(keep, times, tuple(zip((name for name, _ in parts), lengths(parts), strict=True)))
+        keeps, times = _sides(parts)
+        keep = None if all(tokens.full for _, tokens in parts) else torch.cat(keeps, dim=1)
+        return Geometry(keep, torch.cat(times, dim=1), tuple(zip(names, lengths(parts), strict=True)), bound)
 
-    return once(parts[0][1].memo, ("geometry", *(name for name, _ in parts), *_places(parts)), make)
+    return once(parts[0][1].memo, ("geometry", names, bound, *_places(parts)), make)
 
 
-def _places(parts: Sequence[Part]) -> list[Tensor]:
-    return [x for _, tokens in parts for x in (tokens.keep, tokens.times)]
+def _sides(parts: Sequence[Part]) -> tuple[list[Tensor], list[Tensor]]:
+    return [tokens.keep for _, tokens in parts], [tokens.times for _, tokens in parts]
+
+
+def _places(parts: Sequence[Part]) -> list[Tensor | bool]:
+    return [x for _, tokens in parts for x in (tokens.keep, tokens.times, tokens.full)]
 
 
 def layer_stats(

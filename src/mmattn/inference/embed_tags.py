@@ -16,6 +16,7 @@ from mmattn.encoders.hf_texts import TextEncoder
 from mmattn.errors import UsageError
 from mmattn.files import beside, expanded
 from mmattn.progress import Progress
+from mmattn.text import counted
 
 SUFFIX = ".safetensors"
 
@@ -32,7 +33,7 @@ def make_prompts(config: Config) -> str:
     found = embeddings(encoder, described, [str(one) for one in templates])
     _write(out, found)
     size = len(next(iter(found.values())))
-    return f"{len(found)} tags, {size} numbers each, by {encoder.tower.family.name} -> {out}"
+    return f"{counted(len(found), 'tag')}, {size} numbers each, by {encoder.tower.family.name} -> {out}"
 
 
 def read_tags(path: Path) -> dict[str, str]:

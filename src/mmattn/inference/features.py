@@ -43,6 +43,7 @@ from mmattn.errors import UsageError
 from mmattn.files import check_utf8, expanded, write_atomically
 from mmattn.model import AVModel, without_files
 from mmattn.progress import Progress
+from mmattn.text import counted
 from mmattn.types import MODALITIES, Batch
 
 FILE_BYTES = 256 << 20  # large tokens make a file of fewer clips
@@ -120,7 +121,7 @@ class _Making:
             file_of |= dict.fromkeys(listed["ids"], file)
             bad += listed["unreadable"]
         if not file_of:
-            raise UsageError(f"none of {len(self.rows)} clips is readable; the first: {bad[0]}")
+            raise UsageError(f"none of {counted(len(self.rows), 'clip')} is readable; the first: {bad[0]}")
         good = [replace(row, path=file_of[row.id], offset=None, size=None) for row in self.rows if row.id in file_of]
         write_manifest(good, self.root / MANIFEST_FILE)
         write_atomically(self.root / UNREADABLE_FILE, "".join(json.dumps(record) + "\n" for record in bad).encode())
@@ -147,7 +148,12 @@ class _Making:
     def _tokens(self, batch: Batch) -> dict[str, Tensor]:
         with torch.inference_mode():
             streams = zip(MODALITIES, self.model.encode(batch.to(next(self.model.parameters()).device)), strict=True)
-        parts = {f"{name}.{part}": value.cpu() for name, s in streams for part, value in vars(s).items()}
+        parts = {
+            f"{name}.{part}": value.cpu()
+            for name, s in streams
+            for part, value in vars(s).items()
+            if isinstance(value, Tensor)
+        }
         return {k: v.to(self.dtype) if k.endswith(".values") else v for k, v in parts.items()}
 
 
@@ -176,7 +182,7 @@ def _labelled(kept: Row, row: Row) -> Row:
 
 def _summary(root: Path) -> str:
     made = read_made(root, FEATURES_FILE, COMMAND)["made"]
-    text = f"tokens of {made['clips']} clips, {sum(made['files'].values()) / 1e6:.1f} MB -> {root}"
+    text = f"tokens of {counted(made['clips'], 'clip')}, {sum(made['files'].values()) / 1e6:.1f} MB -> {root}"
     if made["unreadable"]:
         text += f"; {made['unreadable']} could not be read, listed in {root / UNREADABLE_FILE}"
     return text

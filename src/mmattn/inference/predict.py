@@ -17,6 +17,7 @@ from mmattn.config import Config, build
 from mmattn.data.made import alone_in, holds_others, making
 from mmattn.errors import MmattnError, UsageError
 from mmattn.files import MODEL_FILE, expanded, is_address
+from mmattn.inference.annotators import catalogue
 from mmattn.inference.engines.local import LocalEngine
 from mmattn.inference.engines.processes import stopping
 from mmattn.inference.engines.ray import RayEngine
@@ -25,10 +26,12 @@ from mmattn.inference.jobs.job import Job, Update
 from mmattn.inference.jobs.listing import list_source
 from mmattn.inference.writers.output import Output, output_of
 from mmattn.media.read.tone_map import HDRS
+from mmattn.text import counted
 
 JOB_SUFFIX = ".job"
 RECIPE = "job.json"
 PLAIN_VIEWS = {"crops": 1, "flip": False}
+_OF_PRETRAINED = {"annotators": catalogue.AUTO, "weights": None, "hub": False, "modalities": ["video", "audio"]}
 # What the answers depend on, beside weights.
 _DECIDES = (
     "model",
@@ -53,11 +56,15 @@ def predict(config: Config) -> str:
     (the records are written all the same); MmattnError where work cannot go on.
     """
     _check(config)
+    without = _choose_annotators(config) if config["model"] == "pretrained" else {}
     recipe, output, engine = _recipe(config), output_of(config), build(config["engine"])
     job = _job(config, output)
     said: list[str] = []
     listing = list_source(str(config["source"]), without=job.root, digests=config["identity"] == "hash")
     output.check([Path(entry.path) for entry in listing.entries])
+    if without:
+        named = "; ".join(f"{name} needs {lacks}" for name, lacks in without.items())
+        print(f"mmattn: annotators=auto leaves out what is not installed: {named}", file=sys.stderr)
     with making(job.root, RECIPE, recipe):
         update = job.update(listing.entries, config["shard_files"], config["retry_failed"])
         todo = job.open_shards()
@@ -86,6 +93,12 @@ def _job(config: Config, output: Output) -> Job:
 
 
 def _check(config: Config) -> None:
+    if (config["model"] == "pretrained") == (config["run"] is not None) or config["model"] not in (None, "pretrained"):
+        raise UsageError("give run=... for a trained model, or model=pretrained for tags without training")
+    if config["model"] is None:
+        for key, default in _OF_PRETRAINED.items():
+            if config[key] != default:
+                raise UsageError(f"{key}={config[key]}: is for model=pretrained, not for run=")
     for key, least in (("windows", 1), ("batch_size", 1), ("decoders", 0), ("shard_files", 1)):
         if config[key] != "auto" and config[key] < least:
             raise UsageError(f"{key}={config[key]}: expected {least} or more")
@@ -125,10 +138,19 @@ def _check(config: Config) -> None:
         raise UsageError(f"source={config['source']}: expected one file, directory, pattern, list or manifest")
 
 
+def _choose_annotators(config: Config) -> dict[str, str]:
+    """Put the annotators that are to work in place of what `annotators` says; returns those left out, and why.
+
+    Raises UsageError.
+    """
+    if (folder := config["weights"]) is not None and not expanded(str(folder)).is_dir():
+        raise UsageError(f"weights={folder}: no such folder")
+    config["annotators"], without = catalogue.choose(config)
+    return without
+
+
 def _recipe(config: Config) -> Config:
     """What the answers depend on. Raises UsageError where a trained model is not there."""
-    if (config["model"] == "pretrained") == (config["run"] is not None) or config["model"] not in (None, "pretrained"):
-        raise UsageError("give run=... for a trained model, or model=pretrained for tags without training")
     if config["model"] == "pretrained":
         folder = expanded(str(config["weights"])) if config["weights"] is not None else None
         files = sorted(path for path in folder.iterdir() if path.is_file()) if folder and folder.is_dir() else []
@@ -152,6 +174,8 @@ def _recipe(config: Config) -> Config:
     chosen = {name: config[name] for name in _DECIDES_IF_SET if config.get(name) is not None}
     if config["identity"] != "stat":
         chosen["identity"] = config["identity"]
+    if config["model"] == "pretrained":
+        chosen["annotators"] = catalogue.recipe(config["annotators"], config)
     return {"weights": digest.hexdigest(), **{name: config.get(name) for name in _DECIDES}, **chosen}
 
 
@@ -165,20 +189,31 @@ def _run(engine: LocalEngine | SlurmEngine | RayEngine, job: Job, todo: list[int
         if not done and getattr(error, "exit_code", 1) == 2:
             shutil.rmtree(job.root)  # of a wrong request nothing is left
         else:
-            print(f"mmattn: {done} of {total} files are done; the same command goes on", file=sys.stderr)
+            some = f"{done} of {counted(total, 'file')} {'is' if total == 1 else 'are'} done"
+            print(f"mmattn: {some}; the same command goes on", file=sys.stderr)
         raise
 
 
 def _summary(job: Job, out: Path, skipped: Counter[str], update: Update, said_of_output: list[str], fresh: bool) -> str:
-    counts = Counter(record.get("reason", "ok") for record in job.records(update.gone))
+    counts: Counter[str] = Counter()
+    found: Counter[str] = Counter()  # of the files that were answered, how many have any of these
+    for record in job.records(update.gone):
+        counts[record.get("reason", "ok")] += 1
+        found.update(name for name in ("tags", "captions", "transcript") if record.get(name))
     failed = "".join(f", {count} {reason}" for reason, count in sorted(counts.items()) if reason != "ok")
     left_out = ", ".join(f"{count} {why}" for why, count in skipped.items())
-    said = f"{sum(counts.values())} files: {counts['ok']} answered{failed}" + (f" ({left_out})" if left_out else "")
+    said = f"{counted(sum(counts.values()), 'file')}: {counts['ok']} answered{failed}" + (
+        f" ({left_out})" if left_out else ""
+    )
     if not counts["ok"]:
         raise UsageError(f"{out}: no readable file ({said}); reasons are in it")
     if update.changed:
         said += f"; {update.changed} had changed and were answered again"
     if update.gone:
         said += f"; {len(update.gone)} of before are gone, and their records left out"
+    untagged = counts["ok"] - found["tags"]
+    if untagged and (found["tags"] or not found):  # not of a model that only captions
+        which = f"{counted(untagged, 'file')} without a tag"
+        said_of_output = [*said_of_output, f"{which}: a lower threshold= lists what is less sure"]
     more = "".join(f"; {each}" for each in said_of_output)
     return f"{said}{'' if fresh else ', all known before'} -> {out}{more}"

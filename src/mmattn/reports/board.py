@@ -17,6 +17,7 @@ from mmattn.errors import MmattnError, UsageError
 from mmattn.files import write_atomically
 from mmattn.reports.collect import METRICS_FILE
 from mmattn.reports.select import select_runs
+from mmattn.text import counted
 
 STEP = "trainer/global_step"  # the axis that training logs
 _TABLES = ("val/families", "val/tags", "val/heads")
@@ -45,7 +46,9 @@ def dashboard(config: Config) -> str:
     runs = select_runs(config["runs"], config["sweep"])
     sections = views(metric_names(runs))
     if not sections:
-        raise UsageError(f"none of the {len(runs)} runs has logged a metric yet (no {METRICS_FILE}): nothing to show")
+        raise UsageError(
+            f"none of the {counted(len(runs), 'run')} has logged a metric yet (no {METRICS_FILE}): nothing to show"
+        )
     out = Path(str(config["out"]))
     sent = bool(config["online"])
     links = _send(config, sections) if sent else []

@@ -20,6 +20,7 @@ from mmattn.reports.collect import CONFIG_FILE
 from mmattn.reports.fairness import clock
 from mmattn.reports.forecast import that_fit
 from mmattn.reports.plan import PLAN_FILE, Cell, read_plan
+from mmattn.text import counted
 
 
 def carry_out(path: Path, dry_run: bool = False) -> Path:
@@ -31,7 +32,7 @@ def carry_out(path: Path, dry_run: bool = False) -> Path:
     for cell in cells:
         cell.check_ours()
     todo = [cell for cell in cells if not cell.done]
-    say(f"{path}: {len(cells)} runs, {len(cells) - len(todo)} of them done")
+    say(f"{path}: {counted(len(cells), 'run')}, {len(cells) - len(todo)} of them done")
     if not todo:
         return out
     work = _Work()
@@ -57,7 +58,7 @@ def carry_out(path: Path, dry_run: bool = False) -> Path:
     finally:
         work.close()
     if failed and failed == len(fit) == len(cells):
-        raise MmattnError(f"{path}: all {failed} runs failed; the first message is above")
+        raise MmattnError(f"{path}: all {counted(failed, 'run')} failed; the first message is above")
     return out
 
 

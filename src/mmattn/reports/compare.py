@@ -13,6 +13,7 @@ from mmattn.progress import say
 from mmattn.reports.report import FEW, Options, write_report
 from mmattn.reports.select import select_runs, unfinished
 from mmattn.reports.text import listing
+from mmattn.text import counted
 
 MEASURE = ("missing", "all", "none")
 
@@ -64,7 +65,7 @@ def _finished(runs: Sequence[Path]) -> tuple[list[Path], list[str]]:
     ready = [run for run in runs if run not in waiting]
     if not ready:
         first = sorted(waiting)[0]
-        raise UsageError(f"none of the {len(waiting)} runs has finished a validation; the first is {first}")
+        raise UsageError(f"none of the {counted(len(waiting), 'run')} has finished a validation; the first is {first}")
     if not waiting:
         return ready, []
     named = listing([str(run) for run in sorted(waiting)[:FEW]]) + (" and others" if len(waiting) > FEW else "")
@@ -73,7 +74,7 @@ def _finished(runs: Sequence[Path]) -> tuple[list[Path], list[str]]:
 
 def _watch(config: Config, predictions: Path | None, out: Path, options: Options) -> Path:
     """Write the page again whenever a run has something new, until Ctrl-C; its browser loads it again by itself."""
-    seen: dict[Path, float] = {}
+    seen: dict[Path, tuple[int, int]] = {}
     said = False
     while True:
         try:
@@ -81,12 +82,13 @@ def _watch(config: Config, predictions: Path | None, out: Path, options: Options
             ready, notes = _finished(runs)
         except UsageError as error:
             ready, notes = [], [str(error)]
-        now = {file: file.stat().st_mtime for run in ready for file in run.glob("*.json*")}
+        stats = {file: file.stat() for run in ready for file in run.glob("*.json*")}
+        now = {file: (stat.st_mtime_ns, stat.st_size) for file, stat in stats.items()}  # before it is read
         if ready and now != seen:
             note = f"Written {time.strftime('%Y-%m-%d %H:%M:%S')}, again when a run has something new."
             write_report(ready, predictions, out, notes=[note, *notes], options=options)
-            seen = {file: file.stat().st_mtime for run in ready for file in run.glob("*.json*")}
-            say(f"{out}: {len(ready)} runs")
+            seen = now
+            say(f"{out}: {counted(len(ready), 'run')}")
             said = True
         elif not said and notes:
             say(f"waiting: {notes[0]}")

@@ -29,6 +29,7 @@ from mmattn.checkpoint import load_model
 from mmattn.data.load.dataset import stack_samples
 from mmattn.errors import MmattnError
 from mmattn.files import MODEL_FILE, write_atomically
+from mmattn.text import counted
 from mmattn.types import Batch, Clip
 
 COST_FILE = "cost.json"
@@ -85,7 +86,7 @@ def measure_costs(
     found: list[Cost | str | None] = [None if again else read_cost(run) for run in runs]
     todo = [i for i, cost in enumerate(found) if cost is None]
     if todo:
-        say(f"measuring the cost of {len(todo)} model{'s' * (len(todo) != 1)} on this machine")
+        say(f"measuring the cost of {counted(len(todo), 'model')} on this machine")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

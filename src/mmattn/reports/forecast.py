@@ -8,12 +8,13 @@ from typing import Any
 
 import torch
 
-from mmattn.config import Config, compose
+from mmattn.config import Config, build, compose
 from mmattn.data.manifest.rows import SPLITS
 from mmattn.data.manifest.splits import SplitData
 from mmattn.errors import MmattnError, UsageError
 from mmattn.reports.fairness import clock
 from mmattn.reports.plan import Cell
+from mmattn.text import counted
 
 STEPS = 3  # timed, after one that is not
 EVALUATED = 2.5  # forward passes that an evaluation of a batch takes, about (docs/weighting.md)
@@ -39,7 +40,8 @@ def that_fit(cells: Sequence[Cell], data_of: Callable[[Config], SplitData], say:
         raise UsageError("none of the runs can be built; the reasons are above")
     known = sum(not isinstance(took, str) for took in seen.values())
     say(
-        f"{len(fit)} runs to do, about {clock(seconds)} on this machine ({STEPS} steps timed of each of {known} models)"
+        f"{counted(len(fit), 'run')} to do, about {clock(seconds)} on this machine "
+        f"({STEPS} steps timed of each of {counted(known, 'model')})"
     )
     return fit
 
@@ -47,14 +49,14 @@ def that_fit(cells: Sequence[Cell], data_of: Callable[[Config], SplitData], say:
 def _timed(cell: Cell, data_of: Callable[[Config], SplitData]) -> float | str:
     """Seconds that the cell will take, or why it cannot be built."""
     from mmattn.data.features.read import with_frozen_encoders
-    from mmattn.model import build_model, tokenizer_of, vocabulary_of
+    from mmattn.model import build_model, tokenizer_of, vocabulary_of, with_frames
 
     try:
         config = with_frozen_encoders(compose("train", cell.overrides))
-        if "attention" not in config["fusion"] and _attention(cell) not in (None, "dense"):
-            return "this fusion has no attention, so it is there once, as dense"
+        visual = build(config["visual"])
+        config = with_frames(config, visual)
         data = data_of(config)
-        model = build_model(config, vocabulary_of(config, data), tokenizer_of(config, data))
+        model = build_model(config, vocabulary_of(config, data), tokenizer_of(config, data), visual)
         batch = next(iter(data.loader(data.dataset("val", vocabulary=vocabulary_of(config, data)), train=False)))
     except MmattnError as error:
         return str(error)
@@ -85,7 +87,3 @@ def _step_times(model: Any, batch: Any) -> tuple[float, float]:
         steps.append(time.monotonic() - started)
         model.zero_grad()
     return min(steps[1:]), min(forwards[1:])
-
-
-def _attention(cell: Cell) -> str | None:
-    return next((one.partition("=")[2] for one in reversed(cell.overrides) if one.startswith("attention=")), None)

@@ -26,6 +26,7 @@ from mmattn.data.check.scan import Record
 from mmattn.errors import MEDIA_REASONS
 from mmattn.files import write_atomically
 from mmattn.reports import text
+from mmattn.text import counted
 
 PAGE = "report.html"
 REASONS = {
@@ -57,8 +58,7 @@ def table(checked: Checked) -> str:
     """What was found, as plain text lines."""
     found = checked.summary
     good, bad = found.status["ok"], found.files - found.status["ok"]
-    files = f"{found.files} file{'s' * (found.files != 1)}"
-    said = f"{files}, {size(found.bytes)}; {good} readable, {clock(found.seconds)} in all"
+    said = f"{counted(found.files, 'file')}, {size(found.bytes)}; {good} readable, {clock(found.seconds)} in all"
     lines = [said + (f"; {bad} not readable" if bad else "")]
     if checked.from_before:
         lines.append(f"{checked.from_before} of them known from before and unchanged")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmattn.config import conf_dir
+from mmattn.config import conf_dir, group_choices, read_choice
 from mmattn.data.manifest.rows import SPLITS
 from mmattn.errors import UsageError
 from mmattn.reports.collect import CONFIG_FILE, read_yaml
@@ -80,10 +81,19 @@ def read_plan(path: Path) -> tuple[Path, list[Cell]]:
         name = "-".join(re.sub(r"[^\w.+]+", "_", f"{key.rpartition('.')[2]}_{value}" if _is_bare(value) else str(value))
                         for key, value in zip(grid, values, strict=True))  # fmt: skip
         run = Path(out) / name
-        cells.append(Cell(run, (*common, *own, f"run={run}"), split))
+        cells.append(Cell(run, (*_once(common, own), f"run={run}"), split))
     if len({cell.run for cell in cells}) < len(cells):
         raise UsageError(f"{path}: grid: two combinations have the same name; list every value once")
     return Path(out), cells
+
+
+def _once(common: Sequence[str], own: Sequence[str]) -> list[str]:
+    """A cell's overrides. A fusion that takes no attention is there once, beside the others' dense ones."""
+    given = [*common, *own]
+    fusion = next((one.partition("=")[2] for one in reversed(given) if one.startswith("fusion=")), None)
+    if fusion in group_choices("fusion") and "attention" not in read_choice("fusion", fusion):
+        return [one for one in given if one != "attention=dense"]
+    return given
 
 
 def _found(path: Path) -> Path:

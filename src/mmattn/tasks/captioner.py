@@ -17,6 +17,7 @@ from torch.nn.functional import cross_entropy
 
 from mmattn.data.prepare.tokenizer import CaptionTokenizer
 from mmattn.errors import UsageError
+from mmattn.tasks.counts import each_process
 from mmattn.tasks.decoding import Decoded, Decoding, Search, State, changed
 from mmattn.types import Batch, Fused, Modality
 
@@ -86,7 +87,7 @@ class Captioner(nn.Module):
         losses = cross_entropy(
             logits.flatten(0, 1), tokens[:, 1:].flatten(), reduction="none", label_smoothing=self.label_smoothing
         )
-        return (losses * keep.flatten()).sum() / keep.sum().clamp(min=1)
+        return (losses * keep.flatten()).sum() / each_process(keep.sum())
 
     @torch.no_grad()
     def generate(self, fused: Fused, decoding: Decoding | None = None, ids: Sequence[str] = ()) -> Decoded:

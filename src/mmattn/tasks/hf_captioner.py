@@ -289,8 +289,5 @@ class _State(State):
         self.cache.batch_select_indices(clips.repeat_interleave(self.beams).nonzero()[:, 0])
         for each in self.looking:
             each.memory = (each.memory[0][clips], each.memory[1][clips])
-            keep, time = each.geometry.keep, each.geometry.time
-            each.geometry = Geometry(
-                None if keep is None else keep[clips], None if time is None else time[clips], each.geometry.segments
-            )
+            each.geometry = each.geometry.of_clips(clips)
         self.clips = int(clips.sum())

@@ -62,7 +62,8 @@ class Memory(nn.Module):
         times = [tokens.times for tokens in streams.values()]
         times.append(torch.zeros_like(times[0][:, :1]).expand(-1, 2))
         segments = tuple((name, tokens.keep.shape[1]) for name, tokens in streams.items())
-        geometry = Geometry(torch.cat(keeps, dim=1), torch.cat(times, dim=1), (*segments, (MISSING, 2)))
+        exempt = frozenset({MISSING})
+        geometry = Geometry(torch.cat(keeps, dim=1), torch.cat(times, dim=1), (*segments, (MISSING, 2)), exempt)
         return Remembered(torch.cat(values, dim=1), geometry)
 
 

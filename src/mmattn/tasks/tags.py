@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.errors import UsageError
 from mmattn.metrics.calibration import best_f1_thresholds, precision_thresholds
+from mmattn.tasks.counts import each_process
 from mmattn.tasks.interface import Task
 from mmattn.tasks.losses import ClassWeights, CrossEntropy, TagLoss, answer_weights
 from mmattn.types import Batch
@@ -77,16 +78,17 @@ class TagTask(Task):
         all. A batch without a real clip has loss 0.
         """
         logits, targets, real = logits.float(), batch.targets["tags"], batch.real
+        groups = [targets[:, list(group)] for group in self.vocabulary.exclusive]
+        asked = [real, *((answers.sum(dim=1) > 0) & real for answers in groups)]
+        counts = each_process(torch.stack([clips.sum() for clips in asked]))
         terms = []
         if self.free:
             there, absent = self.tag_loss(logits[:, self.free])
             share = targets[:, self.free] * (1 - self.label_smoothing) + self.label_smoothing / 2
             free = self.there[self.free] * share * there + self.absent[self.free] * (1 - share) * absent
-            terms += list((free * real[:, None]).sum(dim=0) / real.sum().clamp(min=1))
-        for group in self.vocabulary.exclusive:
-            answers = targets[:, list(group)]
+            terms += list((free * real[:, None]).sum(dim=0) / counts[0])
+        for number, (group, answers) in enumerate(zip(self.vocabulary.exclusive, groups, strict=True), start=1):
             total = answers.sum(dim=1, keepdim=True)
-            asked = (total[:, 0] > 0) & real
             losses = cross_entropy(
                 logits[:, list(group)],
                 answers / total.where(total > 0, 1.0),
@@ -94,7 +96,7 @@ class TagTask(Task):
                 label_smoothing=self.label_smoothing,
                 reduction="none",
             )
-            terms.append((losses * asked).sum() / asked.sum().clamp(min=1))
+            terms.append((losses * asked[number]).sum() / counts[number])
         return {"loss": torch.stack(terms).mean()}
 
     def scores(self, logits: Float[Tensor, "B K"]) -> Float[Tensor, "B K"]:

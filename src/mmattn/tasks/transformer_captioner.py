@@ -8,6 +8,8 @@ Shape legend: B clips, K beams, N = B K rows, L tokens of a caption, M tokens of
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -174,7 +176,7 @@ class _State(State):
         # They are read once for every word, so it pays to lay them out by head.
         self.memory = [(k.contiguous(), v.contiguous()) for k, v in (b.remember(memory) for b in model.blocks)]
         keep = None if bool(memory.keep.all()) else memory.keep
-        self.geometry = Geometry(keep, memory.geometry.time, memory.geometry.segments)
+        self.geometry = replace(memory.geometry, keep=keep)
         self.clips, self.beams, self.t = len(memory.keep), 1, 0
         self.before: list[KeyValue] = []
 
@@ -204,11 +206,7 @@ class _State(State):
 
     def keep(self, clips: Tensor) -> None:
         self.memory = [(k[clips], v[clips]) for k, v in self.memory]
-        self.geometry = Geometry(
-            None if self.geometry.keep is None else self.geometry.keep[clips],
-            None if self.geometry.time is None else self.geometry.time[clips],
-            self.geometry.segments,
-        )
+        self.geometry = self.geometry.of_clips(clips)
         self._take(clips.repeat_interleave(self.beams))
         self.clips = int(clips.sum())
 

@@ -5,19 +5,25 @@ Its launcher starts it: `mmattn train`, torchrun (torchrun ... -m mmattn.trainin
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
-from mmattn.errors import MmattnError, Stopped
+from mmattn.errors import MmattnError, Stopped, Unheard
 
 
 def main() -> int:
     try:
+        from mmattn.training.launch.signals import PIPE, stop_without
         from mmattn.training.run.train import train
 
+        if launcher := os.environ.pop(PIPE, None):
+            stop_without(int(launcher))
         train(Path(sys.argv[1]))
     except Stopped as stopped:
         return stopped.exit_code  # the launcher says it once for all
+    except Unheard as error:
+        return error.exit_code
     except MmattnError as error:
         print(f"mmattn: {error}", file=sys.stderr)
         return error.exit_code

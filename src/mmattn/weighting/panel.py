@@ -34,14 +34,17 @@ class Panel:
 
 
 def clip_panels(model: AVModel, batch: Batch, limit: int) -> list[Panel]:
-    """Panels of the first `limit` real clips that have a picture. None for batches that carry features instead."""
-    chosen = (batch.real & batch.frame_keep.any(dim=1)).nonzero()[:limit, 0].tolist() if batch.frames.numel() else []
-    if not chosen:
+    """Panels of the first `limit` real clips that have a picture. None for batches that carry features instead.
+
+    The model runs whatever the clips are: where processes share its weights out, the others wait for it.
+    """
+    if not batch.frames.numel():
         return []
     with torch.no_grad():
         video, audio = model.encode(batch)
         fused = model.fuse(video, audio, frozenset({"mass"}))
         scores = subset_scores(model, video, audio, fused)
+    chosen = (batch.real & batch.frame_keep.any(dim=1)).nonzero()[:limit, 0].tolist()
     split = shapley(scores)
     names = model.task.vocabulary.names
     panels = []

@@ -357,7 +357,7 @@ FAULTS: list[tuple[str, dict[str, str | dict | list | None], Sequence[str], str]
     ("crema_d", {"1001_DFA_ANG.mp4": None}, [], "no file is called as CREMA-D's"),
     ("crema_d", {"1999_DFA_ANG_XX.mp4": None}, [], "has no actor 1999"),
     ("grid", {}, [], r"no \.align files"),
-    ("grid", {"s1/x.align": "0 100 bin\n"}, [], r"x\.align: 1 words, expected the 6"),
+    ("grid", {"s1/x.align": "0 100 bin\n"}, [], r"x\.align: 1 word, expected the 6"),
     ("grid", {"s1/x.align": "0 100\n"}, [], r"x\.align, line 1: 2 parts, expected 3"),
     ("grid", {"s1/x.align": "9 1 bin\n"}, [], r"line 1: the word ends before it starts"),
     ("grid", {"x.align": ALIGN}, [], "in no folder of a speaker"),

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +26,9 @@ from mmattn.errors import UsageError
 from mmattn.files import beside, expanded, write_atomically
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.media.survey.survey import DEPTHS
+from mmattn.openmp import cores
 from mmattn.progress import Progress
+from mmattn.text import counted
 
 CHECKED, PART, SUMMARY = "check.jsonl", "check.part.jsonl", "summary.json"
 
@@ -65,7 +66,7 @@ def check(config: Config) -> Checked:
         raise UsageError(f"{out}: not a directory; out= names the directory to write into")
     left_out: Counter[str] = Counter()
     items = list_media(source, out, left_out)
-    workers = config["workers"] or _cores()
+    workers = config["workers"] or cores()
     limits = Limits(**{name: config[name] for name in asdict(Limits())})
     summary = Summary(str(source.resolve()), depth, limits=asdict(limits), left_out=left_out)
     with Journal(out / PART, out / CHECKED, depth, config["resume"]) as journal:
@@ -77,10 +78,6 @@ def check(config: Config) -> Checked:
         write_atomically(out / SUMMARY, (json.dumps(summary.to_dict(), indent=1) + "\n").encode("ascii"))
         journal.remove()
     return Checked(summary, lengths, shown, out, from_before)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _scan(items: list[Item], journal: Journal, config: Config, workers: int, deadline_s: float) -> int:
@@ -101,7 +98,8 @@ def _scan(items: list[Item], journal: Journal, config: Config, workers: int, dea
                     progress.at(done)
     except KeyboardInterrupt:
         done = known + journal.done(jobs)
-        print(f"mmattn: {done} of {len(items)} files are done; the same command goes on", file=sys.stderr)
+        some = f"{done} of {counted(len(items), 'file')} {'is' if len(items) == 1 else 'are'} done"
+        print(f"mmattn: {some}; the same command goes on", file=sys.stderr)
         raise
     return known
 

@@ -11,6 +11,7 @@ from mmattn.data.manifest.library import Item
 from mmattn.data.manifest.rows import Row
 from mmattn.errors import UsageError
 from mmattn.files import absolutes
+from mmattn.text import counted
 
 
 def readable(rows: Sequence[Row], checked: Path) -> list[Row]:
@@ -22,11 +23,14 @@ def readable(rows: Sequence[Row], checked: Path) -> list[Row]:
     items = [Item(path, row.offset, row.size) for path, row in zip(absolutes(r.path for r in rows), rows, strict=True)]
     if rows and not any(item in known for item in items):
         raise UsageError(
-            f"{checked}: knows none of the {len(rows)} clips, such as {items[0].path}; is it of another set?"
+            f"{checked}: knows none of the {counted(len(rows), 'clip')}, such as {items[0].path}; is it of another set?"
         )
     kept = [row for item, row in zip(items, rows, strict=True) if known.get(item, True)]
     if len(kept) < len(rows):
-        print(f"{checked}: {len(rows) - len(kept)} of {len(rows)} clips cannot be read; left out", file=sys.stderr)
+        print(
+            f"{checked}: {len(rows) - len(kept)} of {counted(len(rows), 'clip')} cannot be read; left out",
+            file=sys.stderr,
+        )
     return kept
 
 

@@ -23,7 +23,7 @@ from mmattn.data.prepare.augment.augment import Augment
 from mmattn.data.prepare.clips import ClipSpec
 from mmattn.data.prepare.keys import Key
 from mmattn.errors import UsageError
-from mmattn.types import MODALITIES, Batch, Modality, Tokens
+from mmattn.types import MODALITIES, Batch, Modality, Tokens, known_full
 
 
 class Featured(NamedTuple):
@@ -58,6 +58,7 @@ class FeatureDataset(Dataset[Featured]):
         return len(self.rows)
 
     def __getitem__(self, item: Item) -> Featured:
+        item = Item(*item)
         if item.index < 0:
             return self.example()
         key = Key(self.seed, *item)
@@ -95,7 +96,7 @@ class FeatureDataset(Dataset[Featured]):
 
 def _stack(streams: Sequence[Stream]) -> Tokens:
     values, keep, times = (torch.stack(part) for part in zip(*streams, strict=True))
-    return Tokens(values.float(), keep, times)
+    return Tokens(values.float(), keep, times, known_full(keep))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -81,6 +81,7 @@ class ClipDataset(Dataset[Labelled]):
         return list(self.reader.map(self.__getitem__, items))
 
     def __getitem__(self, item: Item) -> Labelled:
+        item = Item(*item)
         if item.index < 0:
             return self.example()
         key = Key(self.seed, *item)

@@ -15,6 +15,7 @@ import numpy as np
 from mmattn.data.load.cache import EXCLUDED, FAILED, UNTRIED
 from mmattn.data.load.limit import ENOUGH, is_above
 from mmattn.errors import MediaError, MmattnError
+from mmattn.text import counted
 
 
 class Quarantine:
@@ -118,13 +119,13 @@ class Quarantine:
             if too_many:
                 where = f"; see {self._file}" if self._file else ""
                 raise MmattnError(
-                    f"{bad} of {clips} clips could not be read, more than data.max_bad_fraction={self.max_fraction} "
-                    f"allows (all that was found: {self.summary()}){where}"
+                    f"{bad} of {counted(clips, 'clip')} could not be read, more than "
+                    f"data.max_bad_fraction={self.max_fraction} allows (all that was found: {self.summary()}){where}"
                 )
 
     def left_out(self) -> str:
         where = f"; all are listed in {self._file}" if self._file else ""
-        return f"{len(self.reasons)} clips left out as unreadable ({self.summary()}){where}"
+        return f"{counted(len(self.reasons), 'clip')} left out as unreadable ({self.summary()}){where}"
 
     def summary(self) -> str:
         """Counts by reason, and the first one in full."""

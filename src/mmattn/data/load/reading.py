@@ -18,6 +18,7 @@ from mmattn.media.read.request import Request
 from mmattn.media.read.windows import Windows, decode_windows
 from mmattn.media.survey.survey import Survey, survey
 from mmattn.media.write.bundle import read_bundle
+from mmattn.openmp import cores
 from mmattn.types import ByteRange, Clip
 
 Given = TypeVar("Given")
@@ -51,7 +52,7 @@ class ClipReader:
         self.isolated = isolated
         self.bundles = bundles
         self.deadline_s = deadline_s
-        self.threads = threads or max(1, _cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+        self.threads = threads or max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
         self._reset()
 
     def _reset(self) -> None:
@@ -166,7 +167,3 @@ def _close(
             pool.shutdown()
     while readers:
         readers.pop().close()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import Sampler
 
 from mmattn.errors import UsageError
+from mmattn.text import counted
 
 
 class Item(NamedTuple):
@@ -49,7 +50,9 @@ class GlobalBatchSampler(Sampler[list[Item]]):
             raise UsageError(f"data.batch_size={global_batch} does not divide among {world} processes")
         length = length if train and length is not None else rows
         if train and length < world:  # a process without a batch would leave the others waiting for its gradients
-            raise UsageError(f"{length} clips cannot be shared among {world} processes; set trainer.devices to fewer")
+            raise UsageError(
+                f"{counted(length, 'clip')} cannot be shared among {world} processes; set trainer.devices to fewer"
+            )
         self.rows = rows
         self.length = length
         self.weights = weights

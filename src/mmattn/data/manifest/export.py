@@ -17,6 +17,7 @@ from mmattn.data.manifest.writing import write_manifest
 from mmattn.errors import UsageError
 from mmattn.files import expanded, write_atomically
 from mmattn.progress import Progress
+from mmattn.text import counted
 
 
 def export(config: Config) -> str:
@@ -30,7 +31,7 @@ def export(config: Config) -> str:
         raise UsageError(f"out={out}: expected a file that ends in {', '.join(suffixes)}")
     rows, missing = _find(build(config["data"]["source"]))
     if not rows:
-        raise UsageError(f"none of {len(missing)} clips has media; the first: {json.dumps(missing[0])}")
+        raise UsageError(f"none of {counted(len(missing), 'clip')} has media; the first: {json.dumps(missing[0])}")
     write_manifest(rows, out)
     beside = out.with_suffix(".missing.jsonl")
     if missing:
@@ -66,6 +67,6 @@ def _summary(rows: Sequence[Row]) -> str:
     splits = Counter(row.split or "no split" for row in rows)
     tags = {tag for row in rows for tag in row.tags}
     captions = sum(len(row.captions) for row in rows)
-    said = [f"{len(tags)} tags"] * bool(tags) + [f"{captions} captions"] * bool(captions)
+    said = [counted(len(tags), "tag")] * bool(tags) + [counted(captions, "caption")] * bool(captions)
     counts = ", ".join(f"{count} {split}" for split, count in splits.most_common())
-    return f"{len(rows)} clips ({counts})" + (f" with {' and '.join(said)}" if said else "")
+    return f"{counted(len(rows), 'clip')} ({counts})" + (f" with {' and '.join(said)}" if said else "")

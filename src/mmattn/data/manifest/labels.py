@@ -18,6 +18,7 @@ from torch import Tensor
 
 from mmattn.data.manifest.rows import Row
 from mmattn.errors import UsageError
+from mmattn.text import counted
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class TagVocabulary:
             return
         unseen = Counter(tag for row in rows for tag in row.tags if tag not in self.place)
         if unseen:
-            shown = ", ".join(f"{tag} ({count} clips)" for tag, count in unseen.most_common(5))
+            shown = ", ".join(f"{tag} ({counted(count, 'clip')})" for tag, count in unseen.most_common(5))
             more = f" and {len(unseen) - 5} more" if len(unseen) > 5 else ""
             raise UsageError(f"{where}: tags unseen in training: {shown}{more}; relabel them or add training clips")
 

@@ -19,7 +19,8 @@ from torch import Tensor
 from mmattn.data.prepare.mel import FrontEnd, KaldiFbank, LogMel
 from mmattn.media.read.downmix import DOWNMIXES, Downmix
 from mmattn.media.read.picture import Fit
-from mmattn.media.read.request import Request
+from mmattn.media.read.request import Request, check_resize
+from mmattn.media.read.resample import RESAMPLES, Resample
 from mmattn.media.read.tone_map import HDRS, Hdr
 from mmattn.types import ByteRange, Clip
 
@@ -30,10 +31,11 @@ FRONT_ENDS: dict[str, type[FrontEnd]] = {"log_mel": LogMel, "kaldi": KaldiFbank}
 
 @dataclass(frozen=True)
 class Canvas:
-    """What is decoded of a picture: (height, width) in pixels, and how it fits."""
+    """What is decoded of a picture: (height, width) in pixels, how it fits, and `resize` as a ClipSpec has it."""
 
     size: tuple[int, int]
     fit: Fit
+    resize: int | tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class ClipSpec:
     """What a model sees of a clip: `seconds` of it, `fps` frames a second of height x width, `mels` mel bands.
 
     `fit`: what becomes of a picture of another shape, "stretch", "crop" (fill, cut the middle), "pad" (black borders).
+    `resample`, `resize`: by which library's arithmetic, and to what before the middle is cut; see media's Renderer.
     `spectrogram`: the front end, "log_mel" or "kaldi". `waveform`: keep it, for encoders that bring their own.
     `hdr`, `deinterlace`: see media's Renderer; as they were before they were there, for the configs of older runs.
     `video`, `audio`: whether it sees, and hears, at all; what it does not is not decoded, and missing in every clip.
@@ -87,16 +90,28 @@ class ClipSpec:
     audio: bool = True
     hdr: Hdr = "as_is"
     deinterlace: bool = False
+    resample: Resample = "swscale"
+    resize: int | tuple[int, int] | None = None
     downmix: Downmix = "mean"  # what models were trained with whose configs do not say; new ones say bs775
 
     def __post_init__(self) -> None:
+        for name, usual in (("fit", "stretch"), ("resample", "swscale")):
+            if getattr(self, name) is None:  # open for an encoder, and height and width were set instead
+                object.__setattr__(self, name, usual)
         for name, value in asdict(self).items():
-            if not isinstance(value, str | bool) and value <= 0:
+            if isinstance(value, int | float) and not isinstance(value, bool) and value <= 0:
                 raise ValueError(f"data.clip.{name} must be above 0, got {value}")
         valid_names = {"fit": FITS, "spectrogram": tuple(FRONT_ENDS), "hdr": HDRS, "downmix": DOWNMIXES}
+        valid_names["resample"] = RESAMPLES
         for name, valid in valid_names.items():
             if getattr(self, name) not in valid:
                 raise ValueError(f"data.clip.{name} must be one of {', '.join(valid)}, got {getattr(self, name)!r}")
+        if isinstance(self.resize, list):  # out of a config file
+            object.__setattr__(self, "resize", tuple(self.resize))
+        try:
+            check_resize(self.resize, (self.height, self.width), self.fit)
+        except ValueError as error:
+            raise ValueError(f"data.clip.{error}") from None
         if not isinstance(self.deinterlace, bool):
             raise ValueError(f"data.clip.deinterlace must be true or false, got {self.deinterlace!r}")
         if not (self.video or self.audio):
@@ -137,7 +152,7 @@ class ClipSpec:
 
         `reader` None: in this process. `measure_end`: as Request has it. Raises MediaError.
         """
-        canvas = canvas or Canvas((self.height, self.width), self.fit)
+        canvas = canvas or Canvas((self.height, self.width), self.fit, self.resize)
         stop = start + self.seconds if end is None else min(end, start + self.seconds)
         request = Request(
             times=self.times(start, stop) if self.video else None,
@@ -145,6 +160,8 @@ class ClipSpec:
             end=stop,
             size=canvas.size,
             fit=canvas.fit,
+            resample=self.resample,
+            resize=canvas.resize,
             audio_rate=self.sample_rate,
             video=self.video,
             audio=self.audio,

@@ -63,7 +63,8 @@ class LogMel(FrontEnd):
     per_db = 1 / 20
 
     def __call__(self, waveform: Float[Tensor, " N"]) -> Float[Tensor, "F M"]:
-        size, window, filters = _mel_filters(self.sample_rate, self.mels, self.window)
+        size, *made = _mel_filters(self.sample_rate, self.mels, self.window)
+        window, filters = (each.to(waveform) for each in made)
         padded = torch.nn.functional.pad(waveform, (size // 2, size // 2))
         spectrum = torch.stft(padded, size, self.hop, self.window, window, center=False, return_complex=True)
         scale = 4 / window.sum().square() * self.window / size  # a full-scale sine has power 1

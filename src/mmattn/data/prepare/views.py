@@ -56,7 +56,7 @@ class Views:
     def canvas(self, spec: ClipSpec) -> Canvas:
         """What is to be decoded, so that all views can be cut from it."""
         if self.crops == 1:
-            return Canvas((spec.height, spec.width), spec.fit)
+            return Canvas((spec.height, spec.width), spec.fit, spec.resize)
         if spec.fit == "crop":
             return Canvas((spec.height, spec.width), "cover")
         return Canvas((round(spec.height * ZOOM), round(spec.width * ZOOM)), spec.fit)

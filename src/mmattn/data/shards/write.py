@@ -28,6 +28,7 @@ from mmattn.media.read.tone_map import Hdr
 from mmattn.media.write.bundle import times, write_bundle
 from mmattn.media.write.encode import SOUND_FORMATS, SoundFormat
 from mmattn.progress import Progress
+from mmattn.text import counted
 from mmattn.types import Clip
 
 END_OF_TAR = bytes(1024)
@@ -132,7 +133,7 @@ class _Shards:
         good = [self._placed(self.rows[k], entries[k]) for k in sorted(entries) if "offset" in entries[k]]
         if not good:
             first = next(iter(entries.values()))
-            raise UsageError(f"none of {len(self.rows)} clips is readable; the first: {first['error']}")
+            raise UsageError(f"none of {counted(len(self.rows), 'clip')} is readable; the first: {first['error']}")
         write_manifest(good, self.root / MANIFEST_FILE)
         bad = [{"id": self.rows[k].id, **entries[k]["error"]} for k in sorted(entries) if "error" in entries[k]]
         write_atomically(self.root / UNREADABLE_FILE, "".join(json.dumps(record) + "\n" for record in bad).encode())
@@ -209,7 +210,8 @@ def _labelled(kept: Row, row: Row) -> Row:
 
 def _summary(root: Path) -> str:
     made = read_made(root, SHARDS_FILE, COMMAND)["made"]
-    text = f"{made['clips']} clips in {len(made['tars'])} tars, {sum(made['tars'].values()) / 1e6:.1f} MB -> {root}"
+    clips, tars = counted(made["clips"], "clip"), counted(len(made["tars"]), "tar")
+    text = f"{clips} in {tars}, {sum(made['tars'].values()) / 1e6:.1f} MB -> {root}"
     if made["unreadable"]:
         text += f"; {made['unreadable']} could not be read, listed in {root / UNREADABLE_FILE}"
     return text

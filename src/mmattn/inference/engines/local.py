@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from mmattn.errors import UsageError
 from mmattn.inference.engines.processes import run_local
 from mmattn.inference.jobs.job import Job
+from mmattn.openmp import cores
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,3 @@ def _devices(asked: str, workers: int, shards: int) -> list[str]:
                 return [f"cuda:{k % count}" for k in range(min(workers or count, shards))]
         asked = "cpu" if asked == "auto" else asked
     return [asked] * min(workers or (cores() if asked == "cpu" else 1), shards)
-
-
-def cores() -> int:
-    """That this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

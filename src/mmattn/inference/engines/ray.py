@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from mmattn.errors import MmattnError, UsageError
-from mmattn.inference.engines.local import cores
 from mmattn.inference.jobs.job import Job
 from mmattn.inference.jobs.orders import Orders, Tally, hopeless
 from mmattn.inference.jobs.shard import Answering, answer_shard
+from mmattn.openmp import cores
 from mmattn.progress import Progress
 
 Load = Callable[[Job, int, str], AbstractContextManager[Answering]]

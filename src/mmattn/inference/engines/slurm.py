@@ -18,10 +18,10 @@ from typing import Any
 
 from mmattn.errors import MmattnError, UsageError
 from mmattn.inference.engines.local import LocalEngine, check_workers
-from mmattn.inference.engines.queue import queued
 from mmattn.inference.jobs.job import Job
 from mmattn.inference.jobs.orders import Tally
 from mmattn.progress import Progress, say
+from mmattn.squeue import explain, queued
 from mmattn.startup import SAFE, safe_children
 
 _LOOK_S = 2.0
@@ -128,7 +128,7 @@ class SlurmEngine:
                     under_way = [each for each in under_way if each.job_id in found.tasks]
                     for reason in found.reasons - reported:
                         reported.add(reason)
-                        say(f"tasks wait for {reason} (squeue), which ends only when the request or cluster changes")
+                        say(f"tasks {explain(reason)}")
 
 
 def _has_ended(task: Any, cluster: str) -> bool:

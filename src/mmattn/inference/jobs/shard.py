@@ -16,6 +16,7 @@ from mmattn.inference.jobs.job import Job, Record
 from mmattn.inference.jobs.journal import Journal
 from mmattn.inference.jobs.listing import Entry
 from mmattn.lease import Lease
+from mmattn.text import counted
 
 Tell = Callable[[dict[str, Any]], None]
 MAX_TRIES = 3
@@ -91,7 +92,7 @@ class _Work:
     def settled(self, entry: Entry) -> Record | None:
         """The answer to an entry that needs no model."""
         if self.tries[entry.id] >= MAX_TRIES:
-            detail = f"ended the process that worked on it, {self.tries[entry.id]} times"
+            detail = f"ended the process that worked on it, {counted(self.tries[entry.id], 'time')}"
             return _failed(entry, "quarantined", detail)
         if entry.changed():
             return _failed(entry, "changed", "replaced since it was listed; the same command takes it as it is now")

@@ -11,12 +11,14 @@ from pathlib import Path
 import torch
 
 from mmattn.checkpoint import load_model
+from mmattn.config import build
 from mmattn.data.load.reading import AHEAD, ClipReader
 from mmattn.data.manifest.library import root_of
 from mmattn.data.prepare.views import Views
 from mmattn.errors import UsageError
 from mmattn.files import expanded, write_if_absent
-from mmattn.inference.annotators.pretrained import PretrainedTagger
+from mmattn.inference.annotators.interface import Setting
+from mmattn.inference.annotators.together import Annotators
 from mmattn.inference.jobs.job import Job
 from mmattn.inference.jobs.shard import Answering
 from mmattn.inference.predictor.pipeline import Predictor
@@ -41,10 +43,12 @@ def answering(job: Job, decoders: int, device: str) -> Iterator[Answering]:
     reading = {"deadline_s": config["deadline_s"], "follow_symlinks": config["follow_symlinks"]}
     reading["beneath"] = root_of(expanded(str(config["source"])))
     if config["model"] == "pretrained":
-        weights = {name: config[name] for name in ("weights", "hub", "modalities")}
-        tagger = PretrainedTagger(**weights, **settings, **look)
+        weights = None if config["weights"] is None else str(config["weights"])
+        setting = Setting(weights, config["hub"], config["threshold"], device)
+        chosen = [build(config["annotator"][name], setting=setting) for name in config["annotators"]]
+        annotators = Annotators(chosen, device=device, speed=speed, **look)
         with IsolatedReader(**reading) as reader:
-            yield Answering(lambda entries: tagger.records((entry.piece for entry in entries), reader), ahead=1)
+            yield Answering(lambda entries: annotators.records((entry.piece for entry in entries), reader), ahead=1)
         return
     checkpoint = load_model(Path(str(config["run"])), config.get("attention"), config.get("decoding"))
     if config["prompts"] is not None:

@@ -12,6 +12,8 @@ from mmattn.files import ByteRange
 from mmattn.media.open.source import name_of
 
 if TYPE_CHECKING:  # what drives a job needs no torch
+    from torch import Tensor
+
     from mmattn.data.load.reading import ClipReader
     from mmattn.media.isolate.reader import IsolatedReader
     from mmattn.media.read.windows import Windows
@@ -47,14 +49,21 @@ class Piece:
         """Without what comes after the end."""
         if self.end is None:
             return clip
-        there = clip.frame_times < self.end
+        end = self.end
+
+        def before(frames: Tensor | None, times: Tensor) -> tuple[Tensor | None, Tensor]:
+            there = times < end
+            return None if frames is None else frames[there], times[there]
+
+        frames, frame_times = before(clip.frames, clip.frame_times)
         sound = clip.waveform
         if sound is not None:
             sound = sound[: max(0, round((self.end - clip.audio_start) * clip.sample_rate))]
         return replace(
             clip,
-            frames=None if clip.frames is None else clip.frames[there],
-            frame_times=clip.frame_times[there],
+            frames=frames,
+            frame_times=frame_times,
+            views=tuple(type(view)(*before(view.frames, view.times)) for view in clip.views),
             waveform=sound if sound is not None and len(sound) else None,
             duration=None if clip.duration is None else min(clip.duration, self.end),
         )

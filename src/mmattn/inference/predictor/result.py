@@ -1,30 +1,44 @@
-"""What the model says of one file, typed; the record of the JSONL output is the same as plain data."""
+"""What is known of one file, typed; the record of the JSONL output is the same as plain data.
+
+record.schema.json says of each key what it holds; a test holds these classes and docs/schema.md against it.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from importlib import resources
+from typing import TYPE_CHECKING, Any, Literal
 
-from mmattn.types import Modality
+if TYPE_CHECKING:  # who reads a library needs no torch
+    from mmattn.types import Modality
 
 Span = tuple[float, float]  # start and end, s
+SCHEMA = "record.schema.json"
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of a record."""
+    return json.loads(resources.files("mmattn.inference.predictor").joinpath(SCHEMA).read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)
 class Tag:
     """`score` in [0, 1]. `video`, `audio`: its Shapley split; `synergy`: what the two give only together.
 
-    `modality`: the only one it was looked for in (model=pretrained). `segments`: when it lasts, where that is known.
+    `modality`: the only one it was looked for in (model=pretrained), which then has the whole score. `source`: the
+    annotator that gave it, "from" in a record. `segments`: when it lasts, where that is known.
     """
 
     tag: str
     score: float
-    video: float
-    audio: float
-    synergy: float
+    video: float | None = None
+    audio: float | None = None
+    synergy: float | None = None
     modality: Modality | None = None
     segments: tuple[Span, ...] | None = None
+    source: str | None = None
 
 
 @dataclass(frozen=True)
@@ -40,13 +54,45 @@ class Word:
 
 @dataclass(frozen=True)
 class Caption:
-    """What is said of [`start`, `end`) s. `score`: its log probability, as the search for it counted."""
+    """What is said of [`start`, `end`) s. `score`: its log probability, as the search for it counted.
+
+    `words` None: what each owes to what was not measured. `source`: the annotator, "from" in a record.
+    """
 
     start: float
     end: float
     text: str
-    score: float
-    words: tuple[Word, ...]
+    score: float | None = None
+    words: tuple[Word, ...] | None = None
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class SpokenWord:
+    start: float
+    end: float
+    word: str
+    probability: float | None = None
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """What is spoken in [`start`, `end`) s. `words` None: only the whole has times. `language`: as ISO 639 has it."""
+
+    start: float
+    end: float
+    text: str
+    words: tuple[SpokenWord, ...] | None = None
+    language: str | None = None
+
+
+@dataclass(frozen=True)
+class ReadText:
+    """What can be read in the picture in [`start`, `end`) s."""
+
+    start: float
+    end: float
+    text: str
 
 
 @dataclass(frozen=True)
@@ -78,7 +124,9 @@ class ModalityUse:
 class Result:
     """`status` "failed": `reason` (a MediaReason) and `detail` say why, and all else is empty.
 
-    `spans`: what was read, s. `issues`: what was odd. `captions` is empty where the model does not caption.
+    `spans`: what was read, s. `issues`: what was odd. `captions`, `transcript`, `shots` and `texts` are empty where
+    none were found and where none were looked for; `looked_for` tells these apart. `versions` and `used`: of each
+    annotator its model, and the streams that it used.
     """
 
     path: str
@@ -91,6 +139,12 @@ class Result:
     reason: str | None = None
     detail: str | None = None
     id: str | None = None
+    transcript: tuple[Utterance, ...] = ()
+    shots: tuple[Span, ...] = ()
+    texts: tuple[ReadText, ...] = ()
+    versions: tuple[tuple[str, str], ...] | None = None
+    used: tuple[tuple[str, tuple[Modality, ...]], ...] | None = None
+    looked_for: frozenset[str] = frozenset()
 
     @property
     def ok(self) -> bool:
@@ -98,29 +152,22 @@ class Result:
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Result:
-        """From a record. Raises TypeError or KeyError for what is none."""
-        parts = dict(record)
-        parts["tags"] = tuple(_tag(tag) for tag in record.get("tags", ()))
-        parts["captions"] = tuple(_caption(caption) for caption in record.get("captions", ()))
-        if (use := record.get("modality")) is not None:
-            parts["modality"] = ModalityUse(
-                tuple(use["used"]),
-                None if use["shapley"] is None else Shares(**use["shapley"]),
-                None if use["attention"] is None else Attention(**use["attention"]),
-            )
-        parts["spans"] = _spans(record.get("spans", ()))
-        parts["issues"] = tuple(record.get("issues", ()))
-        return cls(**parts)
+        """From a record. Raises TypeError, KeyError or ValueError for what is none."""
+        parts = {name: _typed(name, value) for name, value in record.items()}
+        return cls(**parts, looked_for=frozenset(record).intersection(_LISTS))
 
     def to_dict(self) -> dict[str, Any]:
         """The record, as a line of the JSONL output has it."""
         named = {} if self.id is None else {"id": self.id}
         if not self.ok:
             return {**named, "path": self.path, "status": self.status, "reason": self.reason, "detail": self.detail}
-        told = _plain(self)
-        for name in ("reason", "detail", "id", *(() if self.captions else ("captions",))):
-            told.pop(name, None)
-        return {**named, **told}
+        absent = {"id", "reason", "detail", "looked_for"}
+        absent |= {name for name in _LISTS if not getattr(self, name) and name not in self.looked_for}
+        plain = _plain(self)
+        for name in ("versions", "used"):
+            if plain.get(name) is not None:
+                plain[name] = dict(plain[name])
+        return {**named, **{name: value for name, value in plain.items() if name not in absent}}
 
     def _repr_html_(self) -> str:
         from mmattn.inference.predictor.result_html import render
@@ -128,20 +175,54 @@ class Result:
         return render(self)
 
 
-def _tag(told: Mapping[str, Any]) -> Tag:
-    return Tag(**{**told, "segments": _spans(told["segments"])}) if "segments" in told else Tag(**told)
+_LISTS = ("captions", "transcript", "shots", "texts")  # absent from a record where nothing looked for them
+_PARTS: dict[str, dict[str, type]] = {  # what the elements of these lists are
+    "Result": {"tags": Tag, "captions": Caption, "transcript": Utterance, "texts": ReadText},
+    "Caption": {"words": Word},
+    "Utterance": {"words": SpokenWord},
+}
+_OPTIONAL = {  # left out of a record where they are None
+    Tag: ("video", "audio", "synergy", "modality", "segments", "source"),
+    Word: ("attention",),
+    Caption: ("score", "words", "source"),
+    SpokenWord: ("probability",),
+    Utterance: ("words", "language"),
+    Result: ("versions", "used"),
+}
+_ORDER = {  # what comes first in a record
+    Tag: ("tag", "score", "modality"),
+    Result: ("path", "status", "tags", "captions", "transcript", "shots", "texts", "modality"),
+}
+_RENAMED = {"from": "source"}  # `from` is a word of Python's own
+_RENAMED_BACK = {name: key for key, name in _RENAMED.items()}
 
 
-def _caption(told: Mapping[str, Any]) -> Caption:
-    return Caption(**{**told, "words": tuple(Word(**word) for word in told["words"])})
+def _typed(name: str, value: Any, owner: str = "Result") -> Any:
+    """The value of a record's key as the field holds it."""
+    if kind := _PARTS.get(owner, {}).get(name):
+        return tuple(_part(kind, each) for each in value)
+    if name in ("spans", "segments", "shots"):
+        return _spans(value)
+    if name == "issues":
+        return tuple(value)
+    if name in ("versions", "used") and owner == "Result":
+        return tuple((key, each if isinstance(each, str) else tuple(each)) for key, each in value.items())
+    if name == "modality" and owner == "Result" and value is not None:
+        shapley, attention = value["shapley"], value["attention"]
+        return ModalityUse(
+            tuple(value["used"]),
+            None if shapley is None else Shares(**shapley),
+            None if attention is None else Attention(**attention),
+        )
+    return value
+
+
+def _part(kind: type, told: Mapping[str, Any]) -> Any:
+    return kind(**{_RENAMED.get(key, key): _typed(key, value, kind.__name__) for key, value in told.items()})
 
 
 def _spans(pairs: Sequence[Sequence[float]]) -> tuple[Span, ...]:
     return tuple((start, end) for start, end in pairs)
-
-
-_OPTIONAL = {Tag: ("modality", "segments"), Word: ("attention",)}  # left out of a record where they are None
-_ORDER = {Tag: ("tag", "score", "modality")}  # what comes first in a record
 
 
 def _plain(value: Any) -> Any:
@@ -151,6 +232,7 @@ def _plain(value: Any) -> Any:
         return value
     kind, names = type(value), [each.name for each in fields(value)]
     first = _ORDER.get(kind, ())
-    ordered = [*first, *(name for name in names if name not in first)]
-    told = {name: _plain(getattr(value, name)) for name in ordered}
-    return {name: each for name, each in told.items() if each is not None or name not in _OPTIONAL.get(kind, ())}
+    told = {name: _plain(getattr(value, name)) for name in [*first, *(name for name in names if name not in first)]}
+    optional = _OPTIONAL.get(kind, ())
+    kept = {name: each for name, each in told.items() if each is not None or name not in optional}
+    return {_RENAMED_BACK.get(name, name): each for name, each in kept.items()}

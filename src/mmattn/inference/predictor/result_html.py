@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from mmattn.inference.predictor.result import Caption, Result, Tag, Word
+from mmattn.inference.predictor.result import Caption, Result, Tag, Utterance, Word
 from mmattn.text import clean
 
 MAX_TAGS, MAX_CAPTIONS, MAX_WORDS = 20, 50, 200
@@ -36,9 +36,11 @@ def render(result: Result) -> str:
         )
     parts += [_caption(caption) for caption in result.captions[:MAX_CAPTIONS]]
     parts += _more(len(result.captions) - MAX_CAPTIONS, "captions")
+    parts += [_utterance(each) for each in result.transcript[:MAX_CAPTIONS]]
+    parts += _more(len(result.transcript) - MAX_CAPTIONS, "utterances")
     parts += [_tag(tag) for tag in result.tags[:MAX_TAGS]]
     parts += _more(len(result.tags) - MAX_TAGS, "tags")
-    if not result.captions and not result.tags:
+    if not (result.captions or result.transcript or result.tags):
         parts.append("<p>no tag reaches the threshold</p>")
     return _framed([*parts, _foot(result)])
 
@@ -56,12 +58,12 @@ def _more(count: int, what: str) -> list[str]:
 
 
 def _tag(tag: Tag) -> str:
-    video, audio = max(tag.video, 0.0), max(tag.audio, 0.0)
+    video, audio = max(tag.video or 0.0, 0.0), max(tag.audio or 0.0, 0.0)
     neither = max(tag.score - video - audio, 0.0)
     scale = 100 * min(max(tag.score, 0.0), 1.0) / ((video + audio + neither) or 1.0)
     widths = zip("van", (video, audio, neither), strict=True)
     bar = "".join(f'<span class="{name}" style="width:{scale * width:.1f}%"></span>' for name, width in widths)
-    told = f"picture {tag.video:+.2f}, sound {tag.audio:+.2f}, together {tag.synergy:+.2f}"
+    told = f"picture {tag.video or 0:+.2f}, sound {tag.audio or 0:+.2f}, together {tag.synergy or 0:+.2f}"
     if tag.segments:
         told += "; at " + ", ".join(f"{start:g}\u2013{end:g} s" for start, end in tag.segments[:8])
         told += ", \u2026" if len(tag.segments) > 8 else ""
@@ -70,11 +72,19 @@ def _tag(tag: Tag) -> str:
 
 
 def _caption(caption: Caption) -> str:
-    times = f'<span class="dim">{caption.start:.1f}\u2013{caption.end:.1f} s</span>'
-    words = caption.words[:MAX_WORDS]
+    known = caption.words or ()
+    words = known[:MAX_WORDS]
     most = max([_NATS, *(part for word in words for part in (word.video, word.audio))])
-    said = " ".join(_word(word, most) for word in words) + (" \u2026" if len(caption.words) > MAX_WORDS else "")
-    return f'<p>{times} <span class="name">{said if words else _text(caption.text)}</span></p>'
+    said = " ".join(_word(word, most) for word in words) + (" \u2026" if len(known) > MAX_WORDS else "")
+    return f'<p>{_times(caption)} <span class="name">{said if words else _text(caption.text)}</span></p>'
+
+
+def _utterance(utterance: Utterance) -> str:
+    return f'<p>{_times(utterance)} <span class="name">\u201c{_text(utterance.text)}\u201d</span></p>'
+
+
+def _times(part: Caption | Utterance) -> str:
+    return f'<span class="dim">{part.start:.1f}\u2013{part.end:.1f} s</span>'
 
 
 def _word(word: Word, most: float) -> str:

@@ -54,6 +54,8 @@ class Sliding:
             end=self.window_s,
             size=self.canvas.size,
             fit=self.canvas.fit,
+            resample=self.clip.resample,
+            resize=self.canvas.resize,
             audio_rate=self.clip.sample_rate,
             video=self.clip.video,
             audio=self.clip.audio,

@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from mmattn.errors import MediaError
 from mmattn.inference.writers.interface import Cue, Record
 from mmattn.inference.writers.ledger import Ledger, open_ledger
-from mmattn.inference.writers.subtitles import cues_of
+from mmattn.inference.writers.subtitles import TAG_MARK, cues_of
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.media.read.replay import even_size, replay
 from mmattn.media.write.clips import writing_video
@@ -86,7 +86,7 @@ class BurnIn:
 
 def _whole(record: Record) -> list[Cue]:
     """Tags that do not say when: the best of them all the time."""
-    said = ", ".join(one_line(tag["tag"]) for tag in record.get("tags", [])[:TAGS])
+    said = TAG_MARK.join(one_line(tag["tag"]) for tag in record.get("tags", [])[:TAGS])
     return [Cue(0, 1000 * 24 * 3600, said)] if said else []
 
 
@@ -130,7 +130,8 @@ class _Captions:
         return drawn
 
     def _drawn(self, texts: tuple[str, ...]) -> tuple[int, np.ndarray, np.ndarray]:
-        lines = [line for text in texts for line in textwrap.wrap(clean(text), self._columns)]
+        parts = [part for text in texts for part in text.split("\n")]
+        lines = [line for part in parts for line in textwrap.wrap(clean(part), self._columns)]
         lines = [*lines[: LINES - 1], lines[LINES - 1] + " \u2026"] if len(lines) > LINES else lines
         tall, wide = self._size
         step = round(1.35 * self._points)

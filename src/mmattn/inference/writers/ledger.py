@@ -26,13 +26,18 @@ _BATCH = 1000  # files between commits; of one that was written and not yet note
 class Ledger:
     """Files of one kind, written in rounds. One that was changed since is no longer the job's.
 
-    `folder` None: beside each video. `overwrite`: also files that this job did not write.
+    `folder` None: beside each video. `overwrite`: also files that this job did not write. `other`: the suffix of
+    files of another kind that the job writes there too, whose places are taken.
     """
 
-    def __init__(self, database: sqlite3.Connection, folder: Path | None, suffix: str, overwrite: bool) -> None:
+    def __init__(
+        self, database: sqlite3.Connection, folder: Path | None, suffix: str, overwrite: bool, other: str | None
+    ) -> None:
         self._database, self._folder, self._suffix, self._overwrite = database, folder, suffix, overwrite
         self._root = None if folder is None else Path(os.path.realpath(folder))
-        self._kind = f"{self._root or 'beside'} {suffix}".encode("utf-8", "surrogateescape")
+        self._kind, self._other_kind = (
+            f"{self._root or 'beside'} {each}".encode("utf-8", "surrogateescape") for each in (suffix, other)
+        )
         database.execute(_TABLE)
         (last,) = database.execute("SELECT COALESCE(MAX(round), 0) FROM file").fetchone()
         self._round = last + 1
@@ -74,9 +79,10 @@ class Ledger:
         self._database.execute("DELETE FROM file WHERE kind = ? AND round < ?", stale)
 
     def _taken(self, path: Path) -> bool:
-        """Whether it was given to another record in this round."""
-        asked = (os.fsencode(path), self._round)
-        return self._database.execute("SELECT 1 FROM file WHERE path = ? AND round = ?", asked).fetchone() is not None
+        """Whether it was given to another record in this round, or to a file of the other kind."""
+        asked = (os.fsencode(path), self._round, self._other_kind)
+        found = self._database.execute("SELECT 1 FROM file WHERE path = ? AND (round = ? OR kind = ?)", asked)
+        return found.fetchone() is not None
 
     def _known(self, path: Path) -> str | None:
         """The mark of a file that the job wrote and nobody changed."""
@@ -96,12 +102,14 @@ class Ledger:
 
 
 @contextmanager
-def open_ledger(database: Path, folder: Path | None, suffix: str, overwrite: bool) -> Iterator[Ledger]:
+def open_ledger(
+    database: Path, folder: Path | None, suffix: str, overwrite: bool, other: str | None = None
+) -> Iterator[Ledger]:
     """Raises MmattnError where the database fails."""
     try:
         connection = sqlite3.connect(database)
         try:
-            yield Ledger(connection, folder, suffix, overwrite)
+            yield Ledger(connection, folder, suffix, overwrite, other)
         finally:
             connection.commit()
             connection.close()

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from mmattn.config import Config, build, group_choices, read_choice
 from mmattn.errors import UsageError
-from mmattn.files import beside, expanded, write_atomically
+from mmattn.files import beside, expanded, folder_beside, write_atomically
 from mmattn.inference.jobs.job import Job
 from mmattn.inference.jobs.listing import reaches
-from mmattn.inference.writers.interface import FileFormat, TrackFormat
+from mmattn.inference.writers.interface import FileFormat, FolderFormat, TrackFormat
 from mmattn.inference.writers.tracks import Tracks, demand_beside
-from mmattn.text import clean
+from mmattn.text import clean, counted
 
 if TYPE_CHECKING:
     from mmattn.inference.writers.burn_in import BurnIn
@@ -34,7 +34,7 @@ class Output:
     with the arguments of the reader for their files. `asked`: the settings that decide all of it."""
 
     out: Path
-    style: FileFormat | TrackFormat
+    style: FileFormat | FolderFormat | TrackFormat
     tracks: Tracks | None
     burn_in: BurnIn | None
     reading: dict[str, Any]
@@ -85,25 +85,32 @@ class Output:
             if isinstance(self.style, TrackFormat):
                 self.out.mkdir(parents=True, exist_ok=True)
                 tracks = Tracks(self.style, self.out.absolute(), bool(self.asked["overwrite_tracks"]))
-                said += _said(tracks.write(job.records(gone), job.root / _TRACKS))
+                said += _write_tracks(tracks, job, gone)
             else:
-                with beside(self.out) as part:
+                with (beside if isinstance(self.style, FileFormat) else folder_beside)(self.out) as part:
                     self.style.write(job.records(gone), part)
         except OSError as error:
             raise UsageError(
                 f"{self.out}: cannot be written ({error.strerror}); the records are in {job.root}"
             ) from None
         if self.tracks is not None:
-            said += _said(self.tracks.write(job.records(gone), job.root / _TRACKS))
+            said += _write_tracks(self.tracks, job, gone)
         if self.burn_in is not None:
             from mmattn.media.isolate.reader import IsolatedReader
 
             with IsolatedReader(**self.reading) as reader:
                 said += _said(
-                    self.burn_in.write(job.records(gone), job.root / _TRACKS, reader), "videos with text in them"
+                    self.burn_in.write(job.records(gone), job.root / _TRACKS, reader), "video with text drawn in"
                 )
         write_atomically(job.root / _WRITTEN, json.dumps(self._told(gone), indent=1).encode())
         return said
+
+
+def _write_tracks(tracks: Tracks, job: Job, gone: frozenset[str]) -> list[str]:
+    said = _said(tracks.write(job.records(gone), job.root / _TRACKS))
+    counts = tracks.write(job.records(gone), job.root / _TRACKS, "descriptions")
+    del counts["nothing"]  # of which the subtitles have told
+    return said + (_said(counts, "track of descriptions") if counts else [])
 
 
 def demand_writable(folder: Path, asked: str) -> None:
@@ -124,25 +131,35 @@ def output_of(config: Config) -> Output:
     """Raises UsageError for what cannot be written so."""
     style = build(config["format"])
     is_file = isinstance(style, FileFormat)
-    if is_file:
+    if not isinstance(style, TrackFormat):
         style.check()
     name = config["out"] if config["out"] is not None else f"predictions{style.suffix if is_file else ''}"
     out = expanded(str(name))
     if is_file and out.is_dir():
         raise UsageError(f"{name}: is a directory; out= names the file to write")
     if not is_file and out.is_file():
-        raise UsageError(f"{name}: is a file; out= names the folder for the {style.suffix} tracks")
-    if is_file and (other := _other(out.suffix, style.suffix)):
-        raise UsageError(f"out={name}: add format={other}, or give the file another suffix")
+        what = f"{style.suffix} tracks" if isinstance(style, TrackFormat) else " and ".join(style.names)
+        raise UsageError(f"{name}: is a file; out= names the folder for the {what}")
+    there = {path.name for path in out.iterdir()} if isinstance(style, FolderFormat) and out.is_dir() else set()
+    if isinstance(style, FolderFormat) and (others := sorted(there.difference(style.names))):
+        raise UsageError(f"{name}: holds {clean(others[0])}, which is not of such a folder; name a new one")
+    if other := _other(out.suffix, style):
+        kind = f"a {style.suffix} file" if is_file else f"a folder of {style.suffix or 'its own'} files"
+        raise UsageError(f"out={name}: the format writes {kind}; add format={other}, or give it another suffix")
     asked = {"out": str(out.absolute()), **{key: config[key] for key in _ASKED}}
     reading = {name: config[name] for name in ("deadline_s", "follow_symlinks")}
     return Output(out, style, _tracks(config), _burn_in(config), reading, asked)
 
 
-def _other(suffix: str, own: str) -> str | None:
-    """The format that such a name promises, where nothing but the default was asked for."""
-    named = suffix.lower().removeprefix(".")
-    return named if own == ".jsonl" and named in ("csv", "parquet", "vtt", "srt") else None
+def _other(suffix: str, style: FileFormat | FolderFormat | TrackFormat) -> str | None:
+    """The format that a name with such a suffix promises, where it is not the one that was asked for.
+
+    A name may promise none (`tags`, `tags.txt`), and JSON Lines are often called .json.
+    """
+    styles = {name: build(read_choice("format", name)) for name in group_choices("format")}
+    promised = [name for name, each in styles.items() if suffix and each.suffix == suffix.lower()]
+    fits = style.suffix == suffix.lower() or (style.suffix, suffix.lower()) == (".jsonl", ".json")
+    return None if fits or not promised else promised[0]
 
 
 def _tracks(config: Config) -> Tracks | None:
@@ -176,12 +193,14 @@ def _burn_in(config: Config) -> BurnIn | None:
     return BurnIn(folder, int(config["burn_in_height"]), bool(config["overwrite_tracks"]))
 
 
-def _said(counts: Counter[str], what: str = "tracks") -> list[str]:
-    said = [f"{counts['written']} {what}"]
+def _said(counts: Counter[str], what: str = "track") -> list[str]:
+    """`what`: the noun, with what belongs to it after a blank."""
+    noun, blank, rest = what.partition(" ")
+    said = [counted(counts["written"], noun) + blank + rest]
     if counts["nothing"]:
-        said.append(f"{counts['nothing']} files without captions or times of tags")
+        said.append(f"{counted(counts['nothing'], 'file')} with nothing to show over time")
     if counts["unreadable"]:
-        said.append(f"{counts['unreadable']} files can no longer be read")
+        said.append(f"{counted(counts['unreadable'], 'file')} can no longer be read")
     if counts["kept"]:
-        said.append(f"{counts['kept']} {what.partition(' ')[0]} of others kept, which overwrite_tracks=true replaces")
+        said.append(f"{counted(counts['kept'], noun)} of others kept, which overwrite_tracks=true replaces")
     return said

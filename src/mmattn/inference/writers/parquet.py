@@ -1,4 +1,4 @@
-"""Parquet: the complete record in typed, nested columns."""
+"""Parquet: the complete record in typed, nested columns, as its JSON Schema has them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from mmattn.errors import UsageError
+from mmattn.inference.predictor.result import schema
 from mmattn.inference.writers.interface import FileFormat, Record
 from mmattn.text import utf8
 
 ROWS = 1024  # at once in memory, and in a row group
+_SPAN = {"$ref": "#/$defs/span"}
 
 
 class Parquet(FileFormat):
-    """What is not in a record is null. Times in seconds. Bytes of a name that are no UTF-8 stand as \\udcXX."""
+    """What is not in a record is null. Times in seconds, spans as {start, end}.
+
+    What is called by names of its own (`versions`, `used`) is a list of {key, value}, which more readers know than
+    maps. Bytes of a name that are no UTF-8 stand as \\udcXX.
+    """
 
     suffix = ".parquet"
 
@@ -28,53 +34,40 @@ class Parquet(FileFormat):
         import pyarrow
         from pyarrow import parquet
 
-        columns = _schema()
+        told = schema()
+        columns = pyarrow.schema({name: _type(each) for name, each in told["properties"].items()})
         records = iter(records)
         with parquet.ParquetWriter(part, columns) as writer:
-            while rows := [_row(record) for record in itertools.islice(records, ROWS)]:
+            while rows := [_value(record, told) for record in itertools.islice(records, ROWS)]:
                 writer.write_table(pyarrow.Table.from_pylist(rows, columns))
 
 
-def _schema() -> Any:
+def _type(told: dict[str, Any]) -> Any:
+    """The Arrow type of what a part of the schema describes."""
     import pyarrow
 
-    text, number, many = pyarrow.string(), pyarrow.float64(), pyarrow.list_
-
-    def struct(texts: str = "", numbers: str = "", **others: Any) -> Any:
-        names = {**dict.fromkeys(texts.split(), text), **dict.fromkeys(numbers.split(), number), **others}
-        return pyarrow.struct(list(names.items()))
-
-    span = struct(numbers="start end")
-    word = struct("word", "video audio synergy attention")
-    modality = struct(used=many(text), shapley=struct(numbers="video audio"), attention=struct(numbers="audio prior"))
-    return pyarrow.schema(
-        {
-            **dict.fromkeys(("id", "path", "status", "reason", "detail"), text),
-            "tags": many(struct("tag modality", "score video audio synergy", segments=many(span))),
-            "captions": many(struct("text", "start end score", words=many(word))),
-            "modality": modality,
-            "spans": many(span),
-            "issues": many(text),
-        }
-    )
+    if told == _SPAN:
+        return pyarrow.struct({"start": pyarrow.float64(), "end": pyarrow.float64()})
+    kind = told["type"][0] if isinstance(told["type"], list) else told["type"]  # or null
+    if kind == "array":
+        return pyarrow.list_(_type(told["items"]))
+    if kind == "object" and "properties" in told:
+        return pyarrow.struct({name: _type(each) for name, each in told["properties"].items()})
+    if kind == "object":
+        return pyarrow.list_(pyarrow.struct({"key": pyarrow.string(), "value": _type(told["additionalProperties"])}))
+    return {"string": pyarrow.string(), "number": pyarrow.float64()}[kind]
 
 
-def _row(record: Record) -> Record:
-    row = _storable(record)
-    row["spans"] = _spans(row.get("spans"))
-    for tag in row.get("tags") or []:
-        tag["segments"] = _spans(tag.get("segments"))
-    return row
-
-
-def _spans(pairs: list[list[float]] | None) -> list[dict[str, float]] | None:
-    return None if pairs is None else [{"start": start, "end": end} for start, end in pairs]
-
-
-def _storable(value: Any) -> Any:
-    """A copy of plain data in which every text is UTF-8."""
+def _value(value: Any, told: dict[str, Any]) -> Any:
+    """A copy of plain data as its column takes it, in which every text is UTF-8."""
     if isinstance(value, str):
         return utf8(value)
-    if isinstance(value, dict):
-        return {name: _storable(each) for name, each in value.items()}
-    return [_storable(each) for each in value] if isinstance(value, list) else value
+    if value is None or not isinstance(value, (dict, list)):
+        return value
+    if told == _SPAN:
+        return dict(zip(("start", "end"), value, strict=True))
+    if isinstance(value, list):
+        return [_value(each, told["items"]) for each in value]
+    if "properties" in told:
+        return {name: _value(each, told["properties"][name]) for name, each in value.items()}
+    return [{"key": utf8(name), "value": _value(each, told["additionalProperties"])} for name, each in value.items()]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,12 @@ from mmattn import text
 from mmattn.inference.writers.interface import FileFormat, Record
 from mmattn.text import one_line
 
+MODALITIES = ("video", "audio")  # as in types, which needs torch
 COLUMNS = ("id", "path", "status", "reason", "detail", "tags", "score", "captions", "used", "video", "audio", "issues")
 
 
 class CSV(FileFormat):
-    """`score`: of the best tag; `video`, `audio`: the mean Shapley shares of the tags."""
+    """`score`: of the best tag; `video`, `audio`: the mean over the tags of what they owe to each."""
 
     suffix = ".csv"
 
@@ -37,9 +38,15 @@ def _cells(record: Record) -> dict[str, Any]:
         "score": max((tag["score"] for tag in tags), default=None),
         "captions": "; ".join(one_line(caption["text"]) for caption in record.get("captions") or []),
         "used": "; ".join(modality.get("used") or []),
-        **(modality.get("shapley") or {}),
+        **(modality.get("shapley") or _shares(tags)),
         "issues": "; ".join(record.get("issues") or []),
     }
+
+
+def _shares(tags: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Of annotators' tags, each of which owes its whole score to one stream."""
+    found = {name: [tag[name] for tag in tags if tag.get(name) is not None] for name in MODALITIES}
+    return {name: round(sum(each) / len(each), 4) for name, each in found.items() if each}
 
 
 def cell(value: str | float | None) -> str | float | None:

@@ -1,5 +1,8 @@
 """Subtitles: what of a record is shown when, and the two formats. Valid whatever a text holds.
 
+Where something listened for speech, the subtitles are what is spoken, with the sounds that matter between; captions
+are then a track of their own, of descriptions. Else captions are the subtitles, or tags while they last.
+
 A caption or a tag is text of others: it may hold `-->`, line breaks, markup. Nothing of it ends a cue or is markup.
 """
 
@@ -7,11 +10,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from mmattn.inference.writers.interface import Cue, Record, TrackFormat
+from mmattn.inference.writers.interface import Cue, Kind, Record, TrackFormat
+from mmattn.inference.writers.sound_cues import sound_cues
+from mmattn.inference.writers.speech_cues import speech_cues
+from mmattn.inference.writers.spoken import tokens_of
 from mmattn.text import one_line
+
+TAG_MARK = " \u00b7 "  # between tags: names of classes hold commas
 
 
 class WebVTT(TrackFormat):
@@ -19,8 +27,9 @@ class WebVTT(TrackFormat):
 
     suffix = ".vtt"
 
-    def track(self, cues: Sequence[Cue]) -> str:
-        return "".join(["WEBVTT\n", *(_block(cue, ".", _escaped(cue.text)) for cue in cues)])
+    def track(self, cues: Sequence[Cue], kind: Kind = "subtitles") -> str:
+        head = "WEBVTT\n" if kind == "subtitles" else f"WEBVTT\nKind: {kind}\n"
+        return "".join([head, *(_block(cue, ".", _escaped(cue.text)) for cue in cues)])
 
 
 class SubRip(TrackFormat):
@@ -29,7 +38,7 @@ class SubRip(TrackFormat):
 
     suffix = ".srt"
 
-    def track(self, cues: Sequence[Cue]) -> str:
+    def track(self, cues: Sequence[Cue], kind: Kind = "subtitles") -> str:
         blocks = (_block(cue, ",", _harmless(cue.text)) for cue in cues)
         return "".join(f"{number}{block}\n" for number, block in enumerate(blocks, start=1))
 
@@ -56,11 +65,20 @@ def _clock(ms: int, point: str) -> str:
     return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}{point}{ms:03d}"
 
 
-def cues_of(record: Record) -> list[Cue]:
-    """Captions; where a file has none, its tags while they last. In the order of their starts, none while another."""
+def cues_of(record: Record, kind: Kind = "subtitles") -> list[Cue]:
+    """In the order of their starts, none while another. `kind`: "subtitles", or "descriptions" beside a transcript."""
     captions = [(each["start"], each["end"], each["text"]) for each in record.get("captions") or []]
-    shown = [cue for each in captions or _tags(record) if (cue := _cue(*each))]
-    return _apart(sorted(shown, key=lambda cue: (cue.start, cue.end)))
+    transcript = record.get("transcript")
+    if kind == "descriptions":
+        return _shown(captions) if transcript is not None else []
+    if transcript is not None:
+        spoken = speech_cues(tokens_of(transcript))
+        return sorted([*spoken, *sound_cues(record.get("tags") or [], spoken)], key=lambda cue: cue.start)
+    return _shown(captions or _tags(record))
+
+
+def _shown(parts: Iterable[tuple[float, float, str]]) -> list[Cue]:
+    return _apart(sorted((cue for each in parts if (cue := _cue(*each))), key=lambda cue: (cue.start, cue.end)))
 
 
 def _apart(cues: Sequence[Cue]) -> list[Cue]:
@@ -97,7 +115,7 @@ def _tags(record: Record) -> Iterator[tuple[float, float, str]]:
     for time in sorted(changes):
         lasting.update(changes[time])
         lasting = +lasting  # without those that have ended
-        now = ", ".join(dict.fromkeys(names[place] for place in sorted(lasting)))
+        now = TAG_MARK.join(dict.fromkeys(names[place] for place in sorted(lasting)))
         if now != shown:
             if shown:
                 yield since, time, shown

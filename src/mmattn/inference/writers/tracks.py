@@ -1,4 +1,4 @@
-"""A subtitle track for each video, beside it or in a folder."""
+"""A subtitle track for each video, and one of descriptions where it has a transcript too; beside it or in a folder."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmattn.errors import UsageError
-from mmattn.inference.writers.interface import Record, TrackFormat
-from mmattn.inference.writers.ledger import Ledger, open_ledger
+from mmattn.inference.writers.interface import Kind, Record, TrackFormat
+from mmattn.inference.writers.ledger import open_ledger
 from mmattn.inference.writers.subtitles import cues_of
 from mmattn.text import clean
 
@@ -22,21 +22,21 @@ class Tracks:
     folder: Path | None
     overwrite: bool
 
-    def write(self, records: Iterable[Record], database: Path) -> Counter[str]:
+    def write(self, records: Iterable[Record], database: Path, kind: Kind = "subtitles") -> Counter[str]:
         """How many were "written", "kept" as others had written them, or had "nothing" to show. Raises MmattnError."""
         counts: Counter[str] = Counter()
-        with open_ledger(database, self.folder, self.style.suffix, self.overwrite) as ledger:
+        suffix, other = self._suffix(kind), self._suffix("descriptions" if kind == "subtitles" else "subtitles")
+        with open_ledger(database, self.folder, suffix, self.overwrite, other) as ledger:
             for record in records:
                 if record["status"] == "ok":
-                    counts[self._write(record, ledger)] += 1
+                    cues = cues_of(record, kind)
+                    data = self.style.track(cues, kind).encode("utf-8")
+                    counts[ledger.write(record, data) if cues else "nothing"] += 1
             ledger.remove_stale()
         return counts
 
-    def _write(self, record: Record, ledger: Ledger) -> str:
-        cues = cues_of(record)
-        if not cues:
-            return "nothing"
-        return ledger.write(record, self.style.track(cues).encode("utf-8"))
+    def _suffix(self, kind: Kind) -> str:
+        return self.style.suffix if kind == "subtitles" else f".{kind}{self.style.suffix}"
 
 
 def demand_beside(media: Path) -> None:

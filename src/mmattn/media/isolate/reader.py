@@ -100,7 +100,7 @@ class IsolatedReader:
 
         The deadline and the processor time are for each window. While one is used, the next is already decoded.
         """
-        asked = {"window_s": windows.window_s, "hop_s": windows.hop_s, "request": asdict(windows.request)}
+        asked = asdict(windows)  # its request and views too
         for message in self._ask(src, asked):
             if message.head:
                 yield _sense(src, lambda message=message: unpack(message.head, message.samples, name_of(src)).clip())

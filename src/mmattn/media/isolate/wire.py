@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from mmattn.media.read.decode import Decoded
+from mmattn.media.read.decode import Decoded, Viewed
 
 _LENGTHS = struct.Struct("<QQ")  # bytes of JSON, bytes of samples
 _MOST_TEXT = 1 << 24  # bytes of JSON
@@ -87,9 +87,13 @@ def _exactly(source: socket.socket, count: int, until: float | None) -> bytearra
 
 def pack(part: Decoded) -> tuple[dict[str, Any], list[np.ndarray]]:
     """What was decoded as JSON and arrays."""
-    arrays = {name: array for name in _TYPES if (array := getattr(part, name)) is not None}
+    named = {name: getattr(part, name) for name in _TYPES}
+    for i, view in enumerate(part.views):
+        named |= {f"frames {i}": view.frames, f"frame_times {i}": view.times}
+    arrays = {name: array for name, array in named.items() if array is not None}
     head = {
         "shapes": {name: list(array.shape) for name, array in arrays.items()},
+        "views": len(part.views),
         "sample_rate": part.sample_rate,
         "audio_start": part.audio_start,
         "span": list(part.span),
@@ -104,7 +108,8 @@ def unpack(head: dict[str, Any], samples: bytearray, source: str) -> Decoded:
     try:
         arrays, at = {}, 0
         for name, shape in head["shapes"].items():
-            arrays[name] = np.frombuffer(samples, _TYPES[name], int(np.prod(shape)), at).reshape(shape)
+            kind = _TYPES[name.partition(" ")[0]]
+            arrays[name] = np.frombuffer(samples, kind, int(np.prod(shape)), at).reshape(shape)
             at += arrays[name].nbytes
         return Decoded(
             frames=arrays.get("frames"),
@@ -116,6 +121,7 @@ def unpack(head: dict[str, Any], samples: bytearray, source: str) -> Decoded:
             span=(float(head["span"][0]), float(head["span"][1])),
             duration=None if head["duration"] is None else float(head["duration"]),
             issues=tuple(str(issue) for issue in head["issues"]),
+            views=tuple(Viewed(arrays.get(f"frames {i}"), arrays[f"frame_times {i}"]) for i in range(head["views"])),
         )
     except (KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
         raise ValueError(f"{type(error).__name__} {error}") from error

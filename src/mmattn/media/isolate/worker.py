@@ -28,6 +28,7 @@ from mmattn.media.open.container import Limits, one_line
 from mmattn.media.open.source import Source, taken_over
 from mmattn.media.read.decode import decode
 from mmattn.media.read.request import Request
+from mmattn.media.read.views import FrameView
 from mmattn.media.read.windows import Windows, decode_windows
 from mmattn.media.survey.survey import survey
 from mmattn.media.write.bundle import decode_bundle
@@ -61,11 +62,12 @@ def nursery(control_fd: int) -> None:
 
 
 def _load_all() -> None:
-    """What PyAV and numpy would load when a file first needs it: a worker opens no file, modules neither."""
+    """What PyAV, numpy and Pillow would load when a file first needs it: a worker opens no file, modules neither."""
     for module in pkgutil.walk_packages(av.__path__, "av."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
-    importlib.import_module("numpy.ma")
+    for name in ("numpy.ma", "PIL.Image"):
+        importlib.import_module(name)
 
 
 def _end(worker: int) -> int:
@@ -134,7 +136,8 @@ def _answers(asked: dict[str, Any], source: Source) -> Iterator[tuple[dict[str, 
         if "survey" in asked:
             yield survey(source, asked["survey"], limits=limits, deadline_s=deadline_s).to_dict(), []
         elif "window_s" in asked:
-            windows = Windows(asked["window_s"], asked["hop_s"], Request(**asked["request"]))
+            views = tuple(FrameView(**view) for view in asked["views"])
+            windows = Windows(asked["window_s"], asked["hop_s"], Request(**asked["request"]), views)
             for part in decode_windows(windows, source, limits, deadline_s):
                 head, samples = pack(part)
                 yield head | {"more": True}, samples

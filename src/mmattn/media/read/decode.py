@@ -70,6 +70,14 @@ def read_clip(
 
 
 @dataclass(frozen=True)
+class Viewed:
+    """The frames of another view of a window; see Windows."""
+
+    frames: np.ndarray | None  # (T, 3, H, W) uint8
+    times: np.ndarray  # (T,) float64
+
+
+@dataclass(frozen=True)
 class Decoded:
     """A Clip in numpy's arrays. The process that only decodes does without torch."""
 
@@ -82,12 +90,13 @@ class Decoded:
     span: tuple[float, float]
     duration: float | None
     issues: tuple[str, ...]
+    views: tuple[Viewed, ...] = ()
 
     def clip(self) -> Clip:
         """The same memory as tensors."""
         import torch
 
-        from mmattn.types import Clip
+        from mmattn.types import Clip, Frames
 
         return Clip(
             frames=None if self.frames is None else torch.from_numpy(self.frames),
@@ -99,6 +108,10 @@ class Decoded:
             span=self.span,
             duration=self.duration,
             issues=self.issues,
+            views=tuple(
+                Frames(None if view.frames is None else torch.from_numpy(view.frames), torch.from_numpy(view.times))
+                for view in self.views
+            ),
         )
 
 
@@ -160,6 +173,11 @@ def decoded(reading: Reading, taken: Taken, grid: np.ndarray) -> Decoded:
         duration=taken.duration,
         issues=tuple(sorted(issues)),
     )
+
+
+def viewed(grid: np.ndarray, images: list[np.ndarray]) -> Viewed:
+    """The images (H, W, 3) that are there, at the first times of the grid."""
+    return Viewed(_stacked(images) if images else None, grid[: len(images)].copy())
 
 
 def _stacked(images: list[np.ndarray]) -> np.ndarray:

@@ -36,7 +36,8 @@ def pixel_aspect(stream: VideoStream) -> float:
 
 def renderer(request: Request, stream: VideoStream) -> Renderer:
     """What makes of the stream's frames what `request` asks for."""
-    return Renderer(request.size, request.fit, pixel_aspect(stream), request.hdr, request.deinterlace)
+    how = request.hdr, request.deinterlace, request.resample, request.resize
+    return Renderer(request.size, request.fit, pixel_aspect(stream), *how)
 
 
 class Timeline:

@@ -10,6 +10,7 @@ from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
 
 from mmattn.media.read.deinterlace import deinterlaced
 from mmattn.media.read.orientation import Orientation, orientation
+from mmattn.media.read.resample import Resample, middle, resample, scaled_size
 from mmattn.media.read.tone_map import Hdr, tone_map, transfer
 
 Fit = Literal["stretch", "crop", "pad", "cover"]
@@ -37,6 +38,10 @@ class Renderer:
     makes it. All but "stretch" respect non-square pixels: `pixel_aspect` is width over height of one stored pixel.
     `hdr` "tonemap" maps PQ and HLG to what a usual screen shows, "as_is" converts by matrix only. `deinterlace`: frames
     that are marked as interlaced. What was done is named in `issues`.
+
+    `resample` "swscale" converts and scales in one go; otherwise pictures of full size are resized as the library named
+    does it. `resize`, for "stretch" and "crop": to what a picture is resized before its middle is cut, its shorter side
+    or (height, width); None: to `size`.
     """
 
     def __init__(
@@ -46,8 +51,12 @@ class Renderer:
         pixel_aspect: float = 1.0,
         hdr: Hdr = "tonemap",
         deinterlace: bool = True,
+        resample: Resample = "swscale",
+        resize: int | tuple[int, int] | None = None,
     ) -> None:
         self.size = size
+        self.resample: Resample = resample
+        self.resize = resize
         self.fit = fit
         self.pixel_aspect = pixel_aspect
         self.hdr = hdr
@@ -71,16 +80,26 @@ class Renderer:
         height, width = self._scaled(frame, stands)
         if self.fit == "cover":
             self._covering = height, width = self._covering or (height, width)
-        rgb = stands.upright(self._colours(frame, (width, height) if stands.is_sideways else (height, width)))
-        return np.ascontiguousarray(rgb) if self.fit == "cover" else _centre(rgb, self.size)
+        if self.resample == "swscale":
+            rgb = stands.upright(self._colours(frame, (width, height) if stands.is_sideways else (height, width)))
+        else:
+            whole = stands.upright(self._colours(frame, (frame.height, frame.width)))
+            rgb = resample(np.ascontiguousarray(whole), (height, width), self.resample)
+        if self.fit == "cover":
+            return np.ascontiguousarray(rgb)
+        if self.resample != "swscale" and self.fit != "pad":
+            rgb = middle(rgb, self.size, self.resample)
+        return _centre(np.ascontiguousarray(rgb), self.size)
 
     def _scaled(self, frame: VideoFrame, stands: Orientation) -> tuple[int, int]:
         """The (height, width) to scale the upright picture to, before the middle is cut or bordered."""
         assert self.size is not None
-        if self.fit == "stretch":
-            return self.size
         stored = frame.height, frame.width * self.pixel_aspect
         upright = stored[::-1] if stands.is_sideways else stored
+        if self.resize is not None:
+            return scaled_size(upright, self.size, self.resize)
+        if self.fit == "stretch":
+            return self.size
         high, wide = self.size[0] / upright[0], self.size[1] / upright[1]
         factor = min(high, wide) if self.fit == "pad" else max(high, wide)
         sides = upright[0] * factor, upright[1] * factor

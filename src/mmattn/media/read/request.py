@@ -11,6 +11,7 @@ import numpy as np
 from mmattn.media.read.downmix import DOWNMIXES, Downmix
 from mmattn.media.read.grid import fps_grid, given_grid, uniform_grid
 from mmattn.media.read.picture import FITS, Fit
+from mmattn.media.read.resample import RESAMPLES, Resample
 from mmattn.media.read.tone_map import HDRS, Hdr
 
 _MAX_SIDE = 16384  # pixels
@@ -24,6 +25,7 @@ class Request:
     `video_stream`, `audio_stream`: a stream's index in the file (probe lists them), for sound also a language; None =
     the best one. `hdr`, `deinterlace`: see Renderer. `measure_end`: where no header can be trusted, find the file's end
     by a pass over its packets. `downmix`: how more than two channels become one, "bs775" (ITU-R) or "mean".
+    `resample`, `resize`: see Renderer.
     """
 
     times: Sequence[float] | None = None
@@ -42,6 +44,8 @@ class Request:
     deinterlace: bool = True
     measure_end: bool = False
     downmix: Downmix = "bs775"
+    resample: Resample = "swscale"
+    resize: int | tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         given = [name for name in ("times", "fps", "frames") if getattr(self, name) is not None]
@@ -59,6 +63,9 @@ class Request:
             raise ValueError(f"hdr must be one of {', '.join(HDRS)}, got {self.hdr!r}")
         if not isinstance(self.deinterlace, bool):
             raise ValueError(f"deinterlace must be True or False, got {self.deinterlace!r}")
+        if self.resample not in RESAMPLES:
+            raise ValueError(f"resample must be one of {', '.join(RESAMPLES)}, got {self.resample!r}")
+        check_resize(self.resize, self.size, self.fit)
         if self.size is not None and (len(self.size) != 2 or min(self.size) < 1 or max(self.size) > _MAX_SIDE):
             raise ValueError(f"size must be (height, width), each 1 to {_MAX_SIDE} pixels, got {self.size}")
         if self.audio_rate is not None and not 1 <= self.audio_rate <= _MAX_RATE:
@@ -98,6 +105,17 @@ class Request:
             return fps_grid(self.fps, self.start, end)
         assert self.frames is not None
         return uniform_grid(self.frames, self.start, end)
+
+
+def check_resize(resize: int | tuple[int, int] | None, size: tuple[int, int] | None, fit: Fit) -> None:
+    """Raise ValueError for what a picture cannot be resized to before its middle of `size` is cut."""
+    if resize is None:
+        return
+    sides = (resize, resize) if isinstance(resize, int) else tuple(resize)
+    if len(sides) != 2 or size is None or fit not in ("stretch", "crop"):
+        raise ValueError(f"resize must be pixels or (height, width), with a size and fit stretch or crop, got {resize}")
+    if any(not want <= side <= _MAX_SIDE for side, want in zip(sides, size, strict=True)):
+        raise ValueError(f"resize must be as large as size or larger, to {_MAX_SIDE} pixels, got {resize} for {size}")
 
 
 def check_streams(video_stream: int | None, audio_stream: int | str | None) -> None:

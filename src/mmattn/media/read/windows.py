@@ -25,14 +25,15 @@ from mmattn.media.open.source import Source, name_of
 from mmattn.media.open.splice import may_jump
 from mmattn.media.open.streams import AnyStream, Chosen, cut_off, demux, time_base
 from mmattn.media.read.audio import SoundTrack
-from mmattn.media.read.decode import Decoded, decoded
+from mmattn.media.read.decode import Decoded, decoded, viewed
 from mmattn.media.read.downmix import Downmix
-from mmattn.media.read.frames import Timeline, check_size, renderer, slack
+from mmattn.media.read.frames import Timeline, slack
 from mmattn.media.read.picture import Fit
 from mmattn.media.read.reading import Reached, Reading, Taken
 from mmattn.media.read.request import Request
 from mmattn.media.read.sequential import frames_of
 from mmattn.media.read.tone_map import Hdr
+from mmattn.media.read.views import FrameView, Viewing
 
 if TYPE_CHECKING:
     from mmattn.types import Clip
@@ -45,11 +46,15 @@ _MOST_OVERLAP = 1000  # windows at any moment
 
 @dataclass(frozen=True)
 class Windows:
-    """Window k is window_s s from k hop_s after the start of `request`, which says what is wanted of each."""
+    """Window k is window_s s from k hop_s after the start of `request`, which says what is wanted of each.
+
+    `views`: its picture in other ways too, from the same decode.
+    """
 
     window_s: float
     hop_s: float
     request: Request
+    views: tuple[FrameView, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 < self.window_s < math.inf:
@@ -58,6 +63,10 @@ class Windows:
             raise ValueError(f"hop_s must be at least window_s / {_MOST_OVERLAP}, got {self.hop_s}")
         if self.request.times is not None:
             raise ValueError("windows take fps= or frames=, not times=")
+        if self.views and not self.request.video:
+            raise ValueError("views are of the picture, and the request leaves it out")
+        for view in self.views:
+            view.of(self.request)  # a wrong one is refused before any file is opened
 
     def of(self, k: int) -> Request:
         start = self._start(k)
@@ -134,7 +143,7 @@ def decode_windows(
                 whole.deadline.restart()
                 reading = replace(whole, request=windows.of(k))
                 grid = reading.grid(0.0)
-                images = None if pictures is None else pictures.take(k)
+                shown = None if pictures is None else pictures.take(k)
                 sound = None if sounds is None else sounds.take(k)
                 whole.deadline.check()  # when it passes, the file seems to end
                 tracks = [track for track in (pictures, sounds) if track is not None]
@@ -145,8 +154,9 @@ def decode_windows(
                 if all(track.ended for track in tracks) and cut_off(container, chosen, _ends(tracks)):
                     issues.add("truncated")
                 fruitless = bool(tracks) and not any(track.decoded for track in tracks)
-                taken = Taken(images, sound, issues, duration, fruitless)
-                yield decoded(reading, taken, grid)
+                taken = Taken(None if shown is None else shown[0][1], sound, issues, duration, fruitless)
+                others = [(grid, [])] * len(windows.views) if shown is None else shown[1:]
+                yield replace(decoded(reading, taken, grid), views=tuple(viewed(*other) for other in others))
                 for track in tracks:
                     track.issues.clear()
                 k += 1
@@ -184,34 +194,31 @@ class _Pictures(_Track):
     def __init__(self, reading: Reading, windows: Windows, container: InputContainer, chosen: Chosen) -> None:
         assert chosen.video is not None
         super().__init__(reading, container, chosen.video, chosen.origin)
-        asked = reading.request
         self._windows = windows
-        self._render = renderer(asked, chosen.video)
+        self._views = [Viewing(reading, view, chosen.video) for view in (None, *windows.views)]
         self._line = Timeline(chosen.video, chosen.origin)
         self._slack = slack(chosen.video)
-        self._waiting: deque[tuple[np.ndarray, list[np.ndarray]]] = deque()  # of windows to come: grid, images
         self._opened = 0
         self._shown: VideoFrame | None = None
         self._next: VideoFrame | None = None
         self._until = -math.inf  # when the frame shown gives way to the next, s
-        self._image: np.ndarray | None = None
 
-    def take(self, k: int) -> list[np.ndarray]:
-        """The images (H, W, 3) of window k, asked for in turn."""
+    def take(self, k: int) -> list[tuple[np.ndarray, list[np.ndarray]]]:
+        """Of window k, asked for in turn: each view's grid and its images (H, W, 3)."""
         goal = self._windows.goal(k)
         while self._opened <= k or self._windows.of(self._opened).start < goal:
-            request = self._windows.of(self._opened)
-            self._waiting.append((replace(self.reading, request=request).grid(0.0), []))
+            for view in self._views:
+                view.open(self._windows.of(self._opened))
             self._opened += 1
         self._show()
         while (self._until < goal or self._shown is None) and not self.ended:
             self._step()
             self._show()
-        self.issues |= self._render.issues | ({"pts_fixed"} if self._line.fixed else set())
-        return self._waiting.popleft()[1]
+        self.issues.update(*(view.issues for view in self._views), {"pts_fixed"} if self._line.fixed else ())
+        return [view.take() for view in self._views]
 
     def _step(self) -> None:
-        self._shown, self._image = self._next or self._shown, None
+        self._shown = self._next or self._shown
         self._next = next(self._frames, None)  # type: ignore[assignment]
         if self._next is not None:
             self._until = self._line.place(self._next.pts, self._next.duration) - self._slack
@@ -222,14 +229,9 @@ class _Pictures(_Track):
 
     def _show(self) -> None:
         """The frame shown serves the grid times before `_until`."""
-        if self._shown is None:
-            return
-        for grid, images in self._waiting:
-            count = int(np.searchsorted(grid, self._until, side="left")) - len(images)
-            if count > 0:
-                self._image = self._render(self._shown) if self._image is None else self._image
-                check_size(self._image, len(grid), self.reading.path, self.reading.limits)
-                images += [self._image] * count
+        if self._shown is not None:
+            for view in self._views:
+                view.show(self._shown, self._until)
 
 
 class _Sounds(_Track):

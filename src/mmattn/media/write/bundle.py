@@ -128,7 +128,8 @@ def decode_bundle(
         grid = np.zeros(0)
         if request.video and bundle.pictures:
             grid = request.grid(len(bundle.pictures) / bundle.fps)
-            images = _pictures(bundle, grid, Renderer(request.size, request.fit), limits, deadline)
+            render = Renderer(request.size, request.fit, resample=request.resample, resize=request.resize)
+            images = _pictures(bundle, grid, render, limits, deadline)
         waveform, rate = None, request.audio_rate or 0
         if request.audio and bundle.sound is not None:
             asked = Request(start=request.start, end=request.end, video=False, audio_rate=request.audio_rate)

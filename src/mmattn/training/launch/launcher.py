@@ -12,6 +12,7 @@ from lightning.fabric.plugins.environments.cluster_environment import ClusterEnv
 from mmattn.config import Config, build
 from mmattn.data.manifest.splits import SplitData
 from mmattn.errors import UsageError
+from mmattn.text import counted
 
 
 class Launcher(ABC):
@@ -19,6 +20,11 @@ class Launcher(ABC):
 
     here: ClassVar[bool] = True
     nodes: int
+
+    @property
+    def least(self) -> int:
+        """Nodes with which training goes on: fewer than `nodes` where some may be lost."""
+        return self.nodes
 
     @abstractmethod
     def start(self, run: Path, config: Config, data: SplitData | None) -> None:
@@ -32,7 +38,7 @@ class Launcher(ABC):
     def describe(self, run: Path, config: Config) -> str:
         """What `start` would do, for dry_run."""
         count = config["trainer"]["devices"]
-        return f"{count} process{'es' if count > 1 else ''} on this machine"
+        return f"{counted(count, 'process')} on this machine"
 
     def start_all(self, runs: Sequence[Path], configs: Sequence[Config]) -> bool:
         """Start a sweep's runs at once where that can be; False: they are to be started one by one."""

@@ -26,7 +26,7 @@ from mmattn.model import resolved
 from mmattn.openmp import SHORT_SPIN
 from mmattn.training.launch.launcher import Launcher, launcher_of
 from mmattn.training.launch.port import free_port
-from mmattn.training.launch.signals import APART_S, END_S, stop_signals
+from mmattn.training.launch.signals import APART_S, END_S, PIPE, stop_signals
 from mmattn.training.run.alone import alone
 from mmattn.training.run.checkpoints import BEFORE, LAST
 from mmattn.training.run.directory import check_machine, create_run, on_other_machine, read_config
@@ -81,7 +81,8 @@ def prepare(config: Config) -> tuple[Path, SplitData]:
 
     config = with_frozen_encoders(with_devices(config))
     data, model = check(config)
-    return create_run(resolved(config, model)), data
+    weights = sum(weight.numel() for weight in model.parameters())
+    return create_run(resolved(config, model), weights), data
 
 
 def with_devices(config: Config) -> Config:
@@ -99,11 +100,14 @@ def with_devices(config: Config) -> Config:
 def _spawn(run: Path, devices: int) -> None:
     """One worker a device on this machine. When one fails all stop; the first failure is the run's."""
     rendezvous = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "NODE_RANK": "0"}
-    environment = {**SHORT_SPIN, **os.environ, **rendezvous, "LOCAL_WORLD_SIZE": str(devices)}
+    ends, held = os.pipe()  # this process holds the other end for as long as it is there
+    environment = {**SHORT_SPIN, **os.environ, **rendezvous, "LOCAL_WORLD_SIZE": str(devices), PIPE: str(ends)}
     command = [sys.executable, "-P", "-m", "mmattn.training.worker", str(run)]
     # A session of their own: Ctrl-C reaches this process alone, which passes it on once.
     workers = [
-        subprocess.Popen(command, env={**environment, "LOCAL_RANK": str(rank)}, start_new_session=True)
+        subprocess.Popen(
+            command, env={**environment, "LOCAL_RANK": str(rank)}, start_new_session=True, pass_fds=(ends,)
+        )
         for rank in range(devices)
     ]
 
@@ -124,6 +128,8 @@ def _spawn(run: Path, devices: int) -> None:
         for worker in workers:
             if worker.poll() is None:
                 worker.kill()
+        for end in (ends, held):
+            os.close(end)
     if code in STOPPED:
         raise stopped_run(run, code)
     if code:
@@ -139,7 +145,7 @@ def stopped_run(run: Path, code: int) -> Stopped:
 
 
 def _resume_hint(run: Path) -> str:
-    kept = (run / LAST).is_file() or (run / BEFORE).is_file()
+    kept = (run / LAST).exists() or (run / BEFORE).exists()
     return f"go on with: mmattn train resume={run}" if kept else ""
 
 

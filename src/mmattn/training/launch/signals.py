@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from mmattn.training.run.checkpoints import LAST
 ENDING = {signal.SIGINT, signal.SIGTERM}
 APART_S = 1.0  # closer together they are one: a terminal's Ctrl-C and the same passed on by a launcher
 END_S = 10.0  # for a process to end by itself
+PIPE = "MMATTN_LAUNCHER"  # the environment's name for the pipe that ends when a worker's launcher has gone
 _JOB = re.compile(r"[0-9]+(_[0-9]+)?")
 
 
@@ -140,11 +142,30 @@ def end_on_second(reading: int) -> None:
     while number := os.read(reading, 1):
         now = time.monotonic()
         if number[0] in ENDING and first and now - first > APART_S:
-            time.sleep(END_S)
-            os._exit(128 + number[0])
+            if not _closes(reading, now + END_S):
+                os._exit(128 + number[0])
+            break
         if number[0] in ENDING:
             first = first or now
     os.close(reading)
+
+
+def _closes(reading: int, until: float) -> bool:
+    """Whether the pipe ends before that time, because training has; what it holds is passed over."""
+    while (left := until - time.monotonic()) > 0:
+        if select.select([reading], [], [], left)[0] and not os.read(reading, 1):
+            return True
+    return False
+
+
+def stop_without(launcher: int) -> None:
+    """As if SIGTERM had come once, when whoever holds the other end of the pipe `launcher` is gone."""
+
+    def wait() -> None:
+        os.read(launcher, 1)  # nothing is ever written
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, name="launcher", daemon=True).start()
 
 
 def requeue() -> bool:

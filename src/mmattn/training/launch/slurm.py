@@ -1,10 +1,9 @@
-"""launcher=slurm: one job for a run, or an array of jobs for a sweep, each going on where it was when it comes back."""
+"""launcher=slurm: one job for a run, or arrays of jobs for a sweep, each going on where it was when it comes back."""
 
 from __future__ import annotations
 
 import re
 import shlex
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,59 +15,106 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
 from mmattn.config import Config
 from mmattn.data.manifest.splits import SplitData
-from mmattn.errors import MmattnError, UsageError
+from mmattn.errors import UsageError
 from mmattn.files import write_atomically
+from mmattn.progress import say
+from mmattn.text import counted
 from mmattn.training.launch.launcher import Launcher, at_least_one
+from mmattn.training.launch.submit import in_queue, keep_submitted, max_array, points_file, submit, tell_reason
+from mmattn.training.run.alone import alone
+from mmattn.training.run.checkpoints import LAST
+from mmattn.training.run.directory import weights_of
 
 JOB_FILE = "job.sh"
-POINTS_FILE = "points.txt"
+WARN_S = (
+    120  # for what is under way (a step, a batch of a validation, the last of its numbers); Slurm is a minute early
+)
+WRITE = 50e6  # bytes a second of a checkpoint, on a slow disk that all nodes share
+ADAM = 3 * 4  # bytes of a checkpoint for each weight
+# A warning that comes before training listens would end the process; what begins then is ended by Slurm.
+_DEAF = 'sh -c \'trap "" USR1; exec "$@"\' sh'
 
 
 @dataclass(frozen=True)
 class Slurm(Launcher):
-    """`options`: more of sbatch's long options. `warn_s` before its time is up the job saves and is requeued."""
+    """`options`, `srun`: more of sbatch's and srun's long options; `setup`: lines of the job before the program.
+
+    `warn_s` before its time is up the job saves and is requeued; None: 120 s and what a checkpoint takes to write.
+    """
 
     nodes: int
     cpus: int
     memory_gb: float
     minutes: int
-    warn_s: int
+    warn_s: int | None
     partition: str | None
     parallel: int
     options: Mapping[str, str | int] | None = None
     python: str | None = None
+    setup: Sequence[str] | None = None
+    srun: Mapping[str, str | int] | None = None
 
     here: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         for key in ("nodes", "cpus", "minutes", "parallel", "warn_s"):
-            at_least_one(key, getattr(self, key))
-        if self.warn_s >= 60 * self.minutes:
+            if (value := getattr(self, key)) is not None:
+                at_least_one(key, value)
+        if self.warn_s and self.warn_s >= 60 * self.minutes:
             raise UsageError(
                 f"launcher.warn_s={self.warn_s}: a job of launcher.minutes={self.minutes} would be warned as it "
                 "starts, requeued, and never train"
             )
-        for key, value in {"partition": self.partition or "x", **(self.options or {})}.items():
-            if not re.fullmatch(r"[a-z][a-z-]*", str(key)) or not re.fullmatch(r"[\w.,:@%+*/=\[\]-]+", str(value)):
-                raise UsageError(f"launcher.options: {key}={value!r} is no option of sbatch's with a plain value")
+        if isinstance(self.setup, str) or any("\n" in str(line) for line in self.setup or ()):
+            raise UsageError("launcher.setup: expected a list of lines, such as ['module load cuda']")
+        _check_options("options", "sbatch", {"partition": self.partition or "x", **(self.options or {})})
+        _check_options("srun", "srun", self.srun or {})
 
     def start(self, run: Path, config: Config, data: SplitData | None) -> None:
+        """Raises UsageError where the run is in Slurm's queue already."""
         if data is not None:
             data.close()
-        job = run / JOB_FILE
-        write_atomically(job, self.script(run, config).encode())
-        print(f"Slurm job {submit(job)}; its output is {run.absolute()}/slurm-*.out", file=sys.stderr)
+        with alone(run):
+            if task := in_queue([run]).get(run):
+                raise UsageError(f"{run}: Slurm job {task} trains it (squeue --jobs={task}); scancel {task} ends that")
+            job = run / JOB_FILE
+            write_atomically(job, self.script(run, config).encode())
+            number = submit(job)
+            keep_submitted({run: number})
+        print(f"Slurm job {number}; its output is {run.absolute()}/slurm-*.out", file=sys.stderr)
+        tell_reason(number)
 
     def start_all(self, runs: Sequence[Path], configs: Sequence[Config]) -> bool:
-        """All in one array. Raises UsageError where they need different numbers of processes."""
-        if len({config["trainer"]["devices"] for config in configs}) > 1:
-            raise UsageError("launcher=slurm: an array's tasks are alike; sweep over trainer.devices apart")
+        """Those that are not in the queue already, in as many arrays as the cluster wants, one after the other.
+
+        Raises UsageError where they need different jobs.
+        """
+        if any(_job_of(config) != _job_of(configs[0]) for config in configs):
+            raise UsageError(
+                "launcher=slurm: an array's tasks are alike; sweep over trainer.devices, trainer.accelerator and "
+                "launcher apart"
+            )
         folder = runs[0].parent
-        write_atomically(folder / POINTS_FILE, "".join(f"{run.absolute()}\n" for run in runs).encode())
-        job = folder / JOB_FILE
-        write_atomically(job, self.script(folder, configs[0], points=len(runs)).encode())
-        print(f"Slurm array {submit(job)} of {len(runs)} runs; their output is {folder}/slurm-*.out", file=sys.stderr)
+        with alone(folder):
+            there = in_queue(runs)
+            if there:
+                say(f"{folder}: {len(there)} of {counted(len(runs), 'run')} are in Slurm's queue already")
+            todo, most, before = [run for run in runs if run not in there], max_array(), ""
+            for begin in range(0, len(todo), most):
+                before = self._start_array(folder, todo[begin : begin + most], configs[0], before)
         return True
+
+    def _start_array(self, folder: Path, runs: Sequence[Path], config: Config, after: str) -> str:
+        """The array's number. It begins when `after` has ended, so that no more than `parallel` run at once."""
+        points = points_file(folder, runs)
+        job = folder / points.name.replace("points", "job").replace(".txt", ".sh")
+        write_atomically(job, self.script(folder, config, runs, points).encode())
+        number = submit(job, *([f"--dependency=afterany:{after}"] if after else []))
+        keep_submitted({run: f"{number}_{k}" for k, run in enumerate(runs)})
+        told = f"Slurm array {number} of {counted(len(runs), 'run')}; their output is {folder}/slurm-*.out"
+        print(told, file=sys.stderr)
+        tell_reason(number)
+        return number
 
     def environment(self) -> ClusterEnvironment:
         return SLURMEnvironment(auto_requeue=False)  # what Lightning's does would train on
@@ -76,11 +122,29 @@ class Slurm(Launcher):
     def describe(self, run: Path, config: Config) -> str:
         return self.script(run, config).rstrip()
 
-    def script(self, folder: Path, config: Config, points: int = 0) -> str:
-        """The job file. `points`: of a sweep in `folder`, whose runs POINTS_FILE lists; 0: `folder` is the run."""
+    def script(self, folder: Path, config: Config, runs: Sequence[Path] = (), points: Path | None = None) -> str:
+        """The job file. `runs`: of a sweep in `folder`, which the file `points` lists; none: `folder` is the run."""
         folder = folder.absolute()
         if odd := re.search(r"[\s%\\'\"#]", str(folder)):
             raise UsageError(f"{folder}: a job file can name no output with {odd[0]!r} in its path; choose another")
+        options = self._options(folder, config, runs)
+        run, chosen = shlex.quote(str(folder)), ""
+        if points:
+            run = '"$run"'
+            chosen = f'run=$(sed -n "$((SLURM_ARRAY_TASK_ID + 1))p" {shlex.quote(str(points.absolute()))})\n'
+        tasks = {"kill-on-bad-exit": 1, "cpus-per-task": self.cpus, **(self.srun or {})}  # 22.05 to 23.02 inherit none
+        return (
+            "#!/bin/bash\n"
+            + "".join(f"#SBATCH {option}\n" for option in _written(options))
+            + "#SBATCH --requeue\n"
+            + "".join(f"{line}\n" for line in self.setup or ())
+            + chosen
+            + f"exec srun {' '.join(_written(tasks))} {_DEAF} "
+            + f"{shlex.quote(self.python or sys.executable)} -P -m mmattn.training.worker {run}\n"
+        )
+
+    def _options(self, folder: Path, config: Config, runs: Sequence[Path]) -> dict[str, str | int]:
+        """Sbatch's."""
         devices = config["trainer"]["devices"]
         options: dict[str, str | int] = {
             "job-name": re.sub(r"[^\w.,=+-]", "_", f"mmattn-{folder.name}"),
@@ -89,39 +153,34 @@ class Slurm(Launcher):
             "cpus-per-task": self.cpus,
             "mem": f"{round(self.memory_gb * 1024)}M",
             "time": self.minutes,
-            "signal": f"USR1@{self.warn_s}",
+            "signal": f"USR1@{self.warn_s or self._warn_s(runs or [folder])}",
             "open-mode": "append",
-            "output": f"{folder}/slurm-{'%A_%a' if points else '%j'}.out",
+            "output": f"{folder}/slurm-{'%A_%a' if runs else '%j'}.out",
         }
         if config["trainer"]["accelerator"] != "cpu":
             options["gpus-per-node"] = devices
         if self.partition:
             options["partition"] = self.partition
-        if points:
-            options["array"] = f"0-{points - 1}%{self.parallel}"
-        options |= self.options or {}
-        run = '"$run"' if points else shlex.quote(str(folder))
-        chosen = f'run=$(sed -n "$((SLURM_ARRAY_TASK_ID + 1))p" {shlex.quote(str(folder / POINTS_FILE))})\n'
-        return (
-            "#!/bin/bash\n"
-            + "".join(f"#SBATCH --{name}={value}\n" for name, value in options.items())
-            + "#SBATCH --requeue\n"
-            + (chosen if points else "")
-            + "exec srun --kill-on-bad-exit=1 "
-            + f"{shlex.quote(self.python or sys.executable)} -P -m mmattn.training.worker {run}\n"
-        )
+        if runs:
+            options["array"] = f"0-{len(runs) - 1}%{self.parallel}"
+        return options | dict(self.options or {})
+
+    def _warn_s(self, runs: Sequence[Path]) -> int:
+        """Long enough to leave what is under way and to write the largest of the runs' checkpoints."""
+        sizes = [(run / LAST).stat().st_size if (run / LAST).is_file() else weights_of(run) * ADAM for run in runs]
+        return min(round(WARN_S + max(sizes) / WRITE), 30 * self.minutes)
 
 
-def submit(job: Path) -> str:
-    """The number that sbatch gave. Raises MmattnError saying what it said."""
-    command = ["sbatch", "--parsable", str(job)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    except FileNotFoundError:
-        raise UsageError(
-            f"sbatch: not found, so this is no machine of a Slurm cluster; submit it there: {' '.join(command)}"
-        ) from None
-    except subprocess.SubprocessError as error:
-        said = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
-        raise MmattnError(f"sbatch: {said[-1] if said else 'failed'}; the job file is {job}") from None
-    return done.stdout.strip().partition(";")[0]
+def _written(options: Mapping[str, str | int]) -> list[str]:
+    """{exclusive: true} is an option without a value."""
+    return [f"--{name}" if value is True else f"--{name}={value}" for name, value in options.items()]
+
+
+def _job_of(config: Config) -> tuple:
+    return config["launcher"], config["trainer"]["devices"], config["trainer"]["accelerator"]
+
+
+def _check_options(key: str, program: str, options: Mapping[str, str | int]) -> None:
+    for name, value in options.items():
+        if not re.fullmatch(r"[a-z][a-z-]*", str(name)) or not re.fullmatch(r"[\w.,:@%+*/=\[\]-]+", str(value)):
+            raise UsageError(f"launcher.{key}: {name}={value!r} is no option of {program}'s with a plain value")

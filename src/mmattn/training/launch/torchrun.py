@@ -17,12 +17,17 @@ from mmattn.training.launch.launcher import Launcher, at_least_one
 
 @dataclass(frozen=True)
 class Torchrun(Launcher):
-    """`endpoint`: host:port of one node, where all meet. Each node runs the same number of processes."""
+    """`endpoint`: host:port of one node, where all meet. Each node runs the same number of processes.
+
+    `min_nodes`: with fewer than `nodes` but so many training begins, and goes on when others are lost; when one comes
+    (back), all start again from the last checkpoint with it. None: `nodes`.
+    """
 
     nodes: int
     endpoint: str
     restarts: int
     join_s: float
+    min_nodes: int | None = None
 
     def __post_init__(self) -> None:
         at_least_one("nodes", self.nodes)
@@ -31,6 +36,13 @@ class Torchrun(Launcher):
             raise UsageError(f"launcher.endpoint={self.endpoint}: expected host:port")
         if self.restarts < 0 or self.join_s <= 0:
             raise UsageError("launcher: expected restarts from 0 on and join_s above 0")
+        if not 1 <= self.least <= self.nodes:
+            raise UsageError(f"launcher.min_nodes={self.min_nodes}: expected 1 to launcher.nodes={self.nodes}")
+
+    @property
+    def least(self) -> int:
+        """Nodes with which training goes on."""
+        return self.nodes if self.min_nodes is None else self.min_nodes
 
     def start(self, run: Path, config: Config, data: SplitData | None) -> None:
         from torch.distributed.elastic.multiprocessing.api import SignalException
@@ -45,7 +57,7 @@ class Torchrun(Launcher):
         if self.nodes > 1:
             print(f"waiting at {self.endpoint}; on each other node: {self._join(run)}", file=sys.stderr)
         settings = LaunchConfig(
-            min_nodes=self.nodes,
+            min_nodes=self.least,
             max_nodes=self.nodes,
             nproc_per_node=config["trainer"]["devices"],
             run_id=run.name,

@@ -14,8 +14,8 @@ from lightning.pytorch.loggers import WandbLogger
 
 from mmattn.media.write.clips import write_video
 from mmattn.training.loop.curves import PARTS, by_family, by_head, by_tag
-from mmattn.training.loop.logging import STEP
 from mmattn.training.loop.module import TrainingModule
+from mmattn.training.loop.wandb_run import STEP
 from mmattn.weighting.panel import Panel, clip_panels
 
 
@@ -40,10 +40,13 @@ class WandbCharts(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Here the weights are those that are evaluated."""
+        """Here the weights are those that are evaluated. Where processes share them out, each has to take part."""
         assert isinstance(pl_module, TrainingModule)
-        if batch_idx == 0 and not self._failed and _experiment(trainer):
-            self._panels = clip_panels(pl_module.model, batch, self.clips)
+        if batch_idx or not self.clips:
+            return
+        here = not self._failed and _experiment(trainer) is not None
+        if trainer.strategy.broadcast(here):
+            self._panels = clip_panels(pl_module.model, batch, self.clips if here else 0)
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         assert isinstance(pl_module, TrainingModule)

@@ -9,7 +9,7 @@ from mmattn.types import MODALITIES
 from mmattn.weighting.causal import SUBSETS
 
 PARTS = ("video", "audio", "synergy")
-Table = tuple[list[str | int], list[list[Any]]]  # names of the columns, rows
+Table = tuple[list[str | int], list[Any]]  # names of the columns, rows
 
 
 def by_tag(evaluation: dict[str, Any], families: dict[str, str]) -> Table:

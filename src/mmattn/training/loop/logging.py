@@ -1,4 +1,4 @@
-"""Where numbers go: always a local JSONL, which is the truth, and wandb, TensorBoard or CSV beside it when asked.
+"""Where numbers go: always a local JSONL, which is the truth, and one of wandb, MLflow, ... beside it when asked.
 
 Lightning's own logging is not used: it writes what steps found after the callbacks that save have run, so that a
 checkpoint could not say which lines are before it.
@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import math
 import os
-import sys
 import time
 from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lightning
 from lightning.pytorch.callbacks import Callback
@@ -22,12 +23,12 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from mmattn.config import Config
-from mmattn.errors import UsageError
-from mmattn.training.run.directory import run_id
+from mmattn.errors import MmattnError, Stopped, UsageError
+from mmattn.training.loop.wandb_run import WandbRun, wandb_run
 
-MODES = ("wandb", "csv", "tensorboard", "none")
+MODES = ("wandb", "mlflow", "trackio", "csv", "tensorboard", "none")
+EXTRAS = ("tensorboard", "mlflow", "trackio")  # packages that are installed when asked for
 METRICS_FILE = "metrics.jsonl"
-STEP = "trainer/global_step"  # as Lightning's wandb logger calls it
 
 
 class JsonlLogger(Logger):
@@ -103,8 +104,8 @@ def check_logger(config: Config) -> None:
     kind = config["logger"]["mode"]
     if kind not in MODES:
         raise UsageError(f"logger.mode={kind}: expected one of {', '.join(MODES)}")
-    if kind == "tensorboard" and find_spec("tensorboard") is None:
-        raise UsageError("logger=tensorboard: not installed; pip install 'mmattn[tensorboard]'")
+    if kind in EXTRAS and find_spec(kind) is None:
+        raise UsageError(f"logger={kind}: not installed; pip install 'mmattn[{kind}]'")
 
 
 def make_loggers(config: Config, run: Path) -> list[Logger]:
@@ -115,49 +116,41 @@ def make_loggers(config: Config, run: Path) -> list[Logger]:
         loggers.append(CSVLogger(run, name="csv", version=""))
     elif kind == "tensorboard":
         loggers.append(TensorBoardLogger(run, name="tensorboard", version=""))
-    elif kind == "wandb" and rank_zero_only.rank == 0 and (wandb := _wandb_logger(config, run)):
-        loggers.append(wandb)
+    elif rank_zero_only.rank == 0 and (other := _service(kind, config, run)):
+        loggers.append(other)
     return loggers
 
 
-def _wandb_logger(config: Config, run: Path) -> Logger | None:
-    """Offline unless online is asked for and there are credentials. A failing wandb never stops training."""
-    os.environ.setdefault("WANDB_SILENT", "true")
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-    online = config["logger"]["online"] and has_credentials()
-    if config["logger"]["online"] and not online:
-        print("wandb: not logged in, so the run stays offline (wandb login, then wandb sync)", file=sys.stderr)
-    for mode in ("online", "offline") if online else ("offline",):
-        try:
-            return _start_wandb(config, run, mode)
-        except Exception as error:  # whatever wandb does, training goes on
-            print(f"wandb: {mode} failed ({error}); metrics are in {run / METRICS_FILE}", file=sys.stderr)
+def _service(kind: str, config: Config, run: Path) -> Logger | None:
+    """What has a process or a database of its own, which is for the first process alone."""
+    if kind == "wandb":
+        return wandb_run(config, run)
+    if kind == "mlflow":
+        from mmattn.training.loop.mlflow_run import mlflow_run
+
+        return mlflow_run(config, run)
+    if kind == "trackio":
+        from mmattn.training.loop.trackio_run import TrackioRun
+
+        return TrackioRun(config, run)
     return None
 
 
-def _start_wandb(config: Config, run: Path, mode: Literal["online", "offline"]) -> Logger:
-    import wandb
-    from lightning.pytorch.loggers import WandbLogger
-
-    settings = wandb.Settings(init_timeout=25, disable_git=True, x_disable_stats=True, console="off")
-    experiment = wandb.init(
-        project=config["logger"]["project"],
-        name=run.name,
-        id=run_id(run),  # a run that was stopped and goes on is one run there too
-        resume="allow" if mode == "online" else None,
-        dir=str(run),
-        mode=mode,
-        config=config,
-        settings=settings,
-    )
-    experiment.define_metric(STEP)  # the one axis, so that runs with batches of any size lie over each other
-    experiment.define_metric("*", step_metric=STEP, step_sync=True)
-    for metric, best in (("val/mAP", "max"), ("val/loss", "min")):
-        experiment.define_metric(metric, step_metric=STEP, summary=best)
-    return WandbLogger(experiment=experiment)
+@contextmanager
+def closing(loggers: Sequence[Logger]) -> Iterator[None]:
+    """Tells the loggers how the body ended: well, stopped by a signal, or failed."""
+    try:
+        yield
+    except BaseException as error:
+        stopped = isinstance(error, (Stopped, KeyboardInterrupt))
+        code = error.exit_code if isinstance(error, MmattnError) else 130 if stopped else 1
+        _close(loggers, code, stopped)
+        raise
+    _close(loggers, 0, False)
 
 
-def has_credentials() -> bool:
-    import wandb
-
-    return bool(os.environ.get("WANDB_API_KEY") or wandb.api.api_key)
+def _close(loggers: Sequence[Logger], code: int, stopped: bool) -> None:
+    for logger in loggers:
+        logger.finalize("failed" if code else "success")
+        if isinstance(logger, WandbRun):
+            logger.end(code, stopped)

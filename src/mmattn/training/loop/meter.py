@@ -35,26 +35,29 @@ class Meter:
             pair = torch.stack([total, count])
             self._sums[name] = self._sums[name] + pair if name in self._sums else pair
 
+    def sums(self) -> Tensor:
+        """(N, 2) of this process since the last `reset`: sum over clips and clips, by the order of the names."""
+        return torch.stack([self._sums[name] for name in sorted(self._sums)]) if self._sums else torch.zeros(0, 2)
+
+    def means(self, sums: Tensor) -> dict[str, float]:
+        """Over the clips of all processes, whose `sums` (R, N, 2) these are."""
+        found = zip(sorted(self._sums), sums.sum(dim=0).tolist(), strict=True)
+        return {name: total / clips for name, (total, clips) in found if clips}
+
     def read(self, gather: Gather) -> dict[str, float]:
-        """The means over all processes' clips since the last `reset`, in one exchange and one wait for the device."""
-        if not self._sums:
-            return {}
-        names = sorted(self._sums)
-        sums = gather(torch.stack([self._sums[name] for name in names])).sum(dim=0)
-        return {name: total / clips for name, (total, clips) in zip(names, sums.tolist(), strict=True) if clips}
+        """The means over all processes' clips, in one exchange and one wait for the device."""
+        return self.means(gather(self.sums()).cpu()) if self._sums else {}
 
     def reset(self) -> None:
         self._sums = {}
 
     def state_dict(self, gather: Gather) -> dict[str, Any]:
         """Of every process by itself: sums in another order would round otherwise."""
-        names = sorted(self._sums)
-        sums = gather(torch.stack([self._sums[name] for name in names])).cpu() if names else torch.zeros(1, 0, 2)
-        return {"names": names, "sums": sums}
+        return {"names": sorted(self._sums), "sums": gather(self.sums()).cpu() if self._sums else torch.zeros(1, 0, 2)}
 
-    def load_state_dict(self, state: dict[str, Any], rank: int, world: int) -> None:
+    def load_state_dict(self, state: dict[str, Any], rank: int, world: int, device: torch.device) -> None:
         """With another number of processes the first takes the sums of all."""
-        sums: Tensor = state["sums"]
+        sums: Tensor = state["sums"].to(device)
         if len(sums) != world:
             sums = torch.cat([sums.sum(dim=0, keepdim=True), torch.zeros(world - 1, *sums.shape[1:]).to(sums)])
         self._sums = dict(zip(state["names"], sums[rank], strict=True))

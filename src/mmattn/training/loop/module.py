@@ -7,15 +7,17 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmattn.attention.regularise import Regulariser
 from mmattn.model import AVModel
+from mmattn.tasks.counts import each_process
+from mmattn.training.loop.agreement import Agreement
 from mmattn.training.loop.balance import ModalityBalance
 from mmattn.training.loop.curves import curves
-from mmattn.training.loop.gradients import GradientMeter
+from mmattn.training.loop.gradients import GradientMeter, gradient_norm
 from mmattn.training.loop.logging import log
-from mmattn.training.loop.meter import Meter
+from mmattn.training.loop.meter import Meter, wide
 from mmattn.training.loop.multitask import FixedWeights, TaskWeights
 from mmattn.training.loop.optim import AdamWOneCycle
 from mmattn.training.loop.self_critical import SelfCritical
@@ -49,17 +51,19 @@ class TrainingModule(lightning.LightningModule):
         self.gradients = GradientMeter()
         self.epoch_meter = Meter()
         self.recent_meter = Meter()  # the loss since it was logged last
-        self.step_numbers: dict[str, Tensor] = {}  # of the last step, by name
+        self.agreement = Agreement()
+        self.wanted = False  # whether the numbers of the step to come are logged
+        self.step_numbers: dict[str, float] = {}  # of the last step that was wanted, by name
         self.optim = optim
         self.evaluation: dict[str, Any] | None = None
         self.validated: dict[str, float] = {}  # its numbers, by the names that they are logged under
         self.thresholds: dict[str, float] = {}  # that it was evaluated with
         self._running: Evaluation | None = None
-        self._losses: list[tuple[float, int]] = []  # (sum over clips, clips) of each validation batch
+        self._losses: list[tuple[float, float]] = []  # (sum over clips, clips) of each validation batch
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         losses = self.losses(batch)
-        clips = batch.real.sum()
+        clips = each_process(batch.real.sum(), least=0.0)
         self.epoch_meter.add(losses, clips)
         self.recent_meter.add({"loss": losses["loss"]}, clips)
         return losses["loss"]
@@ -86,13 +90,29 @@ class TrainingModule(lightning.LightningModule):
         return {"loss": loss, **more, **weights, **log}
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Measure how the gradient is shared, and let what balances the modalities change the step."""
-        numbers = {f"gradient_{name}": value for name, value in self.gradients.update(self.model).items()}
+        """Measure the gradient, agree with all processes on the step, and let what balances the modalities change it.
+
+        All that is read of a step is read here, at once: the device is waited for once a step.
+        """
+        shares = self.gradients.update(self.model)
+        told = torch.stack(list(shares.values()))
+        balance = self.balance.sums if self.balance else None
+        parts = [
+            told[:0] if balance is None else wide(balance),
+            self.recent_meter.sums().flatten() if self.wanted else told[:0],
+            told if self.wanted else told[:0],
+        ]
+        rows = self.agreement.before_step(self.trainer, gradient_norm(self), torch.cat(parts))
+        balances, losses, gradients = rows.split([len(part) for part in parts], dim=1)
+        numbers: dict[str, float] = {}
+        if self.wanted:
+            means = self.recent_meter.means(losses.unflatten(1, (-1, 2)))
+            self.recent_meter.reset()
+            numbers |= {f"step/{name}": value for name, value in means.items()}
+            numbers |= {f"gradient_{n}": value for n, value in zip(shares, gradients[0].tolist(), strict=True)}
         if self.balance:
-            if self.balance.sums is not None and self.trainer.world_size > 1:
-                self.balance.sums = self.trainer.strategy.reduce(self.balance.sums, reduce_op="sum")
-            changed = self.balance.before_step(self.model, optimizer, self.global_step)
-            numbers |= {name: torch.tensor(value) for name, value in changed.items()}
+            self.balance.sums = None if balance is None else balances.sum(dim=0)
+            numbers |= self.balance.before_step(self.model, optimizer, self.global_step)
         self.step_numbers = numbers
 
     def on_validation_epoch_start(self) -> None:
@@ -103,7 +123,7 @@ class TrainingModule(lightning.LightningModule):
         assert self._running is not None
         fused = self._running.update(self.model, batch)
         loss = self.multitask(self.model.losses(fused, batch))[0]
-        clips = int(batch.real.sum())
+        clips = float(each_process(batch.real.sum(), least=0.0))
         self._losses.append((float(loss) * clips if clips else 0.0, clips))
 
     def on_validation_epoch_end(self) -> None:
@@ -132,9 +152,13 @@ class TrainingModule(lightning.LightningModule):
             self.gradients.load_state_dict(checkpoint["gradients"])
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        more = list(self.multitask.parameters())
-        optimizer, schedule = self.optim.build(self.model, self.total_steps, more)
+        scaled = self.trainer.precision == "16-mixed"
+        optimizer, schedule = self.optim.build(self.model, self.total_steps, self.beside(), scaled)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def beside(self) -> list[nn.Parameter]:
+        """Parameters that are trained beside the model's."""
+        return list(self.multitask.parameters())
 
     @property
     def total_steps(self) -> int:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
+from mmattn.config import Config, build
 from mmattn.errors import UsageError
 from mmattn.model import AVModel
 from mmattn.training.loop.gradients import encoders
+from mmattn.types import Modality
 
 
 @dataclass(frozen=True)
@@ -22,32 +24,42 @@ class AdamWOneCycle:
 
     `encoder_lr` is the encoders' learning rate over that of the rest; `layer_decay` multiplies it once more for each
     layer further from an encoder's output (Clark et al. 2020; Bao et al. 2022). Each encoder has parameter groups of
-    its own, with its modality as their `part`.
+    its own, with its modality as their `part`. `fused`: all of a step in one kernel; null: on a CUDA device, unless the
+    gradient has to be unscaled for clipping before (16-mixed).
+
+    Where `encoder_lr` is None, networks that are fine-tuned from ready-made weights, whose modalities are `pretrained`,
+    learn at `pretrained_lr` with `pretrained_decay` a layer, as their papers fine-tune them; all else at `lr`.
     """
 
     lr: float
     weight_decay: float
     warmup: float
-    encoder_lr: float = 1.0
-    layer_decay: float = 1.0
+    encoder_lr: float | None = None
+    layer_decay: float | None = None
+    pretrained_lr: float = 3e-5
+    pretrained_decay: float = 0.75
+    pretrained: tuple[Modality, ...] = ()
+    fused: bool | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.layer_decay <= 1:
-            raise UsageError(f"optim.layer_decay={self.layer_decay:g}: expected above 0, up to 1")
-        if min(self.lr, self.encoder_lr) <= 0 or self.weight_decay < 0 or not 0 <= self.warmup <= 1:
+        for name in ("layer_decay", "pretrained_decay"):
+            if not 0 < (1.0 if getattr(self, name) is None else getattr(self, name)) <= 1:
+                raise UsageError(f"optim.{name}={getattr(self, name):g}: expected above 0, up to 1")
+        encoder_lr = 1.0 if self.encoder_lr is None else self.encoder_lr
+        if min(self.lr, encoder_lr, self.pretrained_lr) <= 0 or self.weight_decay < 0 or not 0 <= self.warmup <= 1:
             raise UsageError(
-                f"optim: expected lr and encoder_lr above 0, weight_decay from 0 on, warmup in [0, 1]; got {self.lr:g},"
-                f" {self.encoder_lr:g}, {self.weight_decay:g}, {self.warmup:g}"
+                f"optim: expected lr, encoder_lr and pretrained_lr above 0, weight_decay from 0 on, warmup in [0, 1]; "
+                f"got {self.lr:g}, {encoder_lr:g}, {self.pretrained_lr:g}, {self.weight_decay:g}, {self.warmup:g}"
             )
 
     def build(
-        self, model: AVModel, steps: int, more: Sequence[nn.Parameter] = ()
+        self, model: AVModel, steps: int, more: Sequence[nn.Parameter] = (), scaled: bool = False
     ) -> tuple[torch.optim.Optimizer, LambdaLR]:
-        """`more`: parameters that are trained beside the model's."""
+        """`more`: parameters that are trained beside the model's. `scaled`: their gradients are, as 16-mixed does."""
         place_of = {
-            id(weight): (name, self.encoder_lr * self.layer_decay**depth)
+            id(weight): (name, factor)
             for name, encoder in encoders(model).items()
-            for weight, depth in depths(encoder)
+            for weight, factor in self._factors(name, encoder)
         }
         groups: dict[tuple[tuple[str, float], bool], list[nn.Parameter]] = {}
         for parameter in [*model.parameters(), *more]:
@@ -64,6 +76,7 @@ class AdamWOneCycle:
                 for ((part, factor), decays), parameters in groups.items()
             ],
             betas=(0.9, 0.98),
+            fused=self._fused(model, scaled) or None,
         )
         rising = max(1, round(self.warmup * steps))
 
@@ -73,6 +86,30 @@ class AdamWOneCycle:
             return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rising) / max(1, steps - rising))))
 
         return optimizer, LambdaLR(optimizer, factor)
+
+    def _fused(self, model: AVModel, scaled: bool) -> bool:
+        on_cuda = all(weight.device.type == "cuda" for weight in model.parameters())
+        return (on_cuda and not scaled) if self.fused is None else self.fused
+
+    def _factors(self, name: Modality, encoder: nn.Module) -> list[tuple[nn.Parameter, float]]:
+        """Each weight's rate over `lr`. What was added to a ready-made network is new, and learns as the rest does."""
+        if self.encoder_lr is not None or name not in self.pretrained:
+            first = 1.0 if self.encoder_lr is None else self.encoder_lr
+            decay = 1.0 if self.layer_decay is None else self.layer_decay
+            return [(weight, first * decay**depth) for weight, depth in depths(encoder)]
+        decay = self.pretrained_decay if self.layer_decay is None else self.layer_decay
+        ready_made = {id(weight) for weight in getattr(encoder, "backbone", encoder).parameters()}
+        first = self.pretrained_lr / self.lr
+        return [
+            (weight, first * decay**depth if id(weight) in ready_made else 1.0) for weight, depth in depths(encoder)
+        ]
+
+
+def optim_of(config: Config) -> AdamWOneCycle:
+    """The config group `optim`, which learns from the rest which encoders are fine-tuned from ready-made weights."""
+    parts: dict[str, Modality] = {"visual": "video", "audio": "audio"}
+    tuned = [part for part in parts if config[part].get("pretrained") and config[part].get("mode") == "finetune"]
+    return replace(build(config["optim"]), pretrained=tuple(parts[part] for part in tuned))
 
 
 def depths(encoder: nn.Module) -> list[tuple[nn.Parameter, int]]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from mmattn.errors import UsageError
 from mmattn.metrics.captions import Cider, words_of
 from mmattn.tasks.captioner import Captioner
+from mmattn.tasks.counts import each_process
 from mmattn.tasks.decoding import Decoded
 from mmattn.types import Batch, Fused
 
@@ -49,8 +50,8 @@ class SelfCritical:
         told = torch.tensor([bool(captions) for captions in batch.captions], device=baseline.device) & batch.real
         better = (self.rewards(captioner, drawn, batch) - baseline) * told
         found, _ = captioner.said(fused, drawn)
-        tokens = (drawn.keep & told[:, None]).sum().clamp(min=1)
-        return -(better[:, None] * found).sum() / tokens, (baseline * told).sum() / told.sum().clamp(min=1)
+        tokens = each_process((drawn.keep & told[:, None]).sum())
+        return -(better[:, None] * found).sum() / tokens, (baseline * told).sum() / each_process(told.sum())
 
     def rewards(self, captioner: Captioner, decoded: Decoded, batch: Batch) -> Tensor:
         assert self.reward is not None, "prepare comes first"

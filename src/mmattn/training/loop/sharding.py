@@ -19,8 +19,18 @@ from mmattn.types import Batch, Fused, LayerStats, Tokens
 _CALLED = {"task": ("reads",), "captions": ("loss", "generate", "said")}
 
 
-def check_shardable(config: Config) -> None:
-    """Raises UsageError for options that need all weights in every process."""
+def check_shardable(config: Config, processes: int) -> None:
+    """Raises UsageError for options that need all weights in every process, and for those of fsdp without it."""
+    options = config["trainer"]
+    if (kind := options.get("checkpoints", "whole")) not in ("whole", "sharded"):
+        raise UsageError(f"trainer.checkpoints={kind}: expected whole or sharded")
+    if options.get("strategy", "ddp") != "fsdp":
+        for key, default in (("checkpoints", "whole"), ("shard", 0)):
+            if options.get(key, default) != default:
+                raise UsageError(f"trainer.{key}={options[key]} is for trainer.strategy=fsdp, which shares weights out")
+        return
+    if (shard := options.get("shard", 0)) < 0 or (shard and processes % shard):
+        raise UsageError(f"trainer.shard={shard}: expected 0, or what divides the {processes} processes")
     for group in ("weight_average", "modality_balance", "freeze"):
         if config.get(group):
             raise UsageError(f"trainer.strategy=fsdp shares weights out, {group} needs them whole; use strategy=ddp")
@@ -38,16 +48,27 @@ class ShardedModule(TrainingModule):
             return
         _let_through(Tokens, Fused, LayerStats, Batch)
         assert self.device_mesh is not None
-        mesh = self.device_mesh["data_parallel"]
+        how: dict[str, Any] = {"mesh": self.device_mesh, "mp_policy": _precision(self.trainer.precision)}
         for block in blocks(self.model):
-            fully_shard(block, mesh=mesh)
+            fully_shard(block, **how)
         for name in ("visual", "audio", "fusion", "task", "captions"):
             part: nn.Module | None = getattr(self.model, name)
             if part is None or not any(True for _ in part.parameters()):
                 continue
-            fully_shard(part, mesh=mesh)
+            fully_shard(part, **how)
             for method in _CALLED.get(name, ()):
                 register_fsdp_forward_method(part, method)
+
+
+def _precision(precision: str | None) -> Any:
+    """What is gathered and computed with. Gradients are summed, and weights kept, in 32 bits.
+
+    Inputs stay as they are, times in seconds among them; autocast chooses what to compute with them.
+    """
+    from torch.distributed.fsdp import MixedPrecisionPolicy
+
+    gathered = torch.bfloat16 if precision == "bf16-mixed" else None
+    return MixedPrecisionPolicy(param_dtype=gathered, reduce_dtype=torch.float32, cast_forward_inputs=False)
 
 
 def whole_weights(model: nn.Module) -> dict[str, Tensor]:

@@ -14,18 +14,21 @@ from mmattn.training.loop.logging import log
 from mmattn.training.loop.meter import Gather, alone
 from mmattn.training.loop.module import TrainingModule
 from mmattn.training.loop.timetable import steps_after
+from mmattn.training.loop.utilisation import Utilisation
 
 
 class LogSteps(Callback):
     """`train/NAME`: an epoch's means over all processes' clips. Every `every` steps `train/step/loss`, the mean since
     the line before, with the learning rate, clips a second, the share of time in which the first process waited for
-    data, its GPU's memory, and what the last step's gradient told.
+    data, its GPU's memory, the share of what the devices could compute (`utilisation`), and what the last step's
+    gradient told.
 
     Its place is before the callbacks that save a checkpoint, which then knows of all that is logged.
     """
 
-    def __init__(self, every: int) -> None:
+    def __init__(self, every: int, utilisation: Utilisation | None = None) -> None:
         self.every = every
+        self.utilisation = utilisation
         self._module: TrainingModule | None = None
         self._state: dict[str, Any] = {}
         self._rate = 0.0
@@ -38,7 +41,7 @@ class LogSteps(Callback):
         self._module = pl_module
         for name, state in self._state.items():
             meter = pl_module.epoch_meter if name == "epoch" else pl_module.recent_meter
-            meter.load_state_dict(state, trainer.global_rank, trainer.world_size)
+            meter.load_state_dict(state, trainer.global_rank, trainer.world_size, pl_module.device)
         self._begin()
 
     def _begin(self) -> None:
@@ -51,19 +54,23 @@ class LogSteps(Callback):
         self._waited += time.perf_counter() - self._ended
         self._rate = max(float(group["lr"]) for group in trainer.optimizers[0].param_groups)  # of the step to come
 
+    def on_before_optimizer_step(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, optimizer: Any
+    ) -> None:
+        assert isinstance(pl_module, TrainingModule)
+        pl_module.wanted = (trainer.global_step + 1) % self.every == 0
+
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, _: Any, batch: Any, batch_idx: int
     ) -> None:
         assert isinstance(pl_module, TrainingModule)
         self._clips += len(batch.ids) * trainer.world_size
         if steps_after(trainer, batch_idx) and trainer.global_step % self.every == 0:
-            means = pl_module.recent_meter.read(self._gather())
-            pl_module.recent_meter.reset()
             took = time.perf_counter() - self._since
-            numbers = {f"step/{name}": value for name, value in means.items()}
-            numbers |= {"step/lr": self._rate, "step/clips_per_s": self._clips / took}
+            numbers = {**pl_module.step_numbers, "step/lr": self._rate, "step/clips_per_s": self._clips / took}
             numbers |= {"step/waiting": self._waited / took} | _memory(pl_module.device)
-            numbers |= {name: float(value) for name, value in pl_module.step_numbers.items()}
+            if self.utilisation:
+                numbers["step/mfu"] = self.utilisation.share(self._clips / took, trainer.world_size)
             log(trainer, {f"train/{name}": value for name, value in numbers.items()})
             self._begin()
         self._ended = time.perf_counter()

@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from mmattn.config import Config
+from mmattn.openmp import cores
 
 
 class Threads(Callback):
@@ -24,6 +25,11 @@ class Threads(Callback):
 
 
 def threads_of(config: Config) -> int:
-    """trainer.threads, or this machine's cores shared out among its processes."""
+    """trainer.threads, or the cores that there are for this machine's processes shared out among them.
+
+    A task of Slurm's has cores of its own, whether or not it is bound to them.
+    """
     options = config["trainer"]
-    return options["threads"] or max(1, (os.cpu_count() or 1) // options["devices"])
+    slurm = str((config.get("launcher") or {}).get("_target_")).endswith("Slurm")
+    own = int(os.environ.get("SLURM_CPUS_PER_TASK") or 0) if slurm else 0
+    return options["threads"] or min(own, cores()) or max(1, cores() // options["devices"])

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from mmattn.errors import UsageError
 from mmattn.model import AVModel
+from mmattn.tasks.counts import each_process
 from mmattn.training.pretrain.contrastive import Contrastive
 from mmattn.training.pretrain.objective import Objective
 from mmattn.types import Batch, Fused, Tokens
@@ -139,7 +140,7 @@ class Masked(Objective):
             found = self.read[name](self.norm(x)).float()
             error = (found - _standard(patches.values)).square().mean(dim=-1)
             counted = patches.real & batch.real[:, None]
-            terms[f"loss_{name}"] = (error * counted).sum() / counted.sum().clamp(min=1)
+            terms[f"loss_{name}"] = (error * counted).sum() / each_process(counted.sum())
         return {"loss": terms["loss_video"] + terms["loss_audio"], **terms}
 
     def _memory(self, fused: Fused) -> tuple[Float[Tensor, "B L D"], Bool[Tensor, "B L"]]:

@@ -8,12 +8,12 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmattn.checkpoint import MODEL_FILE, Checkpoint, load_model, save_model
 from mmattn.errors import UsageError
 from mmattn.model import AVModel
+from mmattn.tasks.counts import each_process
 from mmattn.training.loop.keep import KeepModel
 from mmattn.training.loop.logging import log
 from mmattn.training.loop.module import TrainingModule
@@ -29,7 +29,7 @@ class PretrainModule(TrainingModule):
         super().__init__(model, optim, max_steps=max_steps)
         self.objective = objective
         self.mean_loss: float | None = None
-        self._found: list[tuple[dict[str, float], int]] = []
+        self._found: list[tuple[dict[str, float], float]] = []
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         return self.objective(self.model, batch)
@@ -41,7 +41,8 @@ class PretrainModule(TrainingModule):
         """Masks are the same each time, so that losses can be compared."""
         generator = torch.Generator().manual_seed(index)
         terms = self.objective(self.model, batch, generator)
-        self._found.append(({name: float(value) for name, value in terms.items()}, int(batch.real.sum())))
+        clips = float(each_process(batch.real.sum(), least=0.0))
+        self._found.append(({name: float(value) for name, value in terms.items()}, clips))
 
     def on_validation_epoch_end(self) -> None:
         found = [(terms, count) for terms, count in self._found if count]
@@ -55,10 +56,8 @@ class PretrainModule(TrainingModule):
         self.validated = {f"val/{name}": value for name, value in means.items()}
         log(self.trainer, self.validated)
 
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        more = list(self.objective.parameters())
-        optimizer, schedule = self.optim.build(self.model, self.total_steps, more)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+    def beside(self) -> list[nn.Parameter]:
+        return list(self.objective.parameters())
 
 
 class KeepPretrained(KeepModel):

@@ -14,6 +14,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from mmattn.errors import UsageError
 from mmattn.model import AVModel
+from mmattn.tasks.counts import each_process
+from mmattn.training.loop.meter import wide
 from mmattn.training.pretrain.objective import Objective
 from mmattn.types import Batch, Fused, Tokens
 
@@ -48,7 +50,7 @@ class Synchrony(Objective):
         whole = batch.frame_keep.all(dim=1) & batch.spectrogram_keep.all(dim=1)
         asked = (batch.real & whole)[:, None].float()
         losses = binary_cross_entropy_with_logits(answers.float(), truth, reduction="none")
-        total = 2 * asked.sum().clamp(min=1)
+        total = 2 * each_process(asked.sum())
         right = ((answers > 0) == (truth > 0)) * asked
         return {"loss": (losses * asked).sum() / total, "right": right.sum() / total}
 
@@ -59,8 +61,8 @@ class Synchrony(Objective):
         drawn = torch.rand(2, clips, generator=generator).to(batch.frames.device)
         picture = (drawn[0] * frames).long()
         sound = (picture * rows / frames).round().long()
-        seconds = float(batch.spectrogram_times[:, :2].diff(dim=1).max()) * rows
-        least = min(self.least_s / seconds, 0.5)
+        seconds = wide(batch.spectrogram_times[:, :2].diff(dim=1).max()) * rows
+        least = (self.least_s / seconds).clamp(max=0.5)
         away = (least + drawn[1] * (1 - 2 * least)) * rows
         return picture, sound, sound + away.round().long()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import secrets
 import subprocess
@@ -19,6 +18,7 @@ from mmattn import __version__
 from mmattn.config import Config
 from mmattn.errors import UsageError
 from mmattn.files import check_utf8, expanded, fresh_folder, write_atomically
+from mmattn.openmp import cores
 from mmattn.training.run.alone import alone
 
 CONFIG_FILE = "config.yaml"
@@ -29,12 +29,16 @@ FINISHED_FILE = "finished.json"  # written when training has come to its end
 MACHINE = (
     *("launcher", "logger", "data.workers", "data.cache_gb", "data.isolated", "data.deadline_s"),
     *(f"trainer.{key}" for key in ("devices", "accelerator", "strategy", "threads", "save_every", "log_every")),
-    *("trainer.compile", "trainer.recompute"),
+    *(f"trainer.{key}" for key in ("compile", "recompute", "shard", "checkpoints", "timeout_s", "pin_memory")),
+    *("trainer.profile", "trainer.peak_tflops"),
 )
 
 
-def create_run(config: Config) -> Path:
-    """Make the run directory with frozen config and run.json. Raises UsageError when it is taken or not writable."""
+def create_run(config: Config, weights: int | None = None) -> Path:
+    """Make the run directory with frozen config and run.json. Raises UsageError when it is taken or not writable.
+
+    `weights`: how many the model has.
+    """
     try:
         name = config["fusion"]["_target_"].rpartition(".")[2]
         run = Path(str(config["run"])) if config["run"] else fresh_folder(_fresh_name(name))
@@ -44,17 +48,17 @@ def create_run(config: Config) -> Path:
                 raise UsageError(
                     f"{run}: holds a run already; go on with mmattn train resume={run}, or name another run="
                 )
-            _freeze(run, config)
+            _freeze(run, config, weights)
     except OSError as error:
         raise UsageError(f"{run}: cannot be written ({error.strerror})") from None
     return run
 
 
-def _freeze(run: Path, config: Config) -> None:
+def _freeze(run: Path, config: Config, weights: int | None) -> None:
     config = {**config, "run": str(run), "data": _with_absolute_root(config["data"])}
     if config.get("init_from"):
         config["init_from"] = str(expanded(str(config["init_from"])).absolute())
-    described = {"id": secrets.token_hex(4), **describe_run()}
+    described = {"id": secrets.token_hex(4), "weights": weights, **describe_run()}
     write_atomically(run / RUN_FILE, json.dumps(described, indent=1).encode())
     write_atomically(run / CONFIG_FILE, yaml.safe_dump(config, sort_keys=False).encode())
 
@@ -92,11 +96,22 @@ def _put(config: Config, path: Sequence[str], other: Config) -> Config:
 
 def run_id(run: Path) -> str | None:
     """By which other programs know the run however often it is resumed; None for one from before there were ids."""
-    try:
-        found = json.loads((run / RUN_FILE).read_text(encoding="utf-8")).get("id")
-    except (OSError, ValueError, AttributeError):
-        return None
+    found = _described(run).get("id")
     return found if isinstance(found, str) and found.isalnum() else None
+
+
+def weights_of(run: Path) -> int:
+    """How many the run's model has; 0 where that is not known."""
+    found = _described(run).get("weights")
+    return found if isinstance(found, int) else 0
+
+
+def _described(run: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((run / RUN_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _with_absolute_root(data: Config) -> Config:
@@ -130,7 +145,7 @@ def describe_run() -> dict[str, Any]:
         "git_dirty": bool(_git("status", "--porcelain")) if commit else None,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "cores": os.cpu_count(),
+        "cores": cores(),
         "ffmpeg": {name: ".".join(map(str, version)) for name, version in av.library_versions.items()},
         "packages": dict(sorted((d.metadata["Name"].lower(), d.version) for d in distributions())),
     }

@@ -16,6 +16,8 @@ from typing import Literal
 
 from mmattn.config import Config
 from mmattn.errors import MmattnError
+from mmattn.openmp import cores
+from mmattn.text import counted
 
 Level = Literal["ok", "note", "problem"]
 MALICIOUS = {"lightning": ("2.6.2", "2.6.3")}
@@ -36,9 +38,18 @@ class Finding:
 
 
 def doctor(config: Config) -> str:
-    """What was found, a line each. Raises MmattnError, after printing it, when there is a problem."""
-    folder = Path(str(config["folder"]))
+    """What was found, a line each. Raises MmattnError, after printing it, when there is a problem.
+
+    Of several processes (torchrun, srun) all exchange, and the first looks at the rest and tells of all.
+    """
+    from mmattn.training.run.collective import place
+
+    folder, own = Path(str(config["folder"])), place()
+    between = list(exchanges()) if own else []
+    if own and own.rank:
+        return ""
     checks: tuple[Callable[[], Iterator[Finding]], ...] = (
+        lambda: iter(between),
         *(packages, builds, codecs, decoders, gpus, processes, wandb, slurm),
         lambda: disk(folder, config["disk_gb"]),
         lambda: shared_memory(Path("/dev/shm"), config["shared_gb"]),
@@ -162,7 +173,7 @@ def processes() -> Iterator[Finding]:
     count = torch.cuda.device_count()
     if count > 1 and not distributed.is_nccl_available():
         fix = "install a torch built with NCCL (the CUDA builds for Linux have it)"
-        yield Finding("problem", "nccl", f"{count} GPUs, but torch has no NCCL", fix)
+        yield Finding("problem", "nccl", f"{counted(count, 'GPU')}, but torch has no NCCL", fix)
     elif distributed.is_nccl_available() and count:
         from torch.cuda import nccl
 
@@ -170,7 +181,24 @@ def processes() -> Iterator[Finding]:
     if not distributed.is_available() or not distributed.is_gloo_available():
         yield Finding("problem", "gloo", "torch has no gloo, so several processes cannot train", "reinstall torch")
     else:
-        yield Finding("ok", "gloo", f"{os.cpu_count()} cores for several processes")
+        yield Finding("ok", "gloo", f"{counted(cores(), 'core')} for several processes")
+
+
+def exchanges() -> Iterator[Finding]:
+    """Of all processes that torchrun or srun started."""
+    from mmattn.training.run.collective import exchange, place
+
+    own = place()
+    assert own is not None
+    try:
+        found = exchange(own)
+    except MmattnError as error:
+        fix = "export MASTER_ADDR=HOST of rank 0, NCCL_SOCKET_IFNAME or GLOO_SOCKET_IFNAME=the network that all share"
+        yield Finding("problem", "all-reduce", str(error), fix)
+        return
+    yield Finding("ok", "all-reduce", str(found))
+    for name, times in found.slow.items():
+        yield Finding("note", "straggler", f"{name} takes {times:.1f} times as long as the median for the same work")
 
 
 def wandb() -> Iterator[Finding]:
@@ -179,7 +207,7 @@ def wandb() -> Iterator[Finding]:
     if mode == "disabled":
         yield Finding("note", "wandb", "disabled by WANDB_MODE; metrics are in each run's metrics.jsonl")
         return
-    from mmattn.training.loop.logging import has_credentials
+    from mmattn.training.loop.wandb_run import has_credentials
 
     if has_credentials():
         said = "logged in; logger.online=true uploads" + (f", but WANDB_MODE={mode}" if mode == "offline" else "")

@@ -22,6 +22,7 @@ from mmattn.data.prepare.views import Look, Views, looks
 from mmattn.errors import UsageError
 from mmattn.files import write_atomically
 from mmattn.progress import Progress
+from mmattn.text import counted
 from mmattn.training.loop.curves import headline
 from mmattn.training.run.directory import read_config
 from mmattn.weighting.evaluation import Evaluation
@@ -61,7 +62,7 @@ def evaluate(config: Config, changes: Sequence[str] = ()) -> str:
         _looks(config["views"], data),
     )
     write_atomically(out, json.dumps(record, indent=1).encode())
-    return f"{run} on {record['clips']} {split} clips: {_told(record)} -> {out}"
+    return f"{run} on {counted(record['clips'], f'{split} clip')}: {_told(record)} -> {out}"
 
 
 def _told(record: dict[str, Any]) -> str:

@@ -15,7 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mmattn.config import Config, build
 from mmattn.data.manifest.splits import SplitData
-from mmattn.model import PARTS, AVModel, vocabulary_of
+from mmattn.model import PARTS, AVModel, vocabulary_of, with_frames
+from mmattn.text import counted
 from mmattn.training.launch.launcher import launcher_of
 from mmattn.training.launch.local import with_devices
 from mmattn.training.loop.blocks import recompute
@@ -44,6 +45,7 @@ def dry_run(config: Config) -> str:
 
     config = with_frozen_encoders(with_devices(config))
     data, model = check(config)
+    config = with_frames(config, model.visual)
     launcher = launcher_of(config)
     try:
         found = look_ahead(config, data, model, launcher.nodes)
@@ -57,7 +59,7 @@ def dry_run(config: Config) -> str:
         f"parameters: {sum(found.parameters.values()):,} ({parts}), {found.trained:,} of them trained",
         f"tokens of a clip: {', '.join(f'{name} {count}' for name, count in found.tokens.items())}",
         f"clips: {found.clips} in each process, {config['data']['batch_size']} in a batch, "
-        f"{config['trainer']['accumulate']} batches a step",
+        f"{counted(config['trainer']['accumulate'], 'batch')} a step",
         f"a step: {found.flops / 1e9:,.2f} GFLOP (matrix products and convolutions, forward and backward)",
         f"memory of a process: about {found.memory / 2**20:,.0f} MiB of tensors at its peak",
         f"launch: {launcher.describe(run, config)}",
@@ -115,10 +117,10 @@ def first(batch: Batch, count: int) -> Batch:
         if isinstance(value, dict):
             return {key: cut(item) for key, item in value.items()}
         if isinstance(value, Tokens):
-            return Tokens(value.values[:count], value.keep[:count], value.times[:count])
+            return Tokens(value.values[:count], value.keep[:count], value.times[:count], value.full)
         return value
 
-    return replace(batch, **{field.name: cut(getattr(batch, field.name)) for field in fields(batch)})
+    return replace(batch, **{field.name: cut(getattr(batch, field.name)) for field in fields(batch) if field.init})
 
 
 def peak_memory(work: Any) -> int:

@@ -15,41 +15,48 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
+from lightning.pytorch.strategies import DDPStrategy, Strategy
 
 from mmattn.config import Config, build
 from mmattn.data.load.module import build_data
 from mmattn.data.load.passing import lost_worker
 from mmattn.data.manifest.splits import SplitData
+from mmattn.encoders.interface import VisualEncoder
 from mmattn.errors import UsageError
 from mmattn.files import write_atomically
-from mmattn.model import NO_TAGS, AVModel, build_model, tokenizer_of, vocabulary_of, without_files
+from mmattn.model import NO_TAGS, AVModel, build_model, tokenizer_of, vocabulary_of, with_frames, without_files
 from mmattn.training.launch.launcher import launcher_of
 from mmattn.training.launch.signals import StopOnSignal
-from mmattn.training.loop.agreement import Agreement
 from mmattn.training.loop.blocks import compile_parts, recompute
 from mmattn.training.loop.callbacks import KeepPlace, Report, SeedSteps
 from mmattn.training.loop.charts import WandbCharts
 from mmattn.training.loop.keep import KeepModel
-from mmattn.training.loop.logging import JsonlLogger, KeepMetrics, check_logger, make_loggers
+from mmattn.training.loop.logging import JsonlLogger, KeepMetrics, check_logger, closing, make_loggers
 from mmattn.training.loop.module import TrainingModule
+from mmattn.training.loop.optim import optim_of
+from mmattn.training.loop.profile import ProfileSteps, check_profile
 from mmattn.training.loop.sharding import ShardedModule, check_shardable
 from mmattn.training.loop.steps import LogSteps
 from mmattn.training.loop.threads import Threads, threads_of
 from mmattn.training.loop.timetable import Timetable
+from mmattn.training.loop.utilisation import utilisation
 from mmattn.training.pretrain.module import KeepPretrained, PretrainModule, start_from
 from mmattn.training.run.alone import StopIfTaken, alone
 from mmattn.training.run.checkpoints import LAST, AtomicCheckpointIO, newest_whole
 from mmattn.training.run.directory import FINISHED_FILE, UNREADABLE_FILE, read_config
+from mmattn.training.run.group import Processes, from_first, joined
+from mmattn.training.run.machines import KeepMachines
+from mmattn.training.run.sharing import Sharing
 
 CALLBACKS = ("freeze", "weight_average")  # optional groups
 BY_TAGS = "mmattn.training.loop.balance.OgmGe"
+TIMEOUT_S = 1800.0  # of a run from before there was a choice
+PRECISIONS = ("32", "32-true", "bf16-mixed", "16-mixed")
 NO_ENCODER = "mmattn.encoders.none.NoEncoder"
 
 
@@ -66,25 +73,34 @@ def check(config: Config) -> tuple[SplitData, AVModel]:
     if config["trainer"].get("save_every", 0) < 0:
         raise UsageError(f"trainer.save_every={config['trainer']['save_every']}: expected 0 or more")
     _timetable(config["trainer"])
+    check_profile(config["trainer"].get("profile"))
+    if config["trainer"].get("timeout_s", 1) <= 0:
+        raise UsageError(f"trainer.timeout_s={config['trainer']['timeout_s']}: expected more than 0")
     if (strategy := config["trainer"].get("strategy", "ddp")) not in ("ddp", "fsdp"):
         raise UsageError(f"trainer.strategy={strategy}: expected ddp or fsdp")
-    if strategy == "fsdp":
-        check_shardable(config)
+    if str(precision := config["trainer"]["precision"]) not in PRECISIONS:
+        raise UsageError(f"trainer.precision={precision}: expected {', '.join(PRECISIONS[1:])}")
+    if (matmul := config["trainer"].get("matmul", "high")) not in ("highest", "high", "medium"):
+        raise UsageError(f"trainer.matmul={matmul}: expected highest, high or medium")
+    if build(config["optim"]).fused and precision == "16-mixed":
+        raise UsageError("optim.fused=true cannot clip gradients that trainer.precision=16-mixed scales; leave it out")
     launcher = launcher_of(config)
-    devices, nodes = config["trainer"]["devices"], launcher.nodes
-    if config["data"]["batch_size"] % (devices * nodes):
-        raise UsageError(
-            f"data.batch_size={config['data']['batch_size']} does not divide among trainer.devices={devices}"
-            + (f" on each of launcher.nodes={nodes}" if nodes > 1 else "")
-        )
+    check_shardable(config, config["trainer"]["devices"] * launcher.nodes)
+    devices, batch = config["trainer"]["devices"], config["data"]["batch_size"]
+    for nodes in range(launcher.least, launcher.nodes + 1):
+        if batch % (devices * nodes):
+            raise UsageError(
+                f"data.batch_size={batch} does not divide among trainer.devices={devices}"
+                + (f" on each of launcher.nodes={nodes}" if launcher.nodes > 1 else "")
+            )
     check_logger(config)
     _quiet_lightning()
     if launcher.here:
         _trainer(config, Path(), [], [], AtomicCheckpointIO(), (LightningEnvironment(), devices, 1))
-    build(config["optim"])
-    data = build_data(config["data"])
+    visual: VisualEncoder = build(config["visual"])
+    data = build_data(with_frames(config, visual)["data"])
     _check_tasks(config)
-    model = build_model(config, vocabulary_of(config, data), tokenizer_of(config, data))
+    model = build_model(config, vocabulary_of(config, data), tokenizer_of(config, data), visual)
     if regulariser := _optional(config, "regulariser"):
         regulariser.check(model.fusion, config["dim"])
     if config.get("init_from"):
@@ -92,7 +108,19 @@ def check(config: Config) -> tuple[SplitData, AVModel]:
     for group in ("modality_balance", "multitask", "self_critical", *CALLBACKS):
         _optional(config, group)
     data.check_readable()
+    _note_random(config)
     return data, model
+
+
+def _note_random(config: Config) -> None:
+    """A line for each ready-made network that begins without the weights it is known for."""
+    for part in ("visual", "audio"):
+        if "pretrained" in config[part] and not config[part]["pretrained"] and not config.get("init_from"):
+            name = config[part]["_target_"].rpartition(".")[2]
+            print(
+                f"{part}: {name} starts from random weights; set {part}.pretrained= for those it is known for",
+                file=sys.stderr,
+            )
 
 
 def _check_tasks(config: Config) -> None:
@@ -137,13 +165,16 @@ def train(run: Path, data: SplitData | None = None) -> None:
     config = read_config(run)
     if "SLURM_JOB_ID" in os.environ:  # its warning must not end what has not begun to listen, here or in children
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    environment = _processes(config)[0]  # there is no trainer yet to ask for the rank
+    processes = _processes(config)
+    environment = processes[0]  # there is no trainer yet to ask for the rank
     own = isinstance(environment, LightningEnvironment)
     rank = environment.local_rank() if own else environment.global_rank()
     # torchrun starts processes anew only when it has ended all there were, on whatever host
     wait_s = 90.0 if int(os.environ.get("TORCHELASTIC_RESTART_COUNT") or 0) else 0.0
     with alone(run, wait_s=wait_s) if rank == 0 else nullcontext() as lease:
-        _train(run, config, data, [StopIfTaken(run, lease)] if lease else [], rank)
+        options = config["trainer"]
+        with joined(processes, options["accelerator"], options.get("timeout_s", TIMEOUT_S)):
+            _train(run, config, data, [StopIfTaken(run, lease)] if lease else [], rank)
 
 
 def _train(run: Path, config: Config, data: SplitData | None, first: list[Callback], rank_here: int) -> None:
@@ -151,7 +182,7 @@ def _train(run: Path, config: Config, data: SplitData | None, first: list[Callba
     threads = threads_of(config)
     torch.set_num_threads(threads)
     torch.manual_seed(config["seed"])
-    last = newest_whole(run, quiet=rank_here > 0)
+    last = from_first(lambda: newest_whole(run))
     settings = without_files(config) if last else config  # the checkpoint has the weights
     vocabulary, tokenizer = vocabulary_of(config, ready), tokenizer_of(config, ready)
     model = build_model(settings, vocabulary, tokenizer)
@@ -163,10 +194,10 @@ def _train(run: Path, config: Config, data: SplitData | None, first: list[Callba
         recompute(model)
     objective, timetable = _optional(config, "pretrain"), _timetable(config["trainer"])
     if objective:
-        module: TrainingModule = PretrainModule(model, build(config["optim"]), objective, timetable.max_steps)
+        module: TrainingModule = PretrainModule(model, optim_of(config), objective, timetable.max_steps)
     else:
         kind = ShardedModule if _sharded(config["trainer"], _processes(config)) else TrainingModule
-        module = kind(model, build(config["optim"]), *options, max_steps=timetable.max_steps)
+        module = kind(model, optim_of(config), *options, max_steps=timetable.max_steps)
     if config["trainer"].get("compile"):
         compile_parts(model)
     if module.self_critical:
@@ -174,21 +205,23 @@ def _train(run: Path, config: Config, data: SplitData | None, first: list[Callba
     _quiet_lightning()
     loggers = make_loggers(config, run)
     chosen = [callback for group in CALLBACKS if (callback := _optional(config, group))]
-    agreement = Agreement()
     callbacks = [  # each place has a reason, which its docstring gives
         *first,
         timetable,
         (KeepPretrained if objective else KeepModel)(run, config, ready.clip, **_kept_by(config)),
         *chosen,
-        agreement,
-        LogSteps(config["trainer"].get("log_every", 10)),
-        StopOnSignal(run, agreement, timetable, config["trainer"].get("save_every", 0)),
+        *([measured] if (measured := utilisation(config)) else []),
+        LogSteps(config["trainer"].get("log_every", 10), measured),
+        StopOnSignal(run, module.agreement, timetable, config["trainer"].get("save_every", 0)),
         KeepPlace(ready.digest),
         *(KeepMetrics(logger) for logger in loggers if isinstance(logger, JsonlLogger)),
         SeedSteps(config["seed"]),
         Threads(threads),
+        KeepMachines(run),
         Report(run.name),
     ]
+    if config["trainer"].get("profile"):
+        callbacks += [ProfileSteps(run)]
     if not objective:
         callbacks += [WandbCharts(vocabulary.families, config["logger"].get("clips", 0))]
     keeping = AtomicCheckpointIO(damaged_last=last is not None and last != run / LAST)
@@ -199,17 +232,19 @@ def _train(run: Path, config: Config, data: SplitData | None, first: list[Callba
         ready.dataset("train", train=True, vocabulary=vocabulary), train=True, rank=rank, world=world
     )
     val_loader = ready.loader(ready.dataset("val", vocabulary=vocabulary), train=False, rank=rank, world=world)
+    on_gpu = trainer.strategy.root_device.type == "cuda"
+    for loader in (train_loader, val_loader):
+        loader.pin_memory = on_gpu and config["trainer"].get("pin_memory", True)
+    if on_gpu:
+        torch.set_float32_matmul_precision(config["trainer"].get("matmul", "highest"))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")  # advice on workers and logging intervals
         warnings.filterwarnings("ignore", module="torch.optim.lr_scheduler")
         try:
-            trainer.fit(module, train_loader, val_loader, ckpt_path=str(last) if last else None)
+            with closing(loggers):
+                trainer.fit(module, train_loader, val_loader, ckpt_path=str(last) if last else None)
         except RuntimeError as error:
             raise lost_worker(error) or error from None
-        finally:
-            for logger in trainer.loggers:
-                logger.finalize("success")
-            _finish_wandb()
     if rank == 0:
         record = {"step": trainer.global_step, "at": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
         write_atomically(run / FINISHED_FILE, json.dumps(record).encode())
@@ -229,9 +264,6 @@ def _kept_by(config: Config) -> dict[str, Any]:
 def _optional(config: Config, group: str) -> Any:
     """What an optional group chose; None for nothing, as in the config of a run from before there was the group."""
     return build(config[group]) if config.get(group) else None
-
-
-Processes = tuple[ClusterEnvironment, int, int]
 
 
 def _processes(config: Config) -> Processes:
@@ -257,27 +289,30 @@ def _trainer(
     """Raises UsageError for a device, precision or strategy that this machine does not have."""
     options = config["trainer"]
     environment, devices, nodes = processes
+    settings: dict[str, Any] = {
+        "accelerator": options["accelerator"],
+        "devices": devices,
+        "num_nodes": nodes,
+        "strategy": _strategy(config, processes),
+        "precision": options["precision"],
+        "max_epochs": options["epochs"],
+        "gradient_clip_val": options["gradient_clip"],
+        "accumulate_grad_batches": options.get("accumulate", 1),
+        "logger": loggers,
+        "callbacks": callbacks,
+        "plugins": [keeping, environment],
+        "default_root_dir": run,
+        "use_distributed_sampler": False,
+        "num_sanity_val_steps": 0,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
     try:
-        return lightning.Trainer(
-            accelerator=options["accelerator"],
-            devices=devices,
-            num_nodes=nodes,
-            strategy=_strategy(config, processes),
-            precision=options["precision"],
-            max_epochs=options["epochs"],
-            gradient_clip_val=options["gradient_clip"],
-            accumulate_grad_batches=options.get("accumulate", 1),
-            logger=loggers,
-            callbacks=callbacks,
-            plugins=[keeping, environment],
-            default_root_dir=run,
-            use_distributed_sampler=False,
-            num_sanity_val_steps=0,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
-    except (ValueError, RuntimeError, MisconfigurationException) as error:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", ".*fp16 is not supported on CPU")  # it would go on in another precision
+            return lightning.Trainer(**settings)
+    except (ValueError, RuntimeError, UserWarning, MisconfigurationException) as error:
         raise UsageError(f"trainer: {str(error).splitlines()[0]}") from None
 
 
@@ -290,9 +325,8 @@ def _strategy(config: Config, processes: Processes) -> Strategy | str:
     if devices * nodes == 1:
         return "auto"
     if _sharded(config["trainer"], processes):
-        return ModelParallelStrategy(
-            data_parallel_size=devices * nodes, tensor_parallel_size=1, save_distributed_checkpoint=False
-        )
+        options = config["trainer"]
+        return Sharing(devices * nodes, options.get("shard", 0), parts=options.get("checkpoints") == "sharded")
     # Our buffers never change. Broadcasting them would make every validation batch wait for all processes, for ever
     # where one of them has a batch less. Frozen weights, and in pretraining those of the tasks, have no gradient that
     # the others could wait for.
@@ -303,8 +337,3 @@ def _strategy(config: Config, processes: Processes) -> Strategy | str:
 def _quiet_lightning() -> None:
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.ERROR)
-
-
-def _finish_wandb() -> None:
-    if "wandb" in sys.modules:
-        sys.modules["wandb"].finish()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import re
 import sys
 import time
@@ -16,6 +17,7 @@ from mmattn.config import Config, compose
 from mmattn.errors import MmattnError, Stopped, UsageError
 from mmattn.files import fresh_folder, write_atomically
 from mmattn.names import choices
+from mmattn.text import counted
 from mmattn.training.launch.launcher import launcher_of
 from mmattn.training.launch.local import launch, prepare
 from mmattn.training.run.directory import CONFIG_FILE, FINISHED_FILE, read_config
@@ -58,7 +60,7 @@ def sweep(overrides: Sequence[str]) -> Path:
         configs = [compose("train", point.overrides) for point in points]
     _keep_plan(folder, points)
     todo = [(point, config) for point, config in zip(points, configs, strict=True) if not point.finished]
-    print(f"{folder}: {len(points)} runs, {len(points) - len(todo)} of them finished", file=sys.stderr)
+    print(f"{folder}: {counted(len(points), 'run')}, {len(points) - len(todo)} of them finished", file=sys.stderr)
     if todo and not launcher_of(todo[0][1]).here:
         _submit([point for point, _ in todo], [config for _, config in todo])
         return folder
@@ -73,7 +75,9 @@ def sweep(overrides: Sequence[str]) -> Path:
             failed += 1
             print(f"{point.run}: failed, and is left out: {error}", file=sys.stderr)
     if failed:
-        raise MmattnError(f"{folder}: {failed} of {len(points)} runs failed; the same command tries them again")
+        raise MmattnError(
+            f"{folder}: {failed} of {counted(len(points), 'run')} failed; the same command tries them again"
+        )
     return folder
 
 
@@ -85,9 +89,13 @@ def plan(overrides: Sequence[str]) -> tuple[Path, list[Point]]:
     swept = [k for k, values in enumerate(values_of) if len(values) > 1]
     if not swept:
         raise UsageError("train -m: nothing to sweep over; give a key several values, such as fusion=late,cross")
+    if (count := math.prod(map(len, values_of))) > MOST:
+        raise UsageError(
+            f"train -m: {count:,} points, and at most {MOST:,} at once; give parts of it the same sweep=NAME"
+        )
     folder = folder_of(overrides)
     points = []
-    for values in itertools.islice(itertools.product(*values_of), MOST):
+    for values in itertools.product(*values_of):
         own = tuple(values[k] for k in swept)
         run = folder / plain_name(",".join(own))
         points.append(Point(run, own, (*values, f"run={run}")))

@@ -22,6 +22,7 @@ from mmattn.data.manifest.sources import Source, held_out
 from mmattn.data.manifest.walk import walk
 from mmattn.errors import UsageError
 from mmattn.files import expanded
+from mmattn.text import counted
 
 # Of two files of one name the earlier kind is taken: the video, not the sound that somebody drew from it.
 _VIDEO = ("mp4", "mkv", "webm", "mov", "avi", "m4v", "flv", "mpg", "mpeg", "3gp", "ogv", "ts", "mts", "wmv", "gif")
@@ -85,7 +86,8 @@ class AnnotatedSource(Source):
         if not rows:
             example = f"; the first, {missing[0].id}, would be called {' or '.join(missing[0].looked_for)}"
             raise UsageError(
-                f"{self.root}: no media of {self.name}'s {len(missing)} clips{example}; see data.source.media"
+                f"{self.root}: no media of {self.name}'s {counted(len(missing), 'clip')}{example}; "
+                "see data.source.media"
             )
         if missing:
             print(

@@ -12,6 +12,7 @@ from mmattn.data.manifest.adapters.annotated import AnnotatedSource, Clip
 from mmattn.data.manifest.adapters.read import plain_name, text_lines
 from mmattn.data.manifest.columns import Segment
 from mmattn.errors import UsageError
+from mmattn.text import counted
 
 _UNITS_A_SECOND = 25_000.0  # the sound's sample rate
 _SLOTS = ("command", "colour", "preposition", "letter", "digit", "adverb")
@@ -51,7 +52,7 @@ class GRIDSource(AnnotatedSource):
             if line.cells[2] not in _PAUSES:
                 words.append(Segment(line.cells[2], start, end))
         if len(words) != len(_SLOTS):
-            raise UsageError(f"{file}: {len(words)} words, expected the {len(_SLOTS)} of a GRID sentence")
+            raise UsageError(f"{file}: {counted(len(words), 'word')}, expected the {len(_SLOTS)} of a GRID sentence")
         sentence = plain_name(file.stem, str(file))
         return Clip(
             f"{speaker}_{sentence}",

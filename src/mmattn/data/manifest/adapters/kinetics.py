@@ -12,6 +12,7 @@ from mmattn.data.manifest.adapters.annotated import AnnotatedSource, Clip
 from mmattn.data.manifest.adapters.read import csv_lines, csv_names
 from mmattn.data.manifest.columns import split_name
 from mmattn.errors import UsageError
+from mmattn.text import counted
 
 _COLUMNS = ("label", "youtube_id", "time_start", "time_end", "split")
 
@@ -71,7 +72,7 @@ def _labelled(folder: Path) -> list[Path]:
         elif set(_COLUMNS[1:4]) <= set(names):
             absent = next(name for name in _COLUMNS if name not in names)
             clips = sum(1 for _ in csv_lines(file, _COLUMNS[1:4], True))
-            apart.append(f"{file.name}: no column {absent!r}, its {clips} clips are left out")
+            apart.append(f"{file.name}: no column {absent!r}, {counted(clips, 'clip')} left out")
         else:
             apart.append(f"{file.name}: no list of Kinetics, passed over")
     said = "; ".join(apart[:5]) + (f"; and {len(apart) - 5} more" if len(apart) > 5 else "")

@@ -13,6 +13,7 @@ from typing import Any
 from mmattn.data.manifest.tables import separator_of
 from mmattn.data.manifest.textfiles import opened_text
 from mmattn.errors import UsageError
+from mmattn.text import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ def csv_lines(path: Path, columns: Sequence[str], header: bool, comment: str | N
                     header, width, order = False, len(cells), _order(line, columns)
                     continue
                 if len(cells) != width:
-                    raise line.fault(f"{len(cells)} cells, expected {width}: {', '.join(columns)}")
+                    raise line.fault(f"{counted(len(cells), 'cell')}, expected {width}: {', '.join(columns)}")
                 yield Line([cells[place].strip() for place in order], path, reader.line_num)
         except csv.Error as error:
             raise UsageError(f"{path}, line {reader.line_num}: {error}") from None
@@ -96,7 +97,7 @@ def text_lines(path: Path, separator: str | None, width: int) -> Iterator[Line]:
                 continue
             line = Line([cell.strip() for cell in text.strip().split(separator)], path, number)
             if len(line.cells) != width:
-                raise line.fault(f"{len(line.cells)} parts, expected {width}: {text.strip()[:80]!r}")
+                raise line.fault(f"{counted(len(line.cells), 'part')}, expected {width}: {text.strip()[:80]!r}")
             yield line
 
 

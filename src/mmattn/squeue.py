@@ -1,4 +1,4 @@
-"""What Slurm's queue says of an array of tasks: which of them will still run, and why some never start.
+"""What Slurm's queue says of jobs: which of them will still run, and why some never start.
 
 It is asked by squeue. sacct, which submitit asks, needs accounting, and many clusters have none.
 """
@@ -9,10 +9,12 @@ import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-# squeue's reasons for tasks that wait until somebody changes the request or the cluster begin with one of these.
+# squeue's reasons for jobs that wait until somebody changes the request or the cluster begin with one of these,
 _NEVER = tuple(
     "Partition BadConstraints AccountNotAllowed InvalidAccount InvalidQOS QOSNotAllowed ReqNodeNotAvail JobHeld".split()
 )
+# or are limits of one job or of all the jobs of an account, which may be below what one job asks for.
+_LIMITS = ("Assoc", "QOS", "MaxMemPerLimit", "MaxCpuPerAccount", "MaxGRESPerAccount")
 
 
 @dataclass(frozen=True)
@@ -37,5 +39,15 @@ def queued(tasks: Iterable[str]) -> Queued | None:
     waiting = {reason for _, state, reason in rows if state == "PENDING"}
     return Queued(
         frozenset(task for task, _, _ in rows),
-        frozenset(reason for reason in waiting if reason.startswith(_NEVER)),
+        frozenset(reason for reason in waiting if reason.startswith((*_NEVER, *_LIMITS))),
+    )
+
+
+def explain(reason: str) -> str:
+    """What one of `Queued.reasons` means for who waits."""
+    if reason.startswith(_NEVER):
+        return f"wait for {reason} (squeue), which ends only when the request or cluster changes"
+    return (
+        f"wait for {reason} (squeue), a limit of the account: they start when its other jobs end, and never where one "
+        "alone asks for more"
     )

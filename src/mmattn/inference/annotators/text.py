@@ -1,0 +1,123 @@
+"""What can be read in the picture, by the program tesseract on a frame every two seconds.
+
+Words that it is sure of make the text of a frame; the same text in frames that follow each other is there once.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import subprocess
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from mmattn.errors import UsageError
+from mmattn.inference.annotators.interface import Annotation, Annotator, Findings, Setting, Window
+from mmattn.media.read.views import FrameView
+
+_WORD = "5"  # as tesseract numbers the rows of its table
+_WITHIN_S = 60.0  # for a frame
+_LEAST_LETTERS = 3  # of a text
+
+
+class Text(Annotator):
+    """`languages`: as tesseract calls its data (eng+deu). `step_s`: a frame every so many seconds. `height`: pixels.
+    `min_confidence`: of a word, 0 to 100.
+    """
+
+    def __init__(
+        self,
+        setting: Setting,
+        name: str = "text",
+        languages: str = "eng",
+        step_s: float = 1.92,
+        height: int = 720,
+        min_confidence: float = 70,
+    ) -> None:
+        """Raises UsageError where the program or its data are not there."""
+        if not step_s > 0:
+            raise UsageError(f"{name}.step_s={step_s}: expected a number of seconds above 0")
+        self.name, self.languages, self.min_confidence = name, languages, min_confidence
+        self.step_s = step_s
+        self.version = _version(name, languages)
+        self.view = FrameView(1 / step_s, (height, height * 16 // 9), "pad")
+
+    def begin(self, start: float) -> Annotation:
+        return _Reading(self)
+
+    def read(self, frame: Tensor) -> str:
+        """The text of a frame (3, H, W) uint8, in lines."""
+        picture = io.BytesIO()
+        Image.fromarray(np.ascontiguousarray(frame.permute(1, 2, 0).numpy())).save(picture, "bmp")
+        options = ["-l", self.languages, "--psm", "11", "tsv"]  # 11: text wherever it stands
+        told = _run(["tesseract", "stdin", "stdout", *options], picture.getvalue())
+        lines: dict[tuple[str, ...], list[str]] = {}
+        for row in csv.DictReader(io.StringIO(told), delimiter="\t", quoting=csv.QUOTE_NONE):
+            word = (row["text"] or "").strip()
+            if row["level"] == _WORD and float(row["conf"]) >= self.min_confidence and any(map(str.isalnum, word)):
+                lines.setdefault((row["block_num"], row["par_num"], row["line_num"]), []).append(word)
+        text = "\n".join(" ".join(words) for words in lines.values())
+        return text if sum(map(str.isalnum, text)) >= _LEAST_LETTERS else ""
+
+
+class _Reading(Annotation):
+    def __init__(self, text: Text) -> None:
+        self._text = text
+        self._found: list[dict[str, Any]] = []
+        self._before: tuple[bytes, str] | None = None  # the last frame and its text
+        self._used, self._end, self._from = False, 0.0, float("-inf")
+
+    def look(self, window: Window) -> None:
+        frames = window.frames if window.is_last else window.own_frames
+        if frames.frames is None:
+            return
+        for time, frame in zip(frames.times.tolist(), frames.frames.cpu(), strict=True):
+            if time < self._from:
+                continue  # a window begins anew: its first frame may follow the last one closely
+            self._from = time + 0.5 * self._text.step_s
+            end = time + self._text.step_s
+            self._used, self._end = True, end if window.duration is None else max(time, min(end, window.duration))
+            self._add(time, self._read(frame))
+
+    def findings(self) -> Findings:
+        return Findings({"texts": self._found} if self._used else {}, ("video",) if self._used else (), self._end)
+
+    def _read(self, frame: Tensor) -> str:
+        """A still picture is read once."""
+        pixels = frame.numpy().tobytes()
+        if self._before is None or self._before[0] != pixels:
+            self._before = pixels, self._text.read(frame)
+        return self._before[1]
+
+    def _add(self, time: float, text: str) -> None:
+        before = self._found[-1] if self._found else None
+        if before is not None and before["text"] == text and time - before["end"] < 0.5 * self._text.step_s:
+            before["end"] = round(self._end, 3)
+        elif text:
+            self._found.append({"start": round(time, 3), "end": round(self._end, 3), "text": text})
+
+
+def _version(name: str, languages: str) -> str:
+    try:
+        held = _run(["tesseract", "--list-langs"]).split()
+        told = _run(["tesseract", "--version"]).splitlines()[0].strip()
+    except FileNotFoundError:
+        raise UsageError(f"{name} needs tesseract: apt-get install tesseract-ocr tesseract-ocr-eng") from None
+    if lacking := [one for one in languages.split("+") if one not in held]:
+        raise UsageError(f"{name}.languages={languages}: apt-get install tesseract-ocr-{lacking[0]}")
+    return told
+
+
+def _run(command: list[str], given: bytes = b"") -> str:
+    """What the program prints, by one thread. One that fails on a picture or takes too long reads nothing there."""
+    try:
+        done = subprocess.run(
+            command, input=given, capture_output=True, timeout=_WITHIN_S, env={**os.environ, "OMP_THREAD_LIMIT": "1"}
+        )
+    except subprocess.TimeoutExpired:
+        return ""
+    return done.stdout.decode("utf-8", "replace")

@@ -1,0 +1,1 @@
+"""What was found in a library, found again: every text with its times in an index, and questions to it."""

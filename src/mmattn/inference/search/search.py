@@ -1,0 +1,73 @@
+"""`mmattn search library.jsonl 'dog barking'`: which file, when, and what matched."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from mmattn.config import Config
+from mmattn.errors import UsageError
+from mmattn.files import expanded
+from mmattn.inference.search.index import open_index
+from mmattn.inference.search.library import library_path
+from mmattn.inference.search.query import Hit, search, terms_of
+from mmattn.text import clean, counted, one_line
+
+FORMATS = ("text", "jsonl")
+KINDS = ("transcript", "caption", "tag", "text")
+_SHOWN = 100  # characters of a passage
+
+
+def search_library(config: Config, form: str = "text") -> str:
+    """The hits as `form` has them, a line each. Raises UsageError."""
+    if form not in FORMATS:
+        raise UsageError(f"format={form}: expected {' or '.join(FORMATS)}")
+    if unknown := [kind for kind in config["kinds"] if kind not in KINDS]:
+        raise UsageError(f"kinds={unknown[0]}: expected some of {', '.join(KINDS)}")
+    for key in ("limit", "each"):
+        if config[key] < 1:
+            raise UsageError(f"{key}={config[key]}: expected 1 or more")
+    for key in ("library", "query"):
+        if config[key] is None:
+            raise UsageError(f"{key} is not set; give both as in: mmattn search library.jsonl 'dog barking'")
+    library, question = library_path(config["library"]), str(config["query"])
+    terms = terms_of(question)
+    if not terms:
+        raise UsageError(f"query={clean(question)!r}: holds no word to look for")
+    place = None if config["index"] is None else expanded(str(config["index"]))
+    with open_index(library, place) as database:
+        hits = search(database, terms, config["kinds"] or KINDS, config["limit"], config["each"])
+    if form == "jsonl":
+        return "\n".join(json.dumps(_plain(hit)) for hit in hits)
+    return "\n".join(_lines(hits)) if hits else f"nothing with {' or '.join(map(clean, terms))}"
+
+
+def _plain(hit: Hit) -> dict[str, object]:
+    names = {"id": hit.file, "path": hit.path, "kind": hit.kind, "start": hit.start, "end": hit.end}
+    return {**names, "text": hit.text, "terms": list(hit.terms)}
+
+
+def _lines(hits: Sequence[Hit]) -> list[str]:
+    lines = [f"{clean(hit.file)}  {_when(hit)}  {hit.kind}  {_excerpt(hit)}" for hit in hits]
+    return [*lines, f"{counted(len(hits), 'passage')} in {counted(len({hit.file for hit in hits}), 'file')}"]
+
+
+def _when(hit: Hit) -> str:
+    return "-" if hit.start is None or hit.end is None else f"{_clock(hit.start)}-{_clock(hit.end)}"
+
+
+def _clock(seconds: float) -> str:
+    """0:01:02.5"""
+    tenths = round(10 * max(seconds, 0.0))
+    return f"{tenths // 36000}:{tenths // 600 % 60:02d}:{tenths // 10 % 60:02d}.{tenths % 10}"
+
+
+def _excerpt(hit: Hit) -> str:
+    """The part of a long passage around the first term that stands in it as it was asked for."""
+    text = one_line(hit.text)
+    if len(text) <= _SHOWN:
+        return clean(text)
+    places = [text.casefold().find(term.rstrip("*").casefold()[:4]) for term in hit.terms]
+    first = max(0, min((place for place in places if place >= 0), default=0) - _SHOWN // 3)
+    part = text[first : first + _SHOWN]
+    return clean(("\u2026" if first else "") + part + ("\u2026" if first + _SHOWN < len(text) else ""))

@@ -1,0 +1,102 @@
+"""A transcript as timed tokens: what may stand alone at the beginning of a line, each with when it is said."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mmattn.text import one_line
+
+LINE = 42  # columns of a line of subtitles
+
+
+@dataclass(frozen=True)
+class Token:
+    """`text` without blanks, said from `start` to `end` ms; `space`: a blank stands before it."""
+
+    start: int
+    end: int
+    text: str
+    space: bool
+
+
+def columns(text: str) -> int:
+    """How wide it is shown: a character of Chinese, Japanese or Korean counts two."""
+    return sum(1 + is_wide(c) for c in text)
+
+
+def is_wide(character: str) -> bool:
+    return unicodedata.east_asian_width(character) in "WF"
+
+
+def tokens_of(transcript: Sequence[dict[str, Any]]) -> list[Token]:
+    """In the order in which they are said; none begins before the one before it. None is wider than a line."""
+    found: list[Token] = []
+    for utterance in sorted(transcript, key=lambda each: (each["start"], each["end"])):
+        for token in _joined(_pieces(utterance)):
+            start = max(token.start, found[-1].start if found else 0)
+            found.append(replace(token, start=start, end=max(token.end, start)))
+    return found
+
+
+def _pieces(utterance: dict[str, Any]) -> Iterator[Token]:
+    """Words and parts of words; what stands between two in the utterance's text says whether a blank does."""
+    text = one_line(utterance["text"])
+    words = [(each["start"], each["end"], one_line(each["word"])) for each in utterance.get("words") or []]
+    words = [each for each in words if each[2]] or [(utterance["start"], utterance["end"], text)]
+    at, first = 0, True
+    for start, end, word in words:
+        place = text.find(word, at)
+        space = first or place < 0 or text[at:place].strip() != "" or " " in text[at:place]
+        at = at if place < 0 else place + len(word)
+        yield from _split(Token(_ms(start), max(_ms(start), _ms(end)), word, space))
+        first = False
+
+
+def _split(token: Token) -> Iterator[Token]:
+    """At blanks, between wide characters, and where it is longer than a line; each part has its share of the time."""
+    parts: list[tuple[str, bool]] = []
+    for k, word in enumerate(token.text.split()):
+        space = token.space if k == 0 else True
+        part = ""
+        for character in word:
+            if part and (_may_break(part[-1], character) or columns(part + character) > LINE):
+                parts.append((part, space))
+                part, space = "", False
+            part += character
+        parts.append((part, space))
+    letters = sum(len(part) for part, _ in parts)
+    said, long = 0, token.end - token.start
+    for part, space in parts:
+        start = token.start + long * said // letters
+        said += len(part)
+        yield Token(start, token.start + long * said // letters, part, space)
+
+
+def _joined(pieces: Iterable[Token]) -> Iterator[Token]:
+    """Parts between which nothing breaks become one: a word and its comma, 'do' and "n't"."""
+    before: Token | None = None
+    for piece in pieces:
+        if before is None:
+            before = piece
+            continue
+        together = before.text + piece.text
+        if piece.space or _may_break(before.text[-1], piece.text[0]) or columns(together) > LINE:
+            yield before
+            before = piece
+        else:
+            before = replace(before, end=max(before.end, piece.end), text=together)
+    if before is not None:
+        yield before
+
+
+def _may_break(before: str, after: str) -> bool:
+    """Between two characters without a blank: around wide ones, but not before what closes or after what opens."""
+    closes = unicodedata.category(after) in ("Po", "Pe", "Pf")
+    return (is_wide(before) or is_wide(after)) and not closes and unicodedata.category(before) not in ("Ps", "Pi")
+
+
+def _ms(seconds: float) -> int:
+    return max(0, round(1000 * seconds))

@@ -1,0 +1,70 @@
+"""One picture seen in several ways at once: each view has a rate, a size and windows of its own, of one decode."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, replace
+
+import numpy as np
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from mmattn.media.read.frames import check_size, renderer
+from mmattn.media.read.picture import Fit
+from mmattn.media.read.reading import Reading
+from mmattn.media.read.request import Request
+
+
+@dataclass(frozen=True)
+class FrameView:
+    """Frames at `fps`, as `size` (height, width) pixels; None: the file's own. See Request."""
+
+    fps: float
+    size: tuple[int, int] | None = None
+    fit: Fit = "stretch"
+
+    def of(self, request: Request) -> Request:
+        """`request` as this view asks it."""
+        return replace(request, fps=self.fps, frames=None, size=self.size, fit=self.fit)
+
+
+class Viewing:
+    """The frames that one view's windows show, while the picture is decoded in turn.
+
+    A window is opened once its frames may come, and taken once they have.
+    """
+
+    def __init__(self, reading: Reading, view: FrameView | None, stream: VideoStream) -> None:
+        """`view`: None is what the reading asks for."""
+        self._reading, self._view = reading, view
+        self._render = renderer(reading.request if view is None else view.of(reading.request), stream)
+        self._waiting: deque[tuple[np.ndarray, list[np.ndarray]]] = deque()  # of windows to come: grid, images
+        self._frame: VideoFrame | None = None
+        self._image: np.ndarray | None = None
+
+    @property
+    def issues(self) -> set[str]:
+        return self._render.issues
+
+    def open(self, request: Request) -> None:
+        """The next window, as its request says."""
+        asked = request if self._view is None else self._view.of(request)
+        self._waiting.append((self._grid(asked), []))
+
+    def show(self, frame: VideoFrame, until: float) -> None:
+        """`frame` serves the grid times before `until` s that have no image."""
+        if frame is not self._frame:
+            self._frame, self._image = frame, None
+        for grid, images in self._waiting:
+            count = int(np.searchsorted(grid, until, side="left")) - len(images)
+            if count > 0:
+                self._image = self._render(frame) if self._image is None else self._image
+                check_size(self._image, len(grid), self._reading.path, self._reading.limits)
+                images += [self._image] * count
+
+    def take(self) -> tuple[np.ndarray, list[np.ndarray]]:
+        """The grid of the window that was opened first, and the images (H, W, 3) that are there for it."""
+        return self._waiting.popleft()
+
+    def _grid(self, request: Request) -> np.ndarray:
+        return replace(self._reading, request=request).grid(0.0)

@@ -1,0 +1,65 @@
+"""Windows over few tokens: a mask of all pairs gives what gathered blocks give, and the log says which runs."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor
+
+from mmattn.attention import masked
+from mmattn.attention.exact import ExactAttention
+from mmattn.attention.interface import AttentionOutput, Geometry
+from mmattn.attention.patterns import TimeWindow
+from mmattn.attention.places import SlidingWindow
+
+B, H, D, LQ = 2, 2, 8, 30
+SEGMENTS = (("video", 20), ("audio", 0), ("latent", 3), ("text", 14))
+STATS = frozenset({"mass", "entropy", "mean_time", "weights"})
+PATTERNS = {
+    "time": partial(TimeWindow, past_s=1.0, future_s=0.2),
+    "no limit": partial(TimeWindow, past_s=0.5, future_s=float("inf")),
+    "globals": partial(TimeWindow, past_s=0.3, future_s=0.0, global_tokens=2, global_segments=["latent"]),
+    "sliding": partial(SlidingWindow, past=3, future=1),
+    "sliding, globals": partial(SlidingWindow, past=0, future=2, global_tokens=1),
+}
+
+
+def _run(pattern: partial, few: int, monkeypatch: pytest.MonkeyPatch) -> tuple[AttentionOutput, list[Tensor]]:
+    monkeypatch.setattr(masked, "FEW_PAIRS", few)
+    generator = torch.Generator().manual_seed(0)
+    lk = sum(count for _, count in SEGMENTS)
+    q, k, v, weigh = (torch.randn(B, H, n, D, generator=generator, dtype=torch.float64) for n in (LQ, lk, lk, LQ))
+    keeps = [torch.rand(B, n, generator=generator) < 0.8 for n in (LQ, lk)]
+    keeps[1][1, 20:] = False  # no latent in the second clip: some of its queries read nothing
+    times = [torch.rand(B, n, generator=generator) * 6 for n in (LQ, lk)]
+    sides = Geometry(keeps[0], times[0], (("video", LQ - 2), ("latent", 2))), Geometry(keeps[1], times[1], SEGMENTS)
+    inputs = [x.requires_grad_() for x in (q, k, v)]
+    result = ExactAttention(H, D, pattern=pattern)(*inputs, *sides, STATS)
+    total = (result.out * weigh).sum() + sum(result.stats[name].sum() for name in ("entropy", "mean_time"))
+    return result, list(torch.autograd.grad(total + result.stats["mass"][..., 0].sum(), inputs))
+
+
+@pytest.mark.parametrize("pattern", PATTERNS.values(), ids=PATTERNS.keys())
+def test_a_mask_gives_what_blocks_give(
+    pattern: partial, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, logger="mmattn"):
+        found, slopes = _run(pattern, 1 << 17, monkeypatch)
+        assert caplog.messages[-1].endswith(": masked")
+        expected, exact = _run(pattern, 0, monkeypatch)
+        assert caplog.messages[-1].endswith(": blocks")
+    assert found.stats["mass"].sum(dim=-1).eq(0).any() or pattern.keywords.get("global_tokens"), "a row without keys"
+    for ours, theirs in zip([found.out, *slopes], [expected.out, *exact], strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+    for name in STATS:
+        torch.testing.assert_close(found.stats[name], expected.stats[name], rtol=0, atol=1e-12)
+
+
+def test_many_pairs_are_gathered() -> None:
+    short, long = torch.zeros(16, 1, 171, 8), torch.zeros(1, 1, 4096, 8)
+    assert masked.cheaper(short, short)
+    assert not masked.cheaper(long, long)
+    assert not masked.cheaper(long, short)
