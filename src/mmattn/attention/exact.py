@@ -125,10 +125,10 @@ class ExactAttention(Attention):
         if "weights" in stats:
             parts = self._plan(q, k, q_geometry, k_geometry)
             measured["weights"] = explicit.matrix(q, k, keep, parts, scale, explicit.softmax)
-        plain = self.pattern is None and not stats & {"mass", "entropy", "mean_time"}
-        if plain and sdpa.trusted(q.device.type, q.dtype, keep is not None, self.cudnn):
-            self._resolved("sdpa", q)
-            return AttentionOutput(sdpa.attend(q, k, v, keep, scale, self.cudnn), measured)
+        if not stats & {"mass", "entropy", "mean_time"}:
+            out = self._by_pytorch(q, k, v, q_geometry, k_geometry, scale)
+            if out is not None:
+                return AttentionOutput(out, measured)
         read = self._reader(q, k, q_geometry, k_geometry, scale)
         if stats & {"entropy", "mean_time"}:
             measured |= _moments(read, q, k, k_geometry, scale, stats)
@@ -137,13 +137,30 @@ class ExactAttention(Attention):
             measured["mass"] = mass
         return AttentionOutput(out, measured)
 
+    def _by_pytorch(
+        self, q: Tensor, k: Tensor, v: Tensor, q_geometry: Geometry, k_geometry: Geometry, scale: float
+    ) -> Tensor | None:
+        """The output alone by PyTorch's own kernel, where that is right and quick; None where not."""
+        keep, kind = k_geometry.keep, q.device.type
+        if self.pattern is None and sdpa.trusted(kind, q.dtype, keep is not None, self.cudnn):
+            self._resolved("sdpa", q)
+            return sdpa.attend(q, k, v, keep, scale, self.cudnn)
+        if self._windowed(q_geometry, k_geometry) and masked.cheaper(q, k) and sdpa.trusted_with_pairs(kind, q.dtype):
+            self._resolved("masked", q)
+            pairs = self._planned("masked", q, k, q_geometry, k_geometry)
+            return sdpa.attend_pairs(q, k, v, pairs, scale)
+        return None
+
+    def _windowed(self, q_geometry: Geometry, k_geometry: Geometry) -> bool:
+        """Whether every query reads a window of its own; no window binds what is exempt."""
+        return isinstance(self.pattern, Windowed) and not (q_geometry.all_exempt or k_geometry.all_exempt)
+
     def _reader(self, q: Tensor, k: Tensor, q_geometry: Geometry, k_geometry: Geometry, scale: float) -> Reader:
         """What attends under this pattern: planned once, for the output and for what is measured."""
         if self.pattern is None:
             self._resolved("merge", q)
             return lambda q, k, v, segments: attend(q, k, v, k_geometry.keep, None, segments, scale)
-        everywhere = q_geometry.all_exempt or k_geometry.all_exempt
-        windowed = isinstance(self.pattern, Windowed) and not everywhere
+        windowed = self._windowed(q_geometry, k_geometry)
         made: dict[str, Any] = {}  # by the values' width, one pattern may be read by two backends
 
         def planned(backend: str) -> Any:
