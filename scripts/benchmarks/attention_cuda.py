@@ -1,18 +1,22 @@
-"""One session on a GPU: is every mechanism right there, and how fast are time windows and mass?
+"""One session on a GPU, of under ten minutes: is every mechanism right there, and how fast is it, alone and in a step?
 
     python scripts/benchmarks/attention_cuda.py --out attention_cuda.md
     python scripts/benchmarks/attention_cuda.py --device cpu      (small, to see that it runs)
 
-Three tables in Markdown: each mechanism of conf/attention in each type against itself in float64 on the processor,
+Four tables in Markdown: each mechanism of conf/attention in each type against itself in float64 on the processor,
 forward and gradients; time windows of 2.5 % density beside dense attention, beside FlexAttention with its own mask, and
-gathered; and the cost of mass. Shape: one clip, 8 heads of 64 channels, bfloat16; keys are half video, half audio.
+gathered; the cost of mass; and steps of a whole model (attention_steps.py). Shape of the first three: one clip, 8 heads
+of 64 channels, bfloat16; keys are half video, half audio. Ends with 1 where anything is wrong: the lines on standard
+error say what, and a deadline ends a session that hangs.
 """
 
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import logging
 import math
+import re
 import sys
 from collections.abc import Callable
 from datetime import date
@@ -20,6 +24,7 @@ from pathlib import Path
 
 import torch
 from attention_cases import MASS, Case, both, forward, memory_of, table, times_of
+from attention_steps import HEADER, steps
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -29,6 +34,8 @@ from mmattn.config import build, compose, group_choices
 
 HEADS, DIM, DENSITY, SECONDS = 8, 64, 0.025, 100.0
 DTYPES = {"cuda": (torch.float32, torch.bfloat16, torch.float16), "cpu": (torch.float32, torch.bfloat16)}
+DEADLINE_S = 600
+WRONG = re.compile(r"\*\*(not a number|\w+: |\d\.\de[+-]\d\d)")  # bold: an error, or more of one than is allowed
 SLACK = 32  # an error is all right below this many units of rounding, of the largest value
 
 
@@ -52,10 +59,10 @@ def streams(lq: int, lk: int, b: int = 1, device: str = "cpu", padding: bool = F
     return Geometry(None, times(lq), (("video", lq),)), Geometry(keep, time, (("video", half), ("audio", lk - half)))
 
 
-def check(device: str, lq: int, lk: int) -> list[list[str]]:
+def check(device: str, lq: int, lk: int, names: list[str]) -> list[list[str]]:
     """Largest error of output, mass and gradients, in units of rounding of the largest value; over SLACK is said."""
     rows = []
-    for name in group_choices("attention"):
+    for name in names:
         cells = [name]
         for dtype in DTYPES[device]:
             try:
@@ -175,10 +182,11 @@ def mass(device: str, dtype: torch.dtype, length: int) -> list[list[str]]:
     return rows
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--lengths", default="4096,8192,16384,32768,65536,131072")
+    parser.add_argument("--only", default=",".join(group_choices("attention")), help="mechanisms, separated by commas")
     parser.add_argument("--out", type=Path, help="write the tables here too")
     given = parser.parse_args()
     cuda = given.device == "cuda"
@@ -189,26 +197,31 @@ def main() -> None:
     dtype = torch.bfloat16 if cuda else torch.float32
     lq, lk = (1100, 1600) if cuda else (60, 90)  # long enough for FlexAttention; no multiple of its tiles
     sizes = [int(text) for text in given.lengths.split(",")] if cuda else [256]
-    name = torch.cuda.get_device_name() if cuda else "a processor"
+    long = 32768 if cuda else sizes[-1]
+    names, machine = given.only.split(","), torch.cuda.get_device_name() if cuda else "a processor"
     parts = [
-        f"## Attention on {name}, torch {torch.__version__}, {date.today()}",
+        f"## Attention on {machine}, torch {torch.__version__}, {date.today()}",
         f"Error against float64 in units of rounding of the largest value (below {SLACK}: fine), {lq} x {lk} tokens",
-        table(["attention=", *map(str, DTYPES[given.device])], check(given.device, lq, lk)),
+        table(["attention=", *map(str, DTYPES[given.device])], check(given.device, lq, lk, names)),
         f"Time windows of {DENSITY:.1%} density, {dtype}: ms; others over window; MiB of forward + backward",
         table(
             ["tokens", "", *WINDOW_CASES, *(f"{n} / window" for n in WINDOW_CASES[1:]), "MiB window", "MiB dense"],
             windows(given.device, dtype, sizes, 16384),
         ),
-        f"The cost of mass, {sizes[-1] if not cuda else 32768} tokens: ms",
-        table(
-            ["attention=", "", "without", "with", "ratio"], mass(given.device, dtype, sizes[-1] if not cuda else 32768)
-        ),
+        f"The cost of mass, {long} tokens: ms",
+        table(["attention=", "", "without", "with", "ratio"], mass(given.device, dtype, long)),
+        "Steps of a whole model (fusion=cross): the error of gradients, or of scores; how often the processor waits",
+        table(HEADER, steps(given.device, not cuda, [name for name in ("dense", "time_window") if name in names])),
     ]
     text = "\n\n".join(parts) + "\n"
     print(text)
     if given.out:
         given.out.write_text(text, encoding="utf-8")
+    wrong = [line for line in text.splitlines() if WRONG.search(line)]
+    print(*(f"wrong: {line}" for line in wrong), sep="\n", file=sys.stderr)
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":
-    main()
+    faulthandler.dump_traceback_later(DEADLINE_S, exit=True)
+    sys.exit(main())

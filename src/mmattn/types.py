@@ -5,6 +5,7 @@ Shape legend: B clips, T frames, F spectrogram frames, M mel bands, L tokens, D 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeVar
@@ -16,7 +17,34 @@ from torch import Tensor
 from mmattn.files import ByteRange as ByteRange
 
 Modality = Literal["video", "audio"]
+T = TypeVar("T")
+MOST_KNOWN = 32  # of a memo: the oldest goes
 MODALITIES: tuple[Modality, Modality] = ("video", "audio")
+
+
+Memo = list[tuple[tuple[Any, ...], Any]]
+"""What was worked out for some tokens, by key: it is known as long as its owner lives, and no longer. See `once`."""
+
+
+def once(memo: Memo, key: tuple[Any, ...], make: Callable[[], T]) -> T:
+    """What `make` gives, or gave before for this key. Tensors in a key are the same if they are one object.
+
+    A compiled graph keeps nothing from call to call: the compiler finds what it works out twice.
+    """
+    if torch.compiler.is_compiling():
+        return make()
+    for known, value in memo:
+        if len(known) == len(key) and all(_same(a, b) for a, b in zip(known, key, strict=True)):
+            return value
+    value = make()
+    if len(memo) == MOST_KNOWN:  # a caption's every step asks the same clip from a new place
+        del memo[0]
+    memo.append((key, value))
+    return value
+
+
+def _same(a: Any, b: Any) -> bool:
+    return a is b or (not isinstance(a, Tensor) and not isinstance(b, Tensor) and a == b)
 
 
 @dataclass(frozen=True)
@@ -97,6 +125,7 @@ class Tokens:
     keep: Bool[Tensor, "B L"]
     times: Float[Tensor, "B L"]
     full: bool = False
+    memo: Memo = field(default_factory=list, repr=False, compare=False)  # of `keep` and `times`
 
     @property
     def present(self) -> Bool[Tensor, " B"]:
@@ -104,8 +133,8 @@ class Tokens:
         return self.keep.any(dim=1)
 
     def with_values(self, values: Float[Tensor, "B L E"]) -> Tokens:
-        """Other values at the same places."""
-        return Tokens(values, self.keep, self.times, self.full)
+        """Other values at the same places: what was worked out for the places stays known."""
+        return Tokens(values, self.keep, self.times, self.full, self.memo)
 
     def without(self, drop: Bool[Tensor, " B"]) -> Tokens:
         """The same stream with the modality missing where `drop`."""

@@ -13,6 +13,7 @@ import torch
 from test_mechanisms import make
 from torch import Tensor
 
+from mmattn.attention.hierarchical import CoarseFineAttention
 from mmattn.attention.interface import Geometry
 from mmattn.config import group_choices
 
@@ -107,8 +108,7 @@ def test_a_gate_forgets_nothing_between_tokens_of_which_one_is_exempt(causal: bo
 def test_coarse_fine_reads_exempt_tokens_one_by_one() -> None:
     """With one group a stream and nothing near: a stream's query reads two means and the exempt keys themselves."""
     q, k, v = _inputs()
-    attention, geometry = make("coarse_fine").double(), _geometry()
-    attention.coarse, attention.fine_s = 1, 0.0
+    attention, geometry = CoarseFineAttention(H, D, coarse=1, fine_s=0.0), _geometry()
     found = attention(q, k, v, geometry, geometry).out
     dense = make("dense").double()(q, k, v, geometry, geometry).out
     told = torch.arange(L).ge(11) & KEEP[0]

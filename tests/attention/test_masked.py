@@ -17,6 +17,7 @@ from mmattn.attention.places import SlidingWindow
 
 B, H, D, LQ = 2, 2, 8, 30
 SEGMENTS = (("video", 20), ("audio", 0), ("latent", 3), ("text", 14))
+LK = sum(count for _, count in SEGMENTS)
 STATS = frozenset({"mass", "entropy", "mean_time", "weights"})
 PATTERNS = {
     "time": partial(TimeWindow, past_s=1.0, future_s=0.2),
@@ -27,19 +28,44 @@ PATTERNS = {
 }
 
 
+def _sides() -> tuple[Geometry, Geometry]:
+    generator = torch.Generator().manual_seed(2)
+    keeps = [torch.rand(B, n, generator=generator) < 0.8 for n in (LQ, LK)]
+    keeps[1][1, 20:] = False  # no latent in the second clip: some of its queries read nothing
+    times = [torch.rand(B, n, generator=generator) * 6 for n in (LQ, LK)]
+    return Geometry(keeps[0], times[0], (("video", LQ - 2), ("latent", 2))), Geometry(keeps[1], times[1], SEGMENTS)
+
+
 def _run(pattern: partial, few: int, monkeypatch: pytest.MonkeyPatch) -> tuple[AttentionOutput, list[Tensor]]:
     monkeypatch.setattr(masked, "FEW_PAIRS", few)
     generator = torch.Generator().manual_seed(0)
-    lk = sum(count for _, count in SEGMENTS)
-    q, k, v, weigh = (torch.randn(B, H, n, D, generator=generator, dtype=torch.float64) for n in (LQ, lk, lk, LQ))
-    keeps = [torch.rand(B, n, generator=generator) < 0.8 for n in (LQ, lk)]
-    keeps[1][1, 20:] = False  # no latent in the second clip: some of its queries read nothing
-    times = [torch.rand(B, n, generator=generator) * 6 for n in (LQ, lk)]
-    sides = Geometry(keeps[0], times[0], (("video", LQ - 2), ("latent", 2))), Geometry(keeps[1], times[1], SEGMENTS)
+    q, k, v, weigh = (torch.randn(B, H, n, D, generator=generator, dtype=torch.float64) for n in (LQ, LK, LK, LQ))
     inputs = [x.requires_grad_() for x in (q, k, v)]
-    result = ExactAttention(H, D, pattern=pattern)(*inputs, *sides, STATS)
+    result = ExactAttention(H, D, pattern=pattern)(*inputs, *_sides(), STATS)
     total = (result.out * weigh).sum() + sum(result.stats[name].sum() for name in ("entropy", "mean_time"))
     return result, list(torch.autograd.grad(total + result.stats["mass"][..., 0].sum(), inputs))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("pattern", PATTERNS.values(), ids=PATTERNS.keys())
+def test_with_nothing_measured_the_kernel_takes_the_mask(
+    pattern: partial, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Output and gradients, for rows without keys too."""
+    attention, sides = ExactAttention(H, D, pattern=pattern), _sides()
+    generator = torch.Generator().manual_seed(1)
+    exact = [torch.randn(B, H, n, D, generator=generator).to(dtype) for n in (LQ, LK, LK, LQ)]
+    found = []
+    for few, kind in ((1 << 17, dtype), (0, torch.float64)):
+        monkeypatch.setattr(masked, "FEW_PAIRS", few)
+        q, k, v = (x.to(kind).requires_grad_() for x in exact[:3])
+        with torch.autocast("cpu", torch.bfloat16):
+            out = attention(q, k, v, *sides).out
+        assert out.dtype == kind
+        found.append([out.detach(), *torch.autograd.grad(out, (q, k, v), exact[3].to(kind))])
+    unit = torch.finfo(dtype).eps
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours.double(), theirs, rtol=8 * unit, atol=8 * unit * float(theirs.abs().max()))
 
 
 @pytest.mark.parametrize("pattern", PATTERNS.values(), ids=PATTERNS.keys())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 import torch
@@ -10,7 +11,9 @@ from torch import Tensor
 
 from mmattn.attention import kernels, sdpa, trust
 from mmattn.attention.dense import DenseAttention
+from mmattn.attention.exact import ExactAttention
 from mmattn.attention.interface import Geometry
+from mmattn.attention.patterns import TimeWindow
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 
@@ -39,6 +42,7 @@ def test_this_pytorch_is_right_on_this_processor(dtype: torch.dtype) -> None:
     assert kernels._trusted("cpu", dtype)
     assert sdpa.trusted("cpu", dtype, True, False)
     assert sdpa.trusted("cpu", dtype, False, False)
+    assert sdpa.trusted_with_pairs("cpu", dtype)
 
 
 def test_the_trial_does_not_see_the_modes_of_who_asks_first() -> None:
@@ -90,6 +94,25 @@ def test_a_wrong_kernel_of_pytorchs_own_is_not_used_for_dense_attention(
     monkeypatch.setattr(sdpa, "scaled_dot_product_attention", wrong)
     found = DenseAttention(2, 8)(q, k, v, Geometry(), Geometry(keep)).out
     torch.testing.assert_close(found, expected)
+    assert "is not used" in caplog.text
+
+
+def test_a_kernel_that_is_wrong_with_a_mask_of_pairs_runs_no_window(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    right = sdpa.scaled_dot_product_attention
+
+    def wrong(q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None, scale: float | None = None) -> Tensor:
+        pairs = attn_mask is not None and attn_mask.shape[2] > 1
+        return right(q, k, v, attn_mask=attn_mask, scale=scale) * (1.01 if pairs else 1)
+
+    q, k, v = (torch.randn(2, 2, n, 8) for n in (5, 7, 7))
+    sides = [Geometry(None, torch.arange(float(n)).expand(2, -1)) for n in (5, 7)]
+    window = ExactAttention(2, 8, pattern=partial(TimeWindow, past_s=1.0, future_s=1.0))
+    expected = window(q, k, v, *sides).out
+    sdpa._trusted.cache_clear()
+    monkeypatch.setattr(sdpa, "scaled_dot_product_attention", wrong)
+    torch.testing.assert_close(window(q, k, v, *sides).out, expected)
     assert "is not used" in caplog.text
 
 

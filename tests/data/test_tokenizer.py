@@ -32,6 +32,24 @@ def test_lone_surrogates_are_replaced():
     assert tokenizer.decode(tokenizer.encode("a \udcff b", 50)) == "a ? b"
 
 
+def test_a_caption_is_tokenised_once_however_many_steps_learn_it():
+    tokenizer, asked = learned("bpe"), []
+    rules = tokenizer._rules
+
+    class Counting:
+        def encode(self, text: str, **options):
+            asked.append(text)
+            return rules.encode(text, **options)
+
+    tokenizer.__dict__["_rules"] = Counting()
+    first = [tokenizer.batch(CAPTIONS, length) for length in (50, 3, 50)]
+    assert len(asked) == len(CAPTIONS)
+    fresh = learned("bpe")
+    for (tokens, keep), length in zip(first, (50, 3, 50), strict=True):
+        expected = fresh.batch(CAPTIONS, length)
+        assert tokens.equal(expected[0]) and keep.equal(expected[1])
+
+
 def test_words():
     tokenizer = learned("word")
     ids = tokenizer.encode("A dog barks, two zebras", 50)

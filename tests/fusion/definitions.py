@@ -239,5 +239,7 @@ def recurrent(f: nn.Module, parts: list[Part]) -> list[Part]:
         return parts
     order = torch.cat([t for *_, t in parts]).argsort(stable=True)
     said = torch.zeros_like(told)
-    said[order] = f.out(f.gru(told[order][None])[0][0])
+    gru = nn.GRU(told.shape[1], f.gru.hidden_size, f.gru.layers, batch_first=True, bidirectional=True).to(told)
+    gru.load_state_dict(f.gru.state_dict())
+    said[order] = f.out(gru(told[order][None])[0][0])
     return [(n, x + s, t) for (n, x, t), s in zip(parts, said.split([len(x) for _, x, _ in parts]), strict=True)]

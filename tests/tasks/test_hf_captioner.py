@@ -109,6 +109,25 @@ def test_what_is_trained_is_what_was_asked_for(kind: str, mode: str, reads: str)
     assert any(name.startswith("memory.") for name in changed)
 
 
+@pytest.mark.parametrize("reads", ["prefix", "cross"])
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_a_frozen_model_in_half_the_memory_learns_and_says_nearly_the_same(kind: str, reads: str):
+    whole, half = (language_captioner(kind, reads, mode="frozen", dtype=dtype) for dtype in ("float32", "bfloat16"))
+    assert {weight.dtype for weight in half.language.parameters()} == {torch.bfloat16}
+    tokens, fused = torch.randint(4, 200, (4, 6)), fused_clips(4)
+    exact = whole.read(fused, tokens).logits.detach()
+    torch.testing.assert_close(
+        half.read(fused, tokens).logits.float(), exact, rtol=0, atol=0.05 * float(exact.abs().max())
+    )
+    assert half.generate(fused, Decoding("beam", beams=2, max_length=5)).tokens.shape[0] == 4
+    half.loss(fused, batch_of(CAPTIONS[:4])).backward()
+    read = [p for name, p in half.named_parameters() if not name.startswith("language.")]
+    assert {p.dtype for p in read} == {torch.float32}
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in read)
+    with pytest.raises(UsageError, match=r"captions\.dtype=bfloat16"):
+        language_captioner(kind, reads, mode="finetune", dtype="bfloat16")
+
+
 def test_gates_that_are_closed_leave_the_language_model_as_it_is():
     model = language_captioner("llama", "cross")
     for gate in model.gate_list:

@@ -53,10 +53,11 @@ def test_blocks_that_run_again_give_the_same_gradients_with_less_kept(
 
 def test_compiling_keeps_names_and_calls_every_part(tiny_model: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     model, compiled = tiny_model("fusion=cross"), []
-    monkeypatch.setattr(nn.Module, "compile", lambda self: compiled.append(self))
+    monkeypatch.setattr(nn.Module, "compile", lambda self, **options: compiled.append((self, options)))
     names = set(model.state_dict())
     compile_parts(model)
-    assert compiled == [model.visual, model.audio, model.fusion, model.task] and set(model.state_dict()) == names
+    parts = [(model.visual, {}), (model.audio, {}), (model.task, {}), (model.fusion, {"fullgraph": True})]
+    assert compiled == parts and set(model.state_dict()) == names
 
 
 @pytest.mark.slow

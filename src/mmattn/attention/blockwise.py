@@ -74,12 +74,16 @@ class Blockwise(Sparse):
     def chosen(self, q: Tensor, k: Tensor, queries: Table, keys: Table) -> Bool[Tensor, "B #H N M"]:
         """Which blocks of keys each block of queries reads. Those that do not exist are left out by who calls."""
 
+    @abstractmethod
+    def most(self, segments: int) -> int:
+        """How many blocks of keys, of so many segments, a block of queries reads at most: by the settings alone."""
+
     def local(self, q, k, q_geometry, k_geometry, q_local, k_local) -> list[Blocks]:
         queries, keys = table(q, q_geometry, q_local, self.block), table(k, k_geometry, k_local, self.block)
         with torch.no_grad():
             chosen = self.chosen(q, k, queries, keys) & queries.exists[:, None, :, None] & keys.exists[:, None, None]
         b, h = chosen.shape[:2]
-        most = int(chosen.sum(dim=-1).amax()) if chosen.numel() else 0
+        most = min(self.most(max(1, len(k_geometry.segments))), chosen.shape[3])
         which = (~chosen).view(torch.uint8).argsort(dim=-1, stable=True)[..., :most]  # (B, h, N, K)
         picked = chosen.gather(3, which)
         each = torch.arange(b * h, device=q.device).view(b, h, 1, 1)
@@ -88,7 +92,10 @@ class Blockwise(Sparse):
         key = keys.token[clip, which] + k.shape[2] * each[..., None]  # (B, h, N, K, b)
         readable = keys.real[clip, which] & picked[..., None]
         mask = queries.real[:, None, :, :, None] & readable.flatten(3)[:, :, :, None]
-        return [Blocks(query.flatten(0, 2), key.flatten(3).flatten(0, 2), mask.flatten(0, 2), per_head=h > 1)]
+        return [Blocks(query.flatten(0, 2), key.flatten(3).flatten(0, 2), mask.flatten(0, 2), self.per_head)]
+
+    def beside(self, segments: int) -> list[bool]:
+        return [False]
 
 
 class BigBird(Blockwise):
@@ -98,6 +105,7 @@ class BigBird(Blockwise):
     Which others are read depends on `seed` and the blocks' numbers alone, not on clip, batch, device or padding.
     """
 
+    by_vectors = False
     reference = "Zaheer et al. 2020"
     time_cost = "Lq W D + Lq Lk / b^2"
     memory_cost = "(Lq + Lk) D + Lq W + Lq Lk / b^2"
@@ -129,10 +137,11 @@ class BigBird(Blockwise):
         near = (apart >= -self.past) & (apart <= self.future)
         names = [queries.segment[:, None], queries.number[:, None], keys.segment, keys.number]
         drawn = scrambled(self.seed, *names).masked_fill(near | ~keys.exists[:, None], torch.iinfo(torch.int64).max)
-        if self.random == 0 or drawn.shape[2] == 0:
-            return near[:, None]
-        last = drawn.sort(dim=2).values[:, :, min(self.random, drawn.shape[2]) - 1, None]
-        return (near | (drawn <= last))[:, None]
+        first = drawn.topk(min(self.random, drawn.shape[2]), dim=2, largest=False).indices
+        return near.scatter(2, first, True)[:, None]
+
+    def most(self, segments: int) -> int:
+        return segments * (self.past + 1 + self.future) + self.random
 
 
 def scrambled(*numbers: int | Int[Tensor, "*"]) -> Int[Tensor, "*"]:
@@ -156,6 +165,7 @@ class TopKBlocks(Blockwise):
     gate is learned.) The choice carries no gradient; the attention within it is exact.
     """
 
+    per_head = True
     reference = "Lu et al. 2025"
     time_cost = "Lq K b D + Lq Lk D / b^2"
     memory_cost = "(Lq + Lk) D + Lq K b + Lq Lk / b^2"
@@ -179,6 +189,9 @@ class TopKBlocks(Blockwise):
         scores = scores.masked_fill(~keys.exists[:, None, None], -math.inf)
         best = scores.topk(min(self.chosen_blocks, scores.shape[3]), dim=3).indices
         return torch.zeros_like(scores, dtype=torch.bool).scatter_(3, best, True)
+
+    def most(self, segments: int) -> int:
+        return self.chosen_blocks
 
 
 def block_mean(x: Float[Tensor, "B H L E"], blocks: Table) -> Float[Tensor, "B H M E"]:

@@ -18,12 +18,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmattn.attention import explicit, flex, flex_check, masked, sdpa
+from mmattn.attention import explicit, flex, flex_check, masked, plans, sdpa
 from mmattn.attention.attend import Result, attend
 from mmattn.attention.interface import (
     STATS,
     Attention,
     AttentionOutput,
+    Blocks,
     DotProduct,
     Geometry,
     Normaliser,
@@ -73,6 +74,17 @@ class ExactAttention(Attention):
         self.reference = ", ".join(part.reference for part in special)
         self.cudnn = cudnn
         self._backend = ""
+        self._pattern = "" if self.pattern is None else plans.register(self.pattern)
+
+    def __setstate__(self, state: dict) -> None:
+        super().__setstate__(state)
+        if self.pattern is not None:  # in another process, perhaps
+            plans.register(self.pattern)
+
+    def _plan(self, q: Tensor, k: Tensor, q_geometry: Geometry, k_geometry: Geometry) -> list[Blocks] | None:
+        if self.pattern is None:
+            return None
+        return plans.plan(self.pattern, self._pattern, q, k, q_geometry, k_geometry)
 
     def forward(
         self,
@@ -93,7 +105,7 @@ class ExactAttention(Attention):
             q, k, v = q.to(dtype), k.to(dtype), v.to(dtype)
         if self.normaliser is not None:
             self._resolved("explicit", q)
-            parts = None if self.pattern is None else self.pattern.plan(q, k, q_geometry, k_geometry)
+            parts = self._plan(q, k, q_geometry, k_geometry)
             return explicit.attend(q, k, v, k_geometry, parts, segments, scale, self.normaliser, stats)
         return self._softmax(q, k, v, q_geometry, k_geometry, segments, scale, stats)
 
@@ -111,12 +123,12 @@ class ExactAttention(Attention):
         keep = k_geometry.keep
         measured: dict[str, Tensor] = {}
         if "weights" in stats:
-            parts = None if self.pattern is None else self.pattern.plan(q, k, q_geometry, k_geometry)
+            parts = self._plan(q, k, q_geometry, k_geometry)
             measured["weights"] = explicit.matrix(q, k, keep, parts, scale, explicit.softmax)
-        plain = self.pattern is None and not stats & {"mass", "entropy", "mean_time"}
-        if plain and sdpa.trusted(q.device.type, q.dtype, keep is not None, self.cudnn):
-            self._resolved("sdpa", q)
-            return AttentionOutput(sdpa.attend(q, k, v, keep, scale, self.cudnn), measured)
+        if not stats & {"mass", "entropy", "mean_time"}:
+            out = self._by_pytorch(q, k, v, q_geometry, k_geometry, scale)
+            if out is not None:
+                return AttentionOutput(out, measured)
         read = self._reader(q, k, q_geometry, k_geometry, scale)
         if stats & {"entropy", "mean_time"}:
             measured |= _moments(read, q, k, k_geometry, scale, stats)
@@ -125,40 +137,59 @@ class ExactAttention(Attention):
             measured["mass"] = mass
         return AttentionOutput(out, measured)
 
+    def _by_pytorch(
+        self, q: Tensor, k: Tensor, v: Tensor, q_geometry: Geometry, k_geometry: Geometry, scale: float
+    ) -> Tensor | None:
+        """The output alone by PyTorch's own kernel, where that is right and quick; None where not."""
+        keep, kind = k_geometry.keep, q.device.type
+        if self.pattern is None and sdpa.trusted(kind, q.dtype, keep is not None, self.cudnn):
+            self._resolved("sdpa", q)
+            return sdpa.attend(q, k, v, keep, scale, self.cudnn)
+        if self._windowed(q_geometry, k_geometry) and masked.cheaper(q, k) and sdpa.trusted_with_pairs(kind, q.dtype):
+            self._resolved("masked", q)
+            pairs = self._planned("masked", q, k, q_geometry, k_geometry)
+            return sdpa.attend_pairs(q, k, v, pairs, scale)
+        return None
+
+    def _windowed(self, q_geometry: Geometry, k_geometry: Geometry) -> bool:
+        """Whether every query reads a window of its own; no window binds what is exempt."""
+        return isinstance(self.pattern, Windowed) and not (q_geometry.all_exempt or k_geometry.all_exempt)
+
     def _reader(self, q: Tensor, k: Tensor, q_geometry: Geometry, k_geometry: Geometry, scale: float) -> Reader:
         """What attends under this pattern: planned once, for the output and for what is measured."""
         if self.pattern is None:
             self._resolved("merge", q)
             return lambda q, k, v, segments: attend(q, k, v, k_geometry.keep, None, segments, scale)
-        pattern = self.pattern
-        everywhere = q_geometry.all_exempt or k_geometry.all_exempt
-        windowed = pattern if isinstance(pattern, Windowed) and not everywhere else None
-        plans: dict[str, Any] = {}  # made once, when a backend is first taken
+        windowed = self._windowed(q_geometry, k_geometry)
+        made: dict[str, Any] = {}  # by the values' width, one pattern may be read by two backends
+
+        def planned(backend: str) -> Any:
+            self._resolved(backend, q)
+            if backend not in made:
+                made[backend] = self._planned(backend, q, k, q_geometry, k_geometry)
+            return made[backend]
 
         def read(q_: Tensor, k_: Tensor, v: Tensor, segments: tuple[int, ...]) -> Result:
-            if windowed is not None and flex_check.usable(q_, k_, v):  # for each type and width of values
-                self._resolved("flex", q_)
-                if "flex" not in plans:
-                    plans["flex"] = flex.plan(windowed, q, k, q_geometry, k_geometry)
-                return flex.attend(q_, k_, v, plans["flex"], scale)
-            if windowed is not None and masked.cheaper(q, k):
-                self._resolved("masked", q_)
-                if "masked" not in plans:
-                    plans["masked"] = masked.pairs(windowed, q, k, q_geometry, k_geometry)
-                return attend(q_, k_, v, plans["masked"], None, segments, scale)
-            self._resolved("blocks", q_)
-            if "blocks" not in plans:
-                plans["blocks"] = pattern.plan(q, k, q_geometry, k_geometry)
-            return attend(q_, k_, v, k_geometry.keep, plans["blocks"], segments, scale)
+            if windowed and flex_check.usable(q_, k_, v):  # for each type and width of values
+                return flex.attend(q_, k_, v, planned("flex"), scale)
+            if windowed and masked.cheaper(q, k):
+                return attend(q_, k_, v, planned("masked"), None, segments, scale)
+            return attend(q_, k_, v, k_geometry.keep, planned("blocks"), segments, scale)
 
         return read
 
+    def _planned(self, backend: str, q: Tensor, k: Tensor, q_geometry: Geometry, k_geometry: Geometry) -> Any:
+        if backend == "blocks":
+            return self._plan(q, k, q_geometry, k_geometry)
+        make: Callable[..., Any] = {"flex": flex.plan, "masked": masked.pairs}[backend]
+        key = self._pattern, backend
+        return plans.once(key, q_geometry, k_geometry, lambda: make(self.pattern, q, k, q_geometry, k_geometry))
+
     def _resolved(self, backend: str, q: Tensor) -> None:
-        if backend != self._backend:
+        if not torch.compiler.is_compiling() and backend != self._backend:  # a logger breaks the graph
             self._backend = backend
             names = [type(part).__name__ for part in (self.pattern, self.score, self.normaliser) if part is not None]
-            if not torch.compiler.is_compiling():  # a logger breaks the graph
-                log.info("attention of %s on %s in %s: %s", " x ".join(names), q.device, q.dtype, backend)
+            log.info("attention of %s on %s in %s: %s", " x ".join(names), q.device, q.dtype, backend)
 
 
 def _moments(

@@ -17,9 +17,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mmattn.attention.interface import Blocks
-from mmattn.attention.order import precise, time_order
+from mmattn.attention.members import group_blocks, listed_members
+from mmattn.attention.order import time_order
 from mmattn.attention.patterns import Sparse
-from mmattn.attention.windows import Window, window_blocks
 
 MOST_BUCKETS = 4096
 HASHED_AT_ONCE = 1024  # vectors of a head: what a processor's cache holds
@@ -35,6 +35,7 @@ class LSH(Sparse):
     without a key in its buckets gives 0. A pair that meets in several rounds counts once.
     """
 
+    per_head = True
     reference = "Kitaev et al. 2020"
     time_cost = "rounds Lq bucket D"
 
@@ -55,89 +56,88 @@ class LSH(Sparse):
         self.rounds = rounds
         self.seed = seed
         self.merges = rounds > 1
+        self._rotations: dict[tuple[int, int, torch.device], Tensor] = {}
 
     def local(self, q, k, q_geometry, k_geometry, q_local, k_local) -> list[Blocks]:
-        heads, kept = q.shape[1], k_local.sum(dim=1)
-        half = (kept / self.bucket / 2).ceil().clamp(max=MOST_BUCKETS // 2)  # of the number of buckets
-        half = half.masked_fill(kept <= self.bucket, 0).long().repeat_interleave(heads)  # 0: a single one
-        q_real, k_real = (x.repeat_interleave(heads, dim=0).repeat(self.rounds, 1) for x in (q_local, k_local))
+        heads, lk = q.shape[1], k.shape[2]
+        columns = max(1, min(MOST_BUCKETS // 2, -(-lk // (2 * self.bucket))))  # as many as a whole clip needs
+        half, alike = self._half(k_local, heads), k_geometry.keep is None and not self._has_global(k_geometry)
+        q_real, k_real = (x.repeat_interleave(heads, dim=0) for x in (q_local, k_local))
+        width, parts, before = min(2 * self.bucket, lk), [], []
         with torch.no_grad():
-            columns, alike = max(1, int(half.max())), bool((half == half[0]).all())
-            rotations = [self._rotation(q, number, columns) for number in range(self.rounds)]
-            of_q, _ = _hash(q.flatten(0, 1), rotations, half, alike)  # (R P, Lq), round after round
-            of_k, depth = _hash(torch.nn.functional.normalize(k.flatten(0, 1), dim=-1), rotations, half, alike)
-            of_q, of_k = of_q.masked_fill(~q_real, math.inf), of_k.masked_fill(~k_real, math.inf)
-            of_k = _at_most(2 * self.bucket, of_k, depth)
-            found = [
-                _by_round(part, self.rounds, of_q, of_k) for part in window_blocks(of_q, [Window(of_q, of_q, of_k)])
-            ]
-            before_q, before_k = (
-                x.nan_to_num(posinf=none).int().unflatten(0, (self.rounds, -1)) for x, none in ((of_q, -1), (of_k, -2))
-            )
-            parts = [part for parts in zip(*found, strict=True) for part in parts]
-            for i, part in enumerate(parts):
-                for earlier in range(i // len(found)):  # a pair that has met before does not meet again
-                    part.mask.logical_and_(_apart(part, before_q[earlier], before_k[earlier]))
+            vectors = q.flatten(0, 1), torch.nn.functional.normalize(k.flatten(0, 1), dim=-1)
+            for number in range(self.rounds):
+                rotation = self._rotation(q, number, columns)
+                of_q, _ = _hash(vectors[0], rotation, half, alike)  # (P, Lq)
+                of_k, depth = _hash(vectors[1], rotation, half, alike)
+                of_q = of_q.masked_fill(~q_real, 2 * columns)
+                of_k, rank = _at_most(width, of_k.masked_fill(~k_real, 2 * columns), depth, 2 * columns)
+                held = listed_members(of_k, rank, 2 * columns, width)
+                part = group_blocks(of_q, *held, lk, per_head=True)
+                for earlier_q, earlier_k in before:  # a pair that has met before does not meet again
+                    part.mask.logical_and_(_apart(part, earlier_q, earlier_k))
+                before.append((_negative(of_q, 2 * columns, -1).int(), _negative(of_k, 2 * columns, -2).int()))
+                parts.append(part)
         return parts
 
+    def beside(self, segments: int) -> list[bool]:
+        return [False] * self.rounds
+
+    def _half(self, k_local: Bool[Tensor, "B Lk"], heads: int) -> Int[Tensor, " P"]:
+        """Half the number of buckets of each clip's heads; 0: a single bucket."""
+        kept = k_local.sum(dim=1)
+        half = (kept / self.bucket / 2).ceil().clamp(max=MOST_BUCKETS // 2).masked_fill(kept <= self.bucket, 0)
+        return half.long().repeat_interleave(heads)
+
     def _rotation(self, q: Tensor, number: int, columns: int) -> Float[Tensor, "E C"]:
-        """Its first columns are the same however many are asked for."""
-        drawn = []
-        for at in range(0, columns, 64):
-            generator = torch.Generator().manual_seed((self.seed * 1000 + number) * MOST_BUCKETS + at)
-            drawn.append(torch.randn(q.shape[3], 64, generator=generator))
-        return torch.cat(drawn, dim=1)[:, :columns].to(q.device)
+        """Its first columns are the same however many are asked for; drawn once for a width and a device."""
+        key = q.shape[3], number, q.device
+        known = self._rotations.get(key)
+        if known is None or known.shape[1] < columns:
+            drawn = []
+            for at in range(0, columns, 64):
+                generator = torch.Generator().manual_seed((self.seed * 1000 + number) * MOST_BUCKETS + at)
+                drawn.append(torch.randn(q.shape[3], 64, generator=generator))
+            known = self._rotations[key] = torch.cat(drawn, dim=1).to(q.device)
+        return known[:, :columns]
 
 
 def _hash(
-    x: Float[Tensor, "P L E"], rotations: Sequence[Float[Tensor, "E C"]], half: Int[Tensor, " P"], alike: bool
-) -> tuple[Float[Tensor, "RP L"], Float[Tensor, "RP L"]]:
-    """The bucket of each vector in each round, and how deep it lies there: the component in the bucket's direction.
+    x: Float[Tensor, "P L E"], rotation: Float[Tensor, "E C"], half: Int[Tensor, " P"], alike: bool
+) -> tuple[Int[Tensor, "P L"], Float[Tensor, "P L"]]:
+    """The bucket of each vector, and how deep it lies there: the component in the bucket's direction.
 
-    `half`: how many columns of a rotation count in each row; `alike`: all.
+    `half`: how many columns of the rotation count in each row; `alike`: all of them in every row.
     """
     buckets, depths = [], []
-    beyond = torch.arange(rotations[0].shape[1], device=x.device) >= half[:, None, None]
-    for rotation in rotations:
-        for some in x.to(rotation.dtype).split(HASHED_AT_ONCE, dim=1):
-            turned = some @ rotation
-            size = turned.abs()
-            if not alike:
-                size.masked_fill_(beyond, -1.0)
-            depth, bucket = size.max(dim=-1)
-            sign = turned.gather(2, bucket[..., None])[..., 0] < 0
-            buckets.append((2 * bucket + sign).masked_fill_(half[:, None] == 0, 0))
-            depths.append(depth)
-    shape = len(rotations) * x.shape[0], x.shape[1]
-    each = len(buckets) // len(rotations)
-    together = [
-        torch.cat([torch.cat(parts[at : at + each], dim=1) for at in range(0, len(parts), each)]).view(shape)
-        for parts in (buckets, depths)
-    ]
-    return precise(together[0]), together[1]
+    beyond = torch.arange(rotation.shape[1], device=x.device) >= half[:, None, None]
+    for some in x.to(rotation.dtype).split(HASHED_AT_ONCE, dim=1):
+        turned = some @ rotation
+        size = turned.abs()
+        if not alike:
+            size.masked_fill_(beyond, -1.0)
+        depth, bucket = size.max(dim=-1)
+        sign = turned.gather(2, bucket[..., None])[..., 0] < 0
+        buckets.append((2 * bucket + sign).masked_fill_(half[:, None] == 0, 0))
+        depths.append(depth)
+    return torch.cat(buckets, dim=1), torch.cat(depths, dim=1)
 
 
-def _by_round(part: Blocks, rounds: int, of_q: Tensor, of_k: Tensor) -> list[Blocks]:
-    """Blocks over the heads of all rounds, taken apart into those of each."""
-    of_round = len(part.query) // rounds
-    q_rows, k_rows = of_q.numel() // rounds, of_k.numel() // rounds
-    parts = []
-    for number in range(rounds):
-        own = slice(number * of_round, (number + 1) * of_round)
-        query = part.query[own]
-        query = torch.where(query == of_q.numel(), q_rows, query - number * q_rows)
-        key = part.key[own] - number * k_rows
-        parts.append(replace(part, query=query, key=key, mask=part.mask[own], per_head=True))
-    return parts
+def _negative(group: Int[Tensor, "P L"], none: int, name: int) -> Int[Tensor, "P L"]:
+    """With a number of its own for tokens that are in no group: queries and keys do not meet in it."""
+    return group.masked_fill(group == none, name)
 
 
-def _at_most(most: int, group: Float[Tensor, "P L"], depth: Float[Tensor, "P L"]) -> Float[Tensor, "P L"]:
-    """The groups, +inf for members beyond the `most` deepest of a group."""
+def _at_most(
+    most: int, group: Int[Tensor, "P L"], depth: Float[Tensor, "P L"], none: int
+) -> tuple[Int[Tensor, "P L"], Int[Tensor, "P L"]]:
+    """The groups, `none` for members beyond the `most` deepest of a group; and each member's rank in its group."""
     deepest = depth.argsort(dim=1, descending=True, stable=True)
     order = deepest.gather(1, group.gather(1, deepest).argsort(dim=1, stable=True))  # by group, then by depth
     ordered = group.gather(1, order).contiguous()
     rank = torch.arange(group.shape[1], device=group.device) - torch.searchsorted(ordered, ordered)
-    return torch.empty_like(group).scatter_(1, order, ordered.masked_fill(rank >= most, math.inf))
+    left = torch.empty_like(group).scatter_(1, order, ordered.masked_fill(rank >= most, none))
+    return left, torch.empty_like(rank).scatter_(1, order, rank)
 
 
 def _apart(part: Blocks, of_q: Int[Tensor, "P Lq"], of_k: Int[Tensor, "P Lk"]) -> Bool[Tensor, "G Q W"]:
@@ -154,6 +154,7 @@ class Routing(Sparse):
     from batch to batch: so a clip's result depends on that clip alone, and there is nothing to store.
     """
 
+    per_head = True
     reference = "Roy et al. 2021"
     time_cost = "Lq cluster D + (Lq + Lk) Lk D / cluster"
 
@@ -179,20 +180,16 @@ class Routing(Sparse):
         order = time_order(replace(k_geometry, keep=k_local), k).repeat_interleave(heads, dim=0)
         with torch.no_grad():
             queries, keys = (_directions(x) for x in (q, k))
-            centroids = k_means(keys, k_real, order, count, self.iterations)
+            most = -(-k.shape[2] // self.cluster)  # of any clip
+            centroids = k_means(keys, k_real, order, count, most, self.iterations)
             exists = torch.arange(centroids.shape[1], device=q.device) < count[:, None]  # (P, C)
-            of_q = precise(_nearest(queries, centroids, exists)).masked_fill(~q_real, math.inf)
+            of_q = _nearest(queries, centroids, exists).masked_fill(~q_real | (count == 0)[:, None], most)
             affinity, closest = _closest(centroids, keys, k_real, min(self.cluster, keys.shape[1]))  # (P, C, K)
             held = exists[..., None] & affinity.isfinite()
-            groups = precise(torch.arange(closest.shape[1], device=q.device))[:, None]
-            of_member = groups.expand_as(affinity).masked_fill(~held, math.inf).flatten(1)
-        parts = window_blocks(of_q, [Window(of_q, of_q, of_member)])
-        return [replace(part, key=self._keys(part.key, closest, k.shape[2]), per_head=True) for part in parts]
+        return [group_blocks(of_q, closest, held, k.shape[2], per_head=True)]
 
-    def _keys(self, member: Int[Tensor, "G W"], held: Int[Tensor, "P C K"], length: int) -> Int[Tensor, "G W"]:
-        """From places in the list of all clusters' keys to keys; a key may be in several clusters."""
-        clip, place = member // held[0].numel(), member % held[0].numel()
-        return held.flatten(1)[clip, place] + length * clip
+    def beside(self, segments: int) -> list[bool]:
+        return [False]
 
 
 def k_means(
@@ -200,10 +197,12 @@ def k_means(
     real: Bool[Tensor, "P L"],
     order: Int[Tensor, "P L"],
     count: Int[Tensor, " P"],
+    most: int,
     iterations: int,
 ) -> Float[Tensor, "P C E"]:
-    """Centroids of unit vectors, of length 1 too; `count` of them, started at vectors evenly spaced in `order`."""
-    most = int(count.max()) if count.numel() else 0
+    """Centroids of unit vectors, of length 1 too; `count` of at most `most`, started at vectors evenly spaced in
+    `order`.
+    """
     number = torch.arange(most, device=x.device)
     place = (2 * number + 1) * real.sum(dim=1, keepdim=True) // (2 * count[:, None].clamp(min=1))
     first = order.gather(1, place.clamp(max=max(0, x.shape[1] - 1)))

@@ -12,8 +12,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mmattn.attention import plans
 from mmattn.attention.attend import attend
-from mmattn.attention.interface import Attention, AttentionOutput, Blocks, Geometry
+from mmattn.attention.interface import Attention, AttentionOutput, Blocks, Geometry, Pattern
 from mmattn.attention.merge import merge
 from mmattn.attention.order import precise, real, times
 from mmattn.attention.patterns import EDGE_S
@@ -40,8 +41,12 @@ class CoarseFineAttention(Attention):
         super().__init__(heads, head_dim)
         if coarse < 1 or not fine_s >= 0:
             raise ValueError(f"attention.coarse={coarse}, attention.fine_s={fine_s}: expected 1 or more, 0 s or more")
-        self.coarse = coarse
-        self.fine_s = fine_s
+        self.near = NearGroups(heads, head_dim, coarse, fine_s)
+        self._name = plans.register(self.near)
+
+    def __setstate__(self, state: dict) -> None:
+        super().__setstate__(state)
+        plans.register(self.near)  # in another process, perhaps
 
     def forward(
         self,
@@ -60,9 +65,12 @@ class CoarseFineAttention(Attention):
         if q_geometry.all_exempt or k_geometry.all_exempt:  # nothing is far
             out, mass, _ = attend(q, k, v, k_geometry.keep, None, segments, scale)
             return AttentionOutput(out, {"mass": mass} if split else {})
-        groups, fine, coarse = self._plan(q, k, q_geometry, k_geometry)
+        fine = plans.plan(self.near, self._name, q, k, q_geometry, k_geometry)
+        groups, coarse = plans.once(
+            (self._name, "coarse"), q_geometry, k_geometry, lambda: self._coarse(q, k, q_geometry, k_geometry)
+        )
         whole_q, whole_k = with_log_sizes(q, groups.means(k), groups.sizes, scale)
-        of_groups = (self.coarse,) * len(lengths) if split else (groups.count,)
+        of_groups = (self.near.coarse,) * len(lengths) if split else (groups.count,)
         found = [
             attend(q, k, v, None, fine, segments, scale),
             attend(whole_q, whole_k, groups.means(v), None, [coarse], of_groups, scale),
@@ -71,30 +79,58 @@ class CoarseFineAttention(Attention):
         mass = found[0][1] * share[..., 0, None] + found[1][1] * share[..., 1, None]
         return AttentionOutput(out, {"mass": mass} if split else {})
 
-    def _plan(
-        self, q: Tensor, k: Tensor, q_geometry: Geometry, k_geometry: Geometry
-    ) -> tuple[Groups, list[Blocks], Blocks]:
-        """The groups, who reads which keys one by one, and who reads which groups."""
-        keep, grouped = real(k_geometry, k), k_geometry
+    def _coarse(self, q: Tensor, k: Tensor, q_geometry: Geometry, k_geometry: Geometry) -> tuple[Groups, Blocks]:
+        """The groups, and what each query reads as a summary."""
+        groups, centre, _ = self.near.groups(k, k_geometry)
+        low, high = self.near.reach(q, q_geometry)
+        inside = (centre[:, None] >= low[..., None]) & (centre[:, None] <= high[..., None])  # (B, Lq, N)
+        return groups, _whole(~inside & centre.isfinite()[:, None])
+
+
+class NearGroups(Pattern):
+    """The keys of those of `coarse` equal groups of each segment whose mean time is within `fine_s` of the query's.
+
+    Exempt keys are in no group: all queries read them. Exempt queries read all keys.
+    """
+
+    by_vectors = False
+    reference = CoarseFineAttention.reference
+
+    def __init__(self, heads: int, head_dim: int, coarse: int, fine_s: float) -> None:
+        super().__init__(heads, head_dim)
+        self.coarse = coarse
+        self.fine_s = fine_s
+
+    def plan(self, q: Tensor, k: Tensor, q_geometry: Geometry, k_geometry: Geometry) -> list[Blocks]:
+        _, _, near = self.groups(k, k_geometry)
+        low, high = self.reach(q, q_geometry)
+        keeps = real(k_geometry, k).split(k_geometry.lengths(k.shape[2]), dim=1)
+        windows = [Window(low, high, part) for part in near.split(k_geometry.lengths(k.shape[2]), dim=1)]
+        for i, (name, _) in enumerate(k_geometry.segments):
+            if name in k_geometry.exempt:
+                position = precise(torch.where(keeps[i], 0.0, math.inf))
+                windows[i] = Window(torch.full_like(low, -math.inf), torch.full_like(high, math.inf), position)
+        return window_blocks(precise(times(q_geometry, q)).masked_fill(~real(q_geometry, q), math.inf), windows)
+
+    def layout(self, q_geometry: Geometry, k_geometry: Geometry) -> list[bool]:
+        return [False, True]
+
+    def groups(self, k: Tensor, k_geometry: Geometry) -> tuple[Groups, Float[Tensor, "B N"], Float[Tensor, "B Lk"]]:
+        """The groups, their mean times (+inf for one without keys), and that of each key's own group."""
+        grouped = k_geometry
         if (exempt := k_geometry.exempt_flags(k)) is not None:
-            grouped = replace(k_geometry, keep=keep & ~exempt)
+            grouped = replace(k_geometry, keep=real(k_geometry, k) & ~exempt)
         groups = equal_groups(grouped, k, self.coarse)
         centre = groups.means(precise(times(k_geometry, k))[:, None, :, None])[:, 0, :, 0]
-        centre = centre.masked_fill(groups.sizes == 0, math.inf)  # (B, N)
+        centre = centre.masked_fill(groups.sizes == 0, math.inf)
+        return groups, centre, torch.nn.functional.pad(centre, (0, 1), value=math.inf).gather(1, groups.index)
+
+    def reach(self, q: Tensor, q_geometry: Geometry) -> tuple[Float[Tensor, "B Lq"], Float[Tensor, "B Lq"]]:
         time = precise(times(q_geometry, q))
         low, high = time - self.fine_s - EDGE_S, time + self.fine_s + EDGE_S
-        if (exempt := q_geometry.exempt_flags(q)) is not None:
-            low, high = low.masked_fill(exempt, -math.inf), high.masked_fill(exempt, math.inf)
-        near = torch.nn.functional.pad(centre, (0, 1), value=math.inf).gather(1, groups.index)  # (B, Lk)
-        lengths = k_geometry.lengths(k.shape[2])
-        windows = [Window(low, high, part) for part in near.split(lengths, dim=1)]
-        for i, (name, _) in enumerate(k_geometry.segments):
-            if name in k_geometry.exempt:  # read key by key from everywhere
-                position = precise(torch.where(keep.split(lengths, dim=1)[i], 0.0, math.inf))
-                windows[i] = Window(torch.full_like(low, -math.inf), torch.full_like(high, math.inf), position)
-        fine = window_blocks(time.masked_fill(~real(q_geometry, q), math.inf), windows)
-        inside = (centre[:, None] >= low[..., None]) & (centre[:, None] <= high[..., None])  # (B, Lq, N)
-        return groups, fine, _whole(~inside & centre.isfinite()[:, None])
+        if (exempt := q_geometry.exempt_flags(q)) is None:
+            return low, high
+        return low.masked_fill(exempt, -math.inf), high.masked_fill(exempt, math.inf)
 
 
 def _whole(mask: Tensor) -> Blocks:

@@ -15,6 +15,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from mmattn.types import Memo
+
 STATS = frozenset({"weights", "mass", "entropy", "mean_time"})
 
 
@@ -30,6 +32,8 @@ class Geometry:
     time: Float[Tensor, "B L"] | None = None  # seconds
     segments: tuple[tuple[str, int], ...] = ()  # contiguous modalities, e.g. (("video", 196), ("audio", 512))
     exempt: frozenset[str] = frozenset()  # names of segments
+    # What was worked out for it (plans.py). A copy with other tokens begins without.
+    plans: Memo = field(default_factory=list, init=False, repr=False, compare=False)
 
     @property
     def all_exempt(self) -> bool:
@@ -181,11 +185,15 @@ class Blocks:
 class Pattern(nn.Module):
     """Which pairs are read: None for all real ones, or parts of blocks. No pair is in two parts.
 
-    `merges`: a query may be in several parts, so that its softmax has to be merged over them. `time_cost`: as an
-    Attention's, W being the keys that a query's block reads.
+    `merges`: a query may be in several parts, so that its softmax has to be merged over them. `per_head`: its blocks
+    are. `by_vectors`: what is read depends on q and k themselves; otherwise on their geometry and the pattern's
+    settings alone, so that a plan is made once for a geometry (plans.py). `time_cost`: as an Attention's, W being the
+    keys that a query's block reads.
     """
 
     merges: bool = False
+    per_head: bool = False
+    by_vectors: bool = True
     time_cost: str = "Lq W D"
     memory_cost: str = "(Lq + Lk) D + Lq W"
     reference: str
@@ -201,3 +209,10 @@ class Pattern(nn.Module):
         q_geometry: Geometry,
         k_geometry: Geometry,
     ) -> list[Blocks] | None: ...
+
+    def layout(self, q_geometry: Geometry, k_geometry: Geometry) -> list[bool] | None:
+        """What `plan` gives, before there are numbers: `beside` of each part; None for all pairs.
+
+        A compiler has to know it. Raises NotImplementedError where a pattern runs without one only.
+        """
+        raise NotImplementedError(f"{type(self).__name__} says nothing of its parts, so that it cannot be compiled")

@@ -123,7 +123,7 @@ class PerformerAttention(FeatureAttention):
     def phi(self, q: Tensor, k: Tensor, k_geometry: Geometry) -> tuple[Tensor, Tensor]:
         directions = self.directions
         if self.redraw and self.training:
-            directions = orthogonal_directions(len(directions), self.head_dim).to(directions)
+            directions = orthogonal_directions(len(directions), self.head_dim, like=directions)
         directions = directions.to(q.dtype) * q.shape[-1] ** -0.25
         half = k.square().sum(dim=-1, keepdim=True) * (-0.5 / math.sqrt(k.shape[-1]))
         of_k = torch.cat([k, half], dim=-1) @ pad(directions, (0, 1), value=1.0).mT  # -|q|^2 / 2 cancels
@@ -137,11 +137,16 @@ class PerformerAttention(FeatureAttention):
         return of_q.add_(highest).sub_(largest).exp_(), of_k.sub_(highest).exp_()
 
 
-def orthogonal_directions(count: int, dim: int, generator: torch.Generator | None = None) -> Float[Tensor, "F D"]:
-    """Gaussian vectors that are orthogonal to each other within each block of `dim`, of Gaussian vectors' lengths."""
-    blocks = -(-count // dim)
-    gaussian = torch.randn(blocks, dim, dim, generator=generator, dtype=torch.float64)
-    q, r = torch.linalg.qr(gaussian)
+def orthogonal_directions(
+    count: int, dim: int, generator: torch.Generator | None = None, like: Tensor | None = None
+) -> Float[Tensor, "F D"]:
+    """Gaussian vectors that are orthogonal to each other within each block of `dim`, of Gaussian vectors' lengths.
+
+    Drawn where `like` is, in its type: nothing of it is the processor's work in a step on a device.
+    """
+    kind = torch.zeros((), dtype=torch.float64) if like is None else like
+    blocks, options = -(-count // dim), {"generator": generator, "dtype": kind.dtype, "device": kind.device}
+    q, r = torch.linalg.qr(torch.randn(blocks, dim, dim, **options))
     q = q * r.diagonal(dim1=-2, dim2=-1).sign()[:, None, :]  # makes q uniform over rotations (Mezzadri 2007)
-    lengths = torch.randn(blocks, dim, dim, generator=generator, dtype=torch.float64).norm(dim=-1)
+    lengths = torch.randn(blocks, dim, dim, **options).norm(dim=-1)
     return (q.mT * lengths[..., None]).flatten(0, 1)[:count].float()

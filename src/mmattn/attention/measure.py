@@ -27,15 +27,21 @@ def check_cap(q: Float[Tensor, "B H Lq D"], k: Float[Tensor, "B H Lk D"]) -> Non
         )
 
 
+def one_hot(segments: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Float[Tensor, "Lk S"]:
+    """1 in the column of a key's segment. No number goes to the device for it, and none comes from there."""
+    parts = [torch.zeros(length, len(segments), dtype=dtype, device=device) for length in segments]
+    for number, part in enumerate(parts):
+        part[:, number] = 1
+    return torch.cat(parts)
+
+
 def columns(k: Float[Tensor, "B H Lk D"], k_geometry: Geometry, stats: frozenset[str]) -> Float[Tensor, "B Lk C"]:
     """What `read_columns` needs to be attended, 0 for padding: a column for each segment, then the keys' times."""
     keep = real(k_geometry, k)
     wide = torch.promote_types(k.dtype, torch.float32)
     parts: list[Tensor] = []
     if "mass" in stats:
-        lengths = torch.tensor(k_geometry.lengths(k.shape[2]), device=k.device)
-        segment = torch.repeat_interleave(torch.arange(len(lengths), device=k.device), lengths)
-        parts.append(torch.nn.functional.one_hot(segment, len(lengths)).to(wide).expand(len(keep), -1, -1))
+        parts.append(one_hot(k_geometry.lengths(k.shape[2]), wide, k.device).expand(len(keep), -1, -1))
     if "mean_time" in stats:
         parts.append(key_times(k_geometry).to(wide)[..., None])
     if not parts:

@@ -25,9 +25,9 @@ def merge(
     outs: Sequence[Float[Tensor, "*B D"]], lses: Sequence[Float[Tensor, "*B"]]
 ) -> tuple[Float[Tensor, "*B D"], Float[Tensor, "*B S"], Float[Tensor, "*B"]]:
     """The attention over all parts together, the share of each part, and the log-sum-exp of the whole."""
-    share, total = shares(torch.stack(list(lses), dim=-1))
     if len(outs) == 1:
-        return outs[0], share, total
+        return outs[0], (~lses[0].isneginf()).to(lses[0].dtype)[..., None], lses[0]
+    share, total = shares(torch.stack(list(lses), dim=-1))
     out = outs[0] * share[..., 0, None]  # in the wider of the two types
     for i, part in enumerate(outs[1:], start=1):
         out.addcmul_(part.to(out.dtype), share[..., i, None].to(out.dtype))

@@ -56,19 +56,29 @@ class Sparse(Pattern):
     ) -> list[Blocks]:
         """The pairs of local queries and local keys: those that are real and not global."""
 
+    @abstractmethod
+    def beside(self, segments: int) -> list[bool]:
+        """Of each part that `local` gives for so many segments of keys, whether it stands beside the one before."""
+
+    def layout(self, q_geometry: Geometry, k_geometry: Geometry) -> list[bool] | None:
+        if q_geometry.all_exempt or k_geometry.all_exempt:
+            return None
+        return self.beside(max(1, len(k_geometry.segments))) + [True] * self._has_global(q_geometry)
+
     def plan(self, q: Tensor, k: Tensor, q_geometry: Geometry, k_geometry: Geometry) -> list[Blocks] | None:
         if q_geometry.all_exempt or k_geometry.all_exempt:
             return None
         sides = self.sides(q, k, q_geometry, k_geometry)
         parts = self.local(q, k, q_geometry, k_geometry, sides.q_local, sides.k_local)
-        heads = q.shape[1] if parts[0].per_head else 1
+        heads = q.shape[1] if self.per_head else 1
         if sides.k_global is not None:
-            flags = sides.k_global.repeat_interleave(heads, dim=0)
+            flags, most = sides.k_global.repeat_interleave(heads, dim=0), self._most_global(k_geometry, k.shape[2])
             every = next((i for i, part in enumerate(parts) if i and not part.beside), len(parts))
-            parts[:every] = [also_reading(part, flags, q.shape[2]) for part in parts[:every]]
+            parts[:every] = [also_reading(part, flags, most, q.shape[2]) for part in parts[:every]]
         if sides.q_global is not None:
             flags, keep = (x.repeat_interleave(heads, dim=0) for x in (sides.q_global, sides.k_keep))
-            parts.append(replace(reading_all(flags, keep), per_head=parts[0].per_head, beside=True))
+            whole = reading_all(flags, self._most_global(q_geometry, q.shape[2]), keep)
+            parts.append(replace(whole, per_head=self.per_head, beside=True))
         return parts
 
     def sides(self, q: Tensor, k: Tensor, q_geometry: Geometry, k_geometry: Geometry) -> Sides:
@@ -79,19 +89,33 @@ class Sparse(Pattern):
         return Sides(q_local, k_local, q_global, k_global, k_keep)
 
     def _global(self, geometry: Geometry, keep: Tensor) -> Bool[Tensor, "B L"] | None:
-        everywhere = self.global_segments | geometry.exempt
-        if not self.global_tokens and everywhere.isdisjoint(name for name, _ in geometry.segments):
+        if not self._has_global(geometry):
             return None
-        named = [name in everywhere for name, count in geometry.segments for _ in range(count)]
         first = slice(0, geometry.lengths(keep.shape[1])[0])
         time = None if geometry.time is None else geometry.time[:, first]
-        flags = torch.tensor(named or [False] * keep.shape[1], device=keep.device).repeat(len(keep), 1)
+        flags, offset = torch.zeros_like(keep), 0
+        for name, count in geometry.segments:
+            flags[:, offset : offset + count] = self._is_global(name, geometry)
+            offset += count
         flags[:, first] |= time_rank(Geometry(keep[:, first], time), keep[:, None, first, None]) < self.global_tokens
         return flags & keep
+
+    def _has_global(self, geometry: Geometry) -> bool:
+        return self.global_tokens > 0 or any(self._is_global(name, geometry) for name, _ in geometry.segments)
+
+    def _is_global(self, name: str, geometry: Geometry) -> bool:
+        return name in self.global_segments or name in geometry.exempt
+
+    def _most_global(self, geometry: Geometry, length: int) -> int:
+        """How many global tokens a clip can have: a plan's size may not depend on how many are real."""
+        named = sum(count for name, count in geometry.segments if self._is_global(name, geometry))
+        return min(length, named + min(self.global_tokens, geometry.lengths(length)[0]))
 
 
 class Windowed(Sparse):
     """One window for each query: on CUDA FlexAttention runs these without gathering anything (flex.py)."""
+
+    by_vectors = False
 
     @abstractmethod
     def windows(
@@ -107,6 +131,9 @@ class Windowed(Sparse):
 
     def local(self, q, k, q_geometry, k_geometry, q_local, k_local) -> list[Blocks]:
         return window_blocks(*self.windows(q, k, q_geometry, k_geometry, q_local, k_local))
+
+    def beside(self, segments: int) -> list[bool]:
+        return [False, True]
 
 
 class TimeWindow(Windowed):

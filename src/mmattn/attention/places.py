@@ -18,9 +18,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mmattn.attention.interface import Blocks, Geometry
+from mmattn.attention.members import group_blocks, listed_members
 from mmattn.attention.order import precise, real, time_rank
 from mmattn.attention.patterns import Sparse, Windowed
-from mmattn.attention.windows import Window, window_blocks
+from mmattn.attention.windows import Window, window_blocks, window_parts
 
 
 class SlidingWindow(Windowed):
@@ -62,6 +63,7 @@ class DilatedWindow(Sparse):
     """
 
     merges = True
+    by_vectors = False
     reference = "Beltagy et al. 2020"
 
     def __init__(
@@ -84,13 +86,16 @@ class DilatedWindow(Sparse):
     def local(self, q, k, q_geometry, k_geometry, q_local, k_local) -> list[Blocks]:
         places = Places(q, k, q_geometry, k_geometry, k_local)
         far = float(k.shape[2] + self.past + self.future)  # sorted by residue first, a window holds one residue only
-        parts = []
+        asked = []
         for segment, (at, key) in enumerate(zip(places.aligned, places.keys, strict=True)):
             at = at + far * (at % self.dilation)
             key = key + far * (key % self.dilation).nan_to_num(0.0)
             windows = places.only(segment, Window(at - self.past, at + self.future, key))
-            parts += window_blocks(at.masked_fill(~q_local, math.inf), windows)
-        return parts
+            asked.append((at.masked_fill(~q_local, math.inf), windows))
+        return window_parts(asked)
+
+    def beside(self, segments: int) -> list[bool]:
+        return [False, True] * segments
 
 
 class Strided(Sparse):
@@ -100,6 +105,7 @@ class Strided(Sparse):
     """
 
     merges = True
+    by_vectors = False
     reference = "Child et al. 2019"
     time_cost = "Lq (stride + Lk / stride) D"
     memory_cost = "(Lq + Lk) D + Lq (stride + Lk / stride)"
@@ -123,14 +129,31 @@ class Strided(Sparse):
             Window(at - self.stride, at + self.stride, key) for at, key in zip(places.aligned, places.keys, strict=True)
         ]
         parts = window_blocks(places.query.masked_fill(~q_local, math.inf), near)
-        for segment, (at, key) in enumerate(zip(places.aligned, places.keys, strict=True)):
-            residue, key_residue = at % self.stride, (key % self.stride).nan_to_num(math.inf)
-            windows = places.only(segment, Window(residue, residue, key_residue))
-            for part in window_blocks(residue.masked_fill(~q_local, math.inf), windows):
-                # What it has read in its window a query does not read again in its column.
-                apart = (_of(at, part.query)[..., None] - _of(torch.cat(places.keys, 1), part.key)[:, None]).abs()
-                parts.append(replace(part, mask=part.mask & (apart > self.stride)))
+        offset, every = 0, torch.cat(places.keys, dim=1)
+        for at, key in zip(places.aligned, places.keys, strict=True):
+            length = key.shape[1]
+            column = group_blocks(
+                torch.where(q_local, at % self.stride, self.stride).long(),
+                *_columns(key, self.stride),
+                lk=k.shape[2],
+            )
+            column = replace(column, key=column.key + offset)
+            # What it has read in its window a query does not read again in its column.
+            apart = (_of(at, column.query)[..., None] - _of(every, column.key)[:, None]).abs()
+            parts.append(replace(column, mask=column.mask & (apart > self.stride)))
+            offset += length
         return parts
+
+    def beside(self, segments: int) -> list[bool]:
+        return [False, True] + [False] * segments
+
+
+def _columns(place: Float[Tensor, "B Ls"], stride: int) -> tuple[Tensor, Tensor]:
+    """The keys of each residue modulo `stride`, as group_blocks wants them; a key at +inf is of none."""
+    local = place.isfinite()
+    at = torch.where(local, place, 0.0)
+    residue = torch.where(local, at % stride, stride).long()
+    return listed_members(residue, at.long() // stride, stride, -(-place.shape[1] // stride))
 
 
 class Places:

@@ -6,11 +6,11 @@ Shape legend as in interface.py; N = H D channels of a token.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from mmattn.attention.additive import AdditiveAttention
+from mmattn.attention.gru import GRU
 from mmattn.attention.interface import Attention, AttentionOutput, Geometry
 from mmattn.attention.order import real, time_order, time_rank
 
@@ -47,7 +47,7 @@ class GRUAttention(Attention):
         self.check_stats(stats)
         if 0 in (q.shape[2], k.shape[2]):
             return AttentionOutput.nothing(q, k, v, k_geometry, stats)
-        _, last = self.gru(_pack(self.gru, k, v, k_geometry))  # (2, B, state / 2)
+        _, last = self.gru(*_ordered(k, v, k_geometry))  # (2, B, state / 2)
         summary = self.read(last.transpose(0, 1).flatten(1)).unflatten(1, (self.heads, 1, -1))  # (B, H, 1, D)
         summary = torch.where(real(k_geometry, k).any(dim=1)[:, None, None, None], summary, 0.0)
         return AttentionOutput((torch.sigmoid(q) * summary).to(v.dtype))
@@ -85,24 +85,22 @@ class GRUAdditiveAttention(Attention):
         self.check_stats(stats)
         if 0 in (q.shape[2], k.shape[2]):
             return AttentionOutput.nothing(q, k, v, k_geometry, stats)
-        run, _ = self.gru(_pack(self.gru, k, v, k_geometry))
-        states, _ = pad_packed_sequence(run, batch_first=True, total_length=k.shape[2])  # (B, Lk, N)
+        states, _ = self.gru(*_ordered(k, v, k_geometry))  # (B, Lk, N)
         states = states.gather(1, time_rank(k_geometry, k)[..., None].expand_as(states))  # where the keys were given
         keys, values = (x.unflatten(2, (self.heads, -1)).transpose(1, 2) for x in (self.key(states), states))
         return self.attention(q, keys.to(q.dtype), values.to(v.dtype), q_geometry, k_geometry, stats)
 
 
-def _both_ways(size: int, state: int) -> nn.GRU:
+def _both_ways(size: int, state: int) -> GRU:
     if state < 2 or state % 2:
         raise ValueError(f"a state of {state} does not divide into two directions")
-    return nn.GRU(2 * size, state // 2, batch_first=True, bidirectional=True)
+    return GRU(2 * size, state // 2)
 
 
-def _pack(gru: nn.GRU, k: Tensor, v: Tensor, k_geometry: Geometry) -> PackedSequence:
-    """[k; v] of the real keys in the order of time. A clip without any has one token of zeros."""
+def _ordered(k: Tensor, v: Tensor, k_geometry: Geometry) -> tuple[Float[Tensor, "B Lk N"], Int[Tensor, " B"]]:
+    """[k; v] of the real keys in the order of time, and their number. A clip without any has one token of zeros."""
     tokens = torch.cat([k, v], dim=1).transpose(1, 2).flatten(2)  # (B, Lk, 2 N)
-    tokens = tokens.to(next(gru.parameters()).dtype)  # autocast does not reach into packed sequences
     keep = real(k_geometry, k)
     tokens = torch.where(keep[..., None], tokens, 0.0)
     tokens = tokens.gather(1, time_order(k_geometry, k)[..., None].expand_as(tokens))
-    return pack_padded_sequence(tokens, keep.sum(dim=1).clamp(min=1).cpu(), batch_first=True, enforce_sorted=False)
+    return tokens, keep.sum(dim=1).clamp(min=1)

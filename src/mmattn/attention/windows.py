@@ -16,13 +16,10 @@ from dataclasses import dataclass, replace
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn.functional import pad
 
+from mmattn.attention.blocksize import Choice, candidates
+from mmattn.attention.blocksize import blocked as _blocked
 from mmattn.attention.interface import Blocks
-from mmattn.attention.order import precise
-
-BLOCK_SIZES = (4, 8, 16, 32, 64, 128, 256, 512)  # queries of a block, each twice the last: the cheapest is taken
-CALL_COST = 24  # what a row or a column of a block costs beside its pairs, in pairs
 
 
 @dataclass(frozen=True)
@@ -71,28 +68,44 @@ def _ranges(window: Window, order: Tensor, reads: Tensor) -> Ranges:
 
 
 def window_blocks(position: Float[Tensor, "B Lq"], windows: Sequence[Window]) -> list[Blocks]:
-    """Blocks of queries that neighbour in `position`; a query at +inf reads nothing.
+    """Blocks of queries that neighbour in `position`; a query at +inf reads nothing."""
+    return window_parts([(position, windows)])
 
-    All blocks of a part are as wide as the widest, so where a few are much wider than the others they make a second
-    part, beside the first. Costs a sort, and a mask of one byte a pair of the blocks.
+
+def window_parts(asked: Sequence[tuple[Float[Tensor, "B Lq"], Sequence[Window]]]) -> list[Blocks]:
+    """Two parts for each: blocks of queries that neighbour in their position, and, beside them, the few widest ones.
+
+    All blocks of a part are as wide as its widest, so where a few are much wider than the others they stand apart; the
+    second part may hold none. Costs a sort, a mask of one byte a pair of the blocks, and one read of their widths, for
+    all that is asked together: how large a plan is depends on the tokens' times, so that the processor has to know.
     """
-    b, lq = position.shape
-    found = sort_windows(position, windows)
-    size = _cheapest(found.segments, lq)
-    clip = torch.arange(b, device=position.device)[:, None]
-    query = _blocked(torch.where(found.reads, found.order + lq * clip, b * lq), size, b * lq)  # (B, N, Q)
+    found = [sort_windows(*one) for one in asked]
+    shapes = [candidates(one.segments, one.order.shape[1]) for one in found]
+    figures = torch.cat([shape.figures() for shape in shapes]).tolist()
+    parts = []
+    for one, shape in zip(found, shapes, strict=True):
+        own, figures = figures[: shape.count], figures[shape.count :]
+        parts += _blocks(one, shape.cheapest(own))
+    return parts
+
+
+def _blocks(found: Sorted, choice: Choice) -> list[Blocks]:
+    b, lq = found.order.shape
+    clip = torch.arange(b, device=found.order.device)[:, None]
+    query = _blocked(torch.where(found.reads, found.order + lq * clip, b * lq), choice.size, b * lq)  # (B, N, Q)
     spans = []
     for ranges in found.segments:
-        start, end = _blocked(ranges.start, size, ranges.key.shape[1]), _blocked(ranges.end, size, 0)
+        start, end = _blocked(ranges.start, choice.size, ranges.key.shape[1]), _blocked(ranges.end, choice.size, 0)
         spans.append(_Spans(ranges.key, start, end))
-    width = torch.stack([span.width for span in spans]).sum(dim=0)  # (B, N)
-    order = width.argsort(dim=1, descending=True)
-    few = _few_wide(width.gather(1, order).amax(dim=0).tolist(), size)
-    if few == 0:
-        return [_part(query, spans)]
-    wide, narrow = order.split([few, order.shape[1] - few], dim=1)
-    parts = [_part(_picked(query, which), [span.picked(which) for span in spans]) for which in (narrow, wide)]
-    return [parts[0], replace(parts[1], beside=True)]
+    if not choice.few:
+        nothing = query.new_empty(0, choice.size), query.new_empty(0, 0), found.reads.new_empty(0, choice.size, 0)
+        return [_part(query, spans, choice.widths), Blocks(*nothing, beside=True)]
+    wide, narrow = choice.order.split([choice.few, choice.order.shape[1] - choice.few], dim=1)
+    first, second = (
+        _part(_picked(query, which), [span.picked(which) for span in spans], widths)
+        for which, widths in ((narrow, choice.widths), (wide, choice.wide_widths))
+    )
+    return [first, replace(second, beside=True)]
 
 
 @dataclass(frozen=True)
@@ -107,10 +120,6 @@ class _Spans:
     def first(self) -> Int[Tensor, "B N"]:
         return self.start.amin(dim=2)
 
-    @property
-    def width(self) -> Int[Tensor, "B N"]:
-        return (self.end.amax(dim=2) - self.first).clamp(min=0)
-
     def picked(self, blocks: Int[Tensor, "B M"]) -> _Spans:
         return _Spans(self.key, _picked(self.start, blocks), _picked(self.end, blocks))
 
@@ -119,11 +128,11 @@ def _picked(x: Int[Tensor, "B N Q"], blocks: Int[Tensor, "B M"]) -> Int[Tensor, 
     return x.gather(1, blocks[..., None].expand(-1, -1, x.shape[2]))
 
 
-def _part(query: Int[Tensor, "B N Q"], spans: Sequence[_Spans]) -> Blocks:
+def _part(query: Int[Tensor, "B N Q"], spans: Sequence[_Spans], widths: Sequence[int]) -> Blocks:
     (b, n, _), columns, masks, offset = query.shape, [], [], 0
-    for span, width in zip(spans, torch.stack([span.width.amax() for span in spans]).tolist(), strict=True):
+    for span, width in zip(spans, widths, strict=True):
         at = span.first[..., None] + torch.arange(width, device=query.device, dtype=torch.int32)  # (B, N, R)
-        masks.append((at[:, :, None] >= span.start[..., None]) & (at[:, :, None] < span.end[..., None]))
+        masks.append(_between(span.start - span.first[..., None], span.end - span.first[..., None], width))
         place = at.long().clamp(max=max(0, span.key.shape[1] - 1)).flatten(1)
         columns.append(span.key.gather(1, place).view(b, n, width) + offset)
         offset += span.key.shape[1]
@@ -132,59 +141,40 @@ def _part(query: Int[Tensor, "B N Q"], spans: Sequence[_Spans]) -> Blocks:
     return Blocks(query.flatten(0, 1), key.flatten(0, 1), mask.flatten(0, 1))
 
 
-def also_reading(blocks: Blocks, keys: Bool[Tensor, "B Lk"], lq: int) -> Blocks:
-    """The same blocks, every query of which reads these keys too (which must not be in them yet)."""
+def _between(start: Int[Tensor, "B N Q"], end: Int[Tensor, "B N Q"], width: int) -> Bool[Tensor, "B N Q R"]:
+    """Which of `width` places lie in [start, end).
+
+    Rows of a triangle are copied many times as fast as numbers are compared; it has to be small beside the mask.
+    """
+    if 4 * width > start.numel():
+        at = torch.arange(width, device=start.device, dtype=start.dtype)
+        return (at >= start[..., None]) & (at < end[..., None])
+    below = torch.ones(width + 1, width, dtype=torch.uint8, device=start.device).tril(-1)
+    start, end = start.clamp(0, width), end.clamp(0, width)
+    rows = (below.index_select(0, at.flatten()).view(*at.shape, width) for at in (start, torch.maximum(start, end)))
+    return torch.bitwise_xor(*rows).view(torch.bool)
+
+
+def also_reading(blocks: Blocks, keys: Bool[Tensor, "B Lk"], most: int, lq: int) -> Blocks:
+    """The same blocks, every query of which reads these keys too (which must not be in them yet); `most` of a clip."""
     b, lk = keys.shape
-    column, real = listed(keys)
+    column, real = listed(keys, most)
     key = (column + lk * torch.arange(b, device=keys.device)[:, None]).repeat_interleave(len(blocks.key) // b, dim=0)
     real = real.repeat_interleave(len(blocks.key) // b, dim=0)
     mask = (blocks.query < b * lq)[..., None] & real[:, None]
     return replace(blocks, key=torch.cat([blocks.key, key], dim=1), mask=torch.cat([blocks.mask, mask], dim=2))
 
 
-def reading_all(queries: Bool[Tensor, "B Lq"], keep: Bool[Tensor, "B Lk"]) -> Blocks:
-    """One block a clip: these queries read every kept key."""
+def reading_all(queries: Bool[Tensor, "B Lq"], most: int, keep: Bool[Tensor, "B Lk"]) -> Blocks:
+    """One block a clip: these queries, at most that many, read every kept key."""
     (b, lq), lk = queries.shape, keep.shape[1]
     clip = torch.arange(b, device=keep.device)[:, None]
-    query, real = listed(queries)
+    query, real = listed(queries, most)
     key = torch.arange(lk, device=keep.device) + lk * clip
     return Blocks(torch.where(real, query + lq * clip, b * lq), key, real[..., None] & keep[:, None])
 
 
-def listed(flags: Bool[Tensor, "B L"]) -> tuple[Int[Tensor, "B M"], Bool[Tensor, "B M"]]:
-    """The places of True in each row, in order, and which entries of that list are real."""
-    most = int(flags.sum(dim=1).amax()) if flags.numel() else 0
+def listed(flags: Bool[Tensor, "B L"], most: int) -> tuple[Int[Tensor, "B M"], Bool[Tensor, "B M"]]:
+    """The places of True in each row, in order, and which entries of that list are real. No row has over `most`."""
     places = (~flags).view(torch.uint8).argsort(dim=1, stable=True)[:, :most]
     return places, flags.gather(1, places)
-
-
-def _cheapest(segments: Sequence[Ranges], lq: int) -> int:
-    """The block size whose blocks would hold the least, each being as wide as it is."""
-    sizes = [size for size in BLOCK_SIZES if size < 2 * lq] or [lq]
-    start = torch.stack([ranges.start for ranges in segments])  # (S, B, Lq)
-    end = torch.stack([ranges.end for ranges in segments])
-    step, widths = sizes[0], []
-    for _ in sizes:  # each size is made of blocks of the last
-        start, end = _blocked(start, step, 1 << 30).amin(dim=-1), _blocked(end, step, 0).amax(dim=-1)
-        widths.append(precise((end - start).clamp(min=0).sum(dim=(0, 1))).mean())
-        step = 2
-    found = torch.stack(widths).tolist()
-    costs = [_cost(-(-lq // size), size, width) for size, width in zip(sizes, found, strict=True)]
-    return sizes[costs.index(min(costs))]
-
-
-def _cost(blocks: int, size: int, width: float) -> float:
-    return blocks * (size + CALL_COST) * (width + CALL_COST)
-
-
-def _few_wide(widths: Sequence[int], size: int) -> int:
-    """How many of the blocks (their widths, falling) to take apart; 0 where that would save less than a fifth."""
-    n = len(widths)
-    cuts = [0, *(n // share for share in (32, 16, 8, 4, 2) if n // share)]
-    costs = [(_cost(cut, size, widths[0]) if cut else 0.0) + _cost(n - cut, size, widths[cut]) for cut in cuts]
-    best = costs.index(min(costs))
-    return cuts[best] if costs[best] < 0.8 * costs[0] else 0
-
-
-def _blocked(x: Int[Tensor, "*B L"], size: int, fill: int) -> Int[Tensor, "*B N Q"]:
-    return pad(x, (0, -x.shape[-1] % size), value=fill).unflatten(-1, (-1, size))

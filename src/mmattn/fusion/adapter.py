@@ -37,8 +37,7 @@ class LatentAdapter(nn.Module):
         y = other.with_values(self.norms["other"](other.values))
         latents = learned_tokens(self.latents, [(OTHER[stream], other)])
         said, _ = self.compress([("latent", latents)], [(OTHER[stream], y)], frozenset())
-        heard = latents.keep & other.present[:, None]
-        latents = Tokens(latents.values + said, heard, latents.times, latents.full and other.full)
+        latents = latents.with_values(latents.values + said)  # there are some where the other stream is
         read, _ = self.read([(stream, x)], [("latent", latents)], frozenset())
         change = self.gate * self.adapter(read)
         return zeroed(own.values + torch.where(other.present[:, None, None], change, 0.0), own)

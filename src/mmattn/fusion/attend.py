@@ -9,12 +9,12 @@ import math
 from collections.abc import Iterable, Sequence
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from mmattn.attention.interface import Attention, AttentionFactory, Geometry
+from mmattn.attention.interface import Attention, AttentionFactory
 from mmattn.attention.rotary import rotary_periods, rotate
-from mmattn.fusion.parts import LEARNED, Part, concatenate, lengths
+from mmattn.fusion.parts import LEARNED, Part, concatenate, geometry_of
 
 LOCAL_SCORE = 6.0  # initial score between a query and a key of the same instant, in the time-local heads
 
@@ -47,7 +47,7 @@ class _MultiHead(nn.Module):
         v: Float[Tensor, "B Lk D"],
         stats: frozenset[str],
     ) -> tuple[Float[Tensor, "B Lq D"], dict[str, Tensor]]:
-        of_q, of_k = self._geometry(queries), self._geometry(reads)
+        of_q, of_k = (geometry_of(parts, self.exempt) for parts in (queries, reads))
         assert of_q.time is not None and of_k.time is not None
         result = self.attention(
             rotate(self._split(q), of_q.time, self.periods),
@@ -58,11 +58,6 @@ class _MultiHead(nn.Module):
             stats & self.attention.supports,  # a layer reports what its mechanism defines
         )
         return self.out(result.out.transpose(1, 2).flatten(2)), result.stats
-
-    def _geometry(self, parts: Sequence[Part]) -> Geometry:
-        times = torch.cat([tokens.times for _, tokens in parts], dim=1)
-        segments = tuple(zip((name for name, _ in parts), lengths(parts), strict=True))
-        return Geometry(_keep(parts), times, segments, self.exempt & {name for name, _ in parts})
 
     def _split(self, x: Float[Tensor, "B L D"]) -> Float[Tensor, "B H L d"]:
         return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
@@ -121,13 +116,6 @@ class MergedAttention(_MultiHead):
             return linear(concatenate(parts).values)
         biases = {name: None if name in LEARNED else linear.bias for name, _ in parts}
         return torch.cat([nn.functional.linear(part.values, linear.weight, biases[name]) for name, part in parts], 1)
-
-
-def _keep(parts: Sequence[Part]) -> Bool[Tensor, "B L"] | None:
-    """Which tokens are real; None where all are known to be, so that kernels without a mask can run."""
-    if all(tokens.full for _, tokens in parts):
-        return None
-    return torch.cat([tokens.keep for _, tokens in parts], dim=1)
 
 
 def _start_time_local(heads: int, *projections: nn.Module) -> None:

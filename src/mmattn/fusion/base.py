@@ -14,10 +14,12 @@ class Fusion(nn.Module):
     """Two streams of tokens in, the fused streams out. Either stream may be missing in any clip.
 
     `weighs`: what its statistics are shares of, where it has a weighting of one part against another at all.
+    `one_graph`: torch.compile makes one graph of it, without a break.
     `reference`: where the strategy comes from, for `mmattn show fusion`.
     """
 
     weighs: ClassVar[Literal["attention", "gate"] | None] = "attention"
+    one_graph: ClassVar[bool] = True
     reference: ClassVar[str]
 
     @abstractmethod

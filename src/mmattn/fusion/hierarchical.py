@@ -11,14 +11,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mmattn.attention.interface import AttentionFactory
 from mmattn.fusion.base import Fusion
 from mmattn.fusion.blocks import MergedBlock, check_layers
 from mmattn.fusion.parts import Part, zeroed
-from mmattn.types import MODALITIES, Fused, LayerStats, Tokens
+from mmattn.types import MODALITIES, Fused, LayerStats, Tokens, once
 
 
 @dataclass(frozen=True)
@@ -26,16 +26,19 @@ class _Groups:
     """Where the tokens of a stream go: W windows of n places each, and back."""
 
     index: Int[Tensor, "B W*n"]  # the token in each place
-    keep: Bool[Tensor, "B W*n"]  # whether there is one
     place: Int[Tensor, "B L"]  # the place of each token
-    windows: int
+    near: Tokens  # the places, (B * W, n), of which `gather` fills in the values
+    far: Tokens  # a token for each window, (B, W), of which `means` fills in the values
 
     def gather(self, tokens: Tokens) -> Tokens:
         """(B, L) tokens as (B * W, n)."""
-        shape = (len(self.index) * self.windows, -1)
         values = tokens.values.take_along_dim(self.index[..., None], dim=1)
-        times = tokens.times.take_along_dim(self.index, dim=1)
-        return Tokens(values.reshape(*shape, values.shape[-1]), self.keep.reshape(shape), times.reshape(shape))
+        return self.near.with_values(values.reshape(*self.near.keep.shape, values.shape[-1]))
+
+    def means(self, grouped: Tokens) -> Tokens:
+        """The mean of each window's tokens: (B, W)."""
+        values = (grouped.values * _share(grouped).to(grouped.values.dtype)[..., None]).sum(dim=1)
+        return self.far.with_values(values.reshape(*self.far.keep.shape, values.shape[-1]))
 
     def scatter(self, grouped: Tokens, like: Tokens) -> Tokens:
         """The reverse of `gather`."""
@@ -46,6 +49,7 @@ class _Groups:
 class HierarchicalFusion(Fusion):
     """`window_s`: length of a window, in seconds from the clip's first token."""
 
+    one_graph = False  # windows are counted by the tokens' times
     reference = "own"
 
     def __init__(
@@ -77,13 +81,14 @@ class HierarchicalFusion(Fusion):
             (name, zeroed(tokens.values + self.kind[name], tokens))
             for name, tokens in (("video", video), ("audio", audio))
         ]
-        groups = self._groups(parts)
-        clips = len(video.keep)
+        places = (self.window_s, video.keep, video.times, audio.keep, audio.times)
+        groups = once(video.memo, ("hierarchical", *places), lambda: self._groups(parts))
         measured: list[LayerStats] = []
         for fine, coarse, give in zip(self.fine, self.coarse, self.give, strict=True):
             near = [(name, groups[name].gather(tokens)) for name, tokens in parts]
             near, _ = fine(near, near, frozenset())
-            far, seen = self._across(coarse, near, clips, stats)
+            summaries = [(name, groups[name].means(tokens)) for name, tokens in near]
+            far, seen = coarse(summaries, summaries, stats)
             measured += seen
             parts = []
             for (name, grouped), (_, summary) in zip(near, far, strict=True):
@@ -91,22 +96,6 @@ class HierarchicalFusion(Fusion):
                 told = zeroed(grouped.values + learned, grouped)
                 parts.append((name, groups[name].scatter(told, video if name == "video" else audio)))
         return Fused(parts[0][1], parts[1][1], tuple(measured))
-
-    def _across(
-        self, coarse: nn.Module, near: list[Part], clips: int, stats: frozenset[str]
-    ) -> tuple[list[Part], list[LayerStats]]:
-        """One token a window and stream, its mean in value and time, reads those of all windows."""
-        summaries: list[Part] = []
-        for name, tokens in near:
-            weight = tokens.keep.to(tokens.values.dtype)
-            weight = weight / weight.sum(dim=1, keepdim=True).clamp(min=1.0)
-            values = (tokens.values * weight[..., None]).sum(dim=1)
-            times = (tokens.times * weight.to(tokens.times.dtype)).sum(dim=1)
-            summaries.append(
-                (name, Tokens(values.reshape(clips, -1, values.shape[-1]), tokens.present.reshape(clips, -1),
-                              times.reshape(clips, -1)))
-            )  # fmt: skip
-        return coarse(summaries, summaries, stats)
 
     def _groups(self, parts: list[Part]) -> dict[str, _Groups]:
         """Windows count from the first real token of either stream: a clip's own clock decides, not its batch."""
@@ -116,13 +105,13 @@ class HierarchicalFusion(Fusion):
         window = {
             name: torch.where(tokens.keep, (tokens.times - first) / self.window_s, 0.0).long() for name, tokens in parts
         }
-        windows = 1 + max(int(number.max()) for number in window.values())
-        return {name: _group(window[name], tokens.keep, windows) for name, tokens in parts}
+        windows = 1 + int(torch.stack([number.max() for number in window.values()]).max())  # sizes: read once a batch
+        return {name: _group(window[name], tokens, windows) for name, tokens in parts}
 
 
-def _group(window: Int[Tensor, "B L"], keep: Bool[Tensor, "B L"], windows: int) -> _Groups:
+def _group(window: Int[Tensor, "B L"], tokens: Tokens, windows: int) -> _Groups:
     clips, length = window.shape
-    window = torch.where(keep, window, windows)  # padding: a window after the last, cut off below
+    window = torch.where(tokens.keep, window, windows)  # padding: a window after the last, cut off below
     order = window.argsort(dim=1, stable=True)
     ordered = window.take_along_dim(order, dim=1)
     counts = torch.zeros(clips, windows + 1, dtype=torch.long, device=window.device)
@@ -133,4 +122,15 @@ def _group(window: Int[Tensor, "B L"], keep: Bool[Tensor, "B L"], windows: int) 
     index = torch.zeros(clips, windows * most + 1, dtype=torch.long, device=window.device).scatter_(1, slot, order)
     real = torch.zeros(clips, windows * most + 1, dtype=torch.bool, device=window.device).scatter_(1, slot, True)
     place = torch.empty_like(order).scatter_(1, order, slot.clamp(max=windows * most - 1))
-    return _Groups(index[:, :-1], real[:, :-1], place, windows)
+    index, shape = index[:, :-1], (clips * windows, most)
+    times = tokens.times.take_along_dim(index, dim=1).reshape(shape)
+    near = Tokens(times[..., None], real[:, :-1].reshape(shape), times)
+    centre = (times * _share(near).to(times.dtype)).sum(dim=1).reshape(clips, windows)
+    far = Tokens(centre[..., None], near.present.reshape(clips, windows), centre)
+    return _Groups(index, place, near, far)
+
+
+def _share(grouped: Tokens) -> Float[Tensor, "N n"]:
+    """Of each token in the mean of its window; 0 for a place without one."""
+    weight = grouped.keep.to(torch.promote_types(grouped.times.dtype, torch.float32))
+    return weight / weight.sum(dim=1, keepdim=True).clamp(min=1.0)

@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mmattn.types import LayerStats, Tokens
+from mmattn.attention.interface import Geometry
+from mmattn.types import LayerStats, Tokens, once
 
 Part = tuple[str, Tokens]  # tokens and what they are: a modality, "bottleneck", "latent"
 LEARNED = frozenset({"bottleneck", "latent"})  # parts whose tokens stand for no instant
@@ -49,13 +50,41 @@ def learned_tokens(values: Float[Tensor, "N D"], parts: Sequence[Part]) -> Token
 
     Order and windows do not bind them; rotation counts from the middle of the clip's time, whatever its clock says.
     """
-    tokens = concatenate(parts)
-    keep = tokens.keep.to(tokens.times.dtype)
-    centre = (tokens.times * keep).sum(dim=1, keepdim=True) / keep.sum(dim=1, keepdim=True).clamp(min=1.0)
-    clips, count = len(centre), len(values)
-    present = tokens.present[:, None].expand(clips, count)
-    full = tokens.full and tokens.keep.shape[1] > 0
-    return Tokens(values.expand(clips, -1, -1), present, centre.expand(clips, count), full)
+    count = len(values)
+
+    def places() -> Tokens:
+        keep, time = (torch.cat(sides, dim=1) for sides in _sides(parts))
+        real = keep.to(time.dtype)
+        centre = (time * real).sum(dim=1, keepdim=True) / real.sum(dim=1, keepdim=True).clamp(min=1.0)
+        present, full = keep.any(dim=1, keepdim=True), keep.shape[1] > 0 and all(tokens.full for _, tokens in parts)
+        return Tokens(centre[..., None], present.expand(-1, count), centre.expand(-1, count), full)
+
+    made = once(parts[0][1].memo, ("learned", count, *_places(parts)), places)
+    return made.with_values(values.expand(len(made.keep), -1, -1))
+
+
+def geometry_of(parts: Sequence[Part], exempt: frozenset[str] = frozenset()) -> Geometry:
+    """Of the parts side by side. One object for the same places, so that what is planned for it is planned once.
+
+    No mask where all tokens are known to be real, so that kernels without a mask can run.
+    """
+    names = tuple(name for name, _ in parts)
+    bound = exempt & set(names)
+
+    def make() -> Geometry:
+        keeps, times = _sides(parts)
+        keep = None if all(tokens.full for _, tokens in parts) else torch.cat(keeps, dim=1)
+        return Geometry(keep, torch.cat(times, dim=1), tuple(zip(names, lengths(parts), strict=True)), bound)
+
+    return once(parts[0][1].memo, ("geometry", names, bound, *_places(parts)), make)
+
+
+def _sides(parts: Sequence[Part]) -> tuple[list[Tensor], list[Tensor]]:
+    return [tokens.keep for _, tokens in parts], [tokens.times for _, tokens in parts]
+
+
+def _places(parts: Sequence[Part]) -> list[Tensor | bool]:
+    return [x for _, tokens in parts for x in (tokens.keep, tokens.times, tokens.full)]
 
 
 def layer_stats(

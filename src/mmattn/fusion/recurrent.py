@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from mmattn.attention.gru import GRU
 from mmattn.fusion.base import Fusion
 from mmattn.fusion.blocks import check_layers
 from mmattn.fusion.parts import concatenate, zeroed
@@ -27,26 +27,18 @@ class RecurrentFusion(Fusion):
             raise ValueError(f"dim={dim}: half of the channels go each way, so it has to be even")
         self.kind = nn.ParameterDict({name: torch.randn(dim) * 0.02 for name in MODALITIES})
         self.norm = nn.LayerNorm(dim)
-        self.gru = nn.GRU(
-            dim, dim // 2, check_layers(layers), batch_first=True, bidirectional=True,
-            dropout=dropout if layers > 1 else 0.0,
-        )  # fmt: skip
+        self.gru = GRU(dim, dim // 2, check_layers(layers), dropout)
         self.out = nn.Linear(dim, dim)
 
     def forward(self, video: Tokens, audio: Tokens, stats: frozenset[str] = frozenset()) -> Fused:
         streams = [("video", video), ("audio", audio)]
         marked = [(n, tokens.with_values(self.norm(tokens.values) + self.kind[n])) for n, tokens in streams]
         merged = concatenate(marked)
-        # Padding goes to the end, where the packed sequence leaves it out.
+        # Padding goes to the end, where what comes of it is not read.
         order = torch.where(merged.keep, merged.times, torch.inf).argsort(dim=1, stable=True)[..., None]
-        lengths = merged.keep.sum(dim=1).clamp(min=1).cpu()  # a packed sequence may not be empty
-        ordered = merged.values.take_along_dim(order, dim=1)
-        packed = pack_padded_sequence(ordered, lengths, batch_first=True, enforce_sorted=False)
-        states, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=order.shape[1])
+        counts = merged.keep.sum(dim=1).clamp(min=1)
+        states, _ = self.gru(merged.values.take_along_dim(order, dim=1), counts)
         said = self.out(states).take_along_dim(order.argsort(dim=1), dim=1)
         parts = said.split([tokens.keep.shape[1] for _, tokens in streams], dim=1)
         done = [zeroed(tokens.values + part, tokens) for (_, tokens), part in zip(streams, parts, strict=True)]
         return Fused(done[0], done[1])
-
-    def _marked(self, name: str, tokens: Tokens) -> Tokens:
-        return tokens.with_values(self.norm(tokens.values) + self.kind[name])

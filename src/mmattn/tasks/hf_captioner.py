@@ -31,6 +31,7 @@ from mmattn.tasks.transformer_captioner import ClipAttention, shares
 from mmattn.types import Fused
 
 Reads = Literal["prefix", "cross"]
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 KINDS = {
     "gpt2": Family("GPT-2", "gpt2", "GPT2Config", "GPT2LMHeadModel"),
     "llama": Family("Llama", "llama", "LlamaConfig", "LlamaForCausalLM"),
@@ -61,7 +62,10 @@ def caption_tokenizer(
 
 
 class LanguageModelCaptioner(Captioner):
-    """`mode`: what of the language model is trained; what reads the clip always is."""
+    """`mode`: what of the language model is trained; what reads the clip always is. `dtype`: of a frozen one.
+
+    `from_files`: its weights came from a folder.
+    """
 
     def __init__(
         self,
@@ -77,6 +81,7 @@ class LanguageModelCaptioner(Captioner):
         prefix: int = 16,
         every: int = 1,
         mode: Mode = "finetune",
+        dtype: str = "float32",
         lora: Mapping[str, Any] | None = None,
         max_length: int = 40,
         label_smoothing: float = 0.1,
@@ -88,6 +93,8 @@ class LanguageModelCaptioner(Captioner):
         for name, value, choices in (("reads", reads, get_args(Reads)), ("mode", mode, get_args(Mode))):
             if value not in choices:
                 raise UsageError(f"captions.{name}={value}: expected {', '.join(choices)}")
+        if dtype not in DTYPES or (dtype != "float32" and mode != "frozen"):
+            raise UsageError(f"captions.dtype={dtype}: expected float32, or bfloat16 with captions.mode=frozen")
         if prefix < 1 or every < 1:
             raise UsageError(f"captions: expected prefix and every from 1 on, got {prefix} and {every}")
         marks = {"vocab_size": tokenizer.size, "bos_token_id": tokenizer.bos, "eos_token_id": tokenizer.eos}
@@ -95,6 +102,7 @@ class LanguageModelCaptioner(Captioner):
         built = build_model(KINDS[kind], pretrained, hub, own)
         self.resolved = {"architecture": built.architecture}
         self.mode: Mode = mode
+        self.from_files = pretrained is not None
         self.reads: Reads = reads
         self.language = built.model
         room, needed = self.language.config.max_position_embeddings, max_length + 1 + prefix * (reads == "prefix")
@@ -109,7 +117,7 @@ class LanguageModelCaptioner(Captioner):
                 "its tokenizer.json is of another model"
             )
         if mode == "frozen":
-            self.language.requires_grad_(False)
+            self.language.requires_grad_(False).to(DTYPES[dtype])
         elif mode == "lora":
             add_adapters(
                 self.language.base_model, Lora(**{**(lora or {}), "targets": tuple((lora or {}).get("targets") or ())})
@@ -144,7 +152,7 @@ class LanguageModelCaptioner(Captioner):
         remembered = self.memory(fused)
         if self.reads == "prefix":
             given = torch.cat([self.summaries(remembered), self.embed(tokens)], dim=1)
-            logits = self.language(inputs_embeds=given, use_cache=False).logits
+            logits = self.language(inputs_embeds=given.to(self.language.dtype), use_cache=False).logits
             return Read(logits[:, -tokens.shape[1] :])
         looking = [gate.look(remembered, mass=mass) for gate in self.gate_list]
         with self.looking(looking):
@@ -219,10 +227,11 @@ class Gate(nn.Module):
         assert self.now is not None, "the language model runs only within `looking`"
         rows, length, beams = len(x), x.shape[1], self.now.beams
         asked = x.reshape(rows // beams, beams * length, -1)  # all beams of a clip ask its one memory
+        asked = asked.to(self.gates.dtype)
         read, self.now.mass = self.attend(asked, self.now.memory, self.now.geometry, mass=self.now.wants_mass)
         asked = asked + torch.tanh(self.gates[0]) * read
         asked = asked + torch.tanh(self.gates[1]) * self.mlp(asked)
-        return asked.view(rows, length, -1)
+        return asked.view(rows, length, -1).to(x.dtype)
 
 
 class _Before:
@@ -279,6 +288,7 @@ class _State(State):
             return self._logits(given)
 
     def _logits(self, given: Tensor) -> Tensor:
+        given = given.to(self.model.language.dtype)
         told = self.model.language(inputs_embeds=given, past_key_values=self.cache, use_cache=True, logits_to_keep=1)
         return told.logits[:, -1]
 

@@ -41,27 +41,22 @@ class MassMeter:
         self._sums: dict[tuple[str, str], _Sum] = {}
 
     def update(self, stats: Iterable[LayerStats]) -> None:
-        for layer in stats:
-            if len(layer.mass) < 2:
-                continue  # a stream that reads one modality alone has nothing to weigh
-            priors = torch.stack(list(layer.prior.values()))  # (S, B)
-            both = (priors > 0).all(dim=0) & layer.query_keep.any(dim=1)
-            if not both.any():
+        """Add a batch's. Whatever its layers, it comes to the processor in one transfer."""
+        layers = [layer for layer in stats if len(layer.mass) > 1]  # a stream that reads one alone has nothing to weigh
+        if not layers:
+            return
+        figures = [_figures(layer) for layer in layers]
+        whole = torch.cat(figures).cpu().split([len(one) for one in figures])
+        for layer, one in zip(layers, whole, strict=True):
+            count, *values = one.split(_sizes(layer))
+            if not count:
                 continue
-            queries = layer.query_keep[both].double()  # (B', Lq)
-            share = queries / queries.sum(dim=1, keepdim=True)
-
-            def per_head(value: Tensor, both: Tensor = both, share: Tensor = share) -> Float[Tensor, " H"]:
-                return (value[both].detach().double() * share[:, None, :]).sum(dim=(0, 2)).cpu()
-
             total = self._sums.setdefault((layer.layer, layer.stream), _Sum(layer.kind))
-            total.clips += int(both.sum())
-            _add(total.mass, {name: per_head(mass) for name, mass in layer.mass.items()})
-            _add(total.prior, {name: float(layer.prior[name][both].double().sum()) for name in layer.mass})
-            if layer.entropy is not None:
-                _add(total.facts, {"entropy": per_head(layer.entropy)})
-            if layer.lag is not None:
-                _add(total.facts, {"lag_s": per_head(layer.lag), "distance_s": per_head(layer.lag.abs())})
+            total.clips += int(count)
+            names, of_names = list(layer.mass), len(layer.mass)
+            _add(total.prior, dict(zip(names, values[0].tolist(), strict=True)))
+            _add(total.mass, dict(zip(names, values[1 : 1 + of_names], strict=True)))
+            _add(total.facts, dict(zip(_facts(layer), values[1 + of_names :], strict=True)))
 
     def merge(self, other: MassMeter) -> None:
         """Add what another process has seen."""
@@ -84,6 +79,33 @@ class MassMeter:
                 facts = {name: float(value[head]) / total.clips for name, value in total.facts.items()}
                 records.append(place | {"mass": mass, "prior": prior, "log_ratio": ratio} | facts)
         return records
+
+
+def _figures(layer: LayerStats) -> Float[Tensor, " N"]:
+    """Sums over the clips that have every part: their number, priors, and of each head the masses and `_facts`."""
+    priors = torch.stack([layer.prior[name] for name in layer.mass])  # (S, B)
+    both = (priors > 0).all(dim=0) & layer.query_keep.any(dim=1)
+    queries = layer.query_keep.double()
+    share = queries / queries.sum(dim=1, keepdim=True).clamp(min=1.0)
+
+    def per_head(value: Tensor) -> Float[Tensor, " H"]:
+        weighed = value.detach().double() * share[:, None, :]
+        return torch.where(both[:, None, None], weighed, 0.0).sum(dim=(0, 2))
+
+    values = [*layer.mass.values(), *_facts(layer).values()]
+    whole = [both.sum()[None].double(), torch.where(both, priors.double(), 0.0).sum(dim=1)]
+    return torch.cat([*whole, *(per_head(value) for value in values)])
+
+
+def _sizes(layer: LayerStats) -> list[int]:
+    """Of the parts of `_figures`."""
+    heads = next(iter(layer.mass.values())).shape[1]
+    return [1, len(layer.mass), *[heads] * (len(layer.mass) + len(_facts(layer)))]
+
+
+def _facts(layer: LayerStats) -> dict[str, Float[Tensor, "B H Lq"]]:
+    facts = {} if layer.entropy is None else {"entropy": layer.entropy}
+    return facts if layer.lag is None else {**facts, "lag_s": layer.lag, "distance_s": layer.lag.abs()}
 
 
 def _add(sums: dict[str, Any], more: dict[str, Any]) -> None:

@@ -54,14 +54,17 @@ class Evaluation:
                 self.captions.update(model.captions, fusions, batch)
             shuffled = permuted_scores(model, video, audio, self._generator(batch)) if self.permutations else None
             self.mass.update(fused.stats)
-            real = batch.real.tolist()
+            permuted = [shuffled[modality] for modality in MODALITIES] if shuffled is not None else []
+            targets = batch.targets["tags"]
+            real, told, *found = _on_processor(batch.real[:, None], targets, *(scores[s] for s in SUBSETS), *permuted)
             for i, name in enumerate(batch.ids):
                 if not real[i]:
                     continue
-                self._targets[name] = batch.targets["tags"][i].cpu()
-                self._scores[name] = {subset: scores[subset][i].cpu() for subset in SUBSETS}
-                if shuffled is not None:
-                    self._permuted[name] = {modality: shuffled[modality][i].cpu() for modality in MODALITIES}
+                self._targets[name] = told[i].to(targets.dtype)
+                self._scores[name] = {s: values[i] for s, values in zip(SUBSETS, found, strict=False)}
+                if permuted:
+                    of_modalities = zip(MODALITIES, found[len(SUBSETS) :], strict=True)
+                    self._permuted[name] = {modality: values[i] for modality, values in of_modalities}
             return fused
 
     def merge(self, others: Iterable[Evaluation]) -> None:
@@ -235,6 +238,11 @@ class Evaluation:
         """A batch's own stream, so that evaluating twice gives the same."""
         digest = hashlib.sha256("\n".join(batch.ids).encode("utf-8", "surrogateescape")).digest()
         return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+
+
+def _on_processor(*parts: Tensor) -> tuple[Tensor, ...]:
+    """(B, K) tensors there, in one transfer, in the widest of their types."""
+    return torch.cat(parts, dim=1).cpu().split([part.shape[1] for part in parts], dim=1)
 
 
 def _own_scores(scores: dict[Subset, Tensor], targets: Tensor) -> dict[Subset, Tensor]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["bpe", "word"]
 _SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")
+MOST_KNOWN = 1 << 17  # captions, some 100 MB: those beyond are tokenised anew each time
 _WORD_MARK = "Ġ"  # how byte-level pieces write the blank before a word
 _TIGHT = re.compile(r" ([.,;:!?%)\]}])")  # what stands close to the word before it
 
@@ -94,9 +95,22 @@ class CaptionTokenizer:
     def size(self) -> int:
         return self._rules.get_vocab_size()
 
+    @cached_property
+    def _known(self) -> dict[str, tuple[int, ...]]:
+        return {}
+
+    def _ids(self, text: str) -> tuple[int, ...]:
+        """Known from then on: every epoch learns the same captions."""
+        ids = self._known.get(text)
+        if ids is None:
+            ids = tuple(self._rules.encode(_normal(text, self.lowercase), add_special_tokens=False).ids)
+            if len(self._known) < MOST_KNOWN:
+                self._known[text] = ids
+        return ids
+
     def encode(self, text: str, max_length: int) -> list[int]:
         """bos, the first `max_length` tokens, and eos if that was all."""
-        ids = self._rules.encode(_normal(text, self.lowercase), add_special_tokens=False).ids
+        ids = self._ids(text)
         return [self.bos, *ids[:max_length], *([self.eos] if len(ids) <= max_length else [])]
 
     def batch(self, texts: Sequence[str], max_length: int) -> tuple[Int[Tensor, "B L"], Bool[Tensor, "B L"]]:

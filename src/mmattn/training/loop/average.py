@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from mmattn.errors import UsageError
+from mmattn.training.loop.left_out import left_out
 from mmattn.training.loop.module import TrainingModule
 
 
@@ -106,6 +107,7 @@ class StochasticAverage(WeightAverage):
 
 
 def _weights(pl_module: lightning.LightningModule) -> dict[str, Tensor]:
-    """All that a saved model holds, but for counts, as the tensors themselves."""
+    """All that a saved model holds, but for counts and what stays as its files have it: the tensors themselves."""
     assert isinstance(pl_module, TrainingModule)
-    return {name: tensor for name, tensor in pl_module.model.state_dict().items() if tensor.is_floating_point()}
+    given, own = left_out(pl_module.model), pl_module.model.state_dict()
+    return {name: tensor for name, tensor in own.items() if tensor.is_floating_point() and name not in given}

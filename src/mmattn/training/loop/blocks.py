@@ -40,6 +40,7 @@ def _again(forward: Any, *args: Any, **options: Any) -> Any:
 
 
 def compile_parts(model: AVModel) -> None:
-    """torch.compile of what training calls apart, in place: names of weights stay."""
-    for part in (model.visual, model.audio, model.fusion, model.task):
+    """torch.compile of what training calls apart, in place: names of weights stay. The fusion is one graph."""
+    for part in (model.visual, model.audio, model.task):
         part.compile()
+    model.fusion.compile(fullgraph=model.fusion.one_graph)

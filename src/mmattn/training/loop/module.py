@@ -16,6 +16,7 @@ from mmattn.training.loop.agreement import Agreement
 from mmattn.training.loop.balance import ModalityBalance
 from mmattn.training.loop.curves import curves
 from mmattn.training.loop.gradients import GradientMeter, gradient_norm
+from mmattn.training.loop.left_out import drop_from, put_back
 from mmattn.training.loop.logging import log
 from mmattn.training.loop.meter import Meter, wide
 from mmattn.training.loop.multitask import FixedWeights, TaskWeights
@@ -146,8 +147,10 @@ class TrainingModule(lightning.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["gradients"] = self.gradients.state_dict()
+        drop_from(checkpoint, self.model)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        put_back(checkpoint, self.model)
         if "gradients" in checkpoint:
             self.gradients.load_state_dict(checkpoint["gradients"])
 

@@ -29,13 +29,14 @@ from mmattn.data.manifest.splits import SplitData
 from mmattn.encoders.interface import VisualEncoder
 from mmattn.errors import UsageError
 from mmattn.files import write_atomically
-from mmattn.model import NO_TAGS, AVModel, build_model, tokenizer_of, vocabulary_of, with_frames, without_files
+from mmattn.model import NO_TAGS, AVModel, build_model, tokenizer_of, vocabulary_of, with_frames
 from mmattn.training.launch.launcher import launcher_of
 from mmattn.training.launch.signals import StopOnSignal
 from mmattn.training.loop.blocks import compile_parts, recompute
 from mmattn.training.loop.callbacks import KeepPlace, Report, SeedSteps
 from mmattn.training.loop.charts import WandbCharts
 from mmattn.training.loop.keep import KeepModel
+from mmattn.training.loop.left_out import to_go_on
 from mmattn.training.loop.logging import JsonlLogger, KeepMetrics, check_logger, closing, make_loggers
 from mmattn.training.loop.module import TrainingModule
 from mmattn.training.loop.optim import optim_of
@@ -183,7 +184,7 @@ def _train(run: Path, config: Config, data: SplitData | None, first: list[Callba
     torch.set_num_threads(threads)
     torch.manual_seed(config["seed"])
     last = from_first(lambda: newest_whole(run))
-    settings = without_files(config) if last else config  # the checkpoint has the weights
+    settings = to_go_on(config) if last else config  # the checkpoint has the weights
     vocabulary, tokenizer = vocabulary_of(config, ready), tokenizer_of(config, ready)
     model = build_model(settings, vocabulary, tokenizer)
     model.load_state_dict(model.state_dict() | ready.encoder_weights())

@@ -1,0 +1,56 @@
+"""A run with a frozen language model: its checkpoints name the model's files instead of holding them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmattn.checkpoint import load_model
+from mmattn.cli import main
+from mmattn.data.prepare.tokenizer import CaptionTokenizer
+from mmattn.training.run.checkpoints import LAST
+from mmattn.training.run.directory import FINISHED_FILE
+
+transformers = pytest.importorskip("transformers")
+WIDTH = 64
+
+
+def publish(folder: Path, seed: int) -> None:
+    tokenizer = CaptionTokenizer.learn(["a red circle beeps", "nothing moves"], "bpe", 300)
+    sizes = {"n_layer": 2, "n_head": 2, "n_embd": WIDTH, "n_positions": 64}
+    marks = {"vocab_size": tokenizer.size, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    torch.manual_seed(seed)
+    transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes, **marks)).save_pretrained(folder)
+    (folder / "tokenizer.json").write_text(tokenizer.definition)
+
+
+@pytest.mark.parametrize("options", [["captions.dtype=bfloat16"], ["weight_average=ema"]], ids=["bf16", "averaged"])
+def test_checkpoints_leave_the_frozen_model_to_its_files(
+    options: list[str], small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, run = tmp_path / "language", tmp_path / "run"
+    publish(folder, 0)
+    given = [*small, "logger=none", "captions=hf", "captions.mode=frozen", f"captions.pretrained={folder}"]
+    given += ["captions.max_length=12", "captions.decoding.max_length=13", "captions.decoding.beams=1", *options]
+    assert main(["train", *given, "trainer.epochs=1", f"run={run}"]) == 0
+    first = torch.load(run / LAST, weights_only=True)
+    assert not [name for name in first["state_dict"] if name.startswith("model.captions.language.transformer")]
+    kept = [name for state in first["callbacks"].values() for name in (state or {}).get("average", ())]
+    assert bool(kept) == ("weight_average=ema" in options)
+    assert not [name for name in kept if name.startswith("captions.language.")]
+    own = load_model(run).model.captions
+    assert own is not None
+    published = transformers.AutoModelForCausalLM.from_pretrained(folder).state_dict()
+    for name, weight in own.language.state_dict().items():  # type: ignore[union-attr]
+        assert torch.equal(weight, published[name].to(weight.dtype)), "the model for use is whole"
+    (run / FINISHED_FILE).unlink()
+    assert main(["train", f"resume={run}"]) == 0
+    second = torch.load(run / LAST, weights_only=True)
+    assert all(torch.equal(second["state_dict"][name], weight) for name, weight in first["state_dict"].items())
+    (run / FINISHED_FILE).unlink()
+    publish(folder, 1)
+    capsys.readouterr()
+    assert main(["train", f"resume={run}"]) == 2
+    assert "is not the one that the checkpoint was trained with" in capsys.readouterr().err
