@@ -14,8 +14,8 @@ import yaml
 from mmattn.cli import main
 from mmattn.config import compose
 from mmattn.errors import UsageError
-from mmattn.reports import cost
 from mmattn.reports.carry_out import carry_out
+from mmattn.reports.collect import cost
 from mmattn.reports.plan import PLAN_FILE, read_plan
 from mmattn.weighting.clip_scores import load_clip_scores
 

@@ -9,7 +9,7 @@ import pytest
 from report_runs import make_run
 
 from mmattn.cli import main
-from mmattn.reports.board import STEP, build, metric_names, views
+from mmattn.reports.workspace.dashboard import STEP, build, metric_names, views
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # wandb's own, on import
 LOGGED = [

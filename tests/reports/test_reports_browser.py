@@ -17,7 +17,7 @@ import pytest
 from report_runs import make_grid
 
 from mmattn.media.write.clips import write_video
-from mmattn.reports.report import Options, write_report
+from mmattn.reports.page.report import Options, write_report
 
 SHOTS = Path(__file__).parents[2] / "build" / "screenshots"
 HOSTILE = '<img src=x onerror="document.title=1">'

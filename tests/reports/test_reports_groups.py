@@ -15,17 +15,17 @@ from report_runs import FAMILIES, evaluation, make_grid, make_run
 from mmattn.config import compose
 from mmattn.errors import UsageError
 from mmattn.reports.budget import noise_sweep, training_seconds
-from mmattn.reports.choices import choice_of
-from mmattn.reports.collect import collect_runs
-from mmattn.reports.compare import compare
-from mmattn.reports.cost import Cost, Length
-from mmattn.reports.export import to_csv
-from mmattn.reports.fairness import factors_of, fairness
-from mmattn.reports.groups import group_runs
-from mmattn.reports.plots import Point, front, scatter
-from mmattn.reports.report import Options, write_report
-from mmattn.reports.samples import disagreements
-from mmattn.reports.select import select_runs
+from mmattn.reports.collect.choices import choice_of
+from mmattn.reports.collect.cost import Cost, Length
+from mmattn.reports.collect.groups import group_runs
+from mmattn.reports.collect.runs import collect_runs
+from mmattn.reports.collect.select import select_runs
+from mmattn.reports.page.compare import compare
+from mmattn.reports.page.export import to_csv
+from mmattn.reports.page.plots import Point, front, scatter
+from mmattn.reports.page.report import Options, write_report
+from mmattn.reports.page.samples import disagreements
+from mmattn.reports.statistics.fairness import factors_of, fairness
 
 
 def seeded(path: Path, seed: int, score: float, **more) -> Path:

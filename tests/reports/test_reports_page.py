@@ -16,8 +16,8 @@ from mmattn.config import compose
 from mmattn.errors import UsageError
 from mmattn.inference.predictor.result import Caption, Result
 from mmattn.media.write.clips import write_video
-from mmattn.reports.compare import compare
-from mmattn.reports.report import EXAMPLES, write_report
+from mmattn.reports.page.compare import compare
+from mmattn.reports.page.report import EXAMPLES, write_report
 from mmattn.reports.text import NOTHING
 
 HOSTILE = [

@@ -12,10 +12,10 @@ from report_runs import evaluation, make_run
 
 from mmattn.errors import UsageError
 from mmattn.metrics.tags import average_precision
-from mmattn.reports.collect import collect_runs
-from mmattn.reports.groups import Group, group_runs
-from mmattn.reports.report import write_report
-from mmattn.reports.significance import Comparison, compare_groups, rank_letters, scores_file
+from mmattn.reports.collect.groups import Group, group_runs
+from mmattn.reports.collect.runs import collect_runs
+from mmattn.reports.page.report import write_report
+from mmattn.reports.statistics.significance import Comparison, compare_groups, rank_letters, scores_file
 from mmattn.weighting.causal import SUBSETS
 from mmattn.weighting.clip_scores import ClipScores
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from report_runs import FAMILIES, evaluation, make_run, split
 
-from mmattn.reports.collect import Split, collect_runs
-from mmattn.reports.findings import findings
-from mmattn.reports.verdicts import disagreement, judge, margin
+from mmattn.reports.collect.runs import Split, collect_runs
+from mmattn.reports.statistics.findings import findings
+from mmattn.reports.statistics.verdicts import disagreement, judge, margin
 
 LEAST = 0.05
 

@@ -16,10 +16,10 @@ from mmattn.data.manifest.splits import SplitData
 from mmattn.errors import MmattnError, Stopped
 from mmattn.files import write_atomically
 from mmattn.progress import say
-from mmattn.reports.collect import CONFIG_FILE
-from mmattn.reports.fairness import clock
+from mmattn.reports.collect.runs import CONFIG_FILE
 from mmattn.reports.forecast import that_fit
 from mmattn.reports.plan import PLAN_FILE, Cell, read_plan
+from mmattn.reports.statistics.fairness import clock
 from mmattn.text import counted
 
 

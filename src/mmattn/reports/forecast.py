@@ -12,8 +12,8 @@ from mmattn.config import Config, build, compose
 from mmattn.data.manifest.rows import SPLITS
 from mmattn.data.manifest.splits import SplitData
 from mmattn.errors import MmattnError, UsageError
-from mmattn.reports.fairness import clock
 from mmattn.reports.plan import Cell
+from mmattn.reports.statistics.fairness import clock
 from mmattn.text import counted
 
 STEPS = 3  # timed, after one that is not

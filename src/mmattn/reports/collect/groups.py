@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from mmattn.reports.collect import Head, Number, RunRecord, Scores, Split
+from mmattn.reports.collect.runs import Head, Number, RunRecord, Scores, Split
 
 SEEDS = ("seed", "data.seed")
 # Settings that decide where and how fast, never what is learned.

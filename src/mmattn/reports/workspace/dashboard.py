@@ -15,8 +15,8 @@ from typing import Any, Literal
 from mmattn.config import Config
 from mmattn.errors import MmattnError, UsageError
 from mmattn.files import write_atomically
-from mmattn.reports.collect import METRICS_FILE
-from mmattn.reports.select import select_runs
+from mmattn.reports.collect.runs import METRICS_FILE
+from mmattn.reports.collect.select import select_runs
 from mmattn.text import counted
 
 STEP = "trainer/global_step"  # the axis that training logs

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmattn.reports.budget import Noise
-from mmattn.reports.collect import Number, RunRecord
-from mmattn.reports.cost import Cost
-from mmattn.reports.groups import Group, mean_of
-from mmattn.reports.significance import Comparison
-from mmattn.reports.verdicts import families, lean
+from mmattn.reports.collect.cost import Cost
+from mmattn.reports.collect.groups import Group, mean_of
+from mmattn.reports.collect.runs import Number, RunRecord
+from mmattn.reports.statistics.significance import Comparison
+from mmattn.reports.statistics.verdicts import families, lean
 
 Row = dict[str, Any]
 

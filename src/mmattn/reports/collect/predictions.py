@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmattn.errors import UsageError
-from mmattn.reports.collect import Number, number
+from mmattn.reports.collect.runs import Number, number
 
 MOST_CAPTIONS = 4  # of a file
 

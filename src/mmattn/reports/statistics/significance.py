@@ -26,8 +26,8 @@ from torch import Tensor
 from mmattn.errors import UsageError
 from mmattn.metrics.bootstrap import interval, resampled_average_precision, resamples
 from mmattn.metrics.tags import answers
-from mmattn.reports.collect import Number
-from mmattn.reports.groups import Group
+from mmattn.reports.collect.groups import Group
+from mmattn.reports.collect.runs import Number
 from mmattn.weighting.clip_scores import ClipScores, load_clip_scores
 
 MOST, LEAST = 2000, 200  # resamples

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mmattn.reports.collect import RunRecord
-from mmattn.reports.significance import Comparison
+from mmattn.reports.collect.runs import RunRecord
+from mmattn.reports.statistics.significance import Comparison
+from mmattn.reports.statistics.verdicts import Finding, families, judge, margin
 from mmattn.reports.text import fixed, listing
-from mmattn.reports.verdicts import Finding, families, judge, margin
 
 FEW = 6  # rows that are told one by one
 

@@ -13,9 +13,9 @@ from itertools import pairwise
 
 from markupsafe import Markup
 
-from mmattn.reports.charts import group_of, run_class, svg, text_at
-from mmattn.reports.collect import Number
-from mmattn.reports.significance import Estimate
+from mmattn.reports.collect.runs import Number
+from mmattn.reports.page.charts import group_of, run_class, svg, text_at
+from mmattn.reports.statistics.significance import Estimate
 from mmattn.reports.text import fixed, signed
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 12.0, 97.0, 12.0, 168.0  # the plot's frame: per cent across, px down

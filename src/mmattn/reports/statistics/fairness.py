@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mmattn.reports.collect import RunRecord
-from mmattn.reports.cost import Cost
-from mmattn.reports.groups import Group, differing, settings
+from mmattn.reports.collect.cost import Cost
+from mmattn.reports.collect.groups import Group, differing, settings
+from mmattn.reports.collect.runs import RunRecord
+from mmattn.reports.statistics.verdicts import Finding
 from mmattn.reports.text import listing
-from mmattn.reports.verdicts import Finding
 
 _NAMED = 6  # settings that a sentence names
 _WIDE = 1.25  # a ratio of sizes or times from here on is worth a caution

@@ -11,18 +11,18 @@ from mmattn.errors import UsageError
 from mmattn.files import write_atomically
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.progress import say
-from mmattn.reports import table
 from mmattn.reports.budget import noise_sweep, training_seconds
-from mmattn.reports.collect import collect_runs
-from mmattn.reports.cost import Cost, measure_costs, read_cost
-from mmattn.reports.export import write_tables
-from mmattn.reports.fairness import factors_of, fairness
-from mmattn.reports.groups import Group, group_runs
-from mmattn.reports.page import Example, Page, render
-from mmattn.reports.predictions import Failure, Prediction, read_predictions, spread
-from mmattn.reports.samples import disagreements
-from mmattn.reports.significance import Comparison, compare_groups
-from mmattn.reports.thumbnails import thumbnails
+from mmattn.reports.collect.cost import Cost, measure_costs, read_cost
+from mmattn.reports.collect.groups import Group, group_runs
+from mmattn.reports.collect.predictions import Failure, Prediction, read_predictions, spread
+from mmattn.reports.collect.runs import collect_runs
+from mmattn.reports.page import table
+from mmattn.reports.page.export import write_tables
+from mmattn.reports.page.page import Example, Page, render
+from mmattn.reports.page.samples import disagreements
+from mmattn.reports.page.thumbnails import thumbnails
+from mmattn.reports.statistics.fairness import factors_of, fairness
+from mmattn.reports.statistics.significance import Comparison, compare_groups
 
 EXAMPLES = 12
 FEW = 6  # rows from here on are ordered by score

@@ -18,15 +18,17 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from mmattn.reports import charts, overview, sections, text, verdicts
-from mmattn.reports.collect import RunRecord
-from mmattn.reports.fairness import fairness
-from mmattn.reports.findings import findings
-from mmattn.reports.groups import Group, differing
-from mmattn.reports.predictions import Failure, Prediction
-from mmattn.reports.samples import Sample
-from mmattn.reports.significance import Comparison
-from mmattn.reports.table import Facts, group_rows, length_rows, run_rows
+from mmattn.reports import text
+from mmattn.reports.collect.groups import Group, differing
+from mmattn.reports.collect.predictions import Failure, Prediction
+from mmattn.reports.collect.runs import RunRecord
+from mmattn.reports.page import charts, overview, sections
+from mmattn.reports.page.samples import Sample
+from mmattn.reports.page.table import Facts, group_rows, length_rows, run_rows
+from mmattn.reports.statistics import verdicts
+from mmattn.reports.statistics.fairness import fairness
+from mmattn.reports.statistics.findings import findings
+from mmattn.reports.statistics.significance import Comparison
 
 _MAX_FAILURES = 200
 
@@ -66,7 +68,7 @@ class Page:
 def render(page: Page) -> bytes:
     """The page as UTF-8 HTML."""
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("mmattn", "reports"),
+        loader=jinja2.PackageLoader("mmattn.reports", "page"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         finalize=text.finalize,
@@ -77,7 +79,7 @@ def render(page: Page) -> bytes:
     environment.globals.update(run_class=charts.run_class, split_bars=charts.split_bars, mass_bar=charts.mass_bar)
     environment.globals.update(tag_bars=charts.tag_bars, disagreement=verdicts.disagreement)
     environment.globals.update(word_class=sections.word_class)
-    folder = files("mmattn.reports")
+    folder = files("mmattn.reports.page")
     style, script = (folder.joinpath(name).read_text(encoding="utf-8") for name in ("report.css", "compare.js"))
     runs = page.runs
     html = environment.get_template("report.html.j2").render(

@@ -7,10 +7,11 @@ from typing import Any
 
 from markupsafe import Markup
 
-from mmattn.reports import charts, plots, verdicts
-from mmattn.reports.collect import Head, Number, RunRecord, Split
-from mmattn.reports.groups import Group
-from mmattn.reports.table import Facts, noise_rows, weightings
+from mmattn.reports.collect.groups import Group
+from mmattn.reports.collect.runs import Head, Number, RunRecord, Split
+from mmattn.reports.page import charts, plots
+from mmattn.reports.page.table import Facts, noise_rows, weightings
+from mmattn.reports.statistics import verdicts
 
 CURVES = ("train/loss", "val/loss", "val/mAP", "val/captions/cider_d", "train/gradient_share/audio")
 

@@ -99,8 +99,8 @@ def explain(config: Config) -> str:
     out = Path(str(config["out"])) if config["out"] is not None else Path("runs") / f"{NAME}-{_plain(source)}"
     if out.exists() and not out.is_dir():
         raise UsageError(f"out={out}: not a directory; out= names the directory to write into")
-    from mmattn.reports.explain_page import render
-    from mmattn.reports.explain_video import write_overlay
+    from mmattn.reports.explain.page import render
+    from mmattn.reports.explain.video import write_overlay
 
     try:
         model = checkpoint.model.to(config["device"])

@@ -12,9 +12,10 @@ import jinja2
 import torch
 from markupsafe import Markup
 
-from mmattn.reports import charts, text
-from mmattn.reports.explain import Explained, mean_mass, split_of
-from mmattn.reports.explain_video import Still
+from mmattn.reports import text
+from mmattn.reports.explain.explain import Explained, mean_mass, split_of
+from mmattn.reports.explain.video import Still
+from mmattn.reports.page import charts
 from mmattn.types import MODALITIES
 
 _SENSE = {"video": "picture", "audio": "sound", "both": "both"}
@@ -23,7 +24,7 @@ _SENSE = {"video": "picture", "audio": "sound", "both": "both"}
 def render(found: Explained, stills: Sequence[Still], video: str, attention: bool = False) -> bytes:
     """`video`: the name of the file that lies beside the page. `attention`: its heat is what is looked at."""
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("mmattn", "reports"),
+        loader=jinja2.PackageLoader("mmattn.reports", "explain"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         finalize=text.finalize,
@@ -35,7 +36,7 @@ def render(found: Explained, stills: Sequence[Still], video: str, attention: boo
     splits = [tag[part] for tag in tags for part in ("video", "audio", "synergy")]
     mass = mean_mass(found)
     page = environment.get_template("explain.html.j2").render(
-        style=Markup((resources.files("mmattn.reports") / "report.css").read_text(encoding="utf-8")),  # ours
+        style=Markup((resources.files("mmattn.reports.page") / "report.css").read_text(encoding="utf-8")),  # ours
         name=found.path.name,
         video=video,
         burned_in_attention=attention,

@@ -10,8 +10,8 @@ from pathlib import Path
 from mmattn.config import Config
 from mmattn.errors import UsageError
 from mmattn.progress import say
-from mmattn.reports.report import FEW, Options, write_report
-from mmattn.reports.select import select_runs, unfinished
+from mmattn.reports.collect.select import select_runs, unfinished
+from mmattn.reports.page.report import FEW, Options, write_report
 from mmattn.reports.text import listing
 from mmattn.text import counted
 

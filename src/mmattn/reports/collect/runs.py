@@ -15,8 +15,8 @@ from typing import Any
 import yaml
 
 from mmattn.errors import UsageError
-from mmattn.reports.choices import choice_of
-from mmattn.reports.made import read_made_with, read_model_header
+from mmattn.reports.collect.choices import choice_of
+from mmattn.reports.collect.made import read_made_with, read_model_header
 
 CONFIG_FILE = "config.yaml"
 EVALUATION_FILE = "evaluation.json"

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from mmattn.reports.collect import Head, RunRecord, Split
+from mmattn.reports.collect.runs import Head, RunRecord, Split
 from mmattn.reports.text import NOTHING, fixed, listing, signed
 
 State = Literal["pass", "fail", "undefined"]

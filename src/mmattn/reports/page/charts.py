@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup, escape
 
-from mmattn.reports.collect import Number
+from mmattn.reports.collect.runs import Number
 from mmattn.reports.text import clean, fixed, percent, signed
 
 RUN_STYLES = 6

@@ -10,7 +10,7 @@ from typing import Any
 
 from mmattn.errors import UsageError
 from mmattn.files import matching
-from mmattn.reports.collect import CONFIG_FILE, EVALUATION_FILE
+from mmattn.reports.collect.runs import CONFIG_FILE, EVALUATION_FILE
 
 _DEPTH = 4  # folders below sweep= that are looked into
 

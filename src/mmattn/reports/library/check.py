@@ -90,7 +90,7 @@ def _counted(counter: Counter[str]) -> str:
 def render(checked: Checked) -> bytes:
     """The page as UTF-8 HTML."""
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("mmattn", "reports"),
+        loader=jinja2.PackageLoader("mmattn.reports", "library"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         finalize=text.finalize,
@@ -99,8 +99,10 @@ def render(checked: Checked) -> bytes:
     )
     environment.filters.update(size=size, clock=clock, percent=text.percent)
     folder = resources.files("mmattn.reports")
-    style = "".join(folder.joinpath(name).read_text(encoding="utf-8") for name in ("report.css", "library.css"))
-    script = folder.joinpath("library.js").read_text(encoding="utf-8")
+    style = "".join(
+        folder.joinpath(name).read_text(encoding="utf-8") for name in ("page/report.css", "library/library.css")
+    )
+    script = folder.joinpath("library/library.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
     found = checked.summary
     html = environment.get_template("library.html.j2").render(

@@ -24,9 +24,9 @@ from mmattn.data.prepare.clips import ClipSpec
 from mmattn.errors import MediaError, MmattnError, UsageError
 from mmattn.media.read.request import Request
 from mmattn.media.write.encode import encode_sound
-from mmattn.reports.collect import CONFIG_FILE, Number, number, read_yaml
-from mmattn.reports.groups import Group, mean_of
-from mmattn.reports.thumbnails import to_jpegs
+from mmattn.reports.collect.groups import Group, mean_of
+from mmattn.reports.collect.runs import CONFIG_FILE, Number, number, read_yaml
+from mmattn.reports.page.thumbnails import to_jpegs
 
 SHOWN_RUNS = 8  # of a clip: the best and the worst
 FRAMES, MOST_S, RATE = 4, 4.0, 16000

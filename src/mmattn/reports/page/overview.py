@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mmattn.reports import plots, text
-from mmattn.reports.collect import Number
-from mmattn.reports.fairness import clock
-from mmattn.reports.groups import Group, mean_of
-from mmattn.reports.significance import Comparison, Estimate
-from mmattn.reports.table import Row
+from mmattn.reports import text
+from mmattn.reports.collect.groups import Group, mean_of
+from mmattn.reports.collect.runs import Number
+from mmattn.reports.page import plots
+from mmattn.reports.page.table import Row
+from mmattn.reports.statistics.fairness import clock
+from mmattn.reports.statistics.significance import Comparison, Estimate
 
 NAMES = {"mAP": "Mean average precision", "accuracy": "Accuracy"}
 COSTS = (("flops", 1e6, "MFLOP"), ("latency_ms", 1.0, "CPU ms"), ("peak_bytes", 1e6, "peak MB"),

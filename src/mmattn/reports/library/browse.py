@@ -48,8 +48,8 @@ def browse(config: Config) -> str:
 
 def _write(library: Path, out: Path, part: Path, picture: Picture | None) -> int:
     """The page, with a part of the records in memory. Returns their number."""
-    environment = jinja2.Environment(loader=jinja2.PackageLoader("mmattn", "reports"), autoescape=True)
-    folder = resources.files("mmattn.reports")
+    environment = jinja2.Environment(loader=jinja2.PackageLoader("mmattn.reports", "library"), autoescape=True)
+    folder = resources.files("mmattn.reports.library")
     script = folder.joinpath("browse.js").read_text(encoding="utf-8")
     style = folder.joinpath("browse.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
@@ -110,7 +110,7 @@ def _url(path: str, folder: Path) -> str:
 
 def _pictures(stack: ExitStack) -> Picture:
     from mmattn.media.isolate.reader import IsolatedReader
-    from mmattn.reports.thumbnails import thumbnails
+    from mmattn.reports.page.thumbnails import thumbnails
 
     reader = stack.enter_context(IsolatedReader())
 
