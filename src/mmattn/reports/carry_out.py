@@ -19,8 +19,7 @@ from mmattn.progress import say
 from mmattn.reports.collect.runs import CONFIG_FILE
 from mmattn.reports.forecast import that_fit
 from mmattn.reports.plan import PLAN_FILE, Cell, read_plan
-from mmattn.reports.statistics.fairness import clock
-from mmattn.text import counted
+from mmattn.text import clock, counted
 
 
 def carry_out(path: Path, dry_run: bool = False) -> Path:

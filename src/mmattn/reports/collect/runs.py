@@ -44,6 +44,13 @@ class Split:
         both, none = self.value.get("both"), self.value.get("none")
         return None if both is None or none is None else both - none
 
+    def above(self, part: str, edge: float = 0.0) -> bool:
+        """Whether the whole interval of a part is above `edge`."""
+        return part in self.interval and self.interval[part][0] > edge
+
+    def below(self, part: str, edge: float = 0.0) -> bool:
+        return part in self.interval and self.interval[part][1] < edge
+
 
 @dataclass(frozen=True)
 class Head:

@@ -11,10 +11,10 @@ from mmattn.reports.collect.groups import Group, mean_of
 from mmattn.reports.collect.runs import Number
 from mmattn.reports.page import plots
 from mmattn.reports.page.table import Row
-from mmattn.reports.statistics.fairness import clock
-from mmattn.reports.statistics.significance import Comparison, Estimate
+from mmattn.reports.statistics.comparison import Comparison, Estimate
+from mmattn.text import clock
 
-NAMES = {"mAP": "Mean average precision", "accuracy": "Accuracy"}
+NAMES = {"accuracy": "accuracy", "cider_d": "CIDEr-D", "attention": "attention on audio over its prior, log-ratio"}
 COSTS = (("flops", 1e6, "MFLOP"), ("latency_ms", 1.0, "CPU ms"), ("peak_bytes", 1e6, "peak MB"),
          ("parameters", 1e6, "M parameters"))  # fmt: skip
 
@@ -38,8 +38,7 @@ def table(groups: Sequence[Group], rows: Sequence[Row], singles: Sequence[Row], 
     columns = _columns(groups, rows, comparison)
     known = [e for e in comparison.estimates if e]
     low, high = min((e.low for e in known), default=0.0), max((e.high for e in known), default=1.0)
-    extent = max((abs(v or 0.0) for e in known for v in (e.delta_low, e.delta_high)), default=1.0)
-    scale = (low, high, extent)
+    scale = (low, high)
     made = []
     for place, (group, row, estimate) in enumerate(zip(groups, rows, comparison.estimates, strict=True)):
         cells = [column.cell(row, estimate, scale) for column in columns]
@@ -54,7 +53,7 @@ def table(groups: Sequence[Group], rows: Sequence[Row], singles: Sequence[Row], 
 class _Column:
     title: str
     tip: str
-    cell: Callable[[Row, Estimate | None, tuple[float, float, float]], Cell]
+    cell: Callable[[Row, Estimate | None, tuple[float, float]], Cell]
     seed: Callable[[Row], Any]
     numeric: bool = True
 
@@ -75,8 +74,9 @@ def _columns(groups: Sequence[Group], rows: Sequence[Row], comparison: Compariso
     found.append(score)
     if comparison.resampled:
         found.append(_Column("95 %", "the interval's upper end", _interval_cell, lambda row: ""))
-        found.append(_Column("rank", "rows that share a letter do not differ beyond chance", _rank_cell,
-                             lambda row: "", numeric=False))  # fmt: skip
+        if comparison.tested:
+            found.append(_Column("rank", "rows that share a letter do not differ significantly", _rank_cell,
+                                 lambda row: "", numeric=False))  # fmt: skip
         if len(groups) > 1:
             found.append(_Column("Δ", "difference from the baseline", _delta_cell, lambda row: ""))
     if any(len(group.runs) > 1 for group in groups):
@@ -90,22 +90,22 @@ def _columns(groups: Sequence[Group], rows: Sequence[Row], comparison: Compariso
     return found
 
 
-def _interval_cell(row: Row, estimate: Estimate | None, scale: tuple[float, float, float]) -> Cell:
+def _interval_cell(row: Row, estimate: Estimate | None, scale: tuple[float, float]) -> Cell:
     if estimate is None:
         return Cell(text.NOTHING, -1.0)
     return Cell(plots.whisker(estimate, scale[0], scale[1]), estimate.high, "whisker")
 
 
-def _rank_cell(row: Row, estimate: Estimate | None, scale: tuple[float, float, float]) -> Cell:
+def _rank_cell(row: Row, estimate: Estimate | None, scale: tuple[float, float]) -> Cell:
     return Cell(estimate.letters if estimate else None, css="rank")
 
 
-def _delta_cell(row: Row, estimate: Estimate | None, scale: tuple[float, float, float]) -> Cell:
-    if estimate is None or estimate.delta is None:
+def _delta_cell(row: Row, estimate: Estimate | None, scale: tuple[float, float]) -> Cell:
+    if row["delta"] is None:
         return Cell("baseline" if estimate else None, 0.0 if estimate else None, "n dim")
-    low, high = text.signed(estimate.delta_low, 3), text.signed(estimate.delta_high, 3)
-    shown = f"{text.signed(estimate.delta, 3)} ({low} to {high})"
-    return Cell(shown, estimate.delta, "n delta differs" if estimate.differs else "n delta")
+    low, high = text.signed(row["delta_low"], 3), text.signed(row["delta_high"], 3)
+    shown = f"{text.signed(row['delta'], 3)} ({low} to {high})"
+    return Cell(shown, row["delta"], "n delta differs" if row["differs_from_baseline"] else "n delta")
 
 
 def _amount(value: Number, unit: float) -> str:

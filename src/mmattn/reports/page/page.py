@@ -24,11 +24,11 @@ from mmattn.reports.collect.predictions import Failure, Prediction
 from mmattn.reports.collect.runs import RunRecord
 from mmattn.reports.page import charts, overview, sections
 from mmattn.reports.page.samples import Sample
-from mmattn.reports.page.table import Facts, group_rows, length_rows, run_rows
+from mmattn.reports.page.table import Facts, group_rows, length_rows, run_rows, score_of
 from mmattn.reports.statistics import verdicts
+from mmattn.reports.statistics.bundle import Statistics
 from mmattn.reports.statistics.fairness import fairness
 from mmattn.reports.statistics.findings import findings
-from mmattn.reports.statistics.significance import Comparison
 
 _MAX_FAILURES = 200
 
@@ -47,7 +47,7 @@ class Page:
 
     title: str
     groups: list[Group]
-    comparison: Comparison
+    found: Statistics
     facts: Facts
     factors: Sequence[str] = ()
     notes: list[str] = field(default_factory=list)
@@ -77,7 +77,7 @@ def render(page: Page) -> bytes:
     )
     environment.filters.update(fixed=text.fixed, signed=text.signed, percent=text.percent, listing=text.listing)
     environment.globals.update(run_class=charts.run_class, split_bars=charts.split_bars, mass_bar=charts.mass_bar)
-    environment.globals.update(tag_bars=charts.tag_bars, disagreement=verdicts.disagreement)
+    environment.globals.update(tag_bars=charts.tag_bars)
     environment.globals.update(word_class=sections.word_class)
     folder = files("mmattn.reports.page")
     style, script = (folder.joinpath(name).read_text(encoding="utf-8") for name in ("report.css", "compare.js"))
@@ -91,16 +91,16 @@ def render(page: Page) -> bytes:
         style_hash=_digest(style),
         script=Markup(script),
         script_hash=_digest(script),
-        findings=findings(runs, page.comparison),
+        findings=findings(runs, page.found, _scores(page), overview.metric_name(page.found.main.metric)),
         families=verdicts.families(runs),
-        least=max(verdicts.margin(run.scores.clips) for run in runs),
         split=runs[0].scores.split,
         csv=Path(page.out).stem,
         several_seeds=any(len(group.runs) > 1 for group in page.groups),
         summary=sections.summary(runs),
         tags=sections.tags(runs),
         splits=sections.splits(runs),
-        weighted=[sections.weighted(run) for run in runs],
+        weighted=[sections.weighted(run, page.found, i) for i, run in enumerate(runs)],
+        trends=page.found.trends,
         attention=[sections.layers(run) for run in runs],
         noise=sections.noise(page.groups, page.facts),
         curves=sections.curves(runs),
@@ -118,8 +118,8 @@ def _digest(inline: str) -> str:
 
 
 def _overview(page: Page) -> dict[str, Any]:
-    comparison, groups = page.comparison, page.groups
-    rows = group_rows(groups, comparison, page.facts)
+    comparison, groups = page.found.main, page.groups
+    rows = group_rows(groups, page.found, page.facts)
     return {
         "comparison": comparison,
         "metric_name": overview.metric_name(comparison.metric),
@@ -130,6 +130,10 @@ def _overview(page: Page) -> dict[str, Any]:
         "evaluate_commands": [_evaluate(path, groups[0].mean.scores.split) for path in comparison.missing],
         **overview.table(groups, rows, run_rows(groups, comparison.metric, page.facts), comparison),
     }
+
+
+def _scores(page: Page) -> list[float | None]:
+    return [score_of(run, page.found.main, place) for place, run in enumerate(page.runs)]
 
 
 def _made(runs: Sequence[RunRecord]) -> list[tuple[str, list[str | None]]]:

@@ -15,8 +15,8 @@ from markupsafe import Markup
 
 from mmattn.reports.collect.runs import Number
 from mmattn.reports.page.charts import group_of, run_class, svg, text_at
-from mmattn.reports.statistics.significance import Estimate
-from mmattn.reports.text import fixed, signed
+from mmattn.reports.statistics.comparison import Estimate
+from mmattn.reports.text import fixed
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 12.0, 97.0, 12.0, 168.0  # the plot's frame: per cent across, px down
 _HEIGHT = 200
@@ -34,27 +34,21 @@ class Point:
 
 
 def whisker(estimate: Estimate, low: float, high: float) -> Markup:
-    """A score and its interval on the scale [low, high] that all rows share."""
+    """A score, its interval and the score of each seed on the scale [low, high] that all rows share."""
     unit = 96 / ((high - low) or 1.0)
-    x, left, right = (2 + unit * (value - low) for value in (estimate.value, estimate.low, estimate.high))
-    body = f'<line class="interval" x1="{left:.2f}%" x2="{right:.2f}%" y1="8" y2="8"/>'
+
+    def at(value: float) -> float:
+        return min(98.0, max(2.0, 2 + unit * (value - low)))
+
+    x, left, right = (at(value) for value in (estimate.value, estimate.low, estimate.high))
+    style = "interval" if estimate.tested else "interval clips"
+    body = f'<line class="{style}" x1="{left:.2f}%" x2="{right:.2f}%" y1="8" y2="8"/>'
+    if len(estimate.seeds) > 1:
+        body += "".join(f'<circle class="seed" cx="{at(value):.2f}%" cy="8" r="2.5"/>' for value in estimate.seeds)
     body += f'<circle class="dot" cx="{x:.2f}%" cy="8" r="3.5"/>'
-    title = f"{fixed(estimate.value)}, 95 % from {fixed(estimate.low)} to {fixed(estimate.high)}"
+    over = "clips and seeds" if estimate.tested else "clips only"
+    title = f"{fixed(estimate.value)}, 95 % over {over} from {fixed(estimate.low)} to {fixed(estimate.high)}"
     return svg(16, body, title)
-
-
-def delta_bar(estimate: Estimate, extent: float) -> Markup:
-    """A difference from the baseline and its interval, zero in the middle, on the scale [-extent, extent]."""
-    assert estimate.delta is not None and estimate.delta_low is not None and estimate.delta_high is not None
-    x, left, right = (
-        50 + 47 * max(-1.0, min(1.0, value / (extent or 1.0)))
-        for value in (estimate.delta, estimate.delta_low, estimate.delta_high)
-    )
-    body = '<line class="axis" x1="50%" x2="50%" y1="0" y2="16"/>'
-    body += f'<line class="interval" x1="{left:.2f}%" x2="{right:.2f}%" y1="8" y2="8"/>'
-    body += f'<circle class="dot" cx="{x:.2f}%" cy="8" r="3.5"/>'
-    return svg(16, body, f"{signed(estimate.delta, 3)}, 95 % {signed(estimate.delta_low, 3)} to "
-                         f"{signed(estimate.delta_high, 3)}")  # fmt: skip
 
 
 def front(points: Sequence[Point]) -> list[Point]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,9 @@ from mmattn.reports.page.export import write_tables
 from mmattn.reports.page.page import Example, Page, render
 from mmattn.reports.page.samples import disagreements
 from mmattn.reports.page.thumbnails import thumbnails
+from mmattn.reports.statistics.bundle import Statistics, statistics, with_intervals
+from mmattn.reports.statistics.comparison import Comparison
 from mmattn.reports.statistics.fairness import factors_of, fairness
-from mmattn.reports.statistics.significance import Comparison, compare_groups
 
 EXAMPLES = 12
 FEW = 6  # rows from here on are ordered by score
@@ -32,7 +34,7 @@ _DEADLINE_S = 20.0  # for the pictures of one example
 
 @dataclass(frozen=True)
 class Options:
-    """How runs are compared. `metric`: see significance.compare_groups; None: mAP, or CIDEr-D without tags.
+    """How runs are compared. `metric`: see measures.Measures; None: mAP, or CIDEr-D without tags.
 
     `baseline`: the name of a row or run; None: the first. `factors`: parts of the config that are compared; None:
     those of fusion and attention that differ. `measure`: "missing", the costs that are not known yet; "all",
@@ -61,21 +63,20 @@ def write_report(
     `notes` are sentences shown at the top. Raises UsageError as `compare` does.
     """
     groups = group_runs(collect_runs(runs))
+    found = statistics(groups, options.metric or _metric(groups), _baseline(groups, options.baseline))
     good: list[Prediction] = []
     bad: list[Failure] = []
     if predictions is not None:
         good, bad = read_predictions(predictions)
-    metric = options.metric or _metric(groups)
-    comparison = compare_groups(groups, metric, _baseline(groups, options.baseline))
     facts, troubles = _facts(groups, options.measure)
-    groups, comparison = _ordered(groups, comparison)
+    groups, found = _ordered(with_intervals(groups, found), found)
     page = Page(
         title=title,
         groups=groups,
-        comparison=comparison,
+        found=found,
         facts=facts,
         factors=factors_of(groups, options.factors),
-        notes=[*notes, *_other_models(groups, comparison), *troubles],
+        notes=[*notes, *_other_models(groups, found.main), *troubles],
         samples=disagreements(groups, options.samples),
         predictions=None if predictions is None else str(predictions),
         files_read=len(good),
@@ -136,28 +137,28 @@ def _facts(groups: Sequence[Group], measure: str) -> tuple[table.Facts, list[str
     return table.Facts(costs, seconds, {str(path): noise_sweep(path) for path in paths}), failed
 
 
-def _ordered(groups: list[Group], comparison: Comparison) -> tuple[list[Group], Comparison]:
+def _ordered(groups: list[Group], found: Statistics) -> tuple[list[Group], Statistics]:
     """More than a few rows are shown best first."""
     if len(groups) <= FEW:
-        return groups, comparison
+        return groups, found
 
     def key(place: int) -> float:
-        estimate = comparison.estimates[place]
-        score = table.plain_score(groups[place].mean, comparison.metric) if estimate is None else estimate.value
-        return -(score if score is not None else -1.0)
+        score = table.score_of(groups[place].mean, found.main, place)
+        return -(score if score is not None else -math.inf)
 
     order = sorted(range(len(groups)), key=key)
-    estimates = tuple(comparison.estimates[place] for place in order)
-    moved = replace(comparison, estimates=estimates, baseline=order.index(comparison.baseline))
-    return [groups[place] for place in order], moved
+    return [groups[place] for place in order], found.ordered(order)
 
 
 def _tables(page: Page) -> tuple[dict[str, list[table.Row]], dict[str, Any]]:
     """All that the page shows, and what it is about."""
-    groups, comparison, facts = page.groups, page.comparison, page.facts
+    groups, comparison, facts = page.groups, page.found.main, page.facts
     tables = {
-        "rows": table.group_rows(groups, comparison, facts),
+        "rows": table.group_rows(groups, page.found, facts),
         "runs": table.run_rows(groups, comparison.metric, facts),
+        "pairs": table.pair_rows(groups, page.found),
+        "weightings": table.weighting_rows(groups, page.found),
+        "trends": [asdict(trend) | {"result": trend.words} for trend in page.found.trends],
         "families": table.family_rows(groups),
         "tags": table.tag_rows(groups),
         "heads": table.head_rows(groups),
@@ -177,6 +178,7 @@ def _tables(page: Page) -> tuple[dict[str, list[table.Row]], dict[str, Any]]:
         "metric": comparison.metric,
         "split": groups[0].mean.scores.split,
         "clips": comparison.clips,
+        "videos": comparison.videos,
         "resampled": comparison.resampled,
         "baseline": groups[comparison.baseline].name,
         "factors": list(page.factors),

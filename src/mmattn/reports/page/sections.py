@@ -11,7 +11,8 @@ from mmattn.reports.collect.groups import Group
 from mmattn.reports.collect.runs import Head, Number, RunRecord, Split
 from mmattn.reports.page import charts, plots
 from mmattn.reports.page.table import Facts, noise_rows, weightings
-from mmattn.reports.statistics import verdicts
+from mmattn.reports.statistics import agreement, verdicts
+from mmattn.reports.statistics.bundle import Statistics
 
 CURVES = ("train/loss", "val/loss", "val/mAP", "val/captions/cider_d", "train/gradient_share/audio")
 
@@ -50,23 +51,18 @@ def _first(values: Any) -> Number:
 
 
 def tags(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:
-    """Rows of the table by tag, by family where families are known; `best` are the runs clearly ahead of the rest."""
+    """Rows of the table by tag, by family where families are known."""
     known: dict[str, str] = {}
     for run in runs:
         known |= run.families
-    least = max(verdicts.margin(run.scores.clips) for run in runs)
     order = {family: i for i, family in enumerate(verdicts.families(runs))}
     rows = []
     names = {tag for run in runs for tag in run.scores.by_tag}
     for tag in sorted(names, key=lambda tag: (order.get(known.get(tag, ""), len(order)), tag)):
         splits = [run.scores.shapley_by_tag.get(tag) for run in runs]
         values = [run.scores.by_tag.get(tag) for run in runs]
-        ranked = sorted((value for value in values if value is not None), reverse=True)
-        clear = len(ranked) > 1 and ranked[0] - ranked[1] >= least
         chance = _first(split.value.get("none") for split in splits if split is not None)
-        best = [clear and value == ranked[0] for value in values]
-        scores = list(zip(values, best, strict=True))
-        rows.append({"tag": tag, "family": known.get(tag), "chance": chance, "scores": scores, "splits": splits})
+        rows.append({"tag": tag, "family": known.get(tag), "chance": chance, "scores": values, "splits": splits})
     return rows
 
 
@@ -78,7 +74,7 @@ def splits(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:
             "name": family,
             "expected": expected,
             "rows": [
-                (i, run, split, verdicts.judge(family, split, verdicts.margin(run.scores.clips)))
+                (i, run, split, verdicts.judge(family, split))
                 for i, run in enumerate(runs)
                 if (split := run.scores.shapley_by_family.get(family)) is not None
             ],
@@ -95,22 +91,24 @@ def _parts(split: Split) -> list[float]:
     return [part for part in (split.video, split.audio, split.synergy) if part is not None]
 
 
-def weighted(run: RunRecord) -> dict[str, Any]:
+def weighted(run: RunRecord, found: Statistics, place: int) -> dict[str, Any]:
     """A row of the weightings, whether they agree, and what a missing sense leaves of the gain."""
     row = weightings(run)
     none, both = row["v_neither"], row["v_both"]
     for name, alone in (("sound", row["v_picture"]), ("picture", row["v_sound"])):
         gain = None if none is None or both is None or both <= none else both - none
         row[f"kept_without_{name}"] = None if gain is None or alone is None else (alone - none) / gain
-    return row | {"agree": verdicts.agreement(run)}
+    own = agreement.agreement(found, place)
+    shown = {metric: found.weighting(metric, place) for metric in found.weightings}
+    return row | {"agree": agreement.told(run, own), "finding": agreement.sentence(run, own), "intervals": shown}
 
 
-def layers(run: RunRecord) -> list[tuple[str, str, list[Head], str]]:
-    """Layer, reading stream, its heads, and how their lean compares with the Shapley split."""
+def layers(run: RunRecord) -> list[tuple[str, str, list[Head]]]:
+    """Layer, reading stream and its heads."""
     layers: dict[tuple[str, str], list[Head]] = {}
     for head in run.scores.heads:
         layers.setdefault((head.layer, head.stream), []).append(head)
-    return [(*place, heads, verdicts.compare_lean(run, heads)) for place, heads in layers.items()]
+    return [(*place, heads) for place, heads in layers.items()]
 
 
 def noise(groups: Sequence[Group], facts: Facts) -> list[tuple[str, Markup]]:

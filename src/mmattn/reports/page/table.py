@@ -10,7 +10,8 @@ from mmattn.reports.budget import Noise
 from mmattn.reports.collect.cost import Cost
 from mmattn.reports.collect.groups import Group, mean_of
 from mmattn.reports.collect.runs import Number, RunRecord
-from mmattn.reports.statistics.significance import Comparison
+from mmattn.reports.statistics.bundle import Statistics
+from mmattn.reports.statistics.comparison import Comparison
 from mmattn.reports.statistics.verdicts import families, lean
 
 Row = dict[str, Any]
@@ -25,29 +26,61 @@ class Facts:
     noise: Mapping[str, Sequence[Noise]]
 
 
-def group_rows(groups: Sequence[Group], comparison: Comparison, facts: Facts) -> list[Row]:
+def group_rows(groups: Sequence[Group], found: Statistics, facts: Facts) -> list[Row]:
     """A row for each group: who it is, its score with interval and rank, what it costs, what it owes to what."""
-    rows = []
-    for group, estimate in zip(groups, comparison.estimates, strict=True):
-        shown = plain_score(group.mean, comparison.metric) if estimate is None else estimate.value
+    rows, main = [], found.main
+    for place, (group, estimate) in enumerate(zip(groups, main.estimates, strict=True)):
+        delta = None if place == main.baseline else main.difference(place, main.baseline)
         row: Row = {
             "name": group.name,
             "fusion": group.fusion,
             "attention": group.attention,
             "seeds": [run.seed for run in group.runs],
             "runs": [str(run.path) for run in group.runs],
-            "metric": comparison.metric,
-            "score": shown,
+            "metric": main.metric,
+            "score": score_of(group.mean, main, place),
             "low": estimate and estimate.low,
             "high": estimate and estimate.high,
+            "interval_over_seeds": estimate and estimate.tested,
             "rank": estimate and estimate.letters,
-            "delta": estimate and estimate.delta,
-            "delta_low": estimate and estimate.delta_low,
-            "delta_high": estimate and estimate.delta_high,
-            "differs_from_baseline": estimate and estimate.differs,
+            "delta": delta and delta.value,
+            "delta_low": delta and delta.low,
+            "delta_high": delta and delta.high,
+            "p_adjusted": delta and delta.adjusted,
+            "differs_from_baseline": delta and delta.differs,
         }
         rows.append(row | _costs(group, facts) | weightings(group.mean))
     return rows
+
+
+def score_of(run: RunRecord, comparison: Comparison, place: int) -> Number:
+    """A row's score from its clips, or, where these are not known, as its evaluation has it."""
+    estimate = comparison.estimates[place]
+    return plain_score(run, comparison.metric) if estimate is None else estimate.value
+
+
+def pair_rows(groups: Sequence[Group], found: Statistics) -> list[Row]:
+    """A row for each test: metric, the two rows, their difference, p alone and adjusted (Holm, over the metric's)."""
+    named = {found.main.metric: found.main, **{f"mAP/{name}": one for name, one in found.families.items()}}
+    named |= found.weightings
+    return [
+        {"metric": metric, "first": groups[i].name, "second": groups[j].name, "difference": pair.value,
+         "low": pair.low, "high": pair.high, "p": pair.p, "p_adjusted": pair.adjusted, "differs": pair.differs,
+         "paired_by_seed": comparison.paired if pair.tested else None}
+        for metric, comparison in named.items()
+        for (i, j), pair in comparison.pairs.items()
+    ]  # fmt: skip
+
+
+def weighting_rows(groups: Sequence[Group], found: Statistics) -> list[Row]:
+    """A row for each row and weighting, with its interval and letters."""
+    return [
+        {"name": group.name, "weighting": metric, "value": own.value, "low": own.low, "high": own.high,
+         "interval_over_seeds": own.tested, "rank": own.letters}
+        for metric, comparison in found.weightings.items()
+        for group, own in zip(groups, comparison.estimates, strict=True)
+        if own is not None
+    ]  # fmt: skip
 
 
 def run_rows(groups: Sequence[Group], metric: str, facts: Facts) -> list[Row]:
@@ -67,7 +100,21 @@ def plain_score(run: RunRecord, metric: str) -> Number:
     kind, _, family = metric.partition("/")
     if kind == "mAP":
         return run.scores.by_family.get(family) if family else run.scores.mean
+    if kind in ("shapley", "permutation"):
+        return _weighting(run, kind, *family.partition("/")[::2])
+    if metric == "attention":
+        return lean(run.scores.heads) if run.scores.heads else None
     return run.scores.mean_accuracy if metric == "accuracy" else run.scores.captions.get(metric)
+
+
+def _weighting(run: RunRecord, kind: str, part: str, name: str) -> Number:
+    scores = run.scores
+    if kind == "permutation":
+        return None if name else scores.permutation.get(part)
+    split = {**scores.shapley_by_tag, **scores.shapley_by_family}.get(name) if name else scores.shapley
+    if split is None or part != "balance":
+        return None if split is None else getattr(split, part, None)
+    return None if split.audio is None or split.video is None else split.audio - split.video
 
 
 def _costs(group: Group, facts: Facts) -> Row:
@@ -88,7 +135,7 @@ def weightings(run: RunRecord) -> Row:
     """The three kinds of weighting, side by side."""
     split = run.scores.shapley
     return {
-        "looks_at_sound": lean(run.scores.heads)[0] if run.scores.heads else None,  # descriptive: mean log-ratio
+        "looks_at_sound": lean(run.scores.heads) if run.scores.heads else None,  # descriptive: mean log-ratio
         "shapley_picture": split.video,  # causal
         "shapley_sound": split.audio,
         "shapley_synergy": split.synergy,

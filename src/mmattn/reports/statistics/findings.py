@@ -1,167 +1,144 @@
-"""The summary of a comparison, in sentences computed from its numbers."""
+"""The summary of a comparison: at most five sentences, all from the same tests, like compared with like."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from mmattn.reports.collect.runs import RunRecord
-from mmattn.reports.statistics.significance import Comparison
-from mmattn.reports.statistics.verdicts import Finding, families, judge, margin
+from mmattn.reports.statistics.bundle import Statistics
+from mmattn.reports.statistics.comparison import Comparison
+from mmattn.reports.statistics.uncertainty import LEAST_SEEDS
+from mmattn.reports.statistics.verdicts import EXPECTED, Finding, families, judge
 from mmattn.reports.text import fixed, listing
+from mmattn.text import counted
 
-FEW = 6  # rows that are told one by one
+NAMED = 3  # rows that a sentence names
 
 
-def findings(runs: Sequence[RunRecord], comparison: Comparison | None = None) -> list[Finding]:
-    """The summary: who is better at what, whether reading across the streams paid off, and how far to trust it.
+def findings(
+    runs: Sequence[RunRecord], found: Statistics, scores: Sequence[float | None] = (), name: str = "the score"
+) -> list[Finding]:
+    """Who is ahead, in which families, what scores rest on, what noise does, and how far to trust it all.
 
-    Of more than a few runs only what holds for all of them together is said.
+    `scores`: of each row, as its evaluation has them. `name`: of the metric.
     """
-    least = max(margin(run.scores.clips) for run in runs)
-    tested = comparison is not None and comparison.resampled > 0
-    found: list[Finding] = []
+    sentences: list[Finding | None] = []
     if len(runs) > 1:
-        found += _ranked(runs, comparison) if comparison and tested else [_overall(runs, least)]
-    if 1 < len(runs) <= FEW:
-        found += [*_by_family(runs, least), *_crossing(runs, least)]
-    if len(runs) <= FEW:
-        found += [*_at_chance(runs), *_known_answers(runs)]
-    else:
-        found += _known_answers_of_many(runs)
-    return [*found, *_cautions(runs, least, tested)]
+        sentences += [_ranked(runs, found.main, scores, name), _by_family(runs, found)]
+    return [each for each in [*sentences, _known_answers(runs), _noise(found), _caution(runs, found.main)] if each]
 
 
-def _ranked(runs: Sequence[RunRecord], comparison: Comparison) -> list[Finding]:
-    """Who is best, and who cannot be told from it."""
-    known = [(estimate, run) for estimate, run in zip(comparison.estimates, runs, strict=True) if estimate]
-    if len(known) < 2:
-        return []
-    best, first = max(known, key=lambda pair: pair[0].value)
-    letters = set(best.letters.split())
-    like = [run.name for estimate, run in known if run is not first and letters & set(estimate.letters.split())]
-    score = f"{fixed(best.value)} ({fixed(best.low)} to {fixed(best.high)})"
-    if not like:
-        return [Finding(f"{first.name} is ahead of every other row beyond chance: {score}.", "main")]
-    if len(like) == len(known) - 1:
-        text = f"No row is ahead beyond chance: {first.name} has the highest score, {score}, but none differs from it."
-        return [Finding(text, "main")]
-    named = listing(like[:FEW]) + (f" and {len(like) - FEW} more" if len(like) > FEW else "")
-    text = f"{first.name} has the highest score, {score}; {named} cannot be told from it."
-    return [Finding(text, "main")]
+def _ranked(runs: Sequence[RunRecord], main: Comparison, scores: Sequence[float | None], name: str) -> Finding | None:
+    known = [(one.value, place) for place, one in enumerate(main.estimates) if one is not None]
+    if len(known) < 2 or len(known) < len(runs):
+        return _by_evaluation(runs, main, scores, name)
+    best = max(known)[1]
+    score = f"{runs[best].name} has the highest {name}, {_score(main, best)}"
+    ahead, like = _against(main, best)
+    untested = len(known) - 1 - len(ahead) - len(like)
+    if not ahead and not like:
+        return Finding(f"{score}; not tested, as a test needs {LEAST_SEEDS} seeds of each row.", "main")
+    parts = []
+    if ahead:
+        parts.append(f"it is ahead of {_names(runs, ahead, len(known) - 1)}")
+    if like:
+        parts.append(f"no difference is shown from {_names(runs, like, len(known) - 1)}")
+    if untested:
+        parts.append(f"{counted(untested, 'row')} with fewer than {LEAST_SEEDS} seeds could not be tested")
+    return Finding(f"{score}: {'; '.join(parts)}.", "main")
 
 
-def _known_answers_of_many(runs: Sequence[RunRecord]) -> list[Finding]:
-    """For each family with a known answer, how many rows owe their scores to the senses they should."""
-    found = []
-    for family in families(runs):
-        judged = [
-            judge(family, run.scores.shapley_by_family[family], margin(run.scores.clips))
-            for run in runs
-            if family in run.scores.shapley_by_family
-        ]
-        states = [verdict.state for verdict in judged if verdict is not None]
-        if states:
-            text = f"{states.count('pass')} of {len(states)} rows owe their {family} tags to the senses they should."
-            found.append(Finding(text))
-    return found
+def _by_evaluation(
+    runs: Sequence[RunRecord], main: Comparison, scores: Sequence[float | None], name: str
+) -> Finding | None:
+    """By the scores of the evaluations, where what each clip scored is not there for all rows."""
+    ranked = sorted(((score, -i) for i, score in enumerate(scores) if score is not None), reverse=True)
+    if len(ranked) < 2:
+        return Finding(f"Fewer than two rows have {name}, so they cannot be compared.", "main")
+    told = listing([f"{runs[-i].name} {fixed(score)}" for score, i in ranked[1 : NAMED + 1]])
+    more = f" and {len(ranked) - NAMED - 1} more" if len(ranked) > NAMED + 1 else ""
+    lacking = counted(len(main.missing), "run")
+    text = f"{runs[-ranked[0][1]].name} has the highest {name}, {fixed(ranked[0][0])} ({told}{more}); not tested, as "
+    return Finding(f"{text}what each clip scored is not known of {lacking}.", "main")
 
 
-def _overall(runs: Sequence[RunRecord], least: float) -> Finding:
-    scored = [(run.scores.mean, run) for run in runs if run.scores.mean is not None]
-    if len(scored) < 2:
-        return Finding("Fewer than two runs have a score, so they cannot be compared.", "main")
-    ranked = sorted(scored, key=lambda pair: -pair[0])
-    (best, first), (next_best, _) = ranked[:2]
-    others = listing([f"{run.name} {fixed(value, 2)}" for value, run in ranked[1:]])
-    if best - next_best < least:
-        text = f"No clear winner over all tags: {first.name} {fixed(best, 2)} mAP, {others}."
-    else:
-        text = f"{first.name} scores highest over all tags: {fixed(best, 2)} mAP ({others})."
-    return Finding(text, "main")
+def _score(main: Comparison, place: int) -> str:
+    own = main.estimates[place]
+    assert own is not None
+    return f"{fixed(own.value)} ({fixed(own.low)} to {fixed(own.high)})"
 
 
-def _by_family(runs: Sequence[RunRecord], least: float) -> list[Finding]:
-    """Which runs lead which families; where no run is ahead of any other it is a tie."""
-    leads: dict[str, list[str]] = {}
-    shared: list[Finding] = []
-    ties: list[str] = []
-    for family in families(runs):
-        scored = [(run.scores.by_family.get(family), run.name) for run in runs]
-        ranked = sorted(((value, name) for value, name in scored if value is not None), reverse=True)
-        if len(ranked) < 2:
+def _against(main: Comparison, best: int) -> tuple[list[int], list[int]]:
+    """Rows that `best` is ahead of, and rows that it was tested against without a difference."""
+    others = [place for place in range(len(main.estimates)) if place != best]
+    tested = [(place, one) for place in others if (one := main.difference(best, place)) is not None and one.tested]
+    ahead = [place for place, one in tested if one.differs and one.value > 0]
+    return ahead, [place for place, one in tested if not one.differs]
+
+
+def _names(runs: Sequence[RunRecord], places: Sequence[int], others: int) -> str:
+    if len(places) == others > 1:
+        return "every other row"
+    named = [runs[place].name for place in places[:NAMED]]
+    return listing(named) if len(places) <= NAMED else f"{', '.join(named)} and {len(places) - NAMED} more"
+
+
+def _by_family(runs: Sequence[RunRecord], found: Statistics) -> Finding | None:
+    """Which rows are ahead of others where, by the tests of each family."""
+    told, level = [], []
+    for family, one in found.families.items():
+        known = [(own.value, place) for place, own in enumerate(one.estimates) if own is not None]
+        if len(known) < 2 or not one.tested:
             continue
-        (best, name), (second, _) = ranked[:2]
-        if best - second >= least:
-            leads.setdefault(name, []).append(f"{family} tags ({fixed(best, 2)} against {fixed(second, 2)})")
-        elif best - ranked[-1][0] < least:
-            ties.append(family)
-        else:
-            ahead = [name for value, name in ranked if best - value < least]
-            behind = [f"{name} ({fixed(value, 2)})" for value, name in ranked if best - value >= least]
-            text = f"{listing(ahead)} share the lead at {family} tags ({fixed(best, 2)}), ahead of {listing(behind)}."
-            shared.append(Finding(text))
-    found = shared + [Finding(f"{name} is better at {listing(what)}.") for name, what in leads.items()]
-    return found + ([Finding(f"About equal at {listing(ties)} tags.")] if ties else [])
+        ahead, _ = _against(one, max(known)[1])
+        if not ahead:
+            level.append(family)
+            continue
+        told.append(f"on {family} tags {runs[max(known)[1]].name} is ahead of {_names(runs, ahead, len(known) - 1)}")
+    if not told and not level:
+        return None
+    if level:
+        told.append(f"on {listing(level)} tags no row is shown to be ahead")
+    return Finding(f"By family: {'; '.join(told)}.")
 
 
-def _crossing(runs: Sequence[RunRecord], least: float) -> list[Finding]:
-    """Did reading across the streams help where only both together can?"""
-    found = []
-    for late in (run for run in runs if run.fusion == "late"):
-        for run in (run for run in runs if run.fusion != "late"):
-            ours, theirs = run.scores.by_family.get("synergy"), late.scores.by_family.get("synergy")
-            if ours is None or theirs is None:
-                continue
-            numbers = f"({fixed(ours, 2)} against {fixed(theirs, 2)})"
-            if ours - theirs >= least:
-                text = f"{run.name} beats {late.name} on the tags that need both senses {numbers}."
-            else:
-                how = "does not beat" if ours >= theirs - least else "is worse than"
-                text = f"{run.name} {how} {late.name} on the tags that need both senses {numbers}: "
-                text += "reading across the streams has not paid off here."
-            found.append(Finding(text, "main"))
-    return found
+def _known_answers(runs: Sequence[RunRecord]) -> Finding | None:
+    """How many Shapley splits are shown to be what their families ask for."""
+    told = []
+    for family in families(runs):
+        judged = [judge(family, own) for run in runs if (own := run.scores.shapley_by_family.get(family)) is not None]
+        states = [verdict.state for verdict in judged if verdict is not None and verdict.state != "undefined"]
+        if family in EXPECTED and states:
+            wrong = f", {states.count('fail')} against it" if "fail" in states else ""
+            told.append(f"{family} {states.count('pass')} of {len(states)}{wrong}")
+    if not told:
+        return None
+    return Finding(f"Rows whose Shapley split is shown to be the one that the tags ask for: {'; '.join(told)}.")
 
 
-def _at_chance(runs: Sequence[RunRecord]) -> list[Finding]:
-    found = []
-    for run in runs:
-        least = margin(run.scores.clips)
-        gains = {family: run.scores.shapley_by_family[family].gain for family in run.scores.shapley_by_family}
-        stuck = [family for family in families([run]) if (gain := gains.get(family)) is not None and gain < least]
-        if stuck:
-            found.append(Finding(f"{run.name} is at chance on {listing(stuck)} tags: it has not learned them."))
-    return found
+def _noise(found: Statistics) -> Finding | None:
+    """Whether the picture's share rises as the sound gets noisier."""
+    tested = [trend for trend in found.trends if trend.adjusted is not None]
+    if not tested:
+        return None
+    told = [f"{word} in {count} of {len(tested)}" for word in ("rises", "falls")
+            if (count := sum(trend.words == word for trend in tested))]  # fmt: skip
+    return Finding(f"As the sound gets noisier, the picture's share {' and '.join(told) or 'shows no trend'}"
+                   f"{' tests' if told else ''}.")  # fmt: skip
 
 
-def _known_answers(runs: Sequence[RunRecord]) -> list[Finding]:
-    """How many families owe their scores to what they should."""
-    found = []
-    for run in runs:
-        least = margin(run.scores.clips)
-        judged = {family: judge(family, split, least) for family, split in run.scores.shapley_by_family.items()}
-        states = {family: verdict.state for family, verdict in judged.items() if verdict is not None}
-        wrong = [family for family in families([run]) if states.get(family) == "fail"]
-        if states:
-            right = f"{list(states.values()).count('pass')} of {len(states)} families"
-            but = f", not in {listing(wrong)}" if wrong else ""
-            found.append(Finding(f"{run.name} owes its scores to the senses it should in {right}{but}."))
-    return found
-
-
-def _cautions(runs: Sequence[RunRecord], least: float, tested: bool) -> list[Finding]:
+def _caution(runs: Sequence[RunRecord], main: Comparison) -> Finding:
     clips, splits = {run.scores.clips for run in runs}, {run.scores.split for run in runs}
     sources = {tuple(sorted(i for i in run.config.items() if i[0].startswith("data.source."))) for run in runs}
     tags = {tuple(sorted(run.scores.by_tag)) for run in runs}
-    found = []
+    parts = []
     if max(map(len, (clips, splits, sources, tags))) > 1:
-        text = "The runs were not scored on the same clips and tags, so their differences are not like for like."
-        found.append(Finding(text, "caution"))
-    fewest = min(clips)
-    text = f"Scores rest on {fewest} clips, so differences below about {fixed(least, 2)} are noise and are called equal"
-    text += " here" + (" where no interval is given." if tested else "; one seed a run says nothing about other seeds.")
-    found.append(Finding(text, "caution"))
+        parts.append("the rows were not scored on the same clips and tags, so their differences are not like for like")
+    films = f" of {main.videos} videos" if main.videos and main.videos < main.clips else ""
+    parts.append(f"scores rest on {min(clips)} {'/'.join(sorted(splits))} clips{films}")
+    if not main.tested and len(runs) > 1:
+        parts.append("another seed of training may change the order")
     if splits == {"val"}:
-        text = "These validation clips also chose the epoch that is shown, so scores are a little flattering."
-        found.append(Finding(text, "caution"))
-    return found
+        parts.append("these clips also chose the epoch that is shown, so scores are a little flattering")
+    text = "; ".join(parts)
+    return Finding(f"{text[0].upper()}{text[1:]}.", "caution")
