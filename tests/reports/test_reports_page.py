@@ -140,7 +140,7 @@ def test_the_model_file_tells_the_family_of_each_tag(pair, tmp_path):
     (pair[0] / "model.safetensors").write_bytes(save(weights, metadata))
     (pair[1] / "model.safetensors").write_bytes(b"\xff" * 100)  # a broken one only leaves its facts out
     text = Seen(write_report(pair, None, tmp_path / "report.html")).text
-    assert "sound/x sound 0.950 0.950 0.300" in text and f"numbers in the model file 1,234 {NOTHING}" in text
+    assert "sound/x sound 0.950 0.950 0.300" in text and f"parameters 1,234 {NOTHING}" in text
 
 
 def test_undefined_fields_are_dashes(tmp_path):

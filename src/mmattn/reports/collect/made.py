@@ -18,6 +18,7 @@ def read_made_with(path: Path) -> dict[str, str]:
         changed = " with changes" if record.get("git_dirty") else ""
         known = {name: record.get(name) for name in ("mmattn", "python", "platform", "cores", "started", "command")}
         known |= {name: packages.get(name) for name in ("torch", "torchvision", "lightning", "av")}
+        known |= {name: (record.get("machine") or {}).get(name) for name in ("host", "processor", "gpu", "driver")}
         known["commit"] = f"{str(commit)[:12]}{changed}" if commit else None
         return {name: str(value) for name, value in known.items() if value is not None}
     except (OSError, ValueError, AttributeError):

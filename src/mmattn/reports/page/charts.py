@@ -73,6 +73,8 @@ def curves(
     points = [point for _, _, line in series for point in line]
     highest = top or max((y for _, y in points), default=1.0) or 1.0
     first, last = min((x for x, _ in points), default=0.0), max((x for x, _ in points), default=1.0)
+    if first == last:
+        first, last = first - 1, last + 1  # in the middle
     wide = last - first or 1.0
     lines = []
     for index, name, line in sorted(series, key=lambda one: -one[0]):  # the first ones on top
@@ -80,8 +82,9 @@ def curves(
         path = " ".join(f"{x:.2f},{y:.2f}" for x, y in places)
         style = run_class(index)
         shape = f'<polyline class="curve {style}" points="{path}"/>'
-        if len(places) == 1:  # a line of one point would not show
-            shape = f'<polyline class="curve {style}" points="0,{places[0][1]:.2f} 100,{places[0][1]:.2f}"/>'
+        if len(places) == 1:  # a dot: a line of no length with round ends
+            x, y = places[0]
+            shape = f'<polyline class="curve {style} alone" points="{x:.2f},{y:.2f} {x:.2f},{y:.2f}"/>'
         lines.append(group_of(name, shape, run=index) if places else "")
     grid = "".join(f'<line class="grid" x1="0" x2="100" y1="{y}" y2="{y}"/>' for y in (0, 50, 100))
     if chance is not None:
@@ -90,7 +93,11 @@ def curves(
     plot = '<svg x="13%" y="8" width="87%" height="112" viewBox="0 0 100 100" preserveAspectRatio="none" class="plot">'
     digits, marks = (2 if highest >= 0.1 else 4), ((12, 1.0), (68, 0.5), (123, 0.0))
     labels = "".join(text_at("11%", y, fixed(highest * share, digits), "num end small") for y, share in marks)
-    labels += text_at("13%", 137, f"{across} {first:g}", "small") + text_at("100%", 137, f"{last:g}", "num end small")
+    if len({x for x, _ in points}) == 1:
+        labels += text_at("56.5%", 137, f"{across} {points[0][0]:g}", "small middle")
+    else:
+        labels += text_at("13%", 137, f"{across} {first:g}", "small")
+        labels += text_at("100%", 137, f"{last:g}", "num end small")
     return svg(142, f"{labels}{plot}{grid}{''.join(lines)}</svg>", f"by {across}")
 
 

@@ -64,7 +64,8 @@ function sort() {
   const key = (row) => {
     const cell = row.rows[0].cells[Number(column || 0)];
     if (cell === undefined) return 0;
-    return cell.dataset.n === undefined ? cell.textContent.trim().toLowerCase() : Number(cell.dataset.n);
+    if (cell.dataset.n !== undefined) return Number(cell.dataset.n);
+    return cell.dataset.t === undefined ? cell.textContent.trim().toLowerCase() : cell.dataset.t;
   };
   const keyed = rows.map((row, place) => [key(row), place, row]);
   keyed.sort(([a, i], [b, j]) => (a < b ? -1 : a > b ? 1 : 0) * (way === "down" ? -1 : 1) || i - j);

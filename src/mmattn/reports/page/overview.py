@@ -65,7 +65,7 @@ def _columns(groups: Sequence[Group], rows: Sequence[Row], comparison: Compariso
     def word(title: str, key: str) -> _Column:
         return _Column(title, f"by {title}", lambda row, *_: Cell(row[key], css=""), lambda row: "", numeric=False)
 
-    found = [_Column("run", "in the order of the page", lambda row, *_: Cell(row["name"]), lambda row: row["name"],
+    found = [_Column("run", "by name", lambda row, *_: Cell(row["name"]), lambda row: row["name"],
                      numeric=False)]  # fmt: skip
     named = all(row["name"] == f"{row['fusion']} {row['attention']}" for row in rows)  # the name says it
     if not named:

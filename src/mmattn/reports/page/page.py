@@ -93,6 +93,7 @@ def render(page: Page) -> bytes:
         script_hash=_digest(script),
         findings=findings(runs, page.found, _scores(page), overview.metric_name(page.found.main.metric)),
         families=verdicts.families(runs),
+        known_families=[family for family in verdicts.families(runs) if family in verdicts.EXPECTED],
         split=runs[0].scores.split,
         csv=Path(page.out).stem,
         several_seeds=any(len(group.runs) > 1 for group in page.groups),
@@ -140,7 +141,7 @@ def _made(runs: Sequence[RunRecord]) -> list[tuple[str, list[str | None]]]:
     """Rows of the table of versions."""
     rows: list[tuple[str, list[str | None]]] = [("directory", [str(run.path) for run in runs])]
     rows.append(("fusion", [run.fusion for run in runs]))
-    rows.append(("numbers in the model file", [None if run.weights is None else f"{run.weights:,}" for run in runs]))
+    rows.append(("parameters", [None if run.weights is None else f"{run.weights:,}" for run in runs]))
     rows.append(("epoch shown", [None if run.scores.epoch is None else str(run.scores.epoch + 1) for run in runs]))
     keys = list(dict.fromkeys(key for run in runs for key in run.made_with))
     return rows + [(key, [run.made_with.get(key) for run in runs]) for key in keys]

@@ -21,6 +21,7 @@ from mmattn.reports.text import fixed
 _LEFT, _RIGHT, _TOP, _BOTTOM = 12.0, 97.0, 12.0, 168.0  # the plot's frame: per cent across, px down
 _HEIGHT = 200
 _TICKS = (1, 2, 5)
+_CHARACTER = 2.3  # per cent of the narrowest card that a character takes
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def whisker(estimate: Estimate, low: float, high: float) -> Markup:
 
 
 def front(points: Sequence[Point]) -> list[Point]:
-    """Those that no other beats in both: cheaper or as cheap, and at least as good, and better in one (Pareto)."""
+    """Those for which no other is cheaper or as cheap, scores as high or higher, and is better in one (Pareto)."""
     return sorted(
         (p for p in points if not any(q.x <= p.x and q.y >= p.y and (q.x < p.x or q.y > p.y) for q in points)),
         key=lambda p: (p.x, p.y),
@@ -77,20 +78,30 @@ def scatter(points: Sequence[Point], across: str, up: str) -> Markup:
         x0, x1, y0, y1 = x_of(before.x), x_of(after.x), y_of(before.y), y_of(after.y)
         body += f'<line class="front" x1="{x0:.2f}%" x2="{x1:.2f}%" y1="{y0:.1f}" y2="{y0:.1f}"/>'
         body += f'<line class="front" x1="{x1:.2f}%" x2="{x1:.2f}%" y1="{y0:.1f}" y2="{y1:.1f}"/>'
-    for p in points:
+    for k, p in enumerate(points):
+        x, y = x_of(p.x), y_of(p.y)
+        below = sum(abs(x_of(q.x) - x) < 1.5 and abs(y_of(q.y) - y) < 5 for q in points[:k])  # would be hidden
+        kind = "ring" if below else "dot"
         chosen = " on-front" if p in best else ""
-        dot = f'<circle class="dot {run_class(p.run)}{chosen}" cx="{x_of(p.x):.2f}%" cy="{y_of(p.y):.1f}" r="5"/>'
+        dot = f'<circle class="{kind} {run_class(p.run)}{chosen}" cx="{x:.2f}%" cy="{y:.1f}" r="{5 + 3 * below}"/>'
         body += group_of(f"{p.name}: {fixed(p.y)} at {_short(p.x)}", dot, run=p.run)
     placed: list[tuple[float, float]] = []
     for p in best:
         x, y = x_of(p.x), y_of(p.y)
-        end = x > 60
+        end = x > 55
+        name = shortened(p.name, x - 1 if end else 99 - x)
         at = max(y - 8, 10.0)
         while any(abs(at - other) < 12 and abs(x - where) < 45 for where, other in placed):
             at += 12
         placed.append((x, at))
-        body += text_at(f"{x:.2f}%", at, p.name, "small end" if end else "small", dx=-4 if end else 4)
+        body += text_at(f"{x:.2f}%", at, name, "small end" if end else "small", dx=-4 if end else 4)
     return svg(_HEIGHT, body, f"{up} against {across}; best for their cost: {', '.join(p.name for p in best)}")
+
+
+def shortened(name: str, room: float) -> str:
+    """A name that fits into so many per cent of a narrow card; the tip has all of it."""
+    most = max(3, int(room / _CHARACTER))
+    return name if len(name) <= most else f"{name[: most - 1]}\u2026"
 
 
 def lines(series: Sequence[tuple[int, str, Sequence[tuple[float, float]]]], across: str, up: str) -> Markup:

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from mmattn.reports.collect.cost import Cost
 from mmattn.reports.collect.groups import Group, differing, settings
 from mmattn.reports.collect.runs import RunRecord
+from mmattn.reports.statistics.uncertainty import LEAST_SEEDS
 from mmattn.reports.statistics.verdicts import Finding
 from mmattn.reports.text import listing
 from mmattn.text import clock
+from mmattn.training.run.machine import machine_name
 
 _NAMED = 6  # settings that a sentence names
 _WIDE = 1.25  # a ratio of sizes or times from here on is worth a caution
@@ -17,12 +19,14 @@ _WIDE = 1.25  # a ratio of sizes or times from here on is worth a caution
 
 def factors_of(groups: Sequence[Group], asked: Sequence[str] | None) -> tuple[str, ...]:
     """The parts of the config that are compared: those asked for, else fusion and attention where they differ, else
-    the first part that does."""
+    the encoders, else the first part that does."""
     if asked:
         return tuple(asked)
     keys = differing([settings(group.mean) for group in groups])
-    found = dict.fromkeys(factor for key in keys if (factor := _factor(key)) in ("fusion", "attention"))
-    return tuple(found) or tuple(_factor(key) for key in keys[:1])
+    parts = list(dict.fromkeys(map(_factor, keys)))
+    found = [part for part in parts if part in ("fusion", "attention")]
+    found = found or [part for part in parts if part in ("visual", "audio")]  # these bring their own clips with them
+    return tuple(found or sorted(parts, key=lambda part: part == "data")[:1])
 
 
 def fairness(
@@ -59,13 +63,15 @@ def _beside(groups: Sequence[Group], factors: Sequence[str]) -> Finding:
 def _seeds(groups: Sequence[Group]) -> Finding:
     seeds = [tuple(run.seed or "?" for run in group.runs) for group in groups]
     if len(set(seeds)) == 1 and len(seeds[0]) > 1:
-        return Finding(f"Seeds {listing(list(seeds[0]))} each; intervals are over clips and seeds.")
+        few = len(seeds[0]) < LEAST_SEEDS
+        over = f"too few for tests, which need {LEAST_SEEDS}" if few else "so intervals are over clips and seeds"
+        return Finding(f"Seeds {listing(list(seeds[0]))} each, {over}.", "caution" if few else "plain")
     if max(map(len, seeds)) == 1:
         text = "One seed each, so intervals are over clips only: another seed of training may well change the order."
         return Finding(text, "caution")
     counts = sorted(set(map(len, seeds)))
     text = f"Not the same seeds: from {counts[0]} to {counts[-1]} a row." if len(counts) > 1 else "Not the same seeds."
-    return Finding(text + " Rows of one seed have no seeds in their interval.", "caution")
+    return Finding(text + " Rows of fewer than three are not tested.", "caution")
 
 
 def _sizes(groups: Sequence[Group]) -> Finding:
@@ -84,8 +90,12 @@ def _times(groups: Sequence[Group], seconds: dict[str, float | None]) -> list[Fi
     if not found:
         return []
     (least, quick), (most, slow) = min(found), max(found)
-    machines = {(run.made_with.get("platform"), run.made_with.get("cores")) for run in _runs(groups)}
-    where = "" if len(machines) == 1 else " They were not trained on one machine, so the times cannot be compared."
+    machines = sorted({machine_name(run.made_with) for run in _runs(groups)})
+    where = ""
+    if not all(machines):
+        where = " On which machine is not recorded of all runs, so the times may not be comparable."
+    elif len(machines) > 1:
+        where = f" They were trained on {len(machines)} machines ({'; '.join(machines)}): the times are not comparable."
     total = sum(value for value, _ in found)
     text = f"Training took from {clock(least)} ({quick}) to {clock(most)} ({slow}), {clock(total)} in all.{where}"
     return [Finding(text, "caution" if where else "plain")]
