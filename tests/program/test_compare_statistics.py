@@ -35,3 +35,20 @@ def test_every_weighting_of_an_evaluation_follows_from_its_clips(trained: Path, 
     record = json.loads(out.with_suffix(".json").read_text())
     assert record["metric"] == "shapley/audio" and record["rows"][0]["low"] is not None
     assert {row["weighting"] for row in record["weightings"]} >= {"shapley/audio", "permutation/video", "attention"}
+
+
+def test_what_is_missing_is_evaluated_when_asked_to(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = shutil.copytree(trained, tmp_path / "run", ignore=shutil.ignore_patterns("evaluation-*", "cost.json"))
+    out, scores = tmp_path / "c.html", scores_file(run, "val")
+    asked = ["compare", f"runs=[{run}]", f"out={out}", "measure=none", "samples=0"]
+    assert main(asked) == 0 and not scores.exists(), "nobody is there to be asked"
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", lambda _: "n")
+    assert main(asked) == 0 and not scores.exists()
+    assert "1 run to evaluate on the val clips, for intervals and tests, about" in capsys.readouterr().err
+    assert main([*asked, "evaluate=missing"]) == 0 and scores.is_file()
+    capsys.readouterr()
+    assert main([*asked, "evaluate=missing"]) == 0 and "to evaluate" not in capsys.readouterr().err
+    assert main([*asked, "evaluate=perhaps"]) == 2 and "expected ask, missing, none" in capsys.readouterr().err

@@ -190,6 +190,8 @@ def test_a_phone_has_nothing_beside_the_screen(shown: Callable[..., Any]) -> Non
     try:
         driver = shown()
         assert driver.execute_script("return document.documentElement.scrollWidth") <= 390
+        name, score = find(driver, "#main tbody th")[0], find(driver, "#main tbody td")[0]
+        assert name.size["height"] < 100 and score.rect["x"] + score.rect["width"] < 390, "the score beside its name"
         shot(driver, "compare-phone")
     finally:
         driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

@@ -10,6 +10,8 @@ from pathlib import Path
 from mmattn.config import Config
 from mmattn.errors import UsageError
 from mmattn.progress import say
+from mmattn.reports.collect.missing import evaluate_missing
+from mmattn.reports.collect.runs import EVALUATION_FILE
 from mmattn.reports.collect.select import select_runs, unfinished
 from mmattn.reports.page.report import FEW, Options, write_report
 from mmattn.reports.text import listing
@@ -39,6 +41,7 @@ def compare(config: Config) -> Path:
         notes: list[str] = []
         if not isinstance(config["runs"], Sequence) or isinstance(config["runs"], str):
             runs, notes = _finished(runs)
+        evaluate_missing([run for run in runs if (run / EVALUATION_FILE).is_file()], str(config["evaluate"]).lower())
         return write_report(runs, predictions, out, notes=notes, options=options)
     return _watch(config, predictions, out, replace(options, refresh_s=float(config["every_s"])))
 
