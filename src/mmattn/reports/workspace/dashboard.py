@@ -18,6 +18,7 @@ from mmattn.files import write_atomically
 from mmattn.reports.collect.runs import METRICS_FILE
 from mmattn.reports.collect.select import select_runs
 from mmattn.text import counted
+from mmattn.training.run.directory import run_id
 
 STEP = "trainer/global_step"  # the axis that training logs
 _TABLES = ("val/families", "val/tags", "val/heads")
@@ -51,21 +52,46 @@ def dashboard(config: Config) -> str:
         )
     out = Path(str(config["out"]))
     sent = bool(config["online"])
-    links = _send(config, sections) if sent else []
+    which = run_filter(runs)
+    links = _send(config, sections, which) if sent else []
     record = {
         "project": config["project"],
         "entity": config["entity"],
         "name": config["name"],
         "sent": links,
         "runs": [str(run) for run in runs],
+        "filter": asdict(which),
         "sections": [asdict(section) for section in sections],
     }
     write_atomically(out, json.dumps(record, indent=1).encode())
     panels = sum(len(section.panels) for section in sections)
-    what = f"a workspace and a report of {len(sections)} sections with {panels} panels for project {config['project']}"
+    what = (
+        f"a workspace and a report of {len(sections)} sections with {panels} panels for {counted(len(runs), 'run')} of "
+        f"project {config['project']}"
+    )
     if sent:
         return f"{what} -> {' '.join(links)}"
     return f"{what}; nothing was sent (online=true does) -> {out}"
+
+
+@dataclass(frozen=True)
+class RunFilter:
+    """Which of a project's runs are shown: those whose `key` ("ID" or "Name", as wandb calls them) is of `values`."""
+
+    key: Literal["ID", "Name"]
+    values: tuple[str, ...]
+
+    def expressions(self, metric: Any) -> list[Any]:
+        """As wandb's own filter. `metric`: its class Metric."""
+        return [metric(self.key).isin(list(self.values))]
+
+
+def run_filter(runs: Sequence[Path]) -> RunFilter:
+    """By id, or, where a run is from before there were ids, by name."""
+    ids = [run_id(run) for run in runs]
+    if None in ids:
+        return RunFilter("Name", tuple(dict.fromkeys(run.absolute().name for run in runs)))
+    return RunFilter("ID", tuple(str(one) for one in ids))
 
 
 def metric_names(runs: Sequence[Path]) -> list[str]:
@@ -128,7 +154,7 @@ def views(names: Iterable[str]) -> list[Section]:
     return [Section(section.name, section.about, panels) for section, panels in kept if panels]
 
 
-def _send(config: Config, sections: Sequence[Section]) -> list[str]:
+def _send(config: Config, sections: Sequence[Section], which: RunFilter) -> list[str]:
     """The addresses of the workspace and the report. Raises UsageError without library or account."""
     try:
         import wandb
@@ -140,7 +166,8 @@ def _send(config: Config, sections: Sequence[Section]) -> list[str]:
         raise UsageError("online=true needs an account; wandb login, or leave it out to see what would be sent")
     try:
         entity = str(config["entity"] or wandb.Api().default_entity)
-        workspace, report = build(entity, str(config["project"]), str(config["name"]), sections, reports, workspaces)
+        names = (entity, str(config["project"]), str(config["name"]))
+        workspace, report = build(*names, sections, which, reports, workspaces)
         workspace.save()
         report.save()
     except Exception as error:  # whatever the service answers
@@ -149,8 +176,11 @@ def _send(config: Config, sections: Sequence[Section]) -> list[str]:
     return [str(workspace.url), str(report.url)]
 
 
-def build(entity: str, project: str, name: str, sections: Sequence[Section], reports: Any, workspaces: Any) -> Any:
-    """wandb's own objects for the sections: a workspace and a report, neither sent yet."""
+def build(
+    entity: str, project: str, name: str, sections: Sequence[Section], which: RunFilter, reports: Any, workspaces: Any
+) -> Any:
+    """wandb's own objects for the sections: a workspace and a report over the runs of `which`, neither sent yet."""
+    filters = which.expressions(workspaces.Metric)
     workspace = workspaces.Workspace(
         entity=entity,
         project=project,
@@ -159,10 +189,11 @@ def build(entity: str, project: str, name: str, sections: Sequence[Section], rep
             workspaces.Section(name=section.name, is_open=True, panels=_panels(section, reports))
             for section in sections
         ],
+        runset_settings=workspaces.RunsetSettings(filters=filters),
     )  # fmt: skip
     blocks: list[Any] = []
     for section in sections:
-        runset = reports.Runset(entity=entity, project=project, name="runs")
+        runset = reports.Runset(entity=entity, project=project, name="runs", filters=filters)
         blocks += [reports.H2(text=section.name), reports.P(text=section.about)]
         blocks.append(reports.PanelGrid(runsets=[runset], panels=_panels(section, reports)))
     report = reports.Report(entity=entity, project=project, title=name, description="mmattn dashboard", blocks=blocks)
