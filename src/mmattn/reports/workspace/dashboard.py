@@ -135,6 +135,8 @@ def views(names: Iterable[str]) -> list[Section]:
         Section("Sound or picture, causal", "What scores depend on: believe these about what a result rests on.", (
             Panel("lines", "Shapley split", parts),
             Panel("bars", "Shapley split, last", parts),
+            *(Panel("lines", f"{part} by family and tag", under(f"val/shapley/{part}")[1:])
+              for part in ("video", "audio", "synergy")),
             Panel("points", "mAP against the sound's share", only("val/mAP") if share else (), "val/shapley/audio"),
             Panel("lines", "permutation scores", under("val/permutation")),
             Panel("lines", "one sense right, both wrong", under("val/confusion")),
