@@ -7,8 +7,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from mmattn.cli import main
+from mmattn.reports.collect.cost import Cost, measure_costs, read_cost
 from mmattn.reports.collect.groups import group_runs
 from mmattn.reports.collect.runs import collect_runs
 from mmattn.reports.page.table import plain_score
@@ -52,3 +54,11 @@ def test_what_is_missing_is_evaluated_when_asked_to(
     capsys.readouterr()
     assert main([*asked, "evaluate=missing"]) == 0 and "to evaluate" not in capsys.readouterr().err
     assert main([*asked, "evaluate=perhaps"]) == 2 and "expected ask, missing, none" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_a_gpu_is_timed_beside_the_processor(trained: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(trained, tmp_path / "run", ignore=shutil.ignore_patterns("cost.json"))
+    (cost,) = measure_costs([run])
+    assert isinstance(cost, Cost) and cost.gpu is not None and cost.gpu.peak_bytes > 1000
+    assert 0 < cost.gpu.time.low <= cost.gpu.time.ms <= cost.gpu.time.high and read_cost(run) == cost

@@ -1,7 +1,7 @@
 """What a run's model costs to use: operations, time and memory of one clip, measured here and kept beside the run.
 
-Measured on the CPU with one thread and one clip of random pixels and noise, whatever the model was trained on; only
-figures of one machine may be compared, so each says which machine it comes from.
+Measured on the CPU with one thread, and on a GPU where there is one, with one clip of random pixels and noise, whatever
+the model was trained on; only figures of one machine may be compared, so each says which machine it comes from.
 """
 
 from __future__ import annotations
@@ -9,9 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import platform
-import statistics
-import time
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -29,12 +26,14 @@ from mmattn.checkpoint import load_model
 from mmattn.data.load.dataset import stack_samples
 from mmattn.errors import MmattnError
 from mmattn.files import MODEL_FILE, write_atomically
+from mmattn.model import AVModel
+from mmattn.reports.collect.timing import OnGpu, Timed, timed, timed_on_gpu
 from mmattn.text import counted
+from mmattn.training.run.machine import describe_machine
 from mmattn.types import Batch, Clip
 
 COST_FILE = "cost.json"
 LENGTHS = (1, 2, 4)  # of the clip, as multiples of what the model was trained on
-ROUNDS, LONGEST_S = 15, 3.0  # timed forward passes of a model, and how long they may take in all
 
 
 @dataclass(frozen=True)
@@ -48,12 +47,13 @@ class Length:
 
 @dataclass(frozen=True)
 class Cost:
-    """`latency_ms`: median CPU time of a forward pass. `lengths`: the first is that of the trained clip."""
+    """`time`: CPU time of a forward pass. `lengths`: the first is that of the trained clip. `gpu`: None without one."""
 
-    latency_ms: float
+    time: Timed
     lengths: tuple[Length, ...]
     machine: str
     weights_file: str  # size and time of the model that was measured
+    gpu: OnGpu | None = None
 
     @property
     def flops(self) -> int:
@@ -69,11 +69,18 @@ def read_cost(run: Path) -> Cost | None:
     try:
         node = json.loads((run / COST_FILE).read_text(encoding="utf-8"))
         lengths = tuple(Length(float(e["seconds"]), int(e["flops"]), int(e["peak_bytes"])) for e in node["lengths"])
-        cost = Cost(float(node["latency_ms"]), lengths, str(node["machine"]), str(node["weights_file"]))
+        gpu = node["gpu"] and OnGpu(
+            str(node["gpu"]["gpu"]), _timed(node["gpu"]["time"]), int(node["gpu"]["peak_bytes"])
+        )
+        cost = Cost(_timed(node["time"]), lengths, str(node["machine"]), str(node["weights_file"]), gpu)
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    whole = lengths and math.isfinite(cost.latency_ms)
+    whole = lengths and math.isfinite(cost.time.ms)
     return cost if whole and cost.weights_file == _weights_file(run) else None
+
+
+def _timed(node: dict[str, Any]) -> Timed:
+    return Timed(float(node["ms"]), float(node["low"]), float(node["high"]))
 
 
 def measure_costs(
@@ -90,14 +97,15 @@ def measure_costs(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        ready: dict[int, tuple[Callable[[], Any], tuple[Length, ...]]] = {}
+        ready: dict[int, tuple[AVModel, Batch, tuple[Length, ...]]] = {}
         for i in todo:
             try:
                 ready[i] = _prepare(runs[i])
             except (MmattnError, RuntimeError, ValueError) as error:
                 found[i] = str(error).splitlines()[0]
-        for i, latency in _latencies({i: forward for i, (forward, _) in ready.items()}).items():
-            cost = Cost(latency, ready[i][1], machine(), _weights_file(runs[i]))
+        gpus = timed_on_gpu({i: (model, batch) for i, (model, batch, _) in ready.items()})
+        for i, time in timed({i: _forward(model, batch) for i, (model, batch, _) in ready.items()}).items():
+            cost = Cost(time, ready[i][2], machine(), _weights_file(runs[i]), gpus.get(i))
             found[i] = cost
             _keep(runs[i], cost)
     finally:
@@ -106,18 +114,14 @@ def measure_costs(
 
 
 def machine() -> str:
-    """The processor and the software that figures depend on."""
-    name = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-        name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
-    except OSError:
-        pass
-    return f"{name}, one thread, torch {torch.__version__}"
+    """The machine and the software that figures depend on."""
+    facts = describe_machine()
+    gpu = f", {facts['gpu']}, driver {facts['driver']}" if "gpu" in facts else ""
+    return f"{facts['host']}: {facts['processor']}{gpu}, one thread, torch {torch.__version__}"
 
 
-def _prepare(run: Path) -> tuple[Callable[[], Any], tuple[Length, ...]]:
-    """A forward pass of the run's model on one clip, and its cost at each length that it takes."""
+def _prepare(run: Path) -> tuple[AVModel, Batch, tuple[Length, ...]]:
+    """The run's model, one clip, and what it costs at each length that it takes."""
     checkpoint = load_model(run)
     model = checkpoint.model.requires_grad_(False)
     lengths, batches = [], []
@@ -132,11 +136,15 @@ def _prepare(run: Path) -> tuple[Callable[[], Any], tuple[Length, ...]]:
                 raise
             break  # a model of one length only
 
-    def forward(batch: Batch = batches[0]) -> Tensor:
+    return model, batches[0], tuple(lengths)
+
+
+def _forward(model: AVModel, batch: Batch) -> Callable[[], Tensor]:
+    def forward() -> Tensor:
         with torch.no_grad():
             return model(batch)
 
-    return forward, tuple(lengths)
+    return forward
 
 
 def _noise_clip(spec: Any) -> Clip:
@@ -161,21 +169,6 @@ def _count(forward: Callable[[], Any]) -> tuple[int, int]:
         with _Alive() as alive:
             forward()
     return counter.get_total_flops(), alive.peak
-
-
-def _latencies(forwards: dict[int, Callable[[], Any]]) -> dict[int, float]:
-    """Median CPU time in ms, in turns, so that whatever else runs here disturbs all alike."""
-    times: dict[int, list[float]] = {i: [] for i in forwards}
-    for forward in forwards.values():
-        forward()
-    for _ in range(ROUNDS):
-        for i, forward in forwards.items():
-            if len(times[i]) >= 3 and sum(times[i]) > LONGEST_S:
-                continue
-            started = time.process_time()
-            forward()
-            times[i].append(time.process_time() - started)
-    return {i: 1000 * statistics.median(values) for i, values in times.items()}
 
 
 class _Alive(TorchDispatchMode):

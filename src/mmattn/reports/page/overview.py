@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from mmattn.reports import text
@@ -16,6 +17,7 @@ from mmattn.text import clock
 
 NAMES = {"accuracy": "accuracy", "cider_d": "CIDEr-D", "attention": "attention on audio over its prior, log-ratio"}
 COSTS = (("flops", 1e6, "MFLOP"), ("latency_ms", 1.0, "CPU ms"), ("peak_bytes", 1e6, "peak MB"),
+         ("gpu_ms", 1.0, "GPU ms"), ("gpu_peak_bytes", 1e6, "GPU peak MB"),
          ("parameters", 1e6, "M parameters"))  # fmt: skip
 
 
@@ -84,7 +86,12 @@ def _columns(groups: Sequence[Group], rows: Sequence[Row], comparison: Compariso
                              lambda row: row["seed"]))  # fmt: skip
     for key, unit, title in COSTS:
         if any(row[key] is not None for row in rows):
-            found.append(plain(title, title, key, lambda value, unit=unit: _amount(value, unit)))
+            spread = {"latency_ms": "latency", "gpu_ms": "gpu"}.get(key)
+            if spread is None:
+                found.append(plain(title, title, key, lambda value, unit=unit: _amount(value, unit)))
+            else:
+                found.append(_Column(title, f"{title}: the median, and quartiles", partial(_time_cell, key, spread),
+                                     lambda row, key=key: _amount(row[key], 1.0)))  # fmt: skip
     if any(row["training_s"] for row in rows):
         found.append(plain("training", "wall time", "training_s", lambda v: clock(v) if v else text.NOTHING))
     return found
@@ -106,6 +113,13 @@ def _delta_cell(row: Row, estimate: Estimate | None, scale: tuple[float, float])
     low, high = text.signed(row["delta_low"], 3), text.signed(row["delta_high"], 3)
     shown = f"{text.signed(row['delta'], 3)} ({low} to {high})"
     return Cell(shown, row["delta"], "n delta differs" if row["differs_from_baseline"] else "n delta")
+
+
+def _time_cell(key: str, spread: str, row: Row, estimate: Estimate | None, scale: tuple[float, float]) -> Cell:
+    """A time with its quartiles."""
+    low, high = row[f"{spread}_low"], row[f"{spread}_high"]
+    between = "" if low is None or high is None else f" ({_amount(low, 1.0)} to {_amount(high, 1.0)})"
+    return Cell(f"{_amount(row[key], 1.0)}{between}", row[key])
 
 
 def _amount(value: Number, unit: float) -> str:

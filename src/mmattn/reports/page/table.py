@@ -125,7 +125,13 @@ def _costs(group: Group, facts: Facts) -> Row:
     return {
         "parameters": group.mean.weights,
         "flops": costs[0].flops if known else None,
-        "latency_ms": mean_of([cost.latency_ms for cost in costs]) if known else None,
+        "latency_ms": mean_of([cost.time.ms for cost in costs]) if known else None,
+        "latency_low": min(cost.time.low for cost in costs) if known else None,
+        "latency_high": max(cost.time.high for cost in costs) if known else None,
+        "gpu_ms": mean_of([cost.gpu.time.ms if cost.gpu else None for cost in costs]) if known else None,
+        "gpu_low": min((cost.gpu.time.low for cost in costs if cost.gpu), default=None),
+        "gpu_high": max((cost.gpu.time.high for cost in costs if cost.gpu), default=None),
+        "gpu_peak_bytes": costs[0].gpu.peak_bytes if known and costs[0].gpu else None,
         "peak_bytes": costs[0].peak_bytes if known else None,
         "training_s": mean_of([facts.seconds.get(path) for path in paths]),
     }
