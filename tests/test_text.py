@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mmattn.inference.writers.spreadsheet import CSV
-from mmattn.reports.export import to_csv
+from mmattn.reports.page.export import to_csv
 from mmattn.text import cell, counted
 
 SIGNS = "=+-@\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b\u207a\u2212"

@@ -155,7 +155,7 @@ def _search(overrides: list[str]) -> None:
 
 def _browse(overrides: list[str]) -> None:
     config = compose("browse", _named(overrides, ("library",), ("out", "thumbnails")))
-    from mmattn.reports.browse import browse
+    from mmattn.reports.library.browse import browse
 
     print(browse(config))
 
@@ -175,21 +175,21 @@ def _named(overrides: list[str], places: tuple[str, ...], keys: tuple[str, ...])
 
 def _explain(overrides: list[str]) -> None:
     config = compose("explain", overrides)
-    from mmattn.reports.explain import explain
+    from mmattn.reports.explain.explain import explain
 
     print(explain(config))
 
 
 def _compare(overrides: list[str]) -> None:
     config = compose("compare", overrides)
-    from mmattn.reports.compare import compare
+    from mmattn.reports.page.compare import compare
 
     print(compare(config))
 
 
 def _dashboard(overrides: list[str]) -> None:
     config = compose("dashboard", overrides)
-    from mmattn.reports.board import dashboard
+    from mmattn.reports.workspace.dashboard import dashboard
 
     print(dashboard(config))
 
@@ -224,7 +224,7 @@ def _data_prompts(overrides: list[str]) -> None:
 
 def _data_check(overrides: list[str]) -> None:
     config = compose("data_check", overrides)
-    from mmattn.reports.library import check_library
+    from mmattn.reports.library.check import check_library
 
     print(check_library(config))
 

@@ -25,7 +25,7 @@ MARK = ".mmattn-demo"  # in a folder that demos may overwrite
 
 def demo(config: Config) -> Path:
     """Render AVShapes, train each fusion, evaluate on held-out clips, tag some of them and the files given, report."""
-    from mmattn.reports.report import Options, write_report
+    from mmattn.reports.page.report import Options, write_report
     from mmattn.training.run.directory import create_run
     from mmattn.training.run.evaluate import evaluate_run
     from mmattn.training.run.train import check, train

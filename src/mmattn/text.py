@@ -54,3 +54,14 @@ def _escaped(character: str) -> str:
     if ord(character) < 128:
         return f"\\x{ord(character):02x}"
     return character.encode("ascii", "backslashreplace").decode()
+
+
+def clock(seconds: float) -> str:
+    """A length of time in its two largest units, as in 45 s, 1 min 25 s, 2 h 5 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"

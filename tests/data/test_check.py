@@ -26,7 +26,7 @@ from mmattn.data.manifest.rows import Row
 from mmattn.data.manifest.sources import FolderSource
 from mmattn.errors import UsageError
 from mmattn.media.write.clips import write_video
-from mmattn.reports.library import REASONS, check_library, render, table
+from mmattn.reports.library.check import REASONS, check_library, render, table
 
 RATE = 16000
 HOSTILE = '"><img src=x onerror=alert(1)>\u202e.mp4'

@@ -22,7 +22,7 @@ from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.media.read.decode import decode, read_clip
 from mmattn.media.read.request import Request
 from mmattn.media.write.clips import write_video
-from mmattn.reports.thumbnails import thumbnails
+from mmattn.reports.page.thumbnails import thumbnails
 
 FILMS: dict[str, Callable[[Path], Path]] = {
     "circle": circle,

@@ -53,6 +53,8 @@ def test_every_validation_logs_scores_mass_with_prior_and_the_exact_shapley_spli
                 assert 0 <= mass <= 1
                 assert prior == pytest.approx(75 / (75 + 96))
         assert {"val/shapley/video", "val/shapley/audio", "val/shapley/synergy/synergy"} <= line.keys()
+        named = {key.split("/", 3)[3] for key in line if key.startswith("val/shapley/audio/")}
+        assert {"picture", "sound", "redundant", "synergy"} < named and len(named) > 6, "families and tags"
     evaluation = json.loads((trained / "evaluation.json").read_text())
     split = evaluation["shapley"]
     assert split["video"] + split["audio"] == pytest.approx(split["value"]["both"] - split["value"]["none"])

@@ -17,7 +17,7 @@ import pytest
 from report_runs import make_grid
 
 from mmattn.media.write.clips import write_video
-from mmattn.reports.report import Options, write_report
+from mmattn.reports.page.report import Options, write_report
 
 SHOTS = Path(__file__).parents[2] / "build" / "screenshots"
 HOSTILE = '<img src=x onerror="document.title=1">'
@@ -110,7 +110,9 @@ def test_it_sorts_by_every_column(shown: Callable[..., Any]) -> None:
     assert visible(driver) != first or len(set(scores)) == 1
     assert find(driver, "#main th[aria-sort=ascending]")
     heads[0].click()
-    assert visible(driver) == first, "the first column has the order of the page"
+    assert visible(driver) == sorted(first, key=str.lower) != first
+    heads[0].click()
+    assert visible(driver) == sorted(first, key=str.lower, reverse=True)
     assert "sort=" in driver.current_url
     for head in heads:
         head.click()
@@ -188,6 +190,8 @@ def test_a_phone_has_nothing_beside_the_screen(shown: Callable[..., Any]) -> Non
     try:
         driver = shown()
         assert driver.execute_script("return document.documentElement.scrollWidth") <= 390
+        name, score = find(driver, "#main tbody th")[0], find(driver, "#main tbody td")[0]
+        assert name.size["height"] < 100 and score.rect["x"] + score.rect["width"] < 390, "the score beside its name"
         shot(driver, "compare-phone")
     finally:
         driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

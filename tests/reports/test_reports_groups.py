@@ -15,17 +15,18 @@ from report_runs import FAMILIES, evaluation, make_grid, make_run
 from mmattn.config import compose
 from mmattn.errors import UsageError
 from mmattn.reports.budget import noise_sweep, training_seconds
-from mmattn.reports.choices import choice_of
-from mmattn.reports.collect import collect_runs
-from mmattn.reports.compare import compare
-from mmattn.reports.cost import Cost, Length
-from mmattn.reports.export import to_csv
-from mmattn.reports.fairness import factors_of, fairness
-from mmattn.reports.groups import group_runs
-from mmattn.reports.plots import Point, front, scatter
-from mmattn.reports.report import Options, write_report
-from mmattn.reports.samples import disagreements
-from mmattn.reports.select import select_runs
+from mmattn.reports.collect.choices import choice_of
+from mmattn.reports.collect.cost import Cost, Length
+from mmattn.reports.collect.groups import group_runs
+from mmattn.reports.collect.runs import collect_runs
+from mmattn.reports.collect.select import select_runs
+from mmattn.reports.collect.timing import Timed
+from mmattn.reports.page.compare import compare
+from mmattn.reports.page.export import to_csv
+from mmattn.reports.page.plots import Point, front, scatter
+from mmattn.reports.page.report import Options, write_report
+from mmattn.reports.page.samples import disagreements
+from mmattn.reports.statistics.fairness import factors_of, fairness
 
 
 def seeded(path: Path, seed: int, score: float, **more) -> Path:
@@ -111,7 +112,9 @@ def test_what_differs_beside_the_factor_is_said(tmp_path: Path) -> None:
 def test_latencies_of_two_machines_are_not_compared(tmp_path: Path) -> None:
     runs = [make_run(tmp_path / "a"), make_run(tmp_path / "b", "late")]
     groups = group_runs(collect_runs(runs))
-    costs = {str(run): Cost(1.0, (Length(1.0, 1, 1),), f"machine {i}", "") for i, run in enumerate(runs)}
+    costs = {
+        str(run): Cost(Timed(1.0, 0.9, 1.1), (Length(1.0, 1, 1),), f"machine {i}", "") for i, run in enumerate(runs)
+    }
     text = " ".join(finding.text for finding in fairness(groups, ("fusion",), costs, {}))
     assert "on 2 machines (machine 0; machine 1) and cannot be compared" in text
 

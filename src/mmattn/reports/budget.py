@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmattn.reports.collect import METRICS_FILE, Number, number
+from mmattn.reports.collect.runs import METRICS_FILE, Number, number
 
 _NOISE = re.compile(r"^evaluation-(\w+?)-(\w+)([+-][\d.]+)dB\.json$")
 

@@ -16,11 +16,10 @@ from mmattn.data.manifest.splits import SplitData
 from mmattn.errors import MmattnError, Stopped
 from mmattn.files import write_atomically
 from mmattn.progress import say
-from mmattn.reports.collect import CONFIG_FILE
-from mmattn.reports.fairness import clock
+from mmattn.reports.collect.runs import CONFIG_FILE
 from mmattn.reports.forecast import that_fit
 from mmattn.reports.plan import PLAN_FILE, Cell, read_plan
-from mmattn.text import counted
+from mmattn.text import clock, counted
 
 
 def carry_out(path: Path, dry_run: bool = False) -> Path:

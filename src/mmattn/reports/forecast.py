@@ -12,9 +12,8 @@ from mmattn.config import Config, build, compose
 from mmattn.data.manifest.rows import SPLITS
 from mmattn.data.manifest.splits import SplitData
 from mmattn.errors import MmattnError, UsageError
-from mmattn.reports.fairness import clock
 from mmattn.reports.plan import Cell
-from mmattn.text import counted
+from mmattn.text import clock, counted
 
 STEPS = 3  # timed, after one that is not
 EVALUATED = 2.5  # forward passes that an evaluation of a batch takes, about (docs/weighting.md)

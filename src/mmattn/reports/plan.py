@@ -13,9 +13,9 @@ from typing import Any
 from mmattn.config import conf_dir, group_choices, read_choice
 from mmattn.data.manifest.rows import SPLITS
 from mmattn.errors import UsageError
-from mmattn.reports.collect import CONFIG_FILE, read_yaml
-from mmattn.reports.significance import scores_file
+from mmattn.reports.collect.runs import CONFIG_FILE, read_yaml
 from mmattn.training.run.directory import FINISHED_FILE
+from mmattn.weighting.clip_scores import scores_file
 
 PLAN_FILE = "plan.json"  # in a run directory: what the plan asked for
 KEYS = ("out", "split", "grid", "overrides")

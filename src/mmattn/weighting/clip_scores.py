@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from mmattn.errors import UsageError
 from mmattn.files import write_atomically
+from mmattn.types import MODALITIES, Modality
 from mmattn.weighting.causal import SUBSETS, Subset
+
+
+def scores_file(run: Path, split: str) -> Path:
+    """Where an evaluation of a run keeps what each clip of the split scored."""
+    return run / f"evaluation-{split}-scores.safetensors"
 
 
 @dataclass(frozen=True)
 class ClipScores:
-    """N clips, K tags; `scores` in [0, 1] with each subset of the modalities, `targets` above 0 where a clip has it."""
+    """N clips, K tags; `scores` in [0, 1] with each subset of the modalities, `targets` above 0 where a clip has it.
+
+    `videos`: the file that each clip was cut from; None: not recorded. `permuted`: scores where that modality comes
+    from another clip; {}: not measured. `attention`: of each head the mass on audio and its prior, NaN for a clip that
+    lacks a modality; None: no head weighs one against the other.
+    """
 
     ids: tuple[str, ...]
     tags: tuple[str, ...]
@@ -25,13 +37,34 @@ class ClipScores:
     groups: dict[str, tuple[int, ...]]  # exclusive group -> its tags
     targets: Float[Tensor, "N K"]
     scores: Mapping[Subset, Float[Tensor, "N K"]]
+    videos: tuple[str, ...] | None = None
+    permuted: Mapping[Modality, Float[Tensor, "N K"]] = field(default_factory=dict)
+    attention: Float[Tensor, "N H 2"] | None = None
+
+    def of(self, ids: Sequence[str]) -> ClipScores:
+        """Those of the clips `ids`, in their order."""
+        place = {name: i for i, name in enumerate(self.ids)}
+        rows = [place[name] for name in ids]
+        chosen = torch.tensor(rows, dtype=torch.long)
+        return replace(
+            self,
+            ids=tuple(ids),
+            targets=self.targets[chosen],
+            scores={name: values[chosen] for name, values in self.scores.items()},
+            videos=None if self.videos is None else tuple(self.videos[i] for i in rows),
+            permuted={name: values[chosen] for name, values in self.permuted.items()},
+            attention=None if self.attention is None else self.attention[chosen],
+        )
 
     def save(self, path: Path) -> None:
         """A safetensors file, whole or absent."""
         from safetensors.torch import save
 
         facts = {"ids": self.ids, "tags": self.tags, "families": self.families, "groups": self.groups}
+        facts |= {"videos": self.videos}
         tensors = {name: self.scores[name].float().clone() for name in SUBSETS}
+        tensors |= {f"permuted_{name}": values.float().clone() for name, values in self.permuted.items()}
+        tensors |= {} if self.attention is None else {"attention": self.attention.float().clone()}
         tensors["targets"] = self.targets.float().clone()
         write_atomically(path, save(tensors, {"mmattn": json.dumps(facts, ensure_ascii=True)}))
 
@@ -43,7 +76,11 @@ def load_clip_scores(path: Path) -> ClipScores:
     try:
         with safe_open(path, framework="pt") as opened:
             facts = json.loads((opened.metadata() or {})["mmattn"])
+            known = set(opened.keys())
             tensors = {name: opened.get_tensor(name) for name in (*SUBSETS, "targets")}
+            permuted: dict[Modality, Tensor] = {}
+            permuted |= {m: opened.get_tensor(f"permuted_{m}") for m in MODALITIES if f"permuted_{m}" in known}
+            attention = opened.get_tensor("attention") if "attention" in known else None
         found = ClipScores(
             ids=tuple(map(str, facts["ids"])),
             tags=tuple(map(str, facts["tags"])),
@@ -51,10 +88,15 @@ def load_clip_scores(path: Path) -> ClipScores:
             groups={str(name): tuple(int(i) for i in ids) for name, ids in facts["groups"].items()},
             targets=tensors["targets"],
             scores={name: tensors[name] for name in SUBSETS},
+            videos=None if facts.get("videos") is None else tuple(map(str, facts["videos"])),
+            permuted=permuted,
+            attention=attention,
         )
         shape = (len(found.ids), len(found.tags))
-        if any(tensor.shape != shape for tensor in tensors.values()):
+        if any(tensor.shape != shape for tensor in (*tensors.values(), *permuted.values())):
             raise ValueError(f"expected {shape[0]} clips x {shape[1]} tags")
+        if any(each is not None and len(each) != shape[0] for each in (found.videos, attention)):
+            raise ValueError(f"expected a video and an attention for each of {shape[0]} clips")
         if any(not 0 <= i < len(found.tags) for ids in found.groups.values() for i in ids):
             raise ValueError("a group names a tag that is not there")
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:

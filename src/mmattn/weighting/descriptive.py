@@ -108,6 +108,24 @@ def _facts(layer: LayerStats) -> dict[str, Float[Tensor, "B H Lq"]]:
     return facts if layer.lag is None else {**facts, "lag_s": layer.lag, "distance_s": layer.lag.abs()}
 
 
+def mass_by_clip(stats: Iterable[LayerStats]) -> Float[Tensor, "B H 2"] | None:
+    """Of each clip and each head (of all layers and streams, in order) the mass on audio and its prior.
+
+    NaN for a clip that lacks a modality; None where no head weighs audio against anything.
+    """
+    found = []
+    for layer in sorted(stats, key=lambda layer: (layer.layer, layer.stream)):
+        if len(layer.mass) < 2 or "audio" not in layer.mass:
+            continue
+        both = (torch.stack(list(layer.prior.values())) > 0).all(dim=0) & layer.query_keep.any(dim=1)
+        queries = layer.query_keep.double()
+        share = queries / queries.sum(dim=1, keepdim=True).clamp(min=1.0)
+        mass = (layer.mass["audio"].detach().double() * share[:, None, :]).sum(dim=2)  # (B, H)
+        prior = layer.prior["audio"].double()[:, None].expand_as(mass)
+        found.append(torch.stack([mass, prior], dim=2).where(both[:, None, None], torch.nan))
+    return torch.cat(found, dim=1) if found else None
+
+
 def _add(sums: dict[str, Any], more: dict[str, Any]) -> None:
     for name, value in more.items():
         sums[name] = sums[name] + value if name in sums else value

@@ -24,7 +24,7 @@ from mmattn.types import MODALITIES, Batch, Fused, Modality
 from mmattn.weighting.captions import CaptionEvaluation
 from mmattn.weighting.causal import SUBSETS, Subset, permuted_scores, scores_on, shapley, subset_fusions
 from mmattn.weighting.clip_scores import ClipScores
-from mmattn.weighting.descriptive import MassMeter
+from mmattn.weighting.descriptive import MassMeter, mass_by_clip
 
 Key = TypeVar("Key")
 STATS = frozenset({"mass", "entropy", "mean_time"})
@@ -42,6 +42,7 @@ class Evaluation:
         self._targets: dict[str, Tensor] = {}
         self._scores: dict[str, dict[Subset, Tensor]] = {}
         self._permuted: dict[str, dict[Modality, Tensor]] = {}
+        self._mass: dict[str, Tensor] = {}
 
     def update(self, model: AVModel, batch: Batch) -> Fused:
         """Evaluate one batch (no gradient). Returns its fusion of both modalities."""
@@ -56,14 +57,19 @@ class Evaluation:
             self.mass.update(fused.stats)
             permuted = [shuffled[modality] for modality in MODALITIES] if shuffled is not None else []
             targets = batch.targets["tags"]
-            real, told, *found = _on_processor(batch.real[:, None], targets, *(scores[s] for s in SUBSETS), *permuted)
+            mass = mass_by_clip(fused.stats)
+            weighed = [mass.flatten(1).float()] if mass is not None else []
+            given = [batch.real[:, None], targets, *(scores[s] for s in SUBSETS), *weighed, *permuted]
+            real, told, *found = _on_processor(*given)
             for i, name in enumerate(batch.ids):
                 if not real[i]:
                     continue
                 self._targets[name] = told[i].to(targets.dtype)
                 self._scores[name] = {s: values[i] for s, values in zip(SUBSETS, found, strict=False)}
+                if mass is not None:
+                    self._mass[name] = found[len(SUBSETS)][i].reshape(mass.shape[1:])
                 if permuted:
-                    of_modalities = zip(MODALITIES, found[len(SUBSETS) :], strict=True)
+                    of_modalities = zip(MODALITIES, found[-len(MODALITIES) :], strict=True)
                     self._permuted[name] = {modality: values[i] for modality, values in of_modalities}
             return fused
 
@@ -72,6 +78,7 @@ class Evaluation:
             self._targets.update(other._targets)
             self._scores.update(other._scores)
             self._permuted.update(other._permuted)
+            self._mass.update(other._mass)
             self.mass.merge(other.mass)
             self.captions.merge([other.captions])
 
@@ -89,6 +96,8 @@ class Evaluation:
         for name in whole._targets:
             seen = [view for view in views if name in view._scores]
             whole._scores[name] = _mean_each([view._scores[name] for view in seen])
+            if all(name in view._mass for view in seen):
+                whole._mass[name] = torch.stack([view._mass[name] for view in seen]).nanmean(dim=0)
             if whole.permutations:
                 whole._permuted[name] = _mean_each([view._permuted[name] for view in seen])
         return whole
@@ -164,7 +173,19 @@ class Evaluation:
         """What each clip scored for each tag, sorted by id."""
         ids, known = sorted(self._targets), self.vocabulary
         groups = {name: tuple(tags) for name, tags in known.groups().items()}
-        return ClipScores(tuple(ids), tuple(known.names), dict(known.families), groups, *self._stacked(ids))
+        permuted: dict[Modality, Tensor] = {}
+        if self._permuted:
+            permuted |= {m: torch.stack([self._permuted[name][m] for name in ids]) for m in MODALITIES}
+        mass = torch.stack([self._mass[name] for name in ids]) if len(self._mass) == len(ids) else None
+        return ClipScores(
+            tuple(ids),
+            tuple(known.names),
+            dict(known.families),
+            groups,
+            *self._stacked(ids),
+            permuted=permuted,
+            attention=mass,
+        )
 
     def _stacked(self, ids: list[str]) -> tuple[Tensor, dict[Subset, Tensor]]:
         """Targets (N, K), and scores (N, K) on each subset."""

@@ -99,7 +99,9 @@ def _foot(result: Result) -> str:
     if (use := result.modality) is not None:
         told.append(f"{' and '.join(use.used) or 'neither video nor audio'} used")
         if use.attention is not None:
-            told.append(f"attention on sound {use.attention.audio:.2f} (even: {use.attention.prior:.2f})")
+            told.append(
+                f"share of attention on sound {use.attention.audio:.2f} (uniform attention: {use.attention.prior:.2f})"
+            )
     if result.issues:
         told.append(f"noticed: {_text(', '.join(result.issues))}")
     return f'<p class="dim">{"; ".join(told)}</p>' if told else ""

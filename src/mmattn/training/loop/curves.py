@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +10,8 @@ from mmattn.types import MODALITIES
 from mmattn.weighting.causal import SUBSETS
 
 PARTS = ("video", "audio", "synergy")
+MOST_TAGS = 50  # with a curve each; of more, the tables and evaluation.json have them
+_UNFIT = re.compile(r"[^\w\-. /:]|(?<![^/])[./]+|/+$")  # in the name of a metric, for MLflow
 Table = tuple[list[str | int], list[Any]]  # names of the columns, rows
 
 
@@ -94,8 +97,8 @@ def _numbers(evaluation: dict[str, Any]) -> Iterator[tuple[str, float | None]]:
         yield f"val/shapley/{part}", shapley[part]
         for edge, value in zip(("low", "high"), shapley.get("interval", {}).get(part, ()), strict=False):
             yield f"val/shapley_{edge}/{part}", value
-        for family, split in evaluation["shapley_by_family"].items():
-            yield f"val/shapley/{family}/{part}", split[part]
+        for name, split in _named_splits(evaluation):
+            yield f"val/shapley/{part}/{name}", split[part]
     yield from _caption_numbers(evaluation.get("captions"))
     for modality in MODALITIES:
         yield f"val/confusion/{modality}", evaluation["confusion"][modality]["all"]
@@ -110,6 +113,14 @@ def _numbers(evaluation: dict[str, Any]) -> Iterator[tuple[str, float | None]]:
             yield f"val/{head['kind']}_{measure}/{place}/{part}", head[measure].get(part)
         for fact in ("entropy", "lag_s", "distance_s"):
             yield f"val/{head['kind']}_{fact}/{place}", head.get(fact)
+
+
+def _named_splits(evaluation: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The splits of tags, where these are not too many for curves, and of families, which come first by a name."""
+    tags, families = evaluation["shapley_by_tag"], evaluation["shapley_by_family"]
+    both = {**(tags if len(tags) <= MOST_TAGS else {}), **families}
+    for name, split in both.items():
+        yield _UNFIT.sub("_", name), split
 
 
 def _caption_numbers(captions: dict[str, Any] | None) -> Iterator[tuple[str, float | None]]:

@@ -20,6 +20,7 @@ from mmattn.errors import UsageError
 from mmattn.files import check_utf8, expanded, fresh_folder, write_atomically
 from mmattn.openmp import cores
 from mmattn.training.run.alone import alone
+from mmattn.training.run.machine import describe_machine
 
 CONFIG_FILE = "config.yaml"
 RUN_FILE = "run.json"
@@ -147,6 +148,7 @@ def describe_run() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cores": cores(),
+        "machine": describe_machine(),
         "ffmpeg": {name: ".".join(map(str, version)) for name, version in av.library_versions.items()},
         "packages": dict(sorted((d.metadata["Name"].lower(), d.version) for d in distributions())),
     }

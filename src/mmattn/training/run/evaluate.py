@@ -13,7 +13,7 @@ from mmattn.checkpoint import load_model
 from mmattn.config import Config
 from mmattn.data.load.module import ClipData, build_data
 from mmattn.data.manifest.labels import TagVocabulary
-from mmattn.data.manifest.rows import SPLITS
+from mmattn.data.manifest.rows import SPLITS, Row
 from mmattn.data.manifest.splits import SplitData
 from mmattn.data.prepare.augment.augment import Augment
 from mmattn.data.prepare.augment.noise import KINDS
@@ -101,6 +101,11 @@ def _dataset(
     return data.dataset(split, vocabulary=vocabulary, augment=augment, look=look)
 
 
+def _video(row: Row) -> str:
+    """What a clip was cut from: a file, or a member of an archive. Clips of one video are not independent."""
+    return str(row.path) if row.offset is None else f"{row.path}@{row.offset}"
+
+
 def _noise(noise: Config) -> Augment:
     try:
         return Augment(sound=SoundAugment(noise=1.0, noise_kind=noise["kind"], snr_db=(noise["snr_db"],) * 2))
@@ -146,7 +151,8 @@ def evaluate_run(
         lines = (json.dumps(clip, ensure_ascii=True) + "\n" for clip in evaluation.clips(checkpoint.thresholds))
         write_atomically(by_clip, "".join(lines).encode())
         scores = f"{by_clip.stem.removesuffix('-clips')}-scores.safetensors"
-        evaluation.clip_scores().save(by_clip.with_name(scores))
+        found, files = evaluation.clip_scores(), {row.id: _video(row) for row in rows}
+        replace(found, videos=tuple(files[name] for name in found.ids)).save(by_clip.with_name(scores))
     switched: dict[str, Any] = {} if attention is None else {"switched": attention}
     switched |= {} if decoding is None else {"decoding": decoding}
     return {"split": split, **switched, **checkpoint.info, **evaluation.result(RESAMPLED, checkpoint.thresholds)}

@@ -1,0 +1,63 @@
+"""Runs of which it is not known what each clip scored: evaluated before they are compared, when a person agrees."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmattn.checkpoint import load_model
+from mmattn.config import compose
+from mmattn.errors import MmattnError, UsageError
+from mmattn.progress import say
+from mmattn.reports.collect.runs import TEST_FILE
+from mmattn.text import clock, counted
+from mmattn.weighting.clip_scores import scores_file
+from mmattn.weighting.evaluation import Evaluation
+
+CHOICES = ("ask", "missing", "none")
+
+
+def evaluate_missing(runs: Sequence[Path], choice: str) -> None:
+    """Evaluate the runs that lack what each clip scored on the split that will be shown.
+
+    `choice`: "missing" does it; "none" does not; "ask" asks once, with the time it takes, where there is a terminal to
+    ask at. A run that cannot be evaluated is reported and compared without tests.
+    """
+    if choice not in CHOICES:
+        raise UsageError(f"evaluate={choice}: expected {', '.join(CHOICES)}")
+    split = "test" if all((run / TEST_FILE).is_file() for run in runs) else "val"
+    lacking = [run for run in dict.fromkeys(runs) if not scores_file(run, split).is_file()]
+    if choice == "none" or not lacking or (choice == "ask" and not sys.stdin.isatty()):
+        return
+    try:
+        needed = f", about {clock(_seconds(lacking[0], split) * len(lacking))}"
+    except (MmattnError, RuntimeError, StopIteration) as error:
+        needed = f" (its time is not known: {str(error).splitlines()[0] if str(error) else 'no clips'})"
+    say(f"{counted(len(lacking), 'run')} to evaluate on the {split} clips, for intervals and tests{needed}")
+    if choice == "ask" and input("evaluate now? [y/N] ").strip().lower() not in ("y", "yes"):
+        return
+    from mmattn.training.run.evaluate import evaluate
+
+    for run in lacking:
+        try:
+            say(evaluate(compose("evaluate", ["run=RUN"]) | {"run": str(run), "split": split}))
+        except MmattnError as error:
+            say(f"{run}: not evaluated: {error}")
+
+
+def _seconds(run: Path, split: str) -> float:
+    """What evaluating a run takes, from one batch of it."""
+    from mmattn.data.load.module import build_data
+    from mmattn.training.run.directory import read_config
+
+    checkpoint, data = load_model(run), build_data(read_config(run)["data"])
+    try:
+        loader = data.loader(data.dataset(split, vocabulary=checkpoint.vocabulary), train=False)
+        started = time.monotonic()
+        batch = next(iter(loader))
+        Evaluation(checkpoint.vocabulary, permutations=True).update(checkpoint.model, batch)
+        return (time.monotonic() - started) * len(loader)
+    finally:
+        data.close()

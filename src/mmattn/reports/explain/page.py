@@ -1,0 +1,159 @@
+"""The page of `mmattn explain`: the video, what tags owe to what over time, moments, and how faithful the heat is."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any
+
+import jinja2
+import torch
+from markupsafe import Markup
+
+from mmattn.reports import text
+from mmattn.reports.explain.explain import Explained, mean_mass, split_of
+from mmattn.reports.explain.video import Still
+from mmattn.reports.page import charts
+from mmattn.types import MODALITIES
+
+_SENSE = {"video": "picture", "audio": "sound", "both": "both"}
+
+
+def render(found: Explained, stills: Sequence[Still], video: str, attention: bool = False) -> bytes:
+    """`video`: the name of the file that lies beside the page. `attention`: its heat is what is looked at."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("mmattn.reports", "explain"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=text.finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(fixed=text.fixed, signed=text.signed, percent=text.percent)
+    tags = [{"tag": tag, **split_of(found, i)} for i, tag in enumerate(found.tags)]
+    splits = [tag[part] for tag in tags for part in ("video", "audio", "synergy")]
+    mass = mean_mass(found)
+    page = environment.get_template("explain.html.j2").render(
+        style=Markup((resources.files("mmattn.reports.page") / "report.css").read_text(encoding="utf-8")),  # ours
+        name=found.path.name,
+        video=video,
+        burned_in_attention=attention,
+        tags=tags,
+        low=min([-0.1, *splits]),
+        high=max([0.2, *splits]),
+        split_bars=charts.split_bars,
+        mass=mass,
+        mass_bar=charts.mass_bar,
+        verdict=verdict(tags[0], mass, found.has("video") and found.has("audio")),
+        causal=_causal(found),
+        attention=_attention(found),
+        looked_known=any(s.looked is not None for w in found.windows for s in w.streams.values()),
+        stills=[
+            {"time": s.time, "frame": _uri(s.frame), "looked": None if s.looked is None else _uri(s.looked)}
+            for s in stills
+        ],
+        faithful=_faithful(found),
+        curves=_curves(found),
+        issues=found.issues,
+        missing=[_SENSE[name] for name in MODALITIES if not found.has(name)],
+        end=found.windows[-1].end,
+    )
+    return page.encode("utf-8")
+
+
+def verdict(tag: dict[str, Any], mass: dict[str, float] | None, both: bool) -> str:
+    """Whether what is looked at and what the score depends on point to the same sense."""
+    if not both:
+        return "The file has one sense only: there is nothing to weigh against it."
+    causal = "picture" if tag["video"] > tag["audio"] else "sound"
+    apart = abs(tag["video"] - tag["audio"])
+    if mass is None:
+        return f"{tag['tag']} depends more on the {causal}. No attention in this fusion weighs sound against picture."
+    ratio = math.log(max(mass["audio"], 1e-6) / max(mass["prior"], 1e-6))
+    if apart < 0.05 or abs(ratio) < 0.1:
+        return "No clear direction: the score depends on both alike, or the attention leans to neither."
+    looks = "sound" if ratio > 0 else "picture"
+    agree = "They agree" if looks == causal else "They disagree"
+    return f"{agree}: attention leans to the {looks}, the score of {tag['tag']} depends more on the {causal}."
+
+
+def _uri(jpeg: bytes) -> str:
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")
+
+
+def _causal(found: Explained) -> Any:
+    """What the score of the first tag depends on, moment by moment."""
+    series = []
+    for i, name in enumerate(MODALITIES):
+        points = [
+            (time, max(0.0, value))
+            for window in found.windows
+            if name in window.streams
+            for time, value in zip(
+                window.streams[name].times.tolist(), window.streams[name].causal[0].sum(dim=-1).tolist(), strict=True
+            )
+            if time >= window.shown
+        ]
+        series.append((i, _SENSE[name], points))
+    return charts.curves(series, across="s")
+
+
+def _attention(found: Explained) -> Any:
+    series = []
+    for i, name in enumerate(MODALITIES):
+        points = [
+            (time, value)
+            for window in found.windows
+            if len(window.streams) == 2 and (mass := window.streams[name].sound_mass) is not None
+            for time, value in zip(window.streams[name].times.tolist(), mass.tolist(), strict=True)
+            if time >= window.shown
+        ]
+        series.append((i, f"{_SENSE[name]} looks at sound", points))
+    if not any(points for _, _, points in series):
+        return None
+    mass = mean_mass(found)
+    return charts.curves(series, 1.0, None if mass is None else mass["prior"], across="s")
+
+
+def _faithful(found: Explained) -> list[dict[str, Any]]:
+    """Means over windows, by what was moved."""
+    rows = []
+    for moved in dict.fromkeys(name for window in found.windows for name in window.faithful):
+        all_ = [window.faithful[moved] for window in found.windows if moved in window.faithful]
+
+        def mean(values: list[float]) -> float:
+            return float(torch.tensor(values).mean())
+
+        rows.append(
+            {
+                "moved": _SENSE[moved],
+                "insertion": mean([f.insertion.area for f in all_]),
+                "insertion_random": mean([f.insertion.random_area for f in all_]),
+                "deletion": mean([f.deletion.area for f in all_]),
+                "deletion_random": mean([f.deletion.random_area for f in all_]),
+                "spread": mean([f.insertion.random_spread for f in all_]),
+                "gain": mean([f.gain for f in all_]),
+            }
+        )
+    return rows
+
+
+def _curves(found: Explained) -> list[tuple[str, Any]]:
+    """Of the first window: deletion and insertion, beside random orders."""
+    window = found.windows[0]
+    moved = "both" if "both" in window.faithful else next(iter(window.faithful), None)
+    if moved is None:
+        return []
+    charted = []
+    for title, curve in (
+        ("deletion", window.faithful[moved].deletion),
+        ("insertion", window.faithful[moved].insertion),
+    ):
+        series = [
+            (0, "by heat", list(zip(curve.shares, curve.scores, strict=True))),
+            (1, "at random", list(zip(curve.shares, curve.random_scores, strict=True))),
+        ]
+        charted.append((title, charts.curves(series, 1.0, across="share of the tokens")))
+    return charted

@@ -1,0 +1,123 @@
+"""`mmattn browse`: a library as one page of local files, without a server: search, filters, players with timelines.
+
+The records stand in the page compressed, in parts, and browse.js writes them as text: nothing of a record is markup.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from importlib import resources
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import jinja2
+from markupsafe import Markup
+
+from mmattn.config import Config
+from mmattn.errors import UsageError
+from mmattn.files import beside, expanded
+from mmattn.inference.predictor.result import Result
+from mmattn.inference.search.library import library_path, read_library
+from mmattn.text import clean, counted, one_line
+
+_PART = 500  # records compressed together
+Picture = Callable[[Result], str | None]
+
+
+def browse(config: Config) -> str:
+    """Write the page; returns what is to be said of it. Raises UsageError."""
+    if config["library"] is None:
+        raise UsageError("library is not set; give it as in: mmattn browse library.jsonl")
+    library = library_path(config["library"])
+    name = str(config["out"]) if config["out"] is not None else f"{library}.html"
+    out = expanded(name)
+    if out.is_dir() or out.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"out={clean(name)}: expected the name of a page, as in out=library.html")
+    with ExitStack() as stack, beside(out) as part:
+        picture = _pictures(stack) if config["thumbnails"] else None
+        count = _write(library, out, part, picture)
+    return f"{counted(count, 'file')} -> {clean(str(out))}"
+
+
+def _write(library: Path, out: Path, part: Path, picture: Picture | None) -> int:
+    """The page, with a part of the records in memory. Returns their number."""
+    environment = jinja2.Environment(loader=jinja2.PackageLoader("mmattn.reports", "library"), autoescape=True)
+    folder = resources.files("mmattn.reports.library")
+    script = folder.joinpath("browse.js").read_text(encoding="utf-8")
+    style = folder.joinpath("browse.css").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
+    template = environment.get_template("browse.html.j2")
+    parts, count = _parts(library, out.absolute().parent, picture), 0
+
+    def told() -> Iterator[str]:
+        nonlocal count
+        for records, data in parts:
+            count += records
+            yield data
+
+    shown = {"title": clean(library.name), "style": Markup(style), "script": Markup(script), "script_hash": digest}
+    with part.open("w", encoding="utf-8") as page:
+        page.writelines(template.generate(**shown, parts=told()))
+    return count
+
+
+def _parts(library: Path, folder: Path, picture: Picture | None) -> Iterator[tuple[int, str]]:
+    """So many records, and themselves as base64 of gzip of JSON."""
+    results = read_library(library)
+    while entries := [_entry(each, folder, picture) for each in itertools.islice(results, _PART)]:
+        packed = gzip.compress(json.dumps(entries).encode("ascii"), 6, mtime=0)
+        yield len(entries), base64.b64encode(packed).decode("ascii")
+
+
+def _entry(result: Result, folder: Path, picture: Picture | None) -> dict[str, Any]:
+    """What the page shows of a record."""
+    ends = [end for _, end in (*result.spans, *result.shots)]
+    ends += [each.end for each in (*result.transcript, *result.captions)]
+    entry = {
+        "name": clean(result.id or result.path),
+        "url": _url(result.path, folder),
+        "status": result.reason or "unknown" if not result.ok else "ok",
+        "detail": clean(result.detail or ""),
+        "streams": [] if result.modality is None else list(result.modality.used),
+        "length": max(ends, default=0.0),
+        "tags": [
+            {"tag": one_line(tag.tag), "score": tag.score, "modality": tag.modality, "times": tag.segments or []}
+            for tag in result.tags
+        ],
+        "shots": result.shots,
+        **{
+            name: [[each.start, each.end, one_line(each.text)] for each in getattr(result, name)]
+            for name in ("transcript", "captions", "texts")
+        },
+    }
+    return entry if picture is None else {**entry, "picture": picture(result)}
+
+
+def _url(path: str, folder: Path) -> str:
+    """Below the page's folder as seen from there, so that both may move together."""
+    whole = Path(path).absolute()
+    if whole.is_relative_to(folder):
+        return quote(bytes(whole.relative_to(folder)))
+    return f"file://{quote(bytes(whole))}"
+
+
+def _pictures(stack: ExitStack) -> Picture:
+    from mmattn.media.isolate.reader import IsolatedReader
+    from mmattn.reports.page.thumbnails import thumbnails
+
+    reader = stack.enter_context(IsolatedReader())
+
+    def picture(result: Result) -> str | None:
+        if not result.ok:
+            return None
+        found = thumbnails(result.path, result.spans[0] if result.spans else None, reader.read)
+        return found[len(found) // 3] if found else None
+
+    return picture

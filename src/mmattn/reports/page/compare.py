@@ -1,0 +1,99 @@
+"""`mmattn compare`: runs side by side on one HTML page that needs nothing but a browser."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from mmattn.config import Config
+from mmattn.errors import UsageError
+from mmattn.progress import say
+from mmattn.reports.collect.missing import evaluate_missing
+from mmattn.reports.collect.runs import EVALUATION_FILE
+from mmattn.reports.collect.select import select_runs, unfinished
+from mmattn.reports.page.report import FEW, Options, write_report
+from mmattn.reports.text import listing
+from mmattn.text import counted
+
+MEASURE = ("missing", "all", "none")
+
+
+def compare(config: Config) -> Path:
+    """The report that `mmattn compare` asks for; returns its path. Raises UsageError naming what is wrong where."""
+    if not config["out"]:
+        raise UsageError(f"out={config['out']}: name the file to write, as in out=compare.html")
+    out, options = Path(str(config["out"])), _options(config)
+    if config["plan"] is not None:
+        from mmattn.reports.carry_out import carry_out
+
+        config = {
+            **config,
+            "runs": None,
+            "sweep": carry_out(Path(str(config["plan"])), dry_run=bool(config["dry_run"])),
+        }
+        if config["dry_run"]:
+            return Path(str(config["sweep"]))
+    predictions = Path(str(config["predictions"])) if config["predictions"] else None
+    if not config["watch"]:
+        runs = select_runs(config["runs"], config["sweep"])
+        notes: list[str] = []
+        if not isinstance(config["runs"], Sequence) or isinstance(config["runs"], str):
+            runs, notes = _finished(runs)
+        evaluate_missing([run for run in runs if (run / EVALUATION_FILE).is_file()], str(config["evaluate"]).lower())
+        return write_report(runs, predictions, out, notes=notes, options=options)
+    return _watch(config, predictions, out, replace(options, refresh_s=float(config["every_s"])))
+
+
+def _options(config: Config) -> Options:
+    measure = str(config["measure"]).lower()
+    if measure not in MEASURE:
+        raise UsageError(f"measure={config['measure']}: expected {', '.join(MEASURE)}")
+    if config["samples"] < 0 or config["every_s"] < 1:
+        raise UsageError("samples= takes 0 or more clips, every_s= 1 or more seconds")
+    factors = [config["factors"]] if isinstance(config["factors"], str) else config["factors"]
+    return Options(
+        metric=None if config["metric"] is None else str(config["metric"]),
+        baseline=None if config["baseline"] is None else str(config["baseline"]),
+        factors=None if factors is None else tuple(map(str, factors)),
+        measure=measure,
+        samples=config["samples"],
+    )
+
+
+def _finished(runs: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    """Runs with an evaluation, and a note of those without. Raises UsageError when there is none."""
+    waiting = set(unfinished(runs))
+    ready = [run for run in runs if run not in waiting]
+    if not ready:
+        first = sorted(waiting)[0]
+        raise UsageError(f"none of the {counted(len(waiting), 'run')} has finished a validation; the first is {first}")
+    if not waiting:
+        return ready, []
+    named = listing([str(run) for run in sorted(waiting)[:FEW]]) + (" and others" if len(waiting) > FEW else "")
+    return ready, [f"Left out, as no validation has finished: {named}."]
+
+
+def _watch(config: Config, predictions: Path | None, out: Path, options: Options) -> Path:
+    """Write the page again whenever a run has something new, until Ctrl-C; its browser loads it again by itself."""
+    seen: dict[Path, tuple[int, int]] = {}
+    said = False
+    while True:
+        try:
+            runs = select_runs(config["runs"], config["sweep"])
+            ready, notes = _finished(runs)
+        except UsageError as error:
+            ready, notes = [], [str(error)]
+        stats = {file: file.stat() for run in ready for file in run.glob("*.json*")}
+        now = {file: (stat.st_mtime_ns, stat.st_size) for file, stat in stats.items()}  # before it is read
+        if ready and now != seen:
+            note = f"Written {time.strftime('%Y-%m-%d %H:%M:%S')}, again when a run has something new."
+            write_report(ready, predictions, out, notes=[note, *notes], options=options)
+            seen = now
+            say(f"{out}: {counted(len(ready), 'run')}")
+            said = True
+        elif not said and notes:
+            say(f"waiting: {notes[0]}")
+            said = True
+        time.sleep(options.refresh_s or 10.0)

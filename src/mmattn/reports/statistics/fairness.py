@@ -1,0 +1,115 @@
+"""Is the comparison fair? What runs have in common and where they differ beside what is compared, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mmattn.reports.collect.cost import Cost
+from mmattn.reports.collect.groups import Group, differing, settings
+from mmattn.reports.collect.runs import RunRecord
+from mmattn.reports.statistics.uncertainty import LEAST_SEEDS
+from mmattn.reports.statistics.verdicts import Finding
+from mmattn.reports.text import listing
+from mmattn.text import clock
+from mmattn.training.run.machine import machine_name
+
+_NAMED = 6  # settings that a sentence names
+_WIDE = 1.25  # a ratio of sizes or times from here on is worth a caution
+
+
+def factors_of(groups: Sequence[Group], asked: Sequence[str] | None) -> tuple[str, ...]:
+    """The parts of the config that are compared: those asked for, else fusion and attention where they differ, else
+    the encoders, else the first part that does."""
+    if asked:
+        return tuple(asked)
+    keys = differing([settings(group.mean) for group in groups])
+    parts = list(dict.fromkeys(map(_factor, keys)))
+    found = [part for part in parts if part in ("fusion", "attention")]
+    found = found or [part for part in parts if part in ("visual", "audio")]  # these bring their own clips with them
+    return tuple(found or sorted(parts, key=lambda part: part == "data")[:1])
+
+
+def fairness(
+    groups: Sequence[Group], factors: Sequence[str], costs: dict[str, Cost], seconds: dict[str, float | None]
+) -> list[Finding]:
+    """`costs` and `seconds` (of training): by the path of a run."""
+    if len(groups) < 2:
+        return []
+    return [
+        _beside(groups, factors),
+        _seeds(groups),
+        _sizes(groups),
+        *_times(groups, seconds),
+        *_machines(groups, costs),
+    ]
+
+
+def _factor(key: str) -> str:
+    """The part of the config that a flat key is of; attention is its own part wherever it stands."""
+    return "attention" if "attention" in key.split(".") else key.partition(".")[0]
+
+
+def _beside(groups: Sequence[Group], factors: Sequence[str]) -> Finding:
+    keys = differing([settings(group.mean) for group in groups])
+    others = [key for key in keys if _factor(key) not in factors]
+    compared = listing(list(factors)) or "nothing"
+    if not others:
+        return Finding(f"Compared: {compared}. All other settings are the same in all runs.")
+    named = listing(others[:_NAMED]) + (f" and {len(others) - _NAMED} more" if len(others) > _NAMED else "")
+    text = f"Compared: {compared}. But the runs differ in {named} too, so a difference need not come from {compared}."
+    return Finding(text, "caution")
+
+
+def _seeds(groups: Sequence[Group]) -> Finding:
+    seeds = [tuple(run.seed or "?" for run in group.runs) for group in groups]
+    if len(set(seeds)) == 1 and len(seeds[0]) > 1:
+        few = len(seeds[0]) < LEAST_SEEDS
+        over = f"too few for tests, which need {LEAST_SEEDS}" if few else "so intervals are over clips and seeds"
+        return Finding(f"Seeds {listing(list(seeds[0]))} each, {over}.", "caution" if few else "plain")
+    if max(map(len, seeds)) == 1:
+        text = "One seed each, so intervals are over clips only: another seed of training may well change the order."
+        return Finding(text, "caution")
+    counts = sorted(set(map(len, seeds)))
+    text = f"Not the same seeds: from {counts[0]} to {counts[-1]} a row." if len(counts) > 1 else "Not the same seeds."
+    return Finding(text + " Rows of fewer than three are not tested.", "caution")
+
+
+def _sizes(groups: Sequence[Group]) -> Finding:
+    sizes = [(group.mean.weights, group.name) for group in groups if group.mean.weights]
+    if len(sizes) < len(groups):
+        return Finding("The number of parameters is not known of all runs (no model file).", "caution")
+    (least, small), (most, large) = min(sizes), max(sizes)
+    if least == most:
+        return Finding(f"All models have {least:,} parameters.")
+    text = f"Parameters: from {least:,} ({small}) to {most:,} ({large}), {most / least:.2f} times as many."
+    return Finding(text, "caution" if most > _WIDE * least else "plain")
+
+
+def _times(groups: Sequence[Group], seconds: dict[str, float | None]) -> list[Finding]:
+    found = [(value, run.name) for run in _runs(groups) if (value := seconds.get(str(run.path)))]
+    if not found:
+        return []
+    (least, quick), (most, slow) = min(found), max(found)
+    machines = sorted({machine_name(run.made_with) for run in _runs(groups)})
+    where = ""
+    if not all(machines):
+        where = " On which machine is not recorded of all runs, so the times may not be comparable."
+    elif len(machines) > 1:
+        where = f" They were trained on {len(machines)} machines ({'; '.join(machines)}): the times are not comparable."
+    total = sum(value for value, _ in found)
+    text = f"Training took from {clock(least)} ({quick}) to {clock(most)} ({slow}), {clock(total)} in all.{where}"
+    return [Finding(text, "caution" if where else "plain")]
+
+
+def _machines(groups: Sequence[Group], costs: dict[str, Cost]) -> list[Finding]:
+    machines = sorted({cost.machine for run in _runs(groups) if (cost := costs.get(str(run.path)))})
+    if not machines:
+        return [Finding("Operations, latency and memory have not been measured; measure=missing does it.", "caution")]
+    if len(machines) == 1:
+        return [Finding(f"Operations, latency and memory of one clip were measured on {machines[0]}.")]
+    text = f"Latencies were measured on {len(machines)} machines ({'; '.join(machines)}) and cannot be compared;"
+    return [Finding(text + " measure=all measures all here.", "caution")]
+
+
+def _runs(groups: Sequence[Group]) -> list[RunRecord]:
+    return [run for group in groups for run in group.runs]

@@ -1,0 +1,144 @@
+"""The summary of a comparison: at most five sentences, all from the same tests, like compared with like."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mmattn.reports.collect.runs import RunRecord
+from mmattn.reports.statistics.bundle import Statistics
+from mmattn.reports.statistics.comparison import Comparison
+from mmattn.reports.statistics.uncertainty import LEAST_SEEDS
+from mmattn.reports.statistics.verdicts import EXPECTED, Finding, families, judge
+from mmattn.reports.text import fixed, listing
+from mmattn.text import counted
+
+NAMED = 3  # rows that a sentence names
+
+
+def findings(
+    runs: Sequence[RunRecord], found: Statistics, scores: Sequence[float | None] = (), name: str = "the score"
+) -> list[Finding]:
+    """Who is ahead, in which families, what scores rest on, what noise does, and how far to trust it all.
+
+    `scores`: of each row, as its evaluation has them. `name`: of the metric.
+    """
+    sentences: list[Finding | None] = []
+    if len(runs) > 1:
+        sentences += [_ranked(runs, found.main, scores, name), _by_family(runs, found)]
+    return [each for each in [*sentences, _known_answers(runs), _noise(found), _caution(runs, found.main)] if each]
+
+
+def _ranked(runs: Sequence[RunRecord], main: Comparison, scores: Sequence[float | None], name: str) -> Finding | None:
+    known = [(one.value, place) for place, one in enumerate(main.estimates) if one is not None]
+    if len(known) < 2 or len(known) < len(runs):
+        return _by_evaluation(runs, main, scores, name)
+    best = max(known)[1]
+    score = f"{runs[best].name} has the highest {name}, {_score(main, best)}"
+    ahead, like = _against(main, best)
+    untested = len(known) - 1 - len(ahead) - len(like)
+    if not ahead and not like:
+        return Finding(f"{score}; not tested, as a test needs {LEAST_SEEDS} seeds of each row.", "main")
+    parts = []
+    if ahead:
+        parts.append(f"it is ahead of {_names(runs, ahead, len(known) - 1)}")
+    if like:
+        parts.append(f"no difference is shown from {_names(runs, like, len(known) - 1)}")
+    if untested:
+        parts.append(f"{counted(untested, 'row')} with fewer than {LEAST_SEEDS} seeds could not be tested")
+    return Finding(f"{score}: {'; '.join(parts)}.", "main")
+
+
+def _by_evaluation(
+    runs: Sequence[RunRecord], main: Comparison, scores: Sequence[float | None], name: str
+) -> Finding | None:
+    """By the scores of the evaluations, where what each clip scored is not there for all rows."""
+    ranked = sorted(((score, -i) for i, score in enumerate(scores) if score is not None), reverse=True)
+    if len(ranked) < 2:
+        return Finding(f"Fewer than two rows have {name}, so they cannot be compared.", "main")
+    told = listing([f"{runs[-i].name} {fixed(score)}" for score, i in ranked[1 : NAMED + 1]])
+    more = f" and {len(ranked) - NAMED - 1} more" if len(ranked) > NAMED + 1 else ""
+    lacking = counted(len(main.missing), "run")
+    text = f"{runs[-ranked[0][1]].name} has the highest {name}, {fixed(ranked[0][0])} ({told}{more}); not tested, as "
+    return Finding(f"{text}what each clip scored is not known of {lacking}.", "main")
+
+
+def _score(main: Comparison, place: int) -> str:
+    own = main.estimates[place]
+    assert own is not None
+    return f"{fixed(own.value)} ({fixed(own.low)} to {fixed(own.high)})"
+
+
+def _against(main: Comparison, best: int) -> tuple[list[int], list[int]]:
+    """Rows that `best` is ahead of, and rows that it was tested against without a difference."""
+    others = [place for place in range(len(main.estimates)) if place != best]
+    tested = [(place, one) for place in others if (one := main.difference(best, place)) is not None and one.tested]
+    ahead = [place for place, one in tested if one.differs and one.value > 0]
+    return ahead, [place for place, one in tested if not one.differs]
+
+
+def _names(runs: Sequence[RunRecord], places: Sequence[int], others: int) -> str:
+    if len(places) == others > 1:
+        return "every other row"
+    named = [runs[place].name for place in places[:NAMED]]
+    return listing(named) if len(places) <= NAMED else f"{', '.join(named)} and {len(places) - NAMED} more"
+
+
+def _by_family(runs: Sequence[RunRecord], found: Statistics) -> Finding | None:
+    """Which rows are ahead of others where, by the tests of each family."""
+    told, level = [], []
+    for family, one in found.families.items():
+        known = [(own.value, place) for place, own in enumerate(one.estimates) if own is not None]
+        if len(known) < 2 or not one.tested:
+            continue
+        ahead, _ = _against(one, max(known)[1])
+        if not ahead:
+            level.append(family)
+            continue
+        told.append(f"on {family} tags {runs[max(known)[1]].name} is ahead of {_names(runs, ahead, len(known) - 1)}")
+    if not told and not level:
+        return None
+    if level:
+        told.append(f"on {listing(level)} tags no row is shown to be ahead")
+    return Finding(f"By family: {'; '.join(told)}.")
+
+
+def _known_answers(runs: Sequence[RunRecord]) -> Finding | None:
+    """How many Shapley splits are shown to be what their families ask for."""
+    told = []
+    for family in families(runs):
+        judged = [judge(family, own) for run in runs if (own := run.scores.shapley_by_family.get(family)) is not None]
+        states = [verdict.state for verdict in judged if verdict is not None and verdict.state != "undefined"]
+        if family in EXPECTED and states:
+            wrong = f", {states.count('fail')} against it" if "fail" in states else ""
+            told.append(f"{family} {states.count('pass')} of {len(states)}{wrong}")
+    if not told:
+        return None
+    return Finding(f"Rows whose Shapley split is shown to be the one that the tags ask for: {'; '.join(told)}.")
+
+
+def _noise(found: Statistics) -> Finding | None:
+    """Whether the picture's share rises as the sound gets noisier."""
+    tested = [trend for trend in found.trends if trend.adjusted is not None]
+    if not tested:
+        return None
+    told = [f"{word} in {count} of {len(tested)}" for word in ("rises", "falls")
+            if (count := sum(trend.words == word for trend in tested))]  # fmt: skip
+    return Finding(f"As the sound gets noisier, the picture's share {' and '.join(told) or 'shows no trend'}"
+                   f"{' tests' if told else ''}.")  # fmt: skip
+
+
+def _caution(runs: Sequence[RunRecord], main: Comparison) -> Finding:
+    clips, splits = {run.scores.clips for run in runs}, {run.scores.split for run in runs}
+    sources = {tuple(sorted(i for i in run.config.items() if i[0].startswith("data.source."))) for run in runs}
+    tags = {tuple(sorted(run.scores.by_tag)) for run in runs}
+    parts = []
+    if max(map(len, (clips, splits, sources, tags))) > 1:
+        parts.append("the rows were not scored on the same clips and tags, so their differences are not like for like")
+    films = f" of {main.videos} videos" if main.videos and main.videos < main.clips else ""
+    parts.append(f"scores rest on {min(clips)} {'/'.join(sorted(splits))} clips{films}")
+    if not main.tested and len(runs) > 1:
+        parts.append("another seed of training may change the order")
+    if splits == {"val"}:
+        parts.append("these clips also chose the epoch that is shown, so scores are a little flattering")
+    text = "; ".join(parts)
+    return Finding(f"{text[0].upper()}{text[1:]}.", "caution")
