@@ -44,7 +44,7 @@ VERBS: dict[str, tuple[list[str], list[str]]] = {
     "predict": (["run", "source", "out", "job", "tracks", "burn_in", "weights", "prompts"], []),
     "evaluate": (["run", "out"], []),
     "explain": (["run", "source", "out", "tag"], []),
-    "compare": (["sweep", "plan", "out", "predictions", "baseline", "metric"], []),
+    "compare": (["sweep", "out", "predictions", "baseline", "metric"], []),
     "dashboard": (["sweep", "out", "project", "name", "entity"], []),
     "demo": (["out", "videos", "files"], []),
     "doctor": (["folder"], []),

@@ -28,6 +28,7 @@ USAGE = """usage: mmattn VERB [key=value ...]
   search     where in a library something is said, seen or heard    mmattn search library.jsonl 'dog barking'
   browse     a library as one page with players                 mmattn browse library.jsonl
   explain    what a file's tags owe to what                     mmattn explain run=runs/x source=clip.mp4
+  sweep ls   what of a sweep is done, running, failed, best     mmattn sweep ls runs/sweeps/x
   compare    one HTML report over runs                          mmattn compare runs='runs/*'
   dashboard  the same views in wandb, shown before sent         mmattn dashboard runs='runs/*'
   data shard    every clip decoded once, in tars                mmattn data shard data.root=videos out=shards
@@ -144,13 +145,13 @@ def _train(flags: Flags) -> None:
     name = flags.config_name or "train"
     _check_train_config(name)
     if flags.multirun:
-        from mmattn.training.sweep.grid import sweep
-        from mmattn.training.sweep.optuna import search
+        from mmattn.training.sweep.engine import sweep
 
-        searched = any(text.startswith("search=") and text != "search=null" for text in overrides)
-        print(search(overrides) if searched else sweep(overrides))
+        print(sweep(overrides, name))
         return
     config = compose(name, overrides)
+    if config.get("grid"):
+        raise UsageError("grid= is of many runs: mmattn train -m grid=...")
     if config.get("search"):
         raise UsageError("search= tries many runs: mmattn train -m search=optuna optim.lr=interval(1e-4,1e-2)")
     if config["dry_run"]:
@@ -229,7 +230,20 @@ def _explain(overrides: list[str]) -> None:
     print(explain(config))
 
 
+def _sweep_ls(overrides: list[str]) -> None:
+    config = compose("sweep_ls", _named(overrides, ("folder",), ("metric", "direction")))
+    from mmattn.training.sweep.listing import listed
+
+    print(listed(config))
+
+
 def _compare(overrides: list[str]) -> None:
+    if trains := [text for text in overrides if text.startswith(("plan=", "grid=", "budget=", "dry_run="))]:
+        grid = trains[0].replace("plan=", "grid=")
+        raise UsageError(
+            f"{trains[0]}: compare only reads; train with: mmattn train -m {grid} sweep=NAME sweep.evaluate=test, "
+            "then: mmattn compare sweep=runs/sweeps/NAME"
+        )
     config = compose("compare", overrides)
     from mmattn.reports.compare import compare
 
@@ -323,6 +337,7 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
     "search": _search,
     "browse": _browse,
     "explain": _explain,
+    "sweep ls": _sweep_ls,
     "compare": _compare,
     "dashboard": _dashboard,
     "data shard": _data_shard,

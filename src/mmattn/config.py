@@ -62,7 +62,7 @@ class Composer:
         try:
             overrides = [as_choice(text) for text in overrides]
             base, plain = self._base(tuple(text for text in overrides if group_of(text)))
-            values = [text for text in overrides if not group_of(text)]
+            values = [_in_full(text, plain) for text in overrides if not group_of(text)]
             for text in values:
                 check_key(text, base)
             config = changed(base, [_readable(text, plain, names) for text in values]) if values else base
@@ -96,6 +96,12 @@ def _readable(text: str, base: Any, names: StandIns) -> str:
     if name is None and "," in value and quoted(text) != text and _is_choice(text):
         raise UsageError(several(text))
     return quoted(text) if name is None else f"{text.partition('=')[0]}={names.of(name)}"
+
+
+def _in_full(text: str, base: Config) -> str:
+    """`sweep=NAME` as sweep.folder=NAME, where that is a key of the config `base`."""
+    is_short = text.startswith("sweep=") and isinstance(base.get("sweep"), Mapping)
+    return f"sweep.folder={text.removeprefix('sweep=')}" if is_short else text
 
 
 def _is_choice(text: str) -> bool:

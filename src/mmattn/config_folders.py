@@ -87,7 +87,7 @@ def _defaults() -> list[tuple[str, str | None]]:
 
 
 def packaged_groups() -> tuple[str, ...]:
-    """Config groups that verbs choose from, in the order of their defaults lists. (compare/ and the like have none.)"""
+    """Config groups that verbs choose from, in the order of their defaults lists."""
     return tuple(dict.fromkeys(group for group, _ in _defaults()))
 
 

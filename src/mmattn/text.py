@@ -46,6 +46,13 @@ def counted(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else ending}"
 
 
+def clock(seconds: float) -> str:
+    """A duration for people."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 def _hidden(character: str) -> bool:
     return unicodedata.category(character) in ("Cc", "Cs") or character in _TURNING
 

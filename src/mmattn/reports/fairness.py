@@ -9,6 +9,7 @@ from mmattn.reports.cost import Cost
 from mmattn.reports.groups import Group, differing, settings
 from mmattn.reports.text import listing
 from mmattn.reports.verdicts import Finding
+from mmattn.text import clock
 
 _NAMED = 6  # settings that a sentence names
 _WIDE = 1.25  # a ratio of sizes or times from here on is worth a caution
@@ -102,9 +103,3 @@ def _machines(groups: Sequence[Group], costs: dict[str, Cost]) -> list[Finding]:
 
 def _runs(groups: Sequence[Group]) -> list[RunRecord]:
     return [run for group in groups for run in group.runs]
-
-
-def clock(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
