@@ -150,8 +150,8 @@ def _train(flags: Flags) -> None:
         print(sweep(overrides, name))
         return
     config = compose(name, overrides)
-    if config.get("grid"):
-        raise UsageError("grid= is of many runs: mmattn train -m grid=...")
+    if many := [key for key in ("grid", "budget") if config.get(key)]:
+        raise UsageError(f"{many[0]}= is for many runs: mmattn train -m {many[0]}=...")
     if config.get("search"):
         raise UsageError("search= tries many runs: mmattn train -m search=optuna optim.lr=interval(1e-4,1e-2)")
     if config["dry_run"]:

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from mmattn.cli import main
 from mmattn.training.run.alone import alone
@@ -72,3 +73,21 @@ def test_a_run_that_cannot_be_built_is_counted_and_the_others_are_trained(
     assert Path("runs/sweeps/mine/fusion.layers=1/finished.json").is_file()
     assert main(["sweep", "ls", "runs/sweeps/mine"]) == 0
     assert "1 done, 1 failed of 2" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("budget", "told"), [("params", "number of parameters"), ("flops", "operations of one clip")])
+def test_rows_are_made_as_large_before_they_are_trained(
+    budget: str, told: str, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    small = [one for one in small if one not in ("fusion.layers=1", "trainer.epochs=2", "dim=16", "heads=2")]
+    small += ["dim=48", "heads=2", "trainer.epochs=1", "logger=none", "sweep=mine"]
+    assert main(["train", "-m", *small, "fusion=cross,concat,recurrent", "attention=dense", f"budget={budget}"]) == 0
+    assert main(["compare", "sweep=runs/sweeps/mine", "samples=0", "out=c.html"]) == 0
+    rows = json.loads(Path("c.json").read_text())["rows"]
+    sizes = {row["fusion"]: row["parameters" if budget == "params" else "flops"] for row in rows}
+    assert len(sizes) == 3 and max(sizes.values()) < 1.15 * min(sizes.values()), sizes
+    dims = {yaml.safe_load((run / "config.yaml").read_text())["dim"] for run in Path("runs/sweeps/mine").glob("fus*")}
+    assert 48 in dims and len(dims) >= 2
+    page = Path("c.html").read_text()
+    assert f"Held equal: the {told}" in page and "differ in dim" not in page

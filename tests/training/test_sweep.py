@@ -14,6 +14,7 @@ from mmattn.errors import MmattnError, UsageError
 from mmattn.training.run.alone import alone
 from mmattn.training.sweep import grid as sweeping
 from mmattn.training.sweep.asked import with_grid
+from mmattn.training.sweep.budget import _closest
 from mmattn.training.sweep.engine import sweep
 from mmattn.training.sweep.points import Point, plain_name
 from mmattn.training.sweep.work import Work
@@ -180,3 +181,33 @@ def test_a_typo_in_the_last_value_shows_before_the_first_run(trained: list) -> N
     with pytest.raises(UsageError, match="number"):
         sweep([*MINE, "seed=0,2", "optim.lr=0.1,fast"])
     assert not trained and not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (["budget=money"], "params, flops"),
+        (["budget=params", "dim=16,32"], "leave dim out"),
+        (["budget=params", "search=optuna"], "leave one of them out"),
+    ],
+)
+def test_a_budget_that_cannot_be_held_is_said(wrong: list[str], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        sweep([*MINE, "seed=0,1", *wrong])
+
+
+def test_a_budget_is_for_many_runs(capsys: pytest.CaptureFixture) -> None:
+    assert main(["train", "data=folder", "data.root=.", "budget=params"]) == 2
+    assert "mmattn train -m budget=" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("target", [1, 700, 4_000, 5_000, 1_000_000])
+def test_the_closest_width_is_found(target: int) -> None:
+    """Against trying them all."""
+
+    def size(dim: int) -> int:
+        return 7 * dim * dim + 30 * dim
+
+    every = range(8, 4000, 8)
+    assert size(_closest(size, target, 16, 4)) == min(map(size, every), key=lambda each: abs(each - target))
+    assert _closest(size, size(10), 10, 4) == 10, "the first row keeps its own"

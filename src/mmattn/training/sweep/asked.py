@@ -78,7 +78,11 @@ def is_named(overrides: Sequence[str]) -> bool:
 
 def of_runs(overrides: Sequence[str]) -> list[str]:
     """Those that say what a run is; the others say which runs there are, and what is done with them."""
-    return [text for text in overrides if re.split("[=.]", text.lstrip("+"))[0] not in ("sweep", "search", "dry_run")]
+    return [
+        text
+        for text in overrides
+        if re.split("[=.]", text.lstrip("+"))[0] not in ("sweep", "search", "dry_run", "budget")
+    ]
 
 
 def check_unnamed(overrides: Sequence[str]) -> None:

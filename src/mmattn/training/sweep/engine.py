@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from mmattn.config import Composer
+from mmattn.config import Composer, Config
 from mmattn.data.manifest.rows import SPLITS
 from mmattn.errors import MmattnError, Stopped, UsageError
 from mmattn.files import fresh_folder, write_atomically
@@ -59,17 +59,21 @@ def sweep(overrides: Sequence[str], name: str = "train") -> str:
     if evaluate not in (None, *SPLITS):
         raise UsageError(f"sweep.evaluate={evaluate}: expected {', '.join(SPLITS)}")
     if asked.get("search"):
+        if asked["budget"]:
+            raise UsageError("budget= solves the widths of a grid's rows; a search has none: leave one of them out")
         from mmattn.training.sweep.optuna import search
 
         return search(overrides, evaluate, asked["dry_run"], composer)
     folder, points = grid.plan(overrides)
     grid.check_points(points, composer)
+    points = _held(points, composer, asked)
     if asked["dry_run"]:
         from mmattn.training.sweep.forecast import forecast
 
         return f"{forecast(points, composer, evaluate)}\n{folder}"
     if not is_named(overrides) and (own := fresh_folder(folder)) != folder:
-        folder, points = grid.plan([*overrides, f"sweep={own.name}"])  # another began in the same second
+        folder = own  # another began in the same second
+        points = _held(grid.plan([*overrides, f"sweep={own.name}"])[1], composer, asked)
     with opened(folder):
         if (folder / SEARCH_FILE).is_file():
             raise UsageError(f"{folder}: holds a search; choose another sweep=NAME")
@@ -83,6 +87,14 @@ def sweep(overrides: Sequence[str], name: str = "train") -> str:
     with opened(folder):
         carry_out(folder, grid.GridPoints(points), composer, evaluate)
     return str(folder)
+
+
+def _held(points: list[Point], composer: Composer, asked: Config) -> list[Point]:
+    if asked["budget"] is None:
+        return points
+    from mmattn.training.sweep.budget import with_budget
+
+    return with_budget(points, composer, asked["budget"], asked["sweep"]["evaluate"])
 
 
 def opened(folder: Path) -> Any:

@@ -38,7 +38,7 @@ def forecast(points: Sequence[Point], composer: Composer, evaluate: str | None) 
     with Work(evaluate) as work:
         for point in points:
             config = composer.compose(point.overrides)
-            key = _key(config)
+            key = size_key(config)
             if key not in kinds:
                 kinds[key] = _timed(config, work)
             kind, done = kinds[key], point.is_done(evaluate)
@@ -57,7 +57,7 @@ def forecast(points: Sequence[Point], composer: Composer, evaluate: str | None) 
     return "\n".join(lines)
 
 
-def _key(config: Config) -> str:
+def size_key(config: Config) -> str:
     """What decides how large a run is and how long it takes."""
     parts = {name: config.get(name) for name in (*PARTS, "trainer")}
     return json.dumps([parts, {name: config["data"].get(name) for name in SAME}], default=str)
