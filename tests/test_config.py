@@ -9,11 +9,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from mmattn.config import build, check_spec, compose, conf_dir, group_choices
+from mmattn.config import Composer, build, check_spec, compose, conf_dir, group_choices, read_choice
+from mmattn.config_folders import CONFIG_DIR
 from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.errors import UsageError
 from mmattn.model import build_captioner
 from mmattn.overrides import GROUPS, OPTIONAL
+from mmattn.targets import TRUST, check_trust, environment
 
 CHOICES = [(group, name) for group in GROUPS for name in group_choices(group)]
 VERBS = sorted(path.stem for path in conf_dir().glob("*.yaml"))
@@ -92,14 +94,56 @@ def test_an_experiment_changes_what_it_names_and_can_itself_be_overridden() -> N
     assert config["trainer"]["epochs"] == 2
 
 
-def test_a_conf_of_ones_own_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "my work" / "conf" / "fusion"
-    folder.mkdir(parents=True)
-    (folder / "mine.yaml").write_text("_target_: mmattn.fusion.late.LateFusion\ndim: ${dim}\nlayers: 5\n")
-    monkeypatch.chdir(tmp_path / "my work")
+OWN = "_target_: mmattn.fusion.late.LateFusion\ndim: ${dim}\nlayers: 5\n"
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of configs that the user named."""
+    folder = tmp_path / "my work"
+    (folder / "fusion").mkdir(parents=True)
+    monkeypatch.setenv(CONFIG_DIR, str(folder))
+    return folder
+
+
+def test_configs_of_ones_own_come_first(own: Path) -> None:
+    (own / "fusion" / "mine.yaml").write_text(OWN)
+    (own / "fusion" / "concat.yaml").write_text(OWN)
     assert "mine" in group_choices("fusion")
     assert compose("train", ["fusion=mine"])["fusion"]["layers"] == 5
+    assert compose("train", ["fusion=concat"])["fusion"] == read_choice("fusion", "concat") | {"dim": 96}
     assert "heads" in compose("train", ["fusion=cross"])["fusion"]
+
+
+def test_a_train_config_of_ones_own_goes_on_from_ours(own: Path) -> None:
+    (own / "mine.yaml").write_text("defaults: [train, {override fusion: late}, _self_]\ndim: 32\n")
+    config = compose("mine", ["data.root=d"])
+    assert config["fusion"]["_target_"].endswith("LateFusion") and config["fusion"]["dim"] == 32
+
+
+def test_a_conf_in_the_working_directory_is_somebody_elses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "conf" / "fusion"
+    folder.mkdir(parents=True)
+    (folder / "mine.yaml").write_text(OWN)
+    (folder / "cross.yaml").write_text(OWN)
+    (tmp_path / "conf" / "train.yaml").write_text("x: 1\n")
+    before = compose("train", ["data.root=d"])
+    monkeypatch.chdir(tmp_path)
+    assert compose("train", ["data.root=d"]) == before and "mine" not in group_choices("fusion")
+
+
+def test_a_folder_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CONFIG_DIR, "nowhere")
+    with pytest.raises(UsageError, match="--config-dir nowhere: no such folder"):
+        compose("train")
+
+
+def test_groups_are_those_of_conf() -> None:
+    """A folder of conf/ that no verb chooses from has no group, and every folder has its place here."""
+    folders = {path.name for path in conf_dir().iterdir() if path.is_dir()}
+    assert folders - set(GROUPS) == {"annotator"} and set(GROUPS) <= folders
+    chosen = compose("train", ["data.root=d"])
+    assert set(OPTIONAL) == {group for group in GROUPS if group not in chosen and group not in ("engine", "format")}
 
 
 @pytest.mark.parametrize("group", OPTIONAL)
@@ -130,7 +174,17 @@ def test_every_plain_key_of_a_verb_can_be_set(verb: str) -> None:
         ("train", ["fusion="], "did you mean adapter or bottleneck"),
         ("train", ["data=null"], "folder"),
         ("train", ["fusion=null"], "late"),
-        ("train", ["fusion=late,cross"], "late"),
+        ("train", ["fusion=late,cross"], "mmattn train -m fusion=late,cross"),
+        ("train", ["optim.lr=1e-3,1e-2"], "mmattn train -m optim.lr=1e-3,1e-2"),
+        ("train", ["optim.lr=interval(0,1)"], "mmattn train -m optim.lr"),
+        ("train", ["+nonsense.key=3"], "nonsense.key: no such key"),
+        ("train", ["+optmi.lr=3"], "optim"),
+        ("train", ["++sede=3"], "seed"),
+        ("train", ["+trainer.nonsense=3"], "trainer.nonsense: no such key"),
+        ("train", ["~optim.lr"], "set it to another value"),
+        ("train", ["hydra.run.dir=x"], "run=DIR"),
+        ("train", ["hydra/launcher=joblib"], "launcher=local"),
+        ("train", ["+hydra.nonsense=1"], "no hydra section"),
         ("train", ["optim.lr=fast"], "number"),
         ("train", ["fusion.layers=true"], "fusion.layers"),
         ("train", ["logger.online=2"], "true or false"),
@@ -151,6 +205,20 @@ def test_a_mistake_is_one_line_that_names_it(verb: str, overrides: list[str], sa
         compose(verb, overrides)
     assert says in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_what_is_composed_many_times_is_read_once_for_each_choice() -> None:
+    composer = Composer("train")
+    for seed in range(3):
+        for fusion in ("late", "cross"):
+            wanted = ["data.root=d", f"fusion={fusion}", f"seed={seed}", "optim.lr=0.5"]
+            assert composer.compose(wanted) == compose("train", wanted)
+    assert composer.loaded == 2
+
+
+def test_an_optional_group_goes_as_hydra_takes_it_away() -> None:
+    given = ["experiment=msrvtt_captions", "data.root=d", "task=tagging"]
+    assert compose("train", [*given, "~captions"]) == compose("train", [*given, "captions=null"])
 
 
 def test_near_names_are_named_once() -> None:
@@ -204,6 +272,41 @@ def test_a_target_outside_conf_is_refused_before_it_is_imported(place, trap: Pat
         build(place("trap.call"))
     assert not trap.exists()
     assert "trap" not in sys.modules
+
+
+def test_a_target_that_the_users_configs_name_may_be_built(trap: Path, own: Path) -> None:
+    (own / "fusion" / "trap.yaml").write_text("a: [{_target_: trap.call}]\n")
+    build({"_target_": "trap.call"})
+    assert trap.is_file()
+
+
+def test_trust_is_for_the_classes_that_a_package_defines(
+    tmp_path: Path, trap: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.py").write_text("import trap\nfrom trap import call\nclass Own: pass\nclass_of = lambda: 1\n")
+    spec = {"_target_": "mine.Own"}
+    with pytest.raises(UsageError, match="add trust=mine"):
+        build(spec)
+    with environment(**{TRUST: check_trust(["mine"])}):
+        assert type(build(spec)).__name__ == "Own"
+        trap.unlink()  # what was imported with it
+        for other in ("mine.call", "mine.trap.call", "mine.class_of", "mine.Missing", "trap.call"):
+            with pytest.raises(UsageError, match=r"may not be built|cannot be imported"):
+                build({"_target_": other})
+    with pytest.raises(UsageError, match="add trust=mine"):
+        build(spec)
+    assert not trap.exists()
+
+
+@pytest.mark.parametrize("package", ["os", "mmattn", "a.b", "", "builtins"])
+def test_what_is_no_package_of_somebodys_cannot_be_trusted(package: str) -> None:
+    with pytest.raises(UsageError, match="installed package"):
+        check_trust([package])
+
+
+def test_a_package_that_is_not_there_is_named() -> None:
+    with pytest.raises(UsageError, match="needs the package not_here, which is not installed"):
+        build({"_target_": "not_here.Fusion"})
 
 
 @pytest.mark.parametrize(

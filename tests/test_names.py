@@ -44,7 +44,7 @@ VERBS: dict[str, tuple[list[str], list[str]]] = {
     "predict": (["run", "source", "out", "job", "tracks", "burn_in", "weights", "prompts"], []),
     "evaluate": (["run", "out"], []),
     "explain": (["run", "source", "out", "tag"], []),
-    "compare": (["sweep", "plan", "out", "predictions", "baseline", "metric"], []),
+    "compare": (["sweep", "out", "predictions", "baseline", "metric"], []),
     "dashboard": (["sweep", "out", "project", "name", "entity"], []),
     "demo": (["out", "videos", "files"], []),
     "doctor": (["folder"], []),
@@ -165,10 +165,10 @@ def test_commas_still_separate_the_points_of_a_sweep() -> None:
 
 @pytest.mark.parametrize("name", ["my work", "José#1&2%, x"])
 def test_a_conf_of_ones_own_may_lie_anywhere(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / name / "conf" / "fusion"
+    folder = tmp_path / name / "fusion"
     folder.mkdir(parents=True)
     (folder / "mine.yaml").write_text("_target_: mmattn.fusion.late.LateFusion\ndim: ${dim}\nlayers: 5\n")
-    monkeypatch.chdir(tmp_path / name)
+    monkeypatch.setenv("MMATTN_CONFIG_DIR", str(tmp_path / name))
     assert compose("train", ["fusion=mine"])["fusion"]["layers"] == 5
 
 

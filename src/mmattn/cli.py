@@ -11,12 +11,14 @@ import sys
 from collections.abc import Callable, Sequence
 
 from mmattn import __version__
-from mmattn.config import compose, defaults, group_choices
+from mmattn.completion import QUERY, candidates, script
+from mmattn.config import Composer, compose, defaults, group_choices
+from mmattn.config_folders import CONFIG_DIR, config_file
 from mmattn.errors import MmattnError, UsageError
-from mmattn.overrides import GROUPS, nearest
+from mmattn.flags import SHORT, Flags, parsed_flags
+from mmattn.overrides import GROUPS, group_of, nearest
+from mmattn.targets import TRUST, check_trust, environment
 
-SWEEP = ("-m", "--multirun")  # Hydra's names for it
-DRY_RUN = {"--dry-run": "dry_run=true"}  # of train and compare
 USAGE = """usage: mmattn VERB [key=value ...]
 
   demo       render AVShapes, train late and cross fusion on it, report         mmattn demo
@@ -26,6 +28,7 @@ USAGE = """usage: mmattn VERB [key=value ...]
   search     where in a library something is said, seen or heard    mmattn search library.jsonl 'dog barking'
   browse     a library as one page with players                 mmattn browse library.jsonl
   explain    what a file's tags owe to what                     mmattn explain run=runs/x source=clip.mp4
+  sweep ls   what of a sweep is done, running, failed, best     mmattn sweep ls runs/sweeps/x
   compare    one HTML report over runs                          mmattn compare runs='runs/*'
   dashboard  the same views in wandb, shown before sent         mmattn dashboard runs='runs/*'
   data shard    every clip decoded once, in tars                mmattn data shard data.root=videos out=shards
@@ -36,7 +39,8 @@ USAGE = """usage: mmattn VERB [key=value ...]
   doctor     is this machine fit, and what to fix             mmattn doctor
   show       what can be chosen                                 mmattn show fusion
 
-key=value are Hydra overrides (fusion=late optim.lr=1e-3). `mmattn VERB --help` lists the keys of a verb.
+key=value are Hydra overrides (fusion=late optim.lr=1e-3). `mmattn VERB --help` lists the keys of a verb;
+--cfg job shows the config, --info where it comes from, --config-dir DIR adds configs of yours (docs/extend.md).
 Names of files are text whatever they look like.
 `mmattn train -m fusion=late,cross seed=0,1` sweeps: one run for each combination; --dry-run only tells.
 """
@@ -73,19 +77,51 @@ def _dispatch(arguments: list[str]) -> int:
         print(f"mmattn {__version__}")
         return 0
     verb, *rest = arguments
-    if verb == "data" and rest:  # `mmattn data check ...` is the verb "data check"
-        verb, rest = f"data {rest[0]}", rest[1:]
+    if verb == QUERY:
+        print("\n".join(candidates(rest, list(VERBS))))
+        return 0
+    if SHORT.get(verb, verb).partition("=")[0] == "--shell-completion":
+        print(script(rest[0] if rest else verb.partition("=")[2]), end="")
+        return 0
+    if verb in ("data", "sweep") and rest:  # `mmattn data check ...` is the verb "data check"
+        verb, rest = f"{verb} {rest[0]}", rest[1:]
     if verb not in VERBS:
         raise UsageError(f"no verb is named {verb!r}{nearest(verb, list(VERBS))}")
     if any(argument in ("-h", "--help") for argument in rest):
         _help(verb)
         return 0
-    if verb in ("train", "compare"):
-        rest = [DRY_RUN.get(argument, argument) for argument in rest]
-    if options := [a for a in rest if a.startswith("-") and not (verb == "train" and a in SWEEP)]:
-        raise UsageError(f"{options[0]}: mmattn takes key=value; see mmattn {verb} --help")
-    VERBS[verb](rest)
+    flags = parsed_flags(verb, rest)
+    folder = None if flags.config_dir is None else os.path.abspath(flags.config_dir)  # noqa: PTH100 (may be missing)
+    trust = None if flags.trust is None else check_trust(flags.trust)
+    with environment(**{CONFIG_DIR: folder, TRUST: trust}):
+        if flags.cfg or flags.info:
+            _show_config(verb, flags)
+        elif verb == "train":
+            _train(flags)
+        else:
+            VERBS[verb](flags.overrides)
     return 0
+
+
+def _show_config(verb: str, flags: Flags) -> None:
+    """`--cfg job` and `--info`: the config that the verb would be given, and where it comes from."""
+    name = flags.config_name or verb.replace(" ", "_")
+    if verb == "show":
+        raise UsageError("show has no config; give --cfg job to another verb")
+    if flags.info:
+        from mmattn.hydra_configs import described
+
+        print(described(name, [text for text in flags.overrides if group_of(text)]))
+        return
+    import yaml
+
+    node = Composer(name).compose(flags.overrides, resolve=flags.resolve, whole=False)
+    for part in (flags.package or "").split(".") if flags.package not in (None, "_global_") else []:
+        if not isinstance(node, dict) or part not in node:
+            raise UsageError(f"--package {flags.package}: the config has no such part")
+        node = node[part]
+    plain = not isinstance(node, dict | list)
+    print(node if plain else yaml.safe_dump(node, sort_keys=False, allow_unicode=True).rstrip())
 
 
 def _help(verb: str) -> None:
@@ -104,16 +140,18 @@ def _help(verb: str) -> None:
             print(f"  {line}")
 
 
-def _train(overrides: list[str]) -> None:
-    if swept := [text for text in overrides if text in SWEEP]:
-        from mmattn.training.sweep.grid import sweep
-        from mmattn.training.sweep.optuna import search
+def _train(flags: Flags) -> None:
+    overrides = [*flags.overrides, *(["dry_run=true"] if flags.dry_run else [])]
+    name = flags.config_name or "train"
+    _check_train_config(name)
+    if flags.multirun:
+        from mmattn.training.sweep.engine import sweep
 
-        points = [text for text in overrides if text not in swept]
-        searched = any(text.startswith("search=") and text != "search=null" for text in points)
-        print(search(points) if searched else sweep(points))
+        print(sweep(overrides, name))
         return
-    config = compose("train", overrides)
+    config = compose(name, overrides)
+    if many := [key for key in ("grid", "budget") if config.get(key)]:
+        raise UsageError(f"{many[0]}= is for many runs: mmattn train -m {many[0]}=...")
     if config.get("search"):
         raise UsageError("search= tries many runs: mmattn train -m search=optuna optim.lr=interval(1e-4,1e-2)")
     if config["dry_run"]:
@@ -126,6 +164,18 @@ def _train(overrides: list[str]) -> None:
 
     run = launch(config, others)
     print(run)
+
+
+def _check_train_config(name: str) -> None:
+    """Raises UsageError for a --config-name that cannot stand for train."""
+    if config_file(f"{name}.yaml") is None:
+        raise UsageError(
+            f"--config-name {name}: no folder of configs has {name}.yaml; name yours with --config-dir DIR"
+        )
+    if name != "train":
+        known, own = (Composer(each).compose(whole=False, resolve=False) for each in ("train", name))
+        if missing := [key for key in known if key not in own]:
+            raise UsageError(f"{name}.yaml has no {missing[0]}; begin it with defaults: [train, _self_]")
 
 
 def _evaluate(overrides: list[str]) -> None:
@@ -180,7 +230,20 @@ def _explain(overrides: list[str]) -> None:
     print(explain(config))
 
 
+def _sweep_ls(overrides: list[str]) -> None:
+    config = compose("sweep_ls", _named(overrides, ("folder",), ("metric", "direction")))
+    from mmattn.training.sweep.listing import listed
+
+    print(listed(config))
+
+
 def _compare(overrides: list[str]) -> None:
+    if trains := [text for text in overrides if text.startswith(("plan=", "grid=", "budget=", "dry_run="))]:
+        grid = trains[0].replace("plan=", "grid=")
+        raise UsageError(
+            f"{trains[0]}: compare only reads; train with: mmattn train -m {grid} sweep=NAME sweep.evaluate=test, "
+            "then: mmattn compare sweep=runs/sweeps/NAME"
+        )
     config = compose("compare", overrides)
     from mmattn.reports.page.compare import compare
 
@@ -268,12 +331,13 @@ def _show(arguments: list[str]) -> None:
 
 VERBS: dict[str, Callable[[list[str]], None]] = {
     "demo": _demo,
-    "train": _train,
+    "train": lambda overrides: _train(Flags(overrides)),
     "evaluate": _evaluate,
     "predict": _predict,
     "search": _search,
     "browse": _browse,
     "explain": _explain,
+    "sweep ls": _sweep_ls,
     "compare": _compare,
     "dashboard": _dashboard,
     "data shard": _data_shard,

@@ -1,23 +1,24 @@
 """Configs: one grammar (Hydra overrides), composed once, checked before anything is built.
 
-`_target_` is the only registry, and it is a closed one: what the packaged conf/ names may be built, nothing else. So a
-config that came with a checkpoint cannot call anything of its own choosing, and a new mechanism is a class and a yaml
-file. This module needs no torch.
+`_target_` is the only registry, and it is a closed one (mmattn.targets): what configs on this machine name may be
+built, ours, those of a folder that the user named, and those of installed packages. So a config that came with a
+checkpoint cannot call anything of its own choosing, and a new mechanism is a class and a yaml file. This module needs
+no torch.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from functools import cache
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from mmattn.config_folders import conf_dir as conf_dir
+from mmattn.config_folders import config_file, group_choices
 from mmattn.errors import UsageError
+from mmattn.hydra_configs import changed, load, several
 from mmattn.moved import with_present_targets
 from mmattn.names import StandIns, as_text, key_and_value
 from mmattn.overrides import (
-    OPTIONAL,
+    as_choice,
     check_attends,
     check_choice,
     check_key,
@@ -25,21 +26,14 @@ from mmattn.overrides import (
     default_of,
     group_of,
     leaves,
-    nearest,
     quoted,
 )
+from mmattn.targets import check_target
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 Config = dict[str, Any]
-
-
-@cache
-def conf_dir() -> Path:
-    """The packaged conf/: inside an installed wheel, or at the top of a checkout."""
-    here = Path(__file__).resolve()
-    for candidate in (here.parent / "conf", here.parents[2] / "conf"):
-        if (candidate / "train.yaml").is_file():
-            return candidate
-    raise UsageError(f"mmattn's conf/ was not found beside {here.parent}; reinstall mmattn")
 
 
 def compose(name: str, overrides: Sequence[str] = ()) -> Config:
@@ -47,50 +41,91 @@ def compose(name: str, overrides: Sequence[str] = ()) -> Config:
 
     Raises UsageError naming the unknown or wrong part and its nearest valid names.
     """
-    from hydra.errors import HydraException
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
+    return Composer(name).compose(overrides)
 
-    names = StandIns()
-    try:
-        groups = {text: group for text in overrides if (group := group_of(text))}
-        for text, group in groups.items():
-            check_choice(text, group, group_choices(group))
-        choices = [text for text in overrides if text in groups]
-        base = _compose(name, choices)
-        for text in overrides:
-            if text not in choices:
+
+class Composer:
+    """Composes one config many times: files are read once for each set of group choices, `loaded` times in all."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.loaded = 0
+        self._bases: dict[tuple[str, ...], tuple[DictConfig, Config]] = {}
+
+    def compose(self, overrides: Sequence[str] = (), resolve: bool = True, whole: bool = True) -> Config:
+        """As `compose`. Without `resolve` values keep their references to others; not `whole`: some may be missing."""
+        from hydra.errors import HydraException
+        from omegaconf import OmegaConf
+        from omegaconf.errors import OmegaConfBaseException
+
+        names = StandIns()
+        try:
+            overrides = [as_choice(text) for text in overrides]
+            base, plain = self._base(tuple(text for text in overrides if group_of(text)))
+            values = [_in_full(text, plain) for text in overrides if not group_of(text)]
+            for text in values:
                 check_key(text, base)
-        plain = OmegaConf.to_container(base)
-        given = [text if text in choices else _readable(text, plain, names) for text in overrides]
-        config = _compose(name, given) if len(choices) < len(overrides) else base
-        check_kinds(plain, OmegaConf.to_container(config))
-        if missing := sorted(OmegaConf.missing_keys(config)):
-            raise UsageError(f"{missing[0]} is not set; add {missing[0]}=...")
-        check_attends(overrides, OmegaConf.to_container(config))  # type: ignore[arg-type]
-        return names.replace(OmegaConf.to_container(config, resolve=True))
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UsageError(names.replace(_first_line(error))) from None
+            config = changed(base, [_readable(text, plain, names) for text in values]) if values else base
+            before_resolving: Any = OmegaConf.to_container(config) if values else plain
+            check_kinds(plain, before_resolving)
+            if whole and (missing := sorted(OmegaConf.missing_keys(config))):
+                raise UsageError(f"{missing[0]} is not set; add {missing[0]}=...")
+            check_attends(overrides, before_resolving)
+            return names.replace(OmegaConf.to_container(config, resolve=True) if resolve else before_resolving)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise UsageError(names.replace(_first_line(error))) from None
+
+    def _base(self, choices: tuple[str, ...]) -> tuple[DictConfig, Config]:
+        """The config with `choices`, as OmegaConf has it and plain."""
+        from omegaconf import OmegaConf
+
+        if choices not in self._bases:
+            for text in choices:
+                group = group_of(text) or ""
+                check_choice(text, group, group_choices(group))
+            self.loaded += 1
+            base = load(self.name, choices)
+            self._bases[choices] = base, OmegaConf.to_container(base)  # type: ignore[assignment]
+        return self._bases[choices]
 
 
 def _readable(text: str, base: Any, names: StandIns) -> str:
     """`text` as Hydra can read it: with a stand-in for what is a name in the config `base`."""
     key, value = key_and_value(text)
     name = as_text(key, value, default_of(base, key))
+    if name is None and "," in value and quoted(text) != text and _is_choice(text):
+        raise UsageError(several(text))
     return quoted(text) if name is None else f"{text.partition('=')[0]}={names.of(name)}"
+
+
+def _in_full(text: str, base: Config) -> str:
+    """`sweep=NAME` as sweep.folder=NAME, where that is a key of the config `base`."""
+    is_short = text.startswith("sweep=") and isinstance(base.get("sweep"), Mapping)
+    return f"sweep.folder={text.removeprefix('sweep=')}" if is_short else text
+
+
+def _is_choice(text: str) -> bool:
+    """Whether it is Hydra's key=a,b."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        return OverridesParser.create().parse_overrides([text])[0].is_sweep_override()
+    except HydraException:
+        return False
 
 
 def defaults(name: str) -> str:
     """The composed config `name` as YAML, before any override."""
     from omegaconf import OmegaConf
 
-    return OmegaConf.to_yaml(_compose(name, []))
+    return OmegaConf.to_yaml(load(name, []))
 
 
 def build(spec: Any, **given: Any) -> Any:
     """Instantiate a resolved config node, after checking every `_target_` in it. `given` adds arguments at the top.
 
-    Raises UsageError for a target outside the packaged conf/, an interpolation, or arguments that do not fit.
+    Raises UsageError for a target that may not be built, an interpolation, or arguments that do not fit.
     """
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate
@@ -115,59 +150,21 @@ def build(spec: Any, **given: Any) -> Any:
 
 
 def check_spec(spec: Any) -> None:
-    """Raises UsageError unless every `_target_` is one that conf/ names and nothing is left to interpolate."""
-    allowed = _allowed_targets()
+    """Raises UsageError unless every `_target_` may be built and nothing is left to interpolate."""
     for key, value in leaves(with_present_targets(spec)):
-        if "_target_" in key.split(".") and value not in allowed:
-            raise UsageError(f"{key}: {value!r} may not be built{nearest(str(value), allowed)}")
+        if "_target_" in key.split("."):
+            check_target(key, value)
         if isinstance(value, str) and "${" in value:
             raise UsageError(f"{key}: {value!r} refers to something outside the config")
-
-
-@cache
-def _allowed_targets() -> frozenset[str]:
-    pattern = re.compile(r"^\s*_target_:\s*([\w.]+)\s*$", re.MULTILINE)
-    return frozenset(
-        target for path in conf_dir().rglob("*.yaml") for target in pattern.findall(path.read_text(encoding="utf-8"))
-    )
-
-
-def group_choices(group: str) -> list[str]:
-    """What `group=` may be: the yaml files of the user's ./conf and the packaged one."""
-    return sorted({path.stem for folder in _search_path() for path in (folder / group).glob("*.yaml")})
 
 
 def read_choice(group: str, name: str) -> Config:
     """What the yaml file of one choice says by itself, nothing filled in from elsewhere: quick, unlike `compose`."""
     from omegaconf import OmegaConf
 
-    file = next(path for folder in _search_path() if (path := folder / group / f"{name}.yaml").is_file())
+    file = config_file(f"{group}/{name}.yaml")
+    assert file, f"group_choices({group!r}) has no {name!r}"
     return OmegaConf.to_container(OmegaConf.load(file))  # type: ignore[return-value]
-
-
-def _search_path() -> list[Path]:
-    own = Path.cwd() / "conf"
-    return [own, conf_dir()] if own.is_dir() and own.resolve() != conf_dir() else [conf_dir()]
-
-
-def _compose(name: str, overrides: Sequence[str]):
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
-    from omegaconf import open_dict
-
-    first, *others = _search_path()
-    if others and not (first / f"{name}.yaml").is_file():
-        first, others = others[0], [first]
-    extra = [f"hydra.searchpath=[{quoted(f'=file://{path}')[1:]}]" for path in others]
-    # Hydra refuses GROUP=null: the group is taken away instead, with what an experiment says of its settings.
-    none = {text: group for text in overrides if (group := group_of(text)) in OPTIONAL and text.endswith("=null")}
-    given = [f"~{none[text]}" if text in none else text for text in overrides]
-    with initialize_config_dir(str(first), version_base="1.3", job_name="mmattn"):
-        config = hydra_compose(name, overrides=[*given, *extra])
-    with open_dict(config):
-        for group in none.values():
-            config.pop(group, None)
-    return config
 
 
 def _first_line(error: BaseException) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 # The last part of keys that hold a name though their default is none, or refers to another key.
 NAMES = frozenset(
     (
-        *("run", "resume", "sweep", "init_from", "source", "out", "job", "root", "folder", "videos", "plan", "python"),
+        *("run", "resume", "sweep", "init_from", "source", "out", "job", "root", "folder", "videos", "python"),
         *("weights", "pretrained", "prompts", "predictions", "annotations", "manifest", "checked", "tracks", "burn_in"),
         *("tag", "tags", "model", "metric", "baseline", "entity", "partition", "address", "kind", "language"),
         *("library", "query", "index", "group", "notes", "uri"),

@@ -10,45 +10,12 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
+from mmattn.config_folders import is_group, optional_groups, packaged_groups
 from mmattn.errors import UsageError
 
-GROUPS = (
-    "data",
-    "visual",
-    "audio",
-    "attention",
-    "fusion",
-    "task",
-    "tag_loss",
-    "captions",
-    "multitask",
-    "self_critical",
-    "pretrain",
-    "regulariser",
-    "modality_balance",
-    "weight_average",
-    "freeze",
-    "optim",
-    "trainer",
-    "launcher",
-    "search",
-    "logger",
-    "engine",
-    "format",
-    "experiment",
-)
-# Groups of which nothing may be chosen, with =null.
-OPTIONAL = (
-    "captions",
-    "self_critical",
-    "pretrain",
-    "regulariser",
-    "modality_balance",
-    "weight_average",
-    "freeze",
-    "search",
-    "experiment",
-)
+# As the defaults lists of conf/ have them.
+GROUPS = packaged_groups()
+OPTIONAL = optional_groups()  # groups of which nothing may be chosen, with =null
 # Numbers that may be left to mmattn.
 _OR_AUTO = ("batch_size",)
 
@@ -57,9 +24,25 @@ def group_of(text: str) -> str | None:
     """`attention=NAME`, or `attention@captions.attention=NAME` for a choice in another place than the group's own."""
     key, equals, _ = text.lstrip("+").partition("=")
     group = key.partition("@")[0]
-    return group if equals and group in GROUPS else None
+    return group if equals and is_group(group) else None
 
 
+def as_choice(text: str) -> str:
+    """`~captions`, Hydra's way to leave an optional group out, as captions=null; anything else as it is."""
+    group = text[1:].partition("=")[0]
+    return f"{group}=null" if text.startswith("~") and group in OPTIONAL else text
+
+
+_INSTEAD_OF_HYDRA = {
+    "run": "the run directory is run=DIR",
+    "sweep": "a sweep's folder is runs/sweeps/NAME, with sweep=NAME",
+    "sweeper": "a search is mmattn train -m search=optuna, a grid mmattn train -m key=a,b",
+    "launcher": "runs are started by launcher=local, torchrun or slurm",
+    "searchpath": "a folder of your own configs is --config-dir DIR",
+    "job": "mmattn never changes the directory; run=DIR names the run",
+    "verbose": "set MMATTN_DEBUG=1 to see where an error comes from",
+}
+_NO_HYDRA = "mmattn has no hydra section; see mmattn train --help for its keys"
 _PLAIN = re.compile(r"[A-Za-z0-9_./+-]*")
 _GRAMMAR = re.compile(r"[\[{'\"$].*|\w+\(.*\)", re.DOTALL)  # a list, settings, quotes, another key's value, a function
 
@@ -76,6 +59,8 @@ def quoted(text: str) -> str:
 def check_choice(text: str, group: str, choices: Collection[str]) -> None:
     """Raises UsageError where `text` chooses what the group does not have, naming the nearest that it has."""
     choice = text.partition("=")[2]
+    if "," in choice and all(each.strip() in choices for each in choice.split(",")):
+        raise UsageError(f"{text}: one {group} is expected; mmattn train -m {text} trains a run for each of several")
     if choice not in choices and not (choice == "null" and group in OPTIONAL):
         raise UsageError(f"{text}: no {group} is named {choice!r}{nearest(choice, choices)}")
 
@@ -87,24 +72,28 @@ def check_key(text: str, base: Any) -> None:
     key, equals, _ = text.partition("=")
     if text.startswith("~"):
         raise UsageError(f"{text}: keys cannot be taken away, every one is needed; set it to another value")
+    if key.lstrip("+").startswith(("hydra.", "hydra/")):
+        raise UsageError(f"{text}: {_INSTEAD_OF_HYDRA.get(re.split('[./]', key)[1], _NO_HYDRA)}")
     key = key.lstrip("+")
-    if not equals:
+    if not equals or (text.startswith("+") and not re.fullmatch(r"[\w.@/-]+", key, re.ASCII)):
         raise UsageError(f"{text!r} is not key=value")
-    if text.startswith("+"):  # Hydra's way to add a key on purpose
-        if not re.fullmatch(r"[\w.@/-]+", key, re.ASCII):
-            raise UsageError(f"{text!r} is not key=value")
-        return
     node: Any = base
     for depth, part in enumerate(key.split(".")):
         names = [str(name) for name in node] if OmegaConf.is_dict(node) else []
         if part not in names:
+            if text.startswith("+") and (node is None or (OmegaConf.is_dict(node) and _is_open(node))):
+                return  # a place for settings of any name, or the arguments of a class, which knows its own
             prefix = ".".join(key.split(".")[:depth])
             valid = [f"{prefix}.{name}" if prefix else name for name in [*names, *(GROUPS if depth == 0 else ())]]
             raise UsageError(f"{key}: no such key{nearest(key, valid)}")
         node = node._get_node(part)
         if OmegaConf.is_interpolation(node):
             return  # what it refers to decides
-        node = node if OmegaConf.is_config(node) else None
+        node = node if OmegaConf.is_config(node) and not node._is_none() else None
+
+
+def _is_open(node: Any) -> bool:
+    return not len(node) or "_target_" in node
 
 
 def default_of(base: Mapping[str, Any], key: str) -> Any:

@@ -14,7 +14,10 @@ from mmattn.config import compose
 from mmattn.errors import MmattnError, Stopped, UsageError
 from mmattn.training.run.alone import alone
 from mmattn.training.sweep import optuna as searching
+from mmattn.training.sweep.engine import sweep
+from mmattn.training.sweep.points import Point
 from mmattn.training.sweep.space import distribution, parsed_sweep
+from mmattn.training.sweep.work import Work
 
 optuna = pytest.importorskip("optuna")
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
@@ -73,24 +76,23 @@ class Trained:
         self.configs: list[dict] = []
         self.before: dict[int, Exception] = {}  # what the n-th start raises
 
-    def __call__(self, config: dict) -> Path:
+    def __call__(self, _: Work, point: Point, config: dict) -> None:
         number = len(self.configs)
-        self.configs.append(config)
-        run = Path(config["resume"] or config["run"])
+        self.configs.append({**config, "resume": str(point.run) if point.begun else None})
+        run = point.run
         run.mkdir(parents=True, exist_ok=True)
         (run / "config.yaml").write_text("x: 1")
         if number in self.before:
             raise self.before[number]
         (run / "evaluation.json").write_text(json.dumps({"rate": config["optim"]["lr"]}))
         (run / "finished.json").write_text("{}")
-        return run
 
 
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Trained:
     monkeypatch.chdir(tmp_path)
     stand_in = Trained()
-    monkeypatch.setattr(searching, "launch", stand_in)
+    monkeypatch.setattr(Work, "train", lambda *given: stand_in(*given))
     monkeypatch.setattr(searching, "curves", lambda found: {"val/mAP": 1 - abs(math.log10(found["rate"]) + 2)})
     return stand_in
 
@@ -109,7 +111,7 @@ def test_a_search_stopped_goes_on_with_that_trial_and_asks_for_the_same_ones_as_
     trained.configs.clear()
     trained.before[3] = Stopped("stopped")
     with pytest.raises(Stopped):
-        searching.search([*COMMAND[2:], *more])
+        sweep([*COMMAND[2:], *more])
     assert main([*COMMAND, *more]) == 0
     stopped, resumed = trained.configs[3:5]
     assert resumed["resume"] == stopped["run"] and not stopped["resume"]
@@ -134,12 +136,18 @@ def test_more_trials_may_be_asked_for_but_nothing_else(trained: Trained, capsys:
 
 def test_a_trial_that_fails_counts_and_stops_nothing(trained: Trained, capsys: pytest.CaptureFixture) -> None:
     trained.before[1] = MmattnError("the gradient is not finite")
-    assert main([*COMMAND, "search.trials=3", *SPACE]) == 0
+    assert main([*COMMAND, "search.trials=3", *SPACE]) == 1
     said = capsys.readouterr()
     assert "the gradient is not finite" in said.err and said.out.count("failed") == 1
-    trained.before |= {number: MmattnError("no disk") for number in range(3, 9)}
+    assert "1 of 3 runs failed" in said.err and len(trained.configs) == 3
+    assert main(["sweep", "ls", "runs/sweeps/mine"]) == 2, "its evaluations are not of this test"
+    assert main([*COMMAND, "search.trials=3", *SPACE]) == 0, "tried again"
+    assert len(trained.configs) == 4 and trained.configs[3]["resume"] == trained.configs[1]["run"]
+    assert "failed" not in capsys.readouterr().out
+    assert main([*COMMAND, "search.trials=3", *SPACE]) == 0 and len(trained.configs) == 4
+    trained.before |= {number: MmattnError("no disk") for number in range(4, 9)}
     assert main([*COMMAND[:-1], "sweep=other", "search.trials=2", *SPACE]) == 1
-    assert "all 2 trials failed" in capsys.readouterr().err
+    assert "2 of 2 runs failed" in capsys.readouterr().err
 
 
 def test_whole_numbers_and_choices_reach_the_runs(trained: Trained) -> None:

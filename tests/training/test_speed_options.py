@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from dataclasses import fields
@@ -14,12 +13,11 @@ from torch import Tensor, nn
 
 from mmattn.cli import main
 from mmattn.config import compose
-from mmattn.errors import MmattnError, UsageError
+from mmattn.errors import UsageError
 from mmattn.training.loop.blocks import blocks, compile_parts, recompute
 from mmattn.training.loop.module import TrainingModule
 from mmattn.training.loop.optim import AdamWOneCycle, depths, optim_of
 from mmattn.training.run.outlook import first, look_ahead, peak_memory
-from mmattn.training.sweep import grid as sweeping
 from mmattn.types import Batch
 
 
@@ -221,69 +219,6 @@ def test_operations_are_those_of_the_step(tagged: list[str]) -> None:
         data = build_data(config["data"])
         found.append(look_ahead(config, data, build_model(config, data.vocabulary)).flops)
     assert found[1] == pytest.approx(6 * found[0]) and found[0] > 0
-
-
-def test_a_sweep_has_hydras_grammar_and_a_run_for_each_point() -> None:
-    folder, points = sweeping.plan(["fusion=late,cross", "seed=range(0,2)", "visual.widths=[8,8]", "sweep=mine"])
-    assert folder == Path("runs/sweeps/mine")
-    assert [point.run.name for point in points] == [
-        f"fusion={fusion},seed={seed}" for fusion in ("late", "cross") for seed in (0, 1)
-    ]
-    assert points[1].overrides == ("fusion=late", "seed=1", "visual.widths=[8,8]", "sweep=mine", f"run={points[1].run}")
-
-
-def test_points_with_long_names_are_told_apart() -> None:
-    assert len(sweeping.plain_name("ü" * 300).encode()) <= 200
-    long = "x" * 300
-    _, points = sweeping.plan([f"data.root={long}a,{long}b", "seed=1,2", "sweep=mine"])
-    names = {point.run.name for point in points}
-    assert len(names) == 4 and all(len(name.encode()) <= 200 for name in names)
-
-
-@pytest.mark.parametrize("wrong", [["fusion=late"], ["seed=1,2", "run=x"], ["optim.lr=interval(0,1)"], ["seed=1,1"]])
-def test_what_is_no_sweep_is_said(wrong: list[str]) -> None:
-    with pytest.raises(UsageError, match=r"train -m|range"):
-        sweeping.plan(wrong)
-
-
-def test_a_sweep_of_too_many_points_is_refused_and_never_cut(capsys: pytest.CaptureFixture) -> None:
-    assert main(["train", "-m", "data=folder", "data.root=.", "seed=range(0,101)", "heads=range(1,102)"]) == 2
-    assert "10,201 points" in capsys.readouterr().err
-    assert len(sweeping.plan(["data=folder", "seed=range(0,100)", "heads=range(1,101)"])[1]) == 10_000
-
-
-@pytest.fixture
-def launched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict]:
-    """What a sweep would train, done at once; the point with seed=1 fails the first time."""
-    monkeypatch.chdir(tmp_path)
-    seen: list[dict] = []
-
-    def train(config: dict) -> Path:
-        seen.append(config)
-        run = Path(config["resume"] or config["run"])
-        run.mkdir(parents=True, exist_ok=True)
-        (run / "config.yaml").write_text("x: 1")
-        if config["seed"] == 1 and len(seen) < 4:
-            raise MmattnError("the disk is full")
-        (run / "finished.json").write_text("{}")
-        return run
-
-    monkeypatch.setattr(sweeping, "launch", train)
-    return seen
-
-
-def test_a_sweep_goes_on_where_it_stopped(launched: list[dict], capsys: pytest.CaptureFixture) -> None:
-    command = ["train", "-m", "data=folder", "data.root=.", "seed=0,1,2", "sweep=mine"]
-    assert main([*command, "--dry-run"]) == 0 and not launched, "only tells"
-    assert main(command) == 1
-    assert "the disk is full" in capsys.readouterr().err
-    assert [config["seed"] for config in launched] == [0, 1, 2], "the others are trained"
-    assert main(command) == 0
-    assert [config["resume"] for config in launched[3:]] == ["runs/sweeps/mine/seed=1"]
-    assert len(json.loads(Path("runs/sweeps/mine/sweep.json").read_text())) == 3
-    assert main([*command, "optim.lr=1"]) == 2, "another sweep of that name"
-    assert main(["train", "-m", "data=folder", "data.root=.", "seed=0,1,2,3", "sweep=mine"]) == 0
-    assert launched[-1]["seed"] == 3 and len(launched) == 5, "a point more"
 
 
 def test_with_slurm_a_sweep_is_one_array(

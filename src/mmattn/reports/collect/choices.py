@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmattn.config import group_choices, read_choice
+from mmattn.config_folders import config_folders
 from mmattn.moved import with_present_targets
 
 
@@ -20,7 +21,7 @@ def choice_of(group: str, node: Any) -> str | None:
         return None
     found = dict(_leaves(with_present_targets(node)))
     best, most = "", (-1_000_000, 0)
-    for name, own in _known(group, Path.cwd()):
+    for name, own in _known(group, tuple(config_folders())):
         if any(found.get(key) != value for key, value in own.items() if key.endswith("_target_")):
             continue
         shared = sum(found.get(key) == value for key, value in own.items())
@@ -31,8 +32,8 @@ def choice_of(group: str, node: Any) -> str | None:
 
 
 @cache
-def _known(group: str, _cwd: Path) -> list[tuple[str, dict[str, str]]]:
-    """The choices of a group with their settings; they depend on the folder, which may have a conf/ of its own."""
+def _known(group: str, _folders: tuple[Path, ...]) -> list[tuple[str, dict[str, str]]]:
+    """The choices of a group with their settings; they depend on the folders that configs come from."""
     named = [(name, read_choice(group, name)) for name in group_choices(group)]
     return [(name, {key: value for key, value in _leaves(node) if "${" not in value}) for name, node in named]
 

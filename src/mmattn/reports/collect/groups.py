@@ -9,8 +9,8 @@ from mmattn.reports.collect.runs import Head, Number, RunRecord, Scores, Split
 
 SEEDS = ("seed", "data.seed")
 # Settings that decide where and how fast, never what is learned.
-ASIDE = ("run", "resume", "logger.", "engine.", "trainer.threads", "data.workers", "data.cache_gb", "data.isolated",
-         "data.deadline_s", "data.source.workers")  # fmt: skip
+ASIDE = ("run", "resume", "sweep", "sweep.", "logger.", "engine.", "trainer.threads", "data.workers",
+         "data.cache_gb", "data.isolated", "data.deadline_s", "data.source.workers")  # fmt: skip
 
 
 @dataclass(frozen=True)

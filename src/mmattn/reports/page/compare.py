@@ -25,16 +25,6 @@ def compare(config: Config) -> Path:
     if not config["out"]:
         raise UsageError(f"out={config['out']}: name the file to write, as in out=compare.html")
     out, options = Path(str(config["out"])), _options(config)
-    if config["plan"] is not None:
-        from mmattn.reports.carry_out import carry_out
-
-        config = {
-            **config,
-            "runs": None,
-            "sweep": carry_out(Path(str(config["plan"])), dry_run=bool(config["dry_run"])),
-        }
-        if config["dry_run"]:
-            return Path(str(config["sweep"]))
     predictions = Path(str(config["predictions"])) if config["predictions"] else None
     if not config["watch"]:
         runs = select_runs(config["runs"], config["sweep"])

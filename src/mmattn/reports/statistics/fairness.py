@@ -13,6 +13,7 @@ from mmattn.reports.text import listing
 from mmattn.text import clock
 from mmattn.training.run.machine import machine_name
 
+HELD = {"params": "the number of parameters", "flops": "the operations of one clip"}  # by budget=
 _NAMED = 6  # settings that a sentence names
 _WIDE = 1.25  # a ratio of sizes or times from here on is worth a caution
 
@@ -37,6 +38,7 @@ def fairness(
         return []
     return [
         _beside(groups, factors),
+        *_budget(groups),
         _seeds(groups),
         _sizes(groups),
         *_times(groups, seconds),
@@ -51,13 +53,29 @@ def _factor(key: str) -> str:
 
 def _beside(groups: Sequence[Group], factors: Sequence[str]) -> Finding:
     keys = differing([settings(group.mean) for group in groups])
-    others = [key for key in keys if _factor(key) not in factors]
+    held = _held(groups)
+    solved = ("dim",) if held else ()  # for each row, and what follows from it
+    others = [key for key in keys if _factor(key) not in factors and key.rpartition(".")[2] not in solved]
     compared = listing(list(factors)) or "nothing"
     if not others:
         return Finding(f"Compared: {compared}. All other settings are the same in all runs.")
     named = listing(others[:_NAMED]) + (f" and {len(others) - _NAMED} more" if len(others) > _NAMED else "")
     text = f"Compared: {compared}. But the runs differ in {named} too, so a difference need not come from {compared}."
     return Finding(text, "caution")
+
+
+def _held(groups: Sequence[Group]) -> str | None:
+    """What was held equal before training, by the budget= of the sweep that all rows are of."""
+    budgets = {group.mean.config.get("budget", "null") for group in groups}
+    return HELD.get(budgets.pop()) if len(budgets) == 1 else None
+
+
+def _budget(groups: Sequence[Group]) -> list[Finding]:
+    if not (held := _held(groups)):
+        return []
+    dims = sorted({int(group.mean.config["dim"]) for group in groups})
+    width = f"from {dims[0]} to {dims[-1]}" if len(dims) > 1 else f"{dims[0]} for all"
+    return [Finding(f"Held equal: {held}. The width (dim) of each row was solved for that before training: {width}.")]
 
 
 def _seeds(groups: Sequence[Group]) -> Finding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import sys
@@ -14,10 +15,12 @@ from lightning.fabric.plugins.environments.cluster_environment import ClusterEnv
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
 from mmattn.config import Config
+from mmattn.config_folders import CONFIG_DIR
 from mmattn.data.manifest.splits import SplitData
 from mmattn.errors import UsageError
 from mmattn.files import write_atomically
 from mmattn.progress import say
+from mmattn.targets import TRUST
 from mmattn.text import counted
 from mmattn.training.launch.launcher import Launcher, at_least_one
 from mmattn.training.launch.submit import in_queue, keep_submitted, max_array, points_file, submit, tell_reason
@@ -31,6 +34,7 @@ WARN_S = (
 )
 WRITE = 50e6  # bytes a second of a checkpoint, on a slow disk that all nodes share
 ADAM = 3 * 4  # bytes of a checkpoint for each weight
+_KEPT = (CONFIG_DIR, TRUST)  # without which a module of the user's own could not be built there
 # A warning that comes before training listens would end the process; what begins then is ended by Slurm.
 _DEAF = 'sh -c \'trap "" USR1; exec "$@"\' sh'
 
@@ -138,6 +142,7 @@ class Slurm(Launcher):
             + "".join(f"#SBATCH {option}\n" for option in _written(options))
             + "#SBATCH --requeue\n"
             + "".join(f"{line}\n" for line in self.setup or ())
+            + "".join(f"export {name}={shlex.quote(os.environ[name])}\n" for name in _KEPT if os.environ.get(name))
             + chosen
             + f"exec srun {' '.join(_written(tasks))} {_DEAF} "
             + f"{shlex.quote(self.python or sys.executable)} -P -m mmattn.training.worker {run}\n"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-import sys
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,16 +17,18 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
-from mmattn.config import Config, build, compose
+from mmattn.config import Composer, Config, build, compose
 from mmattn.errors import MmattnError, Stopped, UsageError
 from mmattn.files import fresh_folder, write_atomically
 from mmattn.names import choices
+from mmattn.progress import say
 from mmattn.training.launch.launcher import launcher_of
-from mmattn.training.launch.local import launch
 from mmattn.training.loop.curves import curves
 from mmattn.training.loop.keep import EVALUATION_FILE
-from mmattn.training.run.alone import LEASE, alone
-from mmattn.training.sweep.grid import Point, folder_of, plain_name
+from mmattn.training.run.alone import LEASE
+from mmattn.training.sweep.asked import check_unnamed, folder_of, is_named, of_runs
+from mmattn.training.sweep.engine import carry_out, opened
+from mmattn.training.sweep.points import SEARCH_FILE, Hopeless, Point, keep_points, point_in
 from mmattn.training.sweep.space import Grid, distribution, parsed_sweep
 
 if TYPE_CHECKING:
@@ -35,8 +37,8 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 JOURNAL_FILE = "trials.log"
-SEARCH_FILE = "search.json"
 BEST_FILE = "best.yaml"
+AGAIN = {"again": True}  # of a trial that stands for an earlier one that failed
 
 
 @dataclass(frozen=True)
@@ -72,47 +74,137 @@ class Optuna:
         )
 
 
-def search(overrides: Sequence[str]) -> str:
+def search(overrides: Sequence[str], evaluate: str | None, dry_run: bool, composer: Composer) -> str:
     """Train trials until there are as many as asked for; returns their table, with the folder at the end.
 
-    A trial that fails is reported and counts. Raises UsageError for what cannot be searched, MmattnError when all fail,
-    Stopped on a signal: the same command goes on with the trial it stopped.
+    Raises UsageError for what cannot be searched, MmattnError when a trial fails, Stopped on a signal: the same command
+    goes on with the trial it stopped.
     """
     _check_installed()
     fixed, space, settings = plan(overrides)
     folder = folder_of(overrides)
-    if compose("train", fixed)["dry_run"]:
-        return "\n".join(
-            [
-                f"{settings.trials} trials, {settings.metric} to {settings.direction}",
-                *(found.text for found in space.values()),
-            ]
-        )
-    if any(text.startswith("sweep=") for text in overrides):
-        folder.mkdir(parents=True, exist_ok=True)
-    else:
-        folder = fresh_folder(folder)
-    with alone(folder):
+    if dry_run:
+        from mmattn.training.sweep.forecast import forecast
+
+        swept = [f"{key}={found.first}" for key, found in space.items()]
+        told = f"{settings.trials} trials, {settings.metric} to {settings.direction}; one of them, for example:"
+        example = forecast([point_in(folder, swept, (*fixed, *swept))], composer, evaluate)
+        return "\n".join([*(found.text for found in space.values()), told, example])
+    folder = folder if is_named(overrides) else fresh_folder(folder)
+    with opened(folder):
         _keep_settings(folder, fixed, space, settings)
-        study = _study(folder, settings)
-        begun = len(study.get_trials(deepcopy=False))
-        print(f"{folder}: {begun} of {settings.trials} trials begun", file=sys.stderr)
-        while trial := _next(study, settings, space):
-            _train(study, trial, fixed, folder, settings)
-            _keep_best(study, folder, settings)
-    if not _done(study):
-        raise MmattnError(f"{folder}: all {settings.trials} trials failed; what was wrong is said above")
-    return f"{_table(study, folder, settings)}\n{folder}"
+        trials = Trials(folder, fixed, space, settings, composer.compose(fixed))
+        say(f"{folder}: {trials.begun} of {settings.trials} trials begun")
+        try:
+            carry_out(folder, trials, composer, evaluate)
+        except MmattnError as error:
+            if trials.done and error.exit_code == 1 and not isinstance(error, Stopped):
+                print(trials.table())
+            raise
+    return f"{trials.table()}\n{folder}"
+
+
+class Trials:
+    """The points that Optuna asks for, and what it is told of them."""
+
+    def __init__(
+        self, folder: Path, fixed: Sequence[str], space: dict[str, Grid], settings: Optuna, config: Config
+    ) -> None:
+        self.folder, self.fixed, self.settings, self.count = folder, tuple(fixed), settings, settings.trials
+        self.study = _study(folder, settings)
+        self.begun = self._count_asked()
+        self._space = {key: distribution(found, config) for key, found in space.items()}
+        self._asked: FrozenTrial | None = None
+
+    def __iter__(self) -> Iterator[Point]:
+        """Those that failed before are tried again, for what they were asked for."""
+        for trial in self.study.get_trials():
+            if trial.state.is_finished() and trial.params.keys() == self._space.keys():
+                self._asked = trial
+                yield self.point(trial)
+        while trial := self._next():
+            self._asked = trial
+            point = self.point(trial)
+            keep_points(self.folder, [point])
+            yield point
+
+    def point(self, trial: FrozenTrial) -> Point:
+        swept = [f"{key}={_rounded(value)}" for key, value in trial.params.items()]
+        return point_in(self.folder, swept, (*self.fixed, *swept))
+
+    def finished(self, point: Point) -> None:
+        """Raises Hopeless where no run will have the metric, MmattnError where this run's is no number."""
+        from optuna.trial import TrialState, create_trial
+
+        asked, value = self._asked, value_of(point.run, self.settings.metric)
+        if asked is None or asked.state == TrialState.COMPLETE:
+            return
+        if asked.state == TrialState.FAIL:  # its second try; what Optuna was told before stays
+            again = create_trial(params=asked.params, distributions=asked.distributions, value=value, user_attrs=AGAIN)
+            self.study.add_trial(again)
+        else:
+            self.study.tell(asked.number, value)
+        self._keep_best()
+
+    def failed(self, point: Point) -> None:
+        from optuna.trial import TrialState
+
+        if self._asked is not None and not self._asked.state.is_finished():
+            self.study.tell(self._asked.number, state=TrialState.FAIL)
+
+    def _next(self) -> FrozenTrial | None:
+        """The trial that was stopped, one that failed, or a new one; None when there are enough."""
+        from optuna.trial import TrialState
+
+        for trial in self.study.get_trials(states=(TrialState.RUNNING,)):
+            if trial.params.keys() == self._space.keys():
+                return trial
+            self.study.tell(trial.number, state=TrialState.FAIL)  # stopped before it was known what it was to be
+        number = self._count_asked()
+        if number >= self.settings.trials:
+            return None
+        self.study.sampler = self.settings.sampler_of(number)
+        asked = self.study.ask(self._space).number
+        return self.study.get_trials()[asked]
+
+    def _count_asked(self) -> int:
+        return sum(trial.user_attrs != AGAIN for trial in self.study.get_trials(deepcopy=False))
+
+    @property
+    def done(self) -> list[FrozenTrial]:
+        """Trials that have a value, the best first."""
+        from optuna.study import StudyDirection
+        from optuna.trial import TrialState
+
+        trials = self.study.get_trials(states=(TrialState.COMPLETE,))
+        return sorted(trials, key=lambda t: t.value or 0.0, reverse=self.study.direction == StudyDirection.MAXIMIZE)
+
+    def _keep_best(self) -> None:
+        if done := self.done:
+            point = self.point(done[0])
+            record: Config = {"run": str(point.run), self.settings.metric: done[0].value}
+            record["overrides"] = list(point.swept)
+            write_atomically(self.folder / BEST_FILE, yaml.safe_dump(record, sort_keys=False).encode())
+
+    def table(self) -> str:
+        """A line for each trial, the best first, failed ones last."""
+        lines = [f"{self.settings.metric:>12}  trial"]
+        for trial in [
+            *self.done,
+            *(t for t in self.study.get_trials() if t.value is None and not self.point(t).finished),
+        ]:
+            value = "failed" if trial.value is None else f"{trial.value:.4f}"
+            lines.append(f"{value:>12}  {self.point(trial).run.name}")
+        return "\n".join(lines)
 
 
 def plan(overrides: Sequence[str]) -> tuple[tuple[str, ...], dict[str, Grid], Optuna]:
     """What is the same in every trial, what is searched, and how. Raises UsageError."""
-    if any(text.startswith(("run=", "resume=")) for text in overrides):
-        raise UsageError("train -m names its runs itself; give the folder a name with sweep=NAME")
-    swept = {text: f for text in overrides if not text.startswith("sweep=") and (f := parsed_sweep(text))}
-    how = [text for text in overrides if text.partition("=")[0].partition(".")[0] == "search"]
-    left = (text for text in overrides if text not in swept and text not in how)
-    fixed = tuple(one for text in left for one in (choices(text) if not text.startswith("sweep=") else None) or [text])
+    check_unnamed(overrides)
+    how = [text for text in overrides if re.split("[=.]", text.lstrip("+"))[0] == "search"]
+    swept = {text: found for text in of_runs(overrides) if (found := parsed_sweep(text))}
+    left = (text for text in of_runs(overrides) if text not in swept)
+    fixed = tuple(one for text in left for one in choices(text) or [text])
     config = compose("train", [*how, *fixed])
     settings = build(config["search"])
     if not launcher_of(config).here:
@@ -174,92 +266,17 @@ def _study(folder: Path, settings: Optuna) -> Study:
     return optuna.create_study(storage=storage, study_name="search", direction=settings.direction, load_if_exists=True)
 
 
-def _next(study: Study, settings: Optuna, space: dict[str, Grid]) -> FrozenTrial | None:
-    """The trial that was stopped, or a new one; None when there are enough."""
-    from optuna.trial import TrialState
-
-    for trial in study.get_trials(states=(TrialState.RUNNING,)):
-        if trial.params.keys() == space.keys():
-            return trial
-        study.tell(trial.number, state=TrialState.FAIL)  # stopped before it was known what it was to be
-    number = len(study.get_trials(deepcopy=False))
-    if number >= settings.trials:
-        return None
-    study.sampler = settings.sampler_of(number)
-    config = compose("train")
-    asked = study.ask({key: distribution(found, config) for key, found in space.items()})
-    return study.get_trials()[asked.number]
-
-
-def _train(study: Study, trial: FrozenTrial, fixed: Sequence[str], folder: Path, settings: Optuna) -> None:
-    from optuna.trial import TrialState
-
-    point = point_of(trial, fixed, folder)
-    print(f"[{trial.number + 1}/{settings.trials}] {point.run}", file=sys.stderr)
-    try:
-        if not point.finished:
-            config = compose("train", point.overrides)
-            launch({**config, "resume": str(point.run)} if point.begun else config)
-        study.tell(trial.number, value_of(point.run, settings.metric))
-    except (Stopped, _NoMetric):
-        raise
-    except MmattnError as error:
-        print(f"{point.run}: failed, and is left out: {error}", file=sys.stderr)
-        study.tell(trial.number, state=TrialState.FAIL)
-
-
-def point_of(trial: FrozenTrial, fixed: Sequence[str], folder: Path) -> Point:
-    """Its run directory is named after its number and, rounded, what makes it this trial."""
-    swept = tuple(f"{key}={value}" for key, value in trial.params.items())
-    short = [f"{key}={_rounded(value)}" for key, value in trial.params.items()]
-    run = folder / plain_name(",".join([f"{trial.number:03d}", *short]))
-    return Point(run, swept, (*fixed, *swept, f"run={run}"))
-
-
 def _rounded(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-class _NoMetric(UsageError):
-    """No trial will have the metric."""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def value_of(run: Path, metric: str) -> float:
-    """Of the model that a finished run kept. Raises UsageError where its evaluation has no such metric."""
+    """Of the model that a finished run kept. Raises Hopeless where its evaluation has no such metric."""
     evaluation: dict[str, Any] = json.loads((run / EVALUATION_FILE).read_text(encoding="utf-8"))
     found = curves(evaluation)
     if metric not in found:
         some = ", ".join(name for name in found if name.count("/") == 1)
-        raise _NoMetric(f"search.metric={metric}: {run} has none of that name; among others it has {some}")
+        raise Hopeless(f"search.metric={metric}: {run} has none of that name; among others it has {some}")
     if not math.isfinite(found[metric]):
         raise MmattnError(f"{metric} is {found[metric]}")
     return found[metric]
-
-
-def _done(study: Study) -> list[FrozenTrial]:
-    """Trials that have a value, the best first."""
-    from optuna.study import StudyDirection
-    from optuna.trial import TrialState
-
-    trials = study.get_trials(states=(TrialState.COMPLETE,))
-    return sorted(trials, key=lambda t: t.value or 0.0, reverse=study.direction == StudyDirection.MAXIMIZE)
-
-
-def _keep_best(study: Study, folder: Path, settings: Optuna) -> None:
-    if not (done := _done(study)):
-        return
-    best = done[0]
-    point = point_of(best, (), folder)
-    record: Config = {"run": str(point.run), settings.metric: best.value, "overrides": list(point.swept)}
-    write_atomically(folder / BEST_FILE, yaml.safe_dump(record, sort_keys=False).encode())
-
-
-def _table(study: Study, folder: Path, settings: Optuna) -> str:
-    """A line for each trial, the best first, failed ones last."""
-    done = _done(study)
-    failed = [t for t in study.get_trials() if t.value is None]
-    lines = [f"{settings.metric:>12}  trial"]
-    for trial in [*done, *failed]:
-        value = "failed" if trial.value is None else f"{trial.value:.4f}"
-        lines.append(f"{value:>12}  {point_of(trial, (), folder).run.name}")
-    return "\n".join(lines)

@@ -1,0 +1,85 @@
+"""The runs of a sweep: each is a point, named by what makes it another than the others, in the sweep's folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmattn.errors import UsageError
+from mmattn.files import write_atomically
+from mmattn.training.run.directory import CONFIG_FILE, FINISHED_FILE
+
+SWEEP_FILE = "sweep.json"  # in the sweep's folder: name of a run -> its overrides
+SEARCH_FILE = "search.json"  # there too, of a search: what is searched, and how
+FAILED = ".failed"  # beside it: a file for each run that failed, with the reason
+MOST_BYTES = 200  # of a run's name: file systems take 255
+
+
+class Hopeless(UsageError):
+    """What no run of the sweep can do, so that the sweep ends."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run of a sweep. `swept`: what makes it this point, `overrides`: all, with its run directory."""
+
+    run: Path
+    swept: tuple[str, ...]
+    overrides: tuple[str, ...]
+
+    @property
+    def begun(self) -> bool:
+        return (self.run / CONFIG_FILE).is_file()
+
+    @property
+    def finished(self) -> bool:
+        return (self.run / FINISHED_FILE).is_file()
+
+    def is_done(self, evaluate: str | None) -> bool:
+        """Finished, and evaluated on that split."""
+        return self.finished and (evaluate is None or all(file.is_file() for file in self.evaluation(evaluate)))
+
+    def evaluation(self, split: str) -> tuple[Path, Path]:
+        """Its record, written last, and what each clip scored."""
+        return self.run / f"evaluation-{split}.json", self.run / f"evaluation-{split}-scores.safetensors"
+
+    @property
+    def failure(self) -> Path:
+        return self.run.parent / FAILED / f"{self.run.name}.json"
+
+
+def point_in(folder: Path, swept: Sequence[str], others: Sequence[str]) -> Point:
+    run = folder / plain_name(",".join(swept))
+    return Point(run, tuple(swept), (*others, f"run={run}"))
+
+
+def plain_name(name: str) -> str:
+    """A file name for it. Where it would be too long, a digest at its end tells it from others that begin alike."""
+    plain = re.sub(r"[^\w.,=+-]+", "_", name) or "_"
+    if len(plain.encode()) <= MOST_BYTES:
+        return plain
+    digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+    return f"{plain.encode()[: MOST_BYTES - len(digest) - 1].decode(errors='ignore')}-{digest}"
+
+
+def keep_points(folder: Path, points: Sequence[Point]) -> None:
+    """Beside those that were there. Raises UsageError where the folder holds another sweep."""
+    record = {point.run.name: list(point.overrides) for point in points}
+    before = read_points(folder)
+    if any(before.get(name, wanted) != wanted for name, wanted in record.items()):
+        raise UsageError(f"{folder}: holds a sweep with other settings; choose another sweep=NAME")
+    if before != (now := {**before, **record}):
+        write_atomically(folder / SWEEP_FILE, json.dumps(now, indent=1).encode())
+
+
+def read_points(folder: Path) -> dict[str, list[str]]:
+    """Of a sweep's folder; none where there is no sweep."""
+    try:
+        found = json.loads((folder / SWEEP_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,70 @@
+"""One run of a sweep: trained, or trained on, and evaluated. Runs on the same data share the clips that were read."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from mmattn.config import Config
+from mmattn.data.load.module import build_data
+from mmattn.data.manifest.splits import SplitData
+from mmattn.files import write_atomically
+from mmattn.training.launch.launcher import launcher_of
+from mmattn.training.launch.local import prepare
+from mmattn.training.run.directory import read_config
+from mmattn.training.run.evaluate import evaluate_run
+from mmattn.training.sweep.points import Point
+
+
+class Work:
+    """`with Work(evaluate="test") as work: work.carry_out(point, config)`."""
+
+    def __init__(self, evaluate: str | None) -> None:
+        self.evaluate = evaluate
+        self._data: SplitData | None = None
+        self._data_config: Any = None
+
+    def __enter__(self) -> Work:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def carry_out(self, point: Point, config: Config) -> None:
+        """What is missing of it. Raises MmattnError where it fails, Stopped on a signal."""
+        if not point.finished:
+            self.train(point, config)
+        if self.evaluate and not point.is_done(self.evaluate):
+            self._evaluate(point, self.evaluate)
+
+    def train(self, point: Point, config: Config) -> None:
+        """On the config's launcher; a run that was begun goes on by its frozen config."""
+        make_run(point, config)
+        frozen = read_config(point.run)
+        alone = frozen["trainer"]["devices"] == 1
+        launcher_of(frozen).start(point.run, frozen, self.data(frozen) if alone else None)
+
+    def data(self, config: Config) -> SplitData:
+        """Of a run; the last run's where it is the same."""
+        if self._data is None or config["data"] != self._data_config:
+            self._close()
+            self._data, self._data_config = build_data(config["data"]), config["data"]
+        return self._data
+
+    def _evaluate(self, point: Point, split: str) -> None:
+        record, scores = point.evaluation(split)
+        by_clip = scores.with_name(f"{record.stem}-clips.jsonl")
+        result = evaluate_run(point.run, split, self.data(read_config(point.run)), by_clip=by_clip)
+        write_atomically(record, json.dumps(result, indent=1).encode())
+
+    def _close(self) -> None:
+        if self._data is not None:
+            self._data.close()
+            self._data = None
+
+
+def make_run(point: Point, config: Config) -> None:
+    """The point's run directory, if it is not there yet."""
+    if not point.begun:
+        _, data = prepare(config)
+        data.close()

@@ -1,0 +1,79 @@
+"""examples/my_fusion as a user of wheels has it: installed, compared, gone, trusted."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "examples" / "my_fusion"
+TRAIN = ["fusion=mean", "trainer.epochs=1", "logger=none"]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Both wheels, unpacked as an installation would."""
+    out = tmp_path_factory.mktemp("wheels")
+    for project in (ROOT, EXAMPLE):
+        command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(out / project.name)]
+        subprocess.run(command, cwd=project, check=True, capture_output=True)
+        (wheel,) = (out / project.name).glob("*.whl")
+        zipfile.ZipFile(wheel).extractall(out / "site")
+    return out / "site"
+
+
+def mmattn(site: Path, *arguments: str, cwd: Path, fails: bool = False) -> str:
+    """stdout; of a command that fails its one line."""
+    command = [sys.executable, "-P", "-m", "mmattn", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+    assert (done.returncode == 0) != fails, done.stderr
+    return done.stderr.strip() if fails else done.stdout
+
+
+def test_an_installed_package_brings_a_row_to_the_comparison(site: Path, small: list[str], tmp_path: Path) -> None:
+    small = [one for one in small if one != "fusion.layers=1"]
+    assert "mean" in mmattn(site, "show", "fusion", cwd=tmp_path)
+    mmattn(site, "train", *small, *TRAIN, "run=mine", cwd=tmp_path)
+    mmattn(site, "train", "resume=mine", cwd=tmp_path)
+    mmattn(site, "train", *small, "trainer.epochs=1", "logger=none", "fusion=late", "run=late", cwd=tmp_path)
+    for run in ("mine", "late"):
+        mmattn(site, "evaluate", f"run={run}", "split=test", cwd=tmp_path)
+    clips = next(part.partition("=")[2] for part in small if part.startswith("data.root="))
+    mmattn(site, "predict", "run=mine", f"source={clips}/clips", "out=tags.jsonl", cwd=tmp_path)
+    assert all(json.loads(line)["status"] == "ok" for line in (tmp_path / "tags.jsonl").read_text().splitlines())
+    mmattn(site, "compare", "runs=[mine,late]", "samples=0", "out=c.html", cwd=tmp_path)
+    rows = json.loads((tmp_path / "c.json").read_text())["rows"]
+    assert [row["fusion"] for row in rows] == ["mean", "late"] and rows[0]["flops"]
+
+    without = tmp_path / "site"
+    shutil.copytree(site, without, ignore=shutil.ignore_patterns("my_fusion*"))
+    for verb in (["evaluate", "run=mine"], ["train", "resume=mine"], ["predict", "run=mine", f"source={clips}"]):
+        line = mmattn(without, *verb, cwd=tmp_path, fails=True)
+        assert "needs the package my_fusion, which is not installed here; install it" in line and "\n" not in line
+    assert "late" in mmattn(without, "show", "fusion", cwd=tmp_path)
+
+    shutil.copytree(site / "my_fusion", without / "my_fusion")  # there, but it offers no configs: as from elsewhere
+    line = mmattn(without, "evaluate", "run=mine", cwd=tmp_path, fails=True)
+    assert "add trust=my_fusion" in line and "\n" not in line
+    assert "test clips" in mmattn(without, "evaluate", "run=mine", "split=test", "trust=my_fusion", cwd=tmp_path)
+    folder = str(EXAMPLE / "my_fusion" / "conf")
+    assert "val clips" in mmattn(without, "evaluate", "run=mine", "--config-dir", folder, cwd=tmp_path)
+
+
+def test_processes_of_a_run_build_what_the_users_configs_name(site: Path, small: list[str], tmp_path: Path) -> None:
+    without = tmp_path / "site"
+    shutil.copytree(site, without, ignore=shutil.ignore_patterns("my_fusion-*"))
+    small = [one for one in small if one != "fusion.layers=1"]
+    command = ["train", *small, *TRAIN, "trainer.devices=2", "run=two"]
+    mmattn(without, *command, f"--config-dir={EXAMPLE}/my_fusion/conf", cwd=tmp_path)
+    assert (tmp_path / "two" / "finished.json").is_file()
+    line = mmattn(without, *command[:-1], "run=three", cwd=tmp_path, fails=True)
+    assert "no fusion is named 'mean'" in line
