@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mmattn.errors import UsageError
+from mmattn.kinds import check_kinds, check_no_settings, first_missing
 from mmattn.moved import with_present_targets
 from mmattn.names import StandIns, as_text, key_and_value
 from mmattn.overrides import (
@@ -21,7 +22,6 @@ from mmattn.overrides import (
     check_attends,
     check_choice,
     check_key,
-    check_kinds,
     default_of,
     group_of,
     leaves,
@@ -64,9 +64,10 @@ def compose(name: str, overrides: Sequence[str] = ()) -> Config:
         plain = OmegaConf.to_container(base)
         given = [text if text in choices else _readable(text, plain, names) for text in overrides]
         config = _compose(name, given) if len(choices) < len(overrides) else base
-        check_kinds(plain, OmegaConf.to_container(config))
-        if missing := sorted(OmegaConf.missing_keys(config)):
-            raise UsageError(f"{missing[0]} is not set; add {missing[0]}=...")
+        changed = OmegaConf.to_container(config)
+        check_kinds(plain, names.replace(changed))  # type: ignore[arg-type]
+        if missing := first_missing(changed):
+            raise UsageError(f"{missing} is not set; add {missing}=...")
         check_attends(overrides, OmegaConf.to_container(config))  # type: ignore[arg-type]
         return names.replace(OmegaConf.to_container(config, resolve=True))
     except (HydraException, OmegaConfBaseException) as error:
@@ -76,6 +77,7 @@ def compose(name: str, overrides: Sequence[str] = ()) -> Config:
 def _readable(text: str, base: Any, names: StandIns) -> str:
     """`text` as Hydra can read it: with a stand-in for what is a name in the config `base`."""
     key, value = key_and_value(text)
+    check_no_settings(key, value, default_of(base, key))
     name = as_text(key, value, default_of(base, key))
     return quoted(text) if name is None else f"{text.partition('=')[0]}={names.of(name)}"
 

@@ -51,6 +51,8 @@ def as_text(key: str, value: str, default: Any) -> str | list[str] | None:
         return None
     if value[:1] == "[" and value[-1:] == "]" and (_are_texts(default) or key.rpartition(".")[2] in LISTS):
         return split(value[1:-1])
+    if _are_texts(default) and key.rpartition(".")[2] not in LISTS:
+        return [value]  # modalities=video
     text = isinstance(default, str) and "${" not in default
     return value if text or named or _are_texts(default) else None
 
