@@ -75,3 +75,32 @@ def test_views_of_no_picture_are_refused() -> None:
         Windows(1.0, 1.0, replace(REQUEST, video=False), VIEWS)
     with pytest.raises(ValueError, match="fps must be"):
         Windows(1.0, 1.0, REQUEST, (FrameView(-1.0),))
+
+
+@pytest.mark.parametrize("isolated", [False, True])
+def test_sound_at_other_rates_is_what_a_decode_of_its_own_gives(isolated: bool, film: Path) -> None:
+    rates = (48000, 8000)
+    windows = Windows(3.5, 3.0, REQUEST, audio_rates=rates)
+    if isolated:
+        with IsolatedReader() as reader:
+            together = list(reader.windows(film, windows))
+    else:
+        together = [part.clip() for part in decode_windows(windows, film)]
+    for number, rate in enumerate(rates):
+        alone = Windows(3.5, 3.0, replace(REQUEST, audio_rate=rate))
+        clips = [part.clip() for part in decode_windows(alone, film)]
+        assert len(clips) == len(together) > 1
+        for clip, whole in zip(clips, together, strict=True):
+            sound = whole.sounds[number]
+            assert sound is not None and clip.waveform is not None and torch.equal(sound, clip.waveform)
+    with IsolatedReader() as reader:
+        part = list(Piece(film, 1.0, 5.0).windows(reader, windows))
+    assert part[-1].waveform is not None and part[-1].sounds[0] is not None
+    assert len(part[-1].sounds[0]) == 3 * len(part[-1].waveform) == 48000
+
+
+def test_a_silent_film_has_no_sound_at_any_rate(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mkv", np.full((10, 32, 32, 3), 90, np.uint8), 5)
+    with IsolatedReader() as reader:
+        (clip,) = reader.windows(tmp_path / "a.mkv", Windows(3.0, 3.0, REQUEST, audio_rates=(48000,)))
+    assert clip.waveform is None and clip.sounds == (None,)

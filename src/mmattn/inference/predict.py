@@ -64,7 +64,7 @@ def predict(config: Config) -> str:
     output.check([Path(entry.path) for entry in listing.entries])
     if without:
         named = "; ".join(f"{name} needs {lacks}" for name, lacks in without.items())
-        print(f"mmattn: annotators=auto leaves out what is not installed: {named}", file=sys.stderr)
+        print(f"mmattn: annotators=auto leaves out what is not installed or not set up: {named}", file=sys.stderr)
     with making(job.root, RECIPE, recipe):
         update = job.update(listing.entries, config["shard_files"], config["retry_failed"])
         todo = job.open_shards()

