@@ -24,6 +24,7 @@ NEEDED |= {"data_check": ["source=s"], "data_shard": ["data.root=d", "out=o"]}
 NEEDED |= {"explain": ["run=r", "source=s"]}
 NEEDED |= {"data_features": ["run=r", "data.root=d", "out=o"]}
 NEEDED |= {"data_manifest": ["data.root=d", "out=o.jsonl"]}
+NEEDED |= {"data_label": ["from=l.jsonl"]}
 NEEDED |= {"data_prompts": ["tags=t.txt", "pretrained=p", "out=o.safetensors"]}
 
 
@@ -211,6 +212,7 @@ def test_what_is_typed_of_another_kind_is_one_line_that_begins_with_the_key(give
 def test_one_name_stands_for_a_list_of_one() -> None:
     assert compose("predict", ["run=r", "source=s", "modalities=video"])["modalities"] == ["video"]
     assert compose("demo", ["fusions=late"])["fusions"] == ["late"]
+    assert compose("predict", ["run=r", "source=s", "annotators=[speech,text]"])["annotators"] == ["speech", "text"]
 
 
 def _with(node: dict, path: list[str], value: object) -> dict:

@@ -32,6 +32,7 @@ USAGE = """usage: mmattn VERB [key=value ...]
   data features the tokens of a run's encoders, kept            mmattn data features run=runs/x data.root=videos
   data prompts  tags as a text encoder knows them       mmattn data prompts tags=tags.txt pretrained=clip out=FILE
   data check    what a library of media holds, good and bad     mmattn data check source=videos
+  data label    what was found in a library, to train on        mmattn data label from=library.jsonl out=manifest.jsonl
   data manifest a data set as one file                  mmattn data manifest data=vggsound data.root=DIR out=m.jsonl
   doctor     is this machine fit, and what to fix             mmattn doctor
   show       what can be chosen                                 mmattn show fusion
@@ -236,6 +237,13 @@ def _data_manifest(overrides: list[str]) -> None:
     print(export(config))
 
 
+def _data_label(overrides: list[str]) -> None:
+    config = compose("data_label", overrides)
+    from mmattn.inference.label import label
+
+    print(label(config))
+
+
 def _doctor(overrides: list[str]) -> None:
     config = compose("doctor", overrides)
     from mmattn.training.run.doctor import doctor
@@ -281,6 +289,7 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
     "data prompts": _data_prompts,
     "data check": _data_check,
     "data manifest": _data_manifest,
+    "data label": _data_label,
     "doctor": _doctor,
     "show": _show,
 }

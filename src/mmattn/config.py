@@ -27,6 +27,7 @@ from mmattn.overrides import (
     leaves,
     nearest,
     quoted,
+    with_manifest,
 )
 
 Config = dict[str, Any]
@@ -51,7 +52,7 @@ def compose(name: str, overrides: Sequence[str] = ()) -> Config:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    names = StandIns()
+    names, overrides = StandIns(), with_manifest(overrides)
     try:
         groups = {text: group for text in overrides if (group := group_of(text))}
         for text, group in groups.items():

@@ -17,8 +17,8 @@ OR_AUTO = frozenset(("batch_size",))  # numbers that may be left to mmattn
 # The last part of keys whose default is none.
 NUMBERS = frozenset(
     (
-        *("threshold", "span_step_s", "deadline_s", "window_s", "warn_s", "clips_per_epoch", "encoder_lr"),
-        *("layer_decay", "length_decay", "peak_tflops", "min_nodes", "state", "height", "width"),
+        *("threshold", "seconds", "span_step_s", "deadline_s", "window_s", "warn_s", "clips_per_epoch", "encoder_lr"),
+        *("layer_decay", "length_decay", "peak_tflops", "min_nodes", "state", "height", "width", "step_s"),
     )
 )
 NUMBERS_OR_LISTS = frozenset(("resize", "size", "grid"))  # one number for both sides, or one for each
@@ -99,7 +99,7 @@ def _check_value(key: str, old: Any, value: Any) -> None:
         raise _wrong(key, value, f"a number, such as {old}")
     if isinstance(old, int) and isinstance(value, float):
         raise _wrong(key, value, f"a whole number, such as {old}")
-    if isinstance(value, (list, Mapping)):
+    if isinstance(value, Mapping) or (isinstance(value, list) and key.rpartition(".")[2] not in TEXT_LISTS):
         raise _wrong(key, value, "one value" if old == "???" else f"one value, such as {old}")
 
 

@@ -71,6 +71,19 @@ def quoted(text: str) -> str:
     return f"{key}='{escaped}'"
 
 
+def with_manifest(overrides: Iterable[str]) -> list[str]:
+    """`data.manifest=lists/m.jsonl` as the folder's data.root and its data.source.manifest; all else as it is."""
+    given = list(overrides)
+    key = "data.manifest="
+    if not (named := [text for text in given if text.startswith(key)]):
+        return given
+    path, others = named[-1].removeprefix(key), [text for text in given if not text.startswith(key)]
+    if any(text.startswith("data.root=") for text in given):
+        return [*others, f"data.source.manifest={path}"]
+    folder, _, name = path.rpartition("/")
+    return [*others, f"data.root={folder or ('/' if path.startswith('/') else '.')}", f"data.source.manifest={name}"]
+
+
 def check_choice(text: str, group: str, choices: Collection[str]) -> None:
     """Raises UsageError where `text` chooses what the group does not have, naming the nearest that it has."""
     choice = text.partition("=")[2]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -207,7 +207,7 @@ class Predictor:
 
     def _record(self, file: _File, results: list[_Result]) -> Record:
         scores: dict[Subset, Tensor] = {s: torch.stack([one.scores[s] for one in results]).mean(0) for s in SUBSETS}
-        chosen = decisions(scores["both"][None], self._thresholds(), self.vocabulary.groups())[0]
+        chosen = decisions(scores["both"][None], self.thresholds, self.vocabulary.groups())[0]
         used = {
             "video": any(bool(sample.frame_keep.any()) for sample, *_ in file.samples),
             "audio": any(bool(sample.spectrogram_keep.any()) for sample, *_ in file.samples),
@@ -241,20 +241,13 @@ class Predictor:
     def _over_time(self, piece: Piece, by: Sliding | Shots, reader: ClipReader) -> Record:
         """Raises nothing for a bad file: the record says what is wrong."""
         issues: set[str] = set()
-        timeline = Timeline(self.vocabulary, self._thresholds())
+        timeline = Timeline(self.vocabulary, self.thresholds)
         windows = by.read(piece, reader, issues)
         try:
             while part := list(itertools.islice(windows, self.batch_size)):
                 clips = [clip for clip, _ in part]
                 issues.update(issue for clip in clips for issue in clip.issues)
-                samples = [self.views.samples(clip, self.clip) for clip in clips]
-                names = [_name(piece.name, clip.span[0]) for clip in clips]
-                results = list(self._say(zip(names, samples, strict=True)))
-                scores: dict[Subset, Tensor] = {s: torch.stack([one.scores[s] for one in results]) for s in SUBSETS}
-                bounds = by.bounds(clips, piece.start, part[-1][1])
-                timeline.add(scores, [views[0] for views in samples], [one.caption for one in results], bounds)
-                for one in results:
-                    timeline.mass.merge(one.mass)
+                self.add(timeline, clips, by.bounds(clips, piece.start, part[-1][1]), piece.name)
         except MediaError as error:
             return _failed(error)
         finally:  # also if the model fails: the reader is free for the next file
@@ -270,7 +263,19 @@ class Predictor:
             "issues": sorted(issues),
         }
 
-    def _thresholds(self) -> Tensor:
+    def add(self, timeline: Timeline, clips: Sequence[Clip], bounds: Sequence[float], name: str) -> None:
+        """Answer the next spans of a file into its timeline; see Timeline.add for `bounds`."""
+        samples = [self.views.samples(clip, self.clip) for clip in clips]
+        names = [_name(name, clip.span[0]) for clip in clips]
+        results = list(self._say(zip(names, samples, strict=True)))
+        scores: dict[Subset, Tensor] = {s: torch.stack([one.scores[s] for one in results]) for s in SUBSETS}
+        timeline.add(scores, [views[0] for views in samples], [one.caption for one in results], bounds)
+        for one in results:
+            timeline.mass.merge(one.mass)
+
+    @property
+    def thresholds(self) -> Tensor:
+        """(K,) of each tag; see thresholds_of."""
         return thresholds_of(self.vocabulary, self.calibrated, self.threshold)
 
 
