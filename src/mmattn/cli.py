@@ -11,9 +11,9 @@ import sys
 from collections.abc import Callable, Sequence
 
 from mmattn import __version__
-from mmattn.config import compose, defaults, group_choices
+from mmattn.config import choice_text, compose, defaults, group_choices
 from mmattn.errors import MmattnError, UsageError
-from mmattn.overrides import GROUPS, nearest
+from mmattn.overrides import GROUPS, check_choice, group_of, nearest
 
 SWEEP = ("-m", "--multirun")  # Hydra's names for it
 DRY_RUN = {"--dry-run": "dry_run=true"}  # of train and compare
@@ -79,7 +79,7 @@ def _dispatch(arguments: list[str]) -> int:
     if verb not in VERBS:
         raise UsageError(f"no verb is named {verb!r}{nearest(verb, list(VERBS))}")
     if any(argument in ("-h", "--help") for argument in rest):
-        _help(verb)
+        _help(verb, [argument for argument in rest if argument not in ("-h", "--help")])
         return 0
     if verb in ("train", "compare"):
         rest = [DRY_RUN.get(argument, argument) for argument in rest]
@@ -89,18 +89,26 @@ def _dispatch(arguments: list[str]) -> int:
     return 0
 
 
-def _help(verb: str) -> None:
+def _help(verb: str, chosen: Sequence[str] = ()) -> None:
     if verb == "show":
         print(f"mmattn show GROUP, where GROUP is one of {', '.join(GROUPS)}")
         return
     from mmattn.config import conf_dir
 
+    if groups := {text: group for text in chosen if (group := group_of(text))}:
+        for text, group in groups.items():
+            name = text.partition("=")[2]
+            check_choice(text, group, group_choices(group))
+            print(f"{text}, with these keys and defaults ({group}.KEY=... changes one):\n")
+            print(choice_text(group, name))
+        return
     print(f"mmattn {verb} [key=value ...], with these keys and defaults:\n")
     print((conf_dir() / f"{verb.replace(' ', '_')}.yaml").read_text(encoding="utf-8"), end="")
     if verb == "train":
-        print("\ngroups, with the keys and defaults of the first chosen:")
+        print("\ngroups; mmattn train audio=yamnet --help lists the keys of that choice, such as audio.mode:")
         for group in (name for name in GROUPS if name not in ("engine", "format")):
             print(f"  {group}={'|'.join(group_choices(group))}")
+        print("\nall keys with the choices that stand above:")
         for line in defaults(verb).splitlines():
             print(f"  {line}")
 
@@ -117,6 +125,10 @@ def _train(overrides: list[str]) -> None:
     config = compose("train", overrides)
     if config.get("search"):
         raise UsageError("search= tries many runs: mmattn train -m search=optuna optim.lr=interval(1e-4,1e-2)")
+    if not config["resume"]:
+        from mmattn.training.run.beforehand import check_beforehand  # before torch is imported
+
+        check_beforehand(config)
     if config["dry_run"]:
         from mmattn.training.run.outlook import dry_run
 
@@ -146,8 +158,12 @@ def _predict(overrides: list[str]) -> None:
 
 
 def _search(overrides: list[str]) -> None:
+    overrides = [text.removeprefix("search.") for text in overrides]
     forms = [text.partition("=")[2] for text in overrides if text.startswith("format=")]  # no choice of writers here
-    config = compose("search", _named(overrides, ("library", "query"), ("kinds", "limit", "each", "index")))
+    config = compose(
+        "search",
+        _named(overrides, ("library", "query"), ("kinds", "limit", "each", "index", "embeddings", "least_similarity")),
+    )
     from mmattn.inference.search.search import search_library
 
     if found := search_library(config, *forms[-1:]):

@@ -140,6 +140,17 @@ def group_choices(group: str) -> list[str]:
     return sorted({path.stem for folder in _search_path() for path in (folder / group).glob("*.yaml")})
 
 
+def choice_text(group: str, name: str) -> str:
+    """The yaml file of one choice as it stands, with its comments; below it those that it takes over keys from."""
+    if name == "null":
+        return f"{group}=null: nothing of {group}\n"
+    file = next(path for folder in _search_path() if (path := folder / group / f"{name}.yaml").is_file())
+    text = file.read_text(encoding="utf-8").strip() + "\n"
+    below = re.search(r"^defaults: \[(.*)\]$", text, re.MULTILINE)
+    others = [part.strip() for part in below[1].split(",")] if below else []
+    return "\n".join([text, *(choice_text(group, other) for other in others if other != "_self_")])
+
+
 def read_choice(group: str, name: str) -> Config:
     """What the yaml file of one choice says by itself, nothing filled in from elsewhere: quick, unlike `compose`."""
     from omegaconf import OmegaConf

@@ -21,6 +21,7 @@ from mmattn.data.manifest.rows import Row
 from mmattn.errors import UsageError
 from mmattn.text import counted
 
+CLASSES = "classes"  # the name of the one group where tags are bare: one class a clip
 NO_SCORES: Mapping[str, float] = MappingProxyType({})
 
 
@@ -80,8 +81,9 @@ class TagVocabulary:
             raise UsageError(f"{where}: tags unseen in training: {shown}{more}; relabel them or add training clips")
 
     def groups(self) -> dict[str, tuple[int, ...]]:
-        """The exclusive groups by name."""
-        return {self.names[indices[0]].split("/", 1)[0]: indices for indices in self.exclusive}
+        """The exclusive groups by name; classes without a group's name are `classes`."""
+        first = {self.names[indices[0]]: indices for indices in self.exclusive}
+        return {name.split("/", 1)[0] if "/" in name else CLASSES: indices for name, indices in first.items()}
 
     def to_dict(self) -> dict[str, Any]:
         return {

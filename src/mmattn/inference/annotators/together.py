@@ -14,6 +14,7 @@ from torch import Tensor
 from mmattn.encoders.yamnet import RATE
 from mmattn.errors import MediaError
 from mmattn.inference.annotators.interface import HOP_S, WINDOW_S, Annotation, Annotator, Findings, Window
+from mmattn.inference.predictor.noticed import Noticed
 from mmattn.inference.predictor.piece import Piece, as_piece
 from mmattn.inference.predictor.segments import until_error
 from mmattn.inference.predictor.speed import Speed
@@ -72,14 +73,14 @@ class Annotators:
         """Raises MediaError unless a first window could be read; a later one that fails costs the rest."""
         told = reader.survey(piece.media, "header").fps if any(each.own_rate for each in self.annotators) else None
         at_work = [each.begin(piece.start) for each in self.annotators]
-        issues: set[str] = set()
+        noticed = Noticed()
         end = piece.start
-        for clip, is_last in until_error(piece.windows(reader, self.windows(told)), issues):
-            issues.update(clip.issues)
+        for clip, is_last in until_error(piece.windows(reader, self.windows(told)), noticed.others):
+            noticed.add(clip, clip.span[0], _end(clip) if is_last else clip.span[0] + HOP_S)
             self.look(at_work, clip, clip.span[0] == piece.start, is_last, told)
         with torch.inference_mode():
             found = [each.findings() for each in at_work]
-        return self._put_together(piece, found, max([end, *(each.end for each in found)]), issues)
+        return self._put_together(piece, found, max([end, *(each.end for each in found)]), noticed.names())
 
     def look(
         self, at_work: Sequence[Annotation], clip: Clip, is_first: bool, is_last: bool, fps: float | None = None
@@ -97,7 +98,7 @@ class Annotators:
                 at = (start, start + HOP_S, frames, waveform, clip.duration, is_first, is_last)
                 annotation.look(Window(*at, shown, rate, tuple(beside)))
 
-    def _put_together(self, piece: Piece, found: Sequence[Findings], end: float, issues: set[str]) -> Record:
+    def _put_together(self, piece: Piece, found: Sequence[Findings], end: float, issues: list[str]) -> Record:
         used = {each.name: list(one.used) for each, one in zip(self.annotators, found, strict=True)}
         parts: dict[str, list[Any]] = {"tags": []}
         for one in found:
@@ -113,7 +114,7 @@ class Annotators:
             "used": used,
             "versions": {each.name: each.version for each in self.annotators},
             "spans": [[round(piece.start, 3), round(end, 3)]],
-            "issues": sorted(issues),
+            "issues": issues,
         }
 
     def _rehearse(self) -> None:
@@ -124,6 +125,11 @@ class Annotators:
         span = (0.0, WINDOW_S)
         clip = Clip(first.frames, first.times, wave, RATE, 0.0, "", span, views=tuple(others), sounds=tuple(waves))
         self.look([each.begin(0.0) for each in self.annotators], clip, True, True)
+
+
+def _end(clip: Clip) -> float:
+    """Where the file ends, as far as its last window knows, s."""
+    return clip.span[1] if clip.duration is None else max(clip.span[0], min(clip.span[1], clip.duration))
 
 
 def views_of(annotator: Annotator, fps: float | None) -> list[FrameView]:
