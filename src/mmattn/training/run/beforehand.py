@@ -38,7 +38,7 @@ def _check_run(config: Config) -> None:
     while not there.exists() and there != there.parent:
         there = there.parent
     if not there.is_dir():
-        raise UsageError(f"run={run}: {there} is no folder")
+        raise UsageError(f"{run}: cannot be written ({there} is no folder)")
     if not os.access(there, os.W_OK):
         raise UsageError(f"{run}: cannot be written ({there} is read-only)")
 
