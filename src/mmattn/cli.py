@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from mmattn import __version__
-from mmattn.config import choice_text, compose, defaults, group_choices
+from mmattn.config import Config, choice_text, compose, defaults, group_choices
 from mmattn.errors import MmattnError, UsageError
 from mmattn.overrides import GROUPS, check_choice, group_of, nearest
 
@@ -143,6 +143,7 @@ def _train(overrides: list[str]) -> None:
 
 def _evaluate(overrides: list[str]) -> None:
     config = compose("evaluate", overrides)
+    _check_given(config)
     from mmattn.training.run.evaluate import evaluate
 
     print(evaluate(config, [text for text in overrides if text.startswith(("attention=", "attention."))]))
@@ -177,6 +178,12 @@ def _browse(overrides: list[str]) -> None:
     print(browse(config))
 
 
+def _check_given(config: Config) -> None:
+    from mmattn.training.run.beforehand import check_given  # before torch is imported
+
+    check_given(config)
+
+
 def _named(overrides: list[str], places: tuple[str, ...], keys: tuple[str, ...]) -> list[str]:
     """What stands there without a key is given those of `places`, all that is left over the last of them."""
     keyed = [text for text in overrides if text.partition("=")[0].lstrip("+") in (*places, *keys, "format")]
@@ -192,6 +199,7 @@ def _named(overrides: list[str], places: tuple[str, ...], keys: tuple[str, ...])
 
 def _explain(overrides: list[str]) -> None:
     config = compose("explain", overrides)
+    _check_given(config)
     from mmattn.reports.explain import explain
 
     print(explain(config))
@@ -220,6 +228,7 @@ def _demo(overrides: list[str]) -> None:
 
 def _data_shard(overrides: list[str]) -> None:
     config = compose("data_shard", overrides)
+    _check_given(config)
     from mmattn.data.shards.write import shard
 
     print(shard(config))
@@ -227,6 +236,7 @@ def _data_shard(overrides: list[str]) -> None:
 
 def _data_features(overrides: list[str]) -> None:
     config = compose("data_features", overrides)
+    _check_given(config)
     from mmattn.inference.features import make_features
 
     print(make_features(config))

@@ -50,6 +50,29 @@ def test_what_can_be_known_before_is_said_before_torch_is_there(given: list[str]
 
 
 @pytest.mark.parametrize(
+    "given",
+    [
+        ["evaluate", "run=nowhere"],
+        ["explain", "run=nowhere", "source=a.mp4"],
+        ["data", "features", "run=nowhere", "data.root=.", "out=o"],
+        ["data", "shard", "data.root=nowhere", "out=o"],
+        ["data", "label", "from=nowhere"],
+        ["search", "nowhere", "word"],
+    ],
+)
+def test_what_other_verbs_read_is_looked_for_first(given: list[str], tmp_path: Path) -> None:
+    code = (
+        "import sys; from mmattn.cli import main; c = main(sys.argv[1:]); sys.exit(77 if 'torch' in sys.modules else c)"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code, *given], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 2, found.stderr
+    assert "nowhere" in found.stderr and found.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
     "given", ["regulariser=hoyer fusion=late", "optim.lr=-1", "task=none", "pretrain=mae visual=none"]
 )
 def test_what_the_parts_refuse_is_said_before_clips_are_rendered(

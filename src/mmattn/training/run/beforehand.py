@@ -28,6 +28,14 @@ def check_beforehand(config: Config) -> None:
             raise UsageError(f"init_from={start}: no such run or model.safetensors")
 
 
+def check_given(config: Config) -> None:
+    """The same of a verb that reads: raises UsageError where its `run` or its source is not there."""
+    if (run := config.get("run")) is not None and not expanded(str(run)).exists():
+        raise UsageError(f"{run}: not a run directory, there is nothing of that name; train one with: mmattn train")
+    if isinstance(config.get("data"), dict):
+        _check_source(config["data"])
+
+
 def _check_run(config: Config) -> None:
     if config["run"] is None:
         return
