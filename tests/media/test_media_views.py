@@ -104,3 +104,13 @@ def test_a_silent_film_has_no_sound_at_any_rate(tmp_path: Path) -> None:
     with IsolatedReader() as reader:
         (clip,) = reader.windows(tmp_path / "a.mkv", Windows(3.0, 3.0, REQUEST, audio_rates=(48000,)))
     assert clip.waveform is None and clip.sounds == (None,)
+
+
+@pytest.mark.parametrize("fps", [1.0, 8.0, 12.5, 23.976, 25.0])
+@pytest.mark.parametrize("hop_s", [0.48, 9.6, 7.3])
+def test_middles_are_those_of_the_file_wherever_windows_begin(fps: float, hop_s: float) -> None:
+    view = FrameView(fps, (8, 8), middles=True)
+    parts = [view.grid(k * hop_s, (k + 1) * hop_s) for k in range(20)]
+    whole = (np.arange(round(20 * hop_s * fps) + 1) + 0.5) / fps
+    together = np.concatenate(parts)
+    assert np.array_equal(together, whole[whole < 20 * hop_s - 1e-9])
