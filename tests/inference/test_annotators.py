@@ -280,3 +280,22 @@ def test_a_speech_model_that_cannot_be_loaded_is_one_line(tmp_path: Path) -> Non
     (tmp_path / "model.bin").write_bytes(b"no model")
     with pytest.raises(UsageError, match="cannot load it"):
         Speech(Setting(), pretrained=str(tmp_path))
+
+
+def test_large_weights_are_known_by_parts_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue, "_READ_WHOLE", 1 << 10)
+    monkeypatch.setattr(catalogue, "_PART", 1 << 12)
+    monkeypatch.setattr(catalogue, "_OF_PART", 1 << 8)
+    (tmp_path / "config.json").write_text("{}")
+    data = bytearray(np.random.default_rng(0).bytes(100_000))
+
+    def known(changed: bytes) -> str:
+        (tmp_path / "model.safetensors").write_bytes(changed)
+        return catalogue.digest(tmp_path)
+
+    first = known(data)
+    assert known(data) == first and known(data + b"x") != first and known(data[:-1]) != first
+    for at in (0, 200, 4096 * 3 + 5, len(data) - 1):
+        other = bytearray(data)
+        other[at] ^= 1
+        assert known(other) != first

@@ -131,6 +131,37 @@ def test_a_caption_is_what_the_library_says_of_the_file(
     assert kind in record["versions"]["captions"]
 
 
+def _whole_qwen(kind: str, thinker_folder: Path, folder: Path) -> Path:
+    """The model as it is published, which speaks too, around the part that is loaded here."""
+    name = {"qwen2_5_omni": "Qwen2_5Omni", "qwen3_omni_moe": "Qwen3OmniMoe"}[kind]
+    thinker = getattr(transformers, f"{name}ThinkerForConditionalGeneration").from_pretrained(thinker_folder)
+    config = getattr(transformers, f"{name}Config")(thinker_config=thinker.config.to_dict(), enable_audio_output=False)
+    model = getattr(transformers, f"{name}ForConditionalGeneration")(config)
+    model.thinker.load_state_dict(thinker.state_dict())
+    model.generation_config = thinker.generation_config
+    model.save_pretrained(folder)
+    transformers.AutoProcessor.from_pretrained(thinker_folder).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["qwen2_5_omni", "qwen3_omni_moe"])
+def test_whole_models_and_other_weights_say_the_same(
+    kind: str, folder_of: Callable[[str], Path], reader: IsolatedReader, tmp_path: Path
+) -> None:
+    write_video(tmp_path / "a.mkv", _pictures(5, seed=2), 1, _chirp(5))
+    part = folder_of(f"{kind}_thinker")
+    (wanted, _) = _record([_captions(part, by="windows")], reader, tmp_path / "a.mkv")["captions"]
+    whole = _captions(_whole_qwen(kind, part, tmp_path / "whole"), by="windows")
+    assert _record([whole], reader, tmp_path / "a.mkv")["captions"][0] == wanted
+    assert kind in whole.version and "thinker" not in whole.version
+    half = _captions(part, by="windows", dtype="bf16")
+    assert half.writer.model.dtype == torch.bfloat16  # type: ignore[attr-defined]
+    assert len(_record([half], reader, tmp_path / "a.mkv")["captions"]) == 2
+    if importlib.util.find_spec("accelerate") is not None:
+        spread = _captions(part, by="windows", device_map="auto")
+        assert _record([spread], reader, tmp_path / "a.mkv")["captions"][0] == wanted
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_span_a_batch_and_sixteen_say_the_same(
     kind: str, folder_of: Callable[[str], Path], reader: IsolatedReader, film: Path

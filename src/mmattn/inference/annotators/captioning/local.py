@@ -24,6 +24,7 @@ from mmattn.inference.annotators.interface import package_version
 from mmattn.inference.annotators.model_folders import CAPTIONERS
 from mmattn.types import Modality
 
+_MEDIA = ("pixel_values", "input_features")
 _HOP = 160  # samples, 10 ms, from one spectrum to the next
 DTYPES = {"auto": "auto", "bf16": torch.bfloat16, "16": torch.float16, "32": torch.float32}
 
@@ -135,15 +136,14 @@ class LocalWriter(Writer):
         padded = {"padding": True, "padding_side": "left"}
         with quiet():
             made = self.processor(text=texts, return_tensors="pt", text_kwargs=padded, **media).to(self.model.device)
-            given = {name: self._cast(value) for name, value in made.items()}
+            given = {name: self._cast(name, value) for name, value in made.items()}
             told = self.model.generate(**given, max_new_tokens=self._max_tokens, do_sample=False)
         new = told[:, given["input_ids"].shape[1] :]
         return [" ".join(text.split()) for text in self.processor.batch_decode(new, skip_special_tokens=True)]
 
-    def _cast(self, value: Any) -> Any:
-        """Numbers as the weights are."""
-        is_float = isinstance(value, torch.Tensor) and value.is_floating_point()
-        return value.to(self.model.dtype) if is_float else value
+    def _cast(self, name: str, value: Any) -> Any:
+        """What is seen and heard in the precision of the weights; times stay exact."""
+        return value.to(self.model.dtype) if name.startswith(_MEDIA) and value.is_floating_point() else value
 
 
 def _count(span: Seen) -> int:
