@@ -205,6 +205,30 @@ def test_spans_follow_each_other_whatever_the_cuts(
             assert abs(len(span.frames) - (span.end - span.start)) <= 1
 
 
+def test_a_shot_between_two_frames_is_seen_as_it_is(
+    folder_of: Callable[[str], Path], reader: IsolatedReader, tmp_path: Path
+) -> None:
+    """A shot of 0.75 s, and a frame a second on either side of it."""
+    pytest.importorskip("scenedetect")
+    stills = np.random.default_rng(7).integers(0, 255, (3, 64, 96, 3), dtype=np.uint8)
+    lengths = (25, 9, 26)
+    frames = np.concatenate([still[None].repeat(n, 0) for still, n in zip(stills, lengths, strict=True)])
+    write_video(tmp_path / "a.mkv", frames, 12)
+    seen: list = []
+    captions = _captions(folder_of("qwen2_5_omni_thinker"), levels=["shots"])
+    captions.writer.describe = lambda spans, prompt: seen.extend(spans) or ["x"] * len(spans)  # type: ignore
+    _record([captions], reader, tmp_path / "a.mkv")
+    assert [round(span.start, 2) for span in seen] == [
+        0,
+        pytest.approx(25 / 12, abs=0.02),
+        pytest.approx(34 / 12, abs=0.02),
+    ]
+    means = torch.from_numpy(stills).float().mean(dim=(1, 2))
+    for span, mean in zip(seen, means, strict=True):
+        shown = span.frames.float().mean(dim=(2, 3))
+        assert bool(((shown - mean).abs() < 4).all())
+
+
 def test_sound_is_used_only_where_there_is_some(
     folder_of: Callable[[str], Path], reader: IsolatedReader, tmp_path: Path
 ) -> None:
@@ -332,7 +356,7 @@ def test_sentences_are_embedded_as_the_library_does(tmp_path: Path) -> None:
 def test_frames_are_made_smaller_in_their_shape() -> None:
     frames = torch.full((2, 3, 90, 160), 7, dtype=torch.uint8)
     assert smaller(frames, 64).shape == (2, 3, 36, 64) and bool((smaller(frames, 64) == 7).all())
-    assert smaller(frames, 160) is frames and smaller(frames, None) is frames
+    assert smaller(frames, 160) is frames and smaller(frames, 0) is frames
 
 
 def test_the_command_captions_a_folder(
@@ -366,6 +390,7 @@ def test_what_cannot_be_is_one_line_before_anything_is_read(
         ([given, "captions.dtype=int4"], "expected auto or bf16"),
         ([given, "captions.levels=[shots,acts]"], "expected some of shots, chapters, summary"),
         ([given, "captions.fps=0"], "captions.fps=0: expected a number above 0"),
+        ([given, "captions.longest_side=-1"], "captions.longest_side=-1: expected 0 or more"),
         ([given, "captions.embeddings=nowhere"], "captions.embeddings=nowhere: expected auto"),
         (["captions.endpoint=ftp://x/v1"], "expected an address such as http://127.0.0.1:8000/v1"),
         (["captions.endpoint=http://example.com/v1"], "captions.remote=true"),

@@ -45,7 +45,7 @@ class Captions(Annotator):
         by: str = "shots",
         max_s: float = 20.0,
         fps: float = 1.0,
-        longest_side: int | None = 640,
+        longest_side: int = 640,
         prompt: str = "Describe what happens in this clip in one sentence.",
         max_tokens: int = 64,
         batch_size: int = 4,
@@ -61,7 +61,7 @@ class Captions(Annotator):
         retries: int = 3,
         key_env: str | None = None,
     ) -> None:
-        """`longest_side`: of the frames that are kept, pixels. `embeddings`: of sentences, for chapters.
+        """`longest_side`: of the frames that are kept, pixels; 0: as they are. `embeddings`: of sentences.
 
         Raises UsageError for absent or unknown weights, a wrong setting, and where no server answers.
         """

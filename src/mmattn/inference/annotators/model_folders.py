@@ -94,9 +94,12 @@ def check_captions(own: Settings) -> None:
     wrong = [level for level in own["levels"] if level not in _LEVELS]
     if wrong or not own["levels"]:
         raise UsageError(f"captions.levels={list(own['levels'])}: expected some of {', '.join(_LEVELS)}")
-    for key in ("max_s", "fps", "max_tokens", "batch_size", "timeout_s", "longest_side"):
-        if own[key] is not None and not own[key] > 0:
+    for key in ("max_s", "fps", "max_tokens", "batch_size", "timeout_s"):
+        if not own[key] > 0:
             raise UsageError(f"captions.{key}={own[key]}: expected a number above 0")
+    for key in ("longest_side", "retries"):
+        if own[key] < 0:
+            raise UsageError(f"captions.{key}={own[key]}: expected 0 or more")
     if own["endpoint"] is not None:
         _check_endpoint(str(own["endpoint"]), own)
 

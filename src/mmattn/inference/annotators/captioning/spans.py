@@ -41,11 +41,13 @@ class SpanGatherer:
     are `max_s` long as they come, and even once its end is known, so that none is a crumb.
     """
 
-    def __init__(self, start: float, max_s: float, fps: float, longest_side: int | None, by_shots: bool) -> None:
+    def __init__(self, start: float, max_s: float, fps: float, longest_side: int, by_shots: bool) -> None:
         self.max_s, self.fps, self.longest_side, self.by_shots = max_s, fps, longest_side, by_shots
         self._start = self._end = start
         self._sound_from = start
         self._frames: list[tuple[float, Tensor]] = []
+        self._small: list[tuple[float, Tensor]] = []  # those that cuts are looked for in
+        self._before: tuple[float, Tensor] | None = None  # the last frame of the spans before
         self._sound: list[Tensor] = []
         self._finder: CutFinder | None = None
         self._lag_s = 0.0
@@ -91,6 +93,7 @@ class SpanGatherer:
                 self._finder = CutFinder(window.beside_fps[0])
                 self._lag_s = _LAG_S + _LAG_FRAMES / window.beside_fps[0]
             self._finder.add(frames.frames, frames.times.tolist())
+            self._small += zip(frames.times.tolist(), frames.frames, strict=True)
 
     def _cut(self, known: float) -> Iterator[Seen]:
         """The spans that are known when all cuts before `known` s are."""
@@ -113,27 +116,32 @@ class SpanGatherer:
 
     def _span(self, until: float) -> Seen:
         """Up to `until` s, which is no longer kept."""
-        frames = [frame for time, frame in self._frames if time < until - _EDGE_S]
+        frames = [each for each in self._frames if each[0] < until - _EDGE_S]
         sound = torch.cat(self._sound) if self._sound else torch.zeros(0)
         at = max(0, round((until - self._sound_from) * RATE))
         heard, rest = sound[:at], sound[at:]
         audible = len(heard) >= _LEAST_S * RATE and bool(heard.any())
-        span = Seen(
-            self._start, until, torch.stack(frames) if frames else self._shown_before(), heard if audible else None
-        )
+        shown = torch.stack([frame for _, frame in frames]) if frames else self._between(until)
+        span = Seen(self._start, until, shown, heard if audible else None)
+        self._before = frames[-1] if frames else self._before
         self._frames = self._frames[len(frames) :]
+        self._small = [each for each in self._small if each[0] >= until - _EDGE_S]
         self._sound, self._sound_from, self._start = [rest], until, until
         return span
 
-    def _shown_before(self) -> Tensor | None:
-        """A span shorter than the distance of frames shows the next one's first, if there is one."""
-        return self._frames[0][1][None] if self._frames else None
+    def _between(self, until: float) -> Tensor | None:
+        """What is shown in a span that ends before the next frame: a small one of its own, or the frame before."""
+        own = [frame for time, frame in self._small if self._start - _EDGE_S <= time < until - _EDGE_S]
+        if own:
+            return own[len(own) // 2][None]
+        still = self._before is not None and self._start < self._before[0] + 1 / self.fps
+        return self._before[1][None] if self._before is not None and still and not self.by_shots else None
 
 
-def smaller(frames: UInt8[Tensor, "T 3 H W"], longest: int | None) -> UInt8[Tensor, "T 3 h w"]:
-    """With no side longer than `longest` pixels, in the same shape."""
+def smaller(frames: UInt8[Tensor, "T 3 H W"], longest: int) -> UInt8[Tensor, "T 3 h w"]:
+    """With no side longer than `longest` pixels, in the same shape; 0: as they are."""
     height, width = frames.shape[-2:]
-    if longest is None or max(height, width) <= longest:
+    if not longest or max(height, width) <= longest:
         return frames
     scale = longest / max(height, width)
     sides = [max(1, round(side * scale)) for side in (height, width)]
