@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import save_file
 
 from mmattn.config import Composer, build, check_spec, compose, conf_dir, group_choices, read_choice
 from mmattn.config_folders import CONFIG_DIR
 from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.errors import UsageError
+from mmattn.kinds import check_kinds, kind_of
 from mmattn.model import build_captioner
 from mmattn.overrides import GROUPS, OPTIONAL
 from mmattn.targets import TRUST, check_trust, environment
@@ -24,6 +26,7 @@ NEEDED |= {"data_check": ["source=s"], "data_shard": ["data.root=d", "out=o"]}
 NEEDED |= {"explain": ["run=r", "source=s"]}
 NEEDED |= {"data_features": ["run=r", "data.root=d", "out=o"]}
 NEEDED |= {"data_manifest": ["data.root=d", "out=o.jsonl"]}
+NEEDED |= {"data_label": ["from=l.jsonl"]}
 NEEDED |= {"data_prompts": ["tags=t.txt", "pretrained=p", "out=o.safetensors"]}
 
 
@@ -219,6 +222,102 @@ def test_what_is_composed_many_times_is_read_once_for_each_choice() -> None:
 def test_an_optional_group_goes_as_hydra_takes_it_away() -> None:
     given = ["experiment=msrvtt_captions", "data.root=d", "task=tagging"]
     assert compose("train", [*given, "~captions"]) == compose("train", [*given, "captions=null"])
+
+
+OTHER_KINDS = {
+    "number": ["abc", "{a: 1}", "[a,b]", "true", "null"],
+    "switch": ["3", "{a: 1}", "[a,b]", "null"],
+    "text": [],  # whatever is typed is text
+    "list": ["3", "{a: 1}"],
+    "settings": ["3", "[a,b]"],
+}
+
+
+def _kinds_by_key(node: dict, prefix: str = "") -> list[tuple[str, str]]:
+    found = []
+    for name, value in node.items():
+        key = f"{prefix}.{name}" if prefix else str(name)
+        if isinstance(value, dict):
+            found += [(key, "settings")] * (not prefix or "_target_" not in value) + _kinds_by_key(value, key)
+        elif isinstance(value, bool):
+            found.append((key, "switch"))
+        elif isinstance(value, (int, float)):
+            found.append((key, "number"))
+        elif isinstance(value, list) and not all(isinstance(each, str) for each in value):
+            found.append((key, "list"))
+        elif value is None and (kind := kind_of(key)) in ("number", "switch", "settings"):
+            found.append((key, kind))
+    return found
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_key_of_every_verb_refuses_a_value_of_another_kind_by_name(verb: str) -> None:
+    config = compose(verb, NEEDED.get(verb, []))
+    for key, kind in _kinds_by_key(config):
+        for text in OTHER_KINDS[kind]:
+            if (value := yaml.safe_load(text)) is None and _at(config, key) is None:
+                continue
+            with pytest.raises(UsageError) as error:
+                check_kinds(config, _with(config, key.split("."), value))
+            assert str(error.value).startswith(f"{key}"), (key, value, str(error.value))
+            assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *("data.clips={train: 16}", "trainer.epochs=[1,2]", "optim.lr={a: 1}", "data.augment.sound.snr_db=3"),
+        *("data.augment.sound.snr_db={a: 1}", "visual.widths=8", "data.clip.seconds=true", "data.isolated=1"),
+        *("fusion.heads=[4]", "data.clips_per_epoch=many", "optim.fused=3", "data.clip.resize=big"),
+    ],
+)
+def test_what_is_typed_of_another_kind_is_one_line_that_begins_with_the_key(given: str) -> None:
+    with pytest.raises(UsageError, match=rf"^{given.partition('=')[0]}\S*=") as error:
+        compose("train", [given])
+    assert "\n" not in str(error.value)
+
+
+def test_one_name_stands_for_a_list_of_one() -> None:
+    assert compose("predict", ["run=r", "source=s", "modalities=video"])["modalities"] == ["video"]
+    assert compose("demo", ["fusions=late"])["fusions"] == ["late"]
+    assert compose("predict", ["run=r", "source=s", "annotators=[speech,text]"])["annotators"] == ["speech", "text"]
+
+
+def _with(node: dict, path: list[str], value: object) -> dict:
+    first, *rest = path
+    return {**node, first: _with(node[first], rest, value) if rest else value}
+
+
+def _at(node: dict, key: str) -> object:
+    for part in key.split("."):
+        node = node[part]
+    return node
+
+
+def test_every_key_without_a_default_has_a_known_kind() -> None:
+    for group, name in [*CHOICES, *((None, verb) for verb in VERBS)]:
+        path = conf_dir() / (group or "") / f"{name}.yaml"
+        for key in _unset(yaml.safe_load(path.read_text(encoding="utf-8")) or {}):
+            assert kind_of(f"{group}.{key}") or key in GROUPS, f"{path.name}: {key}; add it to a table of mmattn.kinds"
+
+
+def _unset(node: dict, prefix: str = "") -> list[str]:
+    found = []
+    for name, value in node.items():
+        key = f"{prefix}.{name}" if prefix else str(name)
+        found += _unset(value, key) if isinstance(value, dict) else [key] * (value is None)
+    return found
+
+
+def test_a_key_that_follows_from_another_is_of_its_kind() -> None:
+    with pytest.raises(UsageError, match=r"fusion\.dim=abc: expected a number, such as 96"):
+        compose("train", ["fusion.dim=abc"])
+
+
+def test_what_has_to_be_set_is_named_with_its_key() -> None:
+    for given, key in ([["data=folder"], "data.root"], [["data=folder", "task=prompted", "data.root=d"], "task."]):
+        with pytest.raises(UsageError, match=rf"^{key}\S* is not set; add {key}\S*="):
+            compose("train", given)
 
 
 def test_near_names_are_named_once() -> None:

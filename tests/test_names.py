@@ -60,7 +60,7 @@ VERBS: dict[str, tuple[list[str], list[str]]] = {
 OTHERS = (
     "threshold span_step_s decoding deadline_s clips_per_epoch cut grid size state length_decay normalize "
     "preprocessing architecture options hdr deinterlace height width fit resample resize encoder_lr layer_decay fused "
-    "keep_by keep_mode profile peak_tflops warn_s setup srun min_nodes system"
+    "keep_by keep_mode profile peak_tflops warn_s setup srun min_nodes system seconds step_s"
 ).split()
 
 

@@ -3,24 +3,40 @@
 from __future__ import annotations
 
 import mmattn.startup  # noqa: F401  # isort: skip  # before anything else is imported
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, overload
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from mmattn.inference.annotators.ready import Ready
     from mmattn.inference.predictor.pipeline import Predictor
 
 __version__ = "0.2.0"
 __all__ = ["__version__", "load"]
 
 
-def load(run: str | Path, trust: str | None = None) -> Predictor:
+@overload
+def load(run: Literal["pretrained"], *settings: str) -> Ready: ...
+@overload
+def load(run: str | Path, *, trust: str | None = None) -> Predictor: ...
+def load(run: str | Path, *settings: str, trust: str | None = None) -> Predictor | Ready:
     """Open a trained run (its directory or its ``model.safetensors``); call it with a file, which gives a Result.
 
     `trust`: an installed package whose classes a run from elsewhere may be built from.
 
     >>> mmattn.load("runs/x")("clip.mp4").tags
+
+    ``"pretrained"`` opens the ready-made models that are installed, or some, with settings as on the command line; a
+    run of that name is ``"./pretrained"``.
+
+    >>> mmattn.load("pretrained", "annotators=[speech,sounds]")("clip.mp4").transcript
     """
+    if run == "pretrained":
+        from mmattn.inference.annotators.ready import Ready
+
+        return Ready(*settings)
+    if settings:
+        raise TypeError('settings are for load("pretrained", ...)')
     from mmattn.inference.predictor.pipeline import Predictor
     from mmattn.targets import TRUST, check_trust, environment
 

@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 
 from mmattn import __version__
 from mmattn.completion import QUERY, candidates, script
-from mmattn.config import Composer, compose, defaults, group_choices
+from mmattn.config import Composer, Config, choice_text, compose, defaults, group_choices
 from mmattn.config_folders import CONFIG_DIR, config_file
 from mmattn.errors import MmattnError, UsageError
 from mmattn.flags import SHORT, Flags, parsed_flags
-from mmattn.overrides import GROUPS, group_of, nearest
+from mmattn.overrides import GROUPS, check_choice, group_of, nearest
 from mmattn.targets import TRUST, check_trust, environment
 
 USAGE = """usage: mmattn VERB [key=value ...]
@@ -35,6 +35,7 @@ USAGE = """usage: mmattn VERB [key=value ...]
   data features the tokens of a run's encoders, kept            mmattn data features run=runs/x data.root=videos
   data prompts  tags as a text encoder knows them       mmattn data prompts tags=tags.txt pretrained=clip out=FILE
   data check    what a library of media holds, good and bad     mmattn data check source=videos
+  data label    what was found in a library, to train on        mmattn data label from=library.jsonl out=manifest.jsonl
   data manifest a data set as one file                  mmattn data manifest data=vggsound data.root=DIR out=m.jsonl
   doctor     is this machine fit, and what to fix             mmattn doctor
   show       what can be chosen                                 mmattn show fusion
@@ -88,7 +89,7 @@ def _dispatch(arguments: list[str]) -> int:
     if verb not in VERBS:
         raise UsageError(f"no verb is named {verb!r}{nearest(verb, list(VERBS))}")
     if any(argument in ("-h", "--help") for argument in rest):
-        _help(verb)
+        _help(verb, [argument for argument in rest if argument not in ("-h", "--help")])
         return 0
     flags = parsed_flags(verb, rest)
     folder = None if flags.config_dir is None else os.path.abspath(flags.config_dir)  # noqa: PTH100 (may be missing)
@@ -124,18 +125,26 @@ def _show_config(verb: str, flags: Flags) -> None:
     print(node if plain else yaml.safe_dump(node, sort_keys=False, allow_unicode=True).rstrip())
 
 
-def _help(verb: str) -> None:
+def _help(verb: str, chosen: Sequence[str] = ()) -> None:
     if verb == "show":
         print(f"mmattn show GROUP, where GROUP is one of {', '.join(GROUPS)}")
         return
     from mmattn.config import conf_dir
 
+    if groups := {text: group for text in chosen if (group := group_of(text))}:
+        for text, group in groups.items():
+            name = text.partition("=")[2]
+            check_choice(text, group, group_choices(group))
+            print(f"{text}, with these keys and defaults ({group}.KEY=... changes one):\n")
+            print(choice_text(group, name))
+        return
     print(f"mmattn {verb} [key=value ...], with these keys and defaults:\n")
     print((conf_dir() / f"{verb.replace(' ', '_')}.yaml").read_text(encoding="utf-8"), end="")
     if verb == "train":
-        print("\ngroups, with the keys and defaults of the first chosen:")
+        print("\ngroups; mmattn train audio=yamnet --help lists the keys of that choice, such as audio.mode:")
         for group in (name for name in GROUPS if name not in ("engine", "format")):
             print(f"  {group}={'|'.join(group_choices(group))}")
+        print("\nall keys with the choices that stand above:")
         for line in defaults(verb).splitlines():
             print(f"  {line}")
 
@@ -154,6 +163,10 @@ def _train(flags: Flags) -> None:
         raise UsageError(f"{many[0]}= is for many runs: mmattn train -m {many[0]}=...")
     if config.get("search"):
         raise UsageError("search= tries many runs: mmattn train -m search=optuna optim.lr=interval(1e-4,1e-2)")
+    if not config["resume"]:
+        from mmattn.training.run.beforehand import check_beforehand  # before torch is imported
+
+        check_beforehand(config)
     if config["dry_run"]:
         from mmattn.training.run.outlook import dry_run
 
@@ -180,6 +193,7 @@ def _check_train_config(name: str) -> None:
 
 def _evaluate(overrides: list[str]) -> None:
     config = compose("evaluate", overrides)
+    _check_given(config)
     from mmattn.training.run.evaluate import evaluate
 
     print(evaluate(config, [text for text in overrides if text.startswith(("attention=", "attention."))]))
@@ -195,8 +209,12 @@ def _predict(overrides: list[str]) -> None:
 
 
 def _search(overrides: list[str]) -> None:
+    overrides = [text.removeprefix("search.") for text in overrides]
     forms = [text.partition("=")[2] for text in overrides if text.startswith("format=")]  # no choice of writers here
-    config = compose("search", _named(overrides, ("library", "query"), ("kinds", "limit", "each", "index")))
+    config = compose(
+        "search",
+        _named(overrides, ("library", "query"), ("kinds", "limit", "each", "index", "embeddings", "least_similarity")),
+    )
     from mmattn.inference.search.search import search_library
 
     if found := search_library(config, *forms[-1:]):
@@ -208,6 +226,12 @@ def _browse(overrides: list[str]) -> None:
     from mmattn.reports.library.browse import browse
 
     print(browse(config))
+
+
+def _check_given(config: Config) -> None:
+    from mmattn.training.run.beforehand import check_given  # before torch is imported
+
+    check_given(config)
 
 
 def _named(overrides: list[str], places: tuple[str, ...], keys: tuple[str, ...]) -> list[str]:
@@ -225,6 +249,7 @@ def _named(overrides: list[str], places: tuple[str, ...], keys: tuple[str, ...])
 
 def _explain(overrides: list[str]) -> None:
     config = compose("explain", overrides)
+    _check_given(config)
     from mmattn.reports.explain.explain import explain
 
     print(explain(config))
@@ -266,6 +291,7 @@ def _demo(overrides: list[str]) -> None:
 
 def _data_shard(overrides: list[str]) -> None:
     config = compose("data_shard", overrides)
+    _check_given(config)
     from mmattn.data.shards.write import shard
 
     print(shard(config))
@@ -273,6 +299,7 @@ def _data_shard(overrides: list[str]) -> None:
 
 def _data_features(overrides: list[str]) -> None:
     config = compose("data_features", overrides)
+    _check_given(config)
     from mmattn.inference.features import make_features
 
     print(make_features(config))
@@ -297,6 +324,13 @@ def _data_manifest(overrides: list[str]) -> None:
     from mmattn.data.manifest.export import export
 
     print(export(config))
+
+
+def _data_label(overrides: list[str]) -> None:
+    config = compose("data_label", overrides)
+    from mmattn.inference.label import label
+
+    print(label(config))
 
 
 def _doctor(overrides: list[str]) -> None:
@@ -345,6 +379,7 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
     "data prompts": _data_prompts,
     "data check": _data_check,
     "data manifest": _data_manifest,
+    "data label": _data_label,
     "doctor": _doctor,
     "show": _show,
 }

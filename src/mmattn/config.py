@@ -8,6 +8,7 @@ no torch.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from mmattn.config_folders import conf_dir as conf_dir
 from mmattn.config_folders import config_file, group_choices
 from mmattn.errors import UsageError
 from mmattn.hydra_configs import changed, load, several
+from mmattn.kinds import check_kinds, check_no_settings, first_missing
 from mmattn.moved import with_present_targets
 from mmattn.names import StandIns, as_text, key_and_value
 from mmattn.overrides import (
@@ -22,11 +24,11 @@ from mmattn.overrides import (
     check_attends,
     check_choice,
     check_key,
-    check_kinds,
     default_of,
     group_of,
     leaves,
     quoted,
+    with_manifest,
 )
 from mmattn.targets import check_target
 
@@ -60,16 +62,16 @@ class Composer:
 
         names = StandIns()
         try:
-            overrides = [as_choice(text) for text in overrides]
+            overrides = [as_choice(text) for text in with_manifest(overrides)]
             base, plain = self._base(tuple(text for text in overrides if group_of(text)))
             values = [_in_full(text, plain) for text in overrides if not group_of(text)]
             for text in values:
                 check_key(text, base)
             config = changed(base, [_readable(text, plain, names) for text in values]) if values else base
             before_resolving: Any = OmegaConf.to_container(config) if values else plain
-            check_kinds(plain, before_resolving)
-            if whole and (missing := sorted(OmegaConf.missing_keys(config))):
-                raise UsageError(f"{missing[0]} is not set; add {missing[0]}=...")
+            check_kinds(plain, names.replace(before_resolving))
+            if whole and (missing := first_missing(before_resolving)):
+                raise UsageError(f"{missing} is not set; add {missing}=...")
             check_attends(overrides, before_resolving)
             return names.replace(OmegaConf.to_container(config, resolve=True) if resolve else before_resolving)
         except (HydraException, OmegaConfBaseException) as error:
@@ -92,6 +94,7 @@ class Composer:
 def _readable(text: str, base: Any, names: StandIns) -> str:
     """`text` as Hydra can read it: with a stand-in for what is a name in the config `base`."""
     key, value = key_and_value(text)
+    check_no_settings(key, value, default_of(base, key))
     name = as_text(key, value, default_of(base, key))
     if name is None and "," in value and quoted(text) != text and _is_choice(text):
         raise UsageError(several(text))
@@ -156,6 +159,18 @@ def check_spec(spec: Any) -> None:
             check_target(key, value)
         if isinstance(value, str) and "${" in value:
             raise UsageError(f"{key}: {value!r} refers to something outside the config")
+
+
+def choice_text(group: str, name: str) -> str:
+    """The yaml file of one choice as it stands, with its comments; below it those that it takes over keys from."""
+    if name == "null":
+        return f"{group}=null: nothing of {group}\n"
+    file = config_file(f"{group}/{name}.yaml")
+    assert file, f"group_choices({group!r}) has no {name!r}"
+    text = file.read_text(encoding="utf-8").strip() + "\n"
+    below = re.search(r"^defaults: \[(.*)\]$", text, re.MULTILINE)
+    others = [part.strip() for part in below[1].split(",")] if below else []
+    return "\n".join([text, *(choice_text(group, other) for other in others if other != "_self_")])
 
 
 def read_choice(group: str, name: str) -> Config:

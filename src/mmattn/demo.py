@@ -6,7 +6,7 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mmattn.checkpoint import load_model
@@ -15,6 +15,7 @@ from mmattn.data.manifest.library import list_files
 from mmattn.data.manifest.rows import Row
 from mmattn.errors import UsageError
 from mmattn.files import write_atomically
+from mmattn.inference.annotators.catalogue import choose
 from mmattn.inference.predictor.pipeline import Predictor
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.text import counted
@@ -24,7 +25,10 @@ MARK = ".mmattn-demo"  # in a folder that demos may overwrite
 
 
 def demo(config: Config) -> Path:
-    """Render AVShapes, train each fusion, evaluate on held-out clips, tag some of them and the files given, report."""
+    """Render AVShapes, train each fusion, evaluate on held-out clips, tag some of them, report.
+
+    The files given are annotated by the ready-made models that are installed: what AVShapes teaches is its own.
+    """
     from mmattn.reports.page.report import Options, write_report
     from mmattn.training.run.directory import create_run
     from mmattn.training.run.evaluate import evaluate_run
@@ -34,7 +38,8 @@ def demo(config: Config) -> Path:
     sources = [config["files"]] if isinstance(config["files"], str) else config["files"]
     files = [file for source in sources for file in list_files(Path(source))]
     out = Path(config["out"])
-    steps = 3 + len(config["fusions"])
+    annotating = _annotating(files, out) if files else None
+    steps = 3 + len(config["fusions"]) + bool(files)
     _say(f"[1/{steps}] rendering {config['clips']} short videos with sound (AVShapes)")
     runs, data = [], None
     for number, fusion in enumerate(config["fusions"], start=2):
@@ -50,9 +55,12 @@ def demo(config: Config) -> Path:
         runs.append(run)
     if data is None:
         raise UsageError("fusions=[]: name at least one fusion")
-    _say(f"[{steps - 1}/{steps}] tagging {HELD_OUT_SHOWN} held-out clips and {counted(len(files), 'file')} of yours")
+    _say(f"[{steps - 1 - bool(files)}/{steps}] tagging {HELD_OUT_SHOWN} held-out clips")
     predictions = out / "predictions.jsonl"
-    _predict(runs[-1], data.rows["test"][:HELD_OUT_SHOWN], files, predictions)
+    _predict(runs[-1], data.rows["test"][:HELD_OUT_SHOWN], predictions)
+    if annotating:
+        _say(f"[{steps - 1}/{steps}] annotating {counted(len(files), 'file')} of yours with ready-made models")
+        _annotate(annotating)
     _say(f"[{steps}/{steps}] writing the report")
     options = Options(measure="missing", samples=HELD_OUT_SHOWN)
     report = write_report(runs, predictions, out / "report.html", options=options)
@@ -86,7 +94,35 @@ def _clear(out: Path, fusion: str) -> None:
     (out / MARK).touch()
 
 
-def _predict(run: Path, rows: Iterable[Row], files: list[Path], out: Path) -> None:
+def _annotating(files: Sequence[Path], out: Path) -> Config:
+    """The config of `mmattn predict` for them. Raises UsageError where no annotator is installed."""
+    library, listed = out / "files.jsonl", out / "files.txt"
+    config = compose("predict", ["model=pretrained", "resume=false", f"source={listed}", f"out={library}"])
+    try:
+        choose(config)
+    except UsageError as error:
+        raise UsageError(
+            f"files= are annotated by ready-made models: pip install 'mmattn[pretrained]' ({error})"
+        ) from None
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomically(listed, "".join(f"{file.absolute()}\n" for file in files).encode("utf-8", "surrogateescape"))
+    return config
+
+
+def _annotate(config: Config) -> None:
+    """The library, and a page of it."""
+    from mmattn.inference.predict import predict
+    from mmattn.reports.browse import browse
+
+    library = Path(config["out"])
+    try:
+        _say(predict(config))
+    except UsageError as error:  # no file could be read; their records say why
+        _say(str(error))
+    _say(browse(compose("browse", [f"library={library}", f"out={library.with_suffix('.html')}"])))
+
+
+def _predict(run: Path, rows: Iterable[Row], out: Path) -> None:
     with IsolatedReader(follow_symlinks=True) as reader:
         predictor = Predictor(load_model(run), reader=reader.read)
         held_out = list(rows)
@@ -94,7 +130,6 @@ def _predict(run: Path, rows: Iterable[Row], files: list[Path], out: Path) -> No
             {**record, "truth": list(row.tags)}
             for row, record in zip(held_out, predictor.records([row.path for row in held_out]), strict=True)
         ]
-        records += predictor.records(files)
     write_atomically(out, "".join(json.dumps(record) + "\n" for record in records).encode())
 
 

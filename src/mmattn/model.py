@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from jaxtyping import Float
@@ -67,15 +69,14 @@ def build_model(
     config: Config,
     vocabulary: TagVocabulary,
     tokenizer: CaptionTokenizer | None = None,
-    visual: VisualEncoder | None = None,
+    built: Mapping[str, Any] = MappingProxyType({}),
 ) -> AVModel:
     """From a resolved config with the parts visual, audio, fusion, task and, for captions, captions.
 
-    `tokenizer`: of the captions. `visual`: the encoder, where it was built before. Raises UsageError for what does not
-    fit.
+    `tokenizer`: of the captions. `built`: those of the first three that were built before. Raises UsageError for what
+    does not fit.
     """
-    parts: dict[str, Any] = {"visual": visual or build(config["visual"])}
-    parts |= {name: build(config[name]) for name in ("audio", "fusion")}
+    parts = {name: built.get(name) or build(config[name]) for name in ("visual", "audio", "fusion")}
     parts["task"] = build(config["task"], vocabulary=vocabulary)
     if spec := config.get("captions"):
         parts["captions"] = build_captioner(spec, tokenizer)

@@ -21,7 +21,8 @@ NAMES = frozenset(
         *("run", "resume", "sweep", "init_from", "source", "out", "job", "root", "folder", "videos", "python"),
         *("weights", "pretrained", "prompts", "predictions", "annotations", "manifest", "checked", "tracks", "burn_in"),
         *("tag", "tags", "model", "metric", "baseline", "entity", "partition", "address", "kind", "language"),
-        *("library", "query", "index", "group", "notes", "uri"),
+        *("library", "query", "index", "group", "notes", "uri", "from", "embeddings"),
+        *("endpoint", "key_env", "device_map"),
     )
 )
 LISTS = frozenset(("runs", "files", "factors", "classes", "annotators"))  # of names, or one name
@@ -51,6 +52,8 @@ def as_text(key: str, value: str, default: Any) -> str | list[str] | None:
         return None
     if value[:1] == "[" and value[-1:] == "]" and (_are_texts(default) or key.rpartition(".")[2] in LISTS):
         return split(value[1:-1])
+    if _are_texts(default) and key.rpartition(".")[2] not in LISTS:
+        return [value]  # modalities=video
     text = isinstance(default, str) and "${" not in default
     return value if text or named or _are_texts(default) else None
 

@@ -16,8 +16,6 @@ from mmattn.errors import UsageError
 # As the defaults lists of conf/ have them.
 GROUPS = packaged_groups()
 OPTIONAL = optional_groups()  # groups of which nothing may be chosen, with =null
-# Numbers that may be left to mmattn.
-_OR_AUTO = ("batch_size",)
 
 
 def group_of(text: str) -> str | None:
@@ -54,6 +52,19 @@ def quoted(text: str) -> str:
         return text
     escaped = re.sub(r"(\\+)(?='|$)", r"\1\1", value).replace("'", "\\'")
     return f"{key}='{escaped}'"
+
+
+def with_manifest(overrides: Iterable[str]) -> list[str]:
+    """`data.manifest=lists/m.jsonl` as the folder's data.root and its data.source.manifest; all else as it is."""
+    given = list(overrides)
+    key = "data.manifest="
+    if not (named := [text for text in given if text.startswith(key)]):
+        return given
+    path, others = named[-1].removeprefix(key), [text for text in given if not text.startswith(key)]
+    if any(text.startswith("data.root=") for text in given):
+        return [*others, f"data.source.manifest={path}"]
+    folder, _, name = path.rpartition("/")
+    return [*others, f"data.root={folder or ('/' if path.startswith('/') else '.')}", f"data.source.manifest={name}"]
 
 
 def check_choice(text: str, group: str, choices: Collection[str]) -> None:
@@ -104,32 +115,6 @@ def default_of(base: Mapping[str, Any], key: str) -> Any:
     return node
 
 
-def check_kinds(base: Any, config: Any) -> None:
-    """A number stays a number, a switch a switch: so that a typo is found before anything is built.
-
-    Raises UsageError.
-    """
-    before, sections = dict(leaves(base)), dict(_sections(base))
-    for key, value in leaves(config):
-        optional = value is None and key in GROUPS  # GROUP=null leaves it out
-        if not optional and (within := sections.get(key)) is not None and "${" not in str(value):
-            hint = f", such as {key}.{next(iter(within))}=..." if within else ""
-            raise UsageError(f"{key}={value}: expected settings{hint}")
-        old = before.get(key)
-        if old is None or "${" in f"{old}{value}":
-            continue
-        if value is None:
-            raise UsageError(f"{key}=null: expected a value, such as {old}")
-        if isinstance(old, bool) != isinstance(value, bool):
-            raise UsageError(f"{key}={value}: expected {'true or false' if isinstance(old, bool) else 'a value'}")
-        if key in _OR_AUTO and value == "auto":
-            continue
-        if isinstance(old, (int, float)) and (not isinstance(value, (int, float)) or value != value):
-            raise UsageError(f"{key}={value}: expected a number, such as {old}")
-        if isinstance(old, int) and isinstance(value, float):
-            raise UsageError(f"{key}={value}: expected a whole number, such as {old}")
-
-
 def check_attends(given: Iterable[str], config: Mapping[str, Any]) -> None:
     """Raises UsageError where an attention was asked for and the chosen fusion has none."""
     asked = [text for text in given if text.lstrip("+").startswith(("attention=", "attention."))]
@@ -156,15 +141,6 @@ def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from leaves(value, f"{prefix}.{i}")
     else:
         yield prefix, node
-
-
-def _sections(node: Any, prefix: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
-    if isinstance(node, Mapping):
-        for key, value in node.items():
-            if isinstance(value, Mapping):
-                own = f"{prefix}.{key}" if prefix else str(key)
-                yield own, value
-                yield from _sections(value, own)
 
 
 def nearest(name: str, valid: Collection[str]) -> str:

@@ -72,6 +72,7 @@ class Clip:
     duration: float | None = None  # of the whole file, where it is known; see Request.measure_end
     issues: tuple[str, ...] = ()  # recovered problems, e.g. "truncated", "bad_packets", "late_audio"
     views: tuple[Frames, ...] = ()  # the same picture in other ways, where windows ask for them
+    sounds: tuple[Float[Tensor, " N"] | None, ...] = ()  # the same sound at other rates, likewise
 
 
 @dataclass(frozen=True)

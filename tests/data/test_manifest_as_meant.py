@@ -15,8 +15,8 @@ from mmattn.data.manifest.cells import listed, split_cell
 from mmattn.data.manifest.rows import Row, read_manifest
 from mmattn.data.manifest.writing import write_manifest
 from mmattn.errors import UsageError
-from mmattn.inference.embed_tags import read_tags
 from mmattn.inference.jobs.listing import list_source
+from mmattn.inference.tag_list import read_tags
 
 _ALPHABET = "abz éß犬 ,;\t|'\"&#()[]{}\\/=\n\r.«»“”"
 

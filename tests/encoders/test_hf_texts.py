@@ -15,7 +15,8 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from mmattn.cli import main
 from mmattn.encoders.hf_texts import TextEncoder
 from mmattn.errors import UsageError
-from mmattn.inference.embed_tags import embeddings, read_tags
+from mmattn.inference.embed_tags import embeddings
+from mmattn.inference.tag_list import read_tags
 from mmattn.tasks.prompted import read_embeddings
 
 WORDS = "a video of the sound dog barks cat red roof rain , on .".split()

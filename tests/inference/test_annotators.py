@@ -14,7 +14,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from mmattn.cli import main
-from mmattn.inference.annotators import catalogue
+from mmattn.inference.annotators import catalogue, model_folders
 from mmattn.inference.annotators.interface import Annotator, Setting
 from mmattn.inference.annotators.together import Annotators
 from mmattn.media.isolate.reader import IsolatedReader
@@ -147,7 +147,8 @@ def test_what_is_not_for_a_trained_model_is_refused(
 def test_what_is_not_installed_is_named_with_the_command(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr(catalogue, "find_spec", lambda module: None)
+    for module in (catalogue, model_folders):
+        monkeypatch.setattr(module, "find_spec", lambda module: None)
     monkeypatch.setenv("PATH", str(tmp_path))
     (tmp_path / "a.mp4").write_bytes(b"")
     out = tmp_path / "out.jsonl"
@@ -279,3 +280,22 @@ def test_a_speech_model_that_cannot_be_loaded_is_one_line(tmp_path: Path) -> Non
     (tmp_path / "model.bin").write_bytes(b"no model")
     with pytest.raises(UsageError, match="cannot load it"):
         Speech(Setting(), pretrained=str(tmp_path))
+
+
+def test_large_weights_are_known_by_parts_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue, "_READ_WHOLE", 1 << 10)
+    monkeypatch.setattr(catalogue, "_PART", 1 << 12)
+    monkeypatch.setattr(catalogue, "_OF_PART", 1 << 8)
+    (tmp_path / "config.json").write_text("{}")
+    data = bytearray(np.random.default_rng(0).bytes(100_000))
+
+    def known(changed: bytes) -> str:
+        (tmp_path / "model.safetensors").write_bytes(changed)
+        return catalogue.digest(tmp_path)
+
+    first = known(data)
+    assert known(data) == first and known(data + b"x") != first and known(data[:-1]) != first
+    for at in (0, 200, 4096 * 3 + 5, len(data) - 1):
+        other = bytearray(data)
+        other[at] ^= 1
+        assert known(other) != first

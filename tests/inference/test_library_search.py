@@ -30,7 +30,7 @@ def library(folder: Path, *records: dict) -> Path:
 
 
 def found(path: Path, question: str, **more: int) -> list[Hit]:
-    with open_index(path) as database:
+    with open_index(path) as (database, _):
         return search(database, terms_of(question), ALL, more.get("limit", 20), more.get("each", 3))
 
 
@@ -92,7 +92,7 @@ def test_what_is_typed_is_text_and_never_syntax(tmp_path: Path) -> None:
         "+",
     ]
     draw = random.Random(0)
-    with open_index(path) as database:
+    with open_index(path) as (database, _):
         for _ in range(500):
             question = draw.choice(("", " ")).join(draw.choices([*pieces, *HOSTILE], k=draw.randint(1, 8)))
             terms = terms_of(question)
@@ -139,7 +139,7 @@ def test_what_others_keep_there_stays(tmp_path: Path) -> None:
 
 def test_a_folder_that_takes_no_files_needs_none(tmp_path: Path) -> None:
     path = library(tmp_path, TRAINED)
-    with open_index(path, Path("/proc/self/fdinfo/index")) as database:
+    with open_index(path, Path("/proc/self/fdinfo/index")) as (database, _):
         assert search(database, ["rain"], ALL, 9, 9)
 
 

@@ -161,8 +161,8 @@ def test_every_file_of_a_source_gets_one_record(weights: Path, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ([], "run=... for a trained model, or model=pretrained"),
-        (["model=pretrained", "run=r"], "model=pretrained"),
+        ([], "run=... for a trained model, model=pretrained"),
+        (["model=pretrained", "run=r"], "no such model"),
         (["model=other"], "model=pretrained"),
         (["model=pretrained", "weights=nowhere"], "no such folder"),
         (["model=pretrained", "weights=."], "holds no yamnet_class_map.csv"),

@@ -75,3 +75,42 @@ def test_views_of_no_picture_are_refused() -> None:
         Windows(1.0, 1.0, replace(REQUEST, video=False), VIEWS)
     with pytest.raises(ValueError, match="fps must be"):
         Windows(1.0, 1.0, REQUEST, (FrameView(-1.0),))
+
+
+@pytest.mark.parametrize("isolated", [False, True])
+def test_sound_at_other_rates_is_what_a_decode_of_its_own_gives(isolated: bool, film: Path) -> None:
+    rates = (48000, 8000)
+    windows = Windows(3.5, 3.0, REQUEST, audio_rates=rates)
+    if isolated:
+        with IsolatedReader() as reader:
+            together = list(reader.windows(film, windows))
+    else:
+        together = [part.clip() for part in decode_windows(windows, film)]
+    for number, rate in enumerate(rates):
+        alone = Windows(3.5, 3.0, replace(REQUEST, audio_rate=rate))
+        clips = [part.clip() for part in decode_windows(alone, film)]
+        assert len(clips) == len(together) > 1
+        for clip, whole in zip(clips, together, strict=True):
+            sound = whole.sounds[number]
+            assert sound is not None and clip.waveform is not None and torch.equal(sound, clip.waveform)
+    with IsolatedReader() as reader:
+        part = list(Piece(film, 1.0, 5.0).windows(reader, windows))
+    assert part[-1].waveform is not None and part[-1].sounds[0] is not None
+    assert len(part[-1].sounds[0]) == 3 * len(part[-1].waveform) == 48000
+
+
+def test_a_silent_film_has_no_sound_at_any_rate(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mkv", np.full((10, 32, 32, 3), 90, np.uint8), 5)
+    with IsolatedReader() as reader:
+        (clip,) = reader.windows(tmp_path / "a.mkv", Windows(3.0, 3.0, REQUEST, audio_rates=(48000,)))
+    assert clip.waveform is None and clip.sounds == (None,)
+
+
+@pytest.mark.parametrize("fps", [1.0, 8.0, 12.5, 23.976, 25.0])
+@pytest.mark.parametrize("hop_s", [0.48, 9.6, 7.3])
+def test_middles_are_those_of_the_file_wherever_windows_begin(fps: float, hop_s: float) -> None:
+    view = FrameView(fps, (8, 8), middles=True)
+    parts = [view.grid(k * hop_s, (k + 1) * hop_s) for k in range(20)]
+    whole = (np.arange(round(20 * hop_s * fps) + 1) + 0.5) / fps
+    together = np.concatenate(parts)
+    assert np.array_equal(together, whole[whole < 20 * hop_s - 1e-9])

@@ -34,7 +34,10 @@ def record(name: str, path: Path, **more: Any) -> dict[str, Any]:
         "path": str(path),
         "status": "ok",
         "tags": tags,
-        "captions": [{"start": 0.0, "end": 4.0, "text": "a dog runs"}],
+        "captions": [
+            {"start": 0.0, "end": 4.0, "text": "a dog runs"},
+            {"start": 0.0, "end": 4.0, "text": "a dog and its ball", "level": "chapter"},
+        ],
         "transcript": [
             {"start": 0.5, "end": 1.5, "text": "Good evening."},
             {"start": 2.5, "end": 3.5, "text": "Here is the zebra."},
@@ -158,8 +161,8 @@ def test_a_click_on_the_timeline_jumps_there(shown: Callable[..., Any]) -> None:
     one(driver, "article > button").click()
     until(lambda: driver.execute_script("return document.querySelector('video').readyState >= 1"))
     lanes = {each.text for each in every(driver, ".lane > span")}
-    assert lanes == {"shots", "speech", "captions", "to read", "Dog, small"}
-    places = {".track .audio:nth-of-type(2)": 3.0, ".words li:nth-child(4) button": 2.5, ".track .shot": 0.0}
+    assert lanes == {"shots", "speech", "captions", "chapters", "to read", "Dog, small"}
+    places = {".track .audio:nth-of-type(2)": 3.0, ".words li:nth-child(5) button": 2.5, ".track .shot": 0.0}
     for selector, expected in places.items():
         button = one(driver, selector)
         assert float(button.get_attribute("data-time")) == expected

@@ -122,7 +122,10 @@ def content_stamp(path: Path, offset: int | None = None, size: int | None = None
 
 def labels_hash(rows: Sequence[Row]) -> str:
     """Of what is said of the clips."""
-    said = ([row.id, row.tags, row.captions, row.families, row.segments] for row in rows)
+    said = (
+        [row.id, row.tags, row.captions, row.families, row.segments, *([row.tag_scores] if row.tag_scores else [])]
+        for row in rows
+    )
     return hashlib.sha256("\n".join(json.dumps(each, sort_keys=True) for each in said).encode()).hexdigest()
 
 

@@ -114,7 +114,7 @@ def _config(make: Any, values: Mapping[str, Any], where: str) -> Any:
     try:
         return make(**_declared(make, _modern(values)))
     except Exception as error:  # strict configs raise their own kinds, none with a common base
-        raise UsageError(f"{where}: {_first_line(error)}") from None
+        raise UsageError(f"{where}: {first_line(error)}") from None
 
 
 def _modern(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -168,7 +168,7 @@ def _made(make: Any, config: Any) -> Any:
     try:
         return make(config)
     except (TypeError, ValueError, RuntimeError, AttributeError, ImportError) as error:
-        raise UsageError(f"architecture: {_first_line(error)}") from None
+        raise UsageError(f"architecture: {first_line(error)}") from None
 
 
 def _loaded(make: Any, config: Any, folder: Path, family: Family) -> Any:
@@ -177,13 +177,13 @@ def _loaded(make: Any, config: Any, folder: Path, family: Family) -> Any:
         if part := {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}:
             tensors = part
             break
-    with _quiet():
+    with quiet():
         try:
             model, info = make.from_pretrained(
                 None, config=config, state_dict=tensors, dtype=torch.float32, output_loading_info=True
             )
         except (RuntimeError, ValueError, OSError) as error:
-            raise UsageError(f"{folder}: {_first_line(error)}") from None
+            raise UsageError(f"{folder}: {first_line(error)}") from None
     missing = [name for name in sorted(info["missing_keys"]) if not name.startswith(family.optional or ("\0",))]
     if missing:
         raise UsageError(f"{folder}: its weights lack {missing[0]} and {len(missing) - 1} more of a {family.name}")
@@ -191,7 +191,7 @@ def _loaded(make: Any, config: Any, folder: Path, family: Family) -> Any:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """No progress bar and no report of the tensors that belong to other parts."""
     logging = importlib.import_module("transformers.utils.logging")
     level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -205,5 +205,5 @@ def _quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -10,11 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mmattn.config import Config
-from mmattn.data.manifest.rows import read_manifest
-from mmattn.data.manifest.textfiles import text_lines_of
 from mmattn.encoders.hf_texts import TextEncoder
 from mmattn.errors import UsageError
 from mmattn.files import beside, expanded
+from mmattn.inference.tag_list import read_tags
 from mmattn.progress import Progress
 from mmattn.text import counted
 
@@ -34,27 +33,6 @@ def make_prompts(config: Config) -> str:
     _write(out, found)
     size = len(next(iter(found.values())))
     return f"{counted(len(found), 'tag')}, {size} numbers each, by {encoder.tower.family.name} -> {out}"
-
-
-def read_tags(path: Path) -> dict[str, str]:
-    """What is said of each tag: of a .txt file's lines, after a tab where there is one; of a manifest's rows, the tags.
-
-    Without words of its own a tag is known by its name: what stands after its group, blanks for underscores.
-    """
-    if not path.is_file():
-        raise UsageError(f"tags={path}: no such file; expected a .txt file with a tag a line, or a manifest")
-    if path.suffix == ".txt":
-        split = [line.partition("\t") for line in text_lines_of(path) if line.strip()]
-        tags = {name.strip(): words.strip() or _told(name.strip()) for name, _, words in split}
-    else:
-        tags = {tag: _told(tag) for row in read_manifest(path) for tag in row.tags}
-    if not tags or "" in tags:
-        raise UsageError(f"tags={path}: {'has a line without a tag before its tab' if tags else 'names no tags'}")
-    return dict(sorted(tags.items()))
-
-
-def _told(tag: str) -> str:
-    return tag.rpartition("/")[2].replace("_", " ")
 
 
 def embeddings(encoder: TextEncoder, described: Mapping[str, str], templates: Sequence[str]) -> dict[str, Tensor]:

@@ -177,7 +177,8 @@ def _file(batches: Iterator[tuple[Batch, dict[str, Tensor]]], quarantine: Quaran
 
 
 def _labelled(kept: Row, row: Row) -> Row:
-    return replace(kept, tags=row.tags, captions=row.captions, families=row.families, segments=row.segments)
+    names = ("tags", "captions", "families", "segments", "tag_scores")
+    return replace(kept, **{name: getattr(row, name) for name in names})
 
 
 def _summary(root: Path) -> str:

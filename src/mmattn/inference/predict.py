@@ -64,7 +64,7 @@ def predict(config: Config) -> str:
     output.check([Path(entry.path) for entry in listing.entries])
     if without:
         named = "; ".join(f"{name} needs {lacks}" for name, lacks in without.items())
-        print(f"mmattn: annotators=auto leaves out what is not installed: {named}", file=sys.stderr)
+        print(f"mmattn: annotators=auto leaves out what is not installed or not set up: {named}", file=sys.stderr)
     with making(job.root, RECIPE, recipe):
         update = job.update(listing.entries, config["shard_files"], config["retry_failed"])
         todo = job.open_shards()
@@ -93,8 +93,12 @@ def _job(config: Config, output: Output) -> Job:
 
 
 def _check(config: Config) -> None:
-    if (config["model"] == "pretrained") == (config["run"] is not None) or config["model"] not in (None, "pretrained"):
-        raise UsageError("give run=... for a trained model, or model=pretrained for tags without training")
+    if config["model"] not in (None, "pretrained") or (config["model"] is None and config["run"] is None):
+        raise UsageError("give run=... for a trained model, model=pretrained for tags without training, or both")
+    if config["run"] is None:
+        for key in ("attention", "decoding"):
+            if config.get(key) is not None:
+                raise UsageError(f"{key} is of a trained model; add run=...")
     if config["model"] is None:
         for key, default in _OF_PRETRAINED.items():
             if config[key] != default:
@@ -151,17 +155,18 @@ def _choose_annotators(config: Config) -> dict[str, str]:
 
 def _recipe(config: Config) -> Config:
     """What the answers depend on. Raises UsageError where a trained model is not there."""
+    files: list[Path] = []
     if config["model"] == "pretrained":
         folder = expanded(str(config["weights"])) if config["weights"] is not None else None
         files = sorted(path for path in folder.iterdir() if path.is_file()) if folder and folder.is_dir() else []
-    else:
+    if config["run"] is not None:
         run = expanded(str(config["run"]))
         if is_address(run):
             raise UsageError(f"{run}: a checkpoint is a local file; download it first")
-        files = [run / MODEL_FILE if run.is_dir() else run]
-        if not files[0].is_file():
+        files.append(run / MODEL_FILE if run.is_dir() else run)
+        if not files[-1].is_file():
             hint = "; it holds no finished epoch" if run.is_dir() else ""
-            raise UsageError(f"{files[0]}: no such model{hint}; train one with: mmattn train run={run}")
+            raise UsageError(f"{files[-1]}: no such model{hint}; train one with: mmattn train run={run}")
     if config["prompts"] is not None:
         files.append(expanded(str(config["prompts"])))
         if config["model"] == "pretrained" or not files[-1].is_file():

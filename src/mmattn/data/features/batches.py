@@ -16,7 +16,7 @@ from mmattn.data.load.dataset import turned
 from mmattn.data.load.loader import EpochLoader
 from mmattn.data.load.quarantine import Quarantine
 from mmattn.data.load.sampler import Draw
-from mmattn.data.manifest.labels import TagVocabulary
+from mmattn.data.manifest.labels import NO_SCORES, TagVocabulary
 from mmattn.data.manifest.rows import Row
 from mmattn.data.manifest.splits import SplitData
 from mmattn.data.prepare.augment.augment import Augment
@@ -35,7 +35,7 @@ class Featured(NamedTuple):
 
 
 class FeatureDataset(Dataset[Featured]):
-    """`dataset[(epoch, index)]`. `modality_dropout`: as Augment's, with the same draws."""
+    """`dataset[(epoch, index)]`. `modality_dropout`: as Augment's, with the same draws. `soft`: see ClipDataset."""
 
     def __init__(
         self,
@@ -46,6 +46,7 @@ class FeatureDataset(Dataset[Featured]):
         *,
         modality_dropout: float = 0.0,
         seed: int = 0,
+        soft: bool = False,
     ) -> None:
         self.rows = rows
         self.files = files
@@ -53,6 +54,7 @@ class FeatureDataset(Dataset[Featured]):
         self.clip = clip
         self.modality_dropout = modality_dropout
         self.seed = seed
+        self.soft = soft
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -69,7 +71,8 @@ class FeatureDataset(Dataset[Featured]):
             for place, name in enumerate(("audio", "video")):
                 if place <= chance / self.modality_dropout < place + 1:
                     streams[name] = streams[name]._replace(keep=torch.zeros_like(streams[name].keep))
-        return Featured(row.id, streams, self.vocabulary.encode(row.tags), turned(row.captions, key))
+        target = self.vocabulary.encode(row.tags, row.tag_scores if self.soft else NO_SCORES)
+        return Featured(row.id, streams, target, turned(row.captions, key))
 
     def example(self) -> Featured:
         """An item as large as any, which counts nowhere."""
@@ -145,6 +148,7 @@ class FeatureData(SplitData):
             self.clip,
             modality_dropout=self.modality_dropout if train else 0.0,
             seed=self.seed,
+            soft=train,
         )
 
     def loader(self, dataset: FeatureDataset, *, train: bool, rank: int = 0, world: int = 1) -> EpochLoader:

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from mmattn.data.load.cache import FAILED, ClipCache
 from mmattn.data.load.reading import ClipReader
 from mmattn.data.load.sampler import Draw
-from mmattn.data.manifest.labels import TagVocabulary
+from mmattn.data.manifest.labels import NO_SCORES, TagVocabulary
 from mmattn.data.manifest.rows import Row
 from mmattn.data.prepare.augment.augment import Augment
 from mmattn.data.prepare.clips import ClipSpec, PaddedClip, Sample
@@ -40,8 +40,9 @@ class ClipDataset(Dataset[Labelled]):
     """`dataset[(epoch, index)]` -> Labelled.
 
     `span`: where the clip's seconds are taken in a longer row: its "first", its "center", or at "random", keyed by
-    (seed, epoch, index). `look`: one view of one span instead. Clips are kept in `cache` as they are first read, in the
-    form of its template; for random spans and looks it must have no places.
+    (seed, epoch, index). `soft`: targets are how sure tags are, where rows tell. `look`: one view of one span instead.
+    Clips are kept in `cache` as they are first read, in the form of its template; for random spans and looks it must
+    have no places.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class ClipDataset(Dataset[Labelled]):
         seed: int = 0,
         span: Span = "first",
         look: ClipView | None = None,
+        soft: bool = False,
     ) -> None:
         self.rows = rows
         self.spec = spec
@@ -66,6 +68,7 @@ class ClipDataset(Dataset[Labelled]):
         self.seed = seed
         self.span = span
         self.look = look
+        self.soft = soft
         self._found: list[tuple[str, MediaError]] = []  # unreadable clips and why, until a batch tells them
         self._tried: list[tuple[int, bool]] = []  # rows whose files were read, and whether they could be
 
@@ -119,7 +122,8 @@ class ClipDataset(Dataset[Labelled]):
         return batch, found, tried
 
     def target(self, index: int) -> torch.Tensor:
-        return self.vocabulary.encode(self.rows[index].tags)
+        row = self.rows[index]
+        return self.vocabulary.encode(row.tags, row.tag_scores if self.soft else NO_SCORES)
 
     def other(self, epoch: int, index: int) -> PaddedClip | None:
         """A clip to mix into another; None if it cannot be read."""

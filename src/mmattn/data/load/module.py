@@ -63,6 +63,7 @@ class ClipData(SplitData):
             seed=self.seed,
             span=span,
             look=look,
+            soft=train,
         )
 
     @cached_property

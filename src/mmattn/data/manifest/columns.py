@@ -186,6 +186,22 @@ def families(value: Any) -> dict[str, str]:
     return {str(tag): str(family) for tag, family in value.items() if family is not None}
 
 
+def scores_of(value: Any, tags: tuple[str, ...]) -> dict[str, float]:
+    """How sure each of some of `tags` is."""
+    if value is None:
+        return {}
+    try:
+        found = dict(_literal(value) if isinstance(value, str) else value)  # CSV holds JSON, Parquet a map
+        scores = {str(tag): float(score) for tag, score in found.items() if score is not None}
+    except (TypeError, ValueError):
+        raise ValueError(f"tag_scores must be an object of tag: score, found {value!r}") from None
+    if wrong := [f"{tag}: {score}" for tag, score in scores.items() if not 0 <= score <= 1]:
+        raise ValueError(f"tag_scores has {wrong[0]}, expected 0 to 1")
+    if other := [tag for tag in scores if tag not in tags]:
+        raise ValueError(f"tag_scores has {other[0]!r}, which is not among the tags")
+    return scores
+
+
 def segments(value: Any) -> tuple[LabelledSegment, ...]:
     if value is None:
         return ()

@@ -7,9 +7,10 @@ Tags named `group/name` belong to a group. A group is exclusive when every train
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -19,6 +20,9 @@ from torch import Tensor
 from mmattn.data.manifest.rows import Row
 from mmattn.errors import UsageError
 from mmattn.text import counted
+
+CLASSES = "classes"  # the name of the one group where tags are bare: one class a clip
+NO_SCORES: Mapping[str, float] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -51,8 +55,9 @@ class TagVocabulary:
         """tag -> its index."""
         return {name: index for index, name in enumerate(self.names)}
 
-    def encode(self, tags: Sequence[str]) -> Float[Tensor, " K"]:
-        """1 for each tag of a clip, 0 for the others. Raises UsageError for an unknown tag.
+    def encode(self, tags: Sequence[str], scores: Mapping[str, float] = NO_SCORES) -> Float[Tensor, " K"]:
+        """1 for each tag of a clip, or how sure it is by `scores`; 0 for the others. Raises UsageError for an unknown
+        tag.
 
         A vocabulary without any tag, of a model that only captions, knows all.
         """
@@ -62,7 +67,7 @@ class TagVocabulary:
         for tag in tags:
             if tag not in self.place:
                 raise UsageError(f"tag {tag!r} was not seen in training")
-            target[self.place[tag]] = 1.0
+            target[self.place[tag]] = scores.get(tag, 1.0)
         return target
 
     def check_known(self, rows: Sequence[Row], where: str) -> None:
@@ -76,8 +81,9 @@ class TagVocabulary:
             raise UsageError(f"{where}: tags unseen in training: {shown}{more}; relabel them or add training clips")
 
     def groups(self) -> dict[str, tuple[int, ...]]:
-        """The exclusive groups by name."""
-        return {self.names[indices[0]].split("/", 1)[0]: indices for indices in self.exclusive}
+        """The exclusive groups by name; classes without a group's name are `classes`."""
+        first = {self.names[indices[0]]: indices for indices in self.exclusive}
+        return {name.split("/", 1)[0] if "/" in name else CLASSES: indices for name, indices in first.items()}
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -102,6 +108,8 @@ class TagVocabulary:
 
 
 def _exclusive_groups(names: tuple[str, ...], rows: Sequence[Row]) -> tuple[tuple[int, ...], ...]:
+    if any(row.tag_scores for row in rows):
+        return ()  # where one tag of a clip is likely, another may be too
     groups: dict[str, list[int]] = {}
     for i, name in enumerate(names):
         groups.setdefault(name.split("/", 1)[0] if "/" in name else "", []).append(i)

@@ -18,6 +18,7 @@ from mmattn.data.manifest.columns import (
     byte_range,
     families,
     path_in,
+    scores_of,
     seconds,
     segments,
     split_name,
@@ -46,6 +47,7 @@ class Row:
     segments: tuple[LabelledSegment, ...] = ()  # words or events with their times, where those are known
     offset: int | None = None  # bytes; with `size`: the media is a member inside the uncompressed tar at `path`
     size: int | None = None  # bytes
+    tag_scores: dict[str, float] = field(default_factory=dict)  # how sure tags are, in [0, 1]; others are certain
 
     @property
     def media(self) -> Path | ByteRange:
@@ -109,16 +111,18 @@ def _row(record: dict[str, Any], folder: Path, cells: bool) -> Row:
     if end is not None and end <= start:
         raise ValueError(f"end {end} s is not after start {start} s")
     offset, size = byte_range(take("offset"), take("size"))
+    tags = texts(take("tags"), "tags", cells)
     return Row(
         id=path if clip_id is None else str(clip_id),
         path=folder / path,
         start=start,
         end=end,
-        tags=texts(take("tags"), "tags", cells),
+        tags=tags,
         captions=texts(take("captions"), "captions", cells),
         split=split_name(take("split")),
         families=families(take("families")),
         segments=segments(take("segments")),
         offset=offset,
         size=size,
+        tag_scores=scores_of(take("tag_scores"), tags),
     )

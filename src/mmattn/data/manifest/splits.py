@@ -79,7 +79,7 @@ class SplitData(ABC):
         """Of all that training learns from, but for the bytes of the media and where they lie."""
         found = hashlib.sha256()
         for row in self.rows["train"]:
-            said = (row.id, row.start, row.end, row.tags, row.captions)
+            said = (row.id, row.start, row.end, row.tags, row.captions, *([row.tag_scores] if row.tag_scores else []))
             found.update(json.dumps(said, ensure_ascii=True).encode() + b"\n")
         return found.hexdigest()
 

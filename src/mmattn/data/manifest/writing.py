@@ -47,8 +47,9 @@ def _record(row: Row, path: str) -> dict[str, Any]:
     for name in ("tags", "captions", "segments"):
         if value := getattr(row, name):
             record[name] = list(value)
-    if row.families:
-        record["families"] = row.families
+    for name in ("families", "tag_scores"):
+        if value := getattr(row, name):
+            record[name] = value
     return record
 
 
@@ -70,7 +71,7 @@ def _write_csv(records: Iterable[dict[str, Any]], path: Path) -> int:
         for record in records:
             for name in ("tags", "captions"):
                 record[name] = _cell(record.get(name, []), name)
-            for name in ("families", "segments"):
+            for name in ("families", "segments", "tag_scores"):
                 record[name] = json.dumps(record[name]) if name in record else ""
             writer.writerow(record)
             count += 1
@@ -98,12 +99,14 @@ def _write_parquet(records: Iterator[dict[str, Any]], path: Path) -> int:
     kinds = {"start": seconds, "end": seconds, "offset": whole, "size": whole}
     kinds |= {"tags": pyarrow.list_(text), "captions": pyarrow.list_(text)}
     kinds |= {"families": pyarrow.map_(text, text), "segments": pyarrow.list_(segment)}
+    kinds |= {"tag_scores": pyarrow.map_(text, seconds)}
     schema = pyarrow.schema([(name, kinds.get(name, text)) for name in COLUMNS])
     count = 0
     with parquet.ParquetWriter(path, schema) as writer:
         while batch := list(itertools.islice(records, BATCH)):
             for record in batch:  # Arrow's maps and structs, from a dict and from tuples
-                record["families"] = list(record.get("families", {}).items())
+                for name in ("families", "tag_scores"):
+                    record[name] = list(record.get(name, {}).items())
                 record["segments"] = [part._asdict() for part in record.get("segments", ())]
             writer.write_table(pyarrow.Table.from_pylist(batch, schema))
             count += len(batch)

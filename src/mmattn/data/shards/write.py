@@ -205,7 +205,8 @@ def _moved(row: Row, span: tuple[float, float]) -> list[LabelledSegment]:
 def _labelled(kept: Row, row: Row) -> Row:
     """The row of a clip in its tar, with the labels of the clip in its file."""
     segments = tuple(_moved(row, (row.start, row.start + (kept.end or 0.0))))
-    return replace(kept, tags=row.tags, captions=row.captions, families=row.families, segments=segments)
+    labels = {name: getattr(row, name) for name in ("tags", "captions", "families", "tag_scores")}
+    return replace(kept, **labels, segments=segments)
 
 
 def _summary(root: Path) -> str:

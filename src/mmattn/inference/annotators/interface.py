@@ -6,6 +6,7 @@ next, with a little of the next one at their end, so that a step of 0.975 s may 
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from mmattn.encoders.yamnet import HOP, PATCH, RATE
 from mmattn.media.read.views import FrameView
-from mmattn.types import Frames, Modality
+from mmattn.types import MODALITIES, Frames, Modality
 
 STEP_S = HOP / RATE  # 0.48
 STEPS = 20  # of a window
@@ -26,19 +27,23 @@ WINDOW_S = STEP_S * (STEPS - 1) + PATCH / RATE
 
 @dataclass(frozen=True)
 class Setting:
-    """What all annotators are given. `threshold`: of tags, instead of each annotator's own; None: its own."""
+    """What all annotators are given. `threshold`: of tags, instead of each annotator's own; None: its own.
+
+    `modalities`: the streams that may be used, of annotators that can use either.
+    """
 
     weights: str | None = None
     hub: bool = False
     threshold: float | None = None
     device: str = "cpu"
+    modalities: tuple[Modality, ...] = MODALITIES
 
 
 @dataclass(frozen=True)
 class Window:
     """One window of a file, with the frames of the annotator's own view.
 
-    `waveform` is mono at 16 kHz from `start` s on, silent where the sound begins late. What lies from `own_end` on
+    `waveform` is mono at `rate` Hz from `start` s on, silent where the sound begins late. What lies from `own_end` on
     belongs to the next window.
     """
 
@@ -50,19 +55,27 @@ class Window:
     is_first: bool
     is_last: bool
     fps: float | None = None  # of the frames
+    rate: int = RATE  # of the waveform
+    beside: tuple[Frames, ...] = ()  # of the annotator's other views
+    beside_fps: tuple[float, ...] = ()
 
     @property
     def own_frames(self) -> Frames:
         """Without those of the next window."""
-        own = self.frames.times < self.own_end
-        return Frames(None if self.frames.frames is None else self.frames.frames[own], self.frames.times[own])
+        there = self.frames.times < self.own_end
+        return Frames(None if self.frames.frames is None else self.frames.frames[there], self.frames.times[there])
+
+    def own(self, frames: Frames) -> Frames:
+        """Those of a view without those of the next window, unless there is none."""
+        there = frames.times < (math.inf if self.is_last else self.own_end)
+        return Frames(None if frames.frames is None else frames.frames[there], frames.times[there])
 
     @property
     def own_waveform(self) -> Tensor | None:
         """Without what belongs to the next window."""
         if self.waveform is None:
             return None
-        return self.waveform if self.is_last else self.waveform[: round((self.own_end - self.start) * RATE)]
+        return self.waveform if self.is_last else self.waveform[: round((self.own_end - self.start) * self.rate)]
 
 
 @dataclass
@@ -90,7 +103,8 @@ class Annotation(ABC):
 class Annotator(ABC):
     """`view`: the frames it needs, None for none; `needs_audio`: whether it hears. `version`: of its model.
 
-    `own_rate`: rather at the file's own frame rate, where that is below the view's.
+    `own_rate`: rather at the file's own frame rate, where that is below the view's. `beside`: other views of the
+    picture that it needs too. `audio_rate`: of the sound, Hz.
     """
 
     name: str
@@ -98,6 +112,8 @@ class Annotator(ABC):
     view: FrameView | None = None
     own_rate: bool = False
     needs_audio: bool = False
+    beside: tuple[FrameView, ...] = ()
+    audio_rate: int = RATE
 
     @abstractmethod
     def begin(self, start: float) -> Annotation:

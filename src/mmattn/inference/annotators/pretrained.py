@@ -55,7 +55,7 @@ class PretrainedTagger(Annotators):
             if self.watcher is not None and clip.frames is not None and len(clip.frames):
                 found["video"] = self.watcher.scores(clip.frames)
             if self.listener is not None and clip.waveform is not None and clip.waveform.any():
-                placed = _placed(clip)
+                placed = _placed(clip, clip.waveform)
                 assert placed is not None
                 found["audio"] = self.listener.scores(placed)
         return found

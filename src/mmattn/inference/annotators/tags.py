@@ -14,13 +14,23 @@ from mmattn.types import MODALITIES, Modality
 
 
 class TagFinder:
-    """The tags of one annotator, of one modality, that reach `threshold` in some step of a file."""
+    """The tags of one annotator that reach `threshold` in some step of a file.
 
-    def __init__(self, annotator: str, names: Sequence[str], modality: Modality, threshold: float) -> None:
+    `modality`: the one stream that it looks at; None: both, and a tag owes no known share to either.
+    """
+
+    def __init__(
+        self,
+        annotator: str,
+        names: Sequence[str],
+        modality: Modality | None,
+        threshold: float,
+        step_s: float = STEP_S,
+    ) -> None:
         self.annotator, self.names, self.modality, self.threshold = annotator, names, modality, threshold
         self.end = 0.0
         self.used = False
-        self._segments = Segments(1.1 * STEP_S)
+        self._segments = Segments(1.1 * step_s)
 
     def add(self, scores: Float[Tensor, "S K"], bounds: Sequence[float]) -> None:
         """The next S steps; step i stands for [bounds[i], bounds[i + 1]) s."""
@@ -31,14 +41,14 @@ class TagFinder:
         found = []
         for label, segments in self._segments.best().items():
             score = round(max(segment.score for segment in segments), 4)
+            whole = {name: score if name == self.modality else 0.0 for name in MODALITIES}
             found.append(
                 {
                     "tag": self.names[label],
                     "score": score,
-                    "modality": self.modality,
+                    **({} if self.modality is None else {"modality": self.modality}),
                     "from": self.annotator,
-                    **{name: score if name == self.modality else 0.0 for name in MODALITIES},
-                    "synergy": 0.0,
+                    **({} if self.modality is None else {**whole, "synergy": 0.0}),
                     "segments": [[round(segment.start, 2), round(segment.end, 2)] for segment in segments],
                 }
             )

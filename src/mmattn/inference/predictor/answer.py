@@ -19,6 +19,7 @@ from mmattn.errors import UsageError
 from mmattn.files import expanded, write_if_absent
 from mmattn.inference.annotators.interface import Setting
 from mmattn.inference.annotators.together import Annotators
+from mmattn.inference.annotators.trained import NAME, Trained
 from mmattn.inference.jobs.job import Job
 from mmattn.inference.jobs.shard import Answering
 from mmattn.inference.predictor.pipeline import Predictor
@@ -44,8 +45,12 @@ def answering(job: Job, decoders: int, device: str) -> Iterator[Answering]:
     reading["beneath"] = root_of(expanded(str(config["source"])))
     if config["model"] == "pretrained":
         weights = None if config["weights"] is None else str(config["weights"])
-        setting = Setting(weights, config["hub"], config["threshold"], device)
+        setting = Setting(weights, config["hub"], config["threshold"], device, tuple(config["modalities"]))
         chosen = [build(config["annotator"][name], setting=setting) for name in config["annotators"]]
+        if config["run"] is not None:
+            size = 16 if config["batch_size"] == AUTO else config["batch_size"]
+            run, changes = str(expanded(str(config["run"]))), (config.get("attention"), config.get("decoding"))
+            chosen.append(Trained(setting, run, NAME, *changes, batch_size=size))
         annotators = Annotators(chosen, device=device, speed=speed, **look)
         with IsolatedReader(**reading) as reader:
             yield Answering(lambda entries: annotators.records((entry.piece for entry in entries), reader), ahead=1)

@@ -41,12 +41,12 @@ class Piece:
         windows = replace(windows, request=request)
         with closing(reader.windows(self.media, windows)) as clips:  # type: ignore[type-var]  # generators
             for k, clip in enumerate(clips):
-                yield self._cut(clip)
+                yield self._cut(clip, windows.audio_rates)
                 if self.end is not None and self.end <= windows.goal(k):
                     return
 
-    def _cut(self, clip: Clip) -> Clip:
-        """Without what comes after the end."""
+    def _cut(self, clip: Clip, rates: tuple[int, ...]) -> Clip:
+        """Without what comes after the end. `rates`: of clip.sounds, Hz."""
         if self.end is None:
             return clip
         end = self.end
@@ -56,15 +56,18 @@ class Piece:
             return None if frames is None else frames[there], times[there]
 
         frames, frame_times = before(clip.frames, clip.frame_times)
-        sound = clip.waveform
-        if sound is not None:
-            sound = sound[: max(0, round((self.end - clip.audio_start) * clip.sample_rate))]
+
+        def heard(sound: Tensor | None, rate: int) -> Tensor | None:
+            kept = None if sound is None else sound[: max(0, round((end - clip.audio_start) * rate))]
+            return kept if kept is not None and len(kept) else None
+
         return replace(
             clip,
             frames=frames,
             frame_times=frame_times,
             views=tuple(type(view)(*before(view.frames, view.times)) for view in clip.views),
-            waveform=sound if sound is not None and len(sound) else None,
+            waveform=heard(clip.waveform, clip.sample_rate),
+            sounds=tuple(heard(sound, rate) for sound, rate in zip(clip.sounds, rates, strict=True)),
             duration=None if clip.duration is None else min(clip.duration, self.end),
         )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from mmattn.data.load.reading import ClipReader
 from mmattn.data.prepare.clips import Reader, Sample
 from mmattn.data.prepare.views import Views
 from mmattn.errors import MediaError, UsageError
+from mmattn.inference.predictor.noticed import Noticed
 from mmattn.inference.predictor.piece import Piece, as_piece
 from mmattn.inference.predictor.records import Captions, Record, attention_mass, tag_records, thresholds_of
 from mmattn.inference.predictor.result import Result
@@ -147,7 +148,7 @@ class Predictor:
 
     def _read(self, piece: Piece) -> _File | MediaError:
         """The spans that could be read. A later span that fails, or holds nothing, costs itself and not the file."""
-        issues: set[str] = set()
+        noticed = Noticed()
         try:
             clips = [self._clip(piece, piece.start, measure_end=True)]
         except MediaError as error:
@@ -156,12 +157,13 @@ class Predictor:
             try:
                 clips.append(self._clip(piece, start))
             except MediaError as error:
-                issues.add(f"span_{error.reason}")
+                noticed.others.add(f"span_{error.reason}")
         samples = [self.views.samples(clip, self.clip) for clip in clips]
         real = [i for i, (one, *_) in enumerate(samples) if one.frame_keep.any() or one.spectrogram_keep.any()]
         kept = real or [0]
-        issues.update(issue for clip in clips for issue in clip.issues)
-        return _File(piece.name, [samples[i] for i in kept], [clips[i].span for i in kept], sorted(issues))
+        for clip in clips:
+            noticed.add(clip, *clip.span)
+        return _File(piece.name, [samples[i] for i in kept], [clips[i].span for i in kept], noticed.names())
 
     def _clip(self, piece: Piece, start: float, measure_end: bool = False) -> Clip:
         return self.clip.read(
@@ -207,7 +209,7 @@ class Predictor:
 
     def _record(self, file: _File, results: list[_Result]) -> Record:
         scores: dict[Subset, Tensor] = {s: torch.stack([one.scores[s] for one in results]).mean(0) for s in SUBSETS}
-        chosen = decisions(scores["both"][None], self._thresholds(), self.vocabulary.groups())[0]
+        chosen = decisions(scores["both"][None], self.thresholds, self.vocabulary.groups())[0]
         used = {
             "video": any(bool(sample.frame_keep.any()) for sample, *_ in file.samples),
             "audio": any(bool(sample.spectrogram_keep.any()) for sample, *_ in file.samples),
@@ -240,21 +242,16 @@ class Predictor:
 
     def _over_time(self, piece: Piece, by: Sliding | ShotReader, reader: ClipReader) -> Record:
         """Raises nothing for a bad file: the record says what is wrong."""
-        issues: set[str] = set()
-        timeline = Timeline(self.vocabulary, self._thresholds())
-        windows = by.read(piece, reader, issues)
+        noticed = Noticed()
+        timeline = Timeline(self.vocabulary, self.thresholds)
+        windows = by.read(piece, reader, noticed.others)
         try:
             while part := list(itertools.islice(windows, self.batch_size)):
                 clips = [clip for clip, _ in part]
-                issues.update(issue for clip in clips for issue in clip.issues)
-                samples = [self.views.samples(clip, self.clip) for clip in clips]
-                names = [_name(piece.name, clip.span[0]) for clip in clips]
-                results = list(self._say(zip(names, samples, strict=True)))
-                scores: dict[Subset, Tensor] = {s: torch.stack([one.scores[s] for one in results]) for s in SUBSETS}
                 bounds = by.bounds(clips, piece.start, part[-1][1])
-                timeline.add(scores, [views[0] for views in samples], [one.caption for one in results], bounds)
-                for one in results:
-                    timeline.mass.merge(one.mass)
+                for i, clip in enumerate(clips):
+                    noticed.add(clip, bounds[i], bounds[i + 1])
+                self.add(timeline, clips, bounds, piece.name)
         except MediaError as error:
             return _failed(error)
         finally:  # also if the model fails: the reader is free for the next file
@@ -267,10 +264,22 @@ class Predictor:
             **({"captions": timeline.captions.records()} if self.model.captions else {}),
             "modality": {"used": timeline.used, "shapley": mean, "attention": attention_mass([timeline.mass])},
             "spans": [[round(piece.start, 3), round(timeline.end, 3)]],
-            "issues": sorted(issues),
+            "issues": noticed.names(),
         }
 
-    def _thresholds(self) -> Tensor:
+    def add(self, timeline: Timeline, clips: Sequence[Clip], bounds: Sequence[float], name: str) -> None:
+        """Answer the next spans of a file into its timeline; see Timeline.add for `bounds`."""
+        samples = [self.views.samples(clip, self.clip) for clip in clips]
+        names = [_name(name, clip.span[0]) for clip in clips]
+        results = list(self._say(zip(names, samples, strict=True)))
+        scores: dict[Subset, Tensor] = {s: torch.stack([one.scores[s] for one in results]) for s in SUBSETS}
+        timeline.add(scores, [views[0] for views in samples], [one.caption for one in results], bounds)
+        for one in results:
+            timeline.mass.merge(one.mass)
+
+    @property
+    def thresholds(self) -> Tensor:
+        """(K,) of each tag; see thresholds_of."""
         return thresholds_of(self.vocabulary, self.calibrated, self.threshold)
 
 

@@ -56,7 +56,8 @@ class Word:
 class Caption:
     """What is said of [`start`, `end`) s. `score`: its log probability, as the search for it counted.
 
-    `words` None: what each owes to what was not measured. `source`: the annotator, "from" in a record.
+    `words` None: what each owes to what was not measured. `source`: the annotator, "from" in a record. `level`: what
+    it is said of: a shot, a window, a chapter, or with summary all of the file; None: a span of a trained model.
     """
 
     start: float
@@ -65,6 +66,7 @@ class Caption:
     score: float | None = None
     words: tuple[Word, ...] | None = None
     source: str | None = None
+    level: str | None = None
 
 
 @dataclass(frozen=True)
@@ -184,7 +186,7 @@ _PARTS: dict[str, dict[str, type]] = {  # what the elements of these lists are
 _OPTIONAL = {  # left out of a record where they are None
     Tag: ("video", "audio", "synergy", "modality", "segments", "source"),
     Word: ("attention",),
-    Caption: ("score", "words", "source"),
+    Caption: ("score", "words", "source", "level"),
     SpokenWord: ("probability",),
     Utterance: ("words", "language"),
     Result: ("versions", "used"),

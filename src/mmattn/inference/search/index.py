@@ -35,9 +35,9 @@ def spaced(text: str) -> str:
 
 
 @contextmanager
-def open_index(library: Path, place: Path | None = None) -> Iterator[sqlite3.Connection]:
-    """The index of `library` as it is now, at `place` (None: beside it), in a temporary folder where that cannot be
-    written. Raises UsageError for a place where something else lies, MmattnError where sqlite fails."""
+def open_index(library: Path, place: Path | None = None) -> Iterator[tuple[sqlite3.Connection, Path]]:
+    """The index of `library` as it is now, and where it is: at `place` (None: beside it), in a temporary folder where
+    that cannot be written. Raises UsageError for a place where something else lies, MmattnError where sqlite fails."""
     place = place or library.with_name(library.name + SUFFIX)
     try:
         if os.path.lexists(place) and not _is_ours(place):
@@ -51,7 +51,7 @@ def open_index(library: Path, place: Path | None = None) -> Iterator[sqlite3.Con
                     place = Path(folder) / "index"
                     _build(library, place)
             with closing(_opened(place)) as database:
-                yield database
+                yield database, place
     except sqlite3.Error as error:
         raise MmattnError(f"{clean(str(place))}: {error}; remove it, and it is made anew") from None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mmattn.inference.search.index import spaced
 from mmattn.text import utf8
@@ -20,7 +20,10 @@ _COMMON = frozenset(
 
 @dataclass(frozen=True)
 class Hit:
-    """A passage with the terms of the question that it has; `start`, `end` in s, None where they are not known."""
+    """A passage with the terms of the question that it has; `start`, `end` in s, None where they are not known.
+
+    `similarity`: its cosine to the question, where it was found by meaning.
+    """
 
     file: str
     path: str
@@ -29,6 +32,10 @@ class Hit:
     end: float | None
     text: str
     terms: tuple[str, ...]
+    similarity: float | None = None
+
+    def alike(self, similarity: float) -> Hit:
+        return replace(self, similarity=similarity)
 
 
 def terms_of(question: str) -> list[str]:

@@ -35,21 +35,44 @@ def search_library(config: Config, form: str = "text") -> str:
     if not terms:
         raise UsageError(f"query={clean(question)!r}: holds no word to look for")
     place = None if config["index"] is None else expanded(str(config["index"]))
-    with open_index(library, place) as database:
-        hits = search(database, terms, config["kinds"] or KINDS, config["limit"], config["each"])
+    sentences = _sentences(config)
+    kinds = config["kinds"] or KINDS
+    with open_index(library, place) as (database, found_at):
+        hits = search(database, terms, kinds, config["limit"], config["each"])
+        if sentences is not None:
+            from mmattn.inference.search.meaning import merged, nearest  # with torch
+
+            alike = nearest(database, found_at, sentences, question, kinds, config["least_similarity"])
+            hits = merged(hits, alike, config["limit"], config["each"])
     if form == "jsonl":
         return "\n".join(json.dumps(_plain(hit)) for hit in hits)
     return "\n".join(_lines(hits)) if hits else f"nothing with {' or '.join(map(clean, terms))}"
 
 
+def _sentences(config: Config):
+    """What turns texts into vectors, where it is asked for. Raises UsageError."""
+    if not -1 <= config["least_similarity"] <= 1:
+        raise UsageError(f"least_similarity={config['least_similarity']}: expected -1 to 1")
+    if config["embeddings"] is None:
+        return None
+    from mmattn.inference.search.sentences import Sentences  # with torch
+
+    return Sentences(str(config["embeddings"]))
+
+
 def _plain(hit: Hit) -> dict[str, object]:
     names = {"id": hit.file, "path": hit.path, "kind": hit.kind, "start": hit.start, "end": hit.end}
-    return {**names, "text": hit.text, "terms": list(hit.terms)}
+    alike = {} if hit.similarity is None else {"similarity": round(hit.similarity, 4)}
+    return {**names, "text": hit.text, "terms": list(hit.terms), **alike}
 
 
 def _lines(hits: Sequence[Hit]) -> list[str]:
-    lines = [f"{clean(hit.file)}  {_when(hit)}  {hit.kind}  {_excerpt(hit)}" for hit in hits]
+    lines = [f"{clean(hit.file)}  {_when(hit)}  {hit.kind}  {_excerpt(hit)}{_alike(hit)}" for hit in hits]
     return [*lines, f"{counted(len(hits), 'passage')} in {counted(len({hit.file for hit in hits}), 'file')}"]
+
+
+def _alike(hit: Hit) -> str:
+    return "" if hit.similarity is None else f"  ({hit.similarity:.2f} alike)"
 
 
 def _when(hit: Hit) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from mmattn.errors import UsageError
 from mmattn.inference.writers.interface import FileFormat, Record
+from mmattn.inference.writers.levels import side_by_side
 from mmattn.text import one_line, utf8
 
 
@@ -42,5 +43,5 @@ class COCOCaptions(FileFormat):
 
 
 def _caption(record: Record) -> str:
-    captions = sorted(record.get("captions") or [], key=lambda caption: caption["start"])
+    captions = sorted(side_by_side(record), key=lambda caption: caption["start"])
     return " ".join(text for caption in captions if (text := one_line(caption["text"])))

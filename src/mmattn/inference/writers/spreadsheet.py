@@ -9,6 +9,7 @@ from typing import Any
 
 from mmattn import text
 from mmattn.inference.writers.interface import FileFormat, Record
+from mmattn.inference.writers.levels import side_by_side
 from mmattn.text import one_line
 
 MODALITIES = ("video", "audio")  # as in types, which needs torch
@@ -36,7 +37,7 @@ def _cells(record: Record) -> dict[str, Any]:
         **{name: record.get(name) for name in ("id", "path", "status", "reason", "detail")},
         "tags": "; ".join(one_line(tag["tag"]) for tag in tags),
         "score": max((tag["score"] for tag in tags), default=None),
-        "captions": "; ".join(one_line(caption["text"]) for caption in record.get("captions") or []),
+        "captions": "; ".join(one_line(caption["text"]) for caption in side_by_side(record)),
         "used": "; ".join(modality.get("used") or []),
         **(modality.get("shapley") or _shares(tags)),
         "issues": "; ".join(record.get("issues") or []),

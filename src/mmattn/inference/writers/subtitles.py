@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from mmattn.inference.writers.interface import Cue, Kind, Record, TrackFormat
+from mmattn.inference.writers.levels import side_by_side
 from mmattn.inference.writers.sound_cues import sound_cues
 from mmattn.inference.writers.speech_cues import speech_cues
 from mmattn.inference.writers.spoken import tokens_of
@@ -67,7 +68,7 @@ def _clock(ms: int, point: str) -> str:
 
 def cues_of(record: Record, kind: Kind = "subtitles") -> list[Cue]:
     """In the order of their starts, none while another. `kind`: "subtitles", or "descriptions" beside a transcript."""
-    captions = [(each["start"], each["end"], each["text"]) for each in record.get("captions") or []]
+    captions = [(each["start"], each["end"], each["text"]) for each in side_by_side(record)]
     transcript = record.get("transcript")
     if kind == "descriptions":
         return _shown(captions) if transcript is not None else []

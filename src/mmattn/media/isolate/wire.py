@@ -19,7 +19,7 @@ from mmattn.media.read.decode import DecodedClip, Viewed
 
 _LENGTHS = struct.Struct("<QQ")  # bytes of JSON, bytes of samples
 _MOST_TEXT = 1 << 24  # bytes of JSON
-_TYPES = {"frames": np.uint8, "frame_times": np.float64, "waveform": np.float32}
+_TYPES = {"frames": np.uint8, "frame_times": np.float64, "waveform": np.float32, "sound": np.float32}
 
 
 @dataclass(frozen=True)
@@ -87,13 +87,15 @@ def _exactly(source: socket.socket, count: int, until: float | None) -> bytearra
 
 def pack(part: DecodedClip) -> tuple[dict[str, Any], list[np.ndarray]]:
     """What was decoded as JSON and arrays."""
-    named = {name: getattr(part, name) for name in _TYPES}
+    named = {name: getattr(part, name) for name in ("frames", "frame_times", "waveform")}
     for i, view in enumerate(part.views):
         named |= {f"frames {i}": view.frames, f"frame_times {i}": view.times}
+    named |= {f"sound {i}": sound for i, sound in enumerate(part.sounds)}
     arrays = {name: array for name, array in named.items() if array is not None}
     head = {
         "shapes": {name: list(array.shape) for name, array in arrays.items()},
         "views": len(part.views),
+        "sounds": len(part.sounds),
         "sample_rate": part.sample_rate,
         "audio_start": part.audio_start,
         "span": list(part.span),
@@ -122,6 +124,7 @@ def unpack(head: dict[str, Any], samples: bytearray, source: str) -> DecodedClip
             duration=None if head["duration"] is None else float(head["duration"]),
             issues=tuple(str(issue) for issue in head["issues"]),
             views=tuple(Viewed(arrays.get(f"frames {i}"), arrays[f"frame_times {i}"]) for i in range(head["views"])),
+            sounds=tuple(arrays.get(f"sound {i}") for i in range(head["sounds"])),
         )
     except (KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
         raise ValueError(f"{type(error).__name__} {error}") from error

@@ -137,7 +137,9 @@ def _answers(asked: dict[str, Any], source: Source) -> Iterator[tuple[dict[str, 
             yield survey(source, asked["survey"], limits=limits, deadline_s=deadline_s).to_dict(), []
         elif "window_s" in asked:
             views = tuple(FrameView(**view) for view in asked["views"])
-            windows = Windows(asked["window_s"], asked["hop_s"], Request(**asked["request"]), views)
+            windows = Windows(
+                asked["window_s"], asked["hop_s"], Request(**asked["request"]), views, tuple(asked["audio_rates"])
+            )
             for part in decode_windows(windows, source, limits, deadline_s):
                 head, samples = pack(part)
                 yield head | {"more": True}, samples

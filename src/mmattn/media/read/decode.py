@@ -91,6 +91,7 @@ class DecodedClip:
     duration: float | None
     issues: tuple[str, ...]
     views: tuple[Viewed, ...] = ()
+    sounds: tuple[np.ndarray | None, ...] = ()
 
     def clip(self) -> Clip:
         """The same memory as tensors."""
@@ -112,6 +113,7 @@ class DecodedClip:
                 Frames(None if view.frames is None else torch.from_numpy(view.frames), torch.from_numpy(view.times))
                 for view in self.views
             ),
+            sounds=tuple(None if sound is None else torch.from_numpy(sound) for sound in self.sounds),
         )
 
 

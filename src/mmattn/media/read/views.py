@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, replace
 
@@ -13,19 +14,32 @@ from mmattn.media.read.frames import check_size, renderer
 from mmattn.media.read.picture import Fit
 from mmattn.media.read.reading import Reading
 from mmattn.media.read.request import Request
+from mmattn.media.read.resample import Resample
 
 
 @dataclass(frozen=True)
 class FrameView:
-    """Frames at `fps`, as `size` (height, width) pixels; None: the file's own. See Request."""
+    """Frames at `fps`, as `size` (height, width) pixels; None: the file's own. See Request.
+
+    `middles`: at (k + 0.5) / fps s of the file, the middles of intervals that do not depend on where a window begins.
+    """
 
     fps: float
     size: tuple[int, int] | None = None
     fit: Fit = "stretch"
+    resample: Resample = "swscale"
+    resize: int | tuple[int, int] | None = None
+    middles: bool = False
 
     def of(self, request: Request) -> Request:
         """`request` as this view asks it."""
-        return replace(request, fps=self.fps, frames=None, size=self.size, fit=self.fit)
+        shown = {"size": self.size, "fit": self.fit, "resample": self.resample, "resize": self.resize}
+        return replace(request, fps=self.fps, frames=None, **shown)
+
+    def grid(self, start: float, end: float) -> np.ndarray:
+        """The middles in [start, end)."""
+        first, last = (math.ceil(edge * self.fps - 0.5 - 1e-6) for edge in (start, end))
+        return (np.arange(first, max(first, last)) + 0.5) / self.fps
 
 
 class Viewing:
@@ -67,4 +81,6 @@ class Viewing:
         return self._waiting.popleft()
 
     def _grid(self, request: Request) -> np.ndarray:
+        if self._view is not None and self._view.middles:
+            return self._view.grid(request.start, self._reading.request.start if request.end is None else request.end)
         return replace(self._reading, request=request).grid(0.0)

@@ -48,13 +48,14 @@ _MOST_OVERLAP = 1000  # windows at any moment
 class Windows:
     """Window k is window_s s from k hop_s after the start of `request`, which says what is wanted of each.
 
-    `views`: its picture in other ways too, from the same decode.
+    `views`: its picture in other ways too, `audio_rates`: its sound at other rates too, from the same decode.
     """
 
     window_s: float
     hop_s: float
     request: Request
     views: tuple[FrameView, ...] = ()
+    audio_rates: tuple[int, ...] = ()  # Hz
 
     def __post_init__(self) -> None:
         if not 0 < self.window_s < math.inf:
@@ -67,6 +68,8 @@ class Windows:
             raise ValueError("views are of the picture, and the request leaves it out")
         for view in self.views:
             view.of(self.request)  # a wrong one is refused before any file is opened
+        for rate in self.audio_rates:
+            replace(self.request, audio_rate=rate)
 
     def of(self, k: int) -> Request:
         start = self._start(k)
@@ -144,7 +147,7 @@ def decode_windows(
                 reading = replace(whole, request=windows.of(k))
                 grid = reading.grid(0.0)
                 shown = None if pictures is None else pictures.take(k)
-                sound = None if sounds is None else sounds.take(k)
+                sound, *resampled = [None] * (1 + len(windows.audio_rates)) if sounds is None else sounds.take(k)
                 whole.deadline.check()  # when it passes, the file seems to end
                 tracks = [track for track in (pictures, sounds) if track is not None]
                 goes_on = any(track.end > windows.goal(k) for track in tracks)
@@ -156,7 +159,11 @@ def decode_windows(
                 fruitless = bool(tracks) and not any(track.decoded for track in tracks)
                 taken = Taken(None if shown is None else shown[0][1], sound, issues, duration, fruitless)
                 others = [(grid, [])] * len(windows.views) if shown is None else shown[1:]
-                yield replace(decoded(reading, taken, grid), views=tuple(viewed(*other) for other in others))
+                yield replace(
+                    decoded(reading, taken, grid),
+                    views=tuple(viewed(*other) for other in others),
+                    sounds=tuple(None if track is None else track.waveform() for track in resampled),
+                )
                 for track in tracks:
                     track.issues.clear()
                 k += 1
@@ -246,18 +253,23 @@ class _Sounds(_Track):
         self._clock = replace(reading, request=_CLOCK).sound(chosen.audio)
         self._recent: deque[tuple[AudioFrame, float, float]] = deque()  # frame, its start, end, s
 
-    def take(self, k: int) -> SoundTrack:
-        """The sound of window k, asked for in turn."""
+    def take(self, k: int) -> list[SoundTrack]:
+        """The sound of window k, asked for in turn: at the rate of the request, then at each other rate."""
         request, goal = self._windows.of(k), self._windows.goal(k)
         while self._recent and self._recent[0][2] < request.start - _RUN_UP_S:
             self._recent.popleft()
         while self.end <= goal and not self.ended:
             self._step(request.start - _RUN_UP_S)
+        self.issues |= self._clock.issues
+        return [
+            self._track(replace(request, audio_rate=rate)) for rate in (request.audio_rate, *self._windows.audio_rates)
+        ]
+
+    def _track(self, request: Request) -> SoundTrack:
         track = replace(self.reading, request=request).sound(self._stream)
         track.lattice, track.is_open = self._clock.lattice, True
         for frame, time, _ in self._recent:
             track.add(frame, time)
-        self.issues |= self._clock.issues
         return track
 
     def _step(self, since: float) -> None:

@@ -27,7 +27,8 @@ async function unpack(part) {
 }
 
 function textsOf(entry) {
-  return [["speech", entry.transcript], ["caption", entry.captions], ["text", entry.texts]]
+  return [["speech", entry.transcript], ["caption", entry.captions], ["chapter", entry.chapters],
+    ["summary", entry.summary], ["text", entry.texts]]
     .flatMap(([kind, parts]) => parts.map(([start, end, text]) => ({ kind, start, end, text })))
     .sort((a, b) => a.start - b.start);
 }
@@ -116,6 +117,8 @@ function detail(entry) {
   lane("shots", "shot", entry.shots.map(([start, end]) => [start, end, "shot"]));
   lane("speech", "speech", entry.transcript);
   lane("captions", "both", entry.captions);
+  lane("chapters", "both", entry.chapters);
+  lane("summary", "both", entry.summary);
   lane("to read", "video", entry.texts);
   for (const each of entry.tags.filter((tag) => tag.times.length).slice(0, LANES))
     lane(each.tag, each.modality ?? "both", each.times.map(([start, end]) => [start, end]));

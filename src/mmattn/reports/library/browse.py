@@ -10,7 +10,7 @@ import gzip
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from importlib import resources
 from pathlib import Path
@@ -28,6 +28,7 @@ from mmattn.inference.search.library import library_path, read_library
 from mmattn.text import clean, counted, one_line
 
 _PART = 500  # records compressed together
+_LANES = {"captions": (None, "shot", "window"), "chapters": ("chapter",), "summary": ("summary",)}  # by level
 Picture = Callable[[Result], str | None]
 
 
@@ -94,10 +95,15 @@ def _entry(result: Result, folder: Path, picture: Picture | None) -> dict[str, A
         "shots": result.shots,
         **{
             name: [[each.start, each.end, one_line(each.text)] for each in getattr(result, name)]
-            for name in ("transcript", "captions", "texts")
+            for name in ("transcript", "texts")
         },
+        **{name: _captions(result, levels) for name, levels in _LANES.items()},
     }
     return entry if picture is None else {**entry, "picture": picture(result)}
+
+
+def _captions(result: Result, levels: Sequence[str | None]) -> list[list[Any]]:
+    return [[each.start, each.end, one_line(each.text)] for each in result.captions if each.level in levels]
 
 
 def _url(path: str, folder: Path) -> str:

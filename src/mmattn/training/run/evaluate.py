@@ -41,6 +41,8 @@ def evaluate(config: Config, changes: Sequence[str] = ()) -> str:
         raise UsageError(f"split={split}: expected one of {', '.join(SPLITS)}")
     run, noise, attention = Path(str(config["run"])), config["noise"], config.get("attention")
     data = build_data(read_config(run)["data"])
+    if not data.rows[split]:  # before the model is loaded
+        raise UsageError(f"{run}: its data set has no {split} clips; set split= to train or val, or the 'split' column")
     name, augment, described = f"evaluation-{split}", None, {}
     if noise["kind"] is not None:
         data, augment, described = replace(data, seed=noise["seed"]), _noise(noise), {"noise": noise}

@@ -23,10 +23,10 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
 from mmattn.config import Config, build
-from mmattn.data.load.module import build_data
+from mmattn.data.load.module import ClipData, build_data
 from mmattn.data.load.passing import lost_worker
+from mmattn.data.load.used import media_used
 from mmattn.data.manifest.splits import SplitData
-from mmattn.encoders.interface import VisualEncoder
 from mmattn.errors import UsageError
 from mmattn.files import write_atomically
 from mmattn.model import NO_TAGS, AVModel, build_model, tokenizer_of, vocabulary_of, with_frames
@@ -53,6 +53,7 @@ from mmattn.training.run.directory import FINISHED_FILE, UNREADABLE_FILE, read_c
 from mmattn.training.run.group import Processes, from_first, joined
 from mmattn.training.run.machines import KeepMachines
 from mmattn.training.run.sharing import Sharing
+from mmattn.training.run.summary import summary
 
 CALLBACKS = ("freeze", "weight_average")  # optional groups
 BY_TAGS = "mmattn.training.loop.balance.OgmGe"
@@ -98,17 +99,20 @@ def check(config: Config) -> tuple[SplitData, AVModel]:
     _quiet_lightning()
     if launcher.here:
         _trainer(config, Path(), [], [], AtomicCheckpointIO(), (LightningEnvironment(), devices, 1))
-    visual: VisualEncoder = build(config["visual"])
-    data = build_data(with_frames(config, visual)["data"])
-    _check_tasks(config)
-    model = build_model(config, vocabulary_of(config, data), tokenizer_of(config, data), visual)
+    built = {name: build(config[name]) for name in ("visual", "audio", "fusion")}
     if regulariser := _optional(config, "regulariser"):
-        regulariser.check(model.fusion, config["dim"])
-    if config.get("init_from"):
-        start_from(model, Path(config["init_from"]))
+        regulariser.check(built["fusion"], config["dim"])
     for group in ("modality_balance", "multitask", "self_critical", *CALLBACKS):
         _optional(config, group)
+    _check_tasks(config)
+    data = build_data(with_frames(config, built["visual"])["data"])
+    # What is above needs no clip; from here on a generated set is rendered.
+    model = build_model(config, vocabulary_of(config, data), tokenizer_of(config, data), built)
+    if config.get("init_from"):
+        start_from(model, Path(config["init_from"]))
     data.check_readable()
+    if isinstance(data, ClipData) and (said := media_used(data)):
+        print(said, file=sys.stderr)
     _note_random(config)
     return data, model
 
@@ -249,6 +253,7 @@ def _train(run: Path, config: Config, data: SplitData | None, first: list[Callba
     if rank == 0:
         record = {"step": trainer.global_step, "at": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
         write_atomically(run / FINISHED_FILE, json.dumps(record).encode())
+        print(summary(run, ready), file=sys.stderr)
     if rank == 0 and ready.quarantine.reasons:
         print(f"{run}: {ready.quarantine.left_out()}", file=sys.stderr)
 

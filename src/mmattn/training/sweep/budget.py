@@ -77,7 +77,7 @@ class _Sized:
         config = with_frames(config, visual)
         data = self.work.data(config)
         vocabulary = vocabulary_of(config, data)
-        model = build_model(config, vocabulary, tokenizer_of(config, data), visual)
+        model = build_model(config, vocabulary, tokenizer_of(config, data), {"visual": visual})
         if self.budget == "params":
             return sum(weight.numel() for weight in model.parameters())
         batch = next(iter(data.loader(data.dataset("val", vocabulary=vocabulary), train=False)))

@@ -73,7 +73,7 @@ def _timed(config: Config, work: Work) -> _Kind | str:
         visual = build(config["visual"])
         config = with_frames(config, visual)
         data = work.data(config)
-        model = build_model(config, vocabulary_of(config, data), tokenizer_of(config, data), visual)
+        model = build_model(config, vocabulary_of(config, data), tokenizer_of(config, data), {"visual": visual})
         batch = next(iter(data.loader(data.dataset("val", vocabulary=vocabulary_of(config, data)), train=False)))
     except MmattnError as error:
         return str(error)

@@ -1,0 +1,147 @@
+"""What a new user meets: faults are named before work starts, and results say what they are and what comes next."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mmattn.cli import main
+from mmattn.data.manifest.labels import TagVocabulary
+from mmattn.data.manifest.rows import Row
+from mmattn.media.write.clips import write_video
+
+RATE = 16000
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (["heads=5"], "dim 96 does not divide into 5 heads"),
+        (["fusion.heads=7"], "fusion.heads=7"),
+        (["init_from=nowhere"], "init_from=nowhere: no such run"),
+        (["data=folder"], "data.root is not set; add data.root=..."),
+        (["data=folder", "data.root=nowhere"], "data.root=nowhere: no such directory"),
+        (["data=folder", "data.manifest=nowhere.jsonl"], "nowhere.jsonl: no such manifest"),
+        (["run=taken"], "holds a run already"),
+        (["run=taken/config.yaml/x"], "is no folder"),
+        (["trainer.epochs=[1,2]"], "trainer.epochs=[1,2]: expected a number"),
+        (["data.clips={train: 16}"], "data.clips={train: 16}: expected a number"),
+    ],
+)
+def test_what_can_be_known_before_is_said_before_torch_is_there(given: list[str], says: str, tmp_path: Path) -> None:
+    """Nothing is rendered, read or imported that takes long."""
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "config.yaml").touch()
+    code = (
+        "import sys; from mmattn.cli import main; code = main(sys.argv[1:]); "
+        "sys.exit(code if 'torch' not in sys.modules else 77)"
+    )
+    own = [] if any(text.startswith("data=") for text in given) else ["data.root=rendered"]
+    command = [sys.executable, "-c", code, "train", "logger=none", *own, *given]
+    found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert found.returncode == 2, found.stderr
+    assert says in found.stderr and found.stderr.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["taken"]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["evaluate", "run=nowhere"],
+        ["explain", "run=nowhere", "source=a.mp4"],
+        ["data", "features", "run=nowhere", "data.root=.", "out=o"],
+        ["data", "shard", "data.root=nowhere", "out=o"],
+        ["data", "label", "from=nowhere"],
+        ["search", "nowhere", "word"],
+    ],
+)
+def test_what_other_verbs_read_is_looked_for_first(given: list[str], tmp_path: Path) -> None:
+    code = (
+        "import sys; from mmattn.cli import main; c = main(sys.argv[1:]); sys.exit(77 if 'torch' in sys.modules else c)"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code, *given], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 2, found.stderr
+    assert "nowhere" in found.stderr and found.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "given", ["regulariser=hoyer fusion=late", "optim.lr=-1", "task=none", "pretrain=mae visual=none"]
+)
+def test_what_the_parts_refuse_is_said_before_clips_are_rendered(
+    given: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    root = tmp_path / "rendered"
+    assert main(["train", "logger=none", f"data.root={root}", f"run={tmp_path / 'run'}", *given.split()]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert not root.exists()
+
+
+def test_help_lists_the_keys_of_the_choices_that_are_named(capsys: pytest.CaptureFixture) -> None:
+    assert main(["train", "visual=siglip2", "audio=ast", "--help"]) == 0
+    named = capsys.readouterr().out
+    assert "kind: siglip2" in named and "num_patches" in named and "AST" in named.replace("ASTEncoder", "AST")
+    assert "mode: finetune        # or frozen, or lora" in named
+    assert main(["train", "--help"]) == 0
+    plain = capsys.readouterr().out
+    assert plain != named and "audio=yamnet --help" in plain and "audio.mode" in plain
+    assert main(["train", "visual=siglip3", "--help"]) == 2
+    assert "siglip2" in capsys.readouterr().err
+
+
+def test_one_class_a_clip_is_not_named_after_its_first_class() -> None:
+    rows = [Row(name, Path(name), tags=(name,)) for name in ("baby_cry", "rain", "rooster")]
+    assert TagVocabulary.from_rows(rows).groups() == {"classes": (0, 1, 2)}
+    rows = [Row(name, Path(name), tags=(f"sound/{name}",)) for name in ("rain", "rooster")]
+    assert list(TagVocabulary.from_rows(rows).groups()) == ["sound"]
+
+
+def test_a_split_without_clips_is_named_before_the_model_is_loaded(
+    tmp_path: Path, small: list[str], shapes: Path, capsys: pytest.CaptureFixture
+) -> None:
+    lines = [json.loads(line) for line in (shapes / "manifest.jsonl").read_text().splitlines()]
+    kept = [{**line, "path": str(shapes / line["path"])} for line in lines if line["split"] != "test"]
+    (tmp_path / "manifest.jsonl").write_text("".join(json.dumps(line) + "\n" for line in kept))
+    settings = [text for text in small if not text.startswith(("data=", "data.root", "data.clips", "data.source"))]
+    run = tmp_path / "run"
+    given = ["data=folder", f"data.root={tmp_path}", "data.clip.seconds=1.0", "trainer.epochs=1", "logger=none"]
+    assert main(["train", *settings, *given, f"run={run}"]) == 0
+    said = capsys.readouterr()
+    assert said.out.strip() == str(run), "scripts take the run from here"
+    assert "clips are the first 1 s of files of 3 s on average: 33 % of the media is ever seen" in said.err
+    train, val = (sum(line["split"] == split for line in kept) for split in ("train", "val"))
+    assert f"{train} clips to train on, {val} to validate" in said.err and "mAP" in said.err
+    assert f"mmattn evaluate run={run} split=val" in said.err and f"mmattn predict run={run}" in said.err
+    (run / "model.safetensors").write_bytes(b"")
+    assert main(["evaluate", f"run={run}", "split=test"]) == 2
+    assert "has no test clips" in capsys.readouterr().err
+
+
+def test_silence_is_named_with_where_it_is(trained: Path, tmp_path: Path) -> None:
+    frames = np.zeros((14 * 5, 48, 64, 3), np.uint8)
+    sound = (0.3 * np.sin(2 * np.pi * 440 * np.arange(14 * RATE) / RATE)).astype(np.float32)
+    sound[3 * RATE : 11 * RATE] = 0
+    write_video(tmp_path / "partly.mkv", frames, 5, sound, RATE)
+    write_video(tmp_path / "wholly.mkv", frames, 5, np.zeros_like(sound), RATE)
+    write_video(tmp_path / "loud.mkv", frames, 5, sound + 0.01, RATE)
+    out = tmp_path / "out.jsonl"
+    assert main(["predict", f"run={trained}", f"source={tmp_path}", "span_step_s=1", f"out={out}"]) == 0
+    issues = {Path(r["path"]).stem: r["issues"] for r in map(json.loads, out.read_text().splitlines())}
+    assert issues["wholly"] == ["silent_audio"] and not any("silent" in issue for issue in issues["loud"])
+    (partly,) = [issue for issue in issues["partly"] if "silent" in issue]
+    start, _, end = partly.removeprefix("silent_audio ").removesuffix(" s").partition("-")
+    assert 3 <= float(start) < float(end) <= 11, partly
+
+
+def test_the_page_of_a_check_has_a_dash_where_nothing_is_known(tmp_path: Path) -> None:
+    (tmp_path / "broken.mp4").write_text("no video")
+    write_video(tmp_path / "soundless.mkv", np.zeros((10, 48, 64, 3), np.uint8), 5)
+    assert main(["data", "check", f"source={tmp_path}", f"out={tmp_path / 'out'}", "workers=1"]) == 0
+    assert ">None<" not in (tmp_path / "out" / "report.html").read_text()
