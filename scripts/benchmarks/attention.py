@@ -20,11 +20,10 @@ import warnings
 from pathlib import Path
 
 import torch
-from attention_cases import MASS, Case, Inputs, both, forward, make, memory_of, table, times_of
+from attention_bars import bars
+from attention_cases import Inputs, both, forward, make, memory_of, table, times_of
 from attention_peers import pairs
-from torch.nn.functional import scaled_dot_product_attention
 
-from mmattn.attention.interface import Geometry
 from mmattn.config import group_choices
 
 ByLength = dict[int, dict[str, float]]  # length, mechanism: seconds or MiB
@@ -83,37 +82,6 @@ def compare(device: str, sizes: list[int]) -> None:
     header = [f"{length}, {mode}" for length in sizes for mode in ("forward", "both")]
     print("ms of ours / of theirs: theirs over ours\n")
     print(table(["attention=", "instead", *header], rows.values()))
-
-
-def bars(device: str) -> None:
-    """A window in seconds against the equal dense mask; and what measuring the mass costs."""
-    length = 4000  # of 40 s: 25 pictures a second with 4 tokens each, and sound at 100 Hz
-    inputs = Inputs(length, device, segments=1)
-    video = (torch.arange(length // 4) / 25).repeat_interleave(4)[None].to(device)
-    audio = (torch.arange(length) / 100)[None].to(device)
-    inside = ((audio[:, None] - video[..., None]).abs() <= 0.5 + 5e-4)[:, None]
-    window = make("time_window", device, pattern__past_s=0.5, pattern__future_s=0.5)
-    queries, keys = Geometry(None, video, (("video", length),)), Geometry(None, audio, (("audio", length),))
-    cases: dict[str, Case] = {
-        "time_window": lambda: window(*inputs.qkv, queries, keys).out,
-        "SDPA with the equal mask": lambda: scaled_dot_product_attention(*inputs.qkv, attn_mask=inside),
-    }
-    error = float((cases["time_window"]() - cases["SDPA with the equal mask"]()).detach().abs().max())
-    print(f"{length} x {length} tokens, density {float(inside.float().mean()):.4f}, largest difference {error:.1e}\n")
-    rows = []
-    for title, mode in (("forward", forward), ("forward + backward", both)):
-        ours, dense = times_of(cases, device, mode).values()
-        rows.append([title, f"{1000 * ours:.3g}", f"{1000 * dense:.3g}", f"**{dense / ours:.1f}**"])
-    print(table(["ms", *cases, "ratio"], rows))
-    print("\ntime with mass over time without it, 4096 tokens\n")
-    inputs, rows = Inputs(4096, device), []
-    for name in group_choices("attention"):
-        mechanism = make(name, device)
-        if "mass" in mechanism.supports:
-            pair = {"without": inputs.case(mechanism), "with": inputs.case(mechanism, MASS)}
-            found = [times_of(pair, device, mode) for mode in (forward, both)]
-            rows.append([name, *(f"{spent['with'] / spent['without']:.2f}" for spent in found)])
-    print(table(["attention=", "forward", "forward + backward"], rows))
 
 
 def draw(spent: ByLength, device: str, path: Path) -> None:

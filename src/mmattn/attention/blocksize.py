@@ -16,6 +16,7 @@ from torch.nn.functional import pad
 
 BLOCK_SIZES = (4, 8, 16, 32, 64, 128, 256, 512)  # queries of a block, each twice the last: the cheapest is taken
 CALL_COST = 24  # what a row or a column of a block costs beside its pairs, in pairs
+MANY = 512  # queries, of which the smallest blocks cost more to weigh up than they could save
 WORTH = 0.8  # of the cost, which taking the widest blocks apart has to fall below
 
 
@@ -82,7 +83,8 @@ class Candidates:
 
 def candidates(segments: Sequence[Span], lq: int) -> Candidates:
     """Every size that suits `lq` queries, with what its blocks would hold."""
-    sizes = [size for size in BLOCK_SIZES if size < 2 * lq] or [lq]
+    least = 16 if lq >= MANY else 0
+    sizes = [size for size in BLOCK_SIZES if least <= size < 2 * lq] or [lq]
     start = torch.stack([span.start for span in segments])  # (S, B, Lq)
     end = torch.stack([span.end for span in segments])
     step, found = sizes[0], []
