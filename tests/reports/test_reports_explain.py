@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mmattn.media.write.clips import write_video
-from mmattn.reports.explain.explain import Explained, Steps, Window
+from mmattn.reports.explain.explained import Explained, Steps, Window
 from mmattn.reports.explain.page import render, verdict
 from mmattn.reports.explain.video import Still, _jpeg, heat_of, hottest
 from mmattn.weighting.causal import SUBSETS

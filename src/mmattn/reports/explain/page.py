@@ -5,15 +5,13 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Sequence
-from importlib import resources
 from typing import Any
 
-import jinja2
 import torch
 from markupsafe import Markup
 
-from mmattn.reports import text
-from mmattn.reports.explain.explain import Explained, mean_mass, split_of
+from mmattn.reports import html, text
+from mmattn.reports.explain.explained import Explained, mean_mass, split_of
 from mmattn.reports.explain.video import Still, hottest
 from mmattn.reports.page import charts
 from mmattn.types import MODALITIES
@@ -25,42 +23,37 @@ _SENSE = {"video": "picture", "audio": "sound", "both": "both"}
 
 def render(found: Explained, stills: Sequence[Still], video: str, attention: bool = False) -> bytes:
     """`video`: the name of the file that lies beside the page. `attention`: its heat is what is looked at."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("mmattn.reports", "explain"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        finalize=text.finalize,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(fixed=text.fixed, signed=text.signed, percent=text.percent)
     tags = [{"tag": tag, **split_of(found, i)} for i, tag in enumerate(found.tags)]
     splits = [tag[part] for tag in tags for part in ("video", "audio", "synergy")]
     mass = mean_mass(found)
-    page = environment.get_template("explain.html.j2").render(
-        style=Markup((resources.files("mmattn.reports.page") / "report.css").read_text(encoding="utf-8")),  # ours
-        name=found.path.name,
-        video=video,
-        burned_in_attention=attention,
-        tags=tags,
-        low=min([-0.1, *splits]),
-        high=max([0.2, *splits]),
-        split_bars=charts.split_bars,
-        mass=mass,
-        mass_bar=charts.mass_bar,
-        verdict=verdict(tags[0], mass, found.has("video") and found.has("audio")),
-        causal=_causal(found),
-        attention=_attention(found),
-        looked_known=any(s.looked is not None for w in found.windows for s in w.streams.values()),
-        stills=[{"time": s.time, "frame": _uri(s.frame)} for s in stills],
-        poster=_uri(stills[len(stills) // 2].frame) if stills else "",
-        full=hottest(found, attention),
-        moment=_most(found),
-        faithful=_faithful(found),
-        curves=_curves(found),
-        issues=found.issues,
-        missing=[_SENSE[name] for name in MODALITIES if not found.has(name)],
-        end=found.windows[-1].end,
+    page = (
+        html.environment("explain")
+        .get_template("explain.html.j2")
+        .render(
+            style=Markup(html.source("page/report.css")),  # ours
+            name=found.path.name,
+            video=video,
+            burned_in_attention=attention,
+            tags=tags,
+            low=min([-0.1, *splits]),
+            high=max([0.2, *splits]),
+            split_bars=charts.split_bars,
+            mass=mass,
+            mass_bar=charts.mass_bar,
+            verdict=verdict(tags[0], mass, found.has("video") and found.has("audio")),
+            causal=_causal(found),
+            attention=_attention(found),
+            looked_known=any(s.looked is not None for w in found.windows for s in w.streams.values()),
+            stills=[{"time": s.time, "frame": _uri(s.frame)} for s in stills],
+            poster=_uri(stills[len(stills) // 2].frame) if stills else "",
+            full=hottest(found, attention),
+            moment=_most(found),
+            faithful=_faithful(found),
+            curves=_curves(found),
+            issues=found.issues,
+            missing=[_SENSE[name] for name in MODALITIES if not found.has(name)],
+            end=found.windows[-1].end,
+        )
     )
     return page.encode("utf-8")
 
