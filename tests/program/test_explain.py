@@ -16,7 +16,7 @@ from mmattn.data.prepare.clips import ClipSpec
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.media.read.decode import read_clip
 from mmattn.media.write.clips import write_video
-from mmattn.reports.explain.explain import Explained, Steps, Window
+from mmattn.reports.explain.explained import Explained, Steps, Window
 from mmattn.reports.explain.video import LINE, write_overlay
 from mmattn.weighting.causal import SUBSETS
 

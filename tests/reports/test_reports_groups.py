@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from mmattn.reports.collect.groups import group_runs
 from mmattn.reports.collect.runs import collect_runs
 from mmattn.reports.collect.select import select_runs
 from mmattn.reports.collect.timing import Timed
+from mmattn.reports.page.charts import curves
 from mmattn.reports.page.compare import compare
 from mmattn.reports.page.export import to_csv
 from mmattn.reports.page.plots import Point, front, scatter
@@ -117,6 +119,53 @@ def test_latencies_of_two_machines_are_not_compared(tmp_path: Path) -> None:
     }
     text = " ".join(finding.text for finding in fairness(groups, ("fusion",), costs, {}))
     assert "on 2 machines (machine 0; machine 1) and cannot be compared" in text
+
+
+def test_encoders_are_what_is_compared_though_they_bring_their_own_clips(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / name) for name in ("a", "b")]
+    for run, size in zip(runs, (64, 96), strict=True):
+        config = yaml.safe_load((run / "config.yaml").read_text())
+        config |= {"data": {"clip": {"height": size}}, "visual": {"_target_": f"my.Encoder{size}"}}
+        (run / "config.yaml").write_text(yaml.safe_dump(config))
+    assert factors_of(group_runs(collect_runs(runs)), None) == ("visual",)
+
+
+@pytest.mark.parametrize(
+    ("machines", "says"),
+    [
+        ([{"host": "n1", "gpu": "A", "driver": "1"}] * 2, "in all."),
+        ([{"host": "n1", "gpu": "A", "driver": "1"}, {"host": "n1", "gpu": "B", "driver": "1"}], "on 2 machines (A, "),
+        ([{"host": "n1", "gpu": "A", "driver": "1"}, {"host": "n1", "gpu": "A", "driver": "2"}], "not comparable."),
+        ([{"host": "n1", "processor": "x"}, {"host": "n2", "processor": "x"}], "(x in n1; x in n2)"),
+        ([{"host": "n1", "processor": "x"}, {}], "not recorded of all runs"),
+    ],
+)  # fmt: skip
+def test_training_times_are_of_one_host_gpu_and_driver(tmp_path: Path, machines: list[dict], says: str) -> None:
+    runs = [make_run(tmp_path / "a"), make_run(tmp_path / "b", "late")]
+    for run, machine in zip(runs, machines, strict=True):
+        (run / "run.json").write_text(json.dumps({"machine": machine, "platform": "p", "cores": 4}))
+    groups = group_runs(collect_runs(runs))
+    seconds: dict[str, float | None] = {str(run): 85.0 + 40 * i for i, run in enumerate(runs)}
+    text = " ".join(finding.text for finding in fairness(groups, ("fusion",), {}, seconds))
+    assert says in text and "1 min 25 s" in text and "2 min 5 s" in text
+
+
+def test_labels_stay_inside_and_dots_do_not_hide_each_other() -> None:
+    points = [Point(i, f"a rather long name of row {i}", 10.0**i, 0.5 + 0.1 * i) for i in range(4)]
+    chart = scatter([*points, Point(4, "hidden", 1.0, 0.5), Point(5, "too", 1.0, 0.5)], "MFLOP", "mAP")
+    assert chart.count('class="ring') == 2 and 'r="8"' in chart and 'r="11"' in chart, "around the dot below them"
+    labels = re.findall(r'<text class="([^"]*)" x="([\d.]+)%" y="[^"]*" dx="-?\d+">(a rather[^<]*)<', chart)
+    assert len(labels) == 4 and any("\u2026" in text for *_, text in labels)
+    for css, x, text in labels:
+        reach = float(x) - 2.3 * len(text) if "end" in css else float(x) + 2.3 * len(text)
+        assert -3 < reach < 103, text
+
+
+def test_one_validation_is_a_dot_at_its_epoch() -> None:
+    chart = curves([(0, "a", [(3.0, 0.5)]), (1, "b", [(3.0, 0.7)])], 1.0)
+    assert chart.count("alone") == 2 and chart.count("epoch 3") == 1 and ">3<" not in chart
+    points = re.findall(r'points="([\d.]+),[\d.]+ ([\d.]+),', chart)
+    assert points == [("50.00", "50.00")] * 2
 
 
 def test_training_time_counts_every_part_of_a_resumed_run(tmp_path: Path) -> None:

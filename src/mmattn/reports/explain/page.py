@@ -5,78 +5,83 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Sequence
-from importlib import resources
 from typing import Any
 
-import jinja2
 import torch
 from markupsafe import Markup
 
-from mmattn.reports import text
-from mmattn.reports.explain.explain import Explained, mean_mass, split_of
-from mmattn.reports.explain.video import Still
+from mmattn.reports import html, text
+from mmattn.reports.explain.explained import Explained, mean_mass, split_of
+from mmattn.reports.explain.video import Still, hottest
 from mmattn.reports.page import charts
 from mmattn.types import MODALITIES
 
+_EVEN = 0.05  # of a score: shares that differ by less are called alike
+_LEAN = 0.1  # log-ratio: attention that is nearer to its prior leans nowhere
 _SENSE = {"video": "picture", "audio": "sound", "both": "both"}
 
 
 def render(found: Explained, stills: Sequence[Still], video: str, attention: bool = False) -> bytes:
     """`video`: the name of the file that lies beside the page. `attention`: its heat is what is looked at."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("mmattn.reports", "explain"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        finalize=text.finalize,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(fixed=text.fixed, signed=text.signed, percent=text.percent)
     tags = [{"tag": tag, **split_of(found, i)} for i, tag in enumerate(found.tags)]
     splits = [tag[part] for tag in tags for part in ("video", "audio", "synergy")]
     mass = mean_mass(found)
-    page = environment.get_template("explain.html.j2").render(
-        style=Markup((resources.files("mmattn.reports.page") / "report.css").read_text(encoding="utf-8")),  # ours
-        name=found.path.name,
-        video=video,
-        burned_in_attention=attention,
-        tags=tags,
-        low=min([-0.1, *splits]),
-        high=max([0.2, *splits]),
-        split_bars=charts.split_bars,
-        mass=mass,
-        mass_bar=charts.mass_bar,
-        verdict=verdict(tags[0], mass, found.has("video") and found.has("audio")),
-        causal=_causal(found),
-        attention=_attention(found),
-        looked_known=any(s.looked is not None for w in found.windows for s in w.streams.values()),
-        stills=[
-            {"time": s.time, "frame": _uri(s.frame), "looked": None if s.looked is None else _uri(s.looked)}
-            for s in stills
-        ],
-        faithful=_faithful(found),
-        curves=_curves(found),
-        issues=found.issues,
-        missing=[_SENSE[name] for name in MODALITIES if not found.has(name)],
-        end=found.windows[-1].end,
+    page = (
+        html.environment("explain")
+        .get_template("explain.html.j2")
+        .render(
+            style=Markup(html.source("page/report.css")),  # ours
+            name=found.path.name,
+            video=video,
+            burned_in_attention=attention,
+            tags=tags,
+            low=min([-0.1, *splits]),
+            high=max([0.2, *splits]),
+            split_bars=charts.split_bars,
+            mass=mass,
+            mass_bar=charts.mass_bar,
+            verdict=verdict(tags[0], mass, found.has("video") and found.has("audio")),
+            causal=_causal(found),
+            attention=_attention(found),
+            looked_known=any(s.looked is not None for w in found.windows for s in w.streams.values()),
+            stills=[{"time": s.time, "frame": _uri(s.frame)} for s in stills],
+            poster=_uri(stills[len(stills) // 2].frame) if stills else "",
+            full=hottest(found, attention),
+            moment=_most(found),
+            faithful=_faithful(found),
+            curves=_curves(found),
+            issues=found.issues,
+            missing=[_SENSE[name] for name in MODALITIES if not found.has(name)],
+            end=found.windows[-1].end,
+        )
     )
     return page.encode("utf-8")
 
 
 def verdict(tag: dict[str, Any], mass: dict[str, float] | None, both: bool) -> str:
-    """Whether what is looked at and what the score depends on point to the same sense."""
+    """What the score depends on and what is looked at, each in its own sentence, and whether that is the same sense."""
     if not both:
         return "The file has one sense only: there is nothing to weigh against it."
-    causal = "picture" if tag["video"] > tag["audio"] else "sound"
-    apart = abs(tag["video"] - tag["audio"])
+    parts = f"(picture {text.signed(tag['video'])}, sound {text.signed(tag['audio'])})"
+    depends = "" if abs(tag["video"] - tag["audio"]) < _EVEN else "picture" if tag["video"] > tag["audio"] else "sound"
+    alike = "depends on picture and sound about alike"
+    cause = f"The score of {tag['tag']} {f'depends more on the {depends}' if depends else alike} {parts}."
     if mass is None:
-        return f"{tag['tag']} depends more on the {causal}. No attention in this fusion weighs sound against picture."
+        return f"{cause} No attention in this fusion weighs sound against picture."
     ratio = math.log(max(mass["audio"], 1e-6) / max(mass["prior"], 1e-6))
-    if apart < 0.05 or abs(ratio) < 0.1:
-        return "No clear direction: the score depends on both alike, or the attention leans to neither."
-    looks = "sound" if ratio > 0 else "picture"
-    agree = "They agree" if looks == causal else "They disagree"
-    return f"{agree}: attention leans to the {looks}, the score of {tag['tag']} depends more on the {causal}."
+    looks = "" if abs(ratio) < _LEAN else "sound" if ratio > 0 else "picture"
+    share = f"({text.percent(mass['audio'])} of it on sound; {text.percent(mass['prior'])} if all were looked at alike)"
+    if not looks:
+        return f"{cause} Attention leans to neither {share}."
+    if not depends:
+        return f"{cause} Attention leans to the {looks} {share}."
+    return f"{cause} Attention leans to the {looks}{' too' if looks == depends else ' instead'} {share}."
+
+
+def _most(found: Explained) -> float:
+    """The most that a moment of one stream counts for the first tag: the sum over its places."""
+    moments = [steps.causal[0].sum(dim=-1).abs().max() for window in found.windows for steps in window.streams.values()]
+    return max(map(float, moments), default=0.0)
 
 
 def _uri(jpeg: bytes) -> str:

@@ -21,7 +21,7 @@ from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.media.open.probe import probe
 from mmattn.media.read.replay import even_size, replay
 from mmattn.media.write.clips import writing_video
-from mmattn.reports.explain.explain import Explained, Steps, Window, split_of
+from mmattn.reports.explain.explained import Explained, Steps, Window, split_of
 from mmattn.reports.text import clean
 from mmattn.types import Modality
 
@@ -47,11 +47,10 @@ class Layout:
 
 @dataclass(frozen=True)
 class Still:
-    """One moment of the video, for a page: JPEG of the whole frame, and of the picture under what is looked at."""
+    """One moment of the video, for a page, as JPEG."""
 
     time: float
     frame: bytes
-    looked: bytes | None
 
 
 def write_overlay(
@@ -78,10 +77,29 @@ def write_overlay(
                 pixels = canvas.draw(time, picture)
                 writer.show(pixels)
                 if len(stills) < STILLS and time >= moments[len(stills)]:
-                    stills.append(Still(time, _jpeg(pixels), canvas.looked(time, picture)))
+                    stills.append(Still(time, _jpeg(pixels)))
             if piece.samples is not None:
                 writer.sound(piece.samples)
     return stills
+
+
+def heat_of(steps: Steps, attention: bool) -> torch.Tensor:
+    """Of the first tag, (S, P): causal, or by how much more than an even share each place is looked at (0.5: by half).
+
+    Attention never is 0, so its share itself would colour all places alike.
+    """
+    if not attention or steps.looked is None:
+        return steps.causal[0]
+    looked = steps.looked[0]
+    return (looked / looked.mean().clamp(min=1e-12) - 1).clamp(min=0.0)
+
+
+def hottest(found: Explained, attention: bool) -> float:
+    """What full colour stands for: the most of any token; of attention, 1, which is twice an even share."""
+    if attention:
+        return 1.0
+    hot = [float(heat_of(s, False).abs().max()) for w in found.windows for s in w.streams.values()]
+    return max(hot, default=0.0)
 
 
 def _jpeg(pixels: np.ndarray) -> bytes:
@@ -99,12 +117,11 @@ class _Canvas:
         self._window: Window | None = None
         self._base = Image.new("RGB", (layout.width, layout.height), PAPER)
         self._heat: dict[int, np.ndarray] = {}
-        hot = [float(self._heat_of(s).abs().max()) for w in found.windows for s in w.streams.values()]
-        self.hottest = max(hot, default=0.0) or 1.0
+        self.hottest = hottest(found, attention) or 1.0
 
     def _heat_of(self, steps: Steps) -> torch.Tensor:
         """Of the first tag, (S, P)."""
-        return steps.looked[0] if self.attention and steps.looked is not None else steps.causal[0]
+        return heat_of(steps, self.attention)
 
     def draw(self, time: float, picture: np.ndarray | None) -> np.ndarray:
         window = next((w for w in self.found.windows if time < w.end), self.found.windows[-1])
@@ -126,15 +143,6 @@ class _Canvas:
     def _across(self, window: Window, time: float) -> float:
         span = max(window.end - window.shown, 1e-6)
         return (self.layout.width - 1) * min(max((time - window.shown) / span, 0.0), 1.0)
-
-    def looked(self, time: float, picture: np.ndarray | None) -> bytes | None:
-        """The picture under the attention of the first tag, as JPEG."""
-        window = next((w for w in self.found.windows if time < w.end), self.found.windows[-1])
-        steps = window.streams.get("video")
-        if picture is None or steps is None or steps.looked is None:
-            return None
-        most = float(steps.looked[0].max()) or 1.0
-        return _jpeg(blend(picture, spread(steps.looked[0, nearest_step(steps, time)] / most, picture.shape[:2])))
 
     def _heated(self, window: Window, time: float, picture: np.ndarray) -> np.ndarray:
         steps = window.streams.get("video")

@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import base64
 import gzip
-import hashlib
 import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from importlib import resources
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import jinja2
 from markupsafe import Markup
 
 from mmattn.config import Config
@@ -25,6 +22,7 @@ from mmattn.errors import UsageError
 from mmattn.files import beside, expanded
 from mmattn.inference.predictor.result import Result
 from mmattn.inference.search.library import library_path, read_library
+from mmattn.reports import html
 from mmattn.text import clean, counted, one_line
 
 _PART = 500  # records compressed together
@@ -49,12 +47,8 @@ def browse(config: Config) -> str:
 
 def _write(library: Path, out: Path, part: Path, picture: Picture | None) -> int:
     """The page, with a part of the records in memory. Returns their number."""
-    environment = jinja2.Environment(loader=jinja2.PackageLoader("mmattn.reports", "library"), autoescape=True)
-    folder = resources.files("mmattn.reports.library")
-    script = folder.joinpath("browse.js").read_text(encoding="utf-8")
-    style = folder.joinpath("browse.css").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
-    template = environment.get_template("browse.html.j2")
+    style, script = html.source("library/browse.css"), html.source("library/browse.js")
+    template = html.environment("library").get_template("browse.html.j2")
     parts, count = _parts(library, out.absolute().parent, picture), 0
 
     def told() -> Iterator[str]:
@@ -63,7 +57,12 @@ def _write(library: Path, out: Path, part: Path, picture: Picture | None) -> int
             count += records
             yield data
 
-    shown = {"title": clean(library.name), "style": Markup(style), "script": Markup(script), "script_hash": digest}
+    shown = {
+        "title": clean(library.name),
+        "style": Markup(style),
+        "script": Markup(script),
+        "script_hash": html.digest(script),
+    }
     with part.open("w", encoding="utf-8") as page:
         page.writelines(template.generate(**shown, parts=told()))
     return count

@@ -6,16 +6,12 @@ File names are whatever somebody called them: the template escapes all, and show
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import itertools
 import math
 from collections import Counter
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from markupsafe import Markup
 
@@ -25,7 +21,7 @@ from mmattn.data.check.findings import FLAGS, length_of
 from mmattn.data.check.scan import Record
 from mmattn.errors import MEDIA_REASONS
 from mmattn.files import write_atomically
-from mmattn.reports import text
+from mmattn.reports import html, text
 from mmattn.text import counted
 
 PAGE = "report.html"
@@ -89,27 +85,15 @@ def _counted(counter: Counter[str]) -> str:
 
 def render(checked: Checked) -> bytes:
     """The page as UTF-8 HTML."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("mmattn.reports", "library"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        finalize=text.finalize,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(size=size, clock=clock, percent=text.percent)
-    folder = resources.files("mmattn.reports")
-    style = "".join(
-        folder.joinpath(name).read_text(encoding="utf-8") for name in ("page/report.css", "library/library.css")
-    )
-    script = folder.joinpath("library/library.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
+    environment = html.environment("library")
+    environment.filters.update(size=size, clock=clock)
+    style, script = html.source("page/report.css", "library/library.css"), html.source("library/library.js")
     found = checked.summary
-    html = environment.get_template("library.html.j2").render(
+    page = environment.get_template("library.html.j2").render(
         found=found,
         style=Markup(style),
         script=Markup(script),
-        script_hash=digest,
+        script_hash=html.digest(script),
         kinds=[(name, count, FLAGS.get(name, "")) for name, count in found.flags.most_common()],
         reasons=[(name, count, REASONS.get(name, "")) for name, count in found.reasons.most_common()],
         tables=[
@@ -121,7 +105,7 @@ def render(checked: Checked) -> bytes:
         bins=_bins(checked.lengths),
         rows=[_row(record, found.source) for record in checked.shown],
     )
-    return html.encode("utf-8")
+    return page.encode("utf-8")
 
 
 def _bins(lengths: np.ndarray) -> list[tuple[str, int, float]]:

@@ -6,19 +6,15 @@ This module decides what is shown and prepares it; report.html.j2 says where, re
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
-from mmattn.reports import text
+from mmattn.reports import html
 from mmattn.reports.collect.groups import Group, differing
 from mmattn.reports.collect.predictions import Failure, Prediction
 from mmattn.reports.collect.runs import RunRecord
@@ -67,30 +63,20 @@ class Page:
 
 def render(page: Page) -> bytes:
     """The page as UTF-8 HTML."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("mmattn.reports", "page"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        finalize=text.finalize,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(fixed=text.fixed, signed=text.signed, percent=text.percent, listing=text.listing)
+    environment = html.environment("page")
     environment.globals.update(run_class=charts.run_class, split_bars=charts.split_bars, mass_bar=charts.mass_bar)
-    environment.globals.update(tag_bars=charts.tag_bars)
-    environment.globals.update(word_class=sections.word_class)
-    folder = files("mmattn.reports.page")
-    style, script = (folder.joinpath(name).read_text(encoding="utf-8") for name in ("report.css", "compare.js"))
+    environment.globals.update(tag_bars=charts.tag_bars, word_class=sections.word_class)
+    style, script = html.source("page/report.css"), html.source("page/compare.js")
     runs = page.runs
-    html = environment.get_template("report.html.j2").render(
+    shown = environment.get_template("report.html.j2").render(
         page=page,
         runs=runs,
         shown=runs[: charts.RUN_STYLES],
         styles=charts.RUN_STYLES,
         style=Markup(style),
-        style_hash=_digest(style),
+        style_hash=html.digest(style),
         script=Markup(script),
-        script_hash=_digest(script),
+        script_hash=html.digest(script),
         findings=findings(runs, page.found, _scores(page), overview.metric_name(page.found.main.metric)),
         families=verdicts.families(runs),
         known_families=[family for family in verdicts.families(runs) if family in verdicts.EXPECTED],
@@ -111,11 +97,7 @@ def render(page: Page) -> bytes:
         commands=_commands(page),
         **_overview(page),
     )
-    return html.encode("utf-8")
-
-
-def _digest(inline: str) -> str:
-    return base64.b64encode(hashlib.sha256(inline.encode("utf-8")).digest()).decode("ascii")
+    return shown.encode("utf-8")
 
 
 def _overview(page: Page) -> dict[str, Any]:
