@@ -21,7 +21,7 @@ NAMES = frozenset(
         *("run", "resume", "sweep", "init_from", "source", "out", "job", "root", "folder", "videos", "python"),
         *("weights", "pretrained", "prompts", "predictions", "annotations", "manifest", "checked", "tracks", "burn_in"),
         *("tag", "tags", "model", "metric", "baseline", "entity", "partition", "address", "kind", "language"),
-        *("library", "query", "index", "group", "notes", "uri", "from", "embeddings"),
+        *("library", "query", "index", "group", "notes", "uri", "from", "embeddings", "evaluate", "budget"),
         *("endpoint", "key_env", "device_map"),
     )
 )
