@@ -337,7 +337,7 @@ def test_chapters_and_the_summary_are_written_by_the_model(
 def test_sentences_are_embedded_as_the_library_does(tmp_path: Path) -> None:
     from zero_shot_models import tokenizer
 
-    from mmattn.inference.annotators.captioning.sentences import SentenceEncoder
+    from mmattn.inference.sentences import Sentences
 
     config = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
     torch.manual_seed(0)
@@ -349,8 +349,8 @@ def test_sentences_are_embedded_as_the_library_does(tmp_path: Path) -> None:
     keep = given["attention_mask"][..., None]
     with torch.no_grad():
         hidden = model(given["input_ids"], given["attention_mask"]).last_hidden_state
-    wanted = (hidden * keep).sum(dim=1) / keep.sum(dim=1)
-    torch.testing.assert_close(SentenceEncoder(str(tmp_path), "cpu")(sentences), wanted, atol=1e-5, rtol=1e-5)
+    wanted = torch.nn.functional.normalize((hidden * keep).sum(dim=1) / keep.sum(dim=1))
+    torch.testing.assert_close(Sentences(str(tmp_path))(sentences), wanted, atol=1e-5, rtol=1e-5)
 
 
 def test_frames_are_made_smaller_in_their_shape() -> None:

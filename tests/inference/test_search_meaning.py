@@ -12,8 +12,8 @@ import torch
 
 from mmattn.cli import main
 from mmattn.errors import UsageError
-from mmattn.inference.search import sentences as module
-from mmattn.inference.search.sentences import Sentences
+from mmattn.inference import sentences as module
+from mmattn.inference.sentences import Sentences
 
 WORDS = "[PAD] [UNK] [CLS] [SEP] a dog barks loudly rain falls in the street people talk about cooking".split()
 TEXTS = ["a dog barks", "rain falls in the street", "people talk about cooking a dog", "in"]
@@ -57,7 +57,7 @@ def test_vectors_are_those_of_transformers_whatever_shares_a_batch(first: bool, 
     pooling = folder / "1_Pooling" / "config.json"
     pooling.parent.mkdir(exist_ok=True)
     pooling.write_text(json.dumps({"pooling_mode_cls_token": first, "pooling_mode_mean_tokens": not first}))
-    found = Sentences(str(folder)).embed(TEXTS)
+    found = Sentences(str(folder))(TEXTS)
     wanted = torch.stack([expected(folder, text, first) for text in TEXTS])
     assert (found - wanted).abs().max() < 1e-5
     pooling.unlink()
@@ -87,7 +87,7 @@ def test_the_nearest_passage_comes_first_and_says_how_near(
     hits = ask(capsys, *given)
     assert sorted(hit["text"] for hit in hits) == sorted(TEXTS), "by meaning all are there"
     sentences = Sentences(str(folder))
-    alike = dict(zip(TEXTS, (sentences.embed(TEXTS) @ sentences.embed(["barks loudly"])[0]).tolist(), strict=True))
+    alike = dict(zip(TEXTS, (sentences(TEXTS) @ sentences(["barks loudly"])[0]).tolist(), strict=True))
     assert all(hit["similarity"] == pytest.approx(alike[hit["text"]], abs=2e-3) for hit in hits)
     assert hits[0]["text"] == "a dog barks" and hits[0]["terms"] == ["barks"], "what is in both lists"
     assert [hit["text"] for hit in ask(capsys, *given, "limit=1")] == ["a dog barks"]
@@ -120,7 +120,7 @@ def test_a_package_is_read_where_it_lies(folder: Path, tmp_path: Path, monkeypat
             archive.write(folder / name, name)
     monkeypatch.syspath_prepend(str(place.parent))
     monkeypatch.setattr(module, "MODULE", place.name)
-    assert torch.equal(Sentences("package").embed(TEXTS), Sentences(str(folder)).embed(TEXTS))
+    assert torch.equal(Sentences("package")(TEXTS), Sentences(str(folder))(TEXTS))
 
 
 def test_what_is_no_model_is_one_line(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 
 from mmattn.encoders.hf_whole import folder_of
 from mmattn.inference.annotators.captioning.levels import Told, chapters, one_sentence, whole
-from mmattn.inference.annotators.captioning.sentences import SentenceEncoder
 from mmattn.inference.annotators.captioning.spans import Seen, SpanGatherer
 from mmattn.inference.annotators.captioning.writer import Writer
 from mmattn.inference.annotators.interface import Annotation, Annotator, Findings, Setting, Window
@@ -24,6 +23,7 @@ from mmattn.inference.annotators.model_folders import (
     kind_of,
 )
 from mmattn.inference.predictor.shots import FPS, SIZE, check_installed
+from mmattn.inference.sentences import Sentences
 from mmattn.media.read.views import FrameView
 from mmattn.types import MODALITIES, Modality
 
@@ -77,7 +77,9 @@ class Captions(Annotator):
             check_installed()
         source = embeddings_of(own)
         self.writer = _writer(own, setting)
-        self.embed = None if source is None or "chapters" not in levels else SentenceEncoder(source, setting.device)
+        self.embed = None
+        if source is not None and "chapters" in levels:
+            self.embed = Sentences(source, setting.device, key="captions.embeddings")
         self.version = self.writer.version
         self.streams: tuple[Modality, ...] = tuple(
             stream for stream in self.writer.streams if stream in setting.modalities

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mmattn.files import write_atomically
 from mmattn.inference.search.query import Hit
-from mmattn.inference.search.sentences import Sentences
+from mmattn.inference.sentences import Sentences
 from mmattn.progress import Progress
 
 SUFFIX = ".embeddings"
@@ -33,7 +33,7 @@ def nearest(
     vectors = _vectors(rows, database, place.with_name(place.name + SUFFIX), sentences)
     if not rows:
         return []
-    alike = vectors.float() @ sentences.embed([question])[0]
+    alike = vectors.float() @ sentences([question])[0]
     order = alike.argsort(descending=True, stable=True).tolist()
     return [(Hit(*rows[i], terms=()), float(alike[i])) for i in order if alike[i] >= least and rows[i][2] in kinds]
 
@@ -77,7 +77,7 @@ def _vectors(rows: Sequence[tuple], database: sqlite3.Connection, file: Path, se
     parts = []
     with Progress("embedding", len(texts)) as progress:
         for first in range(0, len(texts), _CHUNK):
-            parts.append(sentences.embed(texts[first : first + _CHUNK]).half())
+            parts.append(sentences(texts[first : first + _CHUNK]).half())
             progress.at(min(first + _CHUNK, len(texts)))
     place = {text: i for i, text in enumerate(texts)}
     vectors = torch.cat(parts)[[place[row[5]] for row in rows]] if rows else torch.zeros(0, 0)
