@@ -246,6 +246,8 @@ def test_a_server_that_fails_stops_the_job_and_the_same_command_goes_on(
     error = capsys.readouterr().err
     assert "HTTP 401: no luck 401" in error and "the same command goes on" in error and not out.exists()
     asked = len(server.asked)
+    assert main([*command, "captions.max_tokens=3"]) == 2, "other captions are another job"
+    command[-2] = "captions.retries=1"
     assert main(command) == 0, capsys.readouterr().err
     records = [json.loads(line) for line in out.read_text().splitlines()]
     assert [record["captions"][0]["text"] for record in records] == ["a dog barks"] * 3

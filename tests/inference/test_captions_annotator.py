@@ -353,6 +353,22 @@ def test_sentences_are_embedded_as_the_library_does(tmp_path: Path) -> None:
     torch.testing.assert_close(Sentences(str(tmp_path))(sentences), wanted, atol=1e-5, rtol=1e-5)
 
 
+def test_the_package_tells_chapters_by_what_sentences_mean() -> None:
+    pytest.importorskip("all_minilm_l6_v2")
+    from mmattn.inference.annotators.captioning.sentences import SentenceEncoder
+
+    texts = [
+        "A man plays a guitar on a stage.",
+        "A guitarist performs for a crowd.",
+        "The singer and the guitarist play together.",
+        "A chef cuts onions in a kitchen.",
+        "Someone fries vegetables in a pan.",
+        "Waves break on a beach at sunset.",
+    ]
+    told = [Told(float(i), i + 1.0, text) for i, text in enumerate(texts)]
+    assert [len(group) for group in chapters(told, SentenceEncoder("package", "cpu")(texts), 0.5)] == [3, 2, 1]
+
+
 def test_frames_are_made_smaller_in_their_shape() -> None:
     frames = torch.full((2, 3, 90, 160), 7, dtype=torch.uint8)
     assert smaller(frames, 64).shape == (2, 3, 36, 64) and bool((smaller(frames, 64) == 7).all())

