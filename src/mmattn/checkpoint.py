@@ -1,6 +1,6 @@
 """One self-contained file for a trained model: safetensors weights, with all it needs to run in the file's metadata.
 
-Loading executes nothing: no pickle, and only classes that mmattn's own conf/ names are built.
+Loading executes nothing: no pickle, and only classes that configs on this machine name are built (mmattn.targets).
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from mmattn.training.run.directory import run_id
 
 STEP = "trainer/global_step"  # as Lightning's wandb logger calls it
 GROUPS = ("sweep.json", "search.json")  # in a folder of runs that belong together
-PLAN = "plan.json"  # in a run of a comparison
+PLAN = "plan.json"  # in a run of a comparison from before there was one engine
 Mode = Literal["online", "offline"]
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
-from mmattn.config import Composer, Config, build, compose
+from mmattn.config import Composer, Config, build
 from mmattn.errors import MmattnError, Stopped, UsageError
 from mmattn.files import fresh_folder, write_atomically
 from mmattn.names import choices
@@ -81,7 +81,7 @@ def search(overrides: Sequence[str], evaluate: str | None, dry_run: bool, compos
     goes on with the trial it stopped.
     """
     _check_installed()
-    fixed, space, settings = plan(overrides)
+    fixed, space, settings = plan(overrides, composer)
     folder = folder_of(overrides)
     if dry_run:
         from mmattn.training.sweep.forecast import forecast
@@ -198,14 +198,15 @@ class Trials:
         return "\n".join(lines)
 
 
-def plan(overrides: Sequence[str]) -> tuple[tuple[str, ...], dict[str, Grid], Optuna]:
+def plan(overrides: Sequence[str], composer: Composer | None = None) -> tuple[tuple[str, ...], dict[str, Grid], Optuna]:
     """What is the same in every trial, what is searched, and how. Raises UsageError."""
     check_unnamed(overrides)
+    composer = composer or Composer("train")
     how = [text for text in overrides if re.split("[=.]", text.lstrip("+"))[0] == "search"]
     swept = {text: found for text in of_runs(overrides) if (found := parsed_sweep(text))}
     left = (text for text in of_runs(overrides) if text not in swept)
     fixed = tuple(one for text in left for one in choices(text) or [text])
-    config = compose("train", [*how, *fixed])
+    config = composer.compose([*how, *fixed])
     settings = build(config["search"])
     if not launcher_of(config).here:
         raise UsageError("search=optuna trains one trial after the other here; with launcher=slurm sweep over a grid")
@@ -224,7 +225,7 @@ def plan(overrides: Sequence[str]) -> tuple[tuple[str, ...], dict[str, Grid], Op
         raise UsageError("search: a key is searched twice; it stands in search.space or on the command line")
     for key, found in space.items():  # so that a typo shows now
         for value in found.values or (found.first,):
-            compose("train", [*fixed, f"{key}={value}"])
+            composer.compose([*fixed, f"{key}={value}"])
     return fixed, space, settings
 
 
