@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
-from report_runs import FAMILIES, evaluation, make_run, split
+from report_runs import FAMILIES, Seen, evaluation, make_run, split
 
 from mmattn.reports.collect.groups import group_runs
 from mmattn.reports.collect.runs import Split, collect_runs
+from mmattn.reports.page.report import write_report
 from mmattn.reports.statistics.agreement import Agreement, sentence
 from mmattn.reports.statistics.bundle import statistics, with_intervals
 from mmattn.reports.statistics.findings import findings
@@ -160,3 +162,20 @@ def test_attention_is_set_against_the_causal_split(tmp_path, looks, depends, wor
     (run,) = collect_runs([make_run(tmp_path / "a")])
     found = sentence(run, Agreement(looks, depends, True))
     assert found is not None and words in found.text
+
+
+def test_the_page_shows_letters_intervals_of_weightings_and_every_test(tmp_path):
+    runs = [trained(tmp_path / f"{i}-{seed}", seed, 0.001 * (i + 1), joint) for i, joint in enumerate((0.0, 3.0))
+            for seed in range(3)]  # fmt: skip
+    page = write_report(runs, None, tmp_path / "page.html")
+    text = Seen(page).text
+    assert "rows that share a letter do not differ significantly (all pairs tested, seed by seed" in text
+    assert "No letters" not in text and "✓ as it should be" in text and "? open" in text
+    record = json.loads(page.with_suffix(".json").read_text())
+    assert [row["rank"] for row in record["rows"]] == ["b", "a"] and record["rows"][1]["differs_from_baseline"]
+    (pair,) = [one for one in record["pairs"] if one["metric"] == "mAP"]
+    assert pair["p_adjusted"] <= 0.05 and pair["differs"] and pair["low"] <= pair["difference"] <= pair["high"] < 0
+    weighed = {one["weighting"] for one in record["weightings"]}
+    assert weighed >= {"attention", "shapley/audio", "permutation/video"}
+    own = next(one for one in record["weightings"] if one["weighting"] == "shapley/audio")
+    assert f"{own['low']:+.2f} to {own['high']:+.2f}" in text
