@@ -21,9 +21,8 @@ ABOVE = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "data/RE
 PAGES = [*(ROOT / name for name in ABOVE), *sorted((ROOT / "docs").glob("*.md"))]
 MENTIONED = " (in a sentence)"  # where the keys that a command needs may be left out
 PLACEHOLDER = re.compile(r"\.\.\.|…|VERB|GROUP|key=value|=S$")
-COMPOSES_NOTHING = re.compile(r"^mmattn (show|doctor|-|VERB)|--help|=NAME")
 COMPOSES_NOTHING = re.compile(r"^mmattn (show|doctor|-|VERB|sweep ls)|--(help|info|cfg)|=NAME")
-ONLY_SWEPT = re.compile(r"^-m$|^(grid|budget|search)=|=(interval|range|tag|choice)\(")
+ONLY_SWEPT = re.compile(r"^-m$|=(interval|range|tag|choice)\(")
 SUM = re.compile(r"([\w.]+)=([\w-]+(?:,[\w-]+)+)")  # fusion=late,cross of a sweep
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from caption_models import CAPTIONERS, save_captioner
+from omni_models import CAPTIONERS, save_captioner
 
 from mmattn.cli import main
 from mmattn.errors import UsageError
