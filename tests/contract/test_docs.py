@@ -35,8 +35,8 @@ def commands() -> list[tuple[str, str]]:
     found = []
     for page in PAGES:
         text = page.read_text(encoding="utf-8").replace("\\\n", " ")
-        blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
-        lines = [line for block in blocks for line in block.splitlines()]
+        blocks = re.findall(r"```(?:bash|console)\n(.*?)```", text, re.DOTALL)
+        lines = [line.removeprefix("$ ") for block in blocks for line in block.splitlines()]
         pieces = re.findall(r"(?<!`)`(mmattn [^`]*)`(?!`)", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
         found += [(page.name, line) for line in lines if line.startswith("mmattn ")]
         found += [(page.name + MENTIONED, " ".join(piece.split())) for piece in pieces]

@@ -1,4 +1,4 @@
-"""Mean fusion: every token is told the mean of the other stream, through one linear map a direction."""
+"""Mean fusion: every token gets the mean of the other stream added, through one linear map a direction."""
 
 import torch
 from torch import nn
@@ -16,10 +16,10 @@ class MeanFusion(Fusion):
         self.to_video, self.to_audio = nn.Linear(dim, dim), nn.Linear(dim, dim)
 
     def forward(self, video: Tokens, audio: Tokens, stats: frozenset[str] = frozenset()) -> Fused:
-        return Fused(told(video, audio, self.to_video), told(audio, video, self.to_audio))
+        return Fused(with_mean_of(video, audio, self.to_video), with_mean_of(audio, video, self.to_audio))
 
 
-def told(own: Tokens, other: Tokens, through: nn.Linear) -> Tokens:
+def with_mean_of(own: Tokens, other: Tokens, through: nn.Linear) -> Tokens:
     keep = other.keep[..., None]  # (B, L, 1), True where a token is real; none is where the modality is missing
     mean = (other.values * keep).sum(1, keepdim=True) / keep.sum(1, keepdim=True).clamp(min=1)
     return own.with_values(torch.where(own.keep[..., None], own.values + through(mean), 0.0))

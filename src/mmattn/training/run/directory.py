@@ -25,6 +25,7 @@ from mmattn.training.run.machine import describe_machine
 CONFIG_FILE = "config.yaml"
 RUN_FILE = "run.json"
 UNREADABLE_FILE = "unreadable.jsonl"
+SWEEP_FILE = "sweep.json"  # beside the runs of a sweep: name of a run -> its overrides
 FINISHED_FILE = "finished.json"  # written when training has come to its end
 # Where and how fast a run goes on, not what it is: these may change when it is resumed.
 MACHINE = (

@@ -9,15 +9,18 @@ from pathlib import Path
 from mmattn.data.manifest.splits import SplitData
 from mmattn.text import counted
 from mmattn.training.loop.curves import headline
+from mmattn.training.run.directory import SWEEP_FILE
 
 EVALUATION_FILE = "evaluation.json"  # of the best epoch, on the validation clips
 
 
 def summary(run: Path, data: SplitData) -> str:
-    """A line on the model that was kept, and a line for each next command."""
+    """A line on the model that was kept, and a line for each next command; of a run of a sweep the first alone."""
     counts = {split: len(rows) for split, rows in data.rows.items()}
     clips = f"{counted(counts['train'], 'clip')} to train on, {counts['val']} to validate"
     lines = [f"{run}: {_score(run / EVALUATION_FILE)}{clips}"]
+    if (run.parent / SWEEP_FILE).is_file():
+        return lines[0]
     name = shlex.quote(str(run))
     split = "test" if counts["test"] else "val"
     hints = (

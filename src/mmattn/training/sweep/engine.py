@@ -9,6 +9,7 @@ SIGTERM), 2 asked wrongly.
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -122,6 +123,7 @@ def carry_out(folder: Path, points: Points, composer: Composer, evaluate: str | 
     if failed:
         many = f"{failed} of {counted(points.count, 'run')} failed"
         raise MmattnError(f"{folder}: {many}; the same command tries again (mmattn sweep ls {folder} lists them)")
+    say(f"{folder}: {counted(points.count, 'run')} done; next: mmattn compare sweep={shlex.quote(str(folder))}")
 
 
 def _tried(point: Point, points: Points, work: Work, composer: Composer) -> str | None:

@@ -12,8 +12,8 @@ from pathlib import Path
 from mmattn.errors import UsageError
 from mmattn.files import write_atomically
 from mmattn.training.run.directory import CONFIG_FILE, FINISHED_FILE
+from mmattn.training.run.directory import SWEEP_FILE as SWEEP_FILE
 
-SWEEP_FILE = "sweep.json"  # in the sweep's folder: name of a run -> its overrides
 SEARCH_FILE = "search.json"  # there too, of a search: what is searched, and how
 FAILED = ".failed"  # beside it: a file for each run that failed, with the reason
 MOST_BYTES = 200  # of a run's name: file systems take 255
