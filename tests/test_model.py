@@ -70,7 +70,7 @@ def test_a_batch_moves_whole(make_batch: Callable) -> None:
 
 @pytest.mark.parametrize(
     ("override", "says"),
-    [("heads=3", "heads"), ("visual.kernel=4", "odd"), ("visual.widths=3", "ConvVisualEncoder"), ("heads=16", "odd")],
+    [("heads=3", "heads"), ("visual.kernel=4", "odd"), ("visual.widths=3", "expected a list"), ("heads=16", "odd")],
 )
 def test_a_part_that_does_not_fit_is_a_usage_error(
     override: str, says: str, tiny_config: Callable, vocabulary: TagVocabulary

@@ -59,6 +59,8 @@ def first_missing(node: Any, prefix: str = "") -> str | None:
 
 
 def _check(key: str, old: Any, value: Any, base: Mapping[str, Any]) -> None:
+    if value is None and _refers(old) and kind_of(key):  # one of those that may be none, here by default another key's
+        return
     old = _meant(old, base)
     if _refers(old) or _refers(value):
         return

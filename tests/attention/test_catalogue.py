@@ -31,16 +31,15 @@ def test_every_mechanism_has_a_whole_row_read_from_its_class() -> None:
 
 
 def test_a_choice_of_ones_own_is_listed_and_a_broken_one_says_why(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    own = tmp_path / "conf" / "attention"
+    own = tmp_path / "attention"
     own.mkdir(parents=True)
     (own / "mine.yaml").write_text("_target_: mmattn.attention.latents.LatentAttention\n_partial_: true\nlatents: 3\n")
     (own / "broken.yaml").write_text(
         "_target_: mmattn.attention.latents.LatentAttention\n_partial_: true\nlatents: 0\n"
     )
-    monkeypatch.chdir(tmp_path)
-    assert main(["show", "attention"]) == 0
+    assert main(["show", "attention", "--config-dir", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
     assert re.search(r"^mine +\(Lq", shown, re.MULTILINE)
     assert re.search(r"^broken +does not build: .*latents=0", shown, re.MULTILINE)

@@ -314,7 +314,7 @@ def test_what_lies_in_out_is_not_scanned(library: Path, tmp_path: Path) -> None:
         (["source={root}", "depth=deep"], "expected header, sample, full"),
         (["source={root}", "workers=-1"], "expected 0 or more"),
         (["source={root}", "deadline_s=0"], "above 0"),
-        (["source={root}", "deadline_s=soon"], "above 0"),
+        (["source={root}", "deadline_s=soon"], "expected a number"),
         (["source={root}", "out={root}/file"], "not a directory"),
     ],
 )

@@ -169,7 +169,7 @@ def test_a_vocabulary_is_sorted_and_goes_round_through_json() -> None:
         ([("word/a",), ("word/a", "x")], {}),  # nothing to choose from
         ([("at/x", "word/a"), ("at/y", "word/b")], {"at": (0, 1), "word": (2, 3)}),
         ([("at/x", "word/a"), ("at/y",)], {"at": (0, 1)}),
-        ([("cat",), ("dog",)], {"cat": (0, 1)}),  # one class a clip
+        ([("cat",), ("dog",)], {"classes": (0, 1)}),  # one class a clip
         ([("cat",), ("dog", "cat")], {}),
         ([("cat",), ()], {}),
     ],

@@ -355,7 +355,7 @@ def test_sentences_are_embedded_as_the_library_does(tmp_path: Path) -> None:
 
 def test_the_package_tells_chapters_by_what_sentences_mean() -> None:
     pytest.importorskip("all_minilm_l6_v2")
-    from mmattn.inference.annotators.captioning.sentences import SentenceEncoder
+    from mmattn.inference.sentences import PACKAGE, Sentences
 
     texts = [
         "A man plays a guitar on a stage.",
@@ -366,7 +366,7 @@ def test_the_package_tells_chapters_by_what_sentences_mean() -> None:
         "Waves break on a beach at sunset.",
     ]
     told = [Told(float(i), i + 1.0, text) for i, text in enumerate(texts)]
-    assert [len(group) for group in chapters(told, SentenceEncoder("package", "cpu")(texts), 0.5)] == [3, 2, 1]
+    assert [len(group) for group in chapters(told, Sentences(PACKAGE)(texts), 0.5)] == [3, 2, 1]
 
 
 def test_frames_are_made_smaller_in_their_shape() -> None:

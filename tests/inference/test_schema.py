@@ -79,7 +79,7 @@ def test_the_fields_of_the_classes_are_the_keys_of_the_schema() -> None:
         results.ReadText: told["texts"]["items"]["properties"],
         results.ModalityUse: told["modality"]["properties"],
         results.Shares: told["modality"]["properties"]["shapley"]["properties"],
-        results.Attention: told["modality"]["properties"]["attention"]["properties"],
+        results.AttentionUse: told["modality"]["properties"]["attention"]["properties"],
     }
     for kind, properties in parts.items():
         names = {field.name for field in dataclasses.fields(kind)} - {"looked_for"}

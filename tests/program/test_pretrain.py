@@ -47,7 +47,7 @@ def test_training_starts_from_the_pretrained_encoders_and_fusion_with_few_labels
     ("wrong", "says"),
     [
         (["visual.widths=[8,8,24]", "init_from={}"], "visual encoder is another"),
-        (["init_from=nowhere"], "no such model"),
+        (["init_from=nowhere"], "no such run or model.safetensors"),
         (["data.label_fraction=0"], "label_fraction"),
         (["pretrain=mae", "weight_average=ema"], "weight_average"),
         (["pretrain=mae", "pretrain.patch=7"], "48x48"),

@@ -180,7 +180,7 @@ def test_what_is_frozen_for_good_stays_frozen(tiny_model: Callable, make_batch: 
     for epoch, open_ in ((0, False), (1, True)):
         trainer.fit_loop.epoch_progress.current.completed = epoch
         trainer.fit_loop.epoch_progress.current.processed = epoch
-        freeze.on_train_batch_start(trainer, module)
+        freeze.on_train_batch_start(trainer, module, None, 0)
         assert not first.requires_grad
         assert all(w.requires_grad == open_ for e in encoders(model).values() for w in e.parameters() if w is not first)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from mmattn.config import Config
 from mmattn.errors import UsageError
 from mmattn.files import MODEL_FILE, expanded
+from mmattn.training.run.alone import check_free
 
 CONFIG_FILE = "config.yaml"
 _ATTENDS = ("fusion", "captions")
@@ -41,6 +42,7 @@ def _check_run(config: Config) -> None:
         return
     run = Path(str(config["run"]))
     if (run / CONFIG_FILE).exists():
+        check_free(run)
         raise UsageError(f"{run}: holds a run already; go on with mmattn train resume={run}, or name another run=")
     there = run.absolute()
     while not there.exists() and there != there.parent:

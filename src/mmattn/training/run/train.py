@@ -47,13 +47,14 @@ from mmattn.training.loop.threads import Threads, threads_of
 from mmattn.training.loop.timetable import Timetable
 from mmattn.training.loop.utilisation import utilisation
 from mmattn.training.pretrain.module import KeepPretrained, PretrainModule, start_from
-from mmattn.training.run.alone import StopIfTaken, alone
+from mmattn.training.run.alone import alone
 from mmattn.training.run.checkpoints import LAST, AtomicCheckpointIO, newest_whole
 from mmattn.training.run.directory import FINISHED_FILE, UNREADABLE_FILE, read_config
 from mmattn.training.run.group import Processes, from_first, joined
 from mmattn.training.run.machines import KeepMachines
 from mmattn.training.run.sharing import Sharing
 from mmattn.training.run.summary import summary
+from mmattn.training.run.taken import StopIfTaken
 
 CALLBACKS = ("freeze", "weight_average")  # optional groups
 BY_TAGS = "mmattn.training.loop.balance.OgmGe"
