@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -39,7 +40,10 @@ def test_wandb_knows_how_a_run_ended(
         stops.strike_at_every(monkeypatch.setattr, "SIGTERM", tmp_path / "struck")
     keep = ["logger.artifact=true"] if how == "well" else []
     assert main(["train", *small, *OPTIONS, "logger=wandb", "logger.clips=0", *keep, *wrong, f"run={run}"]) == code
-    assert [ending.exit_code for ending in records(run, "exit")] == [code]
+    until = time.monotonic() + 60  # the last record is written by wandb's own process, which need not have come to it
+    while not (endings := list(records(run, "exit"))) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert [ending.exit_code for ending in endings] == [code]
     assert len(list(records(run, "preempting"))) == (how == "stopped")
     assert "model" in [artifact.type for artifact in records(run, "artifact")] or how != "well"
 
