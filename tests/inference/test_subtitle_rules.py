@@ -98,7 +98,7 @@ def test_subtitles_of_speech_keep_every_rule(seed: int) -> None:
         assert -1 <= cue.start - 1000 * words[at]["start"] <= 900, "shown when it begins to be said"
         assert cue.end >= min(1000 * words[at + count - 1]["end"] - 1, cue.start + 7000), "and until it is said"
         pauses = [two["start"] - one["end"] for one, two in pairwise(words[at : at + count])]
-        assert max(pauses, default=0) < 2, "nothing is told before a pause"
+        assert max(pauses, default=0) < 2, "nothing is reported before a pause"
         at += count
 
 

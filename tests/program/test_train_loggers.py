@@ -1,4 +1,4 @@
-"""What each logger is told: the same numbers, how training ended, one run however often it is resumed."""
+"""What each logger gets: the same numbers, how training ended, one run however often it is resumed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page of one file: words that say each thing once, heat whose scale is told, a first screen that holds both."""
+"""The page of one file: words that say each thing once, heat with its scale, a first screen that holds both."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ def search(overrides: Sequence[str], evaluate: str | None, dry_run: bool, compos
 
 
 class Trials:
-    """The points that Optuna asks for, and what it is told of them."""
+    """The points that Optuna asks for, and what is reported to it of them."""
 
     def __init__(
         self, folder: Path, fixed: Sequence[str], space: dict[str, Grid], settings: Optuna, config: Config

@@ -37,7 +37,7 @@ def chapters(told: Sequence[Told], rows: Float[Tensor, "N E"], similarity: float
 
 
 def one_sentence(texts: Sequence[str], prompt: str, answer: Callable[[str], str]) -> str:
-    """What the model makes of several; of one alone, that one. Many are told in parts first."""
+    """What the model makes of several; of one alone, that one. Many are summarised in parts first."""
     while len(texts) > _LINES:
         texts = [one_sentence(texts[i : i + _LINES], prompt, answer) for i in range(0, len(texts), _LINES)]
     if len(texts) == 1:
