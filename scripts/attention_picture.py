@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from mmattn.attention.interface import Geometry
-from mmattn.config import build, compose
+from mmattn.config.compose import build, compose
 
 PANELS = {
     "time_window": ["pattern.past_s=0.5", "pattern.future_s=0.25"],

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from mmattn.config import build, compose
+from mmattn.config.compose import build, compose
 from mmattn.data.manifest.rows import read_manifest
 from mmattn.data.prepare.augment.augment import Augment
 from mmattn.data.prepare.augment.picture import PictureAugment

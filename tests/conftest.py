@@ -13,7 +13,7 @@ from functools import cache
 import pytest
 import torch
 
-from mmattn.config import Config, build, compose
+from mmattn.config.compose import Config, build, compose
 from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.model import NO_TAGS, AVModel, build_model
 from mmattn.types import Batch, Tokens

@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from mmattn.checkpoint import METADATA_KEY, MODEL_FILE, Checkpoint, load_model, save_model
-from mmattn.config import group_choices
+from mmattn.config.compose import group_choices
 from mmattn.data.manifest.library import list_files
 from mmattn.data.prepare.clips import ClipSpec
 from mmattn.errors import UsageError

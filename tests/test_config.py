@@ -10,14 +10,14 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from mmattn.config import Composer, build, check_spec, compose, conf_dir, group_choices, read_choice
-from mmattn.config_folders import CONFIG_DIR
+from mmattn.config.compose import Composer, build, check_spec, compose, conf_dir, group_choices, read_choice
+from mmattn.config.folders import CONFIG_DIR
+from mmattn.config.kinds import check_kinds, kind_of
+from mmattn.config.overrides import GROUPS, OPTIONAL
+from mmattn.config.targets import TRUST, check_trust, environment
 from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.errors import UsageError
-from mmattn.kinds import check_kinds, kind_of
 from mmattn.model import build_captioner
-from mmattn.overrides import GROUPS, OPTIONAL
-from mmattn.targets import TRUST, check_trust, environment
 
 CHOICES = [(group, name) for group in GROUPS for name in group_choices(group)]
 VERBS = sorted(path.stem for path in conf_dir().glob("*.yaml"))
@@ -298,7 +298,9 @@ def test_every_key_without_a_default_has_a_known_kind() -> None:
     for group, name in [*CHOICES, *((None, verb) for verb in VERBS)]:
         path = conf_dir() / (group or "") / f"{name}.yaml"
         for key in _unset(yaml.safe_load(path.read_text(encoding="utf-8")) or {}):
-            assert kind_of(f"{group}.{key}") or key in GROUPS, f"{path.name}: {key}; add it to a table of mmattn.kinds"
+            assert kind_of(f"{group}.{key}") or key in GROUPS, (
+                f"{path.name}: {key}; add it to a table of mmattn.config.kinds"
+            )
 
 
 def _unset(node: dict, prefix: str = "") -> list[str]:
@@ -417,7 +419,7 @@ def test_a_package_that_is_not_there_is_named() -> None:
         "builtins.eval",
         "numpy.load",
         "subprocess.run",
-        "mmattn.config.os.system",
+        "mmattn.config.compose.os.system",
         "mmattn.checkpoint.os.system",
         "pathlib.Path.write_text",
         "mmattn.fusion.late",
@@ -467,7 +469,7 @@ def test_a_spec_that_does_not_fit_is_a_usage_error(spec: object) -> None:
 
 def test_a_wrong_value_beside_given_objects_is_a_usage_error(vocabulary: TagVocabulary) -> None:
     with pytest.raises(UsageError, match="Tagging"):
-        build({"_target_": "mmattn.tasks.tagging.Tagging", "dim": -3}, vocabulary=vocabulary)
+        build({"_target_": "mmattn.tasks.tagging.tagging.Tagging", "dim": -3}, vocabulary=vocabulary)
 
 
 @pytest.mark.parametrize(

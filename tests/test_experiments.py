@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mmattn.config import build, compose, group_choices
+from mmattn.config.compose import build, compose, group_choices
 from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.model import NO_TAGS, build_model
 

@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 
 from mmattn.errors import UsageError
-from mmattn.lease import Lease
+from mmattn.process.lease import Lease
 
 BEAT, STALE = 0.2, 2.0
 # Takes the lease at `path`, or says that it did not; then does what it is told on standard input.
 HOLDER = f"""
 import sys
-from mmattn.lease import Lease
+from mmattn.process.lease import Lease
 lease = Lease(sys.argv[1], beat_s={BEAT}, stale_s=float(sys.argv[2]))
 print(lease.take(), flush=True)
 for line in sys.stdin:
@@ -163,7 +163,7 @@ def test_at_no_moment_are_there_two_holders(tmp_path: Path) -> None:
     """Four processes take, hold and release at random for a while; each notes in a shared file what it does."""
     worker = f"""
 import os, random, sys, time
-from mmattn.lease import Lease
+from mmattn.process.lease import Lease
 lease, log, rng = Lease(sys.argv[1], beat_s={BEAT}, stale_s=3600), os.open(sys.argv[2], os.O_WRONLY | os.O_APPEND), random.Random(int(sys.argv[3]))
 taken = 0
 while taken < 40:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from mmattn.config import group_choices
+from mmattn.config.compose import group_choices
 from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.errors import UsageError
 from mmattn.model import build_model

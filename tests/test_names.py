@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
-from mmattn.config import compose, conf_dir
+from mmattn.config.compose import compose, conf_dir
+from mmattn.config.names import StandIns, as_text, choices, is_name, split
+from mmattn.config.overrides import default_of
 from mmattn.errors import UsageError
 from mmattn.files import expanded, matching
-from mmattn.names import StandIns, as_text, choices, is_name, split
-from mmattn.overrides import default_of
 from mmattn.training.sweep import grid
 from mmattn.training.sweep.space import parsed_sweep
 

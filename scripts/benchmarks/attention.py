@@ -24,7 +24,7 @@ from attention_bars import bars
 from attention_cases import Inputs, both, forward, make, memory_of, table, times_of
 from attention_peers import pairs
 
-from mmattn.config import group_choices
+from mmattn.config.compose import group_choices
 
 ByLength = dict[int, dict[str, float]]  # length, mechanism: seconds or MiB
 FAMILIES = {

@@ -11,10 +11,10 @@ from attention_cases import MASS, Case, Inputs, both, forward, make, table, time
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from mmattn.attention import masked
+from mmattn.attention.exact.backends import masked
 from mmattn.attention.interface import Attention, Geometry
-from mmattn.attention.patterns import Windowed
-from mmattn.config import build, group_choices, read_choice
+from mmattn.attention.patterns.time_window import Windowed
+from mmattn.config.compose import build, group_choices, read_choice
 
 WINDOWS = ("time_window", "sliding", "global_local")
 FEW = ((16, 4, 16, 96, 171), (1, 2, 32, 256, 256), (1, 2, 32, 512, 512), (1, 2, 32, 1024, 1024))

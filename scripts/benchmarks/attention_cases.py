@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from mmattn.attention.interface import Attention, Geometry
-from mmattn.config import build, read_choice
+from mmattn.config.compose import build, read_choice
 
 HEADS, DIM, RATE = 2, 32, 200.0
 SECONDS = 3.0  # of measuring a case at one length; a slow case runs once

@@ -28,9 +28,9 @@ from attention_steps import HEADER, steps
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from mmattn.attention import flex_check
+from mmattn.attention.exact.backends import flex_check
 from mmattn.attention.interface import Attention, Geometry
-from mmattn.config import build, compose, group_choices
+from mmattn.config.compose import build, compose, group_choices
 
 HEADS, DIM, DENSITY, SECONDS = 8, 64, 0.025, 100.0
 DTYPES = {"cuda": (torch.float32, torch.bfloat16, torch.float16), "cpu": (torch.float32, torch.bfloat16)}

@@ -16,7 +16,7 @@ from attention_cases import seconds_of
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from mmattn.config import compose
+from mmattn.config.compose import compose
 from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.model import AVModel, build_model
 from mmattn.types import Batch

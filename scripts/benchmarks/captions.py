@@ -16,10 +16,10 @@ from functools import partial
 
 import torch
 
-from mmattn.attention.dense import DenseAttention
+from mmattn.attention.exact.dense import DenseAttention
 from mmattn.data.prepare.tokenizer import CaptionTokenizer
-from mmattn.tasks.decoding import Decoding
-from mmattn.tasks.transformer_captioner import TransformerCaptioner
+from mmattn.tasks.captioning.decoding import Decoding
+from mmattn.tasks.captioning.transformer import TransformerCaptioner
 from mmattn.types import Fused, Tokens
 
 HEADS, LAYERS, TOKENS = 4, 4, 20  # tokens: of every caption

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mmattn.cli import main as mmattn
+from mmattn.cli.main import main as mmattn
 from mmattn.metrics.tags import group_accuracy
 from mmattn.weighting.causal import SUBSETS, Subset, shapley
 from mmattn.weighting.clip_scores import load_clip_scores

@@ -22,7 +22,7 @@ from statistics import median
 import torch
 
 from mmattn.checkpoint import Checkpoint, save_model
-from mmattn.config import compose
+from mmattn.config.compose import compose
 from mmattn.data.avshapes import make_avshapes
 from mmattn.data.load.module import ClipData, build_data
 from mmattn.data.manifest.labels import TagVocabulary

@@ -20,17 +20,17 @@ import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from torch.utils.data import DataLoader
 
-from mmattn.config import build, compose
+from mmattn.config.compose import build, compose
 from mmattn.data.load.module import build_data
 from mmattn.model import build_model
+from mmattn.training.checkpoints.atomic import AtomicCheckpointIO
 from mmattn.training.launch.signals import StopOnSignal
+from mmattn.training.logging.loggers import JsonlLogger
+from mmattn.training.logging.steps import LogSteps
 from mmattn.training.loop.agreement import Agreement
 from mmattn.training.loop.callbacks import Report, SeedSteps
-from mmattn.training.loop.logging import JsonlLogger
 from mmattn.training.loop.module import TrainingModule
-from mmattn.training.loop.steps import LogSteps
 from mmattn.training.loop.timetable import Timetable
-from mmattn.training.run.checkpoints import AtomicCheckpointIO
 from mmattn.training.run.train import _quiet_lightning, _trainer
 
 

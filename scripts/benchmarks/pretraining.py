@@ -17,7 +17,7 @@ import math
 import statistics
 from pathlib import Path
 
-from mmattn.cli import main as mmattn
+from mmattn.cli.main import main as mmattn
 
 SMALL = ["dim=48", "heads=4", "visual.widths=[16,24,32]", "fusion=cross", "fusion.layers=1", "logger=none"]
 STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # 97.5 % quantiles, 1 to 9 degrees

@@ -14,7 +14,7 @@ from statistics import median
 
 import torch
 
-from mmattn.config import build, compose
+from mmattn.config.compose import build, compose
 from mmattn.data.load.dataset import missing_clip, stack_samples
 from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.data.prepare.clips import ClipSpec

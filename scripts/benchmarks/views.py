@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from mmattn.checkpoint import Checkpoint
-from mmattn.config import build, compose
+from mmattn.config.compose import build, compose
 from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.data.prepare.views import Views
 from mmattn.inference.predictor.pipeline import Predictor

@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 import torch
 
-from mmattn.config import compose
+from mmattn.config.compose import compose
 from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.model import AVModel, build_model
 from mmattn.types import Batch

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from mmattn.config import build, read_choice
+from mmattn.config.compose import build, read_choice
 
 FORMATS = ("jsonl", "csv", "coco", "parquet")
 WORDS = [

@@ -14,8 +14,8 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-from mmattn.cli import USAGE, VERBS, main
-from mmattn.overrides import GROUPS
+from mmattn.cli.main import USAGE, VERBS, main
+from mmattn.config.overrides import GROUPS
 
 ROOT = Path(__file__).resolve().parents[2]
 BESIDE = {"CHANGELOG.md": "changes", "CONTRIBUTING.md": "contributing", "SECURITY.md": "security"}
@@ -35,11 +35,11 @@ PUBLIC = (  # what other programs build on, in the order of the rooms
     "mmattn.types",
     "mmattn.encoders.interface",
     "mmattn.attention.interface",
-    "mmattn.fusion.base",
+    "mmattn.fusion.interface",
     "mmattn.model",
     "mmattn.checkpoint",
     "mmattn.inference.predictor.pipeline",
-    "mmattn.inference.predictor.result",
+    "mmattn.inference.result.result",
     "mmattn.inference.annotators.interface",
     "mmattn.errors",
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import mmattn.startup  # noqa: F401  # isort: skip  # before anything else is imported
+import mmattn.process.startup  # noqa: F401  # isort: skip  # before anything else is imported
 from typing import TYPE_CHECKING, Literal, overload
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ def load(run: str | Path, *settings: str, trust: str | None = None) -> Predictor
         return Ready(*settings)
     if settings:
         raise TypeError('settings are for load("pretrained", ...)')
+    from mmattn.config.targets import TRUST, check_trust, environment
     from mmattn.inference.predictor.pipeline import Predictor
-    from mmattn.targets import TRUST, check_trust, environment
 
     with environment(**{TRUST: check_trust([trust]) if trust else None}):
         return Predictor.load(run)

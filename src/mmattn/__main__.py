@@ -1,3 +1,3 @@
-from mmattn.cli import main
+from mmattn.cli.main import main
 
 raise SystemExit(main())

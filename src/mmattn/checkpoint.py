@@ -1,6 +1,7 @@
 """One self-contained file for a trained model: safetensors weights, with all it needs to run in the file's metadata.
 
-Loading executes nothing: no pickle, and only classes that configs on this machine name are built (mmattn.targets).
+Loading executes nothing: no pickle, and only classes that configs on this machine name are built
+(mmattn.config.targets).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mmattn import __version__
-from mmattn.config import Config
+from mmattn.config.compose import Config
 from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.data.prepare.clips import ClipSpec
 from mmattn.data.prepare.tokenizer import CaptionTokenizer

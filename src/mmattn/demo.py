@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mmattn.checkpoint import load_model
-from mmattn.config import Config, compose
+from mmattn.config.compose import Config, compose
 from mmattn.data.manifest.library import list_files
 from mmattn.data.manifest.rows import Row
 from mmattn.errors import UsageError

@@ -9,15 +9,15 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mmattn.config import Config, build
+from mmattn.config.compose import Config, build
 from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.data.manifest.splits import SplitData
 from mmattn.data.prepare.tokenizer import CaptionTokenizer
 from mmattn.encoders.interface import AudioEncoder, VisualEncoder
 from mmattn.errors import UsageError
 from mmattn.files import expanded
-from mmattn.fusion.base import Fusion
-from mmattn.tasks.captioner import Captioner
+from mmattn.fusion.interface import Fusion
+from mmattn.tasks.captioning.interface import Captioner
 from mmattn.tasks.interface import Task
 from mmattn.types import Batch, Fused, Tokens
 

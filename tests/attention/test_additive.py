@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmattn.attention import additive
-from mmattn.attention.additive import AdditiveAttention, additive_scores
 from mmattn.attention.interface import Geometry
+from mmattn.attention.scores import additive
+from mmattn.attention.scores.additive import AdditiveAttention, additive_scores
 
 B, H, LQ, LK, D = 2, 2, 4, 7, 6
 SEGMENTS = (("video", 3), ("audio", 4))

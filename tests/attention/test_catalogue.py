@@ -9,8 +9,8 @@ import pytest
 
 from mmattn.attention.catalogue import HEADER, table
 from mmattn.attention.interface import STATS
-from mmattn.cli import main
-from mmattn.config import build, group_choices, read_choice
+from mmattn.cli.main import main
+from mmattn.config.compose import build, group_choices, read_choice
 
 
 def _rows() -> dict[str, list[str]]:
@@ -35,9 +35,11 @@ def test_a_choice_of_ones_own_is_listed_and_a_broken_one_says_why(
 ) -> None:
     own = tmp_path / "attention"
     own.mkdir(parents=True)
-    (own / "mine.yaml").write_text("_target_: mmattn.attention.latents.LatentAttention\n_partial_: true\nlatents: 3\n")
+    (own / "mine.yaml").write_text(
+        "_target_: mmattn.attention.low_rank.latents.LatentAttention\n_partial_: true\nlatents: 3\n"
+    )
     (own / "broken.yaml").write_text(
-        "_target_: mmattn.attention.latents.LatentAttention\n_partial_: true\nlatents: 0\n"
+        "_target_: mmattn.attention.low_rank.latents.LatentAttention\n_partial_: true\nlatents: 0\n"
     )
     assert main(["show", "attention", "--config-dir", str(tmp_path)]) == 0
     shown = capsys.readouterr().out

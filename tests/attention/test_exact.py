@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmattn.attention import kernels
-from mmattn.attention.attend import attend
-from mmattn.attention.dense import DenseAttention
+from mmattn.attention.exact.attend import attend
+from mmattn.attention.exact.backends import kernels
+from mmattn.attention.exact.backends.merge import merge
+from mmattn.attention.exact.dense import DenseAttention
 from mmattn.attention.interface import Geometry
-from mmattn.attention.merge import merge
 
 B, H, LQ, D = 2, 2, 5, 8
 SEGMENTS = (("video", 4), ("audio", 7))

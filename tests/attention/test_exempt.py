@@ -13,9 +13,9 @@ import torch
 from test_mechanisms import make
 from torch import Tensor
 
-from mmattn.attention.hierarchical import CoarseFineAttention
+from mmattn.attention.hierarchical.coarse_fine import CoarseFineAttention
 from mmattn.attention.interface import Geometry
-from mmattn.config import group_choices
+from mmattn.config.compose import group_choices
 
 H, D = 2, 8
 NAMES = group_choices("attention")

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import create_mask, flex_attention
 
-from mmattn.attention import flex, flex_check, flex_kernel
-from mmattn.attention.attend import attend
+from mmattn.attention.exact.attend import attend
+from mmattn.attention.exact.backends import flex, flex_check, flex_kernel
 from mmattn.attention.interface import Geometry
-from mmattn.attention.patterns import TimeWindow
-from mmattn.attention.places import SlidingWindow
+from mmattn.attention.patterns.places import SlidingWindow
+from mmattn.attention.patterns.time_window import TimeWindow
 
 B, H, D = 2, 2, 16
 LQ, SEGMENTS = 300, (("video", 0), ("audio", 500), ("latent", 5))

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from mmattn.attention import order
 from mmattn.attention.interface import Geometry
-from mmattn.config import build, group_choices, read_choice
+from mmattn.config.compose import build, group_choices, read_choice
 
 B, H, L, D = 2, 2, 40, 16
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mmattn.attention.interface import Attention, Geometry
-from mmattn.config import build, group_choices, read_choice
+from mmattn.config.compose import build, group_choices, read_choice
 
 B, H, L, D = 2, 2, 40, 64
 SIZES = (1.0, 60.0, 250.0)  # q.k up to 4e6, 5e5 when it is scaled: float16 ends at 65504

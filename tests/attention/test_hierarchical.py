@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmattn.attention.hierarchical import CoarseFineAttention
+from mmattn.attention.hierarchical.coarse_fine import CoarseFineAttention
+from mmattn.attention.hierarchical.token_merging import TokenMergingAttention
 from mmattn.attention.interface import Attention, Geometry
-from mmattn.attention.token_merging import TokenMergingAttention
 
 B, H, LQ, LK, D = 2, 2, 5, 14, 4
 SEGMENTS = (("video", 6), ("audio", 8))

@@ -6,9 +6,11 @@ import pytest
 import torch
 from growth import DIM, HEADS, peak, value
 
-from mmattn.attention import additive, explicit, grouped
+from mmattn.attention.exact.backends import explicit
 from mmattn.attention.interface import Attention, AttentionOutput
-from mmattn.config import build, group_choices, read_choice
+from mmattn.attention.patterns import grouped
+from mmattn.attention.scores import additive
+from mmattn.config.compose import build, group_choices, read_choice
 
 SLACK = 1.25
 STEP_BY_STEP = {"gru", "gru_additive"}  # a step for each key: few keys

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from mmattn.attention.interface import Geometry
-from mmattn.attention.latents import LatentAttention
-from mmattn.attention.lowrank import LinformerAttention, NystromAttention, pseudo_inverse
+from mmattn.attention.low_rank.latents import LatentAttention
+from mmattn.attention.low_rank.lowrank import LinformerAttention, NystromAttention, pseudo_inverse
 
 B, H, LQ, LK, D = 2, 2, 6, 9, 4
 SEGMENTS = (("video", 4), ("audio", 5))

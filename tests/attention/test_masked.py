@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmattn.attention import masked
-from mmattn.attention.exact import ExactAttention
+from mmattn.attention.exact.backends import masked
+from mmattn.attention.exact.exact import ExactAttention
 from mmattn.attention.interface import AttentionOutput, Geometry
-from mmattn.attention.patterns import TimeWindow
-from mmattn.attention.places import SlidingWindow
+from mmattn.attention.patterns.places import SlidingWindow
+from mmattn.attention.patterns.time_window import TimeWindow
 
 B, H, D, LQ = 2, 2, 8, 30
 SEGMENTS = (("video", 20), ("audio", 0), ("latent", 3), ("text", 14))

@@ -15,8 +15,8 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from mmattn.attention.interface import Attention, AttentionOutput, Geometry
-from mmattn.attention.recurrent import GRUAdditiveAttention
-from mmattn.config import build, group_choices, read_choice
+from mmattn.attention.recurrent.recurrent import GRUAdditiveAttention
+from mmattn.config.compose import build, group_choices, read_choice
 
 B, H, LQ, D = 2, 2, 5, 8
 SEGMENTS = (("video", 4), ("audio", 7))

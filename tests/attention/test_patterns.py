@@ -14,15 +14,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmattn.attention import explicit, gather, masked
-from mmattn.attention.blockwise import BigBird, TopKBlocks
-from mmattn.attention.dense import DenseAttention
-from mmattn.attention.exact import ExactAttention
-from mmattn.attention.explicit import softmax
-from mmattn.attention.grouped import LSH, Routing
+from mmattn.attention.exact.backends import explicit, gather, masked
+from mmattn.attention.exact.backends.explicit import softmax
+from mmattn.attention.exact.dense import DenseAttention
+from mmattn.attention.exact.exact import ExactAttention
 from mmattn.attention.interface import Geometry, Normaliser, Pattern
-from mmattn.attention.patterns import TimeWindow
-from mmattn.attention.places import DilatedWindow, SlidingWindow, Strided
+from mmattn.attention.patterns.blockwise import BigBird, TopKBlocks
+from mmattn.attention.patterns.grouped import LSH, Routing
+from mmattn.attention.patterns.places import DilatedWindow, SlidingWindow, Strided
+from mmattn.attention.patterns.time_window import TimeWindow
 
 H, D = 2, 4
 WEIGHTS = frozenset({"weights"})

@@ -19,12 +19,12 @@ from test_mechanisms import geometries, inputs, make, some_kept
 from torch import Tensor
 from waits import host_reads
 
-from mmattn.attention import masked
+from mmattn.attention.exact.backends import masked
 from mmattn.attention.interface import Geometry
-from mmattn.attention.normalisers import entmax
-from mmattn.attention.patterns import Windowed
-from mmattn.config import build, compose, group_choices, read_choice
-from mmattn.fusion.base import Fusion
+from mmattn.attention.normalisers.normalisers import entmax
+from mmattn.attention.patterns.time_window import Windowed
+from mmattn.config.compose import build, compose, group_choices, read_choice
+from mmattn.fusion.interface import Fusion
 from mmattn.types import MOST_KNOWN, Tokens
 
 MASS = frozenset({"mass"})

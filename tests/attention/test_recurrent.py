@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mmattn.attention import gated
-from mmattn.attention.gated import GatedLinearAttention
 from mmattn.attention.interface import Geometry
-from mmattn.attention.recurrent import GRUAdditiveAttention, GRUAttention
+from mmattn.attention.linear import gated
+from mmattn.attention.linear.gated import GatedLinearAttention
+from mmattn.attention.recurrent.recurrent import GRUAdditiveAttention, GRUAttention
 
 B, H, LQ, LK, D = 2, 2, 5, 9, 4
 SEGMENTS = (("video", 4), ("audio", 5))
@@ -127,7 +127,7 @@ def test_the_gated_recurrence_run_in_chunks_is_the_recurrence(
 
 
 def test_without_forgetting_the_gated_recurrence_is_linear_attention() -> None:
-    from mmattn.attention.linear import LinearAttention
+    from mmattn.attention.linear.linear import LinearAttention
 
     attention = GatedLinearAttention(H, D, causal=False).double().requires_grad_(False)
     attention.bias.fill_(-800.0)

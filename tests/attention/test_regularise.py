@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmattn.attention.regularise import Entropy, GroupSparsity, Hoyer, Price, Regulariser
-from mmattn.config import Config, build, compose, group_choices
+from mmattn.attention.regularisers import Entropy, GroupSparsity, Hoyer, Price, Regulariser
+from mmattn.config.compose import Config, build, compose, group_choices
 from mmattn.errors import UsageError
 from mmattn.model import AVModel
 from mmattn.types import LayerStats
@@ -121,10 +121,10 @@ def test_where_there_is_nothing_to_measure_it_says_so(
 )
 def test_impossible_weights_are_refused(spec: Config, fault: str) -> None:
     with pytest.raises(UsageError, match=fault):
-        build({"_target_": "mmattn.attention.regularise.Hoyer", **spec})
+        build({"_target_": "mmattn.attention.regularisers.Hoyer", **spec})
 
 
 def test_impossible_prices_are_refused() -> None:
     for prices in ({}, {"video": -1.0}, {"video": 0.0}):
         with pytest.raises(UsageError, match="prices="):
-            build({"_target_": "mmattn.attention.regularise.Price", "weight": 1.0, "prices": prices})
+            build({"_target_": "mmattn.attention.regularisers.Price", "weight": 1.0, "prices": prices})

@@ -8,12 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmattn.attention import explicit, normalisers
-from mmattn.attention.exact import ExactAttention
+from mmattn.attention.exact.backends import explicit
+from mmattn.attention.exact.exact import ExactAttention
 from mmattn.attention.interface import Attention, Geometry
-from mmattn.attention.normalisers import Entmax, Sigmoid, entmax
-from mmattn.attention.patterns import TimeWindow
-from mmattn.attention.scores import Cosine, Gaussian
+from mmattn.attention.normalisers import normalisers
+from mmattn.attention.normalisers.normalisers import Entmax, Sigmoid, entmax
+from mmattn.attention.patterns.time_window import TimeWindow
+from mmattn.attention.scores.scores import Cosine, Gaussian
 from mmattn.errors import UsageError
 
 B, H, LQ, LK, D = 2, 2, 5, 9, 6
@@ -205,7 +206,7 @@ def test_in_chunks_nothing_changes(name: str, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_from_a_config_a_wrong_alpha_is_a_usage_error() -> None:
-    from mmattn.config import build, compose
+    from mmattn.config.compose import build, compose
 
     config = compose("train", ["attention=entmax", "attention.normaliser.alpha=3.0"])
     with pytest.raises((UsageError, ValueError), match=r"alpha=3\.0"):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mmattn.checkpoint import MODEL_FILE, Checkpoint, load_model, save_model
-from mmattn.config import group_choices, read_choice
+from mmattn.config.compose import group_choices, read_choice
 from mmattn.data.prepare.clips import ClipSpec
 from mmattn.errors import UsageError
 from mmattn.types import Batch

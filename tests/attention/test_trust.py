@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmattn.attention import kernels, sdpa, trust
-from mmattn.attention.dense import DenseAttention
-from mmattn.attention.exact import ExactAttention
+from mmattn.attention.exact.backends import kernels, sdpa, trust
+from mmattn.attention.exact.dense import DenseAttention
+from mmattn.attention.exact.exact import ExactAttention
 from mmattn.attention.interface import Geometry
-from mmattn.attention.patterns import TimeWindow
+from mmattn.attention.patterns.time_window import TimeWindow
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 

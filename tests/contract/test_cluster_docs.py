@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mmattn.cli import VERBS
-from mmattn.config import compose
+from mmattn.cli.main import VERBS
+from mmattn.config.compose import compose
 from mmattn.training.launch.launcher import launcher_of
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 import mmattn
-from mmattn import cli
-from mmattn.config import compose
+from mmattn.cli import main as cli
+from mmattn.config.compose import compose
 from mmattn.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 # A person waits for `mmattn --help` and for a typo's answer: neither may load torch.
-LIGHT = ["mmattn", "mmattn.errors", "mmattn.config", "mmattn.cli", "mmattn.progress"]
+LIGHT = ["mmattn", "mmattn.errors", "mmattn.config.compose", "mmattn.cli.main", "mmattn.progress"]
 LOADED = "import sys; import {names}; print(*{{name.split('.')[0] for name in sys.modules}})"
 
 

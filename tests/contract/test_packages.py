@@ -17,7 +17,7 @@ import mmattn
 ROOT = Path(__file__).parents[2]
 COMPOSE = """
 import json, sys
-from mmattn.config import build, compose, conf_dir
+from mmattn.config.compose import build, compose, conf_dir
 config = compose("train", ["fusion=late", "dim=16"])
 print(json.dumps({"dir": str(conf_dir()), "config": config, "built": type(build(config["data"]["clip"])).__name__}))
 """

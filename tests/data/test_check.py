@@ -15,7 +15,7 @@ import av
 import numpy as np
 import pytest
 
-from mmattn.config import compose
+from mmattn.config.compose import compose
 from mmattn.data.check.check import Checked, check
 from mmattn.data.check.checked import readable
 from mmattn.data.check.duplicates import Fingerprint, alike

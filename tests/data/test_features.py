@@ -17,8 +17,8 @@ import torch
 
 import mmattn
 from mmattn.checkpoint import Checkpoint, save_model
-from mmattn.cli import main
-from mmattn.config import Config, build, compose
+from mmattn.cli.main import main
+from mmattn.config.compose import Config, build, compose
 from mmattn.data.features.batches import FeatureData
 from mmattn.data.features.read import FeatureFiles, FeatureSource, with_frozen_encoders
 from mmattn.data.load.dataset import stack_samples

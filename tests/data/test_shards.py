@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 import torch
 
-from mmattn.cli import main
-from mmattn.config import compose
+from mmattn.cli.main import main
+from mmattn.config.compose import compose
 from mmattn.data.load.module import ClipData, build_data
 from mmattn.data.made import alone_in, content_stamp, rows_hash
 from mmattn.data.shards.read import ShardSource

@@ -10,7 +10,7 @@ import av
 import numpy as np
 import torch
 
-from mmattn.config import Config, build, compose
+from mmattn.config.compose import Config, build, compose
 from mmattn.data.load.dataset import stack_samples
 from mmattn.data.prepare.clips import ClipSpec
 from mmattn.encoders.interface import Encoder

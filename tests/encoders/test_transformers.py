@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from mmattn.checkpoint import Checkpoint, load_model, save_model
-from mmattn.config import build
+from mmattn.config.compose import build
 from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.data.prepare.clips import ClipSpec
 from mmattn.encoders.interface import Encoder
@@ -400,7 +400,7 @@ def test_front_ends_agree_with_float64(tiny_config: Callable) -> None:
     """Kaldi's bands of a batch are those of each sound by itself, to float32's precision."""
     from torchaudio.compliance.kaldi import fbank
 
-    from mmattn.encoders.frontends import KaldiFilterBanks
+    from mmattn.encoders.pretrained.frontends import KaldiFilterBanks
 
     front_end = KaldiFilterBanks(128, 98, mean=0.0, std=0.5)
     sounds = torch.stack([_sound(1.0, 16000, seed) for seed in range(3)])

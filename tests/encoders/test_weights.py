@@ -16,9 +16,9 @@ import torchvision
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from mmattn.config import build
-from mmattn.encoders.torchvision_build import build_torchvision
-from mmattn.encoders.weights import load_into, read_tensors
+from mmattn.config.compose import build
+from mmattn.encoders.pretrained.torchvision.build import build_torchvision
+from mmattn.encoders.pretrained.weights import load_into, read_tensors
 from mmattn.errors import UsageError
 
 SMALL_VIT = "{patch_size: 16, num_layers: 2, num_heads: 2, hidden_dim: 16, mlp_dim: 32}"

@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmattn.encoders.yamnet import (
+from mmattn.encoders.pretrained.yamnet.tflite import read_tflite
+from mmattn.encoders.pretrained.yamnet.yamnet import (
     CLASSES,
     HOP,
     PATCH,
@@ -26,7 +27,6 @@ from mmattn.encoders.yamnet import (
     patch_times,
     to_patches,
 )
-from mmattn.encoders.yamnet_tflite import read_tflite
 from mmattn.errors import UsageError
 
 SHARED = Path(os.environ.get("MMATTN_SHARED", Path(__file__).parents[3] / "shared")) / "data"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmattn.encoders.yamnet import YAMNet, load_yamnet, to_patches
+from mmattn.encoders.pretrained.yamnet.yamnet import YAMNet, load_yamnet, to_patches
 from mmattn.errors import UsageError
 
 onnx = pytest.importorskip("onnx")
@@ -41,7 +41,7 @@ def _graph(network: YAMNet, folder: Path, last: int = 28) -> Path:
 
 
 def test_a_graph_gives_back_the_weights_that_it_was_made_of(tmp_path: Path) -> None:
-    from mmattn.encoders.yamnet_onnx import read_onnx
+    from mmattn.encoders.pretrained.yamnet.onnx import read_onnx
 
     torch.manual_seed(0)
     network = YAMNet()
@@ -51,7 +51,7 @@ def test_a_graph_gives_back_the_weights_that_it_was_made_of(tmp_path: Path) -> N
 
 
 def test_another_file_is_refused_in_a_line(tmp_path: Path) -> None:
-    from mmattn.encoders.yamnet_onnx import read_onnx
+    from mmattn.encoders.pretrained.yamnet.onnx import read_onnx
 
     with pytest.raises(UsageError, match="27 layers"):
         read_onnx(_graph(YAMNet(), tmp_path, last=27))

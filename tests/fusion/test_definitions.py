@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mmattn.attention.dense import DenseAttention
-from mmattn.config import build, group_choices, read_choice
-from mmattn.encoders.frames import Projection
-from mmattn.fusion.attend import LOCAL_SCORE, MergedAttention, ReadingAttention
-from mmattn.fusion.base import Fusion
+from mmattn.attention.exact.dense import DenseAttention
+from mmattn.config.compose import build, group_choices, read_choice
+from mmattn.encoders.pretrained.frames import Projection
+from mmattn.fusion.blocks.attend import LOCAL_SCORE, MergedAttention, ReadingAttention
 from mmattn.fusion.bottleneck import BottleneckFusion
+from mmattn.fusion.interface import Fusion
 from mmattn.fusion.tensor import LowRankTensorFusion
 from mmattn.types import Tokens
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmattn.attention import sdpa
-from mmattn.config import build
+from mmattn.attention.exact.backends import sdpa
+from mmattn.config.compose import build
 from mmattn.types import Batch, Tokens
 
 FUSIONS = ("cross", "gated", "film", "bottleneck", "perceiver", "adapter")

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from mmattn.attention.interface import Attention
-from mmattn.config import build, group_choices
+from mmattn.config.compose import build, group_choices
 from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.errors import UsageError
-from mmattn.fusion.base import Fusion
+from mmattn.fusion.interface import Fusion
 from mmattn.types import Fused, Tokens
 
 CLIPS, VIDEO, AUDIO, DIM, HEADS = 3, 6, 9, 16, 2

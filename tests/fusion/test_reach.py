@@ -15,12 +15,12 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from mmattn.attention.interface import Attention, Geometry
-from mmattn.cli import main
-from mmattn.config import Config, build, group_choices, read_choice
+from mmattn.cli.main import main
+from mmattn.config.compose import Config, build, group_choices, read_choice
 from mmattn.errors import UsageError
-from mmattn.fusion.attend import MergedAttention, ReadingAttention
-from mmattn.fusion.base import Fusion
-from mmattn.fusion.reach import reach
+from mmattn.fusion.blocks.attend import MergedAttention, ReadingAttention
+from mmattn.fusion.catalogue.reach import reach
+from mmattn.fusion.interface import Fusion
 from mmattn.types import Modality, Tokens
 
 DIM, HEADS = 8, 2

@@ -7,18 +7,18 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from mmattn.attention.exact import ExactAttention
-from mmattn.config import build, group_choices
+from mmattn.attention.exact.exact import ExactAttention
+from mmattn.config.compose import build, group_choices
 from mmattn.errors import UsageError
 from mmattn.fusion.adapter import AdapterFusion
-from mmattn.fusion.base import Fusion
 from mmattn.fusion.bottleneck import BottleneckFusion
-from mmattn.fusion.catalogue import count_flops, table
+from mmattn.fusion.catalogue.strategies import count_flops, table
 from mmattn.fusion.concat import ConcatFusion
 from mmattn.fusion.experts import ExpertsFusion
 from mmattn.fusion.film import FiLMFusion
 from mmattn.fusion.gated import GatedFusion
 from mmattn.fusion.hierarchical import HierarchicalFusion
+from mmattn.fusion.interface import Fusion
 from mmattn.fusion.perceiver import PerceiverFusion
 from mmattn.fusion.recurrent import RecurrentFusion
 from mmattn.fusion.tensor import LowRankTensorFusion

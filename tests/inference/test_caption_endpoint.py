@@ -19,11 +19,11 @@ import pytest
 import torch
 from PIL import Image
 
-from mmattn.cli import main
+from mmattn.cli.main import main
 from mmattn.errors import MmattnError, UsageError
-from mmattn.inference.annotators.captioning import endpoint as endpoints
-from mmattn.inference.annotators.captioning.endpoint import EndpointWriter
-from mmattn.inference.annotators.captioning.spans import Seen
+from mmattn.inference.annotators.captions import endpoint as endpoints
+from mmattn.inference.annotators.captions.endpoint import EndpointWriter
+from mmattn.inference.annotators.captions.spans import Seen
 from mmattn.inference.annotators.model_folders import is_loopback
 from mmattn.media.write.clips import write_video
 

@@ -14,15 +14,15 @@ import torch
 import transformers
 from omni_models import CAPTIONERS, save_captioner
 
-from mmattn.cli import main
+from mmattn.cli.main import main
 from mmattn.errors import UsageError
-from mmattn.inference.annotators.captioning.levels import Told, chapters, one_sentence
-from mmattn.inference.annotators.captioning.spans import smaller
-from mmattn.inference.annotators.captions import Captions
+from mmattn.inference.annotators.captions.captions import Captions
+from mmattn.inference.annotators.captions.levels import Told, chapters, one_sentence
+from mmattn.inference.annotators.captions.spans import smaller
 from mmattn.inference.annotators.interface import Setting
 from mmattn.inference.annotators.together import Annotators
-from mmattn.inference.predictor.result import Result, schema
-from mmattn.inference.writers.levels import side_by_side
+from mmattn.inference.result.result import Result, schema
+from mmattn.inference.writers.subtitles.levels import side_by_side
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.media.write.clips import write_video
 

@@ -5,8 +5,8 @@ from itertools import pairwise
 
 import pytest
 
-from mmattn.inference.predictor.records import Captions
-from mmattn.inference.writers.subtitles import cues_of
+from mmattn.inference.result.records import Captions
+from mmattn.inference.writers.subtitles.subtitles import cues_of
 from mmattn.weighting.captions import WeighedCaption
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from record_kinds import ANNOTATED, FAILED, KINDS, NOTHING_FOUND, TRAINED
 
-from mmattn.config import build, read_choice
+from mmattn.config.compose import build, read_choice
 from mmattn.files import folder_beside
 
 

@@ -22,7 +22,7 @@ from mmattn.errors import MmattnError
 from mmattn.inference.jobs.job import Job
 from mmattn.inference.jobs.journal import Journal
 from mmattn.inference.jobs.shard import Answering, answer_shard
-from mmattn.lease import Lease
+from mmattn.process.lease import Lease
 
 
 def answer(job: Job, holder: str, at: int) -> dict:

@@ -14,7 +14,7 @@ import pytest
 from record_kinds import ANNOTATED, FAILED, KINDS, NOTHING_FOUND, TRAINED
 from test_writers import HOSTILE
 
-from mmattn.cli import main
+from mmattn.cli.main import main
 from mmattn.errors import UsageError
 from mmattn.inference.search.index import open_index
 from mmattn.inference.search.library import read_library

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import mmattn
-from mmattn.cli import main
+from mmattn.cli.main import main
 from mmattn.errors import UsageError
 from mmattn.media.write.clips import write_video
 

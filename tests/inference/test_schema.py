@@ -16,10 +16,10 @@ from record_kinds import ANNOTATED, FAILED, KINDS, TRAINED, drawn_record
 from test_result import LINES
 
 from mmattn.errors import MEDIA_REASONS
-from mmattn.inference.predictor import result as results
-from mmattn.inference.predictor.result import Result, schema
-from mmattn.inference.writers.json_lines import JSONLines
-from mmattn.inference.writers.parquet import Parquet
+from mmattn.inference.result import result as results
+from mmattn.inference.result.result import Result, schema
+from mmattn.inference.writers.formats.json_lines import JSONLines
+from mmattn.inference.writers.formats.parquet import Parquet
 
 jsonschema = pytest.importorskip("jsonschema")
 DOCS = Path(__file__).parents[2] / "docs" / "schema.md"

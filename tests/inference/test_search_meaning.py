@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmattn.cli import main
+from mmattn.cli.main import main
 from mmattn.errors import UsageError
 from mmattn.inference import sentences as module
 from mmattn.inference.sentences import Sentences

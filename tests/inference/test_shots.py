@@ -15,7 +15,7 @@ from mmattn.data.load.reading import ClipReader
 from mmattn.errors import UsageError
 from mmattn.inference.predictor.piece import Piece
 from mmattn.inference.predictor.pipeline import Predictor
-from mmattn.inference.predictor.shots import ShotReader, find_cuts
+from mmattn.inference.shots.shots import ShotReader, find_cuts
 from mmattn.media.write.clips import write_video
 
 pytest.importorskip("scenedetect")

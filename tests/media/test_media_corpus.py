@@ -17,7 +17,7 @@ from mmattn.media.open.probe import probe
 from mmattn.media.open.streams import choose
 from mmattn.media.read.decode import read_clip
 from mmattn.media.read.frames import slack
-from mmattn.media.read.orientation import orientation
+from mmattn.media.read.picture.orientation import orientation
 
 ROOT = Path(os.environ.get("MMATTN_SHARED", Path(__file__).parents[3] / "shared")) / "data"
 FILES = sorted(path for folder in ("media", "real_clips") for path in (ROOT / folder).rglob("*") if path.is_file())

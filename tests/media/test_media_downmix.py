@@ -10,8 +10,8 @@ from media_clips import muxed
 
 from mmattn.data.prepare.clips import ClipSpec
 from mmattn.media.isolate.reader import IsolatedReader
+from mmattn.media.read.audio.downmix import DOWNMIXES
 from mmattn.media.read.decode import read_clip
-from mmattn.media.read.downmix import DOWNMIXES
 from mmattn.media.read.request import Request
 from mmattn.media.read.windows import iter_windows
 

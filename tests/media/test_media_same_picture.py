@@ -13,8 +13,8 @@ import pytest
 from picture_films import QUARTERS, circle, hdr_film, interlaced_film, needs_ffmpeg, roundness, turned_film
 from PIL import Image
 
-from mmattn.cli import main
-from mmattn.config import compose
+from mmattn.cli.main import main
+from mmattn.config.compose import compose
 from mmattn.data.load.module import ClipData, build_data
 from mmattn.data.prepare.clips import ClipSpec
 from mmattn.inference.writers.burn_in import BurnIn
@@ -120,7 +120,7 @@ def test_thumbnails_have_the_shape_that_is_shown(film: Path, reader: IsolatedRea
 @needs_ffmpeg
 def test_torchcodec_gives_the_same_or_says_that_it_did_not(film: Path):
     pytest.importorskip("torchcodec")
-    from mmattn.media.read.torchcodec_frames import decode_with_torchcodec
+    from mmattn.media.read.passes.torchcodec_frames import decode_with_torchcodec
 
     for asked in (Request(times=[0.0, 0.1]), Request(times=[0.05], size=(40, 40), fit="crop")):
         ours, theirs = decode(asked, film), decode_with_torchcodec(asked, film)

@@ -9,12 +9,12 @@ import iscc_samples
 import numpy as np
 import pytest
 
-from mmattn.cli import main
+from mmattn.cli.main import main
 from mmattn.data.load.reading import ClipReader
 from mmattn.errors import MediaError, UsageError
 from mmattn.media.read.decode import decode
+from mmattn.media.read.passes.torchcodec_frames import check_installed, decode_with_torchcodec
 from mmattn.media.read.request import Request
-from mmattn.media.read.torchcodec_frames import check_installed, decode_with_torchcodec
 from mmattn.media.write.clips import write_video
 
 try:

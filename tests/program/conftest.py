@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mmattn.cli import main
+from mmattn.cli.main import main
 from mmattn.data.avshapes import make_avshapes
 
 CLIPS = 24

@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
+from mmattn.training.logging.steps import LogSteps
 from mmattn.training.loop.callbacks import SeedSteps
 from mmattn.training.loop.keep import KeepModel
 from mmattn.training.loop.module import TrainingModule
-from mmattn.training.loop.steps import LogSteps
 
 
 class Died(BaseException):

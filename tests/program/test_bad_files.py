@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mmattn.cli import main
+from mmattn.cli.main import main
 from mmattn.media.isolate import child as isolate
 
 # In the decoder's process, as a decoder with a fault would: it dies of one file and hangs in another.

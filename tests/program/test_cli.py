@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mmattn.cli import VERBS, main
-from mmattn.config import compose
+from mmattn.cli.main import VERBS, main
+from mmattn.config.compose import compose
 from mmattn.errors import UsageError
 
 
@@ -147,7 +147,7 @@ def test_a_read_only_run_directory_fails_before_the_first_step(
 
 def test_help_answers_without_heavy_imports() -> None:
     code = (
-        "import sys; from mmattn.cli import main; main(['--help']);"
+        "import sys; from mmattn.cli.main import main; main(['--help']);"
         "heavy = {'torch', 'hydra', 'omegaconf', 'av', 'lightning', 'wandb', 'numpy'} & set(sys.modules);"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )

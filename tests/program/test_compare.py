@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmattn.cli import main
+from mmattn.cli.main import main
 from mmattn.reports.collect import cost
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmattn.cli import main
+from mmattn.cli.main import main
 from mmattn.reports.collect.cost import Cost, measure_costs, read_cost
 from mmattn.reports.collect.groups import group_runs
 from mmattn.reports.collect.runs import collect_runs

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmattn.cli import main
+from mmattn.cli.main import main
 from mmattn.data.manifest.rows import read_manifest
 from mmattn.media.write.clips import write_video
 
@@ -36,7 +36,7 @@ def _lines(path: Path) -> int:
 # The program with a Ctrl-C at one certain moment: around the writing of the 20th line of what it has found.
 INTERRUPTED = """
 import os, signal, sys
-from mmattn.cli import main
+from mmattn.cli.main import main
 
 write, calls = os.pwrite, 0
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from mmattn.checkpoint import load_model
-from mmattn.cli import main
-from mmattn.config import compose
+from mmattn.cli.main import main
+from mmattn.config.compose import compose
 from mmattn.data.load.module import build_data
 from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.data.manifest.rows import Row, read_manifest

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mmattn.cli import main
-from mmattn.config import compose
+from mmattn.cli.main import main
+from mmattn.config.compose import compose
 from mmattn.data.load.module import build_data
 from mmattn.training.run.evaluate import evaluate_run
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmattn.cli import main
+from mmattn.cli.main import main
 from mmattn.weighting.clip_scores import load_clip_scores
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mmattn.cli import main
+from mmattn.cli.main import main
 from mmattn.data.prepare.clips import ClipSpec
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.media.read.decode import read_clip

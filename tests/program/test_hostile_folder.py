@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mmattn.files import MODEL_FILE
-from mmattn.startup import SAFE, safe_children
+from mmattn.process.startup import SAFE, safe_children
 
 NAMES = (
     "av", "queue", "numpy", "torch", "json", "random", "socket", "struct", "pickle", "hydra", "lightning", "yaml",
@@ -84,7 +84,7 @@ def test_the_makers_of_a_generated_set(folder: Path):
 @pytest.mark.parametrize("safe", [True, False])
 def test_a_loaders_workers_however_they_are_started(method: str, safe: bool, folder: Path):
     """They are Python's own children, of a process that has set what mmattn's processes set."""
-    script = "import multiprocessing, os\nfrom mmattn.startup import SAFE\n"
+    script = "import multiprocessing, os\nfrom mmattn.process.startup import SAFE\n"
     script += f"if __name__ == '__main__':\n    os.environ.update(SAFE if {safe} else {{}})\n"
     script += f"    worker = multiprocessing.get_context({method!r}).Process(target=print, args=('well',))\n"
     script += "    worker.start(); worker.join(); print('ended')\n"

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mmattn.cli import VERBS, main
-from mmattn.completion import SCRIPTS, candidates
-from mmattn.config import compose
+from mmattn.cli.completion import SCRIPTS, candidates
+from mmattn.cli.main import VERBS, main
+from mmattn.config.compose import compose
 
 
 def shown(capsys: pytest.CaptureFixture, *arguments: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmattn.cli import main
+from mmattn.cli.main import main
 from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.data.manifest.rows import Row
 from mmattn.media.write.clips import write_video
@@ -38,7 +38,7 @@ def test_what_can_be_known_before_is_said_before_torch_is_there(given: list[str]
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "config.yaml").touch()
     code = (
-        "import sys; from mmattn.cli import main; code = main(sys.argv[1:]); "
+        "import sys; from mmattn.cli.main import main; code = main(sys.argv[1:]); "
         "sys.exit(code if 'torch' not in sys.modules else 77)"
     )
     own = [] if any(text.startswith("data=") for text in given) else ["data.root=rendered"]
@@ -62,7 +62,8 @@ def test_what_can_be_known_before_is_said_before_torch_is_there(given: list[str]
 )
 def test_what_other_verbs_read_is_looked_for_first(given: list[str], tmp_path: Path) -> None:
     code = (
-        "import sys; from mmattn.cli import main; c = main(sys.argv[1:]); sys.exit(77 if 'torch' in sys.modules else c)"
+        "import sys; from mmattn.cli.main import main; "
+        "c = main(sys.argv[1:]); sys.exit(77 if 'torch' in sys.modules else c)"
     )
     found = subprocess.run(
         [sys.executable, "-c", code, *given], cwd=tmp_path, capture_output=True, text=True, check=False

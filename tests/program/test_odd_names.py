@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmattn.cli import main
-from mmattn.config import compose
+from mmattn.cli.main import main
+from mmattn.config.compose import compose
 from mmattn.data.manifest.rows import read_manifest
 from mmattn.errors import UsageError
 from mmattn.media.write.clips import write_video

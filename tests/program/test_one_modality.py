@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import mmattn
-from mmattn.cli import main
-from mmattn.config import build
+from mmattn.cli.main import main
+from mmattn.config.compose import build
 from mmattn.data.prepare.clips import ClipSpec
 from mmattn.media.write.clips import write_video
 from mmattn.types import MODALITIES, Modality

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mmattn.cli import main
+from mmattn.cli.main import main
 
 
 def _evaluation(run: Path, *overrides: str) -> dict:

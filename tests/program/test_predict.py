@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import mmattn
-from mmattn.cli import main
-from mmattn.config import compose
+from mmattn.cli.main import main
+from mmattn.config.compose import compose
 from mmattn.data.made import alone_in
 from mmattn.inference.jobs.job import Job
 from mmattn.inference.jobs.listing import list_source

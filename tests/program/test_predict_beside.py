@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from mmattn.checkpoint import load_model
-from mmattn.cli import main
-from mmattn.inference.predictor.result import schema
+from mmattn.cli.main import main
+from mmattn.inference.result.result import schema
 from mmattn.media.write.clips import write_video
 
 RATE = 16000

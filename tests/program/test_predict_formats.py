@@ -13,8 +13,8 @@ import webvtt
 from pyarrow import parquet
 
 import mmattn
-from mmattn.cli import main
-from mmattn.inference.predictor.result import schema
+from mmattn.cli.main import main
+from mmattn.inference.result.result import schema
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from mmattn.checkpoint import load_model
-from mmattn.cli import main
+from mmattn.cli.main import main
 
 
 def test_other_tags_can_be_asked_for(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmattn.cli import main
+from mmattn.cli.main import main
 from mmattn.media.write.clips import write_video
 
 pytest.importorskip("scenedetect")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mmattn.checkpoint import load_model
-from mmattn.cli import main
+from mmattn.cli.main import main
 from mmattn.training.run.directory import read_config
 
 

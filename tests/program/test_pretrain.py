@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from mmattn.checkpoint import MODEL_FILE
-from mmattn.cli import main
+from mmattn.cli.main import main
 
 OPTIONS = ["logger=none", "trainer.epochs=1", "trainer.log_every=1", "fusion=cross"]
 

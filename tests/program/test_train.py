@@ -19,11 +19,11 @@ import yaml
 from safetensors.torch import load_file
 
 from mmattn.checkpoint import MODEL_FILE, load_model
-from mmattn.cli import main
+from mmattn.cli.main import main
 from mmattn.media.open.probe import probe
+from mmattn.training.checkpoints.atomic import LAST
 from mmattn.training.loop.callbacks import SeedSteps
 from mmattn.training.run.alone import alone
-from mmattn.training.run.checkpoints import LAST
 
 
 def metrics_of(run: Path) -> list[dict]:

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from mmattn.config import compose
+from mmattn.config.compose import compose
 from mmattn.files import fresh_folder
-from mmattn.lease import Lease
+from mmattn.process.lease import Lease
 from mmattn.training.run.alone import LEASE
 from mmattn.training.run.directory import create_run
 

@@ -12,9 +12,9 @@ import half_worker
 import pytest
 import torch
 
-from mmattn.cli import main
+from mmattn.cli.main import main
+from mmattn.training.checkpoints.atomic import LAST
 from mmattn.training.loop.callbacks import SeedSteps
-from mmattn.training.run.checkpoints import LAST
 
 OPTIONS = ["logger=none", "fusion=late", "trainer.epochs=2", "data.batch_size=4", "dropout=0.1"]
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from mmattn.checkpoint import load_model
-from mmattn.cli import main
+from mmattn.cli.main import main
 from mmattn.data.prepare.tokenizer import CaptionTokenizer
-from mmattn.training.run.checkpoints import LAST
+from mmattn.training.checkpoints.atomic import LAST
 from mmattn.training.run.directory import FINISHED_FILE
 
 transformers = pytest.importorskip("transformers")

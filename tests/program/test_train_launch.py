@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmattn.cli import main
+from mmattn.cli.main import main
+from mmattn.training.checkpoints.atomic import LAST
 from mmattn.training.launch.port import free_port
-from mmattn.training.run.checkpoints import LAST
 
 OPTIONS = [
     "logger=none",

@@ -15,8 +15,8 @@ import stops
 import wandb
 from test_train import wandb_records
 
-from mmattn.cli import main
-from mmattn.training.loop import wandb_run
+from mmattn.cli.main import main
+from mmattn.training.logging import wandb_run
 from mmattn.training.run.directory import run_id
 
 OPTIONS = ["fusion=late", "trainer.epochs=1", "trainer.log_every=1", "data.batch_size=8"]

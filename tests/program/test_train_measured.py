@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mmattn.cli import main
+from mmattn.cli.main import main
 
 OPTIONS = ["fusion=late", "logger=none", "trainer.log_every=1", "data.batch_size=2", "trainer.epochs=1"]
 

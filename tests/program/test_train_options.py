@@ -14,10 +14,10 @@ import torch
 from safetensors.torch import load_file
 
 from mmattn.checkpoint import MODEL_FILE
-from mmattn.cli import main
-from mmattn.training.loop import logging
+from mmattn.cli.main import main
+from mmattn.training.checkpoints.atomic import LAST
+from mmattn.training.logging import loggers as logging
 from mmattn.training.loop.callbacks import SeedSteps
-from mmattn.training.run.checkpoints import LAST
 
 OPTIONS = {
     "modulated, averaged, accumulated": [

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mmattn.cli import main
+from mmattn.cli.main import main
 
 OPTIONS = ["logger=none", "trainer.log_every=1", "trainer.epochs=2", "fusion=cross", "data.batch_size=8"]
 CAPTIONS = ["captions=transformer", "captions.decoding.max_length=4", "captions.dropout=0.0"]

@@ -15,8 +15,8 @@ from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from torch.utils.data import DataLoader
 
 from mmattn import types
-from mmattn.attention import sdpa
-from mmattn.cli import main
+from mmattn.attention.exact.backends import sdpa
+from mmattn.cli.main import main
 
 KINDS = {
     "plain": [],

@@ -15,8 +15,8 @@ import pytest
 import torch
 import yaml
 
-from mmattn.cli import main
-from mmattn.training.run.checkpoints import BEFORE, LAST, damage, newest_whole
+from mmattn.cli.main import main
+from mmattn.training.checkpoints.atomic import BEFORE, LAST, damage, newest_whole
 
 STRUCK = str(Path(__file__).with_name("struck_worker.py"))
 OPTIONS = ["logger=none", "trainer.epochs=2", "trainer.validate_every=2", "data.batch_size=4", "dropout=0.1"]
@@ -198,7 +198,7 @@ def test_a_full_disk_at_a_checkpoint_is_said_and_leaves_the_last_one(twice: Path
     code = (
         f"import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({size // 2}, {size // 2})); "
-        f"from mmattn.cli import main; raise SystemExit(main(['train', 'resume={run}']))"
+        f"from mmattn.cli.main import main; raise SystemExit(main(['train', 'resume={run}']))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert result.returncode == 1 and "cannot be written" in result.stderr and "Traceback" not in result.stderr

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mmattn.cli import main
+from mmattn.cli.main import main
 
 pytest.importorskip("optuna")
 

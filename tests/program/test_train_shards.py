@@ -12,9 +12,9 @@ import wide
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mmattn.cli import main
+from mmattn.cli.main import main
 from mmattn.errors import MmattnError
-from mmattn.training.run.checkpoints import BEFORE, LAST, AtomicCheckpointIO, damage, newest_whole
+from mmattn.training.checkpoints.atomic import BEFORE, LAST, AtomicCheckpointIO, damage, newest_whole
 
 OPTIONS = ["logger=none", "fusion=cross", "trainer.log_every=1", "data.batch_size=8", "trainer.gradient_clip=100"]
 RATE = 2e-3

@@ -17,8 +17,8 @@ import torch
 from slurm_cluster import Cluster, cluster, missing
 from test_train_stops import assert_same
 
-from mmattn.cli import main
-from mmattn.training.run.checkpoints import LAST
+from mmattn.cli.main import main
+from mmattn.training.checkpoints.atomic import LAST
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=missing() or "")
 OPTIONS = ["fusion=cross", "logger=none", "trainer.epochs=3", "trainer.log_every=1", "data.batch_size=4", "dropout=0.1"]

@@ -14,8 +14,8 @@ import pytest
 import stops
 import torch
 
-from mmattn.cli import main
-from mmattn.training.run.checkpoints import LAST
+from mmattn.cli.main import main
+from mmattn.training.checkpoints.atomic import LAST
 
 OPTIONS = ["fusion=cross", "logger=none", "trainer.epochs=3", "trainer.log_every=1", "data.batch_size=4", "dropout=0.1"]
 KINDS = {

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mmattn.cli import main
+from mmattn.cli.main import main
 from mmattn.training.run.alone import alone
 from mmattn.weighting.clip_scores import load_clip_scores
 

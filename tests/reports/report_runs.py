@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import yaml
 
-from mmattn.config import read_choice
+from mmattn.config.compose import read_choice
 from mmattn.weighting.causal import SUBSETS, shapley
 from mmattn.weighting.clip_scores import ClipScores
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mmattn.cli import main
+from mmattn.cli.main import main
 from mmattn.media.write.clips import write_video
 
 HOSTILE = '</script><img src=x onerror="document.title=1"><b>'

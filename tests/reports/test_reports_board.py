@@ -12,7 +12,7 @@ import pytest
 from report_runs import make_run
 from wandb_stand_in import stand_in
 
-from mmattn.cli import main
+from mmattn.cli.main import main
 from mmattn.reports.workspace.dashboard import STEP, RunFilter, build, metric_names, run_filter, views
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # wandb's own, on import

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from report_runs import FAMILIES, evaluation, make_grid, make_run
 
-from mmattn.config import compose
+from mmattn.config.compose import compose
 from mmattn.errors import UsageError
 from mmattn.reports.budget import noise_sweep, training_seconds
 from mmattn.reports.collect.choices import choice_of

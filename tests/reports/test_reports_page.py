@@ -12,9 +12,9 @@ import torch
 from report_runs import FAMILIES, Seen, captions_of, evaluation, make_run, tagged, write_predictions
 from safetensors.torch import save
 
-from mmattn.config import compose
+from mmattn.config.compose import compose
 from mmattn.errors import UsageError
-from mmattn.inference.predictor.result import Caption, Result
+from mmattn.inference.result.result import Caption, Result
 from mmattn.media.write.clips import write_video
 from mmattn.reports.page.compare import compare
 from mmattn.reports.page.report import EXAMPLES, write_report

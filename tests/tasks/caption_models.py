@@ -6,10 +6,10 @@ from functools import partial
 
 import torch
 
-from mmattn.attention.dense import DenseAttention
+from mmattn.attention.exact.dense import DenseAttention
 from mmattn.data.prepare.tokenizer import CaptionTokenizer
-from mmattn.tasks.captioner import Captioner
-from mmattn.tasks.transformer_captioner import TransformerCaptioner
+from mmattn.tasks.captioning.interface import Captioner
+from mmattn.tasks.captioning.transformer import TransformerCaptioner
 from mmattn.types import Fused, Tokens
 
 DIM = 16

@@ -6,8 +6,8 @@ import math
 
 import torch
 
-from mmattn.tasks.captioner import Captioner
-from mmattn.tasks.decoding import DecodedCaptions, Decoding
+from mmattn.tasks.captioning.decoding import DecodedCaptions, Decoding
+from mmattn.tasks.captioning.interface import Captioner
 from mmattn.types import Fused
 
 

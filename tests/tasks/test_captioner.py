@@ -9,10 +9,10 @@ import pytest
 import torch
 from caption_models import CAPTIONS, DIM, fused_clips, one_clip, small_captioner, word_tokenizer
 
-from mmattn.attention.dense import DenseAttention
-from mmattn.config import build, group_choices, read_choice
+from mmattn.attention.exact.dense import DenseAttention
+from mmattn.config.compose import build, group_choices, read_choice
 from mmattn.errors import UsageError
-from mmattn.tasks.transformer_captioner import TransformerCaptioner
+from mmattn.tasks.captioning.transformer import TransformerCaptioner
 from mmattn.types import Batch, Fused, Tokens
 
 

@@ -12,16 +12,16 @@ import torch
 from caption_models import CAPTIONS, DIM, fused_clips, one_clip
 from search_reference import Slow, tokens_of
 
-from mmattn.attention.dense import DenseAttention
+from mmattn.attention.exact.dense import DenseAttention
 from mmattn.checkpoint import MODEL_FILE, Checkpoint, load_model, save_model
 from mmattn.data.prepare.clips import ClipSpec
 from mmattn.data.prepare.tokenizer import CaptionTokenizer
 from mmattn.errors import UsageError
-from mmattn.tasks.decoding import Decoding
+from mmattn.tasks.captioning.decoding import Decoding
 from mmattn.types import Batch
 
 transformers = pytest.importorskip("transformers")
-from mmattn.tasks.hf_captioner import LanguageModelCaptioner, caption_tokenizer  # noqa: E402
+from mmattn.tasks.captioning.language_model import LanguageModelCaptioner, caption_tokenizer  # noqa: E402
 
 ROTARY = {
     "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2,

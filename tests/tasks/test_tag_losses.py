@@ -10,12 +10,12 @@ import pytest
 import torch
 from sklearn.utils.class_weight import compute_class_weight
 
-from mmattn.config import build, compose, group_choices
+from mmattn.config.compose import build, compose, group_choices
 from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.data.manifest.rows import Row
 from mmattn.errors import UsageError
-from mmattn.tasks.losses import Asymmetric, CrossEntropy, Focal, TagLoss, answer_weights
-from mmattn.tasks.tagging import Tagging
+from mmattn.tasks.tagging.losses import Asymmetric, CrossEntropy, Focal, TagLoss, answer_weights
+from mmattn.tasks.tagging.tagging import Tagging
 
 
 def _focal(x: float, y: int, gamma: float, alpha: float | None) -> float:

@@ -17,7 +17,7 @@ from mmattn.checkpoint import METADATA_KEY, MODEL_FILE, Checkpoint, load_model, 
 from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.data.prepare.clips import ClipSpec
 from mmattn.errors import UsageError
-from mmattn.tasks.tagging import Tagging
+from mmattn.tasks.tagging.tagging import Tagging
 from mmattn.weighting.evaluation import Evaluation
 
 SCORES = torch.tensor([[0.9, 0.3, 0.8, 0.1, 0.1], [0.3, 0.2, 0.2, 0.7, 0.1], [0.2, 0.1, 0.2, 0.7, 0.1]])

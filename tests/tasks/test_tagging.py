@@ -9,10 +9,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mmattn.config import build
+from mmattn.config.compose import build
 from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.tasks.interface import Task
-from mmattn.tasks.tagging import Tagging
+from mmattn.tasks.tagging.tagging import Tagging
 from mmattn.types import Fused
 
 DIM = 16

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from mmattn.cli import main
+from mmattn.cli.main import main
 from mmattn.media.open import codecs as media_codecs
+from mmattn.training.doctor import collective, doctor
+from mmattn.training.doctor.collective import Exchange
+from mmattn.training.doctor.doctor import MachineFinding
 from mmattn.training.launch.port import free_port
-from mmattn.training.run import collective, doctor
-from mmattn.training.run.collective import Exchange
-from mmattn.training.run.doctor import MachineFinding
 
 Usage = namedtuple("Usage", "total used free")
 

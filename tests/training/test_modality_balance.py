@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from mmattn.errors import UsageError
 from mmattn.model import AVModel
-from mmattn.training.loop.balance import OgmGe, UnimodalLosses
-from mmattn.training.loop.gradients import encoders
-from mmattn.training.loop.optim import AdamWOneCycle
+from mmattn.training.optim.balance import OgmGe, UnimodalLosses
+from mmattn.training.optim.gradients import encoders
+from mmattn.training.optim.optim import AdamWOneCycle
 from mmattn.types import Batch, Fused
 
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from mmattn.errors import UsageError
-from mmattn.training.loop.multitask import FixedWeights, UncertaintyWeights
-from mmattn.training.loop.self_critical import SelfCritical
+from mmattn.training.optim.multitask import FixedWeights, UncertaintyWeights
+from mmattn.training.optim.self_critical import SelfCritical
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tasks"))
 from caption_models import CAPTIONS, fused_clips, small_captioner

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import distributed, multiprocessing
 
-from mmattn.config import compose
+from mmattn.config.compose import compose
 from mmattn.errors import UsageError
 from mmattn.training.pretrain.contrastive import Contrastive, gather
 from mmattn.training.pretrain.masked import CavMae, Masked

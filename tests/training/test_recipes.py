@@ -9,7 +9,7 @@ import pytest
 import torch
 from tests.conftest import CAPTIONS, SMALL
 
-from mmattn.config import build, compose
+from mmattn.config.compose import build, compose
 from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.model import build_model
 from mmattn.training.loop.module import TrainingModule

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mmattn.cli import main
-from mmattn.config import compose
+from mmattn.cli.main import main
+from mmattn.config.compose import compose
 from mmattn.errors import MmattnError, Stopped, UsageError
 from mmattn.training.run.alone import alone
 from mmattn.training.sweep import optuna as searching

@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mmattn.cli import main
-from mmattn.config import compose
+from mmattn.cli.main import main
+from mmattn.config.compose import compose
 from mmattn.errors import UsageError
-from mmattn.training.loop.blocks import blocks, compile_parts, recompute
 from mmattn.training.loop.module import TrainingModule
-from mmattn.training.loop.optim import AdamWOneCycle, depths, optim_of
+from mmattn.training.optim.optim import AdamWOneCycle, depths, optim_of
 from mmattn.training.run.outlook import first, look_ahead, peak_memory
+from mmattn.training.sharding.blocks import blocks, compile_parts, recompute
 from mmattn.types import Batch
 
 

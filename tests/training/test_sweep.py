@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mmattn.cli import main
-from mmattn.config import Composer, compose
+from mmattn.cli.main import main
+from mmattn.config.compose import Composer, compose
 from mmattn.errors import MmattnError, UsageError
 from mmattn.training.run.alone import alone
 from mmattn.training.sweep import grid as sweeping

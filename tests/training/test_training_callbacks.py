@@ -17,12 +17,12 @@ from torch.utils.data import DataLoader
 from mmattn.checkpoint import load_model
 from mmattn.data.prepare.clips import ClipSpec
 from mmattn.errors import UsageError
-from mmattn.training.loop.average import ExponentialAverage, StochasticAverage, WeightAverage
-from mmattn.training.loop.freeze import FreezeEncoders
-from mmattn.training.loop.gradients import encoders
 from mmattn.training.loop.keep import KeepModel
 from mmattn.training.loop.module import TrainingModule
-from mmattn.training.loop.optim import AdamWOneCycle
+from mmattn.training.optim.average import ExponentialAverage, StochasticAverage, WeightAverage
+from mmattn.training.optim.freeze import FreezeEncoders
+from mmattn.training.optim.gradients import encoders
+from mmattn.training.optim.optim import AdamWOneCycle
 from mmattn.types import Batch
 
 pytestmark = [

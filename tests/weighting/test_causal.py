@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmattn.config import group_choices
+from mmattn.config.compose import group_choices
 from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.encoders.interface import AudioEncoder, VisualEncoder
 from mmattn.errors import MmattnError
-from mmattn.fusion.base import Fusion
+from mmattn.fusion.interface import Fusion
 from mmattn.model import AVModel
 from mmattn.tasks.interface import Task
 from mmattn.types import Batch, Fused, Tokens

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmattn.config import build, group_choices
+from mmattn.config.compose import build, group_choices
 from mmattn.data.manifest.labels import TagVocabulary
-from mmattn.fusion.base import Fusion
+from mmattn.fusion.interface import Fusion
 from mmattn.model import AVModel
 from mmattn.tasks.interface import Task
-from mmattn.tasks.tagging import Tagging
+from mmattn.tasks.tagging.tagging import Tagging
 from mmattn.types import MODALITIES, Batch, Fused, Tokens
 from mmattn.weighting.faithful import faithfulness
 from mmattn.weighting.heat import EncodedClip, banzhaf, rollout

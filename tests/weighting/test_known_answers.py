@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.encoders.interface import AudioEncoder, VisualEncoder
-from mmattn.fusion.base import Fusion
+from mmattn.fusion.interface import Fusion
 from mmattn.model import AVModel
 from mmattn.tasks.interface import Task
 from mmattn.types import Batch, Fused, Tokens

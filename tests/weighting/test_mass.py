@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmattn.attention.dense import DenseAttention
+from mmattn.attention.exact.dense import DenseAttention
 from mmattn.attention.interface import Geometry
 from mmattn.types import LayerStats
 from mmattn.weighting.descriptive import MassMeter

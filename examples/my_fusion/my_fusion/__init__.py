@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from mmattn.fusion.base import Fusion
+from mmattn.fusion.interface import Fusion
 from mmattn.types import Fused, Tokens
 
 

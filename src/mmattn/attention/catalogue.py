@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mmattn.config import build, group_choices, read_choice
+from mmattn.config.compose import build, group_choices, read_choice
 from mmattn.errors import UsageError
 
 HEADER = ("attention=", "time", "memory", "exact", "statistics", "reference")

@@ -18,7 +18,7 @@ from mmattn.data.manifest.rows import Row, read_manifest
 from mmattn.data.manifest.writing import write_manifest
 from mmattn.errors import UsageError
 from mmattn.files import write_atomically
-from mmattn.lease import Lease
+from mmattn.process.lease import Lease
 
 LEASE = ".lease"  # who fills the folder now
 

@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from mmattn.attention.interface import AttentionFactory
-from mmattn.fusion.attend import MergedAttention
-from mmattn.fusion.base import Fusion
-from mmattn.fusion.blocks import check_layers
+from mmattn.fusion.blocks.attend import MergedAttention
+from mmattn.fusion.blocks.parts import learned_tokens, zeroed
+from mmattn.fusion.blocks.transformer import check_layers
 from mmattn.fusion.gated import OTHER
-from mmattn.fusion.parts import learned_tokens, zeroed
+from mmattn.fusion.interface import Fusion
 from mmattn.types import MODALITIES, Fused, Modality, Tokens
 
 

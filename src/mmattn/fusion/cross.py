@@ -7,7 +7,7 @@ One softmax over both modalities is what makes attention mass a weighting of sou
 from __future__ import annotations
 
 from mmattn.attention.interface import AttentionFactory
-from mmattn.fusion.two_stream import Reads, TwoStream
+from mmattn.fusion.blocks.two_stream import Reads, TwoStream
 
 
 class CrossFusion(TwoStream):

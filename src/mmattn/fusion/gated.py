@@ -12,10 +12,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mmattn.attention.interface import AttentionFactory
-from mmattn.fusion.attend import MergedAttention
-from mmattn.fusion.base import Fusion
-from mmattn.fusion.blocks import MergedBlock, check_layers
-from mmattn.fusion.parts import zeroed
+from mmattn.fusion.blocks.attend import MergedAttention
+from mmattn.fusion.blocks.parts import zeroed
+from mmattn.fusion.blocks.transformer import MergedBlock, check_layers
+from mmattn.fusion.interface import Fusion
 from mmattn.types import MODALITIES, Fused, LayerStats, Modality, Tokens
 
 OTHER: dict[Modality, Modality] = {"video": "audio", "audio": "video"}

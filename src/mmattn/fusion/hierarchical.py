@@ -15,9 +15,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mmattn.attention.interface import AttentionFactory
-from mmattn.fusion.base import Fusion
-from mmattn.fusion.blocks import MergedBlock, check_layers
-from mmattn.fusion.parts import Part, zeroed
+from mmattn.fusion.blocks.parts import Part, zeroed
+from mmattn.fusion.blocks.transformer import MergedBlock, check_layers
+from mmattn.fusion.interface import Fusion
 from mmattn.types import MODALITIES, Fused, LayerStats, Tokens, once
 
 

@@ -7,7 +7,7 @@ baseline. It has the same blocks as `cross`: a comparison is about who reads who
 from __future__ import annotations
 
 from mmattn.attention.interface import AttentionFactory
-from mmattn.fusion.two_stream import Reads, TwoStream
+from mmattn.fusion.blocks.two_stream import Reads, TwoStream
 
 
 class LateFusion(TwoStream):

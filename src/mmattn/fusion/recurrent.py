@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from mmattn.attention.gru import GRU
-from mmattn.fusion.base import Fusion
-from mmattn.fusion.blocks import check_layers
-from mmattn.fusion.parts import concatenate, zeroed
+from mmattn.attention.recurrent.gru import GRU
+from mmattn.fusion.blocks.parts import concatenate, zeroed
+from mmattn.fusion.blocks.transformer import check_layers
+from mmattn.fusion.interface import Fusion
 from mmattn.types import MODALITIES, Fused, Tokens
 
 

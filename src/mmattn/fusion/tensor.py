@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from mmattn.attention.interface import AttentionFactory
-from mmattn.fusion.base import Fusion
-from mmattn.fusion.blocks import MergedBlock, check_layers
-from mmattn.fusion.parts import masked_mean, zeroed
+from mmattn.fusion.blocks.parts import masked_mean, zeroed
+from mmattn.fusion.blocks.transformer import MergedBlock, check_layers
+from mmattn.fusion.interface import Fusion
 from mmattn.types import MODALITIES, Fused, Modality, Tokens
 
 

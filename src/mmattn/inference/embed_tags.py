@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mmattn.config import Config
-from mmattn.encoders.hf_texts import TextEncoder
+from mmattn.config.compose import Config
+from mmattn.encoders.pretrained.transformers.texts import TextEncoder
 from mmattn.errors import UsageError
 from mmattn.files import beside, expanded
 from mmattn.inference.tag_list import read_tags

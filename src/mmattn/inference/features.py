@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from mmattn.checkpoint import Checkpoint, load_model
-from mmattn.config import Config
+from mmattn.config.compose import Config
 from mmattn.data.features.read import (
     CLIPS_KEY,
     COMMAND,

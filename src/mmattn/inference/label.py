@@ -12,13 +12,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from mmattn.config import Config
+from mmattn.config.compose import Config
 from mmattn.data.manifest.rows import MANIFEST_NAMES, Row
 from mmattn.data.manifest.sources import held_out
 from mmattn.data.manifest.writing import write_manifest
 from mmattn.errors import UsageError
 from mmattn.files import expanded
-from mmattn.inference.predictor.result import Result, Tag
+from mmattn.inference.result.result import Result, Tag
 from mmattn.inference.search.library import library_path, read_library
 from mmattn.text import counted
 

@@ -13,7 +13,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from mmattn.config import Config, build
+from mmattn.config.compose import Config, build
 from mmattn.data.made import alone_in, holds_others, making
 from mmattn.errors import MmattnError, UsageError
 from mmattn.files import MODEL_FILE, expanded, is_address
@@ -25,7 +25,7 @@ from mmattn.inference.engines.slurm import SlurmEngine
 from mmattn.inference.jobs.job import Job, Update
 from mmattn.inference.jobs.listing import list_source
 from mmattn.inference.writers.output import Output, output_of
-from mmattn.media.read.tone_map import HDRS
+from mmattn.media.read.picture.tone_map import HDRS
 from mmattn.text import counted
 
 JOB_SUFFIX = ".job"
@@ -121,7 +121,7 @@ def _check(config: Config) -> None:
         if config["model"] == "pretrained" or step is not None:
             why = "model=pretrained looks at every 0.48 s" if step is None else "span_step_s is another way to read"
             raise UsageError(f"shots=true is for spans of trained models, and {why}; choose one")
-        from mmattn.inference.predictor.shots import check_installed  # with torch
+        from mmattn.inference.shots.shots import check_installed  # with torch
 
         check_installed()
     if config["views"] != PLAIN_VIEWS:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmattn.config.names import split
 from mmattn.data.manifest.rows import read_manifest
 from mmattn.data.manifest.textfiles import text_lines_of
 from mmattn.errors import UsageError
 from mmattn.files import expanded
-from mmattn.names import split
 
 
 def read_tags(path: Path, key: str = "tags") -> dict[str, str]:

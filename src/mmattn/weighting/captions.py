@@ -15,8 +15,8 @@ from torch import Tensor
 
 from mmattn.metrics.bootstrap import interval, resamples
 from mmattn.metrics.captions import CaptionScores
-from mmattn.tasks.captioner import Captioner
-from mmattn.tasks.decoding import DecodedCaptions, Decoding
+from mmattn.tasks.captioning.decoding import DecodedCaptions, Decoding
+from mmattn.tasks.captioning.interface import Captioner
 from mmattn.types import MODALITIES, Batch, Fused, Modality, Tokens
 from mmattn.weighting.causal import SUBSETS, ShapleySplit, Subset, shapley
 

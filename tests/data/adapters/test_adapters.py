@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mmattn.config import build, compose, conf_dir
+from mmattn.config.compose import build, compose, conf_dir
 from mmattn.data.manifest.adapters.annotated import AnnotatedSource
 from mmattn.data.manifest.columns import LabelledSegment
 from mmattn.data.manifest.rows import Row

@@ -23,7 +23,7 @@ from mmattn.data.avshapes.words import caption, tags
 from mmattn.errors import UsageError
 from mmattn.files import expanded, write_atomically
 from mmattn.media.write.clips import write_video
-from mmattn.startup import safe_children
+from mmattn.process.startup import safe_children
 
 VERSION = 1  # of what is drawn and how; a set of another version is never continued
 ENCODER = {"preset": "veryfast"}  # a third of the default preset's time at about the same size

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmattn.config import Config
+from mmattn.config.compose import Config
 from mmattn.data.check.duplicates import Fingerprint, alike, content_digest, edges_digest
 from mmattn.data.check.findings import FlagLimits, Summary, length_of
 from mmattn.data.check.scan import Here, Record, ScanJournal, ScannedFile, look_at_all
@@ -26,7 +26,7 @@ from mmattn.errors import UsageError
 from mmattn.files import beside, expanded, write_atomically
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.media.survey.survey import DEPTHS
-from mmattn.openmp import cores
+from mmattn.process.openmp import cores
 from mmattn.progress import Progress
 from mmattn.text import counted
 

@@ -22,10 +22,10 @@ from mmattn.data.made import LEASE
 from mmattn.data.manifest.library import Item
 from mmattn.errors import MediaError, UsageError
 from mmattn.files import ByteRange
-from mmattn.lease import Lease
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.media.open.source import opened
 from mmattn.media.survey.survey import Depth, Survey, survey
+from mmattn.process.lease import Lease
 
 Record = dict[str, Any]
 _SYNC_S = 2.0  # at most so much of the work is lost with the machine

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mmattn.config import Config
+from mmattn.config.compose import Config
 from mmattn.data.made import read_made
 from mmattn.data.manifest.rows import Row, read_manifest
 from mmattn.data.manifest.sources import Source

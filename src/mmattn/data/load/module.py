@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from functools import cached_property
 
-from mmattn.config import Config, build
+from mmattn.config.compose import Config, build
 from mmattn.data.features.batches import FeatureData
 from mmattn.data.features.read import FeatureSource
 from mmattn.data.load.cache import ClipCache
@@ -159,7 +159,7 @@ def _torchcodec(config: Config) -> str | None:
         return None
     if config["isolated"]:
         raise UsageError("data.reader=torchcodec decodes in the loader's own process; add data.isolated=false")
-    from mmattn.media.read.torchcodec_frames import check_installed
+    from mmattn.media.read.passes.torchcodec_frames import check_installed
 
     check_installed()
     return device

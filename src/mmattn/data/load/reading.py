@@ -18,7 +18,7 @@ from mmattn.media.read.request import Request
 from mmattn.media.read.windows import Windows, decode_windows
 from mmattn.media.survey.survey import Survey, survey
 from mmattn.media.write.bundle import read_bundle
-from mmattn.openmp import cores
+from mmattn.process.openmp import cores
 from mmattn.types import ByteRange, Clip
 
 Given = TypeVar("Given")
@@ -75,7 +75,7 @@ class ClipReader:
                 return self._worker().bundle(media, request)
             return read_bundle(request, media, deadline_s=self.deadline_s, follow_symlinks=self.follow_symlinks)
         if self.torchcodec is not None:
-            from mmattn.media.read.torchcodec_frames import decode_with_torchcodec
+            from mmattn.media.read.passes.torchcodec_frames import decode_with_torchcodec
 
             return decode_with_torchcodec(
                 request, media, deadline_s=self.deadline_s, follow_symlinks=self.follow_symlinks, device=self.torchcodec

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmattn.config import Config, build
+from mmattn.config.compose import Config, build
 from mmattn.data.check.checked import readable
 from mmattn.data.manifest.adapters.annotated import AnnotatedSource
 from mmattn.data.manifest.rows import MANIFEST_NAMES, Row

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from mmattn.config import Config
+from mmattn.config.compose import Config
 from mmattn.data.load.balance import BALANCES, Balance, clip_weights
 from mmattn.data.load.loader import EpochLoader
 from mmattn.data.load.quarantine import Quarantine

@@ -17,11 +17,11 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from mmattn.data.prepare.mel import FrontEnd, KaldiFbank, LogMel
-from mmattn.media.read.downmix import DOWNMIXES, Downmix
-from mmattn.media.read.picture import Fit
+from mmattn.media.read.audio.downmix import DOWNMIXES, Downmix
+from mmattn.media.read.picture.picture import Fit
+from mmattn.media.read.picture.resample import RESAMPLES, Resample
+from mmattn.media.read.picture.tone_map import HDRS, Hdr
 from mmattn.media.read.request import Request, check_resize
-from mmattn.media.read.resample import RESAMPLES, Resample
-from mmattn.media.read.tone_map import HDRS, Hdr
 from mmattn.types import ByteRange, Clip
 
 Reader = Callable[[Path | ByteRange, Request], Clip]

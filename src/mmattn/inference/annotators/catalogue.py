@@ -14,11 +14,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from mmattn.config.overrides import nearest
 from mmattn.errors import UsageError
 from mmattn.files import expanded, is_address
 from mmattn.inference.annotators.model_folders import captions_lack, open_tags_lack
 from mmattn.inference.tag_list import given_tags
-from mmattn.overrides import nearest
 
 AUTO = "auto"
 DETECTORS = ("adaptive", "transnetv2")  # of `shots`

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mmattn.config import build, compose
+from mmattn.config.compose import build, compose
 from mmattn.inference.annotators import catalogue
 from mmattn.inference.annotators.interface import Setting
 from mmattn.inference.annotators.together import Annotators
-from mmattn.inference.predictor.result import Result
+from mmattn.inference.result.result import Result
 from mmattn.media.isolate.reader import IsolatedReader
 
 

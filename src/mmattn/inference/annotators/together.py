@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmattn.encoders.yamnet import RATE
+from mmattn.encoders.pretrained.yamnet.yamnet import RATE
 from mmattn.errors import MediaError
 from mmattn.inference.annotators.interface import HOP_S, WINDOW_S, Annotation, Annotator, Findings, Window
 from mmattn.inference.predictor.noticed import Noticed
@@ -19,8 +19,8 @@ from mmattn.inference.predictor.piece import Piece, as_piece
 from mmattn.inference.predictor.segments import until_error
 from mmattn.inference.predictor.speed import Speed
 from mmattn.media.isolate.reader import IsolatedReader
+from mmattn.media.read.picture.tone_map import Hdr
 from mmattn.media.read.request import Request
-from mmattn.media.read.tone_map import Hdr
 from mmattn.media.read.views import FrameView
 from mmattn.media.read.windows import Windows
 from mmattn.types import MODALITIES, ByteRange, Clip, Frames

@@ -10,7 +10,7 @@ from pathlib import Path
 from mmattn.errors import UsageError
 from mmattn.inference.engines.processes import run_local
 from mmattn.inference.jobs.job import Job
-from mmattn.openmp import cores
+from mmattn.process.openmp import cores
 
 
 @dataclass(frozen=True)

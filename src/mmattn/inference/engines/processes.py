@@ -21,7 +21,7 @@ from typing import IO, Any
 from mmattn.errors import MmattnError, Stopped
 from mmattn.inference.jobs.job import Job
 from mmattn.inference.jobs.orders import Orders, hopeless
-from mmattn.openmp import SHORT_SPIN
+from mmattn.process.openmp import SHORT_SPIN
 from mmattn.progress import Progress
 
 _LOOK_S = 1.0  # how often shards that others hold are looked at

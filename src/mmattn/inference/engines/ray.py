@@ -21,7 +21,7 @@ from mmattn.errors import MmattnError, UsageError
 from mmattn.inference.jobs.job import Job
 from mmattn.inference.jobs.orders import Orders, Tally, hopeless
 from mmattn.inference.jobs.shard import Answering, answer_shard
-from mmattn.openmp import cores
+from mmattn.process.openmp import cores
 from mmattn.progress import Progress
 
 Load = Callable[[Job, int, str], AbstractContextManager[Answering]]

@@ -20,9 +20,9 @@ from mmattn.errors import MmattnError, UsageError
 from mmattn.inference.engines.local import LocalEngine, check_workers
 from mmattn.inference.jobs.job import Job
 from mmattn.inference.jobs.orders import Tally
+from mmattn.process.squeue import explain, queued
+from mmattn.process.startup import SAFE, safe_children
 from mmattn.progress import Progress, say
-from mmattn.squeue import explain, queued
-from mmattn.startup import SAFE, safe_children
 
 _LOOK_S = 2.0
 _QUEUE_S = 10.0  # how often Slurm is asked for its queue

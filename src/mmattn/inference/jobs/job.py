@@ -29,7 +29,7 @@ from mmattn.errors import MmattnError, UsageError
 from mmattn.files import write_atomically, write_if_absent
 from mmattn.inference.jobs.journal import Journal, count_lines
 from mmattn.inference.jobs.listing import Entry
-from mmattn.lease import Lease
+from mmattn.process.lease import Lease
 from mmattn.text import clean
 
 Record = dict[str, Any]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from mmattn.errors import MmattnError
 from mmattn.inference.jobs.job import Job
-from mmattn.lease import Lease
+from mmattn.process.lease import Lease
 
 FRUITLESS = 10  # deaths in a row without one answer: it is not the files
 

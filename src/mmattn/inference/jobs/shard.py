@@ -15,7 +15,7 @@ from mmattn.errors import MmattnError
 from mmattn.inference.jobs.job import Job, Record
 from mmattn.inference.jobs.journal import Journal
 from mmattn.inference.jobs.listing import Entry
-from mmattn.lease import Lease
+from mmattn.process.lease import Lease
 from mmattn.text import counted
 
 Tell = Callable[[dict[str, Any]], None]

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from mmattn.checkpoint import load_model
-from mmattn.config import build
+from mmattn.config.compose import build
 from mmattn.data.load.reading import AHEAD, ClipReader
 from mmattn.data.manifest.library import root_of
 from mmattn.data.prepare.views import Views

@@ -23,13 +23,13 @@ from mmattn.data.prepare.views import Views
 from mmattn.errors import MediaError, UsageError
 from mmattn.inference.predictor.noticed import Noticed
 from mmattn.inference.predictor.piece import Piece, as_piece
-from mmattn.inference.predictor.records import Captions, Record, attention_mass, tag_records, thresholds_of
-from mmattn.inference.predictor.result import Result
-from mmattn.inference.predictor.shots import ShotReader
 from mmattn.inference.predictor.speed import Speed
 from mmattn.inference.predictor.timeline import Sliding, Timeline
+from mmattn.inference.result.records import Captions, Record, attention_mass, tag_records, thresholds_of
+from mmattn.inference.result.result import Result
+from mmattn.inference.shots.shots import ShotReader
 from mmattn.metrics.tags import decisions
-from mmattn.tasks.captioner import Captioner
+from mmattn.tasks.captioning.interface import Captioner
 from mmattn.types import MODALITIES, ByteRange, Clip
 from mmattn.weighting.captions import WeighedCaption, captions_with_weights
 from mmattn.weighting.causal import SUBSETS, Subset, scores_on, subset_fusions

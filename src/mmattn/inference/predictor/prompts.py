@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mmattn.checkpoint import Checkpoint
 from mmattn.errors import UsageError
-from mmattn.tasks.prompted import PromptedTagging, read_embeddings
+from mmattn.tasks.tagging.prompted import PromptedTagging, read_embeddings
 
 
 def asking(checkpoint: Checkpoint, path: Path) -> Checkpoint:

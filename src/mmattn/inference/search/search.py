@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from mmattn.config import Config
+from mmattn.config.compose import Config
 from mmattn.errors import UsageError
 from mmattn.files import expanded
 from mmattn.inference.search.index import open_index

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmattn.config import Config, build, group_choices, read_choice
+from mmattn.config.compose import Config, build, group_choices, read_choice
 from mmattn.errors import UsageError
 from mmattn.files import beside, expanded, folder_beside, write_atomically
 from mmattn.inference.jobs.job import Job
 from mmattn.inference.jobs.listing import reaches
 from mmattn.inference.writers.interface import FileFormat, FolderFormat, TrackFormat
-from mmattn.inference.writers.tracks import Tracks, demand_beside
+from mmattn.inference.writers.subtitles.tracks import Tracks, demand_beside
 from mmattn.text import clean, counted
 
 if TYPE_CHECKING:

@@ -14,14 +14,14 @@ import numpy as np
 from mmattn.errors import MediaError
 from mmattn.media.open.container import Deadline, Limits
 from mmattn.media.open.source import Source, name_of
-from mmattn.media.read.downmix import Downmix
-from mmattn.media.read.picture import Fit
-from mmattn.media.read.plan import Unplannable
-from mmattn.media.read.planned import take_planned
-from mmattn.media.read.reading import Reading, Taken
+from mmattn.media.read.audio.downmix import Downmix
+from mmattn.media.read.passes.plan import Unplannable
+from mmattn.media.read.passes.planned import take_planned
+from mmattn.media.read.passes.reading import Reading, Taken
+from mmattn.media.read.passes.sequential import measured_extent, take_in_turn
+from mmattn.media.read.picture.picture import Fit
+from mmattn.media.read.picture.tone_map import Hdr
 from mmattn.media.read.request import Request
-from mmattn.media.read.sequential import measured_extent, take_in_turn
-from mmattn.media.read.tone_map import Hdr
 
 if TYPE_CHECKING:
     from mmattn.types import Clip

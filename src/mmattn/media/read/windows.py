@@ -24,15 +24,15 @@ from mmattn.media.open.container import Deadline, Limits
 from mmattn.media.open.source import Source, name_of
 from mmattn.media.open.splice import may_jump
 from mmattn.media.open.streams import AnyStream, Chosen, cut_off, demux, time_base
-from mmattn.media.read.audio import SoundTrack
+from mmattn.media.read.audio.audio import SoundTrack
+from mmattn.media.read.audio.downmix import Downmix
 from mmattn.media.read.decode import DecodedClip, decoded, viewed
-from mmattn.media.read.downmix import Downmix
 from mmattn.media.read.frames import FrameTimes, slack
-from mmattn.media.read.picture import Fit
-from mmattn.media.read.reading import Reached, Reading, Taken
+from mmattn.media.read.passes.reading import Reached, Reading, Taken
+from mmattn.media.read.passes.sequential import frames_of
+from mmattn.media.read.picture.picture import Fit
+from mmattn.media.read.picture.tone_map import Hdr
 from mmattn.media.read.request import Request
-from mmattn.media.read.sequential import frames_of
-from mmattn.media.read.tone_map import Hdr
 from mmattn.media.read.views import FrameView, Viewing
 
 if TYPE_CHECKING:

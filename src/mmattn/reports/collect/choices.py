@@ -7,9 +7,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from mmattn.config import group_choices, read_choice
-from mmattn.config_folders import config_folders
-from mmattn.moved import with_present_targets
+from mmattn.config.compose import group_choices, read_choice
+from mmattn.config.folders import config_folders
+from mmattn.config.moved import with_present_targets
 
 
 def choice_of(group: str, node: Any) -> str | None:

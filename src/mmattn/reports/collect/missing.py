@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmattn.checkpoint import load_model
-from mmattn.config import compose
+from mmattn.config.compose import compose
 from mmattn.errors import MmattnError, UsageError
 from mmattn.progress import say
 from mmattn.reports.collect.runs import TEST_FILE

@@ -1,0 +1,1 @@
+"""One clip: which tokens a tag depends on."""

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mmattn.checkpoint import Checkpoint, load_model
-from mmattn.config import Config
+from mmattn.config.compose import Config
 from mmattn.data.load.dataset import stack_samples
 from mmattn.data.prepare.clips import ClipSpec, Sample
 from mmattn.errors import MediaError, MmattnError, UsageError

@@ -1,0 +1,1 @@
+"""A predicted library in a browser: looked at, and checked."""

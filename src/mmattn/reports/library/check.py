@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from mmattn.config import Config
+from mmattn.config.compose import Config
 from mmattn.data.check.check import CHECKED, Checked, check
 from mmattn.data.check.findings import FLAGS, length_of
 from mmattn.data.check.scan import Record

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from mmattn.config import Config
+from mmattn.config.compose import Config
 from mmattn.errors import UsageError
 from mmattn.progress import say
 from mmattn.reports.collect.missing import evaluate_missing

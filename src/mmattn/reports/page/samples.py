@@ -17,7 +17,7 @@ import torch
 from markupsafe import Markup
 from PIL import Image
 
-from mmattn.config import build, check_spec
+from mmattn.config.compose import build, check_spec
 from mmattn.data.load.reading import ClipReader
 from mmattn.data.manifest.rows import Row, read_manifest
 from mmattn.data.prepare.clips import ClipSpec

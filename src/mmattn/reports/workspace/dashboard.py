@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mmattn.config import Config
+from mmattn.config.compose import Config
 from mmattn.errors import MmattnError, UsageError
 from mmattn.files import write_atomically
 from mmattn.reports.collect.runs import METRICS_FILE

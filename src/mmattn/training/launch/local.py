@@ -19,16 +19,16 @@ from types import FrameType
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 
-from mmattn.config import Config
+from mmattn.config.compose import Config
 from mmattn.data.manifest.splits import SplitData
 from mmattn.errors import MmattnError, Stopped, UsageError
 from mmattn.model import resolved
-from mmattn.openmp import SHORT_SPIN
+from mmattn.process.openmp import SHORT_SPIN
+from mmattn.training.checkpoints.atomic import BEFORE, LAST
 from mmattn.training.launch.launcher import Launcher, launcher_of
 from mmattn.training.launch.port import free_port
 from mmattn.training.launch.signals import APART_S, END_S, PIPE, stop_signals
 from mmattn.training.run.alone import alone
-from mmattn.training.run.checkpoints import BEFORE, LAST
 from mmattn.training.run.directory import check_machine, create_run, on_other_machine, read_config
 
 GRACE_S = 30.0  # how long the others may take to end after one process has stopped

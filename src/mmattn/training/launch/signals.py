@@ -19,9 +19,9 @@ from lightning.pytorch.callbacks import Callback
 
 from mmattn.errors import Stopped
 from mmattn.progress import say
+from mmattn.training.checkpoints.atomic import LAST
 from mmattn.training.loop.agreement import Agreement
 from mmattn.training.loop.timetable import Timetable, steps_after
-from mmattn.training.run.checkpoints import LAST
 
 ENDING = {signal.SIGINT, signal.SIGTERM}
 APART_S = 1.0  # closer together they are one: a terminal's Ctrl-C and the same passed on by a launcher

@@ -14,18 +14,18 @@ from typing import ClassVar
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
-from mmattn.config import Config
-from mmattn.config_folders import CONFIG_DIR
+from mmattn.config.compose import Config
+from mmattn.config.folders import CONFIG_DIR
+from mmattn.config.targets import TRUST
 from mmattn.data.manifest.splits import SplitData
 from mmattn.errors import UsageError
 from mmattn.files import write_atomically
 from mmattn.progress import say
-from mmattn.targets import TRUST
 from mmattn.text import counted
+from mmattn.training.checkpoints.atomic import LAST
 from mmattn.training.launch.launcher import Launcher, at_least_one
 from mmattn.training.launch.submit import in_queue, keep_submitted, max_array, points_file, submit, tell_reason
 from mmattn.training.run.alone import alone
-from mmattn.training.run.checkpoints import LAST
 from mmattn.training.run.directory import weights_of
 
 JOB_FILE = "job.sh"

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from mmattn.errors import MmattnError, UsageError
 from mmattn.files import write_atomically
+from mmattn.process.squeue import explain, queued
 from mmattn.progress import say
-from mmattn.squeue import explain, queued
 
 SUBMITTED_FILE = "slurm.json"  # in a run: the job, or the task of an array, that trains it
 MAX_ARRAY = 1001  # tasks of an array, unless the cluster says otherwise

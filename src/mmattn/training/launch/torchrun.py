@@ -9,7 +9,7 @@ from pathlib import Path
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
-from mmattn.config import Config
+from mmattn.config.compose import Config
 from mmattn.data.manifest.splits import SplitData
 from mmattn.errors import MmattnError, UsageError
 from mmattn.training.launch.launcher import Launcher, at_least_one

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mmattn.errors import MmattnError, Unheard
-from mmattn.training.loop.meter import wide
+from mmattn.training.logging.meter import wide
 
 
 class Agreement:

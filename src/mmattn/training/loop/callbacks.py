@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Callback
 from mmattn.data.load.loader import EpochLoader
 from mmattn.errors import UsageError
 from mmattn.progress import Progress
-from mmattn.training.loop.curves import headline
+from mmattn.training.logging.curves import headline
 from mmattn.training.loop.module import TrainingModule
 
 

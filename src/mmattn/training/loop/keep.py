@@ -11,13 +11,13 @@ import lightning
 from lightning.pytorch.callbacks import Callback
 
 from mmattn.checkpoint import MODEL_FILE, Checkpoint, save_model
-from mmattn.config import Config
+from mmattn.config.compose import Config
 from mmattn.data.prepare.clips import ClipSpec
 from mmattn.errors import UsageError
 from mmattn.files import write_atomically
-from mmattn.training.loop.curves import headline, score
+from mmattn.training.logging.curves import headline, score
 from mmattn.training.loop.module import TrainingModule
-from mmattn.training.loop.sharding import whole_weights
+from mmattn.training.sharding.sharding import whole_weights
 
 EVALUATION_FILE = "evaluation.json"
 NO_SCORE = -math.inf  # below every score

@@ -9,20 +9,20 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from mmattn.attention.regularise import Regulariser
+from mmattn.attention.regularisers import Regulariser
 from mmattn.model import AVModel
 from mmattn.tasks.counts import each_process
+from mmattn.training.checkpoints.left_out import drop_from, put_back
+from mmattn.training.logging.curves import curves
+from mmattn.training.logging.loggers import log
+from mmattn.training.logging.meter import Meter, wide
 from mmattn.training.loop.agreement import Agreement
-from mmattn.training.loop.balance import ModalityBalance
-from mmattn.training.loop.curves import curves
-from mmattn.training.loop.gradients import GradientMeter, gradient_norm
-from mmattn.training.loop.left_out import drop_from, put_back
-from mmattn.training.loop.logging import log
-from mmattn.training.loop.meter import Meter, wide
-from mmattn.training.loop.multitask import FixedWeights, TaskWeights
-from mmattn.training.loop.optim import AdamWOneCycle
-from mmattn.training.loop.self_critical import SelfCritical
 from mmattn.training.loop.timetable import total_steps
+from mmattn.training.optim.balance import ModalityBalance
+from mmattn.training.optim.gradients import GradientMeter, gradient_norm
+from mmattn.training.optim.multitask import FixedWeights, TaskWeights
+from mmattn.training.optim.optim import AdamWOneCycle
+from mmattn.training.optim.self_critical import SelfCritical
 from mmattn.types import Batch, Fused
 from mmattn.weighting.evaluation import Evaluation
 

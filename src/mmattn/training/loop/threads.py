@@ -7,8 +7,8 @@ import os
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from mmattn.config import Config
-from mmattn.openmp import cores
+from mmattn.config.compose import Config
+from mmattn.process.openmp import cores
 
 
 class Threads(Callback):

@@ -14,10 +14,10 @@ from mmattn.checkpoint import MODEL_FILE, Checkpoint, load_model, save_model
 from mmattn.errors import UsageError
 from mmattn.model import AVModel
 from mmattn.tasks.counts import each_process
+from mmattn.training.logging.loggers import log
 from mmattn.training.loop.keep import KeepModel
-from mmattn.training.loop.logging import log
 from mmattn.training.loop.module import TrainingModule
-from mmattn.training.loop.optim import AdamWOneCycle
+from mmattn.training.optim.optim import AdamWOneCycle
 from mmattn.training.pretrain.objective import Objective
 from mmattn.types import Batch
 

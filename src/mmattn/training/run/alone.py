@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mmattn.errors import UsageError
-from mmattn.lease import Lease
+from mmattn.process.lease import Lease
 
 LEASE = ".lease"  # in a run directory, or in a sweep's
 

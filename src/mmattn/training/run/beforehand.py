@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from mmattn.config import Config
+from mmattn.config.compose import Config
 from mmattn.errors import UsageError
 from mmattn.files import MODEL_FILE, expanded
 from mmattn.training.run.alone import check_free

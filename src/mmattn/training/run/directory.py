@@ -15,10 +15,10 @@ from typing import Any
 import yaml
 
 from mmattn import __version__
-from mmattn.config import Config
+from mmattn.config.compose import Config
 from mmattn.errors import UsageError
 from mmattn.files import check_utf8, expanded, fresh_folder, write_atomically
-from mmattn.openmp import cores
+from mmattn.process.openmp import cores
 from mmattn.training.run.alone import alone
 from mmattn.training.run.machine import describe_machine
 

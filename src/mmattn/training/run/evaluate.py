@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mmattn.checkpoint import load_model
-from mmattn.config import Config
+from mmattn.config.compose import Config
 from mmattn.data.load.module import ClipData, build_data
 from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.data.manifest.rows import SPLITS, Row
@@ -23,7 +23,7 @@ from mmattn.errors import UsageError
 from mmattn.files import write_atomically
 from mmattn.progress import Progress
 from mmattn.text import counted
-from mmattn.training.loop.curves import headline
+from mmattn.training.logging.curves import headline
 from mmattn.training.run.directory import read_config
 from mmattn.weighting.evaluation import Evaluation
 

@@ -13,15 +13,15 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmattn.config import Config, build
+from mmattn.config.compose import Config, build
 from mmattn.data.manifest.splits import SplitData
 from mmattn.model import PARTS, AVModel, vocabulary_of, with_frames
 from mmattn.text import counted
 from mmattn.training.launch.launcher import launcher_of
 from mmattn.training.launch.local import with_devices
-from mmattn.training.loop.blocks import recompute
 from mmattn.training.loop.module import TrainingModule
 from mmattn.training.run.train import check
+from mmattn.training.sharding.blocks import recompute
 from mmattn.types import Batch, Tokens
 
 SAMPLE = 2  # clips that are really run; more are extrapolated

@@ -9,7 +9,7 @@ import lightning
 from lightning.pytorch.callbacks import Callback
 
 from mmattn.errors import MmattnError
-from mmattn.lease import Lease
+from mmattn.process.lease import Lease
 
 
 class StopIfTaken(Callback):

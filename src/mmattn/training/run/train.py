@@ -22,7 +22,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
-from mmattn.config import Config, build
+from mmattn.config.compose import Config, build
 from mmattn.data.load.module import ClipData, build_data
 from mmattn.data.load.passing import lost_worker
 from mmattn.data.load.used import media_used
@@ -30,34 +30,34 @@ from mmattn.data.manifest.splits import SplitData
 from mmattn.errors import UsageError
 from mmattn.files import write_atomically
 from mmattn.model import NO_TAGS, AVModel, build_model, tokenizer_of, vocabulary_of, with_frames
+from mmattn.training.checkpoints.atomic import LAST, AtomicCheckpointIO, newest_whole
+from mmattn.training.checkpoints.left_out import to_go_on
 from mmattn.training.launch.launcher import launcher_of
 from mmattn.training.launch.signals import StopOnSignal
-from mmattn.training.loop.blocks import compile_parts, recompute
+from mmattn.training.logging.charts import WandbCharts
+from mmattn.training.logging.loggers import JsonlLogger, KeepMetrics, check_logger, closing, make_loggers
+from mmattn.training.logging.profile import ProfileSteps, check_profile
+from mmattn.training.logging.steps import LogSteps
+from mmattn.training.logging.utilisation import utilisation
 from mmattn.training.loop.callbacks import KeepPlace, Report, SeedSteps
-from mmattn.training.loop.charts import WandbCharts
 from mmattn.training.loop.keep import KeepModel
-from mmattn.training.loop.left_out import to_go_on
-from mmattn.training.loop.logging import JsonlLogger, KeepMetrics, check_logger, closing, make_loggers
 from mmattn.training.loop.module import TrainingModule
-from mmattn.training.loop.optim import optim_of
-from mmattn.training.loop.profile import ProfileSteps, check_profile
-from mmattn.training.loop.sharding import ShardedModule, check_shardable
-from mmattn.training.loop.steps import LogSteps
 from mmattn.training.loop.threads import Threads, threads_of
 from mmattn.training.loop.timetable import Timetable
-from mmattn.training.loop.utilisation import utilisation
+from mmattn.training.optim.optim import optim_of
 from mmattn.training.pretrain.module import KeepPretrained, PretrainModule, start_from
 from mmattn.training.run.alone import alone
-from mmattn.training.run.checkpoints import LAST, AtomicCheckpointIO, newest_whole
 from mmattn.training.run.directory import FINISHED_FILE, UNREADABLE_FILE, read_config
 from mmattn.training.run.group import Processes, from_first, joined
 from mmattn.training.run.machines import KeepMachines
-from mmattn.training.run.sharing import Sharing
 from mmattn.training.run.summary import summary
 from mmattn.training.run.taken import StopIfTaken
+from mmattn.training.sharding.blocks import compile_parts, recompute
+from mmattn.training.sharding.sharding import ShardedModule, check_shardable
+from mmattn.training.sharding.sharing import Sharing
 
 CALLBACKS = ("freeze", "weight_average")  # optional groups
-BY_TAGS = "mmattn.training.loop.balance.OgmGe"
+BY_TAGS = "mmattn.training.optim.balance.OgmGe"
 TIMEOUT_S = 1800.0  # of a run from before there was a choice
 PRECISIONS = ("32", "32-true", "bf16-mixed", "16-mixed")
 NO_ENCODER = "mmattn.encoders.none.NoEncoder"

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmattn.config import group_choices, read_choice
+from mmattn.config.compose import group_choices, read_choice
+from mmattn.config.overrides import nearest
 from mmattn.errors import UsageError
-from mmattn.overrides import nearest
 from mmattn.training.sweep.points import plain_name
 
 KEYS = ("values", "overrides")  # of a grid

@@ -15,7 +15,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmattn.config import Composer, Config, build
+from mmattn.config.compose import Composer, Config, build
 from mmattn.errors import UsageError
 from mmattn.model import AVModel, build_model, tokenizer_of, vocabulary_of, with_frames
 from mmattn.progress import say

@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from mmattn.config import Composer, Config
+from mmattn.config.compose import Composer, Config
 from mmattn.data.manifest.rows import SPLITS
 from mmattn.errors import MmattnError, Stopped, UsageError
 from mmattn.files import fresh_folder, write_atomically

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from mmattn.config import Composer, Config, build
+from mmattn.config.compose import Composer, Config, build
 from mmattn.data.manifest.rows import SPLITS
 from mmattn.errors import MmattnError
 from mmattn.model import PARTS

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
-from mmattn.config import Composer, group_choices, read_choice
+from mmattn.config.compose import Composer, group_choices, read_choice
+from mmattn.config.names import choices
 from mmattn.errors import UsageError
-from mmattn.names import choices
 from mmattn.training.sweep.asked import check_unnamed, folder_of, of_runs, with_grid
 from mmattn.training.sweep.points import Point, point_in
 

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmattn.config import Config
+from mmattn.config.compose import Config
 from mmattn.errors import MmattnError, UsageError
-from mmattn.lease import Lease
+from mmattn.process.lease import Lease
 from mmattn.training.launch.submit import in_queue
-from mmattn.training.loop.curves import curves
+from mmattn.training.logging.curves import curves
 from mmattn.training.loop.keep import EVALUATION_FILE
 from mmattn.training.run.alone import LEASE
 from mmattn.training.sweep.engine import known_points

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
-from mmattn.config import Composer, Config, build
+from mmattn.config.compose import Composer, Config, build
+from mmattn.config.names import choices
 from mmattn.errors import MmattnError, Stopped, UsageError
 from mmattn.files import fresh_folder, write_atomically
-from mmattn.names import choices
 from mmattn.progress import say
 from mmattn.training.launch.launcher import launcher_of
-from mmattn.training.loop.curves import curves
+from mmattn.training.logging.curves import curves
 from mmattn.training.loop.keep import EVALUATION_FILE
 from mmattn.training.run.alone import LEASE
 from mmattn.training.sweep.asked import check_unnamed, folder_of, is_named, of_runs
@@ -43,7 +43,7 @@ AGAIN = {"again": True}  # of a trial that stands for an earlier one that failed
 
 @dataclass(frozen=True)
 class Optuna:
-    """`space`: key -> what it may be, in Hydra's sweep grammar. `metric`: see mmattn.training.loop.curves."""
+    """`space`: key -> what it may be, in Hydra's sweep grammar. `metric`: see mmattn.training.logging.curves."""
 
     trials: int
     metric: str

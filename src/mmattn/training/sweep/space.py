@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
-from mmattn.config import Config
+from mmattn.config.compose import Config
+from mmattn.config.names import choices
 from mmattn.errors import UsageError
-from mmattn.names import choices
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

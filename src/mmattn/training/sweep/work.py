@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from mmattn.config import Config
+from mmattn.config.compose import Config
 from mmattn.data.load.module import build_data
 from mmattn.data.manifest.splits import SplitData
 from mmattn.files import write_atomically

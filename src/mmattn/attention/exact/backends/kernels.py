@@ -1,0 +1,231 @@
+"""Softmax attention on one block, with its log-sum-exp, forward and backward; no autograd here.
+
+The forward gives the log-sum-exp, so that softmax over a union of blocks can be put together from its parts, and the
+backward of a part takes the output and log-sum-exp of the whole. The operators of PyTorch that do so are private: each
+is used only where it exists and has just proved equal to the plain formula.
+
+Shape legend: G blocks (or clips), H heads, Q queries, W keys, D channels of a head.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import cache
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn.functional import pad
+
+from mmattn.attention.exact.backends import trust
+
+CHUNK_ELEMENTS = 1 << 24  # scores held at once by the portable path: 64 MiB in float32
+
+
+def forward(
+    q: Float[Tensor, "G H Q D"],
+    k: Float[Tensor, "G H W D"],
+    v: Float[Tensor, "G H W Dv"],
+    mask: Bool[Tensor, "G #H #Q W"] | None,
+    scale: float,
+) -> tuple[Float[Tensor, "G H Q Dv"], Float[Tensor, "G H Q"]]:
+    """Attention and the log-sum-exp (float32 or wider) of its scaled scores.
+
+    A query without a key gives out 0 and lse -inf, on every backend: they disagree (0, +inf, -inf).
+    """
+    if k.shape[2] == 0:
+        out, lse = q.new_zeros(*q.shape[:3], v.shape[3]), _wide(q.new_empty(q.shape[:3])).fill_(-math.inf)
+        return out, lse
+    run = {"cpu": _cpu_forward, "cuda": _cuda_forward}[q.device.type] if _fused(q) else _portable_forward
+    return _forward_by(run, q, k, v, mask, scale)
+
+
+def _forward_by(
+    run: Callable, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
+) -> tuple[Tensor, Tensor]:
+    v_width = v.shape[3]
+    q, k, v, *_ = same_width(q, k, v)
+    out, lse = run(q, k, v, mask, scale)
+    out = out[..., :v_width]
+    if mask is not None:
+        empty = mask.view(torch.uint8).amax(dim=-1) == 0  # many times as fast as any()
+        lse.masked_fill_(empty, -math.inf)
+        out.masked_fill_(empty[..., None], 0.0)
+    return out, lse
+
+
+def backward(
+    d_out: Float[Tensor, "G H Q Dv"],
+    q: Float[Tensor, "G H Q D"],
+    k: Float[Tensor, "G H W D"],
+    v: Float[Tensor, "G H W Dv"],
+    out: Float[Tensor, "G H Q Dv"],
+    lse: Float[Tensor, "G H Q"],
+    mask: Bool[Tensor, "G #H #Q W"] | None,
+    scale: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of q, k, v in a block whose weights are exp(score - lse), lse being that of the whole softmax.
+
+    `out` is the whole output too. Rows that have no key anywhere (lse -inf) get gradient 0.
+    """
+    if k.shape[2] == 0:
+        return torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v)
+    run = {"cpu": _cpu_backward, "cuda": _cuda_backward}[q.device.type] if _fused(q) else _portable_backward
+    return _backward_by(run, d_out, q, k, v, out, lse, mask, scale)
+
+
+def _backward_by(run: Callable, d_out, q, k, v, out, lse, mask, scale) -> tuple[Tensor, Tensor, Tensor]:
+    lse = torch.where(lse == -math.inf, 0.0, lse)  # exp(-inf - 0) is 0, exp(-inf + inf) is not a number
+    width, v_width = q.shape[3], v.shape[3]
+    q, k, v, d_out, out = same_width(q, k, v, d_out, out)
+    d_q, d_k, d_v = run(d_out, q, k, v, out, lse, mask, scale)
+    return d_q[..., :width], d_k[..., :width], d_v[..., :v_width]
+
+
+def common_width(q: Tensor, channels: int) -> int:
+    """The one width that the fused kernels want of q, k and v; zero channels change no score and no output."""
+    width = max(q.shape[-1], channels)
+    return -(-width // 8) * 8 if q.device.type == "cuda" else width
+
+
+def same_width(*tensors: Tensor) -> tuple[Tensor, ...]:
+    width = common_width(tensors[0], max(tensor.shape[-1] for tensor in tensors))
+    return tuple(t if t.shape[-1] == width else pad(t, (0, width - t.shape[-1])) for t in tensors)
+
+
+def _bias(mask: Tensor | None, q: Tensor, w: int) -> Tensor | None:
+    if mask is None:
+        return None
+    if q.device.type == "cuda":  # the kernel reads whole vectors of a row: its start has to be aligned
+        mask = pad(mask, (0, -w % 16))
+    # 0 or -1e38, which no score outweighs: a tenth of the time of filling in -inf
+    bias = mask.view(torch.uint8).to(q.dtype).sub_(1).mul_(1e38)
+    return bias[..., :w].expand(q.shape[0], q.shape[1] if q.device.type == "cuda" else -1, q.shape[2], -1)
+
+
+def _cpu_forward(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
+    return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        q, k, v, 0.0, False, attn_mask=_bias(mask, q, k.shape[2]), scale=scale
+    )
+
+
+def _cpu_backward(d_out, q, k, v, out, lse, mask, scale) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
+        d_out, q, k, v, out, lse, 0.0, False, attn_mask=_bias(mask, q, k.shape[2]), scale=scale
+    )
+
+
+def _cuda_forward(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
+    out, lse, _, _ = torch.ops.aten._scaled_dot_product_efficient_attention(
+        q, k, v, _bias(mask, q, k.shape[2]), True, scale=scale
+    )
+    return out, lse[..., : q.shape[2]]  # it pads the rows
+
+
+def _cuda_backward(d_out, q, k, v, out, lse, mask, scale) -> tuple[Tensor, Tensor, Tensor]:
+    seed = torch.zeros((), dtype=torch.int64, device=q.device)  # of dropout, which is off
+    d_q, d_k, d_v, _ = torch.ops.aten._scaled_dot_product_efficient_attention_backward(
+        d_out,
+        q,
+        k,
+        v,
+        _bias(mask, q, k.shape[2]),
+        out,
+        pad(lse, (0, -lse.shape[2] % 32)),
+        seed,
+        seed,
+        0.0,
+        [True, True, True, False],
+        scale=scale,
+    )
+    return d_q, d_k, d_v
+
+
+def _portable_forward(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
+    """Any device and dtype: queries in chunks, so that memory stays bounded as Lq grows."""
+    if not q.shape[0] * q.shape[2]:  # no block, or none with a query
+        wide = torch.promote_types(q.dtype, torch.float32)
+        return q.new_zeros(*q.shape[:3], v.shape[3]), q.new_full(q.shape[:3], -math.inf, dtype=wide)
+    outs, lses = [], []
+    for rows in _row_chunks(q, k):
+        scores = _scores(q[:, :, rows], k, _rows_of(mask, rows), scale)
+        lse = torch.logsumexp(scores, dim=-1)
+        weights = torch.exp(scores - torch.where(lse == -math.inf, 0.0, lse)[..., None])
+        outs.append((weights @ _wide(v)).to(v.dtype))
+        lses.append(lse)
+    return torch.cat(outs, dim=2), torch.cat(lses, dim=2)
+
+
+def _portable_backward(d_out, q, k, v, out, lse, mask, scale) -> tuple[Tensor, Tensor, Tensor]:
+    if not q.shape[0] * q.shape[2]:
+        return torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v)
+    d_out, out = d_out.to(lse.dtype), out.to(lse.dtype)
+    d_qs, d_k, d_v = [], torch.zeros_like(k, dtype=lse.dtype), torch.zeros_like(v, dtype=lse.dtype)
+    for rows in _row_chunks(q, k):
+        weights = torch.exp(_scores(q[:, :, rows], k, _rows_of(mask, rows), scale) - lse[:, :, rows, None])
+        gradient = d_out[:, :, rows]
+        delta = (gradient * out[:, :, rows]).sum(dim=-1, keepdim=True)
+        d_scores = weights * ((gradient @ _wide(v).mT) - delta) * scale
+        d_qs.append((d_scores @ _wide(k)).to(q.dtype))
+        d_k += d_scores.mT @ _wide(q[:, :, rows])
+        d_v += weights.mT @ gradient
+    return torch.cat(d_qs, dim=2), d_k.to(k.dtype), d_v.to(v.dtype)
+
+
+def _row_chunks(q: Tensor, k: Tensor) -> list[slice]:
+    step = max(1, CHUNK_ELEMENTS // max(1, q.shape[0] * q.shape[1] * k.shape[2]))
+    return [slice(at, at + step) for at in range(0, q.shape[2], step)]
+
+
+def _rows_of(mask: Tensor | None, rows: slice) -> Tensor | None:
+    return mask if mask is None or mask.shape[2] == 1 else mask[:, :, rows]
+
+
+def _scores(q: Tensor, k: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    scores = (_wide(q) * scale) @ _wide(k).mT  # a product of float16 above 65504 is infinite
+    return scores if mask is None else scores.masked_fill(~mask, -math.inf)
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _fused(q: Tensor) -> bool:
+    return q.shape[2] > 0 and q.device.type in ("cpu", "cuda") and _trusted(q.device.type, q.dtype)
+
+
+@cache
+def _trusted(device: str, dtype: torch.dtype) -> bool:
+    """Whether the private operators of this PyTorch give what the plain formula gives in float64, on each mask.
+
+    The softmax is that of these keys and some more: so a row without a key here may have one elsewhere, or none at all.
+    """
+    fused = (_cpu_forward, _cpu_backward) if device == "cpu" else (_cuda_forward, _cuda_backward)
+
+    def trial() -> None:
+        given = trust.sample(dtype)
+        for name, mask in given.masks.items():
+            q, k, v, d_out = (x.double() for x in (*given.inputs, given.d_out))
+            out, lse = _forward_by(_portable_forward, q, k, v, mask, trust.SCALE)
+            more = torch.linspace(-1, 1, lse.numel(), dtype=lse.dtype).view_as(lse)
+            more[..., ::2] = -math.inf  # nothing elsewhere
+            whole = torch.logaddexp(lse, more)
+            share = torch.exp(lse - torch.where(whole.isneginf(), 0.0, whole))
+            whole_out = out * share[..., None]
+            gradients = _backward_by(_portable_backward, d_out, q, k, v, whole_out, whole, mask, trust.SCALE)
+            q, k, v, d_out, whole_out = (x.to(device, dtype) for x in (q, k, v, d_out, whole_out))
+            whole = whole.to(device, torch.promote_types(dtype, torch.float32))
+            kept = None if mask is None else mask.to(device)
+            found = _forward_by(fused[0], q, k, v, kept, trust.SCALE)
+            slopes = _backward_by(fused[1], d_out, q, k, v, whole_out, whole, kept, trust.SCALE)
+            trust.check((*found, *slopes), (out, lse, *gradients), trust.rounding(device, dtype), name)
+
+    return trust.passes(trial, f"attention on {device} in {dtype} runs in plain PyTorch, which is slower")
+
+
+def definition(given: trust.Sample, mask: Tensor | None) -> tuple[Tensor, ...]:
+    """Output, log-sum-exp and the gradients of q, k and v in float64, on the processor."""
+    q, k, v, d_out = (x.double() for x in (*given.inputs, given.d_out))
+    out, lse = _forward_by(_portable_forward, q, k, v, mask, trust.SCALE)
+    return out, lse, *_backward_by(_portable_backward, d_out, q, k, v, out, lse, mask, trust.SCALE)

@@ -1,0 +1,215 @@
+"""Exact attention as a Pattern (which pairs) x a Score (how alike) x a Normaliser (scores to weights).
+
+Backends, resolved from the configuration, the device and what is asked, logged, and never dense behind the back:
+- "sdpa": PyTorch's own kernel; all pairs, softmax, nothing measured.
+- "merge": all pairs, softmax, with mass (and gradients of it) by log-sum-exp.
+- "blocks": the pattern's pairs gathered into blocks; softmax, measured or not.
+- "masked": a window over few tokens as a mask of all pairs, which is quicker there than gathering blocks.
+- "flex": the same for one window a query on CUDA, by FlexAttention.
+- "explicit": another normaliser than softmax, on chunks of scores that are not kept for the backward.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmattn.attention.exact.attend import Result, attend
+from mmattn.attention.exact.backends import explicit, flex, flex_check, masked, sdpa
+from mmattn.attention.interface import (
+    STATS,
+    Attention,
+    AttentionOutput,
+    Blocks,
+    DotProduct,
+    Geometry,
+    Normaliser,
+    Pattern,
+    Score,
+)
+from mmattn.attention.patterns import plans
+from mmattn.attention.patterns.time_window import Windowed
+from mmattn.attention.statistics import key_times
+
+log = logging.getLogger(__name__)
+Reader = Callable[[Tensor, Tensor, Tensor, tuple[int, ...]], Result]  # q, k, v and segments to what attend gives
+
+
+class ExactAttention(Attention):
+    """softmax(q.k / sqrt(D)) over all real keys (Vaswani et al. 2017, eq. 1), or any part of it exchanged.
+
+    All pairs cost O(Lq Lk D) time and O(Lq D) memory; a pattern costs by the pairs of its blocks. `cudnn`: let cuDNN
+    run masked dense attention on CUDA; it is faster, and some of its versions give wrong gradients under a mask.
+    """
+
+    exact = True
+    supports = STATS
+
+    def __init__(
+        self,
+        heads: int,
+        head_dim: int,
+        pattern: Callable[[int, int], Pattern] | None = None,
+        score: Callable[[int, int], Score] | None = None,
+        normaliser: Callable[[int, int], Normaliser] | None = None,
+        cudnn: bool = False,
+    ) -> None:
+        super().__init__(heads, head_dim)
+        self.pattern = pattern(heads, head_dim) if pattern else None
+        self.score = (score or DotProduct)(heads, head_dim)
+        self.normaliser = normaliser(heads, head_dim) if normaliser else None
+        if self.pattern is not None and self.pattern.merges and self.normaliser is not None:
+            pattern_name, name = type(self.pattern).__name__, type(self.normaliser).__name__
+            raise ValueError(f"{pattern_name} merges softmaxes over its parts, which {name} does not allow")
+        self.time_cost = self.pattern.time_cost if self.pattern else "Lq Lk D"
+        self.memory_cost = self.pattern.memory_cost if self.pattern else "(Lq + Lk) D"
+        special: list[Pattern | Normaliser | Score] = [
+            part for part in (self.pattern, self.normaliser) if part is not None
+        ]
+        if not special or not isinstance(self.score, DotProduct):
+            special.append(self.score)
+        self.reference = ", ".join(part.reference for part in special)
+        self.cudnn = cudnn
+        self._backend = ""
+        self._pattern = "" if self.pattern is None else plans.register(self.pattern)
+
+    def __setstate__(self, state: dict) -> None:
+        super().__setstate__(state)
+        if self.pattern is not None:  # in another process, perhaps
+            plans.register(self.pattern)
+
+    def _plan(self, q: Tensor, k: Tensor, q_geometry: Geometry, k_geometry: Geometry) -> list[Blocks] | None:
+        if self.pattern is None:
+            return None
+        return plans.plan(self.pattern, self._pattern, q, k, q_geometry, k_geometry)
+
+    def forward(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        q_geometry: Geometry,
+        k_geometry: Geometry,
+        stats: frozenset[str] = frozenset(),
+    ) -> AttentionOutput:
+        self.check_stats(stats)
+        segments = k_geometry.lengths(k.shape[2])
+        if q.shape[2] == 0 or k.shape[2] == 0:
+            return AttentionOutput.nothing(q, k, v, k_geometry, stats)
+        q, k, scale = self.score(q, k)
+        if q.dtype != v.dtype:  # a score may have widened its part
+            dtype = torch.promote_types(q.dtype, v.dtype)
+            q, k, v = q.to(dtype), k.to(dtype), v.to(dtype)
+        if self.normaliser is not None:
+            self._resolved("explicit", q)
+            parts = self._plan(q, k, q_geometry, k_geometry)
+            return explicit.attend(q, k, v, k_geometry, parts, segments, scale, self.normaliser, stats)
+        return self._softmax(q, k, v, q_geometry, k_geometry, segments, scale, stats)
+
+    def _softmax(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        q_geometry: Geometry,
+        k_geometry: Geometry,
+        segments: tuple[int, ...],
+        scale: float,
+        stats: frozenset[str],
+    ) -> AttentionOutput:
+        keep = k_geometry.keep
+        measured: dict[str, Tensor] = {}
+        if "weights" in stats:
+            parts = self._plan(q, k, q_geometry, k_geometry)
+            measured["weights"] = explicit.matrix(q, k, keep, parts, scale, explicit.softmax)
+        if not stats & {"mass", "entropy", "mean_time"}:
+            out = self._by_pytorch(q, k, v, q_geometry, k_geometry, scale)
+            if out is not None:
+                return AttentionOutput(out, measured)
+        read = self._reader(q, k, q_geometry, k_geometry, scale)
+        if stats & {"entropy", "mean_time"}:
+            measured |= _moments(read, q, k, k_geometry, scale, stats)
+        out, mass, _ = read(q, k, v, segments if "mass" in stats else (k.shape[2],))
+        if "mass" in stats:
+            measured["mass"] = mass
+        return AttentionOutput(out, measured)
+
+    def _by_pytorch(
+        self, q: Tensor, k: Tensor, v: Tensor, q_geometry: Geometry, k_geometry: Geometry, scale: float
+    ) -> Tensor | None:
+        """The output alone by PyTorch's own kernel, where that is right and quick; None where not."""
+        keep, kind = k_geometry.keep, q.device.type
+        if self.pattern is None and sdpa.trusted(kind, q.dtype, keep is not None, self.cudnn):
+            self._resolved("sdpa", q)
+            return sdpa.attend(q, k, v, keep, scale, self.cudnn)
+        if self._windowed(q_geometry, k_geometry) and masked.cheaper(q, k) and sdpa.trusted_with_pairs(kind, q.dtype):
+            self._resolved("masked", q)
+            pairs = self._planned("masked", q, k, q_geometry, k_geometry)
+            return sdpa.attend_pairs(q, k, v, pairs, scale)
+        return None
+
+    def _windowed(self, q_geometry: Geometry, k_geometry: Geometry) -> bool:
+        """Whether every query reads a window of its own; no window binds what is exempt."""
+        return isinstance(self.pattern, Windowed) and not (q_geometry.all_exempt or k_geometry.all_exempt)
+
+    def _reader(self, q: Tensor, k: Tensor, q_geometry: Geometry, k_geometry: Geometry, scale: float) -> Reader:
+        """What attends under this pattern: planned once, for the output and for what is measured."""
+        if self.pattern is None:
+            self._resolved("merge", q)
+            return lambda q, k, v, segments: attend(q, k, v, k_geometry.keep, None, segments, scale)
+        windowed = self._windowed(q_geometry, k_geometry)
+        made: dict[str, Any] = {}  # by the values' width, one pattern may be read by two backends
+
+        def planned(backend: str) -> Any:
+            self._resolved(backend, q)
+            if backend not in made:
+                made[backend] = self._planned(backend, q, k, q_geometry, k_geometry)
+            return made[backend]
+
+        def read(q_: Tensor, k_: Tensor, v: Tensor, segments: tuple[int, ...]) -> Result:
+            if windowed and flex_check.usable(q_, k_, v):  # for each type and width of values
+                return flex.attend(q_, k_, v, planned("flex"), scale)
+            if windowed and masked.cheaper(q, k):
+                return attend(q_, k_, v, planned("masked"), None, segments, scale)
+            return attend(q_, k_, v, k_geometry.keep, planned("blocks"), segments, scale)
+
+        return read
+
+    def _planned(self, backend: str, q: Tensor, k: Tensor, q_geometry: Geometry, k_geometry: Geometry) -> Any:
+        if backend == "blocks":
+            return self._plan(q, k, q_geometry, k_geometry)
+        make: Callable[..., Any] = {"flex": flex.plan, "masked": masked.pairs}[backend]
+        key = self._pattern, backend
+        return plans.once(key, q_geometry, k_geometry, lambda: make(self.pattern, q, k, q_geometry, k_geometry))
+
+    def _resolved(self, backend: str, q: Tensor) -> None:
+        if not torch.compiler.is_compiling() and backend != self._backend:  # a logger breaks the graph
+            self._backend = backend
+            names = [type(part).__name__ for part in (self.pattern, self.score, self.normaliser) if part is not None]
+            log.info("attention of %s on %s in %s: %s", " x ".join(names), q.device, q.dtype, backend)
+
+
+def _moments(
+    read: Reader, q: Tensor, k: Tensor, k_geometry: Geometry, scale: float, stats: frozenset[str]
+) -> dict[str, Tensor]:
+    """Entropy and mean attended time from expectations under the weights, by one more pass with other values.
+
+    -sum_k w_k log w_k = lse - scale q . sum_k w_k k: the matrix of weights is never made.
+    """
+    wide = torch.promote_types(q.dtype, torch.float32)
+    q, k = q.to(wide), k.to(wide)
+    values = [k] if "entropy" in stats else []
+    if "mean_time" in stats:
+        values.append(key_times(k_geometry)[:, None, :, None].to(wide).expand(-1, k.shape[1], -1, -1))
+    mean, _, lse = read(q, k, torch.cat(values, dim=-1), (k.shape[2],))
+    found = {}
+    if "entropy" in stats:
+        entropy = lse - scale * (q * mean[..., : q.shape[3]]).sum(dim=-1)
+        found["entropy"] = torch.where(lse.isneginf(), 0.0, entropy).clamp(min=0.0)
+    if "mean_time" in stats:
+        found["mean_time"] = mean[..., -1]
+    return found

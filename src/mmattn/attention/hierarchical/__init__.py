@@ -1,0 +1,1 @@
+"""Attention to near tokens one by one, and to groups of the others."""

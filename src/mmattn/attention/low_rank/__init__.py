@@ -1,0 +1,1 @@
+"""Attention through a fixed number of rows, columns or latents."""

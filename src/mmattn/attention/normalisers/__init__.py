@@ -1,0 +1,1 @@
+"""From scores to weights, other than by softmax."""

@@ -1,0 +1,1 @@
+"""Which pairs of query and key an exact attention reads."""

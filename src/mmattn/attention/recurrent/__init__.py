@@ -1,0 +1,1 @@
+"""Recurrent networks behind the signature of attention."""

@@ -1,0 +1,1 @@
+"""Configs by Hydra: composed once, checked before anything is built. Needs no torch."""

@@ -1,0 +1,165 @@
+"""What kind of value each key takes, held against what was typed, so that a slip is one line before anything is built.
+
+A key takes what its default is: a number, a switch, text, a list, or settings. Where the default is null the name of
+the key tells, by the tables here. This module needs no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mmattn.config.names import LISTS, NAMES, is_name
+from mmattn.config.overrides import OPTIONAL, default_of
+from mmattn.errors import UsageError
+
+OR_AUTO = frozenset(("batch_size",))  # numbers that may be left to mmattn
+# The last part of keys whose default is none.
+NUMBERS = frozenset(
+    (
+        *("threshold", "seconds", "span_step_s", "deadline_s", "window_s", "warn_s", "clips_per_epoch", "encoder_lr"),
+        *("layer_decay", "length_decay", "peak_tflops", "min_nodes", "state", "height", "width", "step_s"),
+    )
+)
+NUMBERS_OR_LISTS = frozenset(("resize", "size", "grid"))  # one number for both sides, or one for each
+SWITCHES = frozenset(("deinterlace", "cut", "fused", "normalize", "system"))
+SETTINGS = frozenset(("architecture", "preprocessing", "decoding", "options", "srun"))
+TEXTS = NAMES | {"hdr", "keep_by", "keep_mode", "profile", "fit", "resample"}
+TEXT_LISTS = LISTS | {"setup"}
+
+_EXPECTED = {
+    "number": "a number",
+    "switch": "true or false",
+    "text": "one value",
+    "list": "a list, such as [a,b]",
+    "settings": "settings, such as {name: value}",
+    "number or list": "a number, or a list of them",
+}
+
+
+def check_kinds(base: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """Raises UsageError where a value of `config` is of another kind than the one that `base` has there."""
+    for key, value in config.items():
+        if key in base and not (value is None and key in OPTIONAL):
+            _check(str(key), base[key], value, base)
+
+
+def check_no_settings(key: str, typed: str, default: Any) -> None:
+    """Raises UsageError for settings where a list belongs, which Hydra cannot put together."""
+    if isinstance(default, list) and typed.startswith("{") and key.rpartition(".")[2] not in TEXTS | TEXT_LISTS:
+        raise UsageError(f"{key}={typed}: expected a list, such as {_typed(default)}")
+
+
+def first_missing(node: Any, prefix: str = "") -> str | None:
+    """The first key that has to be set and is not."""
+    if isinstance(node, Mapping):
+        found = (first_missing(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in node.items())
+        return next((key for key in found if key), None)
+    return prefix if node == "???" else None
+
+
+def _check(key: str, old: Any, value: Any, base: Mapping[str, Any]) -> None:
+    if value is None and _refers(old) and kind_of(key):  # one of those that may be none, here by default another key's
+        return
+    old = _meant(old, base)
+    if _refers(old) or _refers(value):
+        return
+    if isinstance(old, Mapping):
+        if not isinstance(value, Mapping):
+            hint = f", such as {key}.{next(iter(old))}=..." if old else ""
+            raise _wrong(key, value, f"settings{hint}")
+        for name, each in value.items():
+            if name in old:
+                _check(f"{key}.{name}", old[name], each, base)
+    elif isinstance(old, list):
+        _check_list(key, old, value, base)
+    elif old is None:
+        _check_unset(key, value)
+    else:
+        _check_value(key, old, value)
+
+
+def _check_list(key: str, old: list[Any], value: Any, base: Mapping[str, Any]) -> None:
+    if isinstance(value, str) and key.rpartition(".")[2] in TEXT_LISTS:
+        return  # one of them
+    if not isinstance(value, list):
+        raise _wrong(key, value, f"a list, such as {_typed(old or ['a', 'b'])}")
+    for i, each in enumerate(value):
+        if old:
+            _check(f"{key}.{i}", old[min(i, len(old) - 1)], each, base)
+
+
+def _check_value(key: str, old: Any, value: Any) -> None:
+    if value is None:
+        raise _wrong(key, "null", f"a value, such as {old}")
+    if isinstance(old, bool) != isinstance(value, bool):
+        raise _wrong(key, value, "true or false" if isinstance(old, bool) else "a value")
+    if key in OR_AUTO and value == "auto":
+        return
+    number = isinstance(value, (int, float)) and value == value
+    if isinstance(old, (int, float)) and not number:
+        raise _wrong(key, value, f"a number, such as {old}")
+    if isinstance(old, int) and isinstance(value, float):
+        raise _wrong(key, value, f"a whole number, such as {old}")
+    if isinstance(value, Mapping) or (isinstance(value, list) and key.rpartition(".")[2] not in TEXT_LISTS):
+        raise _wrong(key, value, "one value" if old == "???" else f"one value, such as {old}")
+
+
+def _check_unset(key: str, value: Any) -> None:
+    kind = kind_of(key)
+    if value is None or kind is None:
+        return
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
+    numbers = isinstance(value, list) and all(isinstance(each, int) and not isinstance(each, bool) for each in value)
+    fits = {
+        "number": number,
+        "switch": isinstance(value, bool),
+        "text": not isinstance(value, (list, Mapping)),
+        "list": isinstance(value, list) or (isinstance(value, str) and key.rpartition(".")[2] in LISTS),
+        "settings": isinstance(value, Mapping),
+        "number or list": number or numbers,
+    }
+    if not fits[kind]:
+        raise _wrong(key, value, f"{_EXPECTED[kind]}, or null")
+
+
+def kind_of(key: str) -> str | None:
+    """Of a key whose default is none; None where the name does not tell."""
+    name = key.rpartition(".")[2]
+    if name not in TEXT_LISTS and is_name(key):
+        return "text"
+    tables = {
+        "number": NUMBERS,
+        "number or list": NUMBERS_OR_LISTS,
+        "switch": SWITCHES,
+        "settings": SETTINGS,
+        "list": TEXT_LISTS,
+        "text": TEXTS,
+    }
+    return next((kind for kind, names in tables.items() if name in names), None)
+
+
+def _meant(value: Any, base: Mapping[str, Any]) -> Any:
+    """What a value that refers to one other key, `${dim}`, comes to."""
+    for _ in range(10):
+        if not (isinstance(value, str) and value.startswith("${") and value.endswith("}") and ":" not in value):
+            break
+        value = default_of(base, value[2:-1])
+    return value
+
+
+def _refers(value: Any) -> bool:
+    return isinstance(value, str) and "${" in value
+
+
+def _wrong(key: str, value: Any, expected: str) -> UsageError:
+    return UsageError(f"{key}={_typed(value)}: expected {expected}")
+
+
+def _typed(value: Any) -> str:
+    """As one would type it."""
+    if isinstance(value, list):
+        return f"[{','.join(map(_typed, value))}]"
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}: {_typed(each)}" for key, each in value.items()) + "}"
+    return str(value).lower() if isinstance(value, bool) else str(value)

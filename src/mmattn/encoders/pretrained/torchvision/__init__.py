@@ -1,0 +1,1 @@
+"""torchvision's networks for pictures and clips."""

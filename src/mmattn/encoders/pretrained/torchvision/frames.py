@@ -1,0 +1,82 @@
+"""torchvision's ViT and ResNet on each frame."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from mmattn.encoders.pretrained.adapt import Mode
+from mmattn.encoders.pretrained.frames import FrameEncoder, Kind, check_tokens, pooled
+from mmattn.encoders.pretrained.pixels import Pixels
+from mmattn.encoders.pretrained.torchvision.build import build_torchvision, family_of
+from mmattn.encoders.pretrained.torchvision.prepared import prepared
+
+_FAMILIES = ("vit", "resnet")
+
+
+class TorchvisionFrames(FrameEncoder):
+    """A ViT or ResNet on each frame. tokens=patch: its places, or `grid` x `grid` cells of them; tokens=frame: one.
+
+    `size`: pixels of a side, null = what its weights were trained on. `preprocessing`: mean, std, interpolation and
+    resize, where they differ from what the weights say.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        name: str,
+        mode: Mode,
+        size: int | None = None,
+        pretrained: str | None = None,
+        hub: bool = False,
+        tokens: Kind = "patch",
+        grid: int | None = None,
+        lora: Mapping[str, Any] | None = None,
+        architecture: Mapping[str, Any] | None = None,
+        preprocessing: Mapping[str, Any] | None = None,
+    ) -> None:
+        check_tokens(tokens)
+        arguments = dict(architecture or {})
+        family = family_of(name, _FAMILIES)
+        seen = prepared(name, family, pretrained, size, preprocessing)
+        if family == "vit":
+            model = build_torchvision(name, {"image_size": seen.size, **arguments}, pretrained, hub)
+            net = _Vit(seen.pixels, model, tokens, grid)
+        else:
+            net = _Resnet(seen.pixels, build_torchvision(name, arguments, pretrained, hub), tokens, grid)
+        super().__init__(dim, net, net.channels, mode, lora or {}, frames=seen.frames)
+        self.resolved = {"size": seen.size, "preprocessing": seen.settings}
+
+
+class _Vit(nn.Module):
+    def __init__(self, pixels: Pixels, model: Any, tokens: Kind, grid: int | None) -> None:
+        super().__init__()
+        model.heads = nn.Identity()
+        self.pixels, self.model, self.tokens, self.grid = pixels, model, tokens, grid
+        self.channels = model.hidden_dim
+
+    def forward(self, frames: UInt8[Tensor, "N 3 H W"]) -> Float[Tensor, "N P C"]:
+        x = self.model._process_input(self.pixels(frames))
+        x = self.model.encoder(torch.cat([self.model.class_token.expand(len(x), -1, -1), x], dim=1))
+        if self.tokens == "frame":
+            return x[:, :1]
+        side = self.model.image_size // self.model.patch_size
+        return pooled(x[:, 1:].unflatten(1, (side, side)), self.grid)
+
+
+class _Resnet(nn.Module):
+    def __init__(self, pixels: Pixels, model: Any, tokens: Kind, grid: int | None) -> None:
+        super().__init__()
+        self.channels = model.fc.in_features
+        model.fc = nn.Identity()
+        self.pixels, self.model, self.tokens, self.grid = pixels, model, tokens, grid
+
+    def forward(self, frames: UInt8[Tensor, "N 3 H W"]) -> Float[Tensor, "N P C"]:
+        x = self.pixels(frames)
+        for name in ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4"):
+            x = getattr(self.model, name)(x)
+        return pooled(x.permute(0, 2, 3, 1), 1 if self.tokens == "frame" else self.grid)

@@ -1,0 +1,97 @@
+"""What the folder of a transformers model says about preparing its input, and pictures as it says.
+
+transformers 5 saves processor_config.json, with a part for each kind of input; older versions saved
+preprocessor_config.json. Where both are there the library reads the first, and so does this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmattn.encoders.pretrained.pixels import TRANSFORMERS, FrameFormat, Interpolation
+from mmattn.encoders.pretrained.weights import read_json
+from mmattn.errors import UsageError
+
+_WHOLE = "processor_config.json"
+APART = {
+    "image_processor": "preprocessor_config.json",
+    "video_processor": "video_preprocessor_config.json",
+    "feature_extractor": "preprocessor_config.json",
+}
+_FILTERS: dict[int, Interpolation] = {2: "bilinear", 3: "bicubic"}  # as image libraries number them
+
+
+def read_prepared(folder: Path, parts: Sequence[str]) -> dict[str, Any] | None:
+    """The first of `parts` that the folder has settings of; None: it has none of any."""
+    whole = read_json(folder / _WHOLE) if (folder / _WHOLE).is_file() else {}
+    for part in parts:
+        if isinstance(settings := whole.get(part), dict):
+            return settings
+    for part in parts:
+        if (folder / APART[part]).is_file():
+            return read_json(folder / APART[part])
+    return None
+
+
+def image_settings(
+    saved: Mapping[str, Any], family: Mapping[str, Any], given: Mapping[str, Any], image_size: int
+) -> dict[str, Any]:
+    """mean, std, interpolation, size and resize: what is `given`, else what a processor `saved`, else the `family`'s.
+
+    `saved` and `family` are in the words of transformers' processors. `image_size`: of a model whose folder does not
+    say. size is (height, width); resize is to what a picture is resized before its middle of that size is cut.
+    Raises UsageError for what cannot be done.
+    """
+    own = {**family, **{name: value for name, value in saved.items() if value is not None}}
+    default = own.get("size") or ({"shortest_edge": image_size} if own.get("do_center_crop") else image_size)
+    if own.get("do_resize") is False:
+        raise UsageError("do_resize=false: pictures of any size are not what a clip of frames can hold")
+    resize = _sides(default, shortest="shortest_edge" in (family.get("size") or ()) or bool(own.get("do_center_crop")))
+    size = _pair(_sides(own.get("crop_size") or image_size)) if own.get("do_center_crop") else _pair(resize)
+    if own.get("resample", 3) not in _FILTERS:
+        raise UsageError(f"resample={own['resample']}: expected 2 (bilinear) or 3 (bicubic)")
+    if own.get("do_rescale") is False or abs(own.get("rescale_factor", 1 / 255) * 255 - 1) > 1e-6:
+        raise UsageError(f"rescale_factor={own.get('rescale_factor')}: expected 1 / 255")
+    scaled = own.get("do_normalize") is not False
+    settings = {
+        "mean": list(own["image_mean"]) if scaled else [0.0] * 3,
+        "std": list(own["image_std"]) if scaled else [1.0] * 3,
+        "interpolation": _FILTERS[own.get("resample", 3)],
+        "size": list(size),
+        "resize": resize if isinstance(resize, int) else list(resize),
+    }
+    return settings | dict(given)
+
+
+def frame_format(settings: Mapping[str, Any]) -> FrameFormat:
+    """Of image_settings."""
+    resize = settings["resize"]
+    return FrameFormat(
+        _pair(settings["size"]),
+        resize if isinstance(resize, int) else _pair(resize),
+        TRANSFORMERS[settings["interpolation"]],
+    )
+
+
+def check_same(saved: Mapping[str, Any], folder: str | None, **made_for: Any) -> None:
+    """Raises UsageError where a folder prepares its input otherwise than the front end that stands for it."""
+    for name, value in made_for.items():
+        if saved.get(name, value) != value:
+            raise UsageError(f"{folder}: its processor has {name}={saved[name]}, and only {value} is supported")
+
+
+def _sides(size: Any, shortest: bool = False) -> int | tuple[int, int]:
+    """A number where one side is meant, the shorter one, else both."""
+    if isinstance(size, int):
+        return size if shortest else (size, size)
+    if isinstance(size, Mapping) and "shortest_edge" in size and "longest_edge" not in size:
+        return int(size["shortest_edge"])
+    if isinstance(size, Mapping) and {"height", "width"} <= size.keys():
+        return int(size["height"]), int(size["width"])
+    raise UsageError(f"size={size}: expected height and width, or shortest_edge")
+
+
+def _pair(sides: int | Sequence[int]) -> tuple[int, int]:
+    return (sides, sides) if isinstance(sides, int) else (int(sides[0]), int(sides[1]))

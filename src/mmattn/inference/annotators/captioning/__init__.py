@@ -1,1 +1,0 @@
-"""What writes sentences about spans of a file: which spans, who writes, and what is made of the sentences."""

@@ -1,0 +1,1 @@
+"""Tags from your own list, by models that compare text with pictures and sounds."""

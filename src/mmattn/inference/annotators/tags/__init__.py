@@ -1,0 +1,1 @@
+"""Tags of fixed lists: AudioSet by YAMNet, ImageNet by EfficientNet-Lite."""

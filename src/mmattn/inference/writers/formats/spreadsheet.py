@@ -1,0 +1,55 @@
+"""CSV for spreadsheets: a row a file, with what fits a cell. No cell is a formula."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmattn import text
+from mmattn.inference.writers.interface import FileFormat, Record
+from mmattn.inference.writers.subtitles.levels import side_by_side
+from mmattn.text import one_line
+
+MODALITIES = ("video", "audio")  # as in types, which needs torch
+COLUMNS = ("id", "path", "status", "reason", "detail", "tags", "score", "captions", "used", "video", "audio", "issues")
+
+
+class CSV(FileFormat):
+    """`score`: of the best tag; `video`, `audio`: the mean over the tags of what they owe to each."""
+
+    suffix = ".csv"
+
+    def write(self, records: Iterable[Record], part: Path) -> None:
+        with part.open("w", encoding="utf-8", newline="") as file:
+            rows = csv.writer(file)
+            rows.writerow(COLUMNS)
+            for record in records:
+                cells = _cells(record)
+                rows.writerow([cell(cells.get(name)) for name in COLUMNS])
+
+
+def _cells(record: Record) -> dict[str, Any]:
+    modality = record.get("modality") or {}
+    tags = record.get("tags") or []
+    return {
+        **{name: record.get(name) for name in ("id", "path", "status", "reason", "detail")},
+        "tags": "; ".join(one_line(tag["tag"]) for tag in tags),
+        "score": max((tag["score"] for tag in tags), default=None),
+        "captions": "; ".join(one_line(caption["text"]) for caption in side_by_side(record)),
+        "used": "; ".join(modality.get("used") or []),
+        **(modality.get("shapley") or _shares(tags)),
+        "issues": "; ".join(record.get("issues") or []),
+    }
+
+
+def _shares(tags: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Of annotators' tags, each of which owes its whole score to one stream."""
+    found = {name: [tag[name] for tag in tags if tag.get(name) is not None] for name in MODALITIES}
+    return {name: round(sum(each) / len(each), 4) for name, each in found.items() if each}
+
+
+def cell(value: str | float | None) -> str | float | None:
+    """Numbers as they are; text as a cell may hold it."""
+    return text.cell(value) if isinstance(value, str) else value

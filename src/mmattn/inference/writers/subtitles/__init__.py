@@ -1,0 +1,1 @@
+"""What is shown when: cues of speech, sounds and captions, and tracks of them."""

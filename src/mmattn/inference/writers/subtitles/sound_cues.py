@@ -1,0 +1,80 @@
+"""Sounds that matter, as `[dog barking]`, in the pauses of what is spoken (WCAG 1.2.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mmattn.inference.writers.interface import Cue
+from mmattn.inference.writers.subtitles.sound_names import GENERAL, UNNAMED, shown_name
+from mmattn.inference.writers.subtitles.speech_cues import LEAST_MS
+from mmattn.inference.writers.subtitles.spoken import LINE
+from mmattn.text import one_line
+
+SHOWN_MS = 3000  # a sound that lasts is named when it begins
+_AGAIN_MS = 5000  # one that pauses for less is the same sound
+_LATE_MS = 500  # how long after a sound it may still be named
+_LINES = 2
+
+
+@dataclass(frozen=True)
+class _Sound:
+    name: str
+    start: int
+    end: int
+    is_general: bool
+
+
+def sound_cues(tags: Sequence[dict[str, Any]], spoken: Sequence[Cue]) -> list[Cue]:
+    """Of tags that were heard and have times; none overlaps another or one of the cues `spoken`, which are in order.
+
+    Sounds that begin together stand in one cue. One that lasts less than a cue's second stays that long where it can;
+    one that is over before a pause of the speech is not named.
+    """
+    waiting = _sounds(tags)
+    found: list[Cue] = []
+    free, pauses = 0, [*((cue.start, cue.end) for cue in spoken), (None, None)]
+    for begins, ends in pauses:
+        while waiting:
+            start = max(free, waiting[0].start)
+            if waiting[0].end + _LATE_MS <= start:
+                waiting.pop(0)
+                continue
+            if begins is not None and start + LEAST_MS > begins:
+                break
+            near = [each for each in waiting if each.start <= start + LEAST_MS // 2 and each.end + _LATE_MS > start]
+            together = near[:_LINES]
+            waiting = [each for each in waiting if each not in together]
+            last = max(min(max(each.end for each in together), start + SHOWN_MS), start + LEAST_MS)
+            end = last if begins is None else min(last, begins)
+            found.append(Cue(start, end, "\n".join(f"[{each.name}]" for each in together)))
+            free = end
+        free = max(free, ends or 0)
+    return found
+
+
+def _sounds(tags: Sequence[dict[str, Any]]) -> list[_Sound]:
+    """In the order of their starts; a name that pauses for a moment goes on."""
+    parts: list[_Sound] = []
+    for tag in tags:
+        if tag.get("modality") != "audio" or tag["tag"] in UNNAMED:
+            continue
+        name = one_line(shown_name(tag["tag"]))[: LINE - 2]
+        for start, end in tag.get("segments") or []:
+            first = max(0, round(1000 * start))
+            parts.append(_Sound(name, first, max(first, round(1000 * end)), tag["tag"] in GENERAL))
+    kinds = [each for each in parts if not each.is_general]
+    parts = [each for each in parts if each.name and not (each.is_general and _is_covered(each, kinds))]
+    found: dict[str, list[_Sound]] = {}
+    for each in sorted(parts, key=lambda part: (part.start, part.end)):
+        same = found.setdefault(each.name, [])
+        if same and each.start - same[-1].end < _AGAIN_MS:
+            same[-1] = replace(same[-1], end=max(same[-1].end, each.end))
+        else:
+            same.append(each)
+    return sorted((each for same in found.values() for each in same), key=lambda part: part.start)
+
+
+def _is_covered(sound: _Sound, others: Sequence[_Sound]) -> bool:
+    return any(other.start < sound.end and sound.start < other.end for other in others)

@@ -1,0 +1,1 @@
+"""Decoded frames of audio become one waveform."""

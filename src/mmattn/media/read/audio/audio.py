@@ -1,0 +1,255 @@
+"""The sound of a span as one waveform on the clip's clock.
+
+Samples are placed by the stamps of the frames they came in (stamps.py): late sound is preceded by zeros, a gap is
+filled with zeros, an overlap is cut. Channels become one (downmix.py) before they are resampled.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from av.audio.frame import AudioFrame
+
+from mmattn.errors import MediaError
+from mmattn.media.open.container import Limits
+from mmattn.media.read.audio.downmix import Downmix
+from mmattn.media.read.audio.segment import SoundSegment
+from mmattn.media.read.audio.stamps import Lattice, Level, SampleClock, SampleRun
+
+_LATE_S = 0.04  # sound that begins this much after the span is reported
+_APART_S = 0.04  # frames further apart than this are not resampled in one go
+JUMP_S = 1.0  # further back than this is a broken clock, not an overlap
+_SETTLE_S = 0.1  # sound kept on both sides of the span so that the resampler's edges fall outside it
+_STAMPS_S = 1.0  # stamps of this long before the span tell where its first sample lies
+_BRIDGED_S = 0.002  # a gap as short as a step of a drifting clock is no silence but a line between its ends
+
+
+class SoundTrack:
+    """Collects decoded audio frames of [start, end) s into one waveform at `rate` Hz (None: the file's own)."""
+
+    def __init__(
+        self,
+        path: str,
+        start: float,
+        end: float | None,
+        rate: int | None,
+        limits: Limits,
+        clock: SampleClock,
+        downmix: Downmix,
+    ) -> None:
+        self._path, self._start, self._end, self._limits = path, start, end, limits
+        self._from = start - _SETTLE_S  # sound outside [from, to] is not kept
+        self._to = float("inf") if end is None else end + _SETTLE_S
+        self._marked = start - _STAMPS_S
+        self.clock = clock
+        self._downmix: Downmix = downmix
+        self.rate = rate
+        self.issues: set[str] = set()
+        self.lattice: Lattice | None = None  # of all frames, as the file's first ones tell
+        self.is_open = not clock.steady  # whether the file's first frames have been looked at
+        self._first_end: float | None = None  # of the file's first frame
+        self._run: SampleRun | None = None
+        self._segments: list[SoundSegment] = []
+        self._finished = 0  # samples of all segments but the last
+        self._shift = 0.0  # added to timestamps after the file's clock was put back
+        self.first_time: float | None = None
+        self.last_end = 0.0  # where the sound decoded so far ends, s
+
+    @property
+    def done(self) -> bool:
+        """Whether the sound has passed the span's end."""
+        return self.last_end > self._to
+
+    def add_all(self, frames: Sequence[AudioFrame], tick: float, origin: float) -> None:
+        """Place frames by their stamps, `tick` s each, on the clip's clock, which begins at `origin` s.
+
+        In few steps for a frame that simply follows the one before: there are 47 of them in a second.
+        """
+        segment: SoundSegment | None = None
+        for frame in frames:
+            stamp, count = frame.pts, frame.samples
+            time = None if stamp is None else stamp * tick - origin
+            if segment is not None and time is not None and count and time <= self._to:
+                run, apart = segment.run, time - self.last_end
+                if -_APART_S <= apart <= _APART_S and frame.sample_rate == run.rate and segment.add(frame):
+                    run.at.append(run.count)
+                    run.times.append(time)
+                    run.count += count
+                    self.last_end = max(self.last_end, time + count / run.rate)
+                    continue
+            self.add(frame, time)
+            segment = self._growing()
+        samples = self._finished + (self._segments[-1].samples if self._segments else 0)
+        if samples * 4 > self._limits.decoded_bytes:
+            raise MediaError(self._path, "too_large", f"more than {self._limits.decoded_bytes} bytes of sound")
+
+    def add(self, frame: AudioFrame, time: float | None) -> None:
+        """Take the next frame; `time` s on the clip's clock, None where the file does not say."""
+        count, rate = frame.samples, frame.sample_rate
+        if not count or not rate:
+            return
+        run = self._run
+        if run is None or run.rate != rate:
+            run = self._next_run(rate)
+        at, stamped = run.count, self._believes(time)
+        if time is None or not stamped:
+            time = self.last_end
+        elif self._shift or time < self.last_end - JUMP_S:
+            time = self.place(time)
+        end = time + count / rate
+        apart = self.first_time is not None and not -_APART_S <= time - self.last_end <= _APART_S
+        self.first_time = time if self.first_time is None else self.first_time
+        self.last_end = max(self.last_end, end)
+        run.count += count
+        if stamped and end >= self._marked:
+            run.at.append(at)
+            run.times.append(time)
+        if stamped and not self.is_open:
+            self.open_with(time, count, rate)
+        if self._from <= end and time <= self._to:
+            self._append(frame, run, at, apart)
+
+    def _growing(self) -> SoundSegment | None:
+        """The segment that a frame which simply follows goes to, where nothing else is to be looked at."""
+        last = self._segments[-1] if self._segments else None
+        if last is None or not self.is_open or self._shift or self.clock.counted:
+            return None
+        return last if last.run is self._run and last.first + last.samples == last.run.count else None
+
+    def open_with(self, time: float, count: int, rate: int) -> None:
+        """Take note of the file's first frames, in turn: all others lie so many samples after them."""
+        if self._first_end is None:
+            self._first_end = time + count / rate  # the first may be short: what encoders put before the sound is cut
+        elif not self.is_open:
+            self.lattice, self.is_open = Lattice(self._first_end, count), True
+
+    def _believes(self, time: float | None) -> bool:
+        return time is not None and not (self.clock.counted and self.first_time is not None)
+
+    def place(self, time: float | None) -> float:
+        """The frame's time, made to run on where the file's clock is missing or jumps back."""
+        if time is None or not self._believes(time):
+            return self.last_end
+        if self.first_time is not None and time + self._shift < self.last_end - JUMP_S:
+            self._shift = self.last_end - time
+            self.issues.add("pts_fixed")
+        return time + self._shift
+
+    def _append(self, frame: AudioFrame, run: SampleRun, at: int, apart: bool) -> None:
+        """Add a frame, whose first sample is the run's sample `at`, to the last segment or to a new one."""
+        last = self._segments[-1] if self._segments else None
+        if last is not None:
+            follows = last.run is run and last.first + last.samples == at and not apart
+            if follows and last.add(frame):
+                return
+            last.finish()
+            self._finished += last.samples
+            if not apart:
+                self.issues.add("format_change")
+        if self.rate is None:
+            self.rate = frame.sample_rate
+        level = self._levels(run)[-1]
+        cut = min(self._lead(level.offset + at / run.rate, run.rate), frame.samples - 1)
+        segment = SoundSegment(run, at + cut, frame, self.rate, self._downmix)
+        segment.add(frame, cut)
+        self._segments.append(segment)
+
+    def _next_run(self, rate: int) -> SampleRun:
+        """Frames of another rate begin: they follow those before."""
+        begin = 0.0 if self._run is None else self._levels(self._run)[-1].offset + self._run.count / self._run.rate
+        self._run = run = SampleRun(rate, self.clock.tick, begin, follows=self._run is not None)
+        return run
+
+    def _levels(self, run: SampleRun) -> list[Level]:
+        return run.levels(self.lattice)
+
+    def _lead(self, time: float, rate: int) -> int:
+        """Samples to leave out before the span so that resampled ones fall on start + k / rate, not between.
+
+        Output sample k of a segment that begins at `time` s lies at time + k / rate; only its first input sample can
+        be chosen.
+        """
+        assert self.rate is not None
+        period = rate // math.gcd(rate, self.rate)
+        fits = int((self._start - time) * rate)  # none of the span itself is left out
+        if period == 1 or fits <= 0:
+            return 0
+        at = (time - self._start + np.arange(min(period, fits)) / rate) * self.rate
+        return int(np.abs(at - np.round(at)).argmin())
+
+    def waveform(self) -> np.ndarray | None:
+        """(N,) float32 in [-1, 1] from `start` to min(end, the sound's end); None if no sample falls in the span."""
+        if not self._segments or self.rate is None:
+            return None
+        self._segments[-1].finish()
+        pieces = [piece for segment in self._segments for piece in self._pieces(segment)]
+        end = min(max(piece.end for piece in pieces), self._end if self._end is not None else float("inf"))
+        count = round((end - self._start) * self.rate)
+        if count <= 0 or pieces[0].time >= end:
+            return None
+        if count * 4 > self._limits.decoded_bytes:
+            raise MediaError(self._path, "too_large", f"{count} samples of sound, mostly gaps")
+        out = np.zeros(count, np.float32)
+        self._paste_all(out, pieces)
+        if pieces[0].time - self._start > _LATE_S:
+            self.issues.add("late_audio")
+        low, high = out.min(), out.max()  # not a number if any sample is not
+        if not (np.isfinite(low) and np.isfinite(high)):  # float formats can hold anything
+            np.nan_to_num(out, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+            self.issues.add("bad_samples")
+            low, high = out.min(), out.max()
+        if low == high == 0:
+            self.issues.add("silent_audio")
+        return np.clip(out, -1.0, 1.0, out=out) if low < -1 or high > 1 else out
+
+    def _pieces(self, segment: SoundSegment) -> list[_Piece]:
+        """The segment cut where its run has a gap or an overlap."""
+        assert self.rate is not None
+        run, first, last = segment.run, segment.first, segment.first + segment.samples
+        levels = self._levels(run)
+        made = np.concatenate(segment.out) if len(segment.out) != 1 else segment.out[0]
+        pieces = []
+        for level, after in zip(levels, [*levels[1:], None], strict=True):
+            low, high = max(level.first, first), last if after is None else min(after.first, last)
+            if low >= high:
+                continue
+            begin = math.ceil((low - first) * self.rate / run.rate)
+            stop = None if high == last else math.ceil((high - first) * self.rate / run.rate)
+            at = round((level.offset + first / run.rate - self._start) * self.rate) + begin
+            time, end = level.offset + low / run.rate, level.offset + high / run.rate
+            pieces.append(_Piece(made[begin:stop], at, time, end))
+        return pieces
+
+    def _paste_all(self, out: np.ndarray, pieces: list[_Piece]) -> None:
+        """Each at its time. What is there twice is taken from the first piece that has it."""
+        assert self.rate is not None
+        filled, reached, slack = 0, pieces[0].time, 2 / self.rate
+        for number, piece in enumerate(pieces):
+            inside = (
+                number
+                and self._start < max(piece.time, reached)
+                and min(piece.time, reached) < self._start + len(out) / self.rate
+            )
+            if inside and abs(piece.time - reached) > slack:
+                self.issues.add("gap" if piece.time > reached else "overlap")
+            low, high = max(piece.at, filled, 0), min(piece.at + len(piece.samples), len(out))
+            if high > low:
+                if 0 < filled < low <= filled + _BRIDGED_S * self.rate:
+                    out[filled - 1 : low + 1] = np.linspace(
+                        out[filled - 1], piece.samples[low - piece.at], low - filled + 2
+                    )
+                out[low:high] = piece.samples[low - piece.at : high - piece.at]
+            filled, reached = max(filled, high), max(reached, piece.end)
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Resampled samples from the output's sample `at` on, true sound from `time` to `end` s."""
+
+    samples: np.ndarray
+    at: int
+    time: float
+    end: float

@@ -1,0 +1,1 @@
+"""How a file is gone through to answer one request: in order, by a plan, on a GPU."""

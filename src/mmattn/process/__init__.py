@@ -1,0 +1,1 @@
+"""Which process this is, what it holds, which cores it has. Needs no torch."""

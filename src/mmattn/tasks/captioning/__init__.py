@@ -1,0 +1,1 @@
+"""Captions: decoders, search, what they read."""

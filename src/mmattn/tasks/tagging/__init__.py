@@ -1,0 +1,1 @@
+"""Tags: heads, losses, thresholds."""

@@ -1,0 +1,1 @@
+"""Training checkpoints: whole or absent, from one process or in parts."""

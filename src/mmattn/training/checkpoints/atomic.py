@@ -1,0 +1,108 @@
+"""Training checkpoints: whole or absent, the last two kept, looked through before they are used."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+
+from mmattn.errors import MmattnError, UsageError
+from mmattn.files import beside
+from mmattn.training.checkpoints.parts import damaged_part, read_rest, read_tensors, remove
+from mmattn.training.checkpoints.states import whole_checkpoint
+from mmattn.training.run.group import read_by_first
+
+LAST = Path("checkpoints") / "last.ckpt"
+FOREIGN = (pickle.UnpicklingError, zipfile.BadZipFile, zlib.error)
+BEFORE = LAST.with_name("before.ckpt")  # the one that was the last before it
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Written beside the target, synced, then put in its place; loading executes nothing.
+
+    `damaged_last`: what stands at LAST is no good, so the first save replaces it instead of keeping it as BEFORE.
+    """
+
+    def __init__(self, damaged_last: bool = False) -> None:
+        self._damaged_last = damaged_last
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        path = Path(path)
+        try:
+            with beside(path) as part:
+                with part.open("wb") as file:  # a stream: a copy in memory would be as large as model and optimizer
+                    torch.save(checkpoint, file)
+                self._make_way(path)
+        except (OSError, RuntimeError) as error:  # torch's writer makes a full disk a RuntimeError
+            cause = error.__cause__ or error.__context__ or error
+            raise MmattnError(f"{path}: the checkpoint cannot be written ({first_line(cause)})") from None
+
+    def put(self, part: Path, path: Path) -> None:
+        """A folder that is written to its end takes the place of what stands at `path`."""
+        self._make_way(path)
+        part.replace(path)
+
+    def _make_way(self, path: Path) -> None:
+        """What stands at `path` becomes the one before, if it is any good."""
+        if path.exists() and not self._damaged_last:
+            remove(before := path.with_name(BEFORE.name))
+            path.replace(before)
+        remove(path)
+        self._damaged_last = False
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """The first process reads it, for all."""
+        return read_by_first(lambda: self.read(Path(path)))
+
+    def read(self, path: Path) -> dict[str, Any]:
+        """In this process alone, on the processor, of either kind."""
+        try:
+            if path.is_dir():
+                return whole_checkpoint(read_rest(path), read_tensors(path))
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
+            raise UsageError(f"{path}: not a whole checkpoint ({first_line(error)})") from None
+
+
+def newest_whole(run: Path) -> Path | None:
+    """The last checkpoint of the run, or the one before when the last is damaged; None when there is none yet.
+
+    Raises UsageError when there are checkpoints and all are damaged.
+    """
+    faults = []
+    for path in (run / LAST, run / BEFORE):
+        if not path.exists():
+            continue
+        if (fault := damage(path)) is None:
+            if faults:
+                print(f"{faults[0]}; going on from the one before, {path}", file=sys.stderr)
+            return path
+        faults.append(f"{path}: not a whole checkpoint ({fault})")
+    if faults:
+        raise UsageError(f"{faults[0]}; and there is no other. Start again in a new run directory")
+    return None
+
+
+def damage(path: Path) -> str | None:
+    """What is wrong with the file or folder, None if every byte of it is as it was written.
+
+    A checkpoint in one file is a zip archive, whose checksums torch itself does not look at.
+    """
+    try:
+        if path.is_dir():
+            return damaged_part(path, damage)
+        with zipfile.ZipFile(path) as archive:
+            member = archive.testzip()
+    except (OSError, EOFError, ValueError, KeyError, RuntimeError, *FOREIGN) as error:
+        return first_line(error)
+    return f"checksum of {member}" if member else None
+
+
+def first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,1 @@
+"""Where numbers go, and which numbers."""

@@ -1,0 +1,1 @@
+"""How weights are trained: optimizer, averaging, freezing, balance between modalities and tasks."""

@@ -1,0 +1,1 @@
+"""FSDP2: each process holds a share of the model."""
