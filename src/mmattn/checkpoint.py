@@ -23,6 +23,7 @@ from mmattn.errors import UsageError
 from mmattn.files import MODEL_FILE as MODEL_FILE
 from mmattn.files import is_address, write_atomically
 from mmattn.model import PARTS, AVModel, build_model, resolved, without_files
+from mmattn.renamed import renamed
 
 METADATA_KEY = "mmattn"
 
@@ -81,7 +82,7 @@ def load_model(path: Path, attention: Config | None = None, decoding: Config | N
     try:
         with safe_open(file, framework="pt") as opened:
             record = json.loads((opened.metadata() or {})[METADATA_KEY])
-            weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dict)
+            weights = renamed({name: opened.get_tensor(name) for name in opened.keys()})  # noqa: SIM118 (not a dict)
         vocabulary = TagVocabulary.from_dict(record["vocabulary"])
         clip = ClipSpec(**record["clip"])
         tokenizer = CaptionTokenizer.from_dict(record["tokenizer"]) if record.get("tokenizer") else None
