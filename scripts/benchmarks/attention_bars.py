@@ -13,7 +13,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from mmattn.attention.exact.backends import masked
 from mmattn.attention.interface import Attention, Geometry
-from mmattn.attention.patterns.time_window import Windowed
+from mmattn.attention.patterns.sparse import Windowed
 from mmattn.config.compose import build, group_choices, read_choice
 
 WINDOWS = ("time_window", "sliding", "global_local")

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmattn.attention.exact.attend import attend
 from mmattn.attention.exact.backends import kernels
 from mmattn.attention.exact.backends.merge import merge
+from mmattn.attention.exact.backends.softmax import attend
 from mmattn.attention.exact.dense import DenseAttention
 from mmattn.attention.interface import Geometry
 

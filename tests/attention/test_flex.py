@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import create_mask, flex_attention
 
-from mmattn.attention.exact.attend import attend
 from mmattn.attention.exact.backends import flex, flex_check, flex_kernel
+from mmattn.attention.exact.backends.softmax import attend
 from mmattn.attention.interface import Geometry
-from mmattn.attention.patterns.places import SlidingWindow
+from mmattn.attention.patterns.sliding import SlidingWindow
 from mmattn.attention.patterns.time_window import TimeWindow
 
 B, H, D = 2, 2, 16

@@ -8,7 +8,7 @@ from growth import DIM, HEADS, peak, value
 
 from mmattn.attention.exact.backends import explicit
 from mmattn.attention.interface import Attention, AttentionOutput
-from mmattn.attention.patterns import grouped
+from mmattn.attention.patterns import routing as grouped
 from mmattn.attention.scores import additive
 from mmattn.config.compose import build, group_choices, read_choice
 

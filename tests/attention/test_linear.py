@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from mmattn.attention.interface import Geometry
-from mmattn.attention.linear.linear import LinearAttention, PerformerAttention, orthogonal_directions
+from mmattn.attention.linear.linear import LinearAttention
+from mmattn.attention.linear.performer import PerformerAttention, orthogonal_directions
 
 B, H, LQ, LK, D = 2, 2, 4, 7, 6
 SEGMENTS = (("video", 3), ("audio", 4))

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from mmattn.attention.interface import Geometry
 from mmattn.attention.low_rank.latents import LatentAttention
-from mmattn.attention.low_rank.lowrank import LinformerAttention, NystromAttention, pseudo_inverse
+from mmattn.attention.low_rank.linformer import LinformerAttention
+from mmattn.attention.low_rank.nystrom import NystromAttention, pseudo_inverse
 
 B, H, LQ, LK, D = 2, 2, 6, 9, 4
 SEGMENTS = (("video", 4), ("audio", 5))

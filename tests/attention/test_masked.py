@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from mmattn.attention.exact.attention import ExactAttention
 from mmattn.attention.exact.backends import masked
-from mmattn.attention.exact.exact import ExactAttention
 from mmattn.attention.interface import AttentionOutput, Geometry
-from mmattn.attention.patterns.places import SlidingWindow
+from mmattn.attention.patterns.sliding import SlidingWindow
 from mmattn.attention.patterns.time_window import TimeWindow
 
 B, H, D, LQ = 2, 2, 8, 30

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from mmattn.attention.interface import Attention, AttentionOutput, Geometry
-from mmattn.attention.recurrent.recurrent import GRUAdditiveAttention
+from mmattn.attention.recurrent.gru_additive import GRUAdditiveAttention
 from mmattn.config.compose import build, group_choices, read_choice
 
 B, H, LQ, D = 2, 2, 5, 8

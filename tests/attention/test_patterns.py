@@ -14,15 +14,19 @@ import pytest
 import torch
 from torch import Tensor
 
+from mmattn.attention.exact.attention import ExactAttention
 from mmattn.attention.exact.backends import explicit, gather, masked
 from mmattn.attention.exact.backends.explicit import softmax
 from mmattn.attention.exact.dense import DenseAttention
-from mmattn.attention.exact.exact import ExactAttention
 from mmattn.attention.interface import Geometry, Normaliser, Pattern
-from mmattn.attention.patterns.blockwise import BigBird, TopKBlocks
-from mmattn.attention.patterns.grouped import LSH, Routing
-from mmattn.attention.patterns.places import DilatedWindow, SlidingWindow, Strided
+from mmattn.attention.patterns.bigbird import BigBird
+from mmattn.attention.patterns.dilated import DilatedWindow
+from mmattn.attention.patterns.lsh import LSH
+from mmattn.attention.patterns.routing import Routing
+from mmattn.attention.patterns.sliding import SlidingWindow
+from mmattn.attention.patterns.strided import Strided
 from mmattn.attention.patterns.time_window import TimeWindow
+from mmattn.attention.patterns.topk_blocks import TopKBlocks
 
 H, D = 2, 4
 WEIGHTS = frozenset({"weights"})

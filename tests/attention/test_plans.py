@@ -21,8 +21,8 @@ from waits import host_reads
 
 from mmattn.attention.exact.backends import masked
 from mmattn.attention.interface import Geometry
-from mmattn.attention.normalisers.normalisers import entmax
-from mmattn.attention.patterns.time_window import Windowed
+from mmattn.attention.normalisers.entmax import entmax
+from mmattn.attention.patterns.sparse import Windowed
 from mmattn.config.compose import build, compose, group_choices, read_choice
 from mmattn.fusion.interface import Fusion
 from mmattn.types import MOST_KNOWN, Tokens

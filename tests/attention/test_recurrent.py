@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from mmattn.attention.interface import Geometry
-from mmattn.attention.linear import gated
-from mmattn.attention.linear.gated import GatedLinearAttention
-from mmattn.attention.recurrent.recurrent import GRUAdditiveAttention, GRUAttention
+from mmattn.attention.linear import gated_linear as gated
+from mmattn.attention.linear.gated_linear import GatedLinearAttention
+from mmattn.attention.recurrent.gru import GRUAttention
+from mmattn.attention.recurrent.gru_additive import GRUAdditiveAttention
 
 B, H, LQ, LK, D = 2, 2, 5, 9, 4
 SEGMENTS = (("video", 4), ("audio", 5))

@@ -8,13 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from mmattn.attention.exact.attention import ExactAttention
 from mmattn.attention.exact.backends import explicit
-from mmattn.attention.exact.exact import ExactAttention
 from mmattn.attention.interface import Attention, Geometry
-from mmattn.attention.normalisers import normalisers
-from mmattn.attention.normalisers.normalisers import Entmax, Sigmoid, entmax
+from mmattn.attention.normalisers import entmax as normalisers
+from mmattn.attention.normalisers.entmax import Entmax, entmax
+from mmattn.attention.normalisers.sigmoid import Sigmoid
 from mmattn.attention.patterns.time_window import TimeWindow
-from mmattn.attention.scores.scores import Cosine, Gaussian
+from mmattn.attention.scores.cosine import Cosine
+from mmattn.attention.scores.gaussian import Gaussian
 from mmattn.errors import UsageError
 
 B, H, LQ, LK, D = 2, 2, 5, 9, 6

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from mmattn.attention.exact.attention import ExactAttention
 from mmattn.attention.exact.backends import kernels, sdpa, trust
 from mmattn.attention.exact.dense import DenseAttention
-from mmattn.attention.exact.exact import ExactAttention
 from mmattn.attention.interface import Geometry
 from mmattn.attention.patterns.time_window import TimeWindow
 

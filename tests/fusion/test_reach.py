@@ -18,7 +18,7 @@ from mmattn.attention.interface import Attention, Geometry
 from mmattn.cli.main import main
 from mmattn.config.compose import Config, build, group_choices, read_choice
 from mmattn.errors import UsageError
-from mmattn.fusion.blocks.attend import MergedAttention, ReadingAttention
+from mmattn.fusion.blocks.multi_head import MergedAttention, ReadingAttention
 from mmattn.fusion.catalogue.reach import reach
 from mmattn.fusion.interface import Fusion
 from mmattn.types import Modality, Tokens

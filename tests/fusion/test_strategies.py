@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from mmattn.attention.exact.exact import ExactAttention
+from mmattn.attention.exact.attention import ExactAttention
 from mmattn.config.compose import build, group_choices
 from mmattn.errors import UsageError
 from mmattn.fusion.adapter import AdapterFusion

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from mmattn.attention.interface import AttentionFactory
-from mmattn.fusion.blocks.attend import MergedAttention
+from mmattn.fusion.blocks.multi_head import MergedAttention
 from mmattn.fusion.blocks.parts import learned_tokens, zeroed
 from mmattn.fusion.blocks.transformer import check_layers
 from mmattn.fusion.gated import OTHER

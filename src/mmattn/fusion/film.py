@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from mmattn.attention.interface import AttentionFactory
-from mmattn.fusion.blocks.attend import MergedAttention
+from mmattn.fusion.blocks.multi_head import MergedAttention
 from mmattn.fusion.blocks.parts import masked_mean, zeroed
 from mmattn.fusion.blocks.transformer import check_layers, mlp
 from mmattn.fusion.interface import Fusion

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mmattn.attention.interface import AttentionFactory
-from mmattn.fusion.blocks.attend import MergedAttention
+from mmattn.fusion.blocks.multi_head import MergedAttention
 from mmattn.fusion.blocks.parts import zeroed
 from mmattn.fusion.blocks.transformer import MergedBlock, check_layers
 from mmattn.fusion.interface import Fusion

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from mmattn.attention.recurrent.gru import GRU
+from mmattn.attention.recurrent.network import GRU
 from mmattn.fusion.blocks.parts import concatenate, zeroed
 from mmattn.fusion.blocks.transformer import check_layers
 from mmattn.fusion.interface import Fusion

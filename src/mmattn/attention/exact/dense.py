@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mmattn.attention.exact.exact import ExactAttention
+from mmattn.attention.exact.attention import ExactAttention
 
 
 class DenseAttention(ExactAttention):

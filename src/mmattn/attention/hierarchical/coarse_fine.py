@@ -12,14 +12,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mmattn.attention.exact.attend import attend
 from mmattn.attention.exact.backends.merge import merge
+from mmattn.attention.exact.backends.softmax import attend
 from mmattn.attention.hierarchical.groups import Groups, equal_groups
 from mmattn.attention.interface import Attention, AttentionOutput, Blocks, Geometry, Pattern
 from mmattn.attention.order import precise, real, times
 from mmattn.attention.patterns import plans
 from mmattn.attention.patterns.time_window import EDGE_S
-from mmattn.attention.patterns.windows import Window, window_blocks
+from mmattn.attention.patterns.windows import KeyWindow, window_blocks
 
 
 class CoarseFineAttention(Attention):
@@ -105,11 +105,11 @@ class NearGroups(Pattern):
         _, _, near = self.groups(k, k_geometry)
         low, high = self.reach(q, q_geometry)
         keeps = real(k_geometry, k).split(k_geometry.lengths(k.shape[2]), dim=1)
-        windows = [Window(low, high, part) for part in near.split(k_geometry.lengths(k.shape[2]), dim=1)]
+        windows = [KeyWindow(low, high, part) for part in near.split(k_geometry.lengths(k.shape[2]), dim=1)]
         for i, (name, _) in enumerate(k_geometry.segments):
             if name in k_geometry.exempt:
                 position = precise(torch.where(keeps[i], 0.0, math.inf))
-                windows[i] = Window(torch.full_like(low, -math.inf), torch.full_like(high, math.inf), position)
+                windows[i] = KeyWindow(torch.full_like(low, -math.inf), torch.full_like(high, math.inf), position)
         return window_blocks(precise(times(q_geometry, q)).masked_fill(~real(q_geometry, q), math.inf), windows)
 
     def layout(self, q_geometry: Geometry, k_geometry: Geometry) -> list[bool]:

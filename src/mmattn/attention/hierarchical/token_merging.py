@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize, pad
 
-from mmattn.attention.exact.attend import attend
+from mmattn.attention.exact.backends.softmax import attend
 from mmattn.attention.hierarchical.coarse_fine import with_log_sizes
 from mmattn.attention.hierarchical.groups import Groups
 from mmattn.attention.interface import Attention, AttentionOutput, Geometry

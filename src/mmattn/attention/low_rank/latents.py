@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mmattn.attention.interface import Attention, AttentionOutput, Geometry
-from mmattn.attention.low_rank.lowrank import masked_softmax
+from mmattn.attention.low_rank.nystrom import masked_softmax
 from mmattn.attention.statistics import check_cap, columns, read_columns
 
 

@@ -23,7 +23,7 @@ from mmattn.attention.patterns.block_size import blocked as _blocked
 
 
 @dataclass(frozen=True)
-class Window:
+class KeyWindow:
     """Of one segment of the keys: query i reads key j where low[i] <= position[j] <= high[i].
 
     A key at +inf is not read. In the order of the queries' positions, low and high have to rise.
@@ -52,13 +52,13 @@ class Sorted:
     segments: tuple[Ranges, ...]
 
 
-def sort_windows(position: Float[Tensor, "B Lq"], windows: Sequence[Window]) -> Sorted:
+def sort_windows(position: Float[Tensor, "B Lq"], windows: Sequence[KeyWindow]) -> Sorted:
     order = position.argsort(dim=1, stable=True)
     reads = position.isfinite().gather(1, order)
     return Sorted(order, reads, tuple(_ranges(window, order, reads) for window in windows))
 
 
-def _ranges(window: Window, order: Tensor, reads: Tensor) -> Ranges:
+def _ranges(window: KeyWindow, order: Tensor, reads: Tensor) -> Ranges:
     position, key = window.position.sort(dim=1, stable=True)
     count = position.isfinite().sum(dim=1, keepdim=True)
     start = torch.searchsorted(position, window.low.gather(1, order))
@@ -67,12 +67,12 @@ def _ranges(window: Window, order: Tensor, reads: Tensor) -> Ranges:
     return Ranges(key, torch.where(some, start, position.shape[1]).int(), torch.where(some, end, 0).int())
 
 
-def window_blocks(position: Float[Tensor, "B Lq"], windows: Sequence[Window]) -> list[Blocks]:
+def window_blocks(position: Float[Tensor, "B Lq"], windows: Sequence[KeyWindow]) -> list[Blocks]:
     """Blocks of queries that neighbour in `position`; a query at +inf reads nothing."""
     return window_parts([(position, windows)])
 
 
-def window_parts(asked: Sequence[tuple[Float[Tensor, "B Lq"], Sequence[Window]]]) -> list[Blocks]:
+def window_parts(asked: Sequence[tuple[Float[Tensor, "B Lq"], Sequence[KeyWindow]]]) -> list[Blocks]:
     """Two parts for each: blocks of queries that neighbour in their position, and, beside them, the few widest ones.
 
     All blocks of a part are as wide as its widest, so where a few are much wider than the others they stand apart; the

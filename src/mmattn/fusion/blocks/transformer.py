@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from torch import nn
 
 from mmattn.attention.interface import AttentionFactory
-from mmattn.fusion.blocks.attend import MergedAttention, ReadingAttention
+from mmattn.fusion.blocks.multi_head import MergedAttention, ReadingAttention
 from mmattn.fusion.blocks.parts import LEARNED, Part, layer_stats, lengths, zeroed
 from mmattn.types import LayerStats, Modality, Tokens
 

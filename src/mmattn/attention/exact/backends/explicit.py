@@ -12,8 +12,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from mmattn.attention.exact.attend import indicators
 from mmattn.attention.exact.backends import gather
+from mmattn.attention.exact.backends.softmax import indicators
 from mmattn.attention.interface import AttentionOutput, Blocks, Geometry
 from mmattn.attention.statistics import check_cap, key_times
 

@@ -19,7 +19,7 @@ from torch.nn.functional import pad
 
 from mmattn.attention.exact.backends.flex_kernel import compiled, key_of, widened
 from mmattn.attention.exact.backends.merge import merge
-from mmattn.attention.patterns.time_window import Sides, Windowed
+from mmattn.attention.patterns.sparse import Sides, Windowed
 from mmattn.attention.patterns.windows import Ranges, sort_windows
 
 TILE = 128

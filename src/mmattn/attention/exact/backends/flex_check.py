@@ -7,9 +7,9 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from mmattn.attention.exact.attend import attend
 from mmattn.attention.exact.backends import flex, trust
 from mmattn.attention.exact.backends.flex_kernel import NARROWEST, Key, compiled, key_of
+from mmattn.attention.exact.backends.softmax import attend
 from mmattn.attention.interface import Geometry
 from mmattn.attention.patterns.time_window import TimeWindow
 

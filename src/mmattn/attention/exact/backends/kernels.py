@@ -224,7 +224,7 @@ def _trusted(device: str, dtype: torch.dtype) -> bool:
     return trust.passes(trial, f"attention on {device} in {dtype} runs in plain PyTorch, which is slower")
 
 
-def definition(given: trust.Sample, mask: Tensor | None) -> tuple[Tensor, ...]:
+def definition(given: trust.TrialInputs, mask: Tensor | None) -> tuple[Tensor, ...]:
     """Output, log-sum-exp and the gradients of q, k and v in float64, on the processor."""
     q, k, v, d_out = (x.double() for x in (*given.inputs, given.d_out))
     out, lse = _forward_by(_portable_forward, q, k, v, mask, trust.SCALE)

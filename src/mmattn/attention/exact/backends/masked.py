@@ -10,7 +10,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from mmattn.attention.interface import Geometry
-from mmattn.attention.patterns.time_window import Windowed
+from mmattn.attention.patterns.sparse import Windowed
 
 FEW_PAIRS = 1 << 17  # of a clip; from 512 x 512 on, blocks train faster on a processor (docs/benchmarks.md)
 

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Sample:
+class TrialInputs:
     """Inputs in the type that is tried, on the processor; masks None, of keys, and of pairs."""
 
     q: Float[Tensor, "2 2 Lq D"]
@@ -36,7 +36,7 @@ class Sample:
         return self.q, self.k, self.v
 
 
-def sample(dtype: torch.dtype) -> Sample:
+def sample(dtype: torch.dtype) -> TrialInputs:
     """The first clip has some keys, the second none; of the pairs, some rows of either have none."""
     generator = torch.Generator().manual_seed(0)
     q, k, v, d_out = (torch.randn(2, 2, n, WIDTH, generator=generator).to(dtype) for n in (LQ, LK, LK, LQ))
@@ -44,7 +44,7 @@ def sample(dtype: torch.dtype) -> Sample:
     keys[1] = False
     pairs = torch.rand(2, 1, LQ, LK, generator=generator) < 0.3
     pairs[:, :, ::7] = False
-    return Sample(q, k, v, d_out, {"no mask": None, "a mask of keys": keys, "a mask of pairs": pairs})
+    return TrialInputs(q, k, v, d_out, {"no mask": None, "a mask of keys": keys, "a mask of pairs": pairs})
 
 
 def rounding(device: str, dtype: torch.dtype) -> float:

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmattn.attention.exact.attend import Result, attend
 from mmattn.attention.exact.backends import explicit, flex, flex_check, masked, sdpa
+from mmattn.attention.exact.backends.softmax import Result, attend
 from mmattn.attention.interface import (
     STATS,
     Attention,
@@ -32,7 +32,7 @@ from mmattn.attention.interface import (
     Score,
 )
 from mmattn.attention.patterns import plans
-from mmattn.attention.patterns.time_window import Windowed
+from mmattn.attention.patterns.sparse import Windowed
 from mmattn.attention.statistics import key_times
 
 log = logging.getLogger(__name__)
