@@ -71,8 +71,11 @@ class Entropy(Regulariser):
 
 
 class Hoyer(Regulariser):
-    """(sum_m mass_m)^2 / sum_m mass_m^2 - 1, the Hoyer-square measure (Yang et al. 2020): 0 where each query reads a
-    single modality, S - 1 where it reads all alike. Different queries may read different ones."""
+    """The Hoyer-square measure, (sum_m mass_m)^2 / sum_m mass_m^2 - 1 (Yang et al. 2020).
+
+    0 where each query reads a single modality, S - 1 where it reads all equally. Different queries may read different
+    modalities.
+    """
 
     def measure(self, layer: LayerStats) -> Float[Tensor, ""]:
         mass = torch.stack(list(layer.mass.values()), dim=-1)
@@ -83,8 +86,11 @@ class Hoyer(Regulariser):
 
 
 class GroupSparsity(Regulariser):
-    """sum_m sqrt(mean over queries of mass_m) - 1, with modalities as groups: 0 where a head as a whole reads a single
-    modality, so that heads specialise. (Group lasso, Yuan & Lin 2006, with the exponent 1/2 that a sum of 1 needs.)"""
+    """Modalities as groups: sum_m sqrt(mean over queries of mass_m) - 1.
+
+    0 where all queries of a head read one and the same modality, so that heads specialise. (Group lasso, Yuan & Lin
+    2006, with the exponent 1/2 that a sum of 1 needs.)
+    """
 
     def measure(self, layer: LayerStats) -> Float[Tensor, ""]:
         keep = layer.query_keep[:, None].to(torch.float32)  # (B, 1, Lq)
@@ -97,8 +103,10 @@ class GroupSparsity(Regulariser):
 
 
 class Price(Regulariser):
-    """sum_m price_m mass_m, a weighted L1 norm: what it costs to look at each modality. 0 where all mass is on those
-    that cost nothing. `prices` names modalities (video, audio, bottleneck, ...); those left out are free."""
+    """A weighted L1 norm, sum_m price_m mass_m: attention to each modality has a price.
+
+    0 where all mass is on free modalities. `prices` names modalities (video, audio, bottleneck, ...); others are free.
+    """
 
     def __init__(self, weight: float, prices: dict[str, float]) -> None:
         super().__init__(weight)

@@ -60,6 +60,7 @@ def read_columns(attended: Float[Tensor, "B H Lq C"], k_geometry: Geometry, stat
 
 
 def key_times(k_geometry: Geometry) -> Float[Tensor, "B Lk"]:
+    """Seconds of the keys. Raises ValueError where the geometry has none."""
     if k_geometry.time is None:
         raise ValueError("mean_time was asked for, but the keys have no times")
     return k_geometry.time

@@ -80,7 +80,7 @@ class BottleneckFusion(Fusion):
 
 
 def _mean_of_present(said: dict[str, Tokens], streams: dict[str, Tokens], before: Tokens) -> Float[Tensor, "B N D"]:
-    """eq. 9 over the modalities that a clip has; without any the bottleneck stays as it was."""
+    """Eq. 9 over the modalities that a clip has; without any the bottleneck stays as it was."""
     weight = {name: streams[name].present[:, None, None].to(before.values.dtype) for name in said}
     count = torch.stack(list(weight.values())).sum(dim=0)
     total = torch.stack([said[name].values * weight[name] for name in said]).sum(dim=0)

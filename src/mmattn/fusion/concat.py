@@ -16,6 +16,8 @@ from mmattn.types import MODALITIES, Fused, LayerStats, Tokens
 
 
 class ConcatFusion(Fusion):
+    """`layers` blocks over both streams as one sequence, with a learned embedding of the modality."""
+
     reference = "Chen et al. 2020"
 
     def __init__(

@@ -11,6 +11,8 @@ from mmattn.fusion.blocks.two_stream import Reads, TwoStream
 
 
 class CrossFusion(TwoStream):
+    """`from_layer`: the first of `layers` blocks in which the streams read each other."""
+
     reference = "Nagrani et al. 2021"
 
     def __init__(

@@ -1,5 +1,7 @@
-"""Mixture of modality experts (VLMo, Bao et al. 2022; the multiway transformer of BEiT-3): attention is shared by both
-streams, the MLP of a block is an expert of the token's modality. In the last `joint_layers` one expert serves both.
+"""Mixture of modality experts (VLMo, Bao et al. 2022; the multiway transformer of BEiT-3).
+
+Both streams share the attention of a block; each modality has its own MLP, its expert. In the last `joint_layers`
+blocks one MLP serves both.
 """
 
 from __future__ import annotations

@@ -44,6 +44,8 @@ class FiLMBlock(nn.Module):
 
 
 class FiLMFusion(Fusion):
+    """`layers` FiLM blocks a stream, each modulated by the mean of the other stream."""
+
     reference = "Perez et al. 2018"
     weighs = None
 

@@ -58,6 +58,8 @@ class GatedUnit(nn.Module):
 
 
 class GatedFusion(Fusion):
+    """In each of `layers`, a block of self-attention for each stream, then a gated unit towards the other stream."""
+
     reference = "Arevalo et al. 2017"
     weighs = "gate"
 

@@ -11,6 +11,8 @@ from mmattn.fusion.blocks.two_stream import Reads, TwoStream
 
 
 class LateFusion(TwoStream):
+    """`layers` blocks a stream; each stream reads itself only."""
+
     reference = "baseline"
 
     def __init__(

@@ -1,6 +1,6 @@
-"""Perceiver latents (Jaegle et al. 2021; outputs as in Perceiver IO): N latents read both streams, think, are read.
+"""Perceiver latents (Jaegle et al. 2021; outputs as in Perceiver IO): N latents between the streams.
 
-Cost O((Lv + La) N) a layer instead of O((Lv + La)^2): the streams never read each other but through the latents.
+Cost O((Lv + La) N) a layer instead of O((Lv + La)^2): the streams read each other only through the latents.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from mmattn.types import MODALITIES, Fused, LayerStats, Tokens
 
 
 class PerceiverFusion(Fusion):
-    """`latents`: N. In each of `layers` the latents read the merged streams, then themselves; at the end each stream
-    reads the latents."""
+    """`latents`: N. In each of `layers` they read both streams, then themselves; at the end each stream reads them.
+
+    Attention mass is that of the latents on the two streams.
+    """
 
     reference = "Jaegle et al. 2021"
 

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from mmattn.attention.exact.backends import explicit, flex, flex_check, masked, sdpa
-from mmattn.attention.exact.backends.softmax import Result, attend
+from mmattn.attention.exact.backends.passes import Result
+from mmattn.attention.exact.backends.softmax import attend
 from mmattn.attention.interface import (
     STATS,
     Attention,

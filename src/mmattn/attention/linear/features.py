@@ -20,7 +20,7 @@ from mmattn.attention.statistics import check_cap, columns, read_columns
 
 
 class FeatureAttention(Attention):
-    """Attention with weights phi(q_i) . phi(k_j), divided by their sum. What phi is, a subclass says."""
+    """Attention with weights phi(q_i) . phi(k_j), divided by their sum. Subclasses define phi."""
 
     supports = frozenset({"weights", "mass", "mean_time"})
     time_cost = "(Lq + Lk) F D"
@@ -30,7 +30,7 @@ class FeatureAttention(Attention):
     def phi(
         self, q: Float[Tensor, "B H Lq D"], k: Float[Tensor, "B H Lk D"], k_geometry: Geometry
     ) -> tuple[Float[Tensor, "B H Lq F"], Float[Tensor, "B H Lk F"]]:
-        """phi(q) and phi(k), not negative, 0 for padded keys. A factor that all keys of a query share cancels."""
+        """Features of queries and keys: not negative, 0 for padded keys. A factor that a query's keys share cancels."""
 
     def forward(
         self,
@@ -60,4 +60,5 @@ class FeatureAttention(Attention):
 
 
 def masked(of_k: Float[Tensor, "B H Lk F"], k_geometry: Geometry, value: float) -> Tensor:
+    """`of_k` with `value` in place of the features of padded keys."""
     return of_k if k_geometry.keep is None else of_k.masked_fill(~k_geometry.keep[:, None, :, None], value)

@@ -54,6 +54,8 @@ class _Candidate:
 
 @dataclass(frozen=True)
 class Candidates:
+    """Block sizes to choose from, and the numbers that decide between them."""
+
     found: tuple[_Candidate, ...]
 
     @property
@@ -107,4 +109,5 @@ def _cost(blocks: int, size: int, width: float) -> float:
 
 
 def blocked(x: Int[Tensor, "*B L"], size: int, fill: int) -> Int[Tensor, "*B N Q"]:
+    """`x` cut into blocks of `size`, the last filled up with `fill`."""
     return pad(x, (0, -x.shape[-1] % size), value=fill).unflatten(-1, (-1, size))

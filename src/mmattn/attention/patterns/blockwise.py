@@ -38,6 +38,7 @@ class Table:
 
 
 def table(x: Float[Tensor, "B H L E"], geometry: Geometry, local: Bool[Tensor, "B L"], size: int) -> Table:
+    """The `local` tokens of `x`, by segment and time, cut into blocks of `size`."""
     tokens, reals, segments, numbers, counts, offset = [], [], [], [], [], 0
     lengths = geometry.lengths(x.shape[2])
     for segment, length in enumerate(lengths):
@@ -71,13 +72,21 @@ class Blockwise(Sparse):
 
     @abstractmethod
     def chosen(self, q: Tensor, k: Tensor, queries: Table, keys: Table) -> Bool[Tensor, "B #H N M"]:
-        """Which blocks of keys each block of queries reads. Those that do not exist are left out by who calls."""
+        """Which blocks of keys each block of queries reads. The caller removes blocks that do not exist."""
 
     @abstractmethod
     def most(self, segments: int) -> int:
-        """How many blocks of keys, of so many segments, a block of queries reads at most: by the settings alone."""
+        """The largest number of key blocks that a query block reads, for keys of `segments` segments."""
 
-    def local(self, q, k, q_geometry, k_geometry, q_local, k_local) -> list[Blocks]:
+    def local(
+        self,
+        q: Tensor,
+        k: Tensor,
+        q_geometry: Geometry,
+        k_geometry: Geometry,
+        q_local: Tensor,
+        k_local: Tensor,
+    ) -> list[Blocks]:
         queries, keys = table(q, q_geometry, q_local, self.block), table(k, k_geometry, k_local, self.block)
         with torch.no_grad():
             chosen = self.chosen(q, k, queries, keys) & queries.exists[:, None, :, None] & keys.exists[:, None, None]

@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from mmattn.attention.interface import Blocks
+from torch import Tensor
+
+from mmattn.attention.interface import Blocks, Geometry
 from mmattn.attention.patterns.places import Places
 from mmattn.attention.patterns.sparse import Sparse
 from mmattn.attention.patterns.windows import KeyWindow, window_parts
@@ -42,7 +44,15 @@ class DilatedWindow(Sparse):
         self.future = future * dilation
         self.dilation = dilation
 
-    def local(self, q, k, q_geometry, k_geometry, q_local, k_local) -> list[Blocks]:
+    def local(
+        self,
+        q: Tensor,
+        k: Tensor,
+        q_geometry: Geometry,
+        k_geometry: Geometry,
+        q_local: Tensor,
+        k_local: Tensor,
+    ) -> list[Blocks]:
         places = Places(q, k, q_geometry, k_geometry, k_local)
         far = float(k.shape[2] + self.past + self.future)  # sorted by residue first, a window holds one residue only
         asked = []

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mmattn.attention.interface import Blocks
+from mmattn.attention.interface import Blocks, Geometry
 from mmattn.attention.patterns.members import group_blocks, listed_members
 from mmattn.attention.patterns.sparse import Sparse
 
@@ -54,7 +54,15 @@ class LSH(Sparse):
         self.merges = rounds > 1
         self._rotations: dict[tuple[int, int, torch.device], Tensor] = {}
 
-    def local(self, q, k, q_geometry, k_geometry, q_local, k_local) -> list[Blocks]:
+    def local(
+        self,
+        q: Tensor,
+        k: Tensor,
+        q_geometry: Geometry,
+        k_geometry: Geometry,
+        q_local: Tensor,
+        k_local: Tensor,
+    ) -> list[Blocks]:
         heads, lk = q.shape[1], k.shape[2]
         columns = max(1, min(MOST_BUCKETS // 2, -(-lk // (2 * self.bucket))))  # as many as a whole clip needs
         half, alike = self._half(k_local, heads), k_geometry.keep is None and not self._has_global(k_geometry)

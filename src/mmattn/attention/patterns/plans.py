@@ -104,7 +104,19 @@ def _plan(
 
 
 @_plan.register_fake
-def _(name, q, k, q_keep, q_time, q_names, q_lengths, k_keep, k_time, k_names, k_lengths) -> list[Tensor]:
+def _(
+    name: str,
+    q: Tensor,
+    k: Tensor,
+    q_keep: Tensor | None,
+    q_time: Tensor | None,
+    q_names: str,
+    q_lengths: list[int],
+    k_keep: Tensor | None,
+    k_time: Tensor | None,
+    k_names: str,
+    k_lengths: list[int],
+) -> list[Tensor]:
     sides = _geometry(q_keep, q_time, q_names, q_lengths), _geometry(k_keep, k_time, k_names, k_lengths)
     layout, size = _KNOWN[name].layout(*sides), torch.library.get_ctx().new_dynamic_size
     found = []

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mmattn.attention.interface import Blocks
+from mmattn.attention.interface import Blocks, Geometry
 from mmattn.attention.order import time_order
 from mmattn.attention.patterns.members import group_blocks
 from mmattn.attention.patterns.sparse import Sparse
@@ -28,8 +28,8 @@ class Routing(Sparse):
     """k-means over a clip's keys; a query reads the `cluster` keys closest to its nearest centroid.
 
     (Roy et al. 2021, Routing Transformer, section 4.1, whose clusters are balanced in this way too.) The centroids are
-    found anew by `iterations` of spherical k-means, started at keys spread evenly over time, instead of being carried
-    from batch to batch: so a clip's result depends on that clip alone, and there is nothing to store.
+    found anew by `iterations` of spherical k-means, starting from keys spread evenly over time, instead of a moving
+    average over batches: a clip's result depends on that clip alone, and nothing has to be stored.
     """
 
     per_head = True
@@ -51,7 +51,15 @@ class Routing(Sparse):
         self.cluster = cluster
         self.iterations = iterations
 
-    def local(self, q, k, q_geometry, k_geometry, q_local, k_local) -> list[Blocks]:
+    def local(
+        self,
+        q: Tensor,
+        k: Tensor,
+        q_geometry: Geometry,
+        k_geometry: Geometry,
+        q_local: Tensor,
+        k_local: Tensor,
+    ) -> list[Blocks]:
         heads = q.shape[1]
         q_real, k_real = (kept.repeat_interleave(heads, dim=0) for kept in (q_local, k_local))
         count = (k_real.sum(dim=1) / self.cluster).ceil().long()  # clusters of each clip
@@ -78,8 +86,9 @@ def k_means(
     most: int,
     iterations: int,
 ) -> Float[Tensor, "P C E"]:
-    """Centroids of unit vectors, of length 1 too; `count` of at most `most`, started at vectors evenly spaced in
-    `order`.
+    """Spherical k-means: `count` (at most `most`) centroids of length 1 for each row of unit vectors.
+
+    The first centroids are vectors evenly spaced in `order`.
     """
     number = torch.arange(most, device=x.device)
     place = (2 * number + 1) * real.sum(dim=1, keepdim=True) // (2 * count[:, None].clamp(min=1))

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from mmattn.attention.interface import Geometry
 from mmattn.attention.patterns.places import Places
 from mmattn.attention.patterns.sparse import Windowed
 from mmattn.attention.patterns.windows import KeyWindow
@@ -40,7 +41,15 @@ class SlidingWindow(Windowed):
         self.past = past
         self.future = future
 
-    def windows(self, q, k, q_geometry, k_geometry, q_local, k_local) -> tuple[Tensor, list[KeyWindow]]:
+    def windows(
+        self,
+        q: Tensor,
+        k: Tensor,
+        q_geometry: Geometry,
+        k_geometry: Geometry,
+        q_local: Tensor,
+        k_local: Tensor,
+    ) -> tuple[Tensor, list[KeyWindow]]:
         places = Places(q, k, q_geometry, k_geometry, k_local)
         windows = [
             KeyWindow(at - self.past, at + self.future, key)

@@ -127,7 +127,15 @@ class Windowed(Sparse):
     ) -> tuple[Float[Tensor, "B Lq"], list[KeyWindow]]:
         """Positions of the queries, and a window for each segment; +inf where not local."""
 
-    def local(self, q, k, q_geometry, k_geometry, q_local, k_local) -> list[Blocks]:
+    def local(
+        self,
+        q: Tensor,
+        k: Tensor,
+        q_geometry: Geometry,
+        k_geometry: Geometry,
+        q_local: Tensor,
+        k_local: Tensor,
+    ) -> list[Blocks]:
         return window_blocks(*self.windows(q, k, q_geometry, k_geometry, q_local, k_local))
 
     def beside(self, segments: int) -> list[bool]:

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mmattn.attention.interface import Blocks
+from mmattn.attention.interface import Blocks, Geometry
 from mmattn.attention.patterns.members import group_blocks, listed_members
 from mmattn.attention.patterns.places import Places
 from mmattn.attention.patterns.sparse import Sparse
@@ -46,7 +46,15 @@ class Strided(Sparse):
             raise ValueError(f"stride={stride}: expected 1 or more")
         self.stride = stride
 
-    def local(self, q, k, q_geometry, k_geometry, q_local, k_local) -> list[Blocks]:
+    def local(
+        self,
+        q: Tensor,
+        k: Tensor,
+        q_geometry: Geometry,
+        k_geometry: Geometry,
+        q_local: Tensor,
+        k_local: Tensor,
+    ) -> list[Blocks]:
         places = Places(q, k, q_geometry, k_geometry, k_local)
         near = [
             KeyWindow(at - self.stride, at + self.stride, key)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from mmattn.attention.interface import Geometry
 from mmattn.attention.order import precise
 from mmattn.attention.patterns.sparse import Windowed
 from mmattn.attention.patterns.windows import KeyWindow
@@ -41,7 +42,15 @@ class TimeWindow(Windowed):
         self.past_s = past_s
         self.future_s = future_s
 
-    def windows(self, q, k, q_geometry, k_geometry, q_local, k_local) -> tuple[Tensor, list[KeyWindow]]:
+    def windows(
+        self,
+        q: Tensor,
+        k: Tensor,
+        q_geometry: Geometry,
+        k_geometry: Geometry,
+        q_local: Tensor,
+        k_local: Tensor,
+    ) -> tuple[Tensor, list[KeyWindow]]:
         if q_geometry.time is None or k_geometry.time is None:
             raise ValueError("a time window needs the times of queries and keys")
         time = precise(q_geometry.time)

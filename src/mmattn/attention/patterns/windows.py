@@ -53,6 +53,7 @@ class Sorted:
 
 
 def sort_windows(position: Float[Tensor, "B Lq"], windows: Sequence[KeyWindow]) -> Sorted:
+    """Queries and keys in the order of their positions, and the range of keys that each query reads."""
     order = position.argsort(dim=1, stable=True)
     reads = position.isfinite().gather(1, order)
     return Sorted(order, reads, tuple(_ranges(window, order, reads) for window in windows))

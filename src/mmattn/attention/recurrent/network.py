@@ -1,8 +1,8 @@
-"""A GRU in both directions over tokens of unequal number, without packing: packed sequences want their lengths on the
-processor, which would wait for them.
+"""A bidirectional GRU over rows of different lengths, without packing.
 
-Padding stands after the real tokens. The way ahead meets it last; the way back runs over each row's real tokens in
-reverse, which a gather puts first. What comes of padding is never read.
+Packed sequences need their lengths on the CPU, which would synchronise with the device. Padding stands after the real
+tokens: the forward direction reads it last; the backward direction runs over each row's real tokens in reverse, which a
+gather puts first. States at padding are never read.
 
 Shape legend: B clips, L tokens, X channels, S numbers of the state of one direction.
 """
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 
 class GRU(nn.Module):
-    """With the weights of torch's own of the same sizes, by their names, begun alike."""
+    """Parameters have the names, shapes and initial values of torch.nn.GRU with `bidirectional=True`."""
 
     def __init__(self, inputs: int, state: int, layers: int = 1, dropout: float = 0.0) -> None:
         super().__init__()
@@ -31,8 +31,9 @@ class GRU(nn.Module):
     def forward(
         self, x: Float[Tensor, "B L X"], counts: Int[Tensor, " B"]
     ) -> tuple[Float[Tensor, "B L 2S"], Float[Tensor, "2 B S"]]:
-        """The top layer's states at the first `counts` (1 or more) tokens of a row, 0 beyond, and the last ones of both
-        ways.
+        """The top layer's states at the first `counts` (1 or more) tokens of a row, 0 beyond, and the final states.
+
+        The final states are those of the forward direction, then of the backward one.
         """
         place = torch.arange(x.shape[1], device=x.device)
         real = (place < counts[:, None])[..., None]
@@ -42,13 +43,13 @@ class GRU(nn.Module):
         for layer in range(self.layers):
             if layer and self.dropout:
                 x = nn.functional.dropout(x, self.dropout, self.training)
-            ahead = self._way(x, layer, "")
-            back = self._way(x.take_along_dim(reverse, dim=1), layer, "_reverse")
+            ahead = self._direction(x, layer, "")
+            back = self._direction(x.take_along_dim(reverse, dim=1), layer, "_reverse")
             ends = [way.take_along_dim(last, dim=1)[:, 0] for way in (ahead, back)]
             x = torch.where(real, torch.cat([ahead, back.take_along_dim(reverse, dim=1)], dim=2), 0.0)
         return x, torch.stack(ends)
 
-    def _way(self, x: Float[Tensor, "B L X"], layer: int, suffix: str) -> Float[Tensor, "B L S"]:
+    def _direction(self, x: Float[Tensor, "B L X"], layer: int, suffix: str) -> Float[Tensor, "B L S"]:
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         weights = [getattr(self, f"{name}_l{layer}{suffix}") for name in names]
         x = x.to(weights[0].dtype)
@@ -57,12 +58,12 @@ class GRU(nn.Module):
 
 def _states(x: Tensor, *weights: Tensor) -> Float[Tensor, "B L S"]:
     first = x.new_zeros(1, len(x), weights[1].shape[1])
-    with warnings.catch_warnings():  # cuDNN wants both ways in one piece of memory; it copies these few instead
+    with warnings.catch_warnings():  # cuDNN wants all weights in one buffer; it copies these few
         warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous chunk")
         return torch.gru(x, first, list(weights), True, 1, 0.0, torch.is_grad_enabled(), False, True)[0]
 
 
-# The same as an operator: a compiler would write out every step.
+# The same as a custom operator: torch.compile would unroll every step.
 
 
 @torch.library.custom_op("mmattn::gru", mutates_args=())
@@ -71,7 +72,7 @@ def _gru(x: Tensor, w_in: Tensor, w_state: Tensor, b_in: Tensor, b_state: Tensor
 
 
 @_gru.register_fake
-def _(x, w_in, w_state, b_in, b_state) -> Tensor:
+def _(x: Tensor, w_in: Tensor, w_state: Tensor, b_in: Tensor, b_state: Tensor) -> Tensor:
     return x.new_empty(*x.shape[:2], w_state.shape[1])
 
 
@@ -79,7 +80,7 @@ def _(x, w_in, w_state, b_in, b_state) -> Tensor:
 def _gru_backward(
     slope: Tensor, states: Tensor, x: Tensor, w_in: Tensor, w_state: Tensor, b_in: Tensor, b_state: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Back through time, by hand: an operator runs below autograd. Gates of all steps are made again at once."""
+    """Backpropagation through time, by hand: an operator runs below autograd. All gates are recomputed at once."""
     before = torch.cat([torch.zeros_like(states[:, :1]), states[:, :-1]], dim=1)
     of_x, of_state = nn.functional.linear(x, w_in, b_in), nn.functional.linear(before, w_state, b_state)
     r, z = torch.sigmoid((of_x + of_state)[..., : 2 * states.shape[2]]).chunk(2, dim=-1)
@@ -105,7 +106,7 @@ def _gru_backward(
 
 
 @_gru_backward.register_fake
-def _(slope, states, *given) -> tuple[Tensor, ...]:
+def _(slope: Tensor, states: Tensor, *given: Tensor) -> tuple[Tensor, ...]:
     return tuple(tensor.new_empty(tensor.shape) for tensor in given)
 
 

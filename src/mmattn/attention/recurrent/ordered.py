@@ -16,8 +16,12 @@ from mmattn.attention.recurrent.network import GRU
 
 
 def bidirectional_gru(size: int, state: int) -> GRU:
+    """A GRU over [k; v] of `size` channels each, with `state` numbers in both directions together.
+
+    Raises ValueError for an odd state.
+    """
     if state < 2 or state % 2:
-        raise ValueError(f"a state of {state} does not divide into two directions")
+        raise ValueError(f"attention.state={state}: expected an even number, 2 or more: half of it for each direction")
     return GRU(2 * size, state // 2)
 
 

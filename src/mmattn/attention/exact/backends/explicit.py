@@ -6,6 +6,7 @@ Shape legend as in interface.py; F facts of a key (its segment as one-hot, its t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -13,7 +14,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from mmattn.attention.exact.backends import gather
-from mmattn.attention.exact.backends.softmax import indicators
+from mmattn.attention.exact.backends.passes import indicators
 from mmattn.attention.interface import AttentionOutput, Blocks, Geometry
 from mmattn.attention.statistics import check_cap, key_times
 
@@ -80,24 +81,7 @@ def attend(
     measured = {"weights": matrix(q, k, k_geometry.keep, parts, scale, weigh)} if "weights" in stats else {}
     facts = _facts(k, k_geometry, segments, stats)
     width, count = v.shape[3], len(segments)
-
-    def one(q: Tensor, k: Tensor, v: Tensor, facts: Tensor, mask: Tensor) -> Tensor:
-        weights = weigh(scores(q, k), mask)
-        if not facts.shape[-1]:
-            return weights.to(v.dtype) @ v
-        wide = weights.to(facts.dtype)
-        if v.dtype == facts.dtype:  # the weights are passed over once
-            out, sums = (wide @ torch.cat([v, facts], dim=-1)).tensor_split([width], dim=-1)
-        else:
-            out, sums = weights.to(v.dtype) @ v, wide @ facts
-        total = sums[..., :count].sum(dim=-1, keepdim=True)
-        total = torch.where(total == 0, 1.0, total)
-        parts = [out, sums / total]
-        if "entropy" in stats:
-            positive = wide.masked_fill(wide.eq(0), 1.0)  # the slope of w log w at 0 is infinite
-            parts.append(total.log() - (positive * positive.log()).sum(dim=-1, keepdim=True) / total)
-        return torch.cat(parts, dim=-1)
-
+    one = partial(_weighted, weigh, count, "entropy" in stats)
     q = q.to(torch.promote_types(q.dtype, torch.float32)) * scale
     found = _dense(one, q, k, v, facts, k_geometry.keep) if parts is None else _blocks(one, q, k, v, facts, parts)
     if "mass" in stats:
@@ -109,10 +93,31 @@ def attend(
     return AttentionOutput(found[..., :width].to(v.dtype), measured)
 
 
+def _weighted(
+    weigh: Weigh, count: int, entropy: bool, q: Tensor, k: Tensor, v: Tensor, facts: Tensor, mask: Tensor
+) -> Tensor:
+    """Output, means of the facts (of which the first `count` are segments) and entropy, side by side."""
+    weights = weigh(scores(q, k), mask)
+    if not facts.shape[-1]:
+        return weights.to(v.dtype) @ v
+    wide = weights.to(facts.dtype)
+    if v.dtype == facts.dtype:  # the weights are read once
+        out, sums = (wide @ torch.cat([v, facts], dim=-1)).tensor_split([v.shape[-1]], dim=-1)
+    else:
+        out, sums = weights.to(v.dtype) @ v, wide @ facts
+    total = sums[..., :count].sum(dim=-1, keepdim=True)
+    total = torch.where(total == 0, 1.0, total)
+    found = [out, sums / total]
+    if entropy:
+        positive = wide.masked_fill(wide.eq(0), 1.0)  # the slope of w log w at 0 is infinite
+        found.append(total.log() - (positive * positive.log()).sum(dim=-1, keepdim=True) / total)
+    return torch.cat(found, dim=-1)
+
+
 def _facts(
     k: Tensor, geometry: Geometry, segments: tuple[int, ...], stats: frozenset[str]
 ) -> Float[Tensor, "B H Lk F"]:
-    """What is summed under the weights: which segment a key is of, and its time. Nothing where nothing is asked."""
+    """What is summed under the weights: a key's segment and time. Empty without a statistic to compute."""
     wide = torch.promote_types(k.dtype, torch.float32)
     if not stats & {"mass", "mean_time", "entropy"}:
         return k.new_zeros(*k.shape[:3], 0, dtype=wide)

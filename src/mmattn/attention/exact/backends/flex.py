@@ -1,8 +1,8 @@
 """Windows on CUDA by FlexAttention: nothing is gathered but the order of the tokens.
 
 With tokens in the order of their positions, a query's window is a range of each segment's keys, so which tiles are
-empty, full or in between follows from the ends of the ranges; the Lq x Lk mask is never made. Each segment is attended
-to by itself and merged by log-sum-exp, so that mass costs nothing. Not for a processor, where it cannot train.
+empty, full or in between follows from the ends of the ranges; the Lq x Lk mask is never made. Attention runs
+for each segment apart and is merged by log-sum-exp, so that mass costs nothing. CUDA only: on a CPU it cannot train.
 
 Shape legend as in interface.py; N tiles of queries, M tiles of keys.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -19,8 +20,12 @@ from torch.nn.functional import pad
 
 from mmattn.attention.exact.backends.flex_kernel import compiled, key_of, widened
 from mmattn.attention.exact.backends.merge import merge
+from mmattn.attention.interface import Geometry
 from mmattn.attention.patterns.sparse import Sides, Windowed
 from mmattn.attention.patterns.windows import Ranges, sort_windows
+
+if TYPE_CHECKING:
+    from torch.nn.attention.flex_attention import BlockMask
 
 TILE = 128
 
@@ -34,7 +39,8 @@ class FlexWindows:
     masks: tuple  # of torch's BlockMask; None for a segment without keys
 
 
-def plan(pattern: Windowed, q: Tensor, k: Tensor, q_geometry, k_geometry) -> FlexWindows:
+def plan(pattern: Windowed, q: Tensor, k: Tensor, q_geometry: Geometry, k_geometry: Geometry) -> FlexWindows:
+    """The windows of `pattern` as block masks for FlexAttention."""
     sides = pattern.sides(q, k, q_geometry, k_geometry)
     found = sort_windows(*pattern.windows(q, k, q_geometry, k_geometry, sides.q_local, sides.k_local))
     lengths, offset, masks = k_geometry.lengths(k.shape[2]), 0, []
@@ -60,7 +66,9 @@ def attend(
     return out[..., :width], mass, lse
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, windows: FlexWindows, scale: float, kernel: Callable | None):
+def _attend(
+    q: Tensor, k: Tensor, v: Tensor, windows: FlexWindows, scale: float, kernel: Callable | None
+) -> tuple[Tensor, Tensor, Tensor]:
     from torch.nn.attention.flex_attention import AuxRequest
 
     kernel = kernel or compiled(key_of(q, k, v))
@@ -93,7 +101,7 @@ def _reordered(x: Float[Tensor, "B H L C"], order: Int[Tensor, "B L"]) -> Float[
     return x.gather(2, order[:, None, :, None].expand(-1, x.shape[1], -1, x.shape[3]))
 
 
-def _block_mask(order: Tensor, reads: Tensor, ranges: Ranges, sides: Sides, span: slice):
+def _block_mask(order: Tensor, reads: Tensor, ranges: Ranges, sides: Sides, span: slice) -> BlockMask:
     """The mask of one segment: which of its tiles hold some pairs, which hold all, and a pair's own predicate."""
     from torch.nn.attention.flex_attention import BlockMask
 

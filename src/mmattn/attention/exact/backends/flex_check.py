@@ -18,6 +18,7 @@ SEGMENTS = (("video", 150), ("audio", 0), ("latent", 5))
 
 
 def usable(q: Tensor, k: Tensor, v: Tensor) -> bool:
+    """Whether FlexAttention is right and faster for these: on CUDA, in a known type, for enough pairs."""
     device, dtype, width, v_width, wants = key_of(q, k, v)
     if device != "cuda" or dtype not in (torch.float32, torch.bfloat16, torch.float16):
         return False

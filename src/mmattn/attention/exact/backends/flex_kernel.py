@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,7 +40,7 @@ def compiled(key: Key, backend: str = "inductor") -> Callable:
         isolate_recompiles=True,  # else the graphs of one key count for all
     )
 
-    def run(*args, **kwargs):
+    def run(*args: Any, **kwargs: Any) -> Any:
         try:
             return kernel(*args, **kwargs)
         except FailOnRecompileLimitHit as error:

@@ -37,6 +37,7 @@ def to_table(*parts: Float[Tensor, "B H L _"], per_head: bool, width: int = 0) -
 
 
 def from_table(table: Float[Tensor, "R h D"], like: Float[Tensor, "B H L E"], per_head: bool) -> Tensor:
+    """The reverse of `to_table`: (B, H, L, D), for the B, H and L of `like`."""
     b, h, length, _ = like.shape
     if per_head:
         return table.unflatten(0, (b, h, length))[:, :, :, 0]
@@ -50,6 +51,7 @@ def take(table: Float[Tensor, "R h D"], rows: Int[Tensor, "G N"]) -> Float[Tenso
 
 
 def rows_of(x: Float[Tensor, "G h N D"]) -> Float[Tensor, "GN h D"]:
+    """Blocks as rows of a table."""
     return x.transpose(1, 2).flatten(0, 1)
 
 
@@ -118,16 +120,9 @@ def backward(
         for table, more in ((queries, 1), (keys, 0), (values, 0))
     )
     for some in (chunk for part in parts for chunk in chunks(part, queries.shape[1] * width)):
-        found = kernels.backward(
-            take(d_outs, some.query),
-            take(queries, some.query),
-            take(keys, some.key),
-            take(values, some.key),
-            take(outs, some.query),
-            take(lses, some.query)[..., 0],
-            some.mask[:, None],
-            scale,
-        )
+        own_d_out, own_q, own_out, own_lse = (take(x, some.query) for x in (d_outs, queries, outs, lses))
+        own_k, own_v = take(keys, some.key), take(values, some.key)
+        found = kernels.backward(own_d_out, own_q, own_k, own_v, own_out, own_lse[..., 0], some.mask[:, None], scale)
         at, at_keys = some.query.flatten(), some.key.flatten()
         for table, rows, gradient in ((d_q, at, found[0]), (d_k, at_keys, found[1]), (d_v, at_keys, found[2])):
             table.index_add_(0, rows, rows_of(gradient).to(table.dtype))

@@ -18,9 +18,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import pad
 
-from mmattn.attention.exact.backends import trust
-
-CHUNK_ELEMENTS = 1 << 24  # scores held at once by the portable path: 64 MiB in float32
+from mmattn.attention.exact.backends import portable, trust
 
 
 def forward(
@@ -35,9 +33,12 @@ def forward(
     A query without a key gives out 0 and lse -inf, on every backend: they disagree (0, +inf, -inf).
     """
     if k.shape[2] == 0:
-        out, lse = q.new_zeros(*q.shape[:3], v.shape[3]), _wide(q.new_empty(q.shape[:3])).fill_(-math.inf)
+        out, lse = (
+            q.new_zeros(*q.shape[:3], v.shape[3]),
+            portable.at_least_float32(q.new_empty(q.shape[:3])).fill_(-math.inf),
+        )
         return out, lse
-    run = {"cpu": _cpu_forward, "cuda": _cuda_forward}[q.device.type] if _fused(q) else _portable_forward
+    run = {"cpu": _cpu_forward, "cuda": _cuda_forward}[q.device.type] if _fused(q) else portable.forward
     return _forward_by(run, q, k, v, mask, scale)
 
 
@@ -71,11 +72,21 @@ def backward(
     """
     if k.shape[2] == 0:
         return torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v)
-    run = {"cpu": _cpu_backward, "cuda": _cuda_backward}[q.device.type] if _fused(q) else _portable_backward
+    run = {"cpu": _cpu_backward, "cuda": _cuda_backward}[q.device.type] if _fused(q) else portable.backward
     return _backward_by(run, d_out, q, k, v, out, lse, mask, scale)
 
 
-def _backward_by(run: Callable, d_out, q, k, v, out, lse, mask, scale) -> tuple[Tensor, Tensor, Tensor]:
+def _backward_by(
+    run: Callable,
+    d_out: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    out: Tensor,
+    lse: Tensor,
+    mask: Tensor | None,
+    scale: float,
+) -> tuple[Tensor, Tensor, Tensor]:
     lse = torch.where(lse == -math.inf, 0.0, lse)  # exp(-inf - 0) is 0, exp(-inf + inf) is not a number
     width, v_width = q.shape[3], v.shape[3]
     q, k, v, d_out, out = same_width(q, k, v, d_out, out)
@@ -90,6 +101,7 @@ def common_width(q: Tensor, channels: int) -> int:
 
 
 def same_width(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """The tensors (..., D), padded by zero channels to `common_width`."""
     width = common_width(tensors[0], max(tensor.shape[-1] for tensor in tensors))
     return tuple(t if t.shape[-1] == width else pad(t, (0, width - t.shape[-1])) for t in tensors)
 
@@ -110,7 +122,16 @@ def _cpu_forward(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: fl
     )
 
 
-def _cpu_backward(d_out, q, k, v, out, lse, mask, scale) -> tuple[Tensor, Tensor, Tensor]:
+def _cpu_backward(
+    d_out: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    out: Tensor,
+    lse: Tensor,
+    mask: Tensor | None,
+    scale: float,
+) -> tuple[Tensor, Tensor, Tensor]:
     return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
         d_out, q, k, v, out, lse, 0.0, False, attn_mask=_bias(mask, q, k.shape[2]), scale=scale
     )
@@ -123,7 +144,16 @@ def _cuda_forward(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: f
     return out, lse[..., : q.shape[2]]  # it pads the rows
 
 
-def _cuda_backward(d_out, q, k, v, out, lse, mask, scale) -> tuple[Tensor, Tensor, Tensor]:
+def _cuda_backward(
+    d_out: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    out: Tensor,
+    lse: Tensor,
+    mask: Tensor | None,
+    scale: float,
+) -> tuple[Tensor, Tensor, Tensor]:
     seed = torch.zeros((), dtype=torch.int64, device=q.device)  # of dropout, which is off
     d_q, d_k, d_v, _ = torch.ops.aten._scaled_dot_product_efficient_attention_backward(
         d_out,
@@ -142,55 +172,6 @@ def _cuda_backward(d_out, q, k, v, out, lse, mask, scale) -> tuple[Tensor, Tenso
     return d_q, d_k, d_v
 
 
-def _portable_forward(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
-    """Any device and dtype: queries in chunks, so that memory stays bounded as Lq grows."""
-    if not q.shape[0] * q.shape[2]:  # no block, or none with a query
-        wide = torch.promote_types(q.dtype, torch.float32)
-        return q.new_zeros(*q.shape[:3], v.shape[3]), q.new_full(q.shape[:3], -math.inf, dtype=wide)
-    outs, lses = [], []
-    for rows in _row_chunks(q, k):
-        scores = _scores(q[:, :, rows], k, _rows_of(mask, rows), scale)
-        lse = torch.logsumexp(scores, dim=-1)
-        weights = torch.exp(scores - torch.where(lse == -math.inf, 0.0, lse)[..., None])
-        outs.append((weights @ _wide(v)).to(v.dtype))
-        lses.append(lse)
-    return torch.cat(outs, dim=2), torch.cat(lses, dim=2)
-
-
-def _portable_backward(d_out, q, k, v, out, lse, mask, scale) -> tuple[Tensor, Tensor, Tensor]:
-    if not q.shape[0] * q.shape[2]:
-        return torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v)
-    d_out, out = d_out.to(lse.dtype), out.to(lse.dtype)
-    d_qs, d_k, d_v = [], torch.zeros_like(k, dtype=lse.dtype), torch.zeros_like(v, dtype=lse.dtype)
-    for rows in _row_chunks(q, k):
-        weights = torch.exp(_scores(q[:, :, rows], k, _rows_of(mask, rows), scale) - lse[:, :, rows, None])
-        gradient = d_out[:, :, rows]
-        delta = (gradient * out[:, :, rows]).sum(dim=-1, keepdim=True)
-        d_scores = weights * ((gradient @ _wide(v).mT) - delta) * scale
-        d_qs.append((d_scores @ _wide(k)).to(q.dtype))
-        d_k += d_scores.mT @ _wide(q[:, :, rows])
-        d_v += weights.mT @ gradient
-    return torch.cat(d_qs, dim=2), d_k.to(k.dtype), d_v.to(v.dtype)
-
-
-def _row_chunks(q: Tensor, k: Tensor) -> list[slice]:
-    step = max(1, CHUNK_ELEMENTS // max(1, q.shape[0] * q.shape[1] * k.shape[2]))
-    return [slice(at, at + step) for at in range(0, q.shape[2], step)]
-
-
-def _rows_of(mask: Tensor | None, rows: slice) -> Tensor | None:
-    return mask if mask is None or mask.shape[2] == 1 else mask[:, :, rows]
-
-
-def _scores(q: Tensor, k: Tensor, mask: Tensor | None, scale: float) -> Tensor:
-    scores = (_wide(q) * scale) @ _wide(k).mT  # a product of float16 above 65504 is infinite
-    return scores if mask is None else scores.masked_fill(~mask, -math.inf)
-
-
-def _wide(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
 def _fused(q: Tensor) -> bool:
     return q.shape[2] > 0 and q.device.type in ("cpu", "cuda") and _trusted(q.device.type, q.dtype)
 
@@ -207,13 +188,13 @@ def _trusted(device: str, dtype: torch.dtype) -> bool:
         given = trust.sample(dtype)
         for name, mask in given.masks.items():
             q, k, v, d_out = (x.double() for x in (*given.inputs, given.d_out))
-            out, lse = _forward_by(_portable_forward, q, k, v, mask, trust.SCALE)
+            out, lse = _forward_by(portable.forward, q, k, v, mask, trust.SCALE)
             more = torch.linspace(-1, 1, lse.numel(), dtype=lse.dtype).view_as(lse)
             more[..., ::2] = -math.inf  # nothing elsewhere
             whole = torch.logaddexp(lse, more)
             share = torch.exp(lse - torch.where(whole.isneginf(), 0.0, whole))
             whole_out = out * share[..., None]
-            gradients = _backward_by(_portable_backward, d_out, q, k, v, whole_out, whole, mask, trust.SCALE)
+            gradients = _backward_by(portable.backward, d_out, q, k, v, whole_out, whole, mask, trust.SCALE)
             q, k, v, d_out, whole_out = (x.to(device, dtype) for x in (q, k, v, d_out, whole_out))
             whole = whole.to(device, torch.promote_types(dtype, torch.float32))
             kept = None if mask is None else mask.to(device)
@@ -227,5 +208,5 @@ def _trusted(device: str, dtype: torch.dtype) -> bool:
 def definition(given: trust.TrialInputs, mask: Tensor | None) -> tuple[Tensor, ...]:
     """Output, log-sum-exp and the gradients of q, k and v in float64, on the processor."""
     q, k, v, d_out = (x.double() for x in (*given.inputs, given.d_out))
-    out, lse = _forward_by(_portable_forward, q, k, v, mask, trust.SCALE)
-    return out, lse, *_backward_by(_portable_backward, d_out, q, k, v, out, lse, mask, trust.SCALE)
+    out, lse = _forward_by(portable.forward, q, k, v, mask, trust.SCALE)
+    return out, lse, *_backward_by(portable.backward, d_out, q, k, v, out, lse, mask, trust.SCALE)
