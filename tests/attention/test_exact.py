@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmattn.attention.exact.backends import kernels
+from mmattn.attention.exact.backends import kernels, portable
 from mmattn.attention.exact.backends.merge import merge
 from mmattn.attention.exact.backends.softmax import attend
 from mmattn.attention.exact.dense import DenseAttention
@@ -153,7 +153,7 @@ def test_the_fused_and_the_portable_kernels_agree(
     fused = kernels.forward(q, k, v, mask, 0.3)
     fused_grads = kernels.backward(d_out, q, k, v, *fused, mask, 0.3)
     monkeypatch.setattr(kernels, "_fused", lambda q: False)
-    monkeypatch.setattr(kernels, "CHUNK_ELEMENTS", 3 * B * H * LK)
+    monkeypatch.setattr(portable, "CHUNK_ELEMENTS", 3 * B * H * LK)
     plain = kernels.forward(q, k, v, mask, 0.3)
     plain_grads = kernels.backward(d_out, q, k, v, *fused, mask, 0.3)
     tolerance = 8 * torch.finfo(dtype).eps

@@ -1,4 +1,4 @@
-"""What `mmattn show attention` prints: every mechanism of conf/attention, asked for what it says of itself."""
+"""What `mmattn show attention` prints: every mechanism of conf/attention, with what it says of itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one signature behind which every attention mechanism stands, and the three parts of an exact one.
+"""The interface of every attention mechanism, and of the three parts of an exact one.
 
 Shape legend: B clips, H heads, Lq queries, Lk keys, D channels of a head, S segments of the keys, G blocks of Q queries
 and W keys.
@@ -22,17 +22,17 @@ STATS = frozenset({"weights", "mass", "entropy", "mean_time"})
 
 @dataclass(frozen=True)
 class Geometry:
-    """What a mechanism may know of one side (the queries or the keys) beside its vectors.
+    """What a mechanism may know of one side (the queries or the keys) besides its vectors.
 
     Tokens of `exempt` segments stand for no instant: learned tokens, and summaries of longer stretches. Order and
-    windows do not bind them: they read every key, and every query reads them.
+    windows do not apply to them: they read every key, and every query reads them.
     """
 
     keep: Bool[Tensor, "B L"] | None = None  # True = real; None = all real
     time: Float[Tensor, "B L"] | None = None  # seconds
     segments: tuple[tuple[str, int], ...] = ()  # contiguous modalities, e.g. (("video", 196), ("audio", 512))
     exempt: frozenset[str] = frozenset()  # names of segments
-    # What was worked out for it (plans.py). A copy with other tokens begins without.
+    # Cached plans (plans.py). A copy with other tokens starts with an empty cache.
     plans: Memo = field(default_factory=list, init=False, repr=False, compare=False)
 
     @property
@@ -63,7 +63,7 @@ class Geometry:
 
 @dataclass(frozen=True)
 class AttentionOutput:
-    """`out` (B, H, Lq, D) and the statistics that were asked for. Those of a query that reads no key are 0.
+    """`out` (B, H, Lq, D) and the requested statistics. Those of a query that reads no key are 0.
 
     `stats["mass"]` (B, H, Lq, S): share of the attention on each segment of the keys; sums to 1.
     `stats["entropy"]` (B, H, Lq): of the weights, in nats.
@@ -215,4 +215,6 @@ class Pattern(nn.Module):
 
         A compiler has to know it. Raises NotImplementedError where a pattern runs without one only.
         """
-        raise NotImplementedError(f"{type(self).__name__} says nothing of its parts, so that it cannot be compiled")
+        raise NotImplementedError(
+            f"{type(self).__name__} has no `layout`, which torch.compile needs; run it without compiling"
+        )

@@ -1,8 +1,8 @@
-"""Penalties on what the attention looks at, added to the training loss: config group `regulariser`, off by default.
+"""Penalties on the attention, added to the training loss: config group `regulariser`, off by default.
 
 Each is the mean over layers, clips, heads and real queries of a measure that is 0 where attention is as sparse as it
-asks for. It works with every mechanism whose statistics carry gradients. On mass the plain L1 and L2,1 norms ask for
-nothing, since mass sums to 1: hence the measures here.
+asks for. It works with every mechanism whose statistics carry gradients. The plain L1 and L2,1 norms of
+mass are constant, since mass sums to 1: hence the measures here.
 
 Shape legend: B clips, H heads, Lq queries, S modalities.
 """

@@ -23,7 +23,7 @@ def check_cap(q: Float[Tensor, "B H Lq D"], k: Float[Tensor, "B H Lk D"]) -> Non
     size = q.shape[0] * q.shape[1] * q.shape[2] * k.shape[2]
     if size > MAX_WEIGHTS:
         raise ValueError(
-            f"an explicit matrix of {size} weights is above the cap of {MAX_WEIGHTS}; ask for mass instead"
+            f"an explicit matrix of {size} weights is above the cap of {MAX_WEIGHTS}; request mass instead"
         )
 
 
@@ -62,7 +62,7 @@ def read_columns(attended: Float[Tensor, "B H Lq C"], k_geometry: Geometry, stat
 def key_times(k_geometry: Geometry) -> Float[Tensor, "B Lk"]:
     """Seconds of the keys. Raises ValueError where the geometry has none."""
     if k_geometry.time is None:
-        raise ValueError("mean_time was asked for, but the keys have no times")
+        raise ValueError("stats mean_time needs the times of the keys: pass Geometry(time=...)")
     return k_geometry.time
 
 

@@ -1,1 +1,1 @@
-"""Who reads whom: two token streams to one result, by a strategy and an attention. See docs/fusion.md."""
+"""Fusion strategies: how the video and the audio tokens read each other. See docs/fusion.md."""

@@ -1,8 +1,8 @@
 """Attention bottlenecks (MBT, Nagrani et al. 2021, sec. 3.3, eq. 8-9): the streams meet only in a few tokens.
 
 Up to `from_layer` each stream reads itself. From there on each reads itself and B bottleneck tokens, which read it in
-turn; after a layer the bottleneck is the mean of what it became beside each stream. A stream that is missing has no say
-in that mean. Nobody reads the bottleneck after the last layer, so it is not computed there.
+turn; after a layer the bottleneck is the mean of what it became beside each stream. A missing stream is left
+out of that mean. The bottleneck is not read after the last layer, so it is not computed there.
 """
 
 from __future__ import annotations
@@ -65,23 +65,23 @@ class BottleneckFusion(Fusion):
         for i, pair in enumerate(self.blocks):
             assert isinstance(pair, nn.ModuleDict)
             meets, last = i >= self.from_layer, i + 1 == len(self.blocks)
-            said: dict[str, Tokens] = {}  # what the bottleneck became beside each stream
+            written: dict[str, Tokens] = {}  # what the bottleneck became beside each stream
             for name in MODALITIES:
                 reads: list[Part] = [(name, streams[name])] + [("bottleneck", shared)] * meets
-                asks = reads[:1] if last else reads
-                done, seen = pair[name](asks, reads, stats)
+                queries = reads[:1] if last else reads
+                done, stats_of = pair[name](queries, reads, stats)
                 streams[name] = done[0][1]
-                measured += seen[:1]
+                measured += stats_of[:1]
                 if len(done) > 1:
-                    said[name] = done[1][1]
-            if said:
-                shared = shared.with_values(_mean_of_present(said, streams, shared))
+                    written[name] = done[1][1]
+            if written:
+                shared = shared.with_values(_mean_of_present(written, streams, shared))
         return Fused(streams["video"], streams["audio"], tuple(measured))
 
 
-def _mean_of_present(said: dict[str, Tokens], streams: dict[str, Tokens], before: Tokens) -> Float[Tensor, "B N D"]:
+def _mean_of_present(written: dict[str, Tokens], streams: dict[str, Tokens], before: Tokens) -> Float[Tensor, "B N D"]:
     """Eq. 9 over the modalities that a clip has; without any the bottleneck stays as it was."""
-    weight = {name: streams[name].present[:, None, None].to(before.values.dtype) for name in said}
+    weight = {name: streams[name].present[:, None, None].to(before.values.dtype) for name in written}
     count = torch.stack(list(weight.values())).sum(dim=0)
-    total = torch.stack([said[name].values * weight[name] for name in said]).sum(dim=0)
+    total = torch.stack([written[name].values * weight[name] for name in written]).sum(dim=0)
     return torch.where(count > 0, total / count.clamp(min=1.0), before.values)

@@ -1,7 +1,7 @@
-"""Late fusion: the streams never read each other; each speaks for itself.
+"""Late fusion: the streams never read each other.
 
-Tasks add up what the streams say, so this is exactly the sum of two unimodal classifiers' logits, the field's plainest
-baseline. It has the same blocks as `cross`: a comparison is about who reads whom and nothing else.
+Tasks add up the logits of both streams, so this is the sum of two unimodal classifiers, the field's plainest baseline.
+Its blocks are those of `cross`: comparing the two compares who reads whom, and nothing else.
 """
 
 from __future__ import annotations

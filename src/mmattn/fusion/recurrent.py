@@ -38,7 +38,7 @@ class RecurrentFusion(Fusion):
         order = torch.where(merged.keep, merged.times, torch.inf).argsort(dim=1, stable=True)[..., None]
         counts = merged.keep.sum(dim=1).clamp(min=1)
         states, _ = self.gru(merged.values.take_along_dim(order, dim=1), counts)
-        said = self.out_proj(states).take_along_dim(order.argsort(dim=1), dim=1)
-        parts = said.split([tokens.keep.shape[1] for _, tokens in streams], dim=1)
+        updates = self.out_proj(states).take_along_dim(order.argsort(dim=1), dim=1)
+        parts = updates.split([tokens.keep.shape[1] for _, tokens in streams], dim=1)
         done = [zeroed(tokens.values + part, tokens) for (_, tokens), part in zip(streams, parts, strict=True)]
         return Fused(done[0], done[1])

@@ -1,6 +1,7 @@
 """Exact attention as a Pattern (which pairs) x a Score (how alike) x a Normaliser (scores to weights).
 
-Backends, resolved from the configuration, the device and what is asked, logged, and never dense behind the back:
+The backend follows from the configuration, the device and the requested statistics. It is logged, and never falls back
+to dense silently:
 - "sdpa": PyTorch's own kernel; all pairs, softmax, nothing measured.
 - "merge": all pairs, softmax, with mass (and gradients of it) by log-sum-exp.
 - "blocks": the pattern's pairs gathered into blocks; softmax, measured or not.
@@ -65,7 +66,9 @@ class ExactAttention(Attention):
         self.normaliser = normaliser(heads, head_dim) if normaliser else None
         if self.pattern is not None and self.pattern.merges and self.normaliser is not None:
             pattern_name, name = type(self.pattern).__name__, type(self.normaliser).__name__
-            raise ValueError(f"{pattern_name} merges softmaxes over its parts, which {name} does not allow")
+            raise ValueError(
+                f"{pattern_name} merges softmaxes over its parts, which {name} does not allow; leave the normaliser out"
+            )
         self.time_cost = self.pattern.time_cost if self.pattern else "Lq Lk D"
         self.memory_cost = self.pattern.memory_cost if self.pattern else "(Lq + Lk) D"
         special: list[Pattern | Normaliser | Score] = [

@@ -66,9 +66,9 @@ class GatedLinearAttention(Attention):
                 (v.to(wide) @ self.decay_weight.to(wide)[..., None])[..., 0] + self.decay_bias.to(wide)[:, None]
             )
             decay = decay.masked_fill(~keep[:, None], 0.0)  # (B, H, Lk): -log f
-            facts = pad(columns(k, k_geometry, stats), (0, 1), value=1.0)[:, None].expand(-1, self.heads, -1, -1)
-            told = torch.cat([v.to(wide), facts], dim=-1)
-            found = self._found(elu_plus_one(q.to(wide)), of_k, told, decay, q_geometry, k_geometry)
+            extra = pad(columns(k, k_geometry, stats), (0, 1), value=1.0)[:, None].expand(-1, self.heads, -1, -1)
+            values = torch.cat([v.to(wide), extra], dim=-1)
+            found = self._found(elu_plus_one(q.to(wide)), of_k, values, decay, q_geometry, k_geometry)
         total = found[..., -1:]
         found = found[..., :-1] / torch.where(total > 0, total, 1.0)
         measured = read_columns(found[..., self.head_dim :], k_geometry, stats)
@@ -78,7 +78,7 @@ class GatedLinearAttention(Attention):
         self,
         of_q: Float[Tensor, "B H Lq F"],
         of_k: Float[Tensor, "B H Lk F"],
-        told: Float[Tensor, "B H Lk V"],
+        values: Float[Tensor, "B H Lk V"],
         decay: Float[Tensor, "B H Lk"],
         q_geometry: Geometry,
         k_geometry: Geometry,
@@ -86,17 +86,17 @@ class GatedLinearAttention(Attention):
         """Sums of what the keys tell, by their weights: those in order by the recurrences, exempt ones as they are."""
         if q_geometry.all_exempt or k_geometry.all_exempt:
             # The gates have no say, and a gradient of 0: training in several processes wants one of every parameter.
-            return of_q @ (of_k.mT @ told) + 0.0 * decay.sum()
+            return of_q @ (of_k.mT @ values) + 0.0 * decay.sum()
         exempt_q, exempt_k = q_geometry.exempt_flags(of_q), k_geometry.exempt_flags(of_k)
         ordered = of_k
         if exempt_k is not None:
             ordered, decay = of_k.masked_fill(exempt_k[:, None], 0.0), decay.masked_fill(exempt_k, 0.0)
         order = _in_one_order(of_q, of_k, q_geometry, k_geometry)
-        found = _read(of_q, torch.cat([ordered, told, decay[..., None]], dim=-1), order, self.causal)
+        found = _read(of_q, torch.cat([ordered, values, decay[..., None]], dim=-1), order, self.causal)
         if exempt_k is not None:
-            found = found + of_q @ ((of_k - ordered).mT @ told)
+            found = found + of_q @ ((of_k - ordered).mT @ values)
         if exempt_q is not None:
-            found = torch.where(exempt_q[:, None], of_q @ (of_k.mT @ told), found)
+            found = torch.where(exempt_q[:, None], of_q @ (of_k.mT @ values), found)
         return found
 
 
@@ -115,17 +115,19 @@ def _read(
     order = pad(order, (0, -order.shape[1] % CHUNK), value=lk + lq)  # then events that are neither
     at_q = _chunks(_rows(q, torch.where(order < lk, lq, order - lk)))  # (B, H, N, C, F); 0 where a key is
     at_k, value, decay = _chunks(_rows(keys, order.clamp(max=lk))).split([width, keys.shape[3] - width - 1, 1], dim=-1)
-    gone = decay.cumsum(dim=-2)  # (B, H, N, C, 1): forgotten from the chunk's start on, with this event
-    all_gone = gone[..., -1:, :]
+    cumulative = decay.cumsum(dim=-2)  # (B, H, N, C, 1): forgotten from the chunk's start on, with this event
+    chunk_decay = cumulative[..., -1:, :]
     lower = torch.ones(CHUNK, CHUNK, dtype=torch.bool, device=q.device).tril()  # keys at columns, queries at rows
-    between = torch.where(lower, gone - gone.mT, torch.inf if causal else (gone - decay).mT - gone)
+    between = torch.where(
+        lower, cumulative - cumulative.mT, torch.inf if causal else (cumulative - decay).mT - cumulative
+    )
     found = (at_q @ at_k.mT * torch.exp(-between)) @ value
-    state = _carry((at_k * torch.exp(gone - all_gone)).mT @ value, all_gone[..., 0, 0])
-    found = found + (at_q * torch.exp(-gone)) @ state
+    state = _carry((at_k * torch.exp(cumulative - chunk_decay)).mT @ value, chunk_decay[..., 0, 0])
+    found = found + (at_q * torch.exp(-cumulative)) @ state
     if not causal:
-        ahead = (at_k * torch.exp(decay - gone)).mT @ value
-        state = _carry(ahead.flip(2), all_gone[..., 0, 0].flip(2)).flip(2)
-        found = found + (at_q * torch.exp(gone - all_gone)) @ state
+        ahead = (at_k * torch.exp(decay - cumulative)).mT @ value
+        state = _carry(ahead.flip(2), chunk_decay[..., 0, 0].flip(2)).flip(2)
+        found = found + (at_q * torch.exp(cumulative - chunk_decay)) @ state
     return _rows(found.flatten(2, 3), place)
 
 
@@ -133,21 +135,21 @@ def _carry(states: Float[Tensor, "B H N F V"], decay: Float[Tensor, "B H N"]) ->
     """What each chunk starts with: sum over chunks m before n of states_m exp(-(decay_(m+1) + ... + decay_(n-1)))."""
     count = states.shape[2]
     if count > CHUNK:  # chunks of chunks
-        some = pad(states, (0, 0, 0, 0, 0, -count % CHUNK)).unflatten(2, (-1, CHUNK))
-        gone = pad(decay, (0, -count % CHUNK)).unflatten(2, (-1, CHUNK))  # (B, H, N', C)
-        inner = _inner_carry(some, gone)
-        ended = inner[:, :, :, -1] * torch.exp(-gone[..., -1])[..., None, None] + some[:, :, :, -1]
-        outer = _carry(ended, gone.sum(dim=-1))
-        since = torch.exp(gone - gone.cumsum(dim=-1))[..., None, None]
-        return (inner + outer[:, :, :, None] * since).flatten(2, 3)[:, :, :count]
+        padded = pad(states, (0, 0, 0, 0, 0, -count % CHUNK)).unflatten(2, (-1, CHUNK))
+        decays = pad(decay, (0, -count % CHUNK)).unflatten(2, (-1, CHUNK))  # (B, H, N', C)
+        inner = _inner_carry(padded, decays)
+        chunk_states = inner[:, :, :, -1] * torch.exp(-decays[..., -1])[..., None, None] + padded[:, :, :, -1]
+        outer = _carry(chunk_states, decays.sum(dim=-1))
+        fade = torch.exp(decays - decays.cumsum(dim=-1))[..., None, None]
+        return (inner + outer[:, :, :, None] * fade).flatten(2, 3)[:, :, :count]
     return _inner_carry(states, decay)
 
 
 def _inner_carry(states: Float[Tensor, "*B N F V"], decay: Float[Tensor, "*B N"]) -> Float[Tensor, "*B N F V"]:
-    gone = decay.cumsum(dim=-1)
+    cumulative = decay.cumsum(dim=-1)
     lower = torch.ones(2 * states.shape[-3:-2], dtype=torch.bool, device=decay.device).tril(-1)
-    since = torch.where(lower, (gone - decay)[..., :, None] - gone[..., None, :], torch.inf)
-    return (torch.exp(-since) @ states.flatten(-2)).unflatten(-1, states.shape[-2:])
+    fade = torch.where(lower, (cumulative - decay)[..., :, None] - cumulative[..., None, :], torch.inf)
+    return (torch.exp(-fade) @ states.flatten(-2)).unflatten(-1, states.shape[-2:])
 
 
 def _rows(x: Float[Tensor, "B H L X"], index: Int[Tensor, "B E"]) -> Float[Tensor, "B H E X"]:

@@ -55,13 +55,13 @@ class DilatedWindow(Sparse):
     ) -> list[Blocks]:
         places = Places(q, k, q_geometry, k_geometry, k_local)
         far = float(k.shape[2] + self.past + self.future)  # sorted by residue first, a window holds one residue only
-        asked = []
+        requests = []
         for segment, (at, key) in enumerate(zip(places.aligned, places.keys, strict=True)):
             at = at + far * (at % self.dilation)
             key = key + far * (key % self.dilation).nan_to_num(0.0)
             windows = places.only(segment, KeyWindow(at - self.past, at + self.future, key))
-            asked.append((at.masked_fill(~q_local, math.inf), windows))
-        return window_parts(asked)
+            requests.append((at.masked_fill(~q_local, math.inf), windows))
+        return window_parts(requests)
 
     def beside(self, segments: int) -> list[bool]:
         return [False, True] * segments

@@ -94,7 +94,7 @@ class LSH(Sparse):
         return half.long().repeat_interleave(heads)
 
     def _rotation(self, q: Tensor, number: int, columns: int) -> Float[Tensor, "E C"]:
-        """Its first columns are the same however many are asked for; drawn once for a width and a device."""
+        """The first `columns` columns of one matrix, which is drawn once for a width and a device."""
         key = q.shape[3], number, q.device
         known = self._rotations.get(key)
         if known is None or known.shape[1] < columns:

@@ -49,8 +49,8 @@ def once(key: tuple[Any, ...], q_geometry: Geometry, k_geometry: Geometry, make:
     if any(g.keep is None and g.time is None for g in (q_geometry, k_geometry)):  # they fit tokens of any number
         return make()
     # the queries' tensors, not their geometry: two geometries that knew each other would outlive their batch
-    asks = q_geometry.keep, q_geometry.time, q_geometry.segments, q_geometry.exempt
-    return types.once(k_geometry.plans, (*key, *asks), make)
+    queries = q_geometry.keep, q_geometry.time, q_geometry.segments, q_geometry.exempt
+    return types.once(k_geometry.plans, (*key, *queries), make)
 
 
 def _made(

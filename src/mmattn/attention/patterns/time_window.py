@@ -52,7 +52,7 @@ class TimeWindow(Windowed):
         k_local: Tensor,
     ) -> tuple[Tensor, list[KeyWindow]]:
         if q_geometry.time is None or k_geometry.time is None:
-            raise ValueError("a time window needs the times of queries and keys")
+            raise ValueError("attention=time_window needs the times of queries and keys: pass Geometry(time=...)")
         time = precise(q_geometry.time)
         position = precise(k_geometry.time).masked_fill(~k_local, math.inf)
         low, high = time - self.past_s - EDGE_S, time + self.future_s + EDGE_S

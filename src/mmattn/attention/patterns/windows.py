@@ -64,8 +64,8 @@ def _ranges(window: KeyWindow, order: Tensor, reads: Tensor) -> Ranges:
     count = position.isfinite().sum(dim=1, keepdim=True)
     start = torch.searchsorted(position, window.low.gather(1, order))
     end = torch.searchsorted(position, window.high.gather(1, order), right=True).minimum(count)
-    some = reads & (start < end)
-    return Ranges(key, torch.where(some, start, position.shape[1]).int(), torch.where(some, end, 0).int())
+    reads_any = reads & (start < end)
+    return Ranges(key, torch.where(reads_any, start, position.shape[1]).int(), torch.where(reads_any, end, 0).int())
 
 
 def window_blocks(position: Float[Tensor, "B Lq"], windows: Sequence[KeyWindow]) -> list[Blocks]:
@@ -73,20 +73,20 @@ def window_blocks(position: Float[Tensor, "B Lq"], windows: Sequence[KeyWindow])
     return window_parts([(position, windows)])
 
 
-def window_parts(asked: Sequence[tuple[Float[Tensor, "B Lq"], Sequence[KeyWindow]]]) -> list[Blocks]:
+def window_parts(requests: Sequence[tuple[Float[Tensor, "B Lq"], Sequence[KeyWindow]]]) -> list[Blocks]:
     """Two parts for each: blocks of queries that neighbour in their position, and, beside them, the few widest ones.
 
     All blocks of a part are as wide as its widest, so where a few are much wider than the others they stand apart; the
     second part may hold none. Costs a sort, a mask of one byte a pair of the blocks, and one read of their widths, for
-    all that is asked together: how large a plan is depends on the tokens' times, so that the processor has to know.
+    all requests together: how large a plan is depends on the tokens' times, so that the processor has to know.
     """
-    found = [sort_windows(*one) for one in asked]
-    shapes = [candidates(one.segments, one.order.shape[1]) for one in found]
+    found = [sort_windows(*request) for request in requests]
+    shapes = [candidates(request.segments, request.order.shape[1]) for request in found]
     figures = torch.cat([shape.figures() for shape in shapes]).tolist()
     parts = []
-    for one, shape in zip(found, shapes, strict=True):
+    for request, shape in zip(found, shapes, strict=True):
         own, figures = figures[: shape.count], figures[shape.count :]
-        parts += _blocks(one, shape.cheapest(own))
+        parts += _blocks(request, shape.cheapest(own))
     return parts
 
 

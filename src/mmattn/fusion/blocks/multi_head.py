@@ -20,9 +20,9 @@ LOCAL_SCORE = 6.0  # initial score between a query and a key of the same instant
 
 
 class _MultiHead(nn.Module):
-    """Heads, rotation, mechanism and output projection; what makes queries, keys and values is the subclass's.
+    """Heads, rotation, mechanism and output projection; subclasses make queries, keys and values.
 
-    `exempt`: parts that neither order nor windows bind, in any mechanism.
+    `exempt`: parts to which neither order nor windows apply, in any mechanism.
     """
 
     periods: Tensor

@@ -48,7 +48,7 @@ def zeroed(values: Float[Tensor, "B L D"], like: Tokens) -> Tokens:
 def learned_tokens(values: Float[Tensor, "N D"], parts: Sequence[Part]) -> Tokens:
     """Learned vectors as tokens of every clip that has any of `parts`.
 
-    Order and windows do not bind them; rotation counts from the middle of the clip's time, whatever its clock says.
+    Order and windows do not apply to them; their rotary position is the middle of the clip's time.
     """
     count = len(values)
 
@@ -90,7 +90,7 @@ def _places(parts: Sequence[Part]) -> list[Tensor | bool]:
 def layer_stats(
     layer: str, queries: Sequence[Part], reads: Sequence[Part], measured: dict[str, Tensor]
 ) -> Iterator[LayerStats]:
-    """What each part of the queries looked at, from an attention's statistics; nothing where mass is not among them."""
+    """The statistics of each part of the queries; none where the attention gives no mass."""
     if "mass" not in measured:
         return
     counts = {name: tokens.keep.sum(dim=1).float() for name, tokens in reads}

@@ -61,17 +61,17 @@ class StreamBlock(nn.Module):
         normed: dict[str, Tokens] = {
             name: streams[name].with_values(self.norm1[name](streams[name].values)) for name in self.reads
         }
-        asks, reads = [(self.stream, normed[self.stream])], list(normed.items())
-        read, measured = self.attn(asks, reads, stats)
+        queries, reads = [(self.stream, normed[self.stream])], list(normed.items())
+        read, measured = self.attn(queries, reads, stats)
         x = own.values + self.dropout(read)
-        return zeroed(x + self.mlp(self.norm2(x)), own), list(layer_stats(self.name, asks, reads, measured))
+        return zeroed(x + self.mlp(self.norm2(x)), own), list(layer_stats(self.name, queries, reads, measured))
 
 
 class MergedBlock(nn.Module):
     """A block with one set of weights for all parts.
 
-    `experts`: the parts of the queries, if each has an MLP of its own. `exempt`: parts that neither order nor windows
-    bind.
+    `experts`: the parts of the queries, if each has an MLP of its own. `exempt`: parts to which neither order
+    nor windows apply.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class MergedBlock(nn.Module):
     def forward(
         self, queries: Sequence[Part], reads: Sequence[Part], stats: frozenset[str]
     ) -> tuple[list[Part], list[LayerStats]]:
-        """The queries after the block, and what each part of them looked at."""
+        """The queries after the block, and the attention statistics of each part of them."""
         read, measured = self.attn(self._normed(queries), self._normed(reads), stats)
         done: list[Part] = []
         for (name, tokens), update in zip(queries, read.split(lengths(queries), dim=1), strict=True):

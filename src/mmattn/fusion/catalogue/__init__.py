@@ -1,1 +1,1 @@
-"""What `mmattn show` says of strategies, and of strategies with attentions."""
+"""The tables of `mmattn show fusion` and `mmattn show fusion attention`."""

@@ -1,6 +1,6 @@
 """How far a fusion reaches: on which tokens of one stream the other's tokens depend, measured by gradients.
 
-Shape legend: N tokens that are asked, L tokens of the other stream, D channels.
+Shape legend: N output tokens, L tokens of the other stream, D channels.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from mmattn.types import MODALITIES, Modality, Tokens
 def reach(
     fusion: Fusion, streams: dict[Modality, Tokens], asked: dict[Modality, Sequence[int]]
 ) -> dict[Modality, Float[Tensor, "N L"]]:
-    """Of each stream: how strongly its `asked` tokens, fused, depend on each token of the other stream; 0: not at all.
+    """For each stream: how strongly its fused tokens `asked` depend on each token of the other stream; 0: not at all.
 
-    `streams` of one clip. The clip is copied for each asked token, so that one backward answers for all of them.
+    `streams` of one clip. The clip is copied for each asked token, so that one backward pass serves all of them.
     """
     places: list[tuple[Modality, int]] = [(name, token) for name in MODALITIES for token in asked[name]]
     copies: dict[Modality, Tokens] = {
@@ -33,11 +33,11 @@ def reach(
     }
     fused = fusion(copies["video"], copies["audio"])
     done: dict[Modality, Tokens] = {"video": fused.video, "audio": fused.audio}
-    told = torch.stack([done[name].values[copy, token] for copy, (name, token) in enumerate(places)])
+    outputs = torch.stack([done[name].values[copy, token] for copy, (name, token) in enumerate(places)])
     # No sum of channels that a normalisation would keep constant.
-    weights = torch.randn(told.shape, generator=torch.Generator().manual_seed(0)).to(told)
+    weights = torch.randn(outputs.shape, generator=torch.Generator().manual_seed(0)).to(outputs)
     leaves = [copies[name].values for name in MODALITIES]
-    slopes = torch.autograd.grad((told * weights).sum(), leaves, allow_unused=True, materialize_grads=True)
+    slopes = torch.autograd.grad((outputs * weights).sum(), leaves, allow_unused=True, materialize_grads=True)
     of_video, of_audio = (slope.abs().amax(dim=2) for slope in slopes)
     return {"video": of_audio[: len(asked["video"])], "audio": of_video[len(asked["video"]) :]}
 

@@ -63,8 +63,8 @@ def _try(key: Key, backend: str) -> None:
             else:
                 out, mass, lse = attend(q, k, v, None, pattern.plan(q, k, *sides), (150, 0, 5), 0.25)
         total = ((out.sum(dim=-1) + mass[..., 0] + lse.clamp(min=-1e9)) * weigh.to(lse)).sum()
-        asked = [x for x in (q, k, v) if x.requires_grad]
-        return [out, mass, lse, *(torch.autograd.grad(total, asked) if asked else ())]
+        inputs = [x for x in (q, k, v) if x.requires_grad]
+        return [out, mass, lse, *(torch.autograd.grad(total, inputs) if inputs else ())]
 
     rounded = [x.to(dtype) for x in given]
     exact, found = run("cpu", torch.float64, False), run(device, dtype, True)

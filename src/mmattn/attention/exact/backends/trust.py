@@ -61,7 +61,7 @@ def check(found: Sequence[Tensor], exact: Sequence[Tensor], unit: float, what: s
         ours, theirs = ours.detach().double().cpu(), theirs.detach().double()
         empty = theirs.isneginf()  # of a log-sum-exp
         if not torch.equal(ours.isneginf(), empty):
-            raise AssertionError(f"wrong with {what}: a row without keys is not seen as one")
+            raise AssertionError(f"wrong with {what}: a row without keys is treated as if it had some")
         ours, theirs = ours.masked_fill(empty, 0.0), theirs.masked_fill(empty, 0.0)
         error = ours - theirs
         mean, worst = error.norm() / theirs.norm(), error.abs().max() / theirs.abs().max()
