@@ -8,7 +8,7 @@ from growth import DIM, HEADS, peak, value
 
 from mmattn.attention.exact.backends import explicit
 from mmattn.attention.interface import Attention, AttentionOutput
-from mmattn.attention.patterns import routing as grouped
+from mmattn.attention.patterns import routing
 from mmattn.attention.scores import additive
 from mmattn.config.compose import build, group_choices, read_choice
 
@@ -35,7 +35,7 @@ def _lengths(name: str, attention: Attention, queries: int) -> tuple[int, int]:
 def test_memory_grows_no_faster_than_the_table_says(name: str, tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """From a quarter of the tokens on, where a matrix of all pairs would grow sixteenfold."""
     if tokens < 65536:  # what is held at once is smaller than the scores here, too
-        for module, limit in ((additive, "CHUNK_SCORES"), (explicit, "CHUNK_ELEMENTS"), (grouped, "SCORES_AT_ONCE")):
+        for module, limit in ((additive, "CHUNK_SCORES"), (explicit, "CHUNK_ELEMENTS"), (routing, "SCORES_AT_ONCE")):
             monkeypatch.setattr(module, limit, 1 << 17)
     attention = _make(name)
     short, long = (_lengths(name, attention, n) for n in (tokens // 4, tokens))
