@@ -13,7 +13,7 @@ import transformers
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from mmattn.cli.main import main
-from mmattn.encoders.pretrained.transformers.texts import TextEncoder
+from mmattn.encoders.pretrained.transformers.text_encoder import TextEncoder
 from mmattn.errors import UsageError
 from mmattn.inference.embed_tags import embeddings
 from mmattn.inference.tag_list import read_tags

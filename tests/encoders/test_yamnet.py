@@ -13,8 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmattn.encoders.pretrained.yamnet.tflite import read_tflite
-from mmattn.encoders.pretrained.yamnet.yamnet import (
+from mmattn.encoders.pretrained.yamnet.network import (
     CLASSES,
     HOP,
     PATCH,
@@ -27,6 +26,7 @@ from mmattn.encoders.pretrained.yamnet.yamnet import (
     patch_times,
     to_patches,
 )
+from mmattn.encoders.pretrained.yamnet.tflite import read_tflite
 from mmattn.errors import UsageError
 
 SHARED = Path(os.environ.get("MMATTN_SHARED", Path(__file__).parents[3] / "shared")) / "data"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmattn.encoders.pretrained.yamnet.yamnet import YAMNet, load_yamnet, to_patches
+from mmattn.encoders.pretrained.yamnet.network import YAMNet, load_yamnet, to_patches
 from mmattn.errors import UsageError
 
 onnx = pytest.importorskip("onnx")

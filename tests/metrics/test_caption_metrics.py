@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from mmattn.metrics.captions import BleuCounts, CaptionScores, Cider, rouge_l, word_errors, words_of
+from mmattn.metrics.captions.scores import BleuCounts, CaptionScores, Cider, rouge_l, word_errors, words_of
 
 WORDS = "a the cat dog sits runs on mat grass and barks red blue big small near house at night".split()
 

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mmattn.metrics.bootstrap import interval, resamples
-from mmattn.metrics.captions import CaptionScores
+from mmattn.metrics.captions.scores import CaptionScores
 from mmattn.tasks.captioning.decoding import DecodedCaptions, Decoding
 from mmattn.tasks.captioning.interface import Captioner
 from mmattn.types import MODALITIES, Batch, Fused, Modality, Tokens

@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 from mmattn.data.prepare.tokenizer import CaptionTokenizer
 from mmattn.errors import UsageError
 from mmattn.tasks.captioning.decoding import DecodedCaptions, Decoding, Search, State, changed
-from mmattn.tasks.counts import each_process
+from mmattn.tasks.distributed import each_process
 from mmattn.types import Batch, Fused, Modality
 
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from mmattn.attention.interface import AttentionFactory, Geometry
 from mmattn.data.prepare.tokenizer import CaptionTokenizer
 from mmattn.encoders.pretrained.adapt import Lora, Mode, add_adapters
-from mmattn.encoders.pretrained.transformers.models import Family, build_model
+from mmattn.encoders.pretrained.transformers.build import Family, build_model
 from mmattn.encoders.pretrained.weights import locate, read_json
 from mmattn.errors import UsageError
 from mmattn.tasks.captioning.decoding import Decoding, State

@@ -20,7 +20,7 @@ from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.errors import UsageError
 from mmattn.files import expanded
 from mmattn.tasks.tagging.losses import ClassWeights, TagLoss
-from mmattn.tasks.tagging.tags import TagTask
+from mmattn.tasks.tagging.tag_task import TagTask
 from mmattn.types import MODALITIES, Fused, Modality, Tokens
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.tasks.tagging.losses import ClassWeights, TagLoss
 from mmattn.tasks.tagging.pooling import QuestionPool
-from mmattn.tasks.tagging.tags import TagTask
+from mmattn.tasks.tagging.tag_task import TagTask
 from mmattn.types import MODALITIES, Fused, Modality, Tokens
 
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from mmattn.errors import UsageError
-from mmattn.metrics.captions import Cider, words_of
+from mmattn.metrics.captions.scores import Cider, words_of
 from mmattn.tasks.captioning.decoding import DecodedCaptions
 from mmattn.tasks.captioning.interface import Captioner
-from mmattn.tasks.counts import each_process
+from mmattn.tasks.distributed import each_process
 from mmattn.types import Batch, Fused
 
 

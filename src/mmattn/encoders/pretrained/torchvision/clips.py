@@ -12,7 +12,7 @@ from mmattn.encoders.pretrained.adapt import Mode
 from mmattn.encoders.pretrained.frames import ClipEncoder, Kind, check_tokens, pooled
 from mmattn.encoders.pretrained.pixels import Pixels
 from mmattn.encoders.pretrained.torchvision.build import build_torchvision, family_of
-from mmattn.encoders.pretrained.torchvision.prepared import prepared
+from mmattn.encoders.pretrained.torchvision.preprocessing import prepared
 from mmattn.errors import UsageError
 
 _FAMILIES = ("swin3d", "mvit", "r2plus1d")

@@ -13,7 +13,7 @@ from mmattn.encoders.pretrained.adapt import Mode
 from mmattn.encoders.pretrained.frames import FrameEncoder, Kind, check_tokens, pooled
 from mmattn.encoders.pretrained.pixels import Pixels
 from mmattn.encoders.pretrained.torchvision.build import build_torchvision, family_of
-from mmattn.encoders.pretrained.torchvision.prepared import prepared
+from mmattn.encoders.pretrained.torchvision.preprocessing import prepared
 
 _FAMILIES = ("vit", "resnet")
 

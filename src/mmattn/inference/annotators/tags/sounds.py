@@ -10,8 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mmattn.encoders.pretrained.yamnet.onnx import PACKAGE, packaged_folder
-from mmattn.encoders.pretrained.yamnet.yamnet import (
+from mmattn.encoders.pretrained.yamnet.network import (
     CLASS_NAMES,
     HOP,
     MIDDLE_S,
@@ -24,6 +23,7 @@ from mmattn.encoders.pretrained.yamnet.yamnet import (
     patch_count,
     to_patches,
 )
+from mmattn.encoders.pretrained.yamnet.onnx import PACKAGE, packaged_folder
 from mmattn.errors import UsageError
 from mmattn.files import expanded
 from mmattn.inference.annotators.interface import (

@@ -15,9 +15,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mmattn.encoders.pretrained.adapt import Mode
-from mmattn.encoders.pretrained.frontends import UnitVariance, reflected
-from mmattn.encoders.pretrained.transformers.models import Family, build_model
-from mmattn.encoders.pretrained.transformers.prepared import check_same
+from mmattn.encoders.pretrained.transformers.build import Family, build_model
+from mmattn.encoders.pretrained.transformers.preprocessing import check_same
+from mmattn.encoders.pretrained.wav2vec2 import UnitVariance, reflected
 from mmattn.encoders.pretrained.waveforms import HeardGroupNorm, WaveformEncoder, by_length, check_rate, convolved_times
 from mmattn.errors import UsageError
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from mmattn.encoders.pretrained.timm import UNSAFE
-from mmattn.encoders.pretrained.transformers.prepared import APART, read_prepared
+from mmattn.encoders.pretrained.transformers.preprocessing import APART, read_prepared
 from mmattn.encoders.pretrained.weights import locate, read_json, read_tensors
 from mmattn.errors import UsageError
 

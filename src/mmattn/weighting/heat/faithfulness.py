@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mmattn.types import MODALITIES, Modality
-from mmattn.weighting.heat import EncodedClip, Heat
+from mmattn.weighting.heat.encoded_clip import EncodedClip, Heat
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mmattn.encoders.pretrained.transformers.models import Family, build_model
+from mmattn.encoders.pretrained.transformers.build import Family, build_model
 from mmattn.encoders.pretrained.weights import locate, read_json
 from mmattn.errors import UsageError
 

@@ -17,7 +17,7 @@ from mmattn.encoders.interface import VisualEncoder
 from mmattn.encoders.pretrained.adapt import Adapted, Mode
 from mmattn.encoders.pretrained.frames import ClipEncoder, FrameEncoder, Kind, Projection, check_tokens, pooled, spread
 from mmattn.encoders.pretrained.pixels import Pixels
-from mmattn.encoders.pretrained.transformers.towers import FRAMES, PE_VIDEO, VIDEOMAE
+from mmattn.encoders.pretrained.transformers.image_tower import FRAMES, PE_VIDEO, VIDEOMAE
 from mmattn.encoders.tiny.temporal import zero_padding
 from mmattn.errors import UsageError
 from mmattn.types import Batch, Tokens

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mmattn.encoders.pretrained.pixels import IMAGENET_MEAN, IMAGENET_STD, FrameFormat, Pixels
-from mmattn.encoders.pretrained.transformers.models import Built, Family, build_model
-from mmattn.encoders.pretrained.transformers.prepared import frame_format, image_settings
+from mmattn.encoders.pretrained.transformers.build import Built, Family, build_model
+from mmattn.encoders.pretrained.transformers.preprocessing import frame_format, image_settings
 from mmattn.errors import UsageError
 
 _BILINEAR, _BICUBIC = 2, 3  # as image libraries number their filters

@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.errors import UsageError
 from mmattn.metrics.calibration import best_f1_thresholds, precision_thresholds
-from mmattn.tasks.counts import each_process
+from mmattn.tasks.distributed import each_process
 from mmattn.tasks.interface import Task
 from mmattn.tasks.tagging.losses import ClassWeights, CrossEntropy, TagLoss, answer_weights
 from mmattn.types import Batch

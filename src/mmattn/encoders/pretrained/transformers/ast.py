@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from mmattn.encoders.pretrained.adapt import Mode
 from mmattn.encoders.pretrained.frames import Kind, check_tokens
-from mmattn.encoders.pretrained.frontends import ClapLogMel, KaldiFilterBanks, WhisperLogMel
-from mmattn.encoders.pretrained.transformers.models import Family, build_model
-from mmattn.encoders.pretrained.transformers.prepared import check_same
+from mmattn.encoders.pretrained.transformers.build import Family, build_model
+from mmattn.encoders.pretrained.transformers.preprocessing import check_same
+from mmattn.encoders.pretrained.wav2vec2 import ClapLogMel, KaldiFilterBanks, WhisperLogMel
 from mmattn.encoders.pretrained.waveforms import WaveformEncoder, check_rate
 
 _PROCESSOR = ("feature_extractor",)
