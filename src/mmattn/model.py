@@ -21,7 +21,7 @@ from mmattn.tasks.captioning.interface import Captioner
 from mmattn.tasks.interface import Task
 from mmattn.types import Batch, Fused, Tokens
 
-NO_TAGS = "mmattn.tasks.interface.NoTags"
+NO_TAGS = "mmattn.tasks.none.NoTags"
 PARTS = ("visual", "audio", "fusion", "task", "captions")
 
 

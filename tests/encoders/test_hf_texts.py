@@ -17,7 +17,7 @@ from mmattn.encoders.pretrained.transformers.text_encoder import TextEncoder
 from mmattn.errors import UsageError
 from mmattn.inference.embed_tags import embeddings
 from mmattn.inference.tag_list import read_tags
-from mmattn.tasks.tagging.prompted import read_embeddings
+from mmattn.tasks.tagging.embeddings import read_embeddings
 
 WORDS = "a video of the sound dog barks cat red roof rain , on .".split()
 LAYERS = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}

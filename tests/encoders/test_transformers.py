@@ -400,7 +400,7 @@ def test_front_ends_agree_with_float64(tiny_config: Callable) -> None:
     """Kaldi's bands of a batch are those of each sound by itself, to float32's precision."""
     from torchaudio.compliance.kaldi import fbank
 
-    from mmattn.encoders.pretrained.wav2vec2 import KaldiFilterBanks
+    from mmattn.encoders.pretrained.transformers.ast import KaldiFilterBanks
 
     front_end = KaldiFilterBanks(128, 98, mean=0.0, std=0.5)
     sounds = torch.stack([_sound(1.0, 16000, seed) for seed in range(3)])

@@ -21,12 +21,12 @@ from mmattn.encoders.pretrained.yamnet.network import (
     YAMNet,
     YamnetLogMel,
     fill_last_patch,
-    load_yamnet,
     patch_count,
     patch_times,
     to_patches,
 )
 from mmattn.encoders.pretrained.yamnet.tflite import read_tflite
+from mmattn.encoders.pretrained.yamnet.weights import load_yamnet
 from mmattn.errors import UsageError
 
 SHARED = Path(os.environ.get("MMATTN_SHARED", Path(__file__).parents[3] / "shared")) / "data"

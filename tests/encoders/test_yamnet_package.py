@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmattn.encoders.pretrained.yamnet.network import YAMNet, load_yamnet, to_patches
+from mmattn.encoders.pretrained.yamnet.network import YAMNet, to_patches
+from mmattn.encoders.pretrained.yamnet.weights import load_yamnet
 from mmattn.errors import UsageError
 
 onnx = pytest.importorskip("onnx")

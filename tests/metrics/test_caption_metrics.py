@@ -6,7 +6,11 @@ import random
 
 import pytest
 
-from mmattn.metrics.captions.scores import BleuCounts, CaptionScores, Cider, rouge_l, word_errors, words_of
+from mmattn.metrics.captions.bleu import BleuCounts
+from mmattn.metrics.captions.cider import Cider
+from mmattn.metrics.captions.rouge import rouge_l
+from mmattn.metrics.captions.scores import CaptionScores, word_errors
+from mmattn.metrics.captions.words import words_of
 
 WORDS = "a the cat dog sits runs on mat grass and barks red blue big small near house at night".split()
 

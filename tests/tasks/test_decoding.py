@@ -12,7 +12,8 @@ from caption_models import fused_clips, one_clip, small_captioner
 from search_reference import Slow, tokens_of
 
 from mmattn.errors import UsageError
-from mmattn.tasks.captioning.decoding import Decoding, Search, State
+from mmattn.tasks.captioning.decoding import Decoding
+from mmattn.tasks.captioning.search import Search, State
 
 METHODS = {
     "greedy": Decoding("greedy", max_length=10, length_penalty=0),

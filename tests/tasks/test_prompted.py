@@ -17,7 +17,8 @@ from mmattn.errors import UsageError
 from mmattn.inference.predictor.prompts import asking
 from mmattn.metrics.tags import average_precision
 from mmattn.model import build_model
-from mmattn.tasks.tagging.prompted import PromptedTagging, read_embeddings
+from mmattn.tasks.tagging.embeddings import read_embeddings
+from mmattn.tasks.tagging.prompted import PromptedTagging
 from mmattn.types import Batch, Fused, Tokens
 
 DIM, SIZE = 16, 6

@@ -14,7 +14,8 @@ from mmattn.config.compose import build, compose, group_choices
 from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.data.manifest.rows import Row
 from mmattn.errors import UsageError
-from mmattn.tasks.tagging.losses import Asymmetric, CrossEntropy, Focal, TagLoss, answer_weights
+from mmattn.tasks.tagging.class_weights import answer_weights
+from mmattn.tasks.tagging.losses import Asymmetric, CrossEntropy, Focal, TagLoss
 from mmattn.tasks.tagging.tagging import Tagging
 
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from mmattn.data.prepare.tokenizer import CaptionTokenizer
-from mmattn.tasks.captioning.decoding import Decoding, State
+from mmattn.tasks.captioning.decoding import Decoding
 from mmattn.tasks.captioning.interface import Captioner, Read
+from mmattn.tasks.captioning.search import State
 from mmattn.types import Batch, Fused, Tokens
 from mmattn.weighting.captions import CaptionEvaluation, captions_with_weights, word_split
 from mmattn.weighting.causal import SUBSETS, Subset

@@ -16,8 +16,10 @@ from mmattn.model import AVModel
 from mmattn.tasks.interface import Task
 from mmattn.tasks.tagging.tagging import Tagging
 from mmattn.types import MODALITIES, Batch, Fused, Tokens
-from mmattn.weighting.heat.encoded_clip import EncodedClip, banzhaf, rollout
+from mmattn.weighting.heat.banzhaf import banzhaf
+from mmattn.weighting.heat.encoded_clip import EncodedClip
 from mmattn.weighting.heat.faithfulness import faithfulness
+from mmattn.weighting.heat.rollout import rollout
 
 LV, LA, DIM = 4, 3, 16
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from mmattn.encoders.pretrained.pixels import FrameFormat
+from mmattn.encoders.frame_format import FrameFormat
 from mmattn.types import Batch, Tokens
 
 

@@ -3,49 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from mmattn.encoders.pretrained.precision import full_precision
 from mmattn.media.read.picture.resample import Resample
 
 Interpolation = Literal["bicubic", "bilinear"]
 TRANSFORMERS: dict[str, Resample] = {"bicubic": "transformers_bicubic", "bilinear": "transformers_bilinear"}
 PILLOW: dict[str, Resample] = {"bicubic": "pillow_bicubic", "bilinear": "pillow_bilinear"}
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
-def full_precision(device: torch.device) -> AbstractContextManager:
-    """float32 stays float32, whatever precision a network runs in."""
-    known = torch.amp.is_autocast_available(device.type)
-    return torch.autocast(device.type, enabled=False) if known else nullcontext()
-
-
-@dataclass(frozen=True)
-class FrameFormat:
-    """The frames that an encoder wants to be decoded: `size` (height, width), the middle of a picture resized before.
-
-    `resize`: to what, its shorter side or (height, width). `resample`: by which library, and its filter.
-    """
-
-    size: tuple[int, int]
-    resize: int | tuple[int, int]
-    resample: Resample
-
-    @property
-    def clip(self) -> dict[str, Any]:
-        """The keys of data.clip that say so."""
-        return {
-            "height": self.size[0],
-            "width": self.size[1],
-            "fit": "crop" if isinstance(self.resize, int) else "stretch",
-            "resize": list(self.resize) if isinstance(self.resize, tuple) else self.resize,
-            "resample": self.resample,
-        }
 
 
 class Pixels(nn.Module):

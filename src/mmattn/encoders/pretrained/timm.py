@@ -15,9 +15,11 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from mmattn.encoders.frame_format import FrameFormat
 from mmattn.encoders.pretrained.adapt import Mode, on_meta
-from mmattn.encoders.pretrained.frames import FrameEncoder, Kind, check_tokens, pooled
-from mmattn.encoders.pretrained.pixels import PILLOW, FrameFormat, Pixels
+from mmattn.encoders.pretrained.frames import FrameEncoder
+from mmattn.encoders.pretrained.pixels import PILLOW, Pixels
+from mmattn.encoders.pretrained.tokens import Kind, check_tokens, pooled
 from mmattn.encoders.pretrained.weights import load_into, locate, read_json, read_tensors
 from mmattn.errors import UsageError
 

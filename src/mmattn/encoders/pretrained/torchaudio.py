@@ -15,8 +15,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mmattn.encoders.pretrained.adapt import Mode
-from mmattn.encoders.pretrained.wav2vec2 import UnitVariance
-from mmattn.encoders.pretrained.waveforms import HeardGroupNorm, WaveformEncoder, by_length, check_rate, convolved_times
+from mmattn.encoders.pretrained.wav2vec2_parts import HeardGroupNorm, UnitVariance, convolved_times
+from mmattn.encoders.pretrained.waveforms import WaveformEncoder, by_length, check_rate
 from mmattn.encoders.pretrained.weights import load_into, locate, read_tensors
 from mmattn.errors import UsageError
 

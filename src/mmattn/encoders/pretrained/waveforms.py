@@ -9,7 +9,7 @@ Shape legend: N windows, n samples of a window, L tokens of a window, C the netw
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from mmattn.encoders.interface import AudioEncoder
 from mmattn.encoders.pretrained.adapt import Adapted, Mode
-from mmattn.encoders.pretrained.frames import Projection
+from mmattn.encoders.pretrained.tokens import Projection
 from mmattn.encoders.tiny.temporal import zero_padding
 from mmattn.errors import UsageError
 from mmattn.types import Batch, Tokens
@@ -105,41 +105,3 @@ def by_length(
     for rows, values in parts:
         whole[rows, : values.shape[1]] = values
     return whole
-
-
-class HeardGroupNorm(nn.GroupNorm):
-    """Group norm of one channel a group, over the first `places` (N,) in time only; 0 behind. None: over all."""
-
-    places: Tensor | None = None
-
-    @classmethod
-    def in_place_of(cls, norm: nn.GroupNorm) -> HeardGroupNorm:
-        """With the same weights, under the same names."""
-        made = cls(norm.num_groups, norm.num_channels, norm.eps)
-        made.weight, made.bias = norm.weight, norm.bias
-        return made
-
-    def forward(self, input: Float[Tensor, "N C L"]) -> Float[Tensor, "N C L"]:
-        if self.places is None:
-            return super().forward(input)
-        real = torch.arange(input.shape[2], device=input.device) < self.places[:, None, None]
-        count = self.places.clamp(min=1)[:, None, None]
-        x = input.float()
-        x = (x - (x * real).sum(dim=2, keepdim=True) / count) * real
-        x = x * (x.square().sum(dim=2, keepdim=True) / count + self.eps).rsqrt()
-        return ((x * self.weight[:, None] + self.bias[:, None]) * real).to(input.dtype)
-
-
-def convolved_times(samples: int, kernels: Sequence[int], strides: Sequence[int]) -> tuple[Float[Tensor, " L"], int]:
-    """Of a chain of convolutions without padding: the middle of what each output reads, and how much one reads.
-
-    Both in samples. Raises UsageError when there are too few for one output.
-    """
-    first, step, length = 0.0, 1, samples
-    for kernel, stride in zip(kernels, strides, strict=True):
-        first += step * (kernel - 1) / 2
-        step *= stride
-        length = (length - kernel) // stride + 1
-    if length < 1:
-        raise UsageError(f"window_s: {samples} samples are too few for this encoder")
-    return first + step * torch.arange(length), round(2 * first + 1)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from mmattn.checkpoint import Checkpoint
 from mmattn.errors import UsageError
-from mmattn.tasks.tagging.prompted import PromptedTagging, read_embeddings
+from mmattn.tasks.tagging.embeddings import read_embeddings
+from mmattn.tasks.tagging.prompted import PromptedTagging
 
 
 def asking(checkpoint: Checkpoint, path: Path) -> Checkpoint:

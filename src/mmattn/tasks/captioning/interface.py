@@ -17,7 +17,8 @@ from torch.nn.functional import cross_entropy
 
 from mmattn.data.prepare.tokenizer import CaptionTokenizer
 from mmattn.errors import UsageError
-from mmattn.tasks.captioning.decoding import DecodedCaptions, Decoding, Search, State, changed
+from mmattn.tasks.captioning.decoding import DecodedCaptions, Decoding, changed
+from mmattn.tasks.captioning.search import Search, State
 from mmattn.tasks.distributed import each_process
 from mmattn.types import Batch, Fused, Modality
 

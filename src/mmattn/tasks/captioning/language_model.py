@@ -24,9 +24,10 @@ from mmattn.encoders.pretrained.adapt import Lora, Mode, add_adapters
 from mmattn.encoders.pretrained.transformers.build import Family, build_model
 from mmattn.encoders.pretrained.weights import locate, read_json
 from mmattn.errors import UsageError
-from mmattn.tasks.captioning.decoding import Decoding, State
+from mmattn.tasks.captioning.decoding import Decoding
 from mmattn.tasks.captioning.interface import Captioner, Read
 from mmattn.tasks.captioning.memory import Memory, Remembered
+from mmattn.tasks.captioning.search import State
 from mmattn.tasks.captioning.transformer import ClipAttention, shares
 from mmattn.types import Fused
 

@@ -18,9 +18,10 @@ from torch.nn.functional import scaled_dot_product_attention
 from mmattn.attention.interface import Attention, AttentionFactory, Geometry
 from mmattn.data.prepare.tokenizer import CaptionTokenizer
 from mmattn.errors import UsageError
-from mmattn.tasks.captioning.decoding import Decoding, State
+from mmattn.tasks.captioning.decoding import Decoding
 from mmattn.tasks.captioning.interface import Captioner, Read
 from mmattn.tasks.captioning.memory import MISSING, Memory, Remembered
+from mmattn.tasks.captioning.search import State
 from mmattn.types import Fused, Modality
 
 KeyValue = tuple[Tensor, Tensor]

@@ -9,9 +9,7 @@ Shape legend: B clips, F free tags, K tags.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -21,7 +19,6 @@ from torch.nn.functional import logsigmoid, softplus
 from mmattn.errors import UsageError
 
 Pair = tuple[Float[Tensor, "B F"], Float[Tensor, "B F"]]
-ClassWeights = Literal["none", "inverse", "effective"]
 
 
 class TagLoss(ABC):
@@ -90,26 +87,3 @@ class Asymmetric(TagLoss):
         shifted = torch.where(above, shifted, 0.5)  # any inner point: what is below costs 0 and has no gradient
         absent = -(shifted**self.gamma_negative) * torch.log1p(-shifted)
         return there, torch.where(above, absent, 0.0)
-
-
-def answer_weights(counts: Sequence[int], kind: ClassWeights, beta: float) -> Float[Tensor, " C"]:
-    """A weight for each answer to one question, from how many training clips give it.
-
-    "inverse": 1 / n. "effective": (1 - beta) / (1 - beta^n), the inverse of the effective number of samples (Cui et al.
-    2019, eq. 2); beta towards 0 gives equal weights, towards 1 inverse ones. Both scaled so that the mean over the
-    training clips is 1: a question stays as important as others (the paper scales to a mean of 1 over answers).
-    "inverse" is then n_clips / (n_answers n), known as balanced. An answer that no clip gives has weight 1.
-    """
-    if kind not in get_args(ClassWeights):
-        raise UsageError(f"task.class_weights={kind}: expected {', '.join(get_args(ClassWeights))}")
-    if not 0 <= beta < 1:
-        raise UsageError(f"task.effective_beta={beta}: expected 0 up to, not including, 1")
-    n = torch.tensor(list(counts), dtype=torch.float64)
-    if kind == "none" or not (n > 0).any():
-        return torch.ones(len(n))
-    # beta^n = exp(n log beta); expm1 keeps the digits where beta^n is next to 1
-    log_beta = torch.log(torch.tensor(beta, dtype=torch.float64))
-    raw = 1 / n if kind == "inverse" else (beta - 1) / torch.expm1(n * log_beta)
-    seen = n > 0
-    raw = torch.where(seen, raw, 0.0)
-    return torch.where(seen, raw * n.sum() / (raw * n).sum(), 1.0).float()

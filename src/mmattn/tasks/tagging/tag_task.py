@@ -17,7 +17,8 @@ from mmattn.errors import UsageError
 from mmattn.metrics.calibration import best_f1_thresholds, precision_thresholds
 from mmattn.tasks.distributed import each_process
 from mmattn.tasks.interface import Task
-from mmattn.tasks.tagging.losses import ClassWeights, CrossEntropy, TagLoss, answer_weights
+from mmattn.tasks.tagging.class_weights import ClassWeights, answer_weights
+from mmattn.tasks.tagging.losses import CrossEntropy, TagLoss
 from mmattn.types import Batch
 
 

@@ -14,7 +14,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mmattn.data.manifest.labels import TagVocabulary
-from mmattn.tasks.tagging.losses import ClassWeights, TagLoss
+from mmattn.tasks.tagging.class_weights import ClassWeights
+from mmattn.tasks.tagging.losses import TagLoss
 from mmattn.tasks.tagging.pooling import QuestionPool
 from mmattn.tasks.tagging.tag_task import TagTask
 from mmattn.types import MODALITIES, Fused, Modality, Tokens

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from mmattn.errors import UsageError
-from mmattn.metrics.captions.scores import Cider, words_of
+from mmattn.metrics.captions.cider import Cider
+from mmattn.metrics.captions.words import words_of
 from mmattn.tasks.captioning.decoding import DecodedCaptions
 from mmattn.tasks.captioning.interface import Captioner
 from mmattn.tasks.distributed import each_process

@@ -10,8 +10,9 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from mmattn.encoders.pretrained.adapt import Mode
-from mmattn.encoders.pretrained.frames import FrameEncoder, Kind, check_tokens, pooled
+from mmattn.encoders.pretrained.frames import FrameEncoder
 from mmattn.encoders.pretrained.pixels import Pixels
+from mmattn.encoders.pretrained.tokens import Kind, check_tokens, pooled
 from mmattn.encoders.pretrained.torchvision.build import build_torchvision, family_of
 from mmattn.encoders.pretrained.torchvision.preprocessing import prepared
 

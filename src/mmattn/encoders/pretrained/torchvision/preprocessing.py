@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmattn.encoders.pretrained.pixels import IMAGENET_MEAN, IMAGENET_STD, PILLOW, FrameFormat, Interpolation, Pixels
+from mmattn.encoders.frame_format import FrameFormat
+from mmattn.encoders.pretrained.pixels import IMAGENET_MEAN, IMAGENET_STD, PILLOW, Interpolation, Pixels
 from mmattn.errors import UsageError
 
 _KINETICS = ((0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989))

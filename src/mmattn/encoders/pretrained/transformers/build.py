@@ -7,21 +7,18 @@ nothing in it can name code, kernels or other files. The classes that may be bui
 from __future__ import annotations
 
 import dataclasses
-import importlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from mmattn.encoders.pretrained.timm import UNSAFE
+from mmattn.encoders.pretrained.transformers.config import _config, _fields
+from mmattn.encoders.pretrained.transformers.library import _library, quiet
 from mmattn.encoders.pretrained.transformers.preprocessing import APART, read_prepared
-from mmattn.encoders.pretrained.weights import locate, read_json, read_tensors
+from mmattn.encoders.pretrained.weights import first_line, locate, read_json, read_tensors
 from mmattn.errors import UsageError
-
-_TIMM_FIELDS = ("architecture", "do_pooling", "num_classes", "global_pool", "initializer_range")
 
 
 @dataclass(frozen=True)
@@ -84,13 +81,6 @@ def build_model(
     return Built(model, _fields(config), prepared or {})
 
 
-def _library() -> Any:
-    try:
-        return importlib.import_module("transformers")
-    except ImportError:
-        raise UsageError("this model needs transformers: pip install 'mmattn[encoders]'") from None
-
-
 def _class(library: Any, name: str) -> Any:
     for part in name.split("."):
         library = getattr(library, part)
@@ -108,60 +98,6 @@ def _own_part(family: Family, folder: Path) -> dict[str, Any]:
     if not isinstance(part, dict):
         raise UsageError(f"{folder}: holds a {kind!r} model, not a {family.name}")
     return part
-
-
-def _config(make: Any, values: Mapping[str, Any], where: str) -> Any:
-    try:
-        return make(**_declared(make, _modern(values)))
-    except Exception as error:  # strict configs raise their own kinds, none with a common base
-        raise UsageError(f"{where}: {first_line(error)}") from None
-
-
-def _modern(values: Mapping[str, Any]) -> dict[str, Any]:
-    """How rotary embeddings turn, where a config of before transformers 5 says it in two fields."""
-    if "rope_theta" not in values or "rope_parameters" in values:
-        return dict(values)
-    scaling = dict(values.get("rope_scaling") or {})
-    kind = scaling.pop("type", None) or scaling.pop("rope_type", "default")
-    return {**values, "rope_parameters": {"rope_type": kind, "rope_theta": values["rope_theta"], **scaling}}
-
-
-def _declared(make: Any, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of fields that this class has beyond what all models' configs have."""
-    own = _own_fields(make)
-    return {name: _part(name, value) for name, value in values.items() if name in own}
-
-
-def _part(name: str, value: Any) -> Any:
-    """A config inside a config, held to the fields of the one kind that may stand there."""
-    if name == "dac_config":
-        return {"model_type": "dac", **_declared(_library().DacConfig, value)}
-    if name == "vision_config":
-        import timm
-
-        if not timm.is_model(str(value.get("architecture"))):
-            raise UsageError(f"vision_config.architecture: timm has no model {value.get('architecture')!r}")
-        safe = {key: item for key, item in (value.get("model_args") or {}).items() if not key.startswith(UNSAFE)}
-        return {"model_args": safe} | {key: value[key] for key in _TIMM_FIELDS if key in value}
-    return value
-
-
-def _own_fields(make: Any) -> set[str]:
-    common = {field.name for field in dataclasses.fields(_library().PreTrainedConfig)}
-    return {field.name for field in dataclasses.fields(make)} - common
-
-
-def _fields(config: Any) -> dict[str, Any]:
-    """Every declared field of a config as plain values, parts included."""
-    plain = {}
-    for name in sorted(_own_fields(type(config))):
-        value = getattr(config, name)
-        if name == "vision_config":
-            value = {key: getattr(value, key) for key in (*_TIMM_FIELDS, "model_args")}
-        elif isinstance(value, _library().PreTrainedConfig):
-            value = _fields(value)
-        plain[name] = list(value) if isinstance(value, tuple) else value
-    return plain
 
 
 def _made(make: Any, config: Any) -> Any:
@@ -188,22 +124,3 @@ def _loaded(make: Any, config: Any, folder: Path, family: Family) -> Any:
     if missing:
         raise UsageError(f"{folder}: its weights lack {missing[0]} and {len(missing) - 1} more of a {family.name}")
     return model
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """No progress bar and no report of the tensors that belong to other parts."""
-    logging = importlib.import_module("transformers.utils.logging")
-    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bar:
-            logging.enable_progress_bar()
-
-
-def first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mmattn.encoders.pretrained.pixels import IMAGENET_MEAN, IMAGENET_STD, FrameFormat, Pixels
+from mmattn.encoders.frame_format import FrameFormat
+from mmattn.encoders.pretrained.pixels import IMAGENET_MEAN, IMAGENET_STD, Pixels
 from mmattn.encoders.pretrained.transformers.build import Built, Family, build_model
 from mmattn.encoders.pretrained.transformers.preprocessing import frame_format, image_settings
 from mmattn.errors import UsageError
@@ -94,76 +95,3 @@ def _naflex_size(saved: Mapping[str, Any], config: Any, aspect: float) -> dict[s
     most = saved.get("max_num_patches", config.num_patches)
     height, width = get_image_size_for_max_num_patches(1024, round(1024 * aspect), config.patch_size, most)
     return {"height": height, "width": width}
-
-
-FRAMES = {
-    "clip": Tower(
-        Family(
-            "CLIP",
-            "clip_vision_model",
-            "CLIPVisionConfig",
-            "CLIPVisionModel",
-            {"clip": "vision_config"},
-            prepared=(_IMAGE,),
-        ),
-        {**_CLIP, "resample": _BICUBIC, "do_center_crop": True},
-    ),
-    "siglip": Tower(
-        Family(
-            "SigLIP",
-            "siglip_vision_model",
-            "SiglipVisionConfig",
-            "SiglipVisionModel",
-            {"siglip": "vision_config"},
-            prepared=(_IMAGE,),
-        ),
-        {**_HALF, "resample": _BICUBIC},
-    ),
-    "siglip2": Tower(
-        Family(
-            "SigLIP 2 NaFlex",
-            "siglip2_vision_model",
-            "Siglip2VisionConfig",
-            "Siglip2VisionModel",
-            {"siglip2": "vision_config"},
-            prepared=(_IMAGE,),
-        ),
-        {**_HALF, "resample": _BILINEAR},
-        any_size=True,
-    ),
-    "dinov3": Tower(
-        Family(
-            "DINOv3",
-            "dinov3_vit",
-            "DINOv3ViTConfig",
-            "DINOv3ViTModel",
-            optional=("embeddings.mask_token",),
-            prepared=(_IMAGE,),
-        ),
-        {**_IMAGENET, "resample": _BILINEAR},
-        any_size=True,
-    ),
-}
-VIDEOMAE = Tower(
-    Family(
-        "VideoMAE",
-        "videomae",
-        "VideoMAEConfig",
-        "VideoMAEModel",
-        optional=("layernorm.",),
-        prepared=(_IMAGE, _VIDEO),
-    ),
-    {**_IMAGENET, "resample": _BILINEAR, "do_center_crop": True},
-)
-PE_VIDEO = Tower(
-    Family(
-        "PE-AV video",
-        "pe_video_encoder",
-        "PeVideoEncoderConfig",
-        "PeVideoEncoder",
-        {"pe_video": "video_config", "pe_audio_video": "audio_video_config.video_config"},
-        prefixes=("video_model.video_encoder.", "video_encoder."),
-        prepared=(_VIDEO,),
-    ),
-    {**_HALF, "resample": _BILINEAR},
-)

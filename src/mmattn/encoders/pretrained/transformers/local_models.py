@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from mmattn.encoders.pretrained.timm import UNSAFE
-from mmattn.encoders.pretrained.transformers.build import first_line, quiet
-from mmattn.encoders.pretrained.weights import read_json
+from mmattn.encoders.pretrained.transformers.library import quiet
+from mmattn.encoders.pretrained.weights import first_line, read_json
 from mmattn.errors import UsageError
 from mmattn.files import expanded
 

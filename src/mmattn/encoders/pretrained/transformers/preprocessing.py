@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmattn.encoders.pretrained.pixels import TRANSFORMERS, FrameFormat, Interpolation
+from mmattn.encoders.frame_format import FrameFormat
+from mmattn.encoders.pretrained.pixels import TRANSFORMERS, Interpolation
 from mmattn.encoders.pretrained.weights import read_json
 from mmattn.errors import UsageError
 

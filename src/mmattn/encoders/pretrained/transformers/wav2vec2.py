@@ -1,8 +1,4 @@
-"""Networks of transformers that read waveforms: wav2vec 2.0, HuBERT, WavLM, PE-AV's audio tower.
-
-Sources: Baevski et al. 2020 (wav2vec 2.0), Hsu et al. 2021 (HuBERT), Chen et al. 2022 (WavLM), Vyas et al. 2025
-(PE-AV).
-"""
+"""wav2vec 2.0 (Baevski et al. 2020), HuBERT (Hsu et al. 2021) and WavLM (Chen et al. 2022) of transformers."""
 
 from __future__ import annotations
 
@@ -17,8 +13,8 @@ from torch import Tensor, nn
 from mmattn.encoders.pretrained.adapt import Mode
 from mmattn.encoders.pretrained.transformers.build import Family, build_model
 from mmattn.encoders.pretrained.transformers.preprocessing import check_same
-from mmattn.encoders.pretrained.wav2vec2 import UnitVariance, reflected
-from mmattn.encoders.pretrained.waveforms import HeardGroupNorm, WaveformEncoder, by_length, check_rate, convolved_times
+from mmattn.encoders.pretrained.wav2vec2_parts import HeardGroupNorm, UnitVariance, convolved_times
+from mmattn.encoders.pretrained.waveforms import WaveformEncoder, check_rate
 from mmattn.errors import UsageError
 
 _STEADY = {"layerdrop": 0.0, "apply_spec_augment": False}  # every layer in every step; masking is augmentation's
@@ -31,15 +27,6 @@ _SPEECH = {
         ("wavlm", "WavLM", "WavLM"),
     )
 }
-_PE_AUDIO = Family(
-    "PE-AV audio",
-    "pe_audio_encoder",
-    "PeAudioEncoderConfig",
-    "PeAudioEncoder",
-    {"pe_audio": "audio_config", "pe_audio_video": "audio_video_config.audio_config"},
-    prefixes=("audio_model.audio_encoder.", "audio_encoder."),
-    prepared=_PROCESSOR,
-)
 
 
 class SpeechEncoder(WaveformEncoder):
@@ -81,39 +68,6 @@ class SpeechEncoder(WaveformEncoder):
         self.resolved = {"architecture": built.architecture, "preprocessing": settings}
 
 
-class PEAudioEncoder(WaveformEncoder):
-    """PE-AV's audio tower: a codec's encoder at 48 kHz, which is never trained, then attention. 25 tokens a second."""
-
-    def __init__(
-        self,
-        dim: int,
-        sample_rate: int,
-        mode: Mode,
-        window_s: float,
-        pretrained: str | None = None,
-        hub: bool = False,
-        lora: Mapping[str, Any] | None = None,
-        architecture: Mapping[str, Any] | None = None,
-    ) -> None:
-        check_rate(sample_rate, 48000)
-        built = build_model(_PE_AUDIO, pretrained, hub, architecture or {})
-        hop = built.model.config.dac_config.hop_length
-        check_same(built.preprocessing, pretrained, sampling_rate=48000, feature_size=1, hop_length=hop)
-        tokens = -(-round(window_s * sample_rate) // hop)
-        super().__init__(
-            dim,
-            _PeAudio(built.model),
-            built.model.config.hidden_size,
-            mode,
-            lora or {},
-            sample_rate=48000,
-            window=tokens * hop,
-            times=(torch.arange(tokens) + 0.5) * hop / 48000,
-            example=2 * hop,
-        )
-        self.resolved = {"architecture": built.architecture}
-
-
 class _Speech(nn.Module):
     def __init__(self, front_end: UnitVariance | None, model: Any, field: int) -> None:
         super().__init__()
@@ -133,22 +87,3 @@ class _Speech(nn.Module):
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")  # WavLM's own
             return self.model(x, attention_mask=mask.long()).last_hidden_state
-
-
-class _PeAudio(nn.Module):
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, waveform: Float[Tensor, "N n"], heard: Int[Tensor, " N"]) -> Float[Tensor, "N L C"]:
-        """The last hop of a sound is filled up with its own reflection, as the library's processor does."""
-        hop = self.model.config.dac_config.hop_length
-        read = heard.clamp(min=1)  # attention to nothing has no value
-        places = torch.arange(waveform.shape[1], device=heard.device)
-        filled = waveform.gather(1, reflected(places[None], read[:, None]))
-        whole = -(-read // hop) * hop
-        return by_length(self._read, filled, whole, waveform.shape[1] // hop)
-
-    def _read(self, waveform: Float[Tensor, "N n"]) -> Float[Tensor, "N L C"]:
-        mask = torch.ones_like(waveform, dtype=torch.bool)
-        return self.model(waveform[:, None], padding_mask=mask).last_hidden_state

