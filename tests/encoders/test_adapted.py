@@ -52,7 +52,7 @@ def make(tiny_config: Callable) -> Callable[..., Encoder]:
 
 @pytest.fixture
 def batches(tiny_config: Callable, make_batch: Callable) -> Callable[..., Batch]:
-    """`batches(choice, lengths=...)`: clips at the rate that the choice hears."""
+    """`batches(choice, lengths=...)`: clips at the sample rate of the choice."""
 
     def make_one(choice: str, clips: int = CLIPS, frames: int = FRAMES, rows: int = ROWS, **options) -> Batch:
         return make_batch(clips, frames, rows, rate=tiny_config(choice)["data"]["clip"]["sample_rate"], **options)
@@ -278,7 +278,7 @@ def test_sound_at_another_rate_and_a_batch_without_waveforms_are_refused(make: C
     with pytest.raises(UsageError, match="sample_rate=48000"):
         make("audio=clap", "data.clip.sample_rate=16000")
     encoder = make("audio=whisper")
-    with pytest.raises(UsageError, match="hears 16000 Hz, not 8000"):
+    with pytest.raises(UsageError, match="needs 16000 Hz, not 8000"):
         encoder(make_batch(1, rate=8000))
     with pytest.raises(UsageError, match="waveform=true"):
         encoder(replace(make_batch(1), waveform=None))

@@ -115,14 +115,14 @@ def test_a_folder_that_does_not_say_how_input_is_prepared_is_refused(name: str, 
     for saved_settings in folder.glob("*processor_config.json"):
         saved_settings.unlink()
     group = name.partition("=")[0]
-    with pytest.raises(UsageError, match=r"neither processor_config\.json nor") as error:
+    with pytest.raises(UsageError, match=r"no processor_config\.json or") as error:
         build(composed(name, f"{group}.pretrained={folder}")[group])
     assert "\n" not in str(error.value)
 
 
 def test_a_processor_of_another_model_is_refused(tmp_path: Path) -> None:
     folder = saved(tmp_path, MODELS["visual=clip"]()[0], transformers.CLIPImageProcessor())
-    with pytest.raises(UsageError, match="prepares pictures of 224 x 224 pixels, and its model wants 32 x 32"):
+    with pytest.raises(UsageError, match="makes images of 224 x 224 pixels, and its model expects 32 x 32"):
         build(composed("visual=clip", f"visual.pretrained={folder}")["visual"])
 
 
@@ -171,7 +171,7 @@ def test_timm_sees_what_its_own_transforms_give(mode: str, interpolation: str, s
 
 @pytest.mark.parametrize("name", ["coat_tiny", "crossvit_tiny_240", "volo_d1_224", "pit_ti_224"])
 def test_a_timm_model_without_a_map_of_places_says_so(name: str) -> None:
-    with pytest.raises(UsageError, match=f"name={name}: its features are no square map of places; set visual.tokens"):
+    with pytest.raises(UsageError, match=f"name={name}: its features are not a square map; set visual.tokens"):
         build(composed("visual=timm", f"visual.name={name}")["visual"])
 
 
@@ -216,7 +216,7 @@ def test_torchvision_sees_what_the_transforms_of_its_weights_give(name: str, see
 def test_weights_that_want_pictures_in_several_ways_have_to_say_which_they_are(tmp_path: Path) -> None:
     path = tmp_path / "resnet50.pth"
     torch.save({}, path)
-    with pytest.raises(UsageError, match="2 ways; keep the file's name"):
+    with pytest.raises(UsageError, match="2 kinds of preprocessing; keep the file's name"):
         build(composed("visual=resnet", "visual.name=resnet50", f"visual.pretrained={path}")["visual"])
 
 

@@ -169,8 +169,8 @@ def test_wrong_wishes_are_one_line(
         (['templates=["a a a a a a a a a {}"]'], "has 12 tokens"),
         ([f"pretrained={tmp_path / 'nowhere'}"], "no such file or folder"),
         ([f"pretrained={tmp_path / 'other'}"], "holds a 'bert' model"),
-        ([f"pretrained={tmp_path / 'bare'}"], "holds no tokenizer.json"),
-        ([f"pretrained={tmp_path / 'broken'}"], "is no tokenizer"),
+        ([f"pretrained={tmp_path / 'bare'}"], "no tokenizer.json in this folder"),
+        ([f"pretrained={tmp_path / 'broken'}"], "not a tokenizer"),
     ):
         assert main([*command, *more]) == 2, more
         error = capsys.readouterr().err
@@ -184,5 +184,5 @@ def test_a_tokenizer_of_another_model_is_refused(folder_of: Callable[[str], Path
     tokenizer = _tokenizer()
     tokenizer.add_tokens([f"word{i}" for i in range(30)])
     tokenizer.save(str(tmp_path / "tokenizer.json"))
-    with pytest.raises(UsageError, match="of two models"):
+    with pytest.raises(UsageError, match="from one model"):
         TextEncoder(str(tmp_path))

@@ -192,8 +192,8 @@ def test_a_file_that_is_no_weights_is_one_line(name: str, tmp_path: Path) -> Non
 def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
     tensors = nn.Linear(2, 3).state_dict()
     for changed, says in (
-        ({"weight": tensors["weight"]}, "lacks bias"),
-        ({**tensors, "more": torch.zeros(1)}, "has more too much"),
+        ({"weight": tensors["weight"]}, "missing bias"),
+        ({**tensors, "more": torch.zeros(1)}, "unexpected more"),
         ({**tensors, "weight": torch.zeros(4, 4)}, "does not fit"),
     ):
         with pytest.raises(UsageError, match=says):
@@ -207,7 +207,7 @@ def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
         (("visual=resnet", "visual.name=resnet19"), "resnet18"),
         (("visual=timm", "visual.name=resnet18x"), "no such model"),
         (("visual=timm", "visual.name='hf-hub:someone/model'"), "no such model"),
-        (("visual=timm", "++visual.architecture={checkpoint_path: /tmp/x}"), "not an architecture's argument"),
+        (("visual=timm", "++visual.architecture={checkpoint_path: /tmp/x}"), "not an argument of an architecture"),
         (("visual=swin3d", "visual.window=3"), "multiple of 2"),
         (("visual=mvit", "visual.name=mvit_v2_s", "visual.architecture=null", "visual.window=8"), "window=16"),
         (
@@ -218,7 +218,7 @@ def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
         (("audio=torchaudio", "audio.window_s=0.001"), "too few"),
         (("audio=torchaudio", "audio.hub=true", "audio.pretrained=WAV2VEC9"), "no such bundle"),
         (("audio=yamnet", "audio.pretrained=nowhere"), "download yamnet.tflite"),
-        (("audio=yamnet", "audio.pretrained=."), "holds neither"),
+        (("audio=yamnet", "audio.pretrained=."), "neither"),
         (("visual=efficientnet_lite0", "visual.pretrained=nowhere.pth"), "no such file"),
     ],
 )

@@ -68,7 +68,7 @@ def test_a_clip_alone_gets_the_caption_it_gets_among_others(method: str):
 def test_the_score_is_what_the_decoder_says_of_the_caption(method: str):
     model, fused = small_captioner(2), fused_clips(seed=2)
     decoded = model.generate(fused, METHODS[method])
-    found, _ = model.said(fused, decoded)
+    found, _ = model.log_probs(fused, decoded)
     length = decoded.keep.sum(dim=1) ** METHODS[method].length_penalty
     torch.testing.assert_close(decoded.score, found.sum(dim=1) / length, atol=1e-5, rtol=1e-5)
 

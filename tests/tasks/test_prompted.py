@@ -67,11 +67,11 @@ def test_padding_changes_nothing(task: PromptedTagging, fused: Fused) -> None:
 
 def test_what_a_tag_says_depends_on_its_embedding_alone(task: PromptedTagging, fused: Fused) -> None:
     order = [3, 0, 4]
-    other = task.asking(["x", "y", "z"], task.embeddings[order])
+    other = task.with_tags(["x", "y", "z"], task.embeddings[order])
     torch.testing.assert_close(other(fused), task(fused)[:, order])
     assert other.vocabulary.names == ("x", "y", "z") and not other.vocabulary.exclusive
-    with pytest.raises(UsageError, match="7 numbers, and the model was trained with 6"):
-        task.asking(["x"], torch.randn(1, 7))
+    with pytest.raises(UsageError, match="7 dimensions, but the model was trained with 6"):
+        task.with_tags(["x"], torch.randn(1, 7))
 
 
 def test_a_tag_that_training_never_showed_is_found_by_what_it_means() -> None:
@@ -102,7 +102,7 @@ def test_a_tag_that_training_never_showed_is_found_by_what_it_means() -> None:
         optimizer.step()
     fused, targets = clips(unknown, 400)
     with torch.no_grad():
-        found = average_precision(task.asking([f"new{i}" for i in range(10)], unknown)(fused), targets)
+        found = average_precision(task.with_tags([f"new{i}" for i in range(10)], unknown)(fused), targets)
     assert float(found.mean()) > 0.4, "chance is 0.1"
 
 
@@ -157,9 +157,9 @@ def test_files_of_embeddings_are_checked(tmp_path: Path) -> None:
         ("absent.npz", "no such file"),
         ("absent.safetensors", "no such file"),
         ("words.txt", "expected embeddings as"),
-        ("damaged.npz", "holds no embeddings"),
-        ("damaged.safetensors", "holds no embeddings"),
-        ("pickle.npz", "holds no embeddings"),
+        ("damaged.npz", "cannot read embeddings"),
+        ("damaged.safetensors", "cannot read embeddings"),
+        ("pickle.npz", "cannot read embeddings"),
     ):
         with pytest.raises(UsageError, match=says):
             read_embeddings(tmp_path / name, names)

@@ -54,7 +54,7 @@ def test_thresholds_travel_with_the_model(tiny_model: Callable, tiny_config: Cal
         return path
 
     for wrong in ({"beep": 7.0}, {"beep": math.nan}, {"unknown": 0.5}, ["beep"]):
-        with pytest.raises(UsageError, match="not a whole mmattn model"):
+        with pytest.raises(UsageError, match="not a complete mmattn model"):
             load_model(edited(thresholds=wrong))
     del record["thresholds"], record["vocabulary"]["counts"], record["vocabulary"]["clips"]
     for name in ("loss", "class_weights", "effective_beta", "calibrate"):

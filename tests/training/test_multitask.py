@@ -61,7 +61,7 @@ def test_the_reward_is_cider_and_the_gradient_is_the_policys():
     drawn = model.generate(fused, sample, batch.ids)
     greedy = model.generate(fused, replace(model.decoding, method="greedy"))
     better = (critic.rewards(model, drawn, batch) - critic.rewards(model, greedy, batch))[:3]
-    said, _ = model.said(fused, drawn)
+    said, _ = model.log_probs(fused, drawn)
     by_hand = -sum(better[i] * said[i].sum() for i in range(3)) / int(drawn.keep[:3].sum())
     by_hand.backward()
     assert float(loss.detach()) == pytest.approx(float(by_hand.detach()), rel=1e-5)

@@ -97,8 +97,8 @@ def test_the_split_of_a_word_is_what_both_senses_gain():
     given = fusions(SEEN, HEARD)
     decoded = model.generate(given["both"])
     split, _ = word_split(model, given, decoded)
-    both, _ = model.said(given["both"], decoded)
-    none, _ = model.said(Fused(stream(SEEN, False), stream(HEARD, False)), decoded)
+    both, _ = model.log_probs(given["both"], decoded)
+    none, _ = model.log_probs(Fused(stream(SEEN, False), stream(HEARD, False)), decoded)
     torch.testing.assert_close(split.video + split.audio, both - none)
 
 

@@ -1,4 +1,4 @@
-"""The frames that an encoder expects the reader to decode."""
+"""The frames that a visual encoder expects from the reader."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from mmattn.media.read.picture.resample import Resample
 
 @dataclass(frozen=True)
 class FrameFormat:
-    """The frames that an encoder wants to be decoded: `size` (height, width), the middle of a picture resized before.
+    """Frames of `size` (height, width): resized to `resize`, then cropped at the centre.
 
-    `resize`: to what, its shorter side or (height, width). `resample`: by which library, and its filter.
+    `resize`: the length of the shorter side, or (height, width). `resample`: the library and its filter.
     """
 
     size: tuple[int, int]
@@ -21,7 +21,7 @@ class FrameFormat:
 
     @property
     def clip(self) -> dict[str, Any]:
-        """The keys of data.clip that say so."""
+        """The keys of data.clip that make the reader decode such frames."""
         return {
             "height": self.size[0],
             "width": self.size[1],

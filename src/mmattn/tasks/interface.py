@@ -1,4 +1,4 @@
-"""What a task is: it turns a fused clip into a loss in training and into scores in use."""
+"""What a task is: it turns a fused clip into a loss in training and into scores at inference."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mmattn.types import Batch, Fused, Modality
 
 
 class Task(nn.Module):
-    """`vocabulary`: the tags that the K outputs stand for."""
+    """`vocabulary`: the tags of the K outputs."""
 
     vocabulary: TagVocabulary
 
@@ -26,12 +26,12 @@ class Task(nn.Module):
 
     @abstractmethod
     def scores(self, logits: Float[Tensor, "B K"]) -> Float[Tensor, "B K"]:
-        """What a person is shown, in [0, 1]."""
+        """The scores to report, in [0, 1]."""
 
     @abstractmethod
     def reads(self, fused: Fused) -> dict[Modality, Float[Tensor, "B K L"]]:
-        """What each output reads of each token of the fused streams, where attention says so; sums to 1."""
+        """The attention of each output on each token of the fused streams; sums to 1 over a stream."""
 
     def thresholds(self, scores: Float[Tensor, "N K"], targets: Float[Tensor, "N K"]) -> dict[str, float]:
-        """From which score on to list each tag that stands alone, chosen from these clips; none where it is not."""
+        """Thresholds of free tags, calibrated on these clips; a tag without one is left out."""
         return {}

@@ -12,7 +12,7 @@ from mmattn.types import MODALITIES, Batch, Fused, Modality
 
 
 class NoTags(Task):
-    """The task of a model that only captions: no output at all, K = 0."""
+    """The task of a model that only captions: no outputs, K = 0."""
 
     def __init__(self, vocabulary: TagVocabulary) -> None:
         super().__init__()

@@ -1,11 +1,6 @@
-"""Tokens from networks made for pictures and for short clips: what they see becomes a stream with times.
+"""Tokens from networks for single images, which encode each frame on its own.
 
-A picture network reads each frame by itself. A clip network reads a fixed number of frames at once, its window, in
-which a token stands for `stride` frames; a longer clip is read in windows, one after the other. The last window is
-filled up with the last real frame, and windows without one are not read, so nothing depends on padding.
-
-Shape legend: N pictures or windows, T frames, S token steps in a window, P places in a picture, C the network's
-channels.
+Shape legend: N images, T frames, P places of an image, C the network's channels.
 """
 
 from __future__ import annotations
@@ -14,25 +9,32 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Int
-from torch import Tensor, nn
+from torch import nn
 
 from mmattn.encoders.frame_format import FrameFormat
 from mmattn.encoders.interface import VisualEncoder
 from mmattn.encoders.pretrained.adapt import Adapted, Mode
-from mmattn.encoders.pretrained.tokens import Projection
+from mmattn.encoders.pretrained.pixels import Pixels
+from mmattn.encoders.pretrained.tokens import Kind, Projection
 from mmattn.encoders.tiny.temporal import zero_padding
 from mmattn.types import Batch, Tokens
 
 
 class FrameEncoder(VisualEncoder):
-    """`net`: frames (N, 3, H, W) uint8 -> (N, P, C), one row for each place, or a single one for the whole frame.
+    """`net`: frames (N, 3, H, W) uint8 -> (N, P, C), a row for each place or one row for the whole frame.
 
-    `frames`: what the network sees.
+    `frames`: the frames that the network expects.
     """
 
     def __init__(
-        self, dim: int, net: nn.Module, channels: int, mode: Mode, lora: Mapping[str, Any], *, frames: FrameFormat
+        self,
+        dim: int,
+        net: nn.Module,
+        channels: int,
+        mode: Mode,
+        lora: Mapping[str, Any] | None,
+        *,
+        frames: FrameFormat,
     ) -> None:
         super().__init__()
         self.dim = dim
@@ -41,7 +43,7 @@ class FrameEncoder(VisualEncoder):
         self.project = Projection(channels, dim)
 
     def forward(self, batch: Batch) -> Tokens:
-        values = self.backbone(batch.frames.flatten(0, 1), real=batch.frame_keep.flatten())  # (B*T, P, C)
+        values = self.backbone(batch.frames.flatten(0, 1), keep=batch.frame_keep.flatten())  # (B*T, P, C)
         places = values.shape[1]
         values = self.project(values.view(len(batch), -1, values.shape[-1]))  # (B, T*P, dim)
         keep = batch.frame_keep.repeat_interleave(places, dim=1)
@@ -49,7 +51,9 @@ class FrameEncoder(VisualEncoder):
         return Tokens(zero_padding(values, keep), keep, times, "frame_keep" in batch.full)
 
 
-def spread(keep: Bool[Tensor, "B T"], count: int) -> Int[Tensor, "B count"]:
-    """`count` of the real frames of each clip, from its first to its last, as evenly as whole frames allow."""
-    last = (keep.sum(dim=1, keepdim=True) - 1).clamp(min=0)
-    return torch.arange(count, device=keep.device) * last // max(1, count - 1)
+class FrameNetwork(nn.Module):
+    """What the adapters of image networks share: the preprocessing, the library's model, and the kind of tokens."""
+
+    def __init__(self, pixels: Pixels, model: Any, tokens: Kind, grid: int | None) -> None:
+        super().__init__()
+        self.pixels, self.model, self.tokens, self.grid = pixels, model, tokens, grid

@@ -1,4 +1,4 @@
-"""Frames as a network was trained to see them: how they are cut to its size, its mean and spread."""
+"""Frames to the normalised pixels that a network was trained on."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class Pixels(nn.Module):
     """uint8 frames (N, 3, H, W) -> float32 (N, 3, height, width) of `size`, (value / 255 - mean) / std.
 
-    Frames that are of another size, because data.clip says so, are resized by `interpolation` with antialiasing, each
-    side by itself, to whole values of 0 to 255. float32 also where the network runs in bfloat16.
+    Frames of another size, because data.clip says so, are resized by `interpolation` with antialiasing, each side
+    independently, and rounded to whole values of 0 to 255. Always in float32.
     """
 
     mean: Tensor
@@ -48,5 +48,5 @@ class Pixels(nn.Module):
                 x = nn.functional.interpolate(
                     x, self.size, mode=self.interpolation, align_corners=False, antialias=True
                 )
-                x = x + (x.round().clamp(0, 255) - x).detach()  # what asks for gradients gets those of the resizing
+                x = x + (x.round().clamp(0, 255) - x).detach()  # rounded, with the gradient of the resizing
             return (x / 255 - self.mean) / self.std

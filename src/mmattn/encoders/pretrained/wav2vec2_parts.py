@@ -1,4 +1,7 @@
-"""Parts that the wav2vec 2.0, HuBERT and WavLM of transformers and of torchaudio share."""
+"""What the wav2vec 2.0, HuBERT and WavLM of transformers and of torchaudio share.
+
+`lengths` (N,): the samples of each waveform up to the end of its audio; the rest is padding.
+"""
 
 from __future__ import annotations
 
@@ -13,44 +16,58 @@ from mmattn.errors import UsageError
 
 
 class UnitVariance(nn.Module):
-    """The waveform less its mean, over its spread, both of what is heard; 0 behind: (N, n) -> (N, n)."""
+    """Waveforms (N, n) with zero mean and unit variance over their `lengths`, 0 after them."""
 
     @in_float32
-    def forward(self, waveform: Float[Tensor, "N n"], heard: Int[Tensor, " N"]) -> Float[Tensor, "N n"]:
-        real = torch.arange(waveform.shape[1], device=waveform.device) < heard[:, None]
-        count = heard.clamp(min=1)[:, None]
-        mean = (waveform * real).sum(dim=1, keepdim=True) / count
-        centred = (waveform - mean) * real
+    def forward(self, waveform: Float[Tensor, "N n"], lengths: Int[Tensor, " N"]) -> Float[Tensor, "N n"]:
+        keep = torch.arange(waveform.shape[1], device=waveform.device) < lengths[:, None]
+        count = lengths.clamp(min=1)[:, None]
+        mean = (waveform * keep).sum(dim=1, keepdim=True) / count
+        centred = (waveform - mean) * keep
         return centred / (centred.square().sum(dim=1, keepdim=True) / count + 1e-7).sqrt()
 
 
-class HeardGroupNorm(nn.GroupNorm):
-    """Group norm of one channel a group, over the first `places` (N,) in time only; 0 behind. None: over all."""
+class MaskedGroupNorm(nn.GroupNorm):
+    """Group norm of one channel a group over the first `lengths` (N,) steps in time; 0 after them. None: over all."""
 
-    places: Tensor | None = None
+    lengths: Tensor | None = None
 
     @classmethod
-    def in_place_of(cls, norm: nn.GroupNorm) -> HeardGroupNorm:
-        """With the same weights, under the same names."""
-        made = cls(norm.num_groups, norm.num_channels, norm.eps)
-        made.weight, made.bias = norm.weight, norm.bias
-        return made
+    def replacing(cls, norm: nn.GroupNorm) -> MaskedGroupNorm:
+        """With the parameters of `norm`, under the same names."""
+        own = cls(norm.num_groups, norm.num_channels, norm.eps)
+        own.weight, own.bias = norm.weight, norm.bias
+        return own
 
     def forward(self, input: Float[Tensor, "N C L"]) -> Float[Tensor, "N C L"]:
-        if self.places is None:
+        if self.lengths is None:
             return super().forward(input)
-        real = torch.arange(input.shape[2], device=input.device) < self.places[:, None, None]
-        count = self.places.clamp(min=1)[:, None, None]
+        keep = torch.arange(input.shape[2], device=input.device) < self.lengths[:, None, None]
+        count = self.lengths.clamp(min=1)[:, None, None]
         x = input.float()
-        x = (x - (x * real).sum(dim=2, keepdim=True) / count) * real
+        x = (x - (x * keep).sum(dim=2, keepdim=True) / count) * keep
         x = x * (x.square().sum(dim=2, keepdim=True) / count + self.eps).rsqrt()
-        return ((x * self.weight[:, None] + self.bias[:, None]) * real).to(input.dtype)
+        return ((x * self.weight[:, None] + self.bias[:, None]) * keep).to(input.dtype)
 
 
-def convolved_times(samples: int, kernels: Sequence[int], strides: Sequence[int]) -> tuple[Float[Tensor, " L"], int]:
-    """Of a chain of convolutions without padding: the middle of what each output reads, and how much one reads.
+def mask_first_norm(model: nn.Module) -> None:
+    """Replace the group norm of the first convolution, if it has one, by one that ignores padding."""
+    first = model.get_submodule("feature_extractor.conv_layers.0")
+    if isinstance(getattr(first, "layer_norm", None), nn.GroupNorm):
+        first.layer_norm = MaskedGroupNorm.replacing(first.layer_norm)  # type: ignore[arg-type]
 
-    Both in samples. Raises UsageError when there are too few for one output.
+
+def set_lengths(model: nn.Module, lengths: Int[Tensor, " N"], kernel: int, stride: int) -> None:
+    """Set the `lengths` of the next input for the norm of the first convolution, which has this kernel and stride."""
+    norm = getattr(model.get_submodule("feature_extractor.conv_layers.0"), "layer_norm", None)
+    if isinstance(norm, MaskedGroupNorm):
+        norm.lengths = (lengths - kernel) // stride + 1
+
+
+def convolution_times(samples: int, kernels: Sequence[int], strides: Sequence[int]) -> tuple[Float[Tensor, " L"], int]:
+    """Of a chain of convolutions without padding: the centre of each output's receptive field, and the field's size.
+
+    Both in samples. Raises UsageError when there are too few samples for one output.
     """
     first, step, length = 0.0, 1, samples
     for kernel, stride in zip(kernels, strides, strict=True):
@@ -58,5 +75,5 @@ def convolved_times(samples: int, kernels: Sequence[int], strides: Sequence[int]
         step *= stride
         length = (length - kernel) // stride + 1
     if length < 1:
-        raise UsageError(f"window_s: {samples} samples are too few for this encoder")
+        raise UsageError(f"window_s: {samples} samples are too few for this encoder; set a longer window")
     return first + step * torch.arange(length), round(2 * first + 1)

@@ -1,4 +1,4 @@
-"""BLEU."""
+"""BLEU (Papineni et al. 2002)."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from mmattn.metrics.captions.words import NGRAMS, Words, ngrams
 
 @dataclass(frozen=True)
 class BleuCounts:
-    """What BLEU counts in one clip: n-grams of the candidate that a reference has, all of them, and both lengths."""
+    """The counts of one clip: matched n-grams of the candidate, all its n-grams, and both lengths."""
 
     matched: tuple[int, ...]
     total: tuple[int, ...]
     length: int
-    reference: int  # the length of the reference that is closest in length, of equals the shorter
+    reference: int  # the closest length of a reference, of two the shorter
 
     @classmethod
     def of(cls, candidate: Words, references: Sequence[Words]) -> BleuCounts:
+        """Count one clip."""
         found, most = ngrams(candidate), Counter()
         for reference in references:
             most |= ngrams(reference)
@@ -43,8 +44,8 @@ class BleuCounts:
         )
 
     def scores(self) -> tuple[float, ...]:
-        """BLEU-1 to BLEU-4: the geometric mean of precisions, with the brevity penalty (Papineni et al. 2002)."""
-        small, tiny = 1e-9, 1e-15  # of the COCO evaluation: a precision of 0 / 0 is 1e-6
+        """BLEU-1 to BLEU-4: the geometric mean of precisions, with the brevity penalty."""
+        small, tiny = 1e-9, 1e-15  # as in the COCO evaluation, so that a precision of 0 / 0 is 1e-6
         ratio = (self.length + tiny) / (self.reference + small)
         penalty = math.exp(1 - 1 / ratio) if ratio < 1 else 1.0
         product, scores = 1.0, []

@@ -1,4 +1,4 @@
-"""CIDEr-D."""
+"""CIDEr-D (Vedantam et al. 2015)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _SIGMA = 6.0  # CIDEr-D: the width of its length penalty
 
 
 class Cider:
-    """CIDEr-D (Vedantam et al. 2015), with document frequencies of `references` (one list of captions a clip).
+    """CIDEr-D, from 0 to 10, with document frequencies from `references` (one list of captions for each clip).
 
-    0 to 10. Of a single clip every n-gram is in every document, so nothing is telling and all scores are 0.
+    For a single clip every n-gram is in every document, so all weights and scores are 0.
     """
 
     def __init__(self, references: Sequence[Sequence[Words]]) -> None:
@@ -45,7 +45,7 @@ class Cider:
             if (there := other.weights.get(gram)) is not None:
                 dots[len(gram) - 1] += min(weight, there) * there
         cosines = [dot / (a * b) if a and b else 0.0 for dot, a, b in zip(dots, own.norms, other.norms, strict=True)]
-        # The evaluation's length is the count of its bigrams.
+        # The COCO evaluation counts bigrams as the length.
         return sum(cosines) / NGRAMS * math.exp(-((own.length - other.length) ** 2) / (2 * _SIGMA**2))
 
 

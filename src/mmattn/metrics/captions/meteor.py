@@ -1,4 +1,4 @@
-"""METEOR."""
+"""METEOR (Banerjee & Lavie 2005), by NLTK."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from mmattn.metrics.captions.words import Words
 
 
 def meteor(candidate: Words, references: Sequence[Words]) -> float | None:
-    """METEOR of exact and stemmed matches, without its synonyms (Banerjee & Lavie 2005); None without NLTK."""
+    """METEOR with exact and stemmed matches, without synonyms; None if NLTK is not installed."""
     try:
         from nltk.translate.meteor_score import meteor_score
     except ImportError:
@@ -19,7 +19,7 @@ def meteor(candidate: Words, references: Sequence[Words]) -> float | None:
 
 
 class _NoSynonyms:
-    """Stands where NLTK would ask for WordNet, which it has to download."""
+    """A WordNet without synonyms: NLTK would have to download the real one."""
 
     def synsets(self, word: str) -> list[str]:
         return []

@@ -1,4 +1,4 @@
-"""ROUGE-L."""
+"""ROUGE-L (Lin 2004)."""
 
 from __future__ import annotations
 

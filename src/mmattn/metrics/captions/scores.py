@@ -1,8 +1,7 @@
-"""How good captions are: BLEU, ROUGE-L, CIDEr-D, word accuracy, exact captions. No Java.
+"""All caption metrics of a set of clips: BLEU, ROUGE-L, CIDEr-D, METEOR, word accuracy, exact captions. No Java.
 
-A caption is a list of words (see `words_of`); a clip has one candidate and one or more references. Each metric gives a
-value for each clip, and BLEU, whose counts are pooled, one for the corpus as well. BLEU, ROUGE-L and CIDEr-D are those
-of the MS COCO caption evaluation (Chen et al. 2015), value for value, given the same words.
+A caption is a list of words (see `words_of`); a clip has one candidate and one or more references. BLEU, ROUGE-L and
+CIDEr-D equal those of the MS COCO caption evaluation (Chen et al. 2015), given the same words.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from mmattn.metrics.captions.words import Words, words_of
 
 
 def word_errors(candidate: Words, references: Sequence[Words]) -> tuple[int, int]:
-    """Edits to the reference that is closest (relative to its length), and the words of that reference."""
+    """Edits to the closest reference (relative to its length), and the number of words of that reference."""
     from torchaudio.functional import edit_distance
 
     errors = [(edit_distance(list(reference), list(candidate)), len(reference)) for reference in references]
@@ -28,7 +27,7 @@ def word_errors(candidate: Words, references: Sequence[Words]) -> tuple[int, int
 
 @dataclass(frozen=True)
 class CaptionScores:
-    """All metrics of a set of clips, by their ids."""
+    """Metrics of `candidates` against `references`, both by clip id."""
 
     candidates: Mapping[str, str]
     references: Mapping[str, Sequence[str]]
@@ -41,7 +40,7 @@ class CaptionScores:
 
     @cached_property
     def corpus(self) -> dict[str, float]:
-        """As `by_clip`, means over clips, but BLEU of pooled counts and word accuracy of pooled errors."""
+        """Means over clips of `by_clip`, except BLEU of pooled counts and word accuracy of pooled errors."""
         names = list(self.candidates)
         if not names:
             return {}

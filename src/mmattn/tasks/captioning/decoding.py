@@ -1,9 +1,6 @@
-"""From next-word probabilities to a caption: greedy, beam and nucleus search, for a whole batch at once.
+"""Settings of the search for captions, and its result.
 
-The searches know a decoder only as a `State` that is fed a token for each row and gives the logits of the next. Clips
-that are done leave the state, so that the rest cost less. No loop goes over clips.
-
-Shape legend: B clips, K beams, N = rows under way (clips x beams), T tokens so far, V tokens of the vocabulary.
+Shape legend: B clips, T tokens.
 """
 
 from __future__ import annotations
@@ -22,14 +19,14 @@ Method = Literal["greedy", "beam", "sample"]
 
 @dataclass(frozen=True)
 class Decoding:
-    """How captions are searched for. Lengths count tokens, the end mark included.
+    """Settings of the search for captions. Lengths count tokens, including the end mark.
 
-    method: "greedy"; "beam" (Graves 2012) with `beams` at once; "sample" from the nucleus of `top_p` of the probability
-    at `temperature` (Holtzman et al. 2020), the same for the same clip id and `seed`. no_repeat_ngram: no run of so
-    many tokens occurs twice (Paulus et al. 2018); 0 = any may. Where no token may follow, a caption ends, before
-    `min_length` if need be. length_penalty: beams of different length compare by log
-    probability / length ** penalty (after Wu et al. 2016); 0 favours short ones. length_decay: from this token on the
-    end becomes likelier, its log probability divided by `decay_factor` for each further token; null = never.
+    method: "greedy"; "beam" (Graves 2012) with `beams` beams; "sample" from the nucleus of probability `top_p` at
+    `temperature` (Holtzman et al. 2020), reproducible for a clip id and `seed`. no_repeat_ngram: no n-gram of this
+    length occurs twice (Paulus et al. 2018); 0: no limit. If no token is allowed, the caption ends, even before
+    `min_length`. length_penalty: beams are ranked by log probability / length ** penalty (after Wu et al. 2016); 0
+    favours short ones. length_decay: after this number of tokens the log probability of the end mark is divided by
+    `decay_factor` for each further token; None: never.
     """
 
     method: Method = "beam"
@@ -51,25 +48,25 @@ class Decoding:
             if getattr(self, name) < least:
                 raise UsageError(f"decoding.{name}={getattr(self, name)}: expected {least} or more")
         if self.min_length > self.max_length:
-            raise UsageError(f"decoding.min_length={self.min_length} is above max_length={self.max_length}")
+            raise UsageError(f"decoding.min_length={self.min_length}: expected at most max_length={self.max_length}")
         if not 0 < self.top_p <= 1 or not self.temperature > 0 or not self.decay_factor >= 1:
             raise UsageError(
-                f"decoding: expected top_p in (0, 1], temperature above 0, decay_factor from 1 on; got {self.top_p:g}, "
-                f"{self.temperature:g}, {self.decay_factor:g}"
+                "decoding: expected top_p in (0, 1], temperature above 0, decay_factor of 1 or more; got "
+                f"{self.top_p:g}, {self.temperature:g}, {self.decay_factor:g}"
             )
 
 
 def changed(decoding: Decoding, changes: Mapping[str, Any]) -> Decoding:
-    """`decoding` with some settings changed. Raises UsageError naming one that it does not have."""
+    """`decoding` with some settings changed. Raises UsageError for an unknown setting."""
     names = [field.name for field in fields(Decoding)]
     if unknown := [name for name in changes if name not in names]:
-        raise UsageError(f"decoding.{unknown[0]}: no such setting; there are {', '.join(names)}")
+        raise UsageError(f"decoding.{unknown[0]}: no such setting; expected {', '.join(names)}")
     return replace(decoding, **changes)
 
 
 @dataclass(frozen=True)
 class DecodedCaptions:
-    """Captions as tokens, with the end mark where one came, padded at their ends.
+    """Captions as tokens, with the end mark if there was one, then padding.
 
     `score`: log probability / length ** length_penalty.
     """

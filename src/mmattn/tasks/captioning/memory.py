@@ -1,4 +1,4 @@
-"""What a caption decoder reads: the tokens of both fused streams in one row, with their times and whose they are.
+"""The memory of a caption decoder: the tokens of both fused streams in one sequence, with times and modalities.
 
 Shape legend: B clips, L tokens of both streams and two more, D channels.
 """
@@ -20,7 +20,7 @@ MISSING = "missing"  # the segment of the learned tokens
 
 @dataclass(frozen=True)
 class Remembered:
-    """`geometry.segments`: video, audio, and two learned tokens that stand for a missing picture and sound."""
+    """`geometry.segments`: video, audio, and two learned tokens for missing video and audio."""
 
     values: Float[Tensor, "B L D"]
     geometry: Geometry
@@ -31,7 +31,7 @@ class Remembered:
         return self.geometry.keep
 
     def trimmed(self) -> Remembered:
-        """Without the learned tokens, where no clip lacks a modality: masks cost more than the tokens do."""
+        """Without the learned tokens if no clip lacks a modality, because masks cost time."""
         if bool(self.keep[:, -2:].any()):
             return self
         assert self.geometry.time is not None
@@ -40,7 +40,7 @@ class Remembered:
 
 
 class Memory(nn.Module):
-    """Fused streams -> Remembered. A clip without a modality gives one learned token of `missing` in its place."""
+    """Fused streams -> Remembered. For a clip without a modality, one learned token of `missing` is kept instead."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()

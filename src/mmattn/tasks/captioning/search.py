@@ -1,4 +1,10 @@
-"""S"""
+"""Greedy, beam and nucleus search for captions, for a whole batch at once.
+
+The search sees a decoder only as a `State`, which takes one token for each row and gives the logits of the next. Clips
+with a finished caption leave the state, so that the rest cost less. There is no loop over clips.
+
+Shape legend: B clips, K beams, N = active rows (clips x beams), T tokens so far, V tokens of the vocabulary.
+"""
 
 from __future__ import annotations
 
@@ -14,28 +20,28 @@ from mmattn.tasks.captioning.decoding import DecodedCaptions, Decoding
 
 
 class State(ABC):
-    """A decoder in the middle of captions. Rows of one clip stand together."""
+    """A decoder during the search. The rows of a clip are adjacent."""
 
     @abstractmethod
     def step(self, tokens: Int[Tensor, " N"]) -> Float[Tensor, "N V"]:
-        """Read the next token of each row; logits of the one after it."""
+        """Read the next token of each row; return the logits of the one after it."""
 
     @abstractmethod
     def expand(self, beams: int) -> None:
-        """So many rows for each clip in place of one, before the first step."""
+        """Repeat the row of each clip `beams` times. Called before the first step."""
 
     @abstractmethod
     def reorder(self, rows: Int[Tensor, " N"]) -> None:
-        """Row i goes on from what row rows[i], one of the same clip, has read."""
+        """Row i continues from what row rows[i] of the same clip has read."""
 
     @abstractmethod
     def keep(self, clips: Bool[Tensor, " B"]) -> None:
-        """Only these clips go on."""
+        """Drop all other clips."""
 
 
 @dataclass(frozen=True)
 class Search:
-    """A search with the rules of `decoding`, for a vocabulary with these marks."""
+    """A search with the settings of `decoding`, for a vocabulary with these special tokens."""
 
     decoding: Decoding
     bos: int
@@ -43,7 +49,7 @@ class Search:
     pad: int
 
     def __call__(self, state: State, clips: int, device: torch.device, ids: Sequence[str] = ()) -> DecodedCaptions:
-        """`ids`: what the draws of sampling depend on."""
+        """A caption for each of `clips` clips. `ids`: the clip ids, which seed the draws of sampling."""
         if self.decoding.method == "beam":
             return self._beam(state, clips, device)
         draws = self._draws(ids, clips).to(device) if self.decoding.method == "sample" else None
@@ -56,17 +62,17 @@ class Search:
         score = torch.zeros(clips, device=device)
         rows, last = torch.arange(clips, device=device), torch.full((clips,), self.bos, device=device)
         for t in range(most):
-            found = self._ruled(torch.log_softmax(state.step(last).float(), dim=1), tokens[rows, :t])
-            chosen = found.argmax(dim=1) if draws is None else self._drawn(found, draws[rows, t])
+            found = self._allowed(torch.log_softmax(state.step(last).float(), dim=1), tokens[rows, :t])
+            chosen = found.argmax(dim=1) if draws is None else self._sample(found, draws[rows, t])
             score[rows] += found.gather(1, chosen[:, None])[:, 0]
             tokens[rows, t] = chosen
             length[rows] += 1
-            going = chosen != self.eos
-            if not going.all():
-                rows, chosen = rows[going], chosen[going]
+            active = chosen != self.eos
+            if not active.all():
+                rows, chosen = rows[active], chosen[active]
                 if not len(rows):
                     break
-                state.keep(going)
+                state.keep(active)
             last = chosen
         return self._decoded(tokens, length, score / length.clamp(min=1) ** self.decoding.length_penalty)
 
@@ -77,11 +83,11 @@ class Search:
         rows = torch.arange(clips, device=device)
         tokens = torch.full((clips, beams, most), self.pad, device=device)
         score = torch.full((clips, beams), -torch.inf, device=device)
-        score[:, 0] = 0.0  # all beams begin alike: one of them stands for all
+        score[:, 0] = 0.0  # all beams start equal, so only one counts
         last = torch.full((clips * beams,), self.bos, device=device)
         for t in range(most):
             found = torch.log_softmax(state.step(last).float(), dim=1)
-            ruled = self._ruled(found, tokens[..., :t].flatten(0, 1)).view(len(rows), beams, -1)
+            ruled = self._allowed(found, tokens[..., :t].flatten(0, 1)).view(len(rows), beams, -1)
             total = score[..., None] + ruled
             norm = (t + 1) ** self.decoding.length_penalty
             ended = tokens.clone()
@@ -95,19 +101,19 @@ class Search:
             if t + 1 == most:
                 best.add(rows, tokens, score / norm, most)
                 break
-            going = score[:, 0] / norm > best.score[rows, -1]
+            active = score[:, 0] / norm > best.score[rows, -1]
             order = (torch.arange(len(rows), device=device)[:, None] * beams + parent).flatten()
             state.reorder(order)
-            if not going.all():
-                rows, tokens, score, token = rows[going], tokens[going], score[going], token[going]
+            if not active.all():
+                rows, tokens, score, token = rows[active], tokens[active], score[active], token[active]
                 if not len(rows):
                     break
-                state.keep(going)
+                state.keep(active)
             last = token.flatten()
         return self._decoded(best.tokens[:, 0], best.length[:, 0], best.score[:, 0])
 
-    def _ruled(self, found: Float[Tensor, "N V"], before: Int[Tensor, "N T"]) -> Float[Tensor, "N V"]:
-        """`found` log probabilities, in place, with what the rules forbid at -inf."""
+    def _allowed(self, found: Float[Tensor, "N V"], before: Int[Tensor, "N T"]) -> Float[Tensor, "N V"]:
+        """Set the log probabilities `found` of tokens that the settings forbid to -inf, in place."""
         decoding, t = self.decoding, before.shape[1]
         end = found[:, self.eos].clone()
         for mark in {self.bos, self.pad} - {self.eos}:
@@ -123,21 +129,21 @@ class Search:
             row, place = again.nonzero(as_tuple=True)
             found[row, seen[row, place, n - 1]] = -torch.inf
         if t + 1 < decoding.min_length:
-            # Where the rules leave no token at all, the caption ends.
+            # If no token is allowed, the caption ends.
             found[:, self.eos] = end.where(found.isneginf().all(dim=1), -torch.inf)
         return found
 
-    def _drawn(self, ruled: Float[Tensor, "N V"], draw: Float[Tensor, " N"]) -> Int[Tensor, " N"]:
-        """By one uniform draw a row, from the likeliest tokens that hold `top_p` of the probability."""
+    def _sample(self, ruled: Float[Tensor, "N V"], draw: Float[Tensor, " N"]) -> Int[Tensor, " N"]:
+        """Sample by one uniform draw for each row, from the likeliest tokens with `top_p` of the probability."""
         probability, order = torch.softmax(ruled / self.decoding.temperature, dim=1).sort(dim=1, descending=True)
         upto = probability.cumsum(dim=1)
-        inside = upto - probability < self.decoding.top_p  # the one that passes the border is in
+        inside = upto - probability < self.decoding.top_p  # includes the token that reaches top_p
         mass = torch.where(inside, probability, 0.0).sum(dim=1)
         place = (upto < (draw * mass)[:, None]).sum(dim=1).clamp(max=ruled.shape[1] - 1)
         return order.gather(1, place[:, None])[:, 0]
 
     def _draws(self, ids: Sequence[str], clips: int) -> Float[Tensor, "B T"]:
-        """Uniform draws for each step of each clip, by its id alone."""
+        """Uniform draws for each step of each clip, seeded by its id only."""
         import hashlib
 
         names = ids or [str(i) for i in range(clips)]
@@ -155,7 +161,7 @@ class Search:
 
 @dataclass
 class _Finished:
-    """The K best captions of each clip that have ended, best first."""
+    """The K best finished captions of each clip, best first."""
 
     tokens: Int[Tensor, "B K T"]
     length: Int[Tensor, "B K"]
@@ -163,6 +169,7 @@ class _Finished:
 
     @classmethod
     def none(cls, clips: int, beams: int, most: int, pad: int, device: torch.device) -> _Finished:
+        """No finished captions yet."""
         return cls(
             torch.full((clips, beams, most), pad, device=device),
             torch.zeros(clips, beams, dtype=torch.long, device=device),
@@ -170,6 +177,7 @@ class _Finished:
         )
 
     def add(self, rows: Tensor, tokens: Tensor, score: Tensor, length: int) -> None:
+        """Add finished captions of this length for the clips `rows`, and keep the best."""
         beams = score.shape[1]
         if not (score > self.score[rows, -1:]).any():
             return

@@ -15,12 +15,12 @@ ClassWeights = Literal["none", "inverse", "effective"]
 
 
 def answer_weights(counts: Sequence[int], kind: ClassWeights, beta: float) -> Float[Tensor, " C"]:
-    """A weight for each answer to one question, from how many training clips give it.
+    """A weight for each answer to one question, from the number n of training clips with that answer.
 
     "inverse": 1 / n. "effective": (1 - beta) / (1 - beta^n), the inverse of the effective number of samples (Cui et al.
-    2019, eq. 2); beta towards 0 gives equal weights, towards 1 inverse ones. Both scaled so that the mean over the
-    training clips is 1: a question stays as important as others (the paper scales to a mean of 1 over answers).
-    "inverse" is then n_clips / (n_answers n), known as balanced. An answer that no clip gives has weight 1.
+    2019, eq. 2); beta near 0 gives equal weights, near 1 inverse ones. Both are scaled to a mean of 1 over the training
+    clips, so that all questions stay equally important (the paper scales to a mean of 1 over answers). "inverse" is
+    then n_clips / (n_answers n), known as balanced. An answer without training clips has weight 1.
     """
     if kind not in get_args(ClassWeights):
         raise UsageError(f"task.class_weights={kind}: expected {', '.join(get_args(ClassWeights))}")
@@ -29,7 +29,7 @@ def answer_weights(counts: Sequence[int], kind: ClassWeights, beta: float) -> Fl
     n = torch.tensor(list(counts), dtype=torch.float64)
     if kind == "none" or not (n > 0).any():
         return torch.ones(len(n))
-    # beta^n = exp(n log beta); expm1 keeps the digits where beta^n is next to 1
+    # beta^n = exp(n log beta); expm1 is exact where beta^n is close to 1
     log_beta = torch.log(torch.tensor(beta, dtype=torch.float64))
     raw = 1 / n if kind == "inverse" else (beta - 1) / torch.expm1(n * log_beta)
     seen = n > 0

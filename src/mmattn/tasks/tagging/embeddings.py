@@ -13,16 +13,15 @@ from mmattn.errors import UsageError
 
 
 def read_embeddings(path: Path, names: Sequence[str] | None = None) -> tuple[tuple[str, ...], Float[Tensor, "K E"]]:
-    """A row for each of `names`, scaled to length 1, from a .safetensors or .npz file with a vector under each name.
+    """The names and a row for each, scaled to length 1, from a .safetensors or .npz file with a vector for each name.
 
-    `names` None: all that are in it. Returns the names too. Raises UsageError for what is absent or no embedding.
-    Executes nothing.
+    `names` None: all of the file. Raises UsageError for missing names and invalid vectors. No code is executed.
     """
     vectors = _vectors(path)
     names = tuple(sorted(vectors)) if names is None else tuple(names)
     if absent := [name for name in names if name not in vectors]:
         more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
-        raise UsageError(f"{path}: has no embedding of the tag {absent[0]!r}{more}")
+        raise UsageError(f"{path}: no embedding of the tag {absent[0]!r}{more}; add it with: mmattn data prompts")
     rows = [vectors[name].reshape(-1).float() for name in names]
     if not rows or len({len(row) for row in rows}) != 1 or not len(rows[0]):
         raise UsageError(f"{path}: expected one vector for each tag, all of the same length")
@@ -50,4 +49,4 @@ def _vectors(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file") from None
     except (SafetensorError, BadZipFile, OSError, TypeError, ValueError, KeyError, EOFError) as error:
-        raise UsageError(f"{path}: holds no embeddings ({(str(error).splitlines() or ['damaged'])[0]})") from None
+        raise UsageError(f"{path}: cannot read embeddings ({(str(error).splitlines() or ['damaged'])[0]})") from None

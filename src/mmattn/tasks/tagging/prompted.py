@@ -1,7 +1,7 @@
-"""Tags by what they mean: a tag's weights are read off the embedding of a text that describes it.
+"""Tags by their meaning: a tag's weights are computed from the embedding of a text that describes it.
 
-No weight belongs to a single tag, so tags that training never showed can be asked for afterwards, with an embedding by
-the same text encoder (after Frome et al. 2013; the query is made from the text as in Query2Label's class embeddings).
+No weight belongs to a single tag, so the model can score tags that were not in training, given embeddings by the same
+text encoder (after Frome et al. 2013; the query comes from the text like Query2Label's class embeddings).
 
 Shape legend: B clips, L tokens, D channels, K tags, E numbers of an embedding.
 """
@@ -26,10 +26,10 @@ from mmattn.types import MODALITIES, Fused, Modality, Tokens
 
 
 class PromptedTagging(TagTask):
-    """Each stream is read by each tag's query; what is read, and the channels' maxima, are compared with the tag.
+    """Each tag's query attends to each stream; the result and the channels' maxima are compared with the tag.
 
-    `pretrained`: a file of embeddings by tag, see read_embeddings; None: those of the checkpoint, of `text_dim`
-    numbers. The settings: see TagTask.
+    `pretrained`: a file of embeddings by tag, see read_embeddings; None: those of the checkpoint, of length `text_dim`.
+    For the settings see TagTask.
     """
 
     embeddings: Tensor
@@ -53,8 +53,8 @@ class PromptedTagging(TagTask):
             embeddings = torch.zeros(len(vocabulary.names), text_dim)
         else:
             raise UsageError(
-                "task=prompted needs task.pretrained=FILE: a .safetensors or .npz file with a text embedding for each "
-                "tag, under its name"
+                "task=prompted needs task.pretrained=FILE: a .safetensors or .npz file with a text embedding under the "
+                "name of each tag; make one with: mmattn data prompts"
             )
         size = embeddings.shape[1]
         self.resolved = {"text_dim": size}
@@ -67,18 +67,18 @@ class PromptedTagging(TagTask):
 
     def forward(self, fused: Fused) -> Float[Tensor, "B K"]:
         bias = self.bias(self.embeddings * math.sqrt(self.embeddings.shape[1]))[:, 0]
-        return self._says("video", fused.video) + self._says("audio", fused.audio) + bias
+        return self._logits("video", fused.video) + self._logits("audio", fused.audio) + bias
 
     def reads(self, fused: Fused) -> dict[Modality, Float[Tensor, "B K L"]]:
         return {"video": self._weights("video", fused.video), "audio": self._weights("audio", fused.audio)}
 
     def _weights(self, name: Modality, tokens: Tokens) -> Float[Tensor, "B K L"]:
-        """What each tag reads of each token; 0 everywhere for a clip without the modality."""
+        """The attention of each tag on each token; all 0 for a clip without the modality."""
         query = self.query[name](self.embeddings * math.sqrt(self.embeddings.shape[1]))  # (K, D)
         scores = (query @ tokens.values.mT / math.sqrt(tokens.values.shape[2])).float()  # (B, K, L)
         return torch.softmax(scores.masked_fill(~tokens.keep[:, None], -torch.inf), dim=2).nan_to_num(0.0)
 
-    def _says(self, name: Modality, tokens: Tokens) -> Float[Tensor, "B K"]:
+    def _logits(self, name: Modality, tokens: Tokens) -> Float[Tensor, "B K"]:
         values, present = tokens.values, tokens.present[:, None, None]
         read = self._weights(name, tokens).to(values.dtype) @ values  # (B, K, D)
         highest = torch.where(tokens.keep[..., None], values, torch.finfo(values.dtype).min).amax(dim=1)
@@ -87,13 +87,13 @@ class PromptedTagging(TagTask):
         found = torch.where(present, found, self.missing[name].to(found.dtype))
         return (found * self.meaning[name](self.embeddings)).sum(dim=2)
 
-    def asking(self, names: Sequence[str], embeddings: Float[Tensor, "K E"]) -> PromptedTagging:
-        """The same head for other tags, which all stand alone. Raises UsageError for embeddings of another length."""
+    def with_tags(self, names: Sequence[str], embeddings: Float[Tensor, "K E"]) -> PromptedTagging:
+        """The same head for other tags, all of them free. Raises UsageError for embeddings of another length."""
         size = self.embeddings.shape[1]
         if embeddings.shape[1] != size:
             raise UsageError(
-                f"the embeddings have {embeddings.shape[1]} numbers, and the model was trained with {size}; "
-                "they have to come from the same text encoder"
+                f"the embeddings have {embeddings.shape[1]} dimensions, but the model was trained with {size}; "
+                "compute them with the text encoder of the training"
             )
         dim = self.query["video"].out_features
         other = PromptedTagging(int(dim), TagVocabulary(tuple(names)), text_dim=size)  # type: ignore[arg-type]

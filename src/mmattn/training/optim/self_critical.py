@@ -50,7 +50,7 @@ class SelfCritical:
         captioner.train(training)
         told = torch.tensor([bool(captions) for captions in batch.captions], device=baseline.device) & batch.real
         better = (self.rewards(captioner, drawn, batch) - baseline) * told
-        found, _ = captioner.said(fused, drawn)
+        found, _ = captioner.log_probs(fused, drawn)
         tokens = each_process((drawn.keep & told[:, None]).sum())
         return -(better[:, None] * found).sum() / tokens, (baseline * told).sum() / each_process(told.sum())
 

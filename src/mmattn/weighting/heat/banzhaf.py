@@ -15,12 +15,12 @@ from mmattn.weighting.heat.encoded_clip import EncodedClip, Heat
 def banzhaf(
     clip: EncodedClip, tags: Sequence[int], masks: int = 256, seed: int = 0
 ) -> tuple[Heat, Float[Tensor, " K"]]:
-    """What a token adds to the score of each tag, averaged over all choices of the other tokens, and its `error`.
+    """The contribution of each token to the score of each tag, averaged over all subsets of the other tokens.
 
     The Banzhaf value, estimated from `masks` random halves of the tokens and their complements: the mean score of the
-    choices with the token, less the mean of those without (Wang and Jia 2023, "Data Banzhaf", maximum sample reuse).
-    Taking out one token at a time would miss what many tokens show alike. `error`: the standard error of the values,
-    which falls as 1 / sqrt(masks). Padding has the value 0.
+    subsets with the token, less the mean of those without (Wang and Jia 2023, "Data Banzhaf", maximum sample reuse).
+    Removing one token at a time would miss what many tokens show. Also returns the standard error of the values, which
+    falls as 1 / sqrt(masks). Padding has the value 0.
     """
     keep = clip.keep()
     sizes = [len(keep[name]) for name in MODALITIES]

@@ -1,6 +1,7 @@
-"""Which tokens a tag's score depends on (causal), and which it looks at (descriptive). One clip at a time.
+"""One encoded clip, and its scores from any subset of its tokens.
 
-A token is taken away as a missing modality is: by its keep mask. So it is the model's own idea of not having it.
+A token is removed like a missing modality, by its keep mask: the way in which the model itself represents absence.
+
 Shape legend: L tokens of a stream, N masks, K tags.
 """
 
@@ -21,7 +22,7 @@ Heat = dict[Modality, Float[Tensor, "K L"]]
 
 @dataclass(frozen=True)
 class EncodedClip:
-    """Both streams of one clip (B = 1), encoded once; scores under any choice of its tokens."""
+    """Both streams of one clip (B = 1), encoded once."""
 
     model: AVModel
     video: Tokens
@@ -29,6 +30,7 @@ class EncodedClip:
     batch_size: int = 64
 
     def stream(self, name: Modality) -> Tokens:
+        """The tokens of one modality."""
         return self.video if name == "video" else self.audio
 
     def keep(self) -> dict[Modality, Bool[Tensor, " L"]]:
@@ -37,7 +39,7 @@ class EncodedClip:
 
     @torch.inference_mode()
     def scores(self, masks: dict[Modality, Bool[Tensor, "N L"]], tags: Sequence[int]) -> Float[Tensor, "N K"]:
-        """Of `tags`, with only those tokens that a mask keeps."""
+        """The scores of `tags` from the tokens that each mask keeps."""
         found = []
         for part in zip(*(masks[name].split(self.batch_size) for name in MODALITIES), strict=True):
             video, audio = (
@@ -49,4 +51,5 @@ class EncodedClip:
 
     @torch.inference_mode()
     def fused(self, stats: frozenset[str]) -> Fused:
+        """The fusion of all tokens with attention statistics."""
         return self.model.fuse(self.video, self.audio, stats)

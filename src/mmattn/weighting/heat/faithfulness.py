@@ -1,7 +1,7 @@
-"""Whether a heat map is right about the model: tokens are taken away, or given, in its order (Petsiuk et al. 2018).
+"""Deletion and insertion curves: whether a heat map is faithful to the model (Petsiuk et al. 2018).
 
-Deletion: the hottest first; the faster the score falls, the better the map. Insertion: from nothing, the hottest first;
-the faster it rises, the better. Beside both, random orders.
+Deletion removes the hottest tokens first: the faster the score falls, the better the map. Insertion adds the hottest
+tokens first to none: the faster the score rises, the better. Both are compared with random orders.
 """
 
 from __future__ import annotations
@@ -19,24 +19,26 @@ from mmattn.weighting.heat.encoded_clip import EncodedClip, Heat
 
 @dataclass(frozen=True)
 class Curve:
-    """`scores` at each of `shares`, the part of the tokens that is taken away or given; `area` under it, in [0, 1]."""
+    """`scores` at each of `shares`, the fraction of tokens removed or added; `area` under the curve, in [0, 1]."""
 
     shares: list[float]
     scores: list[float]
     area: float
-    random_scores: list[float]  # the mean over random orders
+    random_scores: list[float]  # mean over random orders
     random_area: float
     random_spread: float  # the standard deviation of their areas
 
 
 @dataclass(frozen=True)
 class Faithfulness:
+    """The two curves of one heat map."""
+
     deletion: Curve
     insertion: Curve
 
     @property
     def gain(self) -> float:
-        """Insertion area minus deletion area, less the same of random orders: above 0, the map knows something."""
+        """Insertion area minus deletion area, less that of random orders: above 0 the map is better than chance."""
         found = self.insertion.area - self.deletion.area
         return found - (self.insertion.random_area - self.deletion.random_area)
 
@@ -51,9 +53,9 @@ def faithfulness(
     orders: int = 8,
     seed: int = 0,
 ) -> Faithfulness:
-    """Of row `index` of a heat map, for the score of `tag`. Tokens of other modalities than those named all stay.
+    """The curves of row `index` of a heat map for the score of `tag`. Tokens of other modalities are kept.
 
-    `orders`: random ones. Raises ValueError where the clip has none of the modalities.
+    `orders`: the number of random orders. Raises ValueError if the clip has none of the modalities.
     """
     keep = clip.keep()
     sizes = [len(keep[name]) for name in MODALITIES]
@@ -66,11 +68,11 @@ def faithfulness(
     generator = torch.Generator().manual_seed(seed)
     ranked = [values] + [torch.rand(len(values), generator=generator).to(device) for _ in range(orders)]
     shares = torch.linspace(0, 1, min(steps, count) + 1)
-    gone = (shares * count).round().to(device)  # (S,) how many tokens
+    moved = (shares * count).round().to(device)  # (S,) tokens removed or added
     masks = []
     for order in ranked:
         rank = order.masked_fill(~movable, -torch.inf).argsort(descending=True).argsort()  # hottest 0
-        hot = movable & (rank < gone[:, None])  # (S, L)
+        hot = movable & (rank < moved[:, None])  # (S, L)
         masks += [~hot, ~movable | hot]
     whole = torch.cat(masks)
     scores = clip.scores(dict(zip(MODALITIES, whole.split(sizes, dim=1), strict=True)), [tag])[:, 0].cpu()

@@ -1,4 +1,4 @@
-"""Attention rollout: which tokens a tag attends to through all layers (descriptive)."""
+"""Attention rollout (Abnar and Zuidema 2020): the tokens that a tag attends to through all layers (descriptive)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ from mmattn.weighting.heat.encoded_clip import EncodedClip, Heat
 
 @torch.inference_mode()
 def rollout(clip: EncodedClip, tags: Sequence[int]) -> Heat | None:
-    """What each tag looks at, through all layers: attention rollout (Abnar and Zuidema 2020), from the task's questions
-    back to the encoders' tokens. Each layer counts half its attention, half its residual. Rows sum to 1 over both
-    streams together.
+    """The attention of each tag on the encoders' tokens through all layers, from the task's attention backwards.
 
-    None where a layer's attention has no weights (some mechanisms, fusions that do not attend), where they are of other
-    tokens (groups of them, in `hierarchical`), or where the matrix would be too large.
+    Each layer counts half for its attention and half for its residual. Rows sum to 1 over both streams together. None
+    if a layer has no attention weights (some mechanisms; fusions without attention), if its weights are on other tokens
+    (groups, in `hierarchical`), or if the matrix would be too large.
     """
     try:
         fused = clip.fused(frozenset({"mass", "weights"}))
@@ -51,13 +50,13 @@ def rollout(clip: EncodedClip, tags: Sequence[int]) -> Heat | None:
 
 
 def _of_others(layer: LayerStats, seen: dict[str, Tensor]) -> bool:
-    """Whether its queries or keys are not the streams' tokens."""
+    """Whether its queries or keys are not the tokens of the streams."""
     assert layer.weights is not None
     sizes = {layer.stream: layer.query_keep.shape[1]} | {part: w.shape[2] for part, w in layer.weights.items()}
     return any(part in seen and len(seen[part]) != size for part, size in sizes.items())
 
 
 def _rows(matrix: Float[Tensor, "n m"]) -> Float[Tensor, "n m"]:
-    """Rows that sum to 1, but for those of nothing."""
+    """Normalise rows to sum to 1; rows of zeros stay."""
     total = matrix.sum(dim=-1, keepdim=True)
     return matrix / torch.where(total > 0, total, 1.0)

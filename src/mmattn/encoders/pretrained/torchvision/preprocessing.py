@@ -1,4 +1,4 @@
-"""How torchvision prepares pictures for its networks: as the transforms of the weights say, which are their own."""
+"""The preprocessing of torchvision's networks: the transforms that come with their weights."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _VIDEO = ("swin3d", "mvit", "r2plus1d")
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """`resize`: to what a picture is resized before its middle of `size` x `size` is cut, see FrameFormat."""
+class Preprocessing:
+    """`resize`: the size before the centre crop to `size` x `size`, see FrameFormat."""
 
     size: int
     resize: int | tuple[int, int]
@@ -28,7 +28,7 @@ class Prepared:
 
     @property
     def frames(self) -> FrameFormat:
-        """torchvision's video transforms take tensors and do without antialiasing, those of pictures take Pillow's."""
+        """Video transforms resize tensors without antialiasing, image transforms use Pillow."""
         resample = "torchvision_bilinear" if self.video else PILLOW[self.interpolation]
         return FrameFormat((self.size, self.size), self.resize, resample)
 
@@ -38,26 +38,26 @@ class Prepared:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What makes it again, given its size."""
+        """With its size, what gives the same preprocessing again."""
         resize = self.resize if isinstance(self.resize, int) else list(self.resize)
         return {"mean": list(self.mean), "std": list(self.std), "interpolation": self.interpolation, "resize": resize}
 
 
-_FAMILIES = {  # of networks without weights of a name
-    "vit": Prepared(224, 256, IMAGENET_MEAN, IMAGENET_STD),
-    "resnet": Prepared(224, 256, IMAGENET_MEAN, IMAGENET_STD),
-    "swin3d": Prepared(224, 256, IMAGENET_MEAN, IMAGENET_STD, video=True),
-    "mvit": Prepared(224, 256, (0.45,) * 3, (0.225,) * 3, video=True),
-    "r2plus1d": Prepared(112, (128, 171), *_KINETICS, video=True),
+_FAMILIES = {  # for networks without named weights
+    "vit": Preprocessing(224, 256, IMAGENET_MEAN, IMAGENET_STD),
+    "resnet": Preprocessing(224, 256, IMAGENET_MEAN, IMAGENET_STD),
+    "swin3d": Preprocessing(224, 256, IMAGENET_MEAN, IMAGENET_STD, video=True),
+    "mvit": Preprocessing(224, 256, (0.45,) * 3, (0.225,) * 3, video=True),
+    "r2plus1d": Preprocessing(112, (128, 171), *_KINETICS, video=True),
 }
 
 
-def prepared(
+def preprocessing_for(
     name: str, family: str, pretrained: str | None, size: int | None, given: Mapping[str, Any] | None
-) -> Prepared:
-    """As the weights want it, else the family; `size` and what is `given` (as in `settings`) go first.
+) -> Preprocessing:
+    """That of the weights, else of the family; `size` and the settings in `given` take precedence.
 
-    Raises UsageError where weights of several kinds have this name, and `pretrained` does not say which.
+    Raises UsageError if the weights of this name need different preprocessing and `pretrained` does not tell which.
     """
     found = _FAMILIES[family] if pretrained is None or name == family else _of_weights(name, pretrained, bool(given))
     found = found or _FAMILIES[family]
@@ -69,7 +69,7 @@ def prepared(
         )
     own = {**found.settings, "resize": resize, **(given or {})}
     resize = own["resize"]
-    return Prepared(
+    return Preprocessing(
         size=side,
         resize=resize if isinstance(resize, int) else (int(resize[0]), int(resize[1])),
         mean=tuple(own["mean"]),
@@ -79,29 +79,29 @@ def prepared(
     )
 
 
-def _of_weights(name: str, pretrained: str, given: bool) -> Prepared | None:
+def _of_weights(name: str, pretrained: str, given: bool) -> Preprocessing | None:
     from torchvision.models import get_model_weights
 
     offered = get_model_weights(name)
     wanted = Path(pretrained).name
     chosen = [one for one in offered if Path(str(one.url)).name == wanted]
-    if not chosen and pretrained in offered.__members__:  # fetched by name
+    if not chosen and pretrained in offered.__members__:  # downloaded by name
         chosen = [offered[pretrained]]
-    ways = [_of_transforms(one.transforms()) for one in chosen or offered]
-    if not ways or (len(set(ways)) > 1 and given):
+    possible = [_of_transforms(one.transforms()) for one in chosen or offered]
+    if not possible or (len(set(possible)) > 1 and given):
         return None
-    if len(set(ways)) > 1:
+    if len(set(possible)) > 1:
         raise UsageError(
-            f"pretrained={pretrained}: torchvision's weights of {name} want pictures in {len(set(ways))} ways; "
-            f"keep the file's name ({', '.join(Path(str(one.url)).name for one in offered)}), or set "
+            f"pretrained={pretrained}: torchvision's weights of {name} have {len(set(possible))} kinds of "
+            f"preprocessing; keep the file's name ({', '.join(Path(str(one.url)).name for one in offered)}), or set "
             "visual.preprocessing={resize: N}"
         )
-    return ways[0]
+    return possible[0]
 
 
-def _of_transforms(transforms: Any) -> Prepared:
+def _of_transforms(transforms: Any) -> Preprocessing:
     resize = transforms.resize_size
-    return Prepared(
+    return Preprocessing(
         size=int(transforms.crop_size[0]),
         resize=int(resize[0]) if len(resize) == 1 else (int(resize[0]), int(resize[1])),
         mean=tuple(transforms.mean),

@@ -1,50 +1,50 @@
-"""Models of the transformers library, from a local folder or from scratch. No code of a model's own is ever run.
+"""Models of the transformers library, from a local folder or from scratch. No code of a model's own ever runs.
 
-A folder holds config.json and safetensors. Its config is reduced to the fields that the class itself declares, so
-nothing in it can name code, kernels or other files. The classes that may be built are those of a `Family`.
+A folder holds config.json and safetensors. Only the classes of a `Family` can be built, from the fields that the config
+class declares (see `config`), so a folder cannot name code, kernels or other files.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from mmattn.encoders.pretrained.transformers.config import _config, _fields
-from mmattn.encoders.pretrained.transformers.library import _library, quiet
-from mmattn.encoders.pretrained.transformers.preprocessing import APART, read_prepared
+from mmattn.encoders.pretrained.transformers.config import build_config, config_fields
+from mmattn.encoders.pretrained.transformers.library import quiet, transformers_library
+from mmattn.encoders.pretrained.transformers.preprocessing import SEPARATE_FILES, read_preprocessing
 from mmattn.encoders.pretrained.weights import first_line, locate, read_json, read_tensors
 from mmattn.errors import UsageError
 
 
 @dataclass(frozen=True)
 class Family:
-    """One kind of model: its classes' names, and where its config lies in those of the models that contain it.
+    """One kind of model.
 
-    `inside`: model_type of the whole -> where in its config this part's is. `optional`: beginnings of tensors that a
-    folder may lack. `fixed`: fields that are the same whatever a folder says. `prefixes`: what the names of this
-    part's tensors begin with in the whole, where transformers does not find that out by itself. `prepared`: parts of a
-    processor, the first of which that a folder has says how input is prepared; empty: nothing has to.
+    `config`, `model`: the names of its classes. `inside`: model_type of a larger model -> the place of this model's
+    config in the larger one's. `optional`: prefixes of tensors that a folder may lack. `fixed`: fields that always have
+    this value. `prefixes`: prefixes of this model's tensors in a larger model, where transformers does not find them.
+    `processor`: parts of a processor; the first one that a folder has describes the preprocessing. Empty: none needed.
     """
 
     name: str
     model_type: str
     config: str
     model: str
-    inside: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    inside: Mapping[str, str] = field(default_factory=dict)
     optional: tuple[str, ...] = ()
-    fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    fixed: Mapping[str, Any] = field(default_factory=dict)
     prefixes: tuple[str, ...] = ()
-    prepared: tuple[str, ...] = ()
+    processor: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Built:
-    """A model, the architecture that builds it again, and what the folder says about preparing its input."""
+    """A model, the architecture that builds it again, and the preprocessing that its folder describes."""
 
     model: Any
     architecture: dict[str, Any]
@@ -55,30 +55,29 @@ def build_model(
     family: Family,
     pretrained: str | None,
     hub: bool,
-    architecture: Mapping[str, Any],
+    architecture: Mapping[str, Any] | None,
     preprocessing: Mapping[str, Any] | None = None,
 ) -> Built:
-    """From the folder `pretrained`, whose architecture it is then, or from scratch. Raises UsageError.
+    """From the folder `pretrained`, which brings its architecture, or from scratch. Raises UsageError.
 
-    `preprocessing`: settings that were given; only then may the folder's own be missing.
+    `preprocessing`: settings of the user; only with them may the folder lack a description of its own.
     """
-    library = _library()
-    make_config, make_model = getattr(library, family.config), _class(library, family.model)
+    library = transformers_library()
+    config_class, model_class = getattr(library, family.config), _class(library, family.model)
     if pretrained is None:
-        config = _config(make_config, {**architecture, **family.fixed}, "architecture")
-        return Built(_made(make_model, config), _fields(config), {})
+        config = build_config(config_class, {**(architecture or {}), **family.fixed}, "architecture")
+        return Built(_from_scratch(model_class, config), config_fields(config), {})
     folder = locate(pretrained, hub, f"the config.json and *.safetensors of a {family.name} model into one folder")
     if not folder.is_dir():
         raise UsageError(f"pretrained={pretrained}: expected a folder with config.json and *.safetensors")
-    config = _config(make_config, {**_own_part(family, folder), **family.fixed}, str(folder))
-    prepared = read_prepared(folder, family.prepared)
-    if family.prepared and prepared is None and not preprocessing:
+    config = build_config(config_class, {**_own_config(family, folder), **family.fixed}, str(folder))
+    saved = read_preprocessing(folder, family.processor)
+    if family.processor and saved is None and not preprocessing:
         raise UsageError(
-            f"{folder}: neither processor_config.json nor {APART[family.prepared[0]]} says how its input is prepared; "
-            "download the one that its model has"
+            f"{folder}: no processor_config.json or {SEPARATE_FILES[family.processor[0]]} to describe the "
+            "preprocessing; download the one of this model"
         )
-    model = _loaded(make_model, config, folder, family)
-    return Built(model, _fields(config), prepared or {})
+    return Built(_load(model_class, config, folder, family), config_fields(config), saved or {})
 
 
 def _class(library: Any, name: str) -> Any:
@@ -87,7 +86,8 @@ def _class(library: Any, name: str) -> Any:
     return library
 
 
-def _own_part(family: Family, folder: Path) -> dict[str, Any]:
+def _own_config(family: Family, folder: Path) -> dict[str, Any]:
+    """The config of this family in a folder's config.json, which may be that of a larger model."""
     config = read_json(folder / "config.json")
     kind = config.get("model_type")
     if kind == family.model_type:
@@ -100,27 +100,40 @@ def _own_part(family: Family, folder: Path) -> dict[str, Any]:
     return part
 
 
-def _made(make: Any, config: Any) -> Any:
+def _from_scratch(model_class: Any, config: Any) -> Any:
     try:
-        return make(config)
+        return model_class(config)
     except (TypeError, ValueError, RuntimeError, AttributeError, ImportError) as error:
         raise UsageError(f"architecture: {first_line(error)}") from None
 
 
-def _loaded(make: Any, config: Any, folder: Path, family: Family) -> Any:
-    tensors = read_tensors(folder)
-    for prefix in family.prefixes:
-        if part := {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}:
-            tensors = part
-            break
+def _load(model_class: Any, config: Any, folder: Path, family: Family) -> Any:
     with quiet():
         try:
-            model, info = make.from_pretrained(
-                None, config=config, state_dict=tensors, dtype=torch.float32, output_loading_info=True
+            model, info = model_class.from_pretrained(
+                None,
+                config=config,
+                state_dict=_own_tensors(read_tensors(folder), family.prefixes),
+                dtype=torch.float32,
+                output_loading_info=True,
             )
         except (RuntimeError, ValueError, OSError) as error:
             raise UsageError(f"{folder}: {first_line(error)}") from None
     missing = [name for name in sorted(info["missing_keys"]) if not name.startswith(family.optional or ("\0",))]
-    if missing:
-        raise UsageError(f"{folder}: its weights lack {missing[0]} and {len(missing) - 1} more of a {family.name}")
+    check_none_missing(missing, folder, family.name)
     return model
+
+
+def _own_tensors(tensors: dict[str, Tensor], prefixes: tuple[str, ...]) -> dict[str, Tensor]:
+    """The tensors under the first of `prefixes` that occurs, without it; all if none does."""
+    for prefix in prefixes:
+        if part := {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}:
+            return part
+    return tensors
+
+
+def check_none_missing(missing: list[str], folder: Path, name: str) -> None:
+    """Raises UsageError if weights of the model `name` are `missing` in its folder."""
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise UsageError(f"{folder}: weights of a {name} are missing: {missing[0]}{more}")

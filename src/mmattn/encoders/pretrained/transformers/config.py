@@ -1,4 +1,4 @@
-"""Configs of transformers, reduced to the fields that their class declares: nothing in one can name code or files."""
+"""Configs of transformers, reduced to the fields that their class declares, so that none can name code or files."""
 
 from __future__ import annotations
 
@@ -7,22 +7,36 @@ from collections.abc import Mapping
 from typing import Any
 
 from mmattn.encoders.pretrained.timm import UNSAFE
-from mmattn.encoders.pretrained.transformers.library import _library
+from mmattn.encoders.pretrained.transformers.library import transformers_library
 from mmattn.encoders.pretrained.weights import first_line
 from mmattn.errors import UsageError
 
 _TIMM_FIELDS = ("architecture", "do_pooling", "num_classes", "global_pool", "initializer_range")
 
 
-def _config(make: Any, values: Mapping[str, Any], where: str) -> Any:
+def build_config(config_class: Any, values: Mapping[str, Any], where: str) -> Any:
+    """A config with the declared fields among `values`. Raises UsageError that names `where` they come from."""
     try:
-        return make(**_declared(make, _modern(values)))
-    except Exception as error:  # strict configs raise their own kinds, none with a common base
+        return config_class(**_declared(config_class, _with_rope_parameters(values)))
+    except Exception as error:  # strict configs raise errors of several kinds, without a common base
         raise UsageError(f"{where}: {first_line(error)}") from None
 
 
-def _modern(values: Mapping[str, Any]) -> dict[str, Any]:
-    """How rotary embeddings turn, where a config of before transformers 5 says it in two fields."""
+def config_fields(config: Any) -> dict[str, Any]:
+    """Every declared field of a config as plain values, nested configs included."""
+    plain = {}
+    for name in sorted(_own_fields(type(config))):
+        value = getattr(config, name)
+        if name == "vision_config":
+            value = {key: getattr(value, key) for key in (*_TIMM_FIELDS, "model_args")}
+        elif isinstance(value, transformers_library().PreTrainedConfig):
+            value = config_fields(value)
+        plain[name] = list(value) if isinstance(value, tuple) else value
+    return plain
+
+
+def _with_rope_parameters(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Rotary embeddings in one field, as since transformers 5; earlier configs have rope_theta and rope_scaling."""
     if "rope_theta" not in values or "rope_parameters" in values:
         return dict(values)
     scaling = dict(values.get("rope_scaling") or {})
@@ -30,16 +44,16 @@ def _modern(values: Mapping[str, Any]) -> dict[str, Any]:
     return {**values, "rope_parameters": {"rope_type": kind, "rope_theta": values["rope_theta"], **scaling}}
 
 
-def _declared(make: Any, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of fields that this class has beyond what all models' configs have."""
-    own = _own_fields(make)
-    return {name: _part(name, value) for name, value in values.items() if name in own}
+def _declared(config_class: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of the fields that this class declares beyond those of all configs."""
+    own = _own_fields(config_class)
+    return {name: _nested(name, value) for name, value in values.items() if name in own}
 
 
-def _part(name: str, value: Any) -> Any:
-    """A config inside a config, held to the fields of the one kind that may stand there."""
+def _nested(name: str, value: Any) -> Any:
+    """A nested config, restricted to the fields of the one kind that is allowed there."""
     if name == "dac_config":
-        return {"model_type": "dac", **_declared(_library().DacConfig, value)}
+        return {"model_type": "dac", **_declared(transformers_library().DacConfig, value)}
     if name == "vision_config":
         import timm
 
@@ -50,19 +64,6 @@ def _part(name: str, value: Any) -> Any:
     return value
 
 
-def _own_fields(make: Any) -> set[str]:
-    common = {field.name for field in dataclasses.fields(_library().PreTrainedConfig)}
-    return {field.name for field in dataclasses.fields(make)} - common
-
-
-def _fields(config: Any) -> dict[str, Any]:
-    """Every declared field of a config as plain values, parts included."""
-    plain = {}
-    for name in sorted(_own_fields(type(config))):
-        value = getattr(config, name)
-        if name == "vision_config":
-            value = {key: getattr(value, key) for key in (*_TIMM_FIELDS, "model_args")}
-        elif isinstance(value, _library().PreTrainedConfig):
-            value = _fields(value)
-        plain[name] = list(value) if isinstance(value, tuple) else value
-    return plain
+def _own_fields(config_class: Any) -> set[str]:
+    common = {field.name for field in dataclasses.fields(transformers_library().PreTrainedConfig)}
+    return {field.name for field in dataclasses.fields(config_class)} - common

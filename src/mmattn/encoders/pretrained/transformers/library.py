@@ -10,7 +10,8 @@ from typing import Any
 from mmattn.errors import UsageError
 
 
-def _library() -> Any:
+def transformers_library() -> Any:
+    """The imported library. Raises UsageError if it is not installed."""
     try:
         return importlib.import_module("transformers")
     except ImportError:
@@ -19,7 +20,7 @@ def _library() -> Any:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No progress bar and no report of the tensors that belong to other parts."""
+    """No progress bars, and no report of unused tensors."""
     logging = importlib.import_module("transformers.utils.logging")
     level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity(logging.CRITICAL)

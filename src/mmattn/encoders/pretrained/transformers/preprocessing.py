@@ -1,7 +1,7 @@
-"""What the folder of a transformers model says about preparing its input, and pictures as it says.
+"""The preprocessing that the folder of a transformers model describes.
 
 transformers 5 saves processor_config.json, with a part for each kind of input; older versions saved
-preprocessor_config.json. Where both are there the library reads the first, and so does this.
+preprocessor_config.json. If a folder has both, the first one counts, as in the library.
 """
 
 from __future__ import annotations
@@ -15,40 +15,41 @@ from mmattn.encoders.pretrained.pixels import TRANSFORMERS, Interpolation
 from mmattn.encoders.pretrained.weights import read_json
 from mmattn.errors import UsageError
 
-_WHOLE = "processor_config.json"
-APART = {
-    "image_processor": "preprocessor_config.json",
-    "video_processor": "video_preprocessor_config.json",
-    "feature_extractor": "preprocessor_config.json",
+IMAGE_PROCESSOR, VIDEO_PROCESSOR, FEATURE_EXTRACTOR = "image_processor", "video_processor", "feature_extractor"
+SEPARATE_FILES = {
+    IMAGE_PROCESSOR: "preprocessor_config.json",
+    VIDEO_PROCESSOR: "video_preprocessor_config.json",
+    FEATURE_EXTRACTOR: "preprocessor_config.json",
 }
-_FILTERS: dict[int, Interpolation] = {2: "bilinear", 3: "bicubic"}  # as image libraries number them
+_WHOLE = "processor_config.json"
+_FILTERS: dict[int, Interpolation] = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers
 
 
-def read_prepared(folder: Path, parts: Sequence[str]) -> dict[str, Any] | None:
-    """The first of `parts` that the folder has settings of; None: it has none of any."""
+def read_preprocessing(folder: Path, parts: Sequence[str]) -> dict[str, Any] | None:
+    """The settings of the first of `parts` that the folder has; None if it has none of them."""
     whole = read_json(folder / _WHOLE) if (folder / _WHOLE).is_file() else {}
     for part in parts:
         if isinstance(settings := whole.get(part), dict):
             return settings
     for part in parts:
-        if (folder / APART[part]).is_file():
-            return read_json(folder / APART[part])
+        if (folder / SEPARATE_FILES[part]).is_file():
+            return read_json(folder / SEPARATE_FILES[part])
     return None
 
 
 def image_settings(
     saved: Mapping[str, Any], family: Mapping[str, Any], given: Mapping[str, Any], image_size: int
 ) -> dict[str, Any]:
-    """mean, std, interpolation, size and resize: what is `given`, else what a processor `saved`, else the `family`'s.
+    """mean, std, interpolation, size and resize: as `given`, else as a processor `saved`, else as in the `family`.
 
-    `saved` and `family` are in the words of transformers' processors. `image_size`: of a model whose folder does not
-    say. size is (height, width); resize is to what a picture is resized before its middle of that size is cut.
-    Raises UsageError for what cannot be done.
+    `saved` and `family` use the names of transformers' processors. `image_size`: the model's, if the folder names no
+    size. size is (height, width); resize is the size before the centre crop to it. Raises UsageError for settings that
+    are not supported.
     """
     own = {**family, **{name: value for name, value in saved.items() if value is not None}}
     default = own.get("size") or ({"shortest_edge": image_size} if own.get("do_center_crop") else image_size)
     if own.get("do_resize") is False:
-        raise UsageError("do_resize=false: pictures of any size are not what a clip of frames can hold")
+        raise UsageError("do_resize=false is not supported: all frames of a clip need one size")
     resize = _sides(default, shortest="shortest_edge" in (family.get("size") or ()) or bool(own.get("do_center_crop")))
     size = _pair(_sides(own.get("crop_size") or image_size)) if own.get("do_center_crop") else _pair(resize)
     if own.get("resample", 3) not in _FILTERS:
@@ -67,7 +68,7 @@ def image_settings(
 
 
 def frame_format(settings: Mapping[str, Any]) -> FrameFormat:
-    """Of image_settings."""
+    """The frames that the settings of image_settings need."""
     resize = settings["resize"]
     return FrameFormat(
         _pair(settings["size"]),
@@ -76,15 +77,15 @@ def frame_format(settings: Mapping[str, Any]) -> FrameFormat:
     )
 
 
-def check_same(saved: Mapping[str, Any], folder: str | None, **made_for: Any) -> None:
-    """Raises UsageError where a folder prepares its input otherwise than the front end that stands for it."""
-    for name, value in made_for.items():
+def check_same(saved: Mapping[str, Any], folder: str | None, **supported: Any) -> None:
+    """Raises UsageError if the `saved` settings of a folder differ from those that the front end here supports."""
+    for name, value in supported.items():
         if saved.get(name, value) != value:
-            raise UsageError(f"{folder}: its processor has {name}={saved[name]}, and only {value} is supported")
+            raise UsageError(f"{folder}: its processor has {name}={saved[name]}, but only {value} is supported")
 
 
 def _sides(size: Any, shortest: bool = False) -> int | tuple[int, int]:
-    """A number where one side is meant, the shorter one, else both."""
+    """The length of the shorter side, or (height, width)."""
     if isinstance(size, int):
         return size if shortest else (size, size)
     if isinstance(size, Mapping) and "shortest_edge" in size and "longest_edge" not in size:

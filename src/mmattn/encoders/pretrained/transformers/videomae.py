@@ -5,19 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from jaxtyping import Float, UInt8
-from torch import Tensor, nn
+from jaxtyping import Float
+from torch import Tensor
 
 from mmattn.encoders.pretrained.adapt import Mode
-from mmattn.encoders.pretrained.clips import ClipEncoder
-from mmattn.encoders.pretrained.pixels import Pixels
-from mmattn.encoders.pretrained.tokens import Kind, check_tokens, pooled
+from mmattn.encoders.pretrained.clips import ClipEncoder, ClipNetwork
+from mmattn.encoders.pretrained.tokens import Kind, check_tokens
 from mmattn.encoders.pretrained.transformers.build import Family
-from mmattn.encoders.pretrained.transformers.image_tower import _BILINEAR, _IMAGE, _IMAGENET, _VIDEO, Tower
+from mmattn.encoders.pretrained.transformers.image_tower import BILINEAR, IMAGENET, Tower
+from mmattn.encoders.pretrained.transformers.preprocessing import IMAGE_PROCESSOR, VIDEO_PROCESSOR
+
+TOWER = Tower(
+    Family(
+        "VideoMAE",
+        "videomae",
+        "VideoMAEConfig",
+        "VideoMAEModel",
+        optional=("layernorm.",),
+        processor=(IMAGE_PROCESSOR, VIDEO_PROCESSOR),
+    ),
+    {**IMAGENET, "resample": BILINEAR, "do_center_crop": True},
+)
 
 
 class VideoMAEEncoder(ClipEncoder):
-    """VideoMAE on windows of its own length; a token stands for a tubelet of `tubelet_size` frames."""
+    """VideoMAE on windows of its own length; a token covers a tubelet of `tubelet_size` frames."""
 
     def __init__(
         self,
@@ -32,43 +44,24 @@ class VideoMAEEncoder(ClipEncoder):
         preprocessing: Mapping[str, Any] | None = None,
     ) -> None:
         check_tokens(tokens)
-        built = VIDEOMAE.build(pretrained, hub, architecture, preprocessing)
+        built = TOWER.build(pretrained, hub, architecture, preprocessing)
         config = built.model.config
         super().__init__(
             dim,
-            _VideoMAE(built.pixels, built.model, 1 if tokens == "frame" else grid),
+            _VideoMAE(built.pixels, built.model, tokens, grid),
             config.hidden_size,
             mode,
-            lora or {},
+            lora,
             frames=built.frames,
             window=config.num_frames,
             stride=config.tubelet_size,
             centred=False,
         )
-        self.resolved = {"architecture": built.architecture, "preprocessing": built.settings}
+        self.resolved = built.resolved
 
 
-class _VideoMAE(nn.Module):
-    def __init__(self, pixels: Pixels, model: Any, grid: int | None) -> None:
-        super().__init__()
-        self.pixels, self.model, self.grid = pixels, model, grid
-
-    def forward(self, windows: UInt8[Tensor, "N T 3 H W"]) -> Float[Tensor, "N S P C"]:
+class _VideoMAE(ClipNetwork):
+    def places(self, x: Float[Tensor, "N T 3 h w"]) -> Float[Tensor, "N S rows columns C"]:
         config = self.model.config
-        x = self.pixels(windows.flatten(0, 1)).unflatten(0, windows.shape[:2])
         side, steps = config.image_size // config.patch_size, config.num_frames // config.tubelet_size
-        places = self.model(pixel_values=x).last_hidden_state.unflatten(1, (steps, side, side))
-        return pooled(places.flatten(0, 1), self.grid).unflatten(0, places.shape[:2])
-
-
-VIDEOMAE = Tower(
-    Family(
-        "VideoMAE",
-        "videomae",
-        "VideoMAEConfig",
-        "VideoMAEModel",
-        optional=("layernorm.",),
-        prepared=(_IMAGE, _VIDEO),
-    ),
-    {**_IMAGENET, "resample": _BILINEAR, "do_center_crop": True},
-)
+        return self.model(pixel_values=x).last_hidden_state.unflatten(1, (steps, side, side))

