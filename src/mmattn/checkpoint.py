@@ -23,6 +23,7 @@ from mmattn.errors import UsageError
 from mmattn.files import MODEL_FILE as MODEL_FILE
 from mmattn.files import is_address, write_atomically
 from mmattn.model import PARTS, AVModel, build_model, resolved, without_files
+from mmattn.renamed import renamed
 
 METADATA_KEY = "mmattn"
 
@@ -114,7 +115,7 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         with safe_open(file, framework="pt") as opened:
             record = json.loads((opened.metadata() or {})[METADATA_KEY])
-            return record, {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dict)
+            return record, renamed({name: opened.get_tensor(name) for name in opened.keys()})  # noqa: SIM118 (not a dict)
     except (SafetensorError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{file}: not a complete mmattn model ({type(error).__name__}: {error})") from None
 

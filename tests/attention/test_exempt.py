@@ -86,11 +86,13 @@ def test_a_gate_forgets_nothing_between_tokens_of_which_one_is_exempt(causal: bo
     attention, geometry = make("gated_linear").double(), _geometry()
     attention.causal = causal
     with torch.no_grad():
-        attention.gate.normal_()
+        attention.decay_weight.normal_()
         found = attention(q, k, v, geometry, geometry).out[0]
         exempt, time = (torch.arange(L) >= 11), geometry.time[0]
         of_q, of_k = torch.nn.functional.elu(q) + 1, torch.nn.functional.elu(k) + 1
-        gates = torch.nn.functional.softplus((v @ attention.gate[:, :, None])[..., 0] + attention.bias[:, None])[0]
+        gates = torch.nn.functional.softplus(
+            (v @ attention.decay_weight[:, :, None])[..., 0] + attention.decay_bias[:, None]
+        )[0]
         for h in range(H):
             for i in KEEP[0].nonzero()[:, 0]:
                 weights = torch.zeros(L, dtype=torch.float64)

@@ -59,7 +59,7 @@ def test_the_bottleneck_is_two_last_states_and_a_gate_of_the_query() -> None:
     out = attention(q, k, v, queries, keys).out
     for b in range(B):
         tokens = [torch.cat([k[b, :, j].flatten(), v[b, :, j].flatten()]) for j in _in_order(keys, b)]
-        summary = attention.read(_both_ways(attention.gru, tokens)[1]).view(H, 1, D)
+        summary = attention.out_proj(_both_ways(attention.gru, tokens)[1]).view(H, 1, D)
         torch.testing.assert_close(out[b], torch.sigmoid(q[b]) * summary, rtol=0, atol=1e-12)
 
 
@@ -74,7 +74,7 @@ def test_bahdanau_reads_the_states_with_additive_scores() -> None:
             part = slice(h * D, (h + 1) * D)
             for i in range(LQ):
                 scores = [
-                    attention.attention.score[h] @ torch.tanh(q[b, h, i] + attention.key(s)[part]) for s in states
+                    attention.attention.score[h] @ torch.tanh(q[b, h, i] + attention.k_proj(s)[part]) for s in states
                 ]
                 weights = torch.softmax(torch.stack(scores), dim=0)
                 expected = sum(w * s[part] for w, s in zip(weights, states, strict=True))
@@ -98,14 +98,16 @@ def _recurrences(attention: GatedLinearAttention, q: Tensor, k: Tensor, v: Tenso
                 for direction in (past, future):
                     state = torch.zeros(D, D + 1, dtype=torch.float64)
                     for place, j in enumerate(direction):
-                        rate = math.log1p(math.exp(attention.gate[h] @ v[b, h, j] + attention.bias[h]))
+                        rate = math.log1p(math.exp(attention.decay_weight[h] @ v[b, h, j] + attention.decay_bias[h]))
                         ahead = direction is past
                         state = state * math.exp(-rate) if ahead or place == 0 else state
                         phi_k = nn.functional.elu(k[b, h, j]) + 1
                         state = state + phi_k[:, None] * torch.cat([v[b, h, j], torch.ones(1)])
                         if not ahead and place + 1 < len(direction):  # forgets on the way to the next key
                             after = direction[place + 1]
-                            rate = math.log1p(math.exp(attention.gate[h] @ v[b, h, after] + attention.bias[h]))
+                            rate = math.log1p(
+                                math.exp(attention.decay_weight[h] @ v[b, h, after] + attention.decay_bias[h])
+                            )
                             state = state * math.exp(-rate)
                     read = read + phi_q @ state
                 out[b, h, i] = read[:D] / read[D] if read[D] else 0.0
@@ -119,7 +121,7 @@ def test_the_gated_recurrence_run_in_chunks_is_the_recurrence(
 ) -> None:
     monkeypatch.setattr(gated, "CHUNK", chunk)
     attention = GatedLinearAttention(H, D, causal).double().requires_grad_(False)
-    attention.gate.normal_(generator=torch.Generator().manual_seed(1))
+    attention.decay_weight.normal_(generator=torch.Generator().manual_seed(1))
     inputs = _inputs()
     out = attention(*inputs).out
     torch.testing.assert_close(out, _recurrences(attention, *inputs), rtol=0, atol=1e-12)
@@ -130,7 +132,7 @@ def test_without_forgetting_the_gated_recurrence_is_linear_attention() -> None:
     from mmattn.attention.linear.linear import LinearAttention
 
     attention = GatedLinearAttention(H, D, causal=False).double().requires_grad_(False)
-    attention.bias.fill_(-800.0)
+    attention.decay_bias.fill_(-800.0)
     inputs, stats = _inputs(), frozenset({"mass", "mean_time"})
     ours, theirs = attention(*inputs, stats), LinearAttention(H, D)(*inputs, stats)
     torch.testing.assert_close(ours.out, theirs.out, rtol=0, atol=1e-12)

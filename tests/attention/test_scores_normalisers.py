@@ -53,7 +53,7 @@ def test_cosine_scores(learned: bool) -> None:
     attention = ExactAttention(H, D, score=lambda heads, dim: Cosine(heads, dim, 0.1, learned)).requires_grad_(False)
     temperature = [0.1, 0.1]
     if learned:
-        attention.score.get_parameter("log_scale").copy_(torch.tensor([3.0, 8.0])[:, None, None])
+        attention.score.get_parameter("logit_scale").copy_(torch.tensor([3.0, 8.0])[:, None, None])
         temperature = [math.exp(-3.0), 0.01]  # no less
     expected = _softmax(lambda q, k, h: float(torch.cosine_similarity(q, k, dim=0)) / temperature[h])
     torch.testing.assert_close(_attend(attention)[1], expected, rtol=0, atol=1e-12)

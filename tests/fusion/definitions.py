@@ -35,7 +35,7 @@ def attention(layer: nn.Module, q: Tensor, k: Tensor, v: Tensor, q_times: Tensor
     for of_q, of_k, of_v in zip(*(x.chunk(layer.heads, dim=-1) for x in (q, k, v)), strict=True):
         scores = turned(of_q, q_times) @ turned(of_k, k_times).T / math.sqrt(of_q.shape[-1])
         told.append(torch.softmax(scores, dim=-1) @ of_v if len(of_k) else torch.zeros_like(of_q))
-    return linear(torch.cat(told, dim=-1), layer.out.weight, layer.out.bias)
+    return linear(torch.cat(told, dim=-1), layer.out_proj.weight, layer.out_proj.bias)
 
 
 def merged(layer: nn.Module, asks: list[Part], reads: list[Part]) -> Tensor:
@@ -46,27 +46,31 @@ def merged(layer: nn.Module, asks: list[Part], reads: list[Part]) -> Tensor:
             [x @ projection.weight.T + (0 if local and name in LEARNED else projection.bias) for name, x, _ in parts]
         )
 
-    local = layer.key.bias is not None
-    k = made(layer.key, reads) if local else torch.cat([x for _, x, _ in reads]) @ layer.key.weight.T
-    v = linear(torch.cat([x for _, x, _ in reads]), layer.value.weight, layer.value.bias)
+    local = layer.k_proj.bias is not None
+    k = made(layer.k_proj, reads) if local else torch.cat([x for _, x, _ in reads]) @ layer.k_proj.weight.T
+    v = linear(torch.cat([x for _, x, _ in reads]), layer.v_proj.weight, layer.v_proj.bias)
     return attention(
-        layer, made(layer.query, asks), k, v, *(torch.cat([t for *_, t in parts]) for parts in (asks, reads))
+        layer, made(layer.q_proj, asks), k, v, *(torch.cat([t for *_, t in parts]) for parts in (asks, reads))
     )
 
 
 def mlp(layer: nn.Module, x: Tensor) -> Tensor:
-    return layer[3](gelu(layer[1](norm(layer[0], x))))
+    return layer.fc2(gelu(layer.fc1(x)))
 
 
-def block(
-    layer: nn.Module, asks: list[Part], reads: list[Part], expert: Callable[[str], str] = lambda _: "any"
-) -> list[Part]:
-    told = merged(layer.attend, *([(n, norm(layer.norm, x), t) for n, x, t in parts] for parts in (asks, reads)))
+def feed_forward(layer: nn.Module, name: str, x: Tensor) -> Tensor:
+    if layer.experts is not None:
+        return mlp(layer.experts[name].mlp, norm(layer.experts[name].norm, x))
+    return mlp(layer.mlp, norm(layer.norm2, x))
+
+
+def block(layer: nn.Module, asks: list[Part], reads: list[Part]) -> list[Part]:
+    told = merged(layer.attn, *([(n, norm(layer.norm1, x), t) for n, x, t in parts] for parts in (asks, reads)))
     done, at = [], 0
     for name, x, times in asks:
         y = x + told[at : at + len(x)]
         at += len(x)
-        done.append((name, y + mlp(layer.mlps[expert(name)], y), times))
+        done.append((name, y + feed_forward(layer, name, y), times))
     return done
 
 
@@ -78,7 +82,7 @@ def learned(name: str, values: Tensor, parts: list[Part]) -> Part:
 
 
 def marked(f: nn.Module, parts: list[Part]) -> list[Part]:
-    return [(name, x + f.kind[name], times) for name, x, times in parts]
+    return [(name, x + f.modality_embed[name], times) for name, x, times in parts]
 
 
 def mean(x: Tensor) -> Tensor:
@@ -91,14 +95,14 @@ def two_stream(f: nn.Module, parts: list[Part], meets: Callable[[int], bool]) ->
         for own, other in (parts, parts[::-1]):
             layer, (name, x, times) = layers[own[0]], own
             reads = [own, other] if meets(i) else [own]
-            normed = [norm(layer.norms[n], y) for n, y, _ in reads]
+            normed = [norm(layer.norm1[n], y) for n, y, _ in reads]
             k, v = (
                 torch.cat([linear(y, side[n].weight, side[n].bias) for (n, *_), y in zip(reads, normed, strict=True)])
-                for side in (layer.attend.keys, layer.attend.values)
+                for side in (layer.attn.k_proj, layer.attn.v_proj)
             )
-            q = linear(normed[0], layer.attend.query.weight, layer.attend.query.bias)
-            y = x + attention(layer.attend, q, k, v, times, torch.cat([t for *_, t in reads]))
-            done.append((name, y + mlp(layer.mlp, y), times))
+            q = linear(normed[0], layer.attn.q_proj.weight, layer.attn.q_proj.bias)
+            y = x + attention(layer.attn, q, k, v, times, torch.cat([t for *_, t in reads]))
+            done.append((name, y + mlp(layer.mlp, norm(layer.norm2, y)), times))
         parts = done
     return parts
 
@@ -119,9 +123,8 @@ def concat(f: nn.Module, parts: list[Part]) -> list[Part]:
 
 
 def experts(f: nn.Module, parts: list[Part]) -> list[Part]:
-    parts = marked(f, parts)
-    parts = block(f.blocks[0], parts, parts, lambda name: name)
-    return block(f.blocks[1], parts, parts, lambda _: "video_audio")  # joint_layers=1
+    assert [block.experts is None for block in f.blocks] == [False, True]  # joint_layers=1
+    return concat(f, parts)
 
 
 def bottleneck(f: nn.Module, parts: list[Part]) -> list[Part]:
@@ -144,7 +147,7 @@ def gated(f: nn.Module, parts: list[Part]) -> list[Part]:
         for own, other in (parts, parts[::-1]):
             unit, (name, x, times) = units[own[0]], own
             y = norm(unit.norms["own"], x)
-            r = merged(unit.attend, [(name, y, times)], [(other[0], norm(unit.norms["other"], other[1]), other[2])])
+            r = merged(unit.cross_attn, [(name, y, times)], [(other[0], norm(unit.norms["other"], other[1]), other[2])])
             z = torch.sigmoid(unit.gate(torch.cat([y, r], dim=1))) if len(other[1]) else torch.ones_like(y)
             done.append((name, x + z * torch.tanh(unit.own(y)) + (1 - z) * torch.tanh(unit.other(r)), times))
         parts = done
@@ -158,10 +161,10 @@ def film(f: nn.Module, parts: list[Part]) -> list[Part]:
             layer, size = layers[name], x.shape[1]
             told = layer.modulation(norm(layer.context_norm, mean(other))) if len(other) else torch.zeros(4 * size)
             gamma1, beta1, gamma2, beta2 = told.split(size)
-            y = (name, (1 + gamma1) * norm(layer.norms[0], x) + beta1, times)
-            x = x + merged(layer.attend, [y], [y])
-            z = (1 + gamma2) * norm(layer.norms[1], x) + beta2
-            done.append((name, x + layer.mlp[2](gelu(layer.mlp[0](z))), times))
+            y = (name, (1 + gamma1) * norm(layer.norm1, x) + beta1, times)
+            x = x + merged(layer.attn, [y], [y])
+            z = (1 + gamma2) * norm(layer.norm2, x) + beta2
+            done.append((name, x + mlp(layer.mlp, z), times))
         parts = done
     return parts
 
@@ -175,15 +178,15 @@ def tensor(f: nn.Module, parts: list[Part]) -> list[Part]:
         product = product * torch.stack(told.chunk(f.rank))
     assert isinstance(product, Tensor)
     joint = norm(f.norm, product.sum(dim=0))
-    return [(name, x + f.give[name](joint), times) for name, x, times in parts]
+    return [(name, x + f.out_proj[name](joint), times) for name, x, times in parts]
 
 
 def perceiver(f: nn.Module, parts: list[Part]) -> list[Part]:
     latents, told = learned("latent", f.latents, parts), marked(f, parts)
-    for read, think in zip(f.read, f.think, strict=True):
-        (latents,) = block(read, [latents], told)
-        (latents,) = block(think, [latents], [latents])
-    return [block(f.give[part[0]], [part], [latents])[0] for part in parts]
+    for encode, process in zip(f.encode, f.process, strict=True):
+        (latents,) = block(encode, [latents], told)
+        (latents,) = block(process, [latents], [latents])
+    return [block(f.decode[part[0]], [part], [latents])[0] for part in parts]
 
 
 def adapter(f: nn.Module, parts: list[Part]) -> list[Part]:
@@ -194,8 +197,8 @@ def adapter(f: nn.Module, parts: list[Part]) -> list[Part]:
             _, values, middle = learned("latent", layer.latents, [(other, y, other_times)])
             if len(y):
                 reads = [(other, norm(layer.norms["other"], y), other_times)]
-                latent = ("latent", values + merged(layer.compress, [("latent", values, middle)], reads), middle)
-                read = merged(layer.read, [(name, norm(layer.norms["own"], x), times)], [latent])
+                latent = ("latent", values + merged(layer.latent_attn, [("latent", values, middle)], reads), middle)
+                read = merged(layer.cross_attn, [(name, norm(layer.norms["own"], x), times)], [latent])
                 x = x + layer.gate * layer.adapter[2](gelu(layer.adapter[0](read)))
             done.append((name, x, times))
         parts = done
@@ -206,7 +209,7 @@ def hierarchical(f: nn.Module, parts: list[Part]) -> list[Part]:
     parts = marked(f, parts)
     first = min([float(times.min()) for *_, times in parts if len(times)], default=0.0)
     windows = [((times - first) / f.window_s).floor().long() for *_, times in parts]
-    for fine, coarse, give in zip(f.fine, f.coarse, f.give, strict=True):
+    for fine, coarse, out_proj in zip(f.fine, f.coarse, f.out_proj, strict=True):
         after = [torch.zeros_like(x) for _, x, _ in parts]
         means: list[list] = [[], []]
         for w in torch.cat(windows).unique():
@@ -215,7 +218,7 @@ def hierarchical(f: nn.Module, parts: list[Part]) -> list[Part]:
                 after[i][windows[i] == w] = x
                 if len(x):
                     means[i].append((int(w), x.mean(dim=0), times.mean()))
-        size, done = f.give[0].in_features, []
+        size, done = f.out_proj[0].in_features, []
         summaries = [
             (
                 n,
@@ -226,7 +229,7 @@ def hierarchical(f: nn.Module, parts: list[Part]) -> list[Part]:
         ]
         for i, (_, told, _) in enumerate(block(coarse, summaries, summaries)):
             for (w, *_), one in zip(means[i], told, strict=True):
-                after[i][windows[i] == w] += give(one)
+                after[i][windows[i] == w] += out_proj(one)
             done.append((parts[i][0], after[i], parts[i][2]))
         parts = done
     return parts
@@ -234,12 +237,12 @@ def hierarchical(f: nn.Module, parts: list[Part]) -> list[Part]:
 
 def recurrent(f: nn.Module, parts: list[Part]) -> list[Part]:
     """In the order of time; picture first where both are of one instant."""
-    told = torch.cat([norm(f.norm, x) + f.kind[name] for name, x, _ in parts])
+    told = torch.cat([norm(f.norm, x) + f.modality_embed[name] for name, x, _ in parts])
     if not len(told):
         return parts
     order = torch.cat([t for *_, t in parts]).argsort(stable=True)
     said = torch.zeros_like(told)
     gru = nn.GRU(told.shape[1], f.gru.hidden_size, f.gru.layers, batch_first=True, bidirectional=True).to(told)
     gru.load_state_dict(f.gru.state_dict())
-    said[order] = f.out(gru(told[order][None])[0][0])
+    said[order] = f.out_proj(gru(told[order][None])[0][0])
     return [(n, x + s, t) for (n, x, t), s in zip(parts, said.split([len(x) for _, x, _ in parts]), strict=True)]

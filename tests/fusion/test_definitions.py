@@ -121,7 +121,7 @@ def test_learned_tokens_start_without_an_instant() -> None:
     shared = Tokens(torch.zeros(1, 3, DIM).double(), torch.ones(1, 3, dtype=torch.bool), middle)
     parts = [("video", video), ("bottleneck", shared)]
     with torch.no_grad():
-        weights = _weights(fusion.blocks[1]["video"].attend, parts, parts)
+        weights = _weights(fusion.blocks[1]["video"].attn, parts, parts)
     real = video.keep[0]
     asks = weights[:, 7:, :7][..., real]
     torch.testing.assert_close(asks, asks[..., :1].expand_as(asks), rtol=1e-6, atol=1e-9)

@@ -62,8 +62,8 @@ def made(fusion: str, attention: str, layers: int | None = None) -> Fusion:
                 parameter.fill_(1.0)
         for part in built.modules():
             if isinstance(part, (MergedAttention, ReadingAttention)):
-                part.query.weight.mul_(0.01)
-                part.query.bias.zero_()
+                part.q_proj.weight.mul_(0.01)
+                part.q_proj.bias.zero_()
     return built
 
 

@@ -71,7 +71,7 @@ def test_streams_meet_in_the_bottleneck_alone(streams: tuple) -> None:
     alone = BottleneckFusion(DIM, HEADS, ExactAttention, layers=2).eval()
     first = next(iter(alone.blocks))
     with torch.no_grad():  # what the bottleneck becomes beside sound stays what it was: nothing of it is told
-        for parameter in (first["audio"].attend.out, first["audio"].mlps["any"][3]):
+        for parameter in (first["audio"].attn.out_proj, first["audio"].mlp.fc2):
             parameter.weight.zero_()
             parameter.bias.zero_()
     torch.testing.assert_close(
@@ -101,7 +101,7 @@ def test_concat_tells_the_modalities_apart(streams: tuple) -> None:
 
 def test_an_expert_serves_its_modality_until_the_joint_layers(streams: tuple) -> None:
     fusion = ExpertsFusion(DIM, HEADS, ExactAttention, layers=2, joint_layers=1)
-    assert [sorted(block.mlps) for block in fusion.blocks] == [["audio", "video"], ["video_audio"]]
+    assert [sorted(block.experts or ()) for block in fusion.blocks] == [["audio", "video"], []]
     with pytest.raises(ValueError, match="joint_layers=3"):
         ExpertsFusion(DIM, HEADS, ExactAttention, layers=2, joint_layers=3)
 
@@ -160,8 +160,8 @@ def test_hierarchical_tokens_read_their_window_finely_and_others_through_means(s
     fusion = HierarchicalFusion(DIM, HEADS, ExactAttention, layers=1, window_s=1.0).eval()
     for block in fusion.fine:  # the far window's own block must not turn the swap into another mean
         with torch.no_grad():
-            block.attend.out.weight.zero_()
-            block.mlps["any"][3].weight.zero_()
+            block.attn.out_proj.weight.zero_()
+            block.mlp.fc2.weight.zero_()
     video, audio = streams
     far = audio.values.clone()
     shift = 2 * torch.randn(CLIPS, DIM)

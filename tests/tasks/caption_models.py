@@ -25,10 +25,10 @@ def small_captioner(seed: int = 0, **options) -> Captioner:
     given = {"layers": 2, "dropout": 0.0, "max_length": 12} | options
     model = TransformerCaptioner(DIM, 2, partial(DenseAttention), word_tokenizer(), **given)
     with torch.no_grad():  # sharp, varied choices, as a trained one makes them
-        model.embed.weight.mul_(4)
-        model.place.weight.mul_(4)
+        model.embed_tokens.weight.mul_(4)
+        model.embed_positions.weight.mul_(4)
         for layer in model.blocks:
-            layer.look_at.told.weight.mul_(6)
+            layer.cross_attn.out_proj.weight.mul_(6)
     return model.eval()
 
 

@@ -118,7 +118,7 @@ def test_every_mechanism_trains_or_says_why_not(name: str):
     loss = model.loss(fused, batch_of([(text,) for text in CAPTIONS[:4]]))
     loss.backward()
     assert loss.isfinite()
-    told = model.layers[0].look_at.told.weight.grad
+    told = model.layers[0].cross_attn.out_proj.weight.grad
     assert told is not None and told.isfinite().all() and told.abs().sum() > 0
     model.eval()
     assert len(model.texts(model.generate(fused))) == 4

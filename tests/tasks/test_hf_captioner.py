@@ -53,10 +53,10 @@ def language_captioner(kind: str, reads: str, **options) -> LanguageModelCaption
         if reads == "cross":
             for gate in model.gate_list:
                 gate.gates.fill_(1.5)
-                gate.attend.told.weight.mul_(20)
+                gate.cross_attn.out_proj.weight.mul_(20)
         else:
-            model.summaries.look.told.weight.mul_(20)
-            model.summaries.project[1].weight.mul_(3)  # type: ignore[operator]
+            model.summaries.cross_attn.out_proj.weight.mul_(20)
+            model.summaries.proj[1].weight.mul_(3)  # type: ignore[operator]
     return model.eval()
 
 

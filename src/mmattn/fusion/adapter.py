@@ -26,8 +26,8 @@ class LatentAdapter(nn.Module):
         super().__init__()
         self.norms = nn.ModuleDict({side: nn.LayerNorm(dim) for side in ("own", "other")})
         self.latents = nn.Parameter(torch.randn(latents, dim) * 0.02)
-        self.compress = MergedAttention(dim, heads, attention, time_local=False)
-        self.read = MergedAttention(dim, heads, attention, time_local=False)
+        self.latent_attn = MergedAttention(dim, heads, attention, time_local=False)
+        self.cross_attn = MergedAttention(dim, heads, attention, time_local=False)
         narrow = max(1, dim // reduction)
         self.adapter = nn.Sequential(nn.Linear(dim, narrow), nn.GELU(), nn.Linear(narrow, dim))
         self.gate = nn.Parameter(torch.zeros(()))
@@ -36,9 +36,9 @@ class LatentAdapter(nn.Module):
         x = own.with_values(self.norms["own"](own.values))
         y = other.with_values(self.norms["other"](other.values))
         latents = learned_tokens(self.latents, [(OTHER[stream], other)])
-        said, _ = self.compress([("latent", latents)], [(OTHER[stream], y)], frozenset())
-        latents = latents.with_values(latents.values + said)  # there are some where the other stream is
-        read, _ = self.read([(stream, x)], [("latent", latents)], frozenset())
+        update, _ = self.latent_attn([("latent", latents)], [(OTHER[stream], y)], frozenset())
+        latents = latents.with_values(latents.values + update)  # there are some where the other stream is
+        read, _ = self.cross_attn([(stream, x)], [("latent", latents)], frozenset())
         change = self.gate * self.adapter(read)
         return zeroed(own.values + torch.where(other.present[:, None, None], change, 0.0), own)
 

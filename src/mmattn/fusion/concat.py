@@ -22,7 +22,7 @@ class ConcatFusion(Fusion):
         self, dim: int, heads: int, attention: AttentionFactory, layers: int = 2, dropout: float = 0.1
     ) -> None:
         super().__init__()
-        self.kind = nn.ParameterDict({name: torch.randn(dim) * 0.02 for name in MODALITIES})
+        self.modality_embed = nn.ParameterDict({name: torch.randn(dim) * 0.02 for name in MODALITIES})
         self.blocks = nn.ModuleList(
             MergedBlock(f"concat.{i}", dim, heads, attention, dropout) for i in range(check_layers(layers))
         )
@@ -36,4 +36,4 @@ class ConcatFusion(Fusion):
         return Fused(parts[0][1], parts[1][1], tuple(measured))
 
     def _marked(self, name: str, tokens: Tokens) -> Tokens:
-        return zeroed(tokens.values + self.kind[name], tokens)
+        return zeroed(tokens.values + self.modality_embed[name], tokens)

@@ -31,16 +31,15 @@ class ExpertsFusion(Fusion):
         super().__init__()
         if not 0 <= joint_layers <= layers:
             raise ValueError(f"joint_layers={joint_layers}: expected 0 to layers={layers}")
-        self.kind = nn.ParameterDict({name: torch.randn(dim) * 0.02 for name in MODALITIES})
-        own, joint = [(name,) for name in MODALITIES], [MODALITIES]
+        self.modality_embed = nn.ParameterDict({name: torch.randn(dim) * 0.02 for name in MODALITIES})
         self.blocks = nn.ModuleList(
-            MergedBlock(f"experts.{i}", dim, heads, attention, dropout, own if i < layers - joint_layers else joint)
+            MergedBlock(f"experts.{i}", dim, heads, attention, dropout, MODALITIES if i < layers - joint_layers else ())
             for i in range(check_layers(layers))
         )
 
     def forward(self, video: Tokens, audio: Tokens, stats: frozenset[str] = frozenset()) -> Fused:
         parts: list[Part] = [
-            (name, zeroed(tokens.values + self.kind[name], tokens))
+            (name, zeroed(tokens.values + self.modality_embed[name], tokens))
             for name, tokens in (("video", video), ("audio", audio))
         ]
         measured: list[LayerStats] = []

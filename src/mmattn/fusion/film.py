@@ -7,13 +7,12 @@ the other stream's tokens. Where the other modality is missing nothing is modula
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from mmattn.attention.interface import AttentionFactory
 from mmattn.fusion.blocks.attend import MergedAttention
 from mmattn.fusion.blocks.parts import masked_mean, zeroed
-from mmattn.fusion.blocks.transformer import check_layers
+from mmattn.fusion.blocks.transformer import check_layers, mlp
 from mmattn.fusion.interface import Fusion
 from mmattn.types import MODALITIES, Fused, Modality, Tokens
 
@@ -23,29 +22,25 @@ class FiLMBlock(nn.Module):
 
     def __init__(self, dim: int, heads: int, attention: AttentionFactory, dropout: float) -> None:
         super().__init__()
-        self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(2))
+        self.norm1 = nn.LayerNorm(dim)
+        self.norm2 = nn.LayerNorm(dim)
         self.context_norm = nn.LayerNorm(dim)
         self.modulation = nn.Linear(dim, 4 * dim)  # gamma and beta of both
         nn.init.normal_(self.modulation.weight, std=0.02)
         nn.init.zeros_(self.modulation.bias)
-        self.attend = MergedAttention(dim, heads, attention)
-        self.mlp = nn.Sequential(nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
+        self.attn = MergedAttention(dim, heads, attention)
+        self.mlp = mlp(dim, dropout)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, stream: Modality, own: Tokens, other: Tokens) -> Tokens:
         context = self.modulation(self.context_norm(masked_mean(other)))
         context = torch.where(other.present[:, None], context, 0.0)[:, None]
         gamma1, beta1, gamma2, beta2 = context.chunk(4, dim=-1)
-        x = own.with_values(self._modulated(0, own.values, gamma1, beta1))
-        read, _ = self.attend([(stream, x)], [(stream, x)], frozenset())
+        x = own.with_values((1 + gamma1) * self.norm1(own.values) + beta1)
+        read, _ = self.attn([(stream, x)], [(stream, x)], frozenset())
         values = own.values + self.dropout(read)
-        values = values + self.dropout(self.mlp(self._modulated(1, values, gamma2, beta2)))
+        values = values + self.mlp((1 + gamma2) * self.norm2(values) + beta2)
         return zeroed(values, own)
-
-    def _modulated(
-        self, which: int, x: Float[Tensor, "B L D"], gamma: Float[Tensor, "B 1 D"], beta: Float[Tensor, "B 1 D"]
-    ) -> Float[Tensor, "B L D"]:
-        return (1 + gamma) * self.norms[which](x) + beta
 
 
 class FiLMFusion(Fusion):

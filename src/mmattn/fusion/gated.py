@@ -29,7 +29,7 @@ class GatedUnit(nn.Module):
         self.name = name
         self.heads = heads
         self.norms = nn.ModuleDict({side: nn.LayerNorm(dim) for side in ("own", "other")})
-        self.attend = MergedAttention(dim, heads, attention)
+        self.cross_attn = MergedAttention(dim, heads, attention)
         self.own = nn.Linear(dim, dim)
         self.other = nn.Linear(dim, dim)
         self.gate = nn.Linear(2 * dim, dim)
@@ -39,7 +39,7 @@ class GatedUnit(nn.Module):
     ) -> tuple[Tokens, list[LayerStats]]:
         x = own.with_values(self.norms["own"](own.values))
         read = other.with_values(self.norms["other"](other.values))
-        r, _ = self.attend([(stream, x)], [(OTHER[stream], read)], frozenset())
+        r, _ = self.cross_attn([(stream, x)], [(OTHER[stream], read)], frozenset())
         gate = torch.sigmoid(self.gate(torch.cat([x.values, r], dim=-1)))
         gate = torch.where(other.present[:, None, None], gate, 1.0)
         h = gate * torch.tanh(self.own(x.values)) + (1 - gate) * torch.tanh(self.other(r))

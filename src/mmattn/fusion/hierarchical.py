@@ -65,7 +65,7 @@ class HierarchicalFusion(Fusion):
         if window_s <= 0:
             raise ValueError(f"window_s={window_s}: expected a time above 0 s")
         self.window_s = window_s
-        self.kind = nn.ParameterDict({name: torch.randn(dim) * 0.02 for name in MODALITIES})
+        self.modality_embed = nn.ParameterDict({name: torch.randn(dim) * 0.02 for name in MODALITIES})
         count = check_layers(layers)
         self.fine = nn.ModuleList(
             MergedBlock(f"hierarchical.{i}.fine", dim, heads, attention, dropout) for i in range(count)
@@ -74,17 +74,17 @@ class HierarchicalFusion(Fusion):
             MergedBlock(f"hierarchical.{i}.coarse", dim, heads, attention, dropout, exempt=MODALITIES)
             for i in range(count)
         )
-        self.give = nn.ModuleList(nn.Linear(dim, dim) for _ in range(count))
+        self.out_proj = nn.ModuleList(nn.Linear(dim, dim) for _ in range(count))
 
     def forward(self, video: Tokens, audio: Tokens, stats: frozenset[str] = frozenset()) -> Fused:
         parts: list[Part] = [
-            (name, zeroed(tokens.values + self.kind[name], tokens))
+            (name, zeroed(tokens.values + self.modality_embed[name], tokens))
             for name, tokens in (("video", video), ("audio", audio))
         ]
         places = (self.window_s, video.keep, video.times, audio.keep, audio.times)
         groups = once(video.memo, ("hierarchical", *places), lambda: self._groups(parts))
         measured: list[LayerStats] = []
-        for fine, coarse, give in zip(self.fine, self.coarse, self.give, strict=True):
+        for fine, coarse, out_proj in zip(self.fine, self.coarse, self.out_proj, strict=True):
             near = [(name, groups[name].gather(tokens)) for name, tokens in parts]
             near, _ = fine(near, near, frozenset())
             summaries = [(name, groups[name].means(tokens)) for name, tokens in near]
@@ -92,9 +92,9 @@ class HierarchicalFusion(Fusion):
             measured += seen
             parts = []
             for (name, grouped), (_, summary) in zip(near, far, strict=True):
-                learned = give(summary.values).reshape(-1, 1, grouped.values.shape[-1])
-                told = zeroed(grouped.values + learned, grouped)
-                parts.append((name, groups[name].scatter(told, video if name == "video" else audio)))
+                learned = out_proj(summary.values).reshape(-1, 1, grouped.values.shape[-1])
+                updated = zeroed(grouped.values + learned, grouped)
+                parts.append((name, groups[name].scatter(updated, video if name == "video" else audio)))
         return Fused(parts[0][1], parts[1][1], tuple(measured))
 
     def _groups(self, parts: list[Part]) -> dict[str, _Groups]:

@@ -33,25 +33,25 @@ class PerceiverFusion(Fusion):
         super().__init__()
         if latents < 1:
             raise ValueError(f"latents={latents}: expected 1 or more")
-        self.kind = nn.ParameterDict({name: torch.randn(dim) * 0.02 for name in MODALITIES})
+        self.modality_embed = nn.ParameterDict({name: torch.randn(dim) * 0.02 for name in MODALITIES})
         self.latents = nn.Parameter(torch.randn(latents, dim) * 0.02)
         count = check_layers(layers)
 
         def block(name: str) -> MergedBlock:
             return MergedBlock(name, dim, heads, attention, dropout, time_local=False)
 
-        self.read = nn.ModuleList(block(f"perceiver.{i}") for i in range(count))
-        self.think = nn.ModuleList(block(f"perceiver.{i}.latent") for i in range(count))
-        self.give = nn.ModuleDict({name: block("perceiver.out") for name in MODALITIES})
+        self.encode = nn.ModuleList(block(f"perceiver.{i}") for i in range(count))
+        self.process = nn.ModuleList(block(f"perceiver.{i}.latent") for i in range(count))
+        self.decode = nn.ModuleDict({name: block("perceiver.out") for name in MODALITIES})
 
     def forward(self, video: Tokens, audio: Tokens, stats: frozenset[str] = frozenset()) -> Fused:
         streams: list[Part] = [("video", video), ("audio", audio)]
-        marked: list[Part] = [(n, zeroed(tokens.values + self.kind[n], tokens)) for n, tokens in streams]
+        marked: list[Part] = [(n, zeroed(tokens.values + self.modality_embed[n], tokens)) for n, tokens in streams]
         latents: list[Part] = [("latent", learned_tokens(self.latents, streams))]
         measured: list[LayerStats] = []
-        for read, think in zip(self.read, self.think, strict=True):
-            latents, seen = read(latents, marked, stats)
+        for encode, process in zip(self.encode, self.process, strict=True):
+            latents, seen = encode(latents, marked, stats)
             measured += seen
-            latents, _ = think(latents, latents, frozenset())
-        done = {name: self.give[name]([(name, tokens)], latents, frozenset())[0][0][1] for name, tokens in streams}
+            latents, _ = process(latents, latents, frozenset())
+        done = {name: self.decode[name]([(name, tokens)], latents, frozenset())[0][0][1] for name, tokens in streams}
         return Fused(done["video"], done["audio"], tuple(measured))

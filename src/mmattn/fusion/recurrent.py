@@ -25,20 +25,20 @@ class RecurrentFusion(Fusion):
         super().__init__()
         if dim % 2:
             raise ValueError(f"dim={dim}: half of the channels go each way, so it has to be even")
-        self.kind = nn.ParameterDict({name: torch.randn(dim) * 0.02 for name in MODALITIES})
+        self.modality_embed = nn.ParameterDict({name: torch.randn(dim) * 0.02 for name in MODALITIES})
         self.norm = nn.LayerNorm(dim)
         self.gru = GRU(dim, dim // 2, check_layers(layers), dropout)
-        self.out = nn.Linear(dim, dim)
+        self.out_proj = nn.Linear(dim, dim)
 
     def forward(self, video: Tokens, audio: Tokens, stats: frozenset[str] = frozenset()) -> Fused:
         streams = [("video", video), ("audio", audio)]
-        marked = [(n, tokens.with_values(self.norm(tokens.values) + self.kind[n])) for n, tokens in streams]
+        marked = [(n, tokens.with_values(self.norm(tokens.values) + self.modality_embed[n])) for n, tokens in streams]
         merged = concatenate(marked)
         # Padding goes to the end, where what comes of it is not read.
         order = torch.where(merged.keep, merged.times, torch.inf).argsort(dim=1, stable=True)[..., None]
         counts = merged.keep.sum(dim=1).clamp(min=1)
         states, _ = self.gru(merged.values.take_along_dim(order, dim=1), counts)
-        said = self.out(states).take_along_dim(order.argsort(dim=1), dim=1)
+        said = self.out_proj(states).take_along_dim(order.argsort(dim=1), dim=1)
         parts = said.split([tokens.keep.shape[1] for _, tokens in streams], dim=1)
         done = [zeroed(tokens.values + part, tokens) for (_, tokens), part in zip(streams, parts, strict=True)]
         return Fused(done[0], done[1])

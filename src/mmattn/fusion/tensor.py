@@ -45,7 +45,7 @@ class LowRankTensorFusion(Fusion):
             assert isinstance(factor, nn.Linear)
             nn.init.ones_(factor.bias)  # alone, the other modality passes unchanged
         self.norm = nn.LayerNorm(dim)
-        self.give = nn.ModuleDict({name: nn.Linear(dim, dim) for name in MODALITIES})
+        self.out_proj = nn.ModuleDict({name: nn.Linear(dim, dim) for name in MODALITIES})
 
     def forward(self, video: Tokens, audio: Tokens, stats: frozenset[str] = frozenset()) -> Fused:
         streams: dict[Modality, Tokens] = {"video": video, "audio": audio}
@@ -54,7 +54,7 @@ class LowRankTensorFusion(Fusion):
             streams = {n: pair[n]([(n, streams[n])], [(n, streams[n])], frozenset())[0][0][1] for n in MODALITIES}
         product = self._factor("video", streams["video"]) * self._factor("audio", streams["audio"])
         joint = self.norm(product.unflatten(1, (self.rank, -1)).sum(dim=1))[:, None]  # (B, 1, D)
-        done = {name: zeroed(streams[name].values + self.give[name](joint), streams[name]) for name in MODALITIES}
+        done = {name: zeroed(streams[name].values + self.out_proj[name](joint), streams[name]) for name in MODALITIES}
         return Fused(done["video"], done["audio"])
 
     def _factor(self, name: Modality, tokens: Tokens) -> Tensor:

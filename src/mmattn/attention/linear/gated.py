@@ -42,9 +42,9 @@ class GatedLinearAttention(Attention):
     def __init__(self, heads: int, head_dim: int, causal: bool) -> None:
         super().__init__(heads, head_dim)
         self.causal = causal
-        self.gate = nn.Parameter(torch.zeros(heads, head_dim))
+        self.decay_weight = nn.Parameter(torch.zeros(heads, head_dim))
         spans = torch.logspace(math.log10(4), math.log10(1024), heads)
-        self.bias = nn.Parameter(torch.log(torch.expm1(1 / spans)))  # softplus(bias) = 1 / span
+        self.decay_bias = nn.Parameter(torch.log(torch.expm1(1 / spans)))  # softplus(decay_bias) = 1 / span
 
     def forward(
         self,
@@ -62,7 +62,9 @@ class GatedLinearAttention(Attention):
         keep = real(k_geometry, k)
         with torch.autocast(q.device.type, enabled=False):
             of_k = elu_plus_one(k.to(wide)).masked_fill(~keep[:, None, :, None], 0.0)
-            decay = softplus((v.to(wide) @ self.gate.to(wide)[..., None])[..., 0] + self.bias.to(wide)[:, None])
+            decay = softplus(
+                (v.to(wide) @ self.decay_weight.to(wide)[..., None])[..., 0] + self.decay_bias.to(wide)[:, None]
+            )
             decay = decay.masked_fill(~keep[:, None], 0.0)  # (B, H, Lk): -log f
             facts = pad(columns(k, k_geometry, stats), (0, 1), value=1.0)[:, None].expand(-1, self.heads, -1, -1)
             told = torch.cat([v.to(wide), facts], dim=-1)

@@ -33,7 +33,7 @@ class GRUAttention(Attention):
         super().__init__(heads, head_dim)
         state = heads * head_dim if state is None else state
         self.gru = _both_ways(heads * head_dim, state)
-        self.read = nn.Linear(state, heads * head_dim)
+        self.out_proj = nn.Linear(state, heads * head_dim)
 
     def forward(
         self,
@@ -48,7 +48,7 @@ class GRUAttention(Attention):
         if 0 in (q.shape[2], k.shape[2]):
             return AttentionOutput.nothing(q, k, v, k_geometry, stats)
         _, last = self.gru(*_ordered(k, v, k_geometry))  # (2, B, state / 2)
-        summary = self.read(last.transpose(0, 1).flatten(1)).unflatten(1, (self.heads, 1, -1))  # (B, H, 1, D)
+        summary = self.out_proj(last.transpose(0, 1).flatten(1)).unflatten(1, (self.heads, 1, -1))  # (B, H, 1, D)
         summary = torch.where(real(k_geometry, k).any(dim=1)[:, None, None, None], summary, 0.0)
         return AttentionOutput((torch.sigmoid(q) * summary).to(v.dtype))
 
@@ -70,7 +70,7 @@ class GRUAdditiveAttention(Attention):
         super().__init__(heads, head_dim)
         size = heads * head_dim
         self.gru = _both_ways(size, size)
-        self.key = nn.Linear(size, size)
+        self.k_proj = nn.Linear(size, size)
         self.attention = AdditiveAttention(heads, head_dim)
 
     def forward(
@@ -87,7 +87,7 @@ class GRUAdditiveAttention(Attention):
             return AttentionOutput.nothing(q, k, v, k_geometry, stats)
         states, _ = self.gru(*_ordered(k, v, k_geometry))  # (B, Lk, N)
         states = states.gather(1, time_rank(k_geometry, k)[..., None].expand_as(states))  # where the keys were given
-        keys, values = (x.unflatten(2, (self.heads, -1)).transpose(1, 2) for x in (self.key(states), states))
+        keys, values = (x.unflatten(2, (self.heads, -1)).transpose(1, 2) for x in (self.k_proj(states), states))
         return self.attention(q, keys.to(q.dtype), values.to(v.dtype), q_geometry, k_geometry, stats)
 
 

@@ -30,15 +30,15 @@ class Cosine(Score):
         if not temperature > 0:
             raise ValueError(f"attention.score.temperature={temperature}: expected more than 0")
         self.temperature = temperature
-        self.log_scale = nn.Parameter(torch.full((heads, 1, 1), -math.log(temperature))) if learned else None
+        self.logit_scale = nn.Parameter(torch.full((heads, 1, 1), -math.log(temperature))) if learned else None
 
     def forward(
         self, q: Float[Tensor, "B H Lq D"], k: Float[Tensor, "B H Lk D"]
     ) -> tuple[Float[Tensor, "B H Lq D"], Float[Tensor, "B H Lk D"], float]:
         q, k = normalize(q, dim=-1), normalize(k, dim=-1)
-        if self.log_scale is None:
+        if self.logit_scale is None:
             return q, k, 1 / self.temperature
-        return (q * self.log_scale.clamp(max=math.log(100)).exp()).to(k.dtype), k, 1.0
+        return (q * self.logit_scale.clamp(max=math.log(100)).exp()).to(k.dtype), k, 1.0
 
 
 class Gaussian(Score):

@@ -33,8 +33,8 @@ class _MultiHead(nn.Module):
             raise ValueError(f"dim {dim} does not divide into {heads} heads")
         self.heads = heads
         self.exempt = frozenset(exempt)
-        self.query = nn.Linear(dim, dim)
-        self.out = nn.Linear(dim, dim)
+        self.q_proj = nn.Linear(dim, dim)
+        self.out_proj = nn.Linear(dim, dim)
         self.attention: Attention = attention(heads, dim // heads)
         self.register_buffer("periods", rotary_periods(dim // heads), persistent=False)
 
@@ -57,7 +57,7 @@ class _MultiHead(nn.Module):
             of_k,
             stats & self.attention.supports,  # a layer reports what its mechanism defines
         )
-        return self.out(result.out.transpose(1, 2).flatten(2)), result.stats
+        return self.out_proj(result.out.transpose(1, 2).flatten(2)), result.stats
 
     def _split(self, x: Float[Tensor, "B L D"]) -> Float[Tensor, "B H L d"]:
         return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
@@ -72,16 +72,16 @@ class ReadingAttention(_MultiHead):
 
     def __init__(self, dim: int, heads: int, attention: AttentionFactory, reads: tuple[str, ...]) -> None:
         super().__init__(dim, heads, attention)
-        self.keys = nn.ModuleDict({name: nn.Linear(dim, dim) for name in reads})
-        self.values = nn.ModuleDict({name: nn.Linear(dim, dim) for name in reads})
-        _start_time_local(heads, self.query, *self.keys.values())
+        self.k_proj = nn.ModuleDict({name: nn.Linear(dim, dim) for name in reads})
+        self.v_proj = nn.ModuleDict({name: nn.Linear(dim, dim) for name in reads})
+        _start_time_local(heads, self.q_proj, *self.k_proj.values())
 
     def forward(
         self, queries: Sequence[Part], reads: Sequence[Part], stats: frozenset[str]
     ) -> tuple[Float[Tensor, "B Lq D"], dict[str, Tensor]]:
-        k = torch.cat([self.keys[name](tokens.values) for name, tokens in reads], dim=1)
-        v = torch.cat([self.values[name](tokens.values) for name, tokens in reads], dim=1)
-        return self._attend(queries, reads, self.query(concatenate(queries).values), k, v, stats)
+        k = torch.cat([self.k_proj[name](tokens.values) for name, tokens in reads], dim=1)
+        v = torch.cat([self.v_proj[name](tokens.values) for name, tokens in reads], dim=1)
+        return self._attend(queries, reads, self.q_proj(concatenate(queries).values), k, v, stats)
 
 
 class MergedAttention(_MultiHead):
@@ -100,16 +100,16 @@ class MergedAttention(_MultiHead):
     ) -> None:
         super().__init__(dim, heads, attention, exempt)
         self.time_local = time_local
-        self.key = nn.Linear(dim, dim, bias=time_local)  # without rotation a bias of all keys cancels in a softmax
-        self.value = nn.Linear(dim, dim)
+        self.k_proj = nn.Linear(dim, dim, bias=time_local)  # without rotation a bias of all keys cancels in a softmax
+        self.v_proj = nn.Linear(dim, dim)
         if time_local:
-            _start_time_local(heads, self.query, self.key)
+            _start_time_local(heads, self.q_proj, self.k_proj)
 
     def forward(
         self, queries: Sequence[Part], reads: Sequence[Part], stats: frozenset[str]
     ) -> tuple[Float[Tensor, "B Lq D"], dict[str, Tensor]]:
-        q, k = self._projected(self.query, queries), self._projected(self.key, reads)
-        return self._attend(queries, reads, q, k, self.value(concatenate(reads).values), stats)
+        q, k = self._projected(self.q_proj, queries), self._projected(self.k_proj, reads)
+        return self._attend(queries, reads, q, k, self.v_proj(concatenate(reads).values), stats)
 
     def _projected(self, linear: nn.Linear, parts: Sequence[Part]) -> Float[Tensor, "B L D"]:
         if not self.time_local or LEARNED.isdisjoint(name for name, _ in parts):

@@ -5,6 +5,7 @@ Shape legend: B clips, L tokens, D channels.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
 from torch import nn
@@ -22,13 +23,13 @@ def check_layers(layers: int) -> int:
     return layers
 
 
-def feed_forward(dim: int, dropout: float, mlp_ratio: int = 2) -> nn.Sequential:
-    """LN, then the two-layer MLP of a transformer block, D -> `mlp_ratio` D -> D."""
+def mlp(dim: int, dropout: float = 0.0, mlp_ratio: int = 2) -> nn.Sequential:
+    """The two-layer MLP of a transformer block, D -> `mlp_ratio` D -> D, in timm's names."""
     if mlp_ratio < 1:
         raise ValueError(f"mlp_ratio={mlp_ratio}: expected 1 or more")
-    inner = mlp_ratio * dim
+    hidden = mlp_ratio * dim
     return nn.Sequential(
-        nn.LayerNorm(dim), nn.Linear(dim, inner), nn.GELU(), nn.Linear(inner, dim), nn.Dropout(dropout)
+        OrderedDict(fc1=nn.Linear(dim, hidden), act=nn.GELU(), fc2=nn.Linear(hidden, dim), drop=nn.Dropout(dropout))
     )
 
 
@@ -49,27 +50,28 @@ class StreamBlock(nn.Module):
         self.name = name
         self.stream: Modality = stream
         self.reads = reads
-        self.norms = nn.ModuleDict({read: nn.LayerNorm(dim) for read in reads})
-        self.attend = ReadingAttention(dim, heads, attention, reads)
-        self.mlp = feed_forward(dim, dropout)
+        self.norm1 = nn.ModuleDict({read: nn.LayerNorm(dim) for read in reads})
+        self.attn = ReadingAttention(dim, heads, attention, reads)
+        self.norm2 = nn.LayerNorm(dim)
+        self.mlp = mlp(dim, dropout)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, streams: dict[Modality, Tokens], stats: frozenset[str]) -> tuple[Tokens, list[LayerStats]]:
         own = streams[self.stream]
         normed: dict[str, Tokens] = {
-            name: streams[name].with_values(self.norms[name](streams[name].values)) for name in self.reads
+            name: streams[name].with_values(self.norm1[name](streams[name].values)) for name in self.reads
         }
         asks, reads = [(self.stream, normed[self.stream])], list(normed.items())
-        read, measured = self.attend(asks, reads, stats)
+        read, measured = self.attn(asks, reads, stats)
         x = own.values + self.dropout(read)
-        return zeroed(x + self.mlp(x), own), list(layer_stats(self.name, asks, reads, measured))
+        return zeroed(x + self.mlp(self.norm2(x)), own), list(layer_stats(self.name, asks, reads, measured))
 
 
 class MergedBlock(nn.Module):
     """A block with one set of weights for all parts.
 
-    `mlps`: which MLP serves which parts of the queries; by default one serves all. `exempt`: parts that neither order
-    nor windows bind.
+    `experts`: the parts of the queries, if each has an MLP of its own. `exempt`: parts that neither order nor windows
+    bind.
     """
 
     def __init__(
@@ -79,30 +81,39 @@ class MergedBlock(nn.Module):
         heads: int,
         attention: AttentionFactory,
         dropout: float,
-        mlps: Sequence[tuple[str, ...]] = (("any",),),
+        experts: Sequence[str] = (),
         time_local: bool = True,
         mlp_ratio: int = 2,
         exempt: Iterable[str] = LEARNED,
     ) -> None:
         super().__init__()
         self.name = name
-        self.norm = nn.LayerNorm(dim)
-        self.attend = MergedAttention(dim, heads, attention, time_local, exempt)
+        self.norm1 = nn.LayerNorm(dim)
+        self.attn = MergedAttention(dim, heads, attention, time_local, exempt)
         self.dropout = nn.Dropout(dropout)
-        self.mlps = nn.ModuleDict({"_".join(served): feed_forward(dim, dropout, mlp_ratio) for served in mlps})
-        self.serves = {part: "_".join(served) for served in mlps for part in served}
+        if experts:
+            self.experts = nn.ModuleDict(
+                {
+                    part: nn.Sequential(OrderedDict(norm=nn.LayerNorm(dim), mlp=mlp(dim, dropout, mlp_ratio)))
+                    for part in experts
+                }
+            )
+        else:
+            self.experts = None
+            self.norm2 = nn.LayerNorm(dim)
+            self.mlp = mlp(dim, dropout, mlp_ratio)
 
     def forward(
         self, queries: Sequence[Part], reads: Sequence[Part], stats: frozenset[str]
     ) -> tuple[list[Part], list[LayerStats]]:
         """The queries after the block, and what each part of them looked at."""
-        read, measured = self.attend(self._normed(queries), self._normed(reads), stats)
+        read, measured = self.attn(self._normed(queries), self._normed(reads), stats)
         done: list[Part] = []
-        for (name, tokens), said in zip(queries, read.split(lengths(queries), dim=1), strict=True):
-            x = tokens.values + self.dropout(said)
-            mlp = self.mlps[self.serves.get(name, "any")]
-            done.append((name, zeroed(x + mlp(x), tokens)))
+        for (name, tokens), update in zip(queries, read.split(lengths(queries), dim=1), strict=True):
+            x = tokens.values + self.dropout(update)
+            change = self.mlp(self.norm2(x)) if self.experts is None else self.experts[name](x)
+            done.append((name, zeroed(x + change, tokens)))
         return done, list(layer_stats(self.name, queries, reads, measured))
 
     def _normed(self, parts: Sequence[Part]) -> list[Part]:
-        return [(name, part.with_values(self.norm(part.values))) for name, part in parts]
+        return [(name, part.with_values(self.norm1(part.values))) for name, part in parts]

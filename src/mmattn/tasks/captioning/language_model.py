@@ -24,6 +24,7 @@ from mmattn.encoders.pretrained.adapt import Lora, Mode, add_adapters
 from mmattn.encoders.pretrained.transformers.build import Family, build_model
 from mmattn.encoders.pretrained.weights import locate, read_json
 from mmattn.errors import UsageError
+from mmattn.fusion.blocks.transformer import mlp
 from mmattn.tasks.captioning.decoding import Decoding
 from mmattn.tasks.captioning.interface import Captioner, Read
 from mmattn.tasks.captioning.memory import Memory, Remembered
@@ -181,19 +182,21 @@ class LanguageModelCaptioner(Captioner):
 
 
 class Summaries(nn.Module):
-    """P learned questions read the clip; their answers stand before the caption."""
+    """P learned latents read the clip; the language model reads them before the caption."""
 
     def __init__(self, dim: int, heads: int, attention: AttentionFactory, prefix: int, width: int) -> None:
         super().__init__()
-        self.questions = nn.Parameter(torch.randn(prefix, dim) * 0.02)
-        self.look = ClipAttention(dim, heads, attention)
-        self.mlp = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
-        self.project = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, width))
+        self.latents = nn.Parameter(torch.randn(prefix, dim) * 0.02)
+        self.norm1 = nn.LayerNorm(dim)
+        self.cross_attn = ClipAttention(dim, heads, attention)
+        self.norm2 = nn.LayerNorm(dim)
+        self.mlp = mlp(dim, mlp_ratio=4)
+        self.proj = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, width))
 
     def forward(self, memory: Remembered) -> Float[Tensor, "B P E"]:
-        x = self.questions.expand(len(memory.values), -1, -1)
-        x = x + self.look(x, self.look.remember(memory.values), memory.geometry)[0]
-        return self.project(x + self.mlp(x))
+        x = self.latents.expand(len(memory.values), -1, -1)
+        x = x + self.cross_attn(self.norm1(x), self.cross_attn.remember(memory.values), memory.geometry)[0]
+        return self.proj(x + self.mlp(self.norm2(x)))
 
 
 @dataclass
@@ -214,24 +217,25 @@ class Gate(nn.Module):
         super().__init__()
         if width % heads:
             raise UsageError(f"captions: heads={heads} do not divide the language model's {width} channels")
-        self.attend = ClipAttention(width, heads, attention, memory_dim=dim)
-        self.mlp = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
-        )
+        self.norm1 = nn.LayerNorm(width)
+        self.cross_attn = ClipAttention(width, heads, attention, memory_dim=dim)
+        self.norm2 = nn.LayerNorm(width)
+        self.mlp = mlp(width)
         self.gates = nn.Parameter(torch.zeros(2))
         self.now: Looking | None = None
 
     def look(self, memory: Remembered, *, mass: bool = False) -> Looking:
-        return Looking(self.attend.remember(memory.values), memory.geometry, mass)
+        return Looking(self.cross_attn.remember(memory.values), memory.geometry, mass)
 
     def forward(self, x: Float[Tensor, "N L E"]) -> Float[Tensor, "N L E"]:
         assert self.now is not None, "the language model runs only within `looking`"
         rows, length, beams = len(x), x.shape[1], self.now.beams
         asked = x.reshape(rows // beams, beams * length, -1)  # all beams of a clip ask its one memory
         asked = asked.to(self.gates.dtype)
-        read, self.now.mass = self.attend(asked, self.now.memory, self.now.geometry, mass=self.now.wants_mass)
+        now = self.now
+        read, now.mass = self.cross_attn(self.norm1(asked), now.memory, now.geometry, mass=now.wants_mass)
         asked = asked + torch.tanh(self.gates[0]) * read
-        asked = asked + torch.tanh(self.gates[1]) * self.mlp(asked)
+        asked = asked + torch.tanh(self.gates[1]) * self.mlp(self.norm2(asked))
         return asked.view(rows, length, -1).to(x.dtype)
 
 

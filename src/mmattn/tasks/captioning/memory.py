@@ -45,14 +45,14 @@ class Memory(nn.Module):
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.norms = nn.ModuleDict({name: nn.LayerNorm(dim) for name in MODALITIES})
-        self.kinds = nn.ParameterDict({name: torch.randn(dim) * 0.02 for name in MODALITIES})
+        self.modality_embed = nn.ParameterDict({name: torch.randn(dim) * 0.02 for name in MODALITIES})
         self.missing = nn.ParameterDict({name: torch.randn(dim) * 0.02 for name in MODALITIES})
-        self.when = TimeEmbedding(dim)
+        self.time_embed = TimeEmbedding(dim)
 
     def forward(self, fused: Fused) -> Remembered:
         streams: dict[Modality, Tokens] = {"video": fused.video, "audio": fused.audio}
         values = [
-            self.norms[name](tokens.values) + self.kinds[name] + self.when(tokens.times)
+            self.norms[name](tokens.values) + self.modality_embed[name] + self.time_embed(tokens.times)
             for name, tokens in streams.items()
         ]
         clips = len(fused.video.keep)
@@ -76,8 +76,8 @@ class TimeEmbedding(nn.Module):
         super().__init__()
         periods = torch.logspace(math.log10(0.08), math.log10(80), 32)
         self.register_buffer("frequencies", 2 * math.pi / periods, persistent=False)
-        self.mix = nn.Linear(64, dim, bias=False)
+        self.proj = nn.Linear(64, dim, bias=False)
 
     def forward(self, times: Float[Tensor, "B L"]) -> Float[Tensor, "B L D"]:
         angles = times[..., None].float() * self.frequencies
-        return self.mix(torch.cat([angles.sin(), angles.cos()], dim=-1).to(self.mix.weight.dtype))
+        return self.proj(torch.cat([angles.sin(), angles.cos()], dim=-1).to(self.proj.weight.dtype))

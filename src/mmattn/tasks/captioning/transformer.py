@@ -18,6 +18,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from mmattn.attention.interface import Attention, AttentionFactory, Geometry
 from mmattn.data.prepare.tokenizer import CaptionTokenizer
 from mmattn.errors import UsageError
+from mmattn.fusion.blocks.transformer import mlp
 from mmattn.tasks.captioning.decoding import Decoding
 from mmattn.tasks.captioning.interface import Captioner, Read
 from mmattn.tasks.captioning.memory import MISSING, Memory, Remembered
@@ -48,32 +49,30 @@ class TransformerCaptioner(Captioner):
                 f"captions: expected layers and heads from 1 on, heads dividing {dim}; got {layers}, {heads}"
             )
         self.memory = Memory(dim)
-        self.embed = nn.Embedding(tokenizer.size, dim)
-        self.place = nn.Embedding(max_length + 1, dim)
+        self.embed_tokens = nn.Embedding(tokenizer.size, dim)
+        self.embed_positions = nn.Embedding(max_length + 1, dim)
         self.layers = nn.ModuleList([DecoderLayer(dim, heads, attention, dropout) for _ in range(layers)])
         self.norm = nn.LayerNorm(dim)
         self.dropout = nn.Dropout(dropout)
-        nn.init.normal_(self.embed.weight, std=dim**-0.5)
-        nn.init.normal_(self.place.weight, std=dim**-0.5)
+        nn.init.normal_(self.embed_tokens.weight, std=dim**-0.5)
+        nn.init.normal_(self.embed_positions.weight, std=dim**-0.5)
 
     def start(self, fused: Fused) -> State:
         return _State(self, self.memory(fused))
 
     def read(self, fused: Fused, tokens: Int[Tensor, "B L"], *, mass: bool = False) -> Read:
         remembered = self.memory(fused)
-        x = self.dropout(self.embed(tokens) + self.place.weight[: tokens.shape[1]])
+        x = self.dropout(self.embed_tokens(tokens) + self.embed_positions.weight[: tokens.shape[1]])
         masses: list[Tensor] = []
         for layer in self.blocks:
-            x = x + layer.among(x)
-            read, looked = layer.look(x, layer.remember(remembered), remembered.geometry, mass=mass)
-            x = x + read
-            x = x + layer.mlp(x)
+            x = layer.read_words(x)
+            x, looked = layer.read_clip(x, layer.remember(remembered), remembered.geometry, mass=mass)
             if looked is not None:
                 masses.append(looked.mean(dim=1))
         return Read(self.say(x), shares(masses, remembered.geometry) if masses else None)
 
     def say(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N V"]:
-        return self.norm(x) @ self.embed.weight.T.to(x.dtype)
+        return self.norm(x) @ self.embed_tokens.weight.T.to(x.dtype)
 
     @property
     def blocks(self) -> list[DecoderLayer]:
@@ -81,45 +80,52 @@ class TransformerCaptioner(Captioner):
 
 
 class DecoderLayer(nn.Module):
-    """Its three parts, each with the norm before it and to be added to what it was given."""
+    """Pre-norm: x + self-attention, x + cross-attention over the clip, x + MLP."""
 
     def __init__(self, dim: int, heads: int, attention: AttentionFactory, dropout: float) -> None:
         super().__init__()
-        self.heads = heads
-        self.norm_among = nn.LayerNorm(dim)
-        self.ask_among = nn.Linear(dim, 3 * dim)
-        self.told_among = nn.Linear(dim, dim)
-        self.look_at = ClipAttention(dim, heads, attention)
-        self.mlp = nn.Sequential(
-            nn.LayerNorm(dim), nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim), nn.Dropout(dropout)
-        )
+        self.norm1 = nn.LayerNorm(dim)
+        self.self_attn = CausalSelfAttention(dim, heads)
+        self.norm2 = nn.LayerNorm(dim)
+        self.cross_attn = ClipAttention(dim, heads, attention)
+        self.norm3 = nn.LayerNorm(dim)
+        self.mlp = mlp(dim, dropout, mlp_ratio=4)
         self.dropout = nn.Dropout(dropout)
 
-    def among(self, x: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
-        """Each token reads those before it and itself."""
-        q, k, v = self._asked(x)
-        read = scaled_dot_product_attention(q, k, v, is_causal=True)
-        return self.dropout(self.told_among(read.transpose(1, 2).flatten(2)))
-
-    def among_step(self, x: Float[Tensor, "N 1 D"], before: KeyValue, t: int) -> Float[Tensor, "N 1 D"]:
-        """The same for token t alone; its key and value join `before`."""
-        q, k, v = self._asked(x)
-        before[0][:, :, t : t + 1], before[1][:, :, t : t + 1] = k, v
-        read = scaled_dot_product_attention(q, before[0][:, :, : t + 1], before[1][:, :, : t + 1])
-        return self.told_among(read.transpose(1, 2).flatten(2))
+    def read_words(
+        self, x: Float[Tensor, "N L D"], cache: KeyValue | None = None, t: int = 0
+    ) -> Float[Tensor, "N L D"]:
+        return x + self.dropout(self.self_attn(self.norm1(x), cache, t))
 
     def remember(self, memory: Remembered) -> KeyValue:
-        return self.look_at.remember(memory.values)
+        return self.cross_attn.remember(memory.values)
 
-    def look(
+    def read_clip(
         self, x: Float[Tensor, "B L D"], memory: KeyValue, geometry: Geometry, *, mass: bool = False
     ) -> tuple[Float[Tensor, "B L D"], Float[Tensor, "B H L S"] | None]:
-        read, looked = self.look_at(x, memory, geometry, mass=mass)
-        return self.dropout(read), looked
+        """The words after cross-attention and MLP, and the mass as of ClipAttention."""
+        read, looked = self.cross_attn(self.norm2(x), memory, geometry, mass=mass)
+        x = x + self.dropout(read)
+        return x + self.mlp(self.norm3(x)), looked
 
-    def _asked(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        q, k, v = self.ask_among(self.norm_among(x)).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        return q, k, v
+
+class CausalSelfAttention(nn.Module):
+    """Each word reads those before it and itself."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.out_proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Float[Tensor, "N L D"], cache: KeyValue | None = None, t: int = 0) -> Float[Tensor, "N L D"]:
+        """`cache`: keys and values of the words before t; x is word t alone, whose key and value are written there."""
+        q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        if cache is not None:
+            cache[0][:, :, t : t + 1], cache[1][:, :, t : t + 1] = k, v
+            k, v = (part[:, :, : t + 1] for part in cache)
+        read = scaled_dot_product_attention(q, k, v, is_causal=cache is None)
+        return self.out_proj(read.transpose(1, 2).flatten(2))
 
 
 class ClipAttention(nn.Module):
@@ -128,15 +134,14 @@ class ClipAttention(nn.Module):
     def __init__(self, dim: int, heads: int, attention: AttentionFactory, memory_dim: int | None = None) -> None:
         super().__init__()
         self.heads = heads
-        self.norm = nn.LayerNorm(dim)
-        self.ask = nn.Linear(dim, dim)
-        self.offer = nn.Linear(memory_dim or dim, 2 * dim)
+        self.q_proj = nn.Linear(dim, dim)
+        self.kv_proj = nn.Linear(memory_dim or dim, 2 * dim)
         self.attention: Attention = attention(heads, dim // heads)
-        self.told = nn.Linear(dim, dim)
+        self.out_proj = nn.Linear(dim, dim)
         self._check()
 
     def remember(self, values: Float[Tensor, "B M D"]) -> KeyValue:
-        k, v = self.offer(values).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        k, v = self.kv_proj(values).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
         return k, v
 
     def forward(
@@ -144,13 +149,13 @@ class ClipAttention(nn.Module):
     ) -> tuple[Float[Tensor, "B L D"], Float[Tensor, "B H L S"] | None]:
         """What each word reads and, if asked for and known to the mechanism, its mass on the memory's segments."""
         stats = frozenset({"mass"}) & self.attention.supports if mass else frozenset()
-        q = self.ask(self.norm(x)).unflatten(2, (self.heads, -1)).transpose(1, 2)
+        q = self.q_proj(x).unflatten(2, (self.heads, -1)).transpose(1, 2)
         out = self.attention(q, *memory, Geometry(), geometry, stats)
-        return self.told(out.out.transpose(1, 2).flatten(2)), out.stats.get("mass")
+        return self.out_proj(out.out.transpose(1, 2).flatten(2)), out.stats.get("mass")
 
     def _check(self) -> None:
         """Words have no time of their own. Raises UsageError for a mechanism that needs one."""
-        size = self.told.in_features // self.heads
+        size = self.out_proj.in_features // self.heads
         q, k = torch.zeros(1, self.heads, 1, size), torch.zeros(1, self.heads, 4, size)
         seen = Geometry(torch.ones(1, 4, dtype=torch.bool), torch.arange(4.0)[None], (("video", 2), ("audio", 2)))
         try:
@@ -186,19 +191,18 @@ class _State(State):
 
     def step(self, tokens: Int[Tensor, " N"]) -> Float[Tensor, "N V"]:
         model = self.model
-        x = (model.embed(tokens) + model.place.weight[self.t])[:, None]  # (N, 1, D)
+        x = (model.embed_tokens(tokens) + model.embed_positions.weight[self.t])[:, None]  # (N, 1, D)
         if not self.before:
             self.before = [self._room(x, layer) for layer in model.blocks]
         for layer, memory, before in zip(model.blocks, self.memory, self.before, strict=True):
-            x = x + layer.among_step(x, before, self.t)
-            asked = x.view(self.clips, self.beams, -1)
-            asked = asked + layer.look(asked, memory, self.geometry)[0]
-            x = (asked + layer.mlp(asked)).view(len(tokens), 1, -1)
+            x = layer.read_words(x, before, self.t)
+            x, _ = layer.read_clip(x.view(self.clips, self.beams, -1), memory, self.geometry)
+            x = x.view(len(tokens), 1, -1)
         self.t += 1
         return model.say(x[:, 0])
 
     def _room(self, x: Tensor, layer: DecoderLayer) -> KeyValue:
-        shape = (len(x), layer.heads, self.model.max_length + 1, x.shape[2] // layer.heads)
+        shape = (len(x), layer.self_attn.heads, self.model.max_length + 1, x.shape[2] // layer.self_attn.heads)
         kind = self.memory[0][0].dtype
         return x.new_empty(shape, dtype=kind), x.new_empty(shape, dtype=kind)
 

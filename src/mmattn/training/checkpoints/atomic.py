@@ -14,8 +14,9 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from mmattn.errors import MmattnError, UsageError
 from mmattn.files import beside
+from mmattn.renamed import renamed
 from mmattn.training.checkpoints.parts import damaged_part, read_rest, read_tensors, remove
-from mmattn.training.checkpoints.states import whole_checkpoint
+from mmattn.training.checkpoints.states import WEIGHTS, whole_checkpoint
 from mmattn.training.run.group import read_by_first
 
 LAST = Path("checkpoints") / "last.ckpt"
@@ -65,7 +66,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         try:
             if path.is_dir():
                 return whole_checkpoint(read_rest(path), read_tensors(path))
-            return torch.load(path, map_location="cpu", weights_only=True)
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+            return {**checkpoint, WEIGHTS: renamed(checkpoint[WEIGHTS])} if WEIGHTS in checkpoint else checkpoint
         except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
             raise UsageError(f"{path}: not a whole checkpoint ({first_line(error)})") from None
 

@@ -16,6 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 
+from mmattn.renamed import present_names, renamed
+from mmattn.training.checkpoints.states import OPTIMIZERS
+
 REST = "rest.ckpt"
 SUFFIX = ".safetensors"
 _CHUNK = 1 << 24  # bytes
@@ -45,7 +48,12 @@ def write_parts(folder: Path, tensors: dict[str, Tensor], rest: dict[str, Any]) 
 
 def read_rest(folder: Path) -> dict[str, Any]:
     rest = torch.load(folder / REST, map_location="cpu", weights_only=True)
-    return {name: value for name, value in rest.items() if name != "files"}
+    rest = {name: value for name, value in rest.items() if name != "files"}
+    for groups in rest.get(OPTIMIZERS, []):
+        new = present_names([name for group in groups for name in group["params"]])
+        for group in groups:
+            group["params"] = [new[name] for name in group["params"]]
+    return rest
 
 
 def read_parts(folder: Path, tensors: dict[str, Tensor]) -> None:
@@ -53,7 +61,9 @@ def read_parts(folder: Path, tensors: dict[str, Tensor]) -> None:
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
     from torch.distributed.checkpoint.state_dict_loader import load
 
-    load(tensors, storage_reader=HuggingFaceStorageReader(str(folder)))
+    reader = HuggingFaceStorageReader(str(folder))
+    stored = {new: old for old, new in present_names(reader.read_metadata().state_dict_metadata).items()}
+    load({stored.get(name, name): tensor for name, tensor in tensors.items()}, storage_reader=reader)
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
@@ -72,7 +82,7 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "torch.distributed is disabled")  # as is meant
         load(tensors, storage_reader=reader, no_dist=True)
-    return tensors
+    return renamed(tensors)
 
 
 def damaged_part(folder: Path, damage: Callable[[Path], str | None]) -> str | None:

@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from mmattn.errors import UsageError
+from mmattn.renamed import renamed
 from mmattn.training.checkpoints.left_out import left_out
 from mmattn.training.loop.module import TrainingModule
 
@@ -75,7 +76,7 @@ class WeightAverage(Callback):
         return {"steps": self._steps, "average": dict(self._average)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._steps, self._average = state_dict["steps"], dict(state_dict["average"])
+        self._steps, self._average = state_dict["steps"], renamed(state_dict["average"])
 
 
 class ExponentialAverage(WeightAverage):
