@@ -161,4 +161,4 @@ def test_wrong_settings_are_named(wrong: dict):
 
 def test_a_caption_longer_than_the_decoder_is_refused():
     with pytest.raises(UsageError, match=r"captions\.max_length=12"):
-        small_captioner().check(Decoding(max_length=14))
+        small_captioner().check_length(Decoding(max_length=14))

@@ -21,7 +21,8 @@ from mmattn.tasks.captioning.decoding import Decoding
 from mmattn.types import Batch
 
 transformers = pytest.importorskip("transformers")
-from mmattn.tasks.captioning.language_model import LanguageModelCaptioner, caption_tokenizer  # noqa: E402
+from mmattn.tasks.captioning.language_model.captioner import LanguageModelCaptioner  # noqa: E402
+from mmattn.tasks.captioning.language_model.tokenizer import caption_tokenizer  # noqa: E402
 
 ROTARY = {
     "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2,
@@ -134,7 +135,7 @@ def test_gates_that_are_closed_leave_the_language_model_as_it_is():
         torch.nn.init.zeros_(gate.gates)
     tokens = torch.randint(4, 200, (5, 7))
     whole = model.read(fused_clips(), tokens).logits
-    with pytest.raises(AssertionError, match="looking"):
+    with pytest.raises(AssertionError, match="gate_inputs"):
         model.language(input_ids=tokens)
     for gate in model.gate_list:
         gate.forward = lambda x: x  # type: ignore[method-assign]
@@ -215,7 +216,7 @@ def test_a_checkpoint_needs_no_folder(kind: str, mode: str, folders: Callable, t
     ("wrong", "named"),
     [({"kind": "bert"}, "kind"), ({"reads": "both"}, "reads"), ({"mode": "half"}, "mode"), ({"prefix": 0}, "prefix"),
      ({"prefix": 60}, "positions"), ({"pretrained": "nowhere"}, "no such file or folder"),
-     ({"architecture": {**SMALL["gpt2"], "vocab_size": 200}}, "language model knows 200")],
+     ({"architecture": {**SMALL["gpt2"], "vocab_size": 200}}, "language model only 200")],
 )  # fmt: skip
 def test_wrong_settings_are_named(wrong: dict, named: str):
     given = {"kind": "gpt2", "architecture": SMALL["gpt2"], "prefix": 3, "max_length": 12} | wrong

@@ -158,10 +158,8 @@ def test_the_loss_of_a_task_by_hand(loss: TagLoss, kind: str, smoothing: float, 
 
 
 def test_weights_are_of_training_and_not_of_the_model() -> None:
-    assert (
-        not {"present_weights", "absent_weights"}
-        & Tagging(4, _vocabulary(), class_weights="inverse").state_dict().keys()
-    )
+    saved = Tagging(4, _vocabulary(), class_weights="inverse").state_dict()
+    assert not {"present_weights", "absent_weights"} & saved.keys()
 
 
 def test_what_cannot_be_trained_is_refused() -> None:
