@@ -35,9 +35,9 @@ def calibration_errors(
     }
     for name, ids in groups.items():
         truth = targets[:, list(ids)] > 0
-        asked = truth.any(dim=1)
-        confidence, best = scores[asked][:, list(ids)].max(dim=1)
-        found[name] = expected_calibration_error(confidence, truth[asked].gather(1, best[:, None])[:, 0])
+        answered = truth.any(dim=1)
+        confidence, best = scores[answered][:, list(ids)].max(dim=1)
+        found[name] = expected_calibration_error(confidence, truth[answered].gather(1, best[:, None])[:, 0])
     return found
 
 

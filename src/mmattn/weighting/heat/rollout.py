@@ -28,8 +28,8 @@ def rollout(clip: EncodedClip, tags: Sequence[int]) -> Heat | None:
         return None
     sizes = [clip.stream(name).keep.shape[1] for name in MODALITIES]
     eye = torch.eye(sum(sizes), device=clip.video.keep.device)
-    seen: dict[str, Tensor] = dict(zip(MODALITIES, eye.split(sizes), strict=True))  # part -> (its tokens, all tokens)
-    if any(_of_others(layer, seen) for layer in fused.stats):
+    traced: dict[str, Tensor] = dict(zip(MODALITIES, eye.split(sizes), strict=True))  # part -> (its tokens, all tokens)
+    if any(_on_other_tokens(layer, traced) for layer in fused.stats):
         return None
     layers = list(dict.fromkeys(layer.layer for layer in fused.stats))
     for name in layers:
@@ -37,26 +37,28 @@ def rollout(clip: EncodedClip, tags: Sequence[int]) -> Heat | None:
         for layer in (each for each in fused.stats if each.layer == name):
             assert layer.weights is not None
             read = sum(
-                (weights[0].float() @ seen[part] for part, weights in layer.weights.items() if part in seen),
+                (weights[0].float() @ traced[part] for part, weights in layer.weights.items() if part in traced),
                 start=torch.zeros(layer.query_keep.shape[1], sum(sizes), device=eye.device),
             )
-            own = seen.get(layer.stream)
-            after.setdefault(layer.stream, []).append(_rows(read) if own is None else _rows((own + _rows(read)) / 2))
-        seen |= {part: torch.stack(each).mean(dim=0) for part, each in after.items()}
+            own = traced.get(layer.stream)
+            after.setdefault(layer.stream, []).append(
+                _normalised(read) if own is None else _normalised((own + _normalised(read)) / 2)
+            )
+        traced |= {part: torch.stack(each).mean(dim=0) for part, each in after.items()}
     reads = clip.model.task.reads(fused)
-    looked = [reads[name][0, list(tags)].float() @ seen[name] for name in MODALITIES]
-    total = _rows(torch.stack(looked).sum(dim=0))
+    attended = [reads[name][0, list(tags)].float() @ traced[name] for name in MODALITIES]
+    total = _normalised(torch.stack(attended).sum(dim=0))
     return dict(zip(MODALITIES, total.split(sizes, dim=1), strict=True))
 
 
-def _of_others(layer: LayerStats, seen: dict[str, Tensor]) -> bool:
+def _on_other_tokens(layer: LayerStats, traced: dict[str, Tensor]) -> bool:
     """Whether its queries or keys are not the tokens of the streams."""
     assert layer.weights is not None
     sizes = {layer.stream: layer.query_keep.shape[1]} | {part: w.shape[2] for part, w in layer.weights.items()}
-    return any(part in seen and len(seen[part]) != size for part, size in sizes.items())
+    return any(part in traced and len(traced[part]) != size for part, size in sizes.items())
 
 
-def _rows(matrix: Float[Tensor, "n m"]) -> Float[Tensor, "n m"]:
+def _normalised(matrix: Float[Tensor, "n m"]) -> Float[Tensor, "n m"]:
     """Normalise rows to sum to 1; rows of zeros stay."""
     total = matrix.sum(dim=-1, keepdim=True)
     return matrix / torch.where(total > 0, total, 1.0)

@@ -29,8 +29,8 @@ from mmattn.encoders.pretrained.yamnet.tflite import read_tflite
 from mmattn.encoders.pretrained.yamnet.weights import load_yamnet
 from mmattn.errors import UsageError
 
-SHARED = Path(os.environ.get("MMATTN_SHARED", Path(__file__).parents[3] / "shared")) / "data"
-SCRIPT = Path(__file__).parents[2] / "scripts" / "convert_yamnet.py"
+SHARED = Path(os.environ.get("MMATTN_SHARED", Path(__file__).parents[5] / "shared")) / "data"
+SCRIPT = Path(__file__).parents[4] / "scripts" / "convert_yamnet.py"
 needs_shared = pytest.mark.skipif(not (SHARED / "yamnet").is_dir(), reason="no shared data")
 
 

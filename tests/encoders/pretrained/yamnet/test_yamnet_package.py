@@ -14,7 +14,7 @@ from mmattn.encoders.pretrained.yamnet.weights import load_yamnet
 from mmattn.errors import UsageError
 
 onnx = pytest.importorskip("onnx")
-SHARED = Path(os.environ.get("MMATTN_SHARED", Path(__file__).parents[3] / "shared")) / "data"
+SHARED = Path(os.environ.get("MMATTN_SHARED", Path(__file__).parents[5] / "shared")) / "data"
 
 
 def _graph(network: YAMNet, folder: Path, last: int = 28) -> Path:

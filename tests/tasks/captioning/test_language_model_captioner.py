@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from caption_models import CAPTIONS, DIM, fused_clips, one_clip
 from search_reference import Slow, tokens_of
 
+from caption_models import CAPTIONS, DIM, fused_clips, one_clip
 from mmattn.attention.exact.dense import DenseAttention
 from mmattn.checkpoint import MODEL_FILE, Checkpoint, load_model, save_model
 from mmattn.data.prepare.clips import ClipSpec

@@ -7,8 +7,8 @@ from functools import partial
 
 import pytest
 import torch
-from caption_models import CAPTIONS, DIM, fused_clips, one_clip, small_captioner, word_tokenizer
 
+from caption_models import CAPTIONS, DIM, fused_clips, one_clip, small_captioner, word_tokenizer
 from mmattn.attention.exact.dense import DenseAttention
 from mmattn.config.compose import build, group_choices, read_choice
 from mmattn.errors import UsageError

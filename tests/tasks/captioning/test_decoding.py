@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from caption_models import fused_clips, one_clip, small_captioner
 from search_reference import Slow, tokens_of
 
+from caption_models import fused_clips, one_clip, small_captioner
 from mmattn.errors import UsageError
 from mmattn.tasks.captioning.decoding import Decoding
 from mmattn.tasks.captioning.search import Search, State
