@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from functools import partial
@@ -140,6 +141,15 @@ def test_gates_that_are_closed_leave_the_language_model_as_it_is():
     for gate in model.gate_list:
         gate.forward = lambda x: x  # type: ignore[method-assign]
     torch.testing.assert_close(whole, model.language(input_ids=tokens).logits)
+
+
+def test_a_deep_copy_runs_its_own_gates():
+    model, tokens = language_captioner("gpt2", "cross"), torch.randint(4, 200, (4, 6))
+    copied = copy.deepcopy(model)
+    for gate in copied.gate_list:
+        torch.nn.init.zeros_(gate.gates)
+    logits, own = (each.read(fused_clips(4), tokens).logits for each in (model, copied))
+    assert float((logits - own).abs().max()) > 1e-3
 
 
 def test_mass_of_gates_adds_up():
