@@ -19,8 +19,8 @@ MISSING = "missing"  # the segment of the learned tokens
 
 
 @dataclass(frozen=True)
-class Remembered:
-    """`geometry.segments`: video, audio, and two learned tokens for missing video and audio."""
+class ClipMemory:
+    """The tokens of both streams. `geometry.segments`: video, audio, two learned tokens for a missing modality."""
 
     values: Float[Tensor, "B L D"]
     geometry: Geometry
@@ -30,17 +30,17 @@ class Remembered:
         assert self.geometry.keep is not None
         return self.geometry.keep
 
-    def trimmed(self) -> Remembered:
+    def trimmed(self) -> ClipMemory:
         """Without the learned tokens if no clip lacks a modality, because masks cost time."""
         if bool(self.keep[:, -2:].any()):
             return self
         assert self.geometry.time is not None
         geometry = Geometry(self.keep[:, :-2], self.geometry.time[:, :-2], self.geometry.segments[:-1])
-        return Remembered(self.values[:, :-2], geometry)
+        return ClipMemory(self.values[:, :-2], geometry)
 
 
 class Memory(nn.Module):
-    """Fused streams -> Remembered. For a clip without a modality, one learned token of `missing` is kept instead."""
+    """Fused streams -> ClipMemory. For a clip without a modality, one learned token of `missing` is kept instead."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class Memory(nn.Module):
         self.missing = nn.ParameterDict({name: torch.randn(dim) * 0.02 for name in MODALITIES})
         self.time_embed = TimeEmbedding(dim)
 
-    def forward(self, fused: Fused) -> Remembered:
+    def forward(self, fused: Fused) -> ClipMemory:
         streams: dict[Modality, Tokens] = {"video": fused.video, "audio": fused.audio}
         values = [
             self.norms[name](tokens.values) + self.modality_embed[name] + self.time_embed(tokens.times)
@@ -64,7 +64,7 @@ class Memory(nn.Module):
         segments = tuple((name, tokens.keep.shape[1]) for name, tokens in streams.items())
         exempt = frozenset({MISSING})
         geometry = Geometry(torch.cat(keeps, dim=1), torch.cat(times, dim=1), (*segments, (MISSING, 2)), exempt)
-        return Remembered(torch.cat(values, dim=1), geometry)
+        return ClipMemory(torch.cat(values, dim=1), geometry)
 
 
 class TimeEmbedding(nn.Module):

@@ -20,7 +20,7 @@ from mmattn.tasks.captioning.clip_attention import KeyValue, modality_shares
 from mmattn.tasks.captioning.decoder_layer import DecoderLayer
 from mmattn.tasks.captioning.decoding import Decoding
 from mmattn.tasks.captioning.interface import Captioner, Read
-from mmattn.tasks.captioning.memory import Memory, Remembered
+from mmattn.tasks.captioning.memory import ClipMemory, Memory
 from mmattn.tasks.captioning.search import State
 from mmattn.types import Fused
 
@@ -80,7 +80,7 @@ class TransformerCaptioner(Captioner):
 
 
 class _State(State):
-    def __init__(self, model: TransformerCaptioner, memory: Remembered) -> None:
+    def __init__(self, model: TransformerCaptioner, memory: ClipMemory) -> None:
         self.model = model
         memory = memory.trimmed()
         # Every word reads them, so a contiguous layout by head pays off.

@@ -16,7 +16,7 @@ from mmattn.attention.interface import AttentionFactory, Geometry
 from mmattn.errors import UsageError
 from mmattn.fusion.blocks.transformer import mlp
 from mmattn.tasks.captioning.clip_attention import ClipAttention, KeyValue
-from mmattn.tasks.captioning.memory import Remembered
+from mmattn.tasks.captioning.memory import ClipMemory
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Gate(nn.Module):
         self.gates = nn.Parameter(torch.zeros(2))
         self.input: GateInput | None = None
 
-    def prepare(self, memory: Remembered, *, mass: bool = False) -> GateInput:
+    def prepare(self, memory: ClipMemory, *, mass: bool = False) -> GateInput:
         """Project the memory once for all tokens."""
         return GateInput(self.cross_attn.keys_values(memory.values), memory.geometry, mass)
 

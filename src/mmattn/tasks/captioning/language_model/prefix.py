@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mmattn.attention.interface import AttentionFactory
 from mmattn.fusion.blocks.transformer import mlp
 from mmattn.tasks.captioning.clip_attention import ClipAttention
-from mmattn.tasks.captioning.memory import Remembered
+from mmattn.tasks.captioning.memory import ClipMemory
 
 
 class Summaries(nn.Module):
@@ -27,7 +27,7 @@ class Summaries(nn.Module):
         self.mlp = mlp(dim, mlp_ratio=4)
         self.proj = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, width))
 
-    def forward(self, memory: Remembered) -> Float[Tensor, "B P E"]:
+    def forward(self, memory: ClipMemory) -> Float[Tensor, "B P E"]:
         x = self.latents.expand(len(memory.values), -1, -1)
         keys_values = self.cross_attn.keys_values(memory.values)
         x = x + self.cross_attn(self.norm1(x), keys_values, memory.geometry)[0]

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mmattn.tasks.captioning.memory import Remembered
+from mmattn.tasks.captioning.memory import ClipMemory
 from mmattn.tasks.captioning.search import State
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class LanguageModelState(State):
     """The prefix is read once for each clip, before its row is repeated for the beams."""
 
-    def __init__(self, model: LanguageModelCaptioner, memory: Remembered) -> None:
+    def __init__(self, model: LanguageModelCaptioner, memory: ClipMemory) -> None:
         from transformers import DynamicCache
 
         self.model = model
