@@ -10,7 +10,7 @@ from mmattn.attention.exact.dense import DenseAttention
 from mmattn.data.prepare.tokenizer import CaptionTokenizer
 from mmattn.tasks.captioning.interface import Captioner
 from mmattn.tasks.captioning.transformer import TransformerCaptioner
-from mmattn.types import Fused, Tokens
+from mmattn.types import Batch, Fused, Tokens
 
 DIM = 16
 CAPTIONS = ["a red cat sits", "a dog runs fast", "the cat runs", "big dog sits on a mat", "red dog"]
@@ -50,3 +50,15 @@ def one_clip(fused: Fused, i: int) -> Fused:
         return Tokens(*(part[i : i + 1] for part in (tokens.values, tokens.keep, tokens.times)))
 
     return Fused(cut(fused.video), cut(fused.audio))
+
+
+def batch_of(captions: list[tuple[str, ...]], real: list[bool] | None = None) -> Batch:
+    """Clips without frames and audio, each with its captions; all `real` by default."""
+    clips = len(captions)
+    nothing = torch.zeros(clips, 0)
+    return Batch(
+        torch.zeros(clips, 0, 3, 4, 4, dtype=torch.uint8), nothing.bool(), nothing,
+        torch.zeros(clips, 0, 8), nothing.bool(), nothing,
+        tuple(map(str, range(clips))), captions=tuple(captions),
+        real=torch.tensor(real or [True] * clips),
+    )  # fmt: skip

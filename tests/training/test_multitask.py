@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 
+from caption_models import CAPTIONS, batch_of, fused_clips, small_captioner
 from mmattn.errors import UsageError
 from mmattn.training.optim.multitask import FixedWeights, UncertaintyWeights
 from mmattn.training.optim.self_critical import SelfCritical
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tasks"))
-from caption_models import CAPTIONS, fused_clips, small_captioner
-from test_captioner import batch_of
 
 
 def test_fixed_weights():

@@ -8,23 +8,12 @@ from functools import partial
 import pytest
 import torch
 
-from caption_models import CAPTIONS, DIM, fused_clips, one_clip, small_captioner, word_tokenizer
+from caption_models import CAPTIONS, DIM, batch_of, fused_clips, one_clip, small_captioner, word_tokenizer
 from mmattn.attention.exact.dense import DenseAttention
 from mmattn.config.compose import build, group_choices, read_choice
 from mmattn.errors import UsageError
 from mmattn.tasks.captioning.transformer import TransformerCaptioner
-from mmattn.types import Batch, Fused, Tokens
-
-
-def batch_of(captions: list[tuple[str, ...]], real: list[bool] | None = None) -> Batch:
-    clips = len(captions)
-    nothing = torch.zeros(clips, 0)
-    return Batch(
-        torch.zeros(clips, 0, 3, 4, 4, dtype=torch.uint8), nothing.bool(), nothing,
-        torch.zeros(clips, 0, 8), nothing.bool(), nothing,
-        tuple(map(str, range(clips))), captions=tuple(captions),
-        real=torch.tensor(real or [True] * clips),
-    )  # fmt: skip
+from mmattn.types import Fused, Tokens
 
 
 def test_no_word_sees_a_later_one():

@@ -12,14 +12,13 @@ import pytest
 import torch
 from search_reference import Slow, tokens_of
 
-from caption_models import CAPTIONS, DIM, fused_clips, one_clip
+from caption_models import CAPTIONS, DIM, batch_of, fused_clips, one_clip
 from mmattn.attention.exact.dense import DenseAttention
 from mmattn.checkpoint import MODEL_FILE, Checkpoint, load_model, save_model
 from mmattn.data.prepare.clips import ClipSpec
 from mmattn.data.prepare.tokenizer import CaptionTokenizer
 from mmattn.errors import UsageError
 from mmattn.tasks.captioning.decoding import Decoding
-from mmattn.types import Batch
 
 transformers = pytest.importorskip("transformers")
 from mmattn.tasks.captioning.language_model.captioner import LanguageModelCaptioner  # noqa: E402
@@ -62,14 +61,6 @@ def language_captioner(kind: str, reads: str, **options) -> LanguageModelCaption
     return model.eval()
 
 
-def batch_of(captions: list[str]) -> Batch:
-    clips, nothing = len(captions), torch.zeros(len(captions), 0)
-    return Batch(
-        torch.zeros(clips, 0, 3, 4, 4, dtype=torch.uint8), nothing.bool(), nothing, torch.zeros(clips, 0, 8),
-        nothing.bool(), nothing, tuple(captions), captions=tuple((caption,) for caption in captions),
-    )  # fmt: skip
-
-
 @pytest.mark.parametrize("reads", ["prefix", "cross"])
 @pytest.mark.parametrize("kind", SMALL)
 def test_the_cached_search_finds_what_the_slow_one_finds(kind: str, reads: str):
@@ -93,7 +84,7 @@ def test_what_is_trained_is_what_was_asked_for(kind: str, mode: str, reads: str)
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
     losses = []
     for _ in range(3):
-        loss = model.loss(fused_clips(4), batch_of(CAPTIONS[:4]))
+        loss = model.loss(fused_clips(4), batch_of([(text,) for text in CAPTIONS[:4]]))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -122,7 +113,7 @@ def test_a_frozen_model_in_half_the_memory_learns_and_says_nearly_the_same(kind:
         half.read(fused, tokens).logits.float(), exact, rtol=0, atol=0.05 * float(exact.abs().max())
     )
     assert half.generate(fused, Decoding("beam", beams=2, max_length=5)).tokens.shape[0] == 4
-    half.loss(fused, batch_of(CAPTIONS[:4])).backward()
+    half.loss(fused, batch_of([(text,) for text in CAPTIONS[:4]])).backward()
     read = [p for name, p in half.named_parameters() if not name.startswith("language.")]
     assert {p.dtype for p in read} == {torch.float32}
     assert all(p.grad is not None and p.grad.isfinite().all() for p in read)
