@@ -49,7 +49,7 @@ def test_the_reward_is_cider_and_the_gradient_is_the_policys():
     critic.prepare([[text] for text in CAPTIONS])
     loss, reward = critic.loss(model, fused, batch, seed=3)
     loss.backward()
-    found = model.embed.weight.grad.clone()  # type: ignore[union-attr]
+    found = model.embed_tokens.weight.grad.clone()  # type: ignore[union-attr]
     # By hand: the same draw, its reward over greedy's, times the gradient of its log probability.
     model.zero_grad()
     sample = replace(model.decoding, method="sample", top_p=1.0, seed=3)
@@ -60,7 +60,7 @@ def test_the_reward_is_cider_and_the_gradient_is_the_policys():
     by_hand = -sum(better[i] * said[i].sum() for i in range(3)) / int(drawn.keep[:3].sum())
     by_hand.backward()
     assert float(loss.detach()) == pytest.approx(float(by_hand.detach()), rel=1e-5)
-    torch.testing.assert_close(found, model.embed.weight.grad)
+    torch.testing.assert_close(found, model.embed_tokens.weight.grad)
     assert float(reward) == pytest.approx(float(critic.rewards(model, greedy, batch)[:3].mean()))
 
 
