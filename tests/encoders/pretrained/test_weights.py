@@ -216,7 +216,7 @@ def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
         ),
         (("audio=torchaudio", "audio.name=wav2vec3"), "wav2vec2_base"),
         (("audio=torchaudio", "audio.window_s=0.001"), "too few"),
-        (("audio=torchaudio", "audio.hub=true", "audio.pretrained=WAV2VEC9"), "no such bundle"),
+        (("audio=torchaudio", "audio.hub=true", "audio.pretrained=WAV2VEC9"), "no such Wav2Vec2Bundle"),
         (("audio=yamnet", "audio.pretrained=nowhere"), "download yamnet.tflite"),
         (("audio=yamnet", "audio.pretrained=."), "neither"),
         (("visual=efficientnet_lite0", "visual.pretrained=nowhere.pth"), "no such file"),
