@@ -8,7 +8,7 @@ from pathlib import Path
 
 from safetensors.torch import save
 
-from mmattn.encoders.pretrained.yamnet.yamnet import PUBLISHED, WEIGHTS, load_yamnet
+from mmattn.encoders.pretrained.yamnet.weights import PUBLISHED, WEIGHTS, load_yamnet
 from mmattn.errors import UsageError
 from mmattn.files import write_atomically
 

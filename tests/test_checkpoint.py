@@ -103,7 +103,7 @@ def test_a_pickle_is_refused_and_nothing_in_it_runs(tmp_path: Path) -> None:
     torch.save({"state_dict": _Trap(mark)}, zipped)
     for path in (plain, zipped):
         path = path.rename(tmp_path / MODEL_FILE)
-        with pytest.raises(UsageError, match="not a whole mmattn model"):
+        with pytest.raises(UsageError, match="not a complete mmattn model"):
             load_model(path)
         assert not mark.exists()
     pickle.loads(pickle.dumps(_Trap(mark)))
@@ -114,20 +114,20 @@ def test_a_pickle_is_refused_and_nothing_in_it_runs(tmp_path: Path) -> None:
 def test_a_truncated_file_is_refused(saved: Path, keep: float) -> None:
     data = saved.read_bytes()
     saved.write_bytes(data[: int(keep if keep >= 1 else keep * len(data))])
-    with pytest.raises(UsageError, match="not a whole mmattn model") as error:
+    with pytest.raises(UsageError, match="not a complete mmattn model") as error:
         load_model(saved)
     assert "\n" not in str(error.value)
 
 
 def test_random_bytes_are_refused(tmp_path: Path) -> None:
     (tmp_path / MODEL_FILE).write_bytes(os.urandom(5000))
-    with pytest.raises(UsageError, match="not a whole mmattn model"):
+    with pytest.raises(UsageError, match="not a complete mmattn model"):
         load_model(tmp_path)
 
 
 def test_weights_of_others_are_refused(tmp_path: Path) -> None:
     save_file({"weight": torch.zeros(3)}, tmp_path / MODEL_FILE)
-    with pytest.raises(UsageError, match="not a whole mmattn model"):
+    with pytest.raises(UsageError, match="not a complete mmattn model"):
         load_model(tmp_path)
 
 
@@ -205,7 +205,7 @@ def test_an_address_is_refused_with_what_to_do(address: str) -> None:
 
 
 def test_no_model_says_what_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no finished epoch"):
+    with pytest.raises(UsageError, match="no epoch is finished yet"):
         load_model(tmp_path)
     with pytest.raises(UsageError, match="no such model"):
         load_model(tmp_path / "gone")

@@ -19,7 +19,7 @@ from scipy.stats import t
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from mmattn.encoders.pretrained.yamnet.yamnet import fill_last_patch, patch_count, to_patches
+from mmattn.encoders.pretrained.yamnet.network import fill_last_patch, patch_count, to_patches
 from mmattn.inference.annotators.tags.pretrained import PretrainedTagger
 from mmattn.media import read_clip
 

@@ -1,4 +1,4 @@
-"""AVModel: encoders + fusion + tags and captions, a plain nn.Module, for training, inference and weightings alike."""
+"""AVModel: encoders, fusion, tags and captions in a plain nn.Module, and how a config describes one."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from mmattn.tasks.captioning.interface import Captioner
 from mmattn.tasks.interface import Task
 from mmattn.types import Batch, Fused, Tokens
 
-NO_TAGS = "mmattn.tasks.interface.NoTags"
+NO_TAGS = "mmattn.tasks.none.NoTags"
 PARTS = ("visual", "audio", "fusion", "task", "captions")
 
 
 class AVModel(nn.Module):
-    """A clip's frames and sound to tag logits. `encode`, `fuse`, `task` and `captions` can be called apart.
+    """From a batch to tag logits. `encode`, `fuse`, `task` and `captions` can also be called separately.
 
-    `task` gives tags (NoTags: none), `captions`, where it is there, captions.
+    `task` gives tags (NoTags: none); `captions`, if not None, gives captions.
     """
 
     def __init__(
@@ -47,16 +47,18 @@ class AVModel(nn.Module):
         self.captions = captions
 
     def encode(self, batch: Batch) -> tuple[Tokens, Tokens]:
+        """Video and audio tokens."""
         return self.visual(batch), self.audio(batch)
 
     def fuse(self, video: Tokens, audio: Tokens, stats: frozenset[str] = frozenset()) -> Fused:
+        """The fused streams, with the requested attention statistics."""
         return self.fusion(video, audio, stats)
 
     def forward(self, batch: Batch) -> Float[Tensor, "B K"]:
         return self.task(self.fuse(*self.encode(batch)))
 
     def losses(self, fused: Fused, batch: Batch) -> dict[str, Float[Tensor, ""]]:
-        """What each of its tasks would have minimised: tags, captions, as far as it has them."""
+        """The loss of each of its tasks: tags, captions."""
         losses = {}
         if self.task.vocabulary.names:
             losses["tags"] = self.task.loss(self.task(fused), batch)["loss"]
@@ -73,8 +75,7 @@ def build_model(
 ) -> AVModel:
     """From a resolved config with the parts visual, audio, fusion, task and, for captions, captions.
 
-    `tokenizer`: of the captions. `built`: those of the first three that were built before. Raises UsageError for what
-    does not fit.
+    `tokenizer`: that of the captions. `built`: encoders or fusion that exist already. Raises UsageError.
     """
     parts = {name: built.get(name) or build(config[name]) for name in ("visual", "audio", "fusion")}
     parts["task"] = build(config["task"], vocabulary=vocabulary)
@@ -84,24 +85,24 @@ def build_model(
 
 
 def build_captioner(spec: Config, tokenizer: CaptionTokenizer | None) -> Captioner:
-    """From the config group captions, whose `tokenizer` says how to come by one."""
+    """From the config group captions. Its key `tokenizer` describes how to get one, see tokenizer_of."""
     return build({name: value for name, value in spec.items() if name != "tokenizer"}, tokenizer=tokenizer)
 
 
 def vocabulary_of(config: Config, data: SplitData) -> TagVocabulary:
-    """The tags that the model of a training config is to learn, from its data; none with task=none."""
+    """The tags of the training data; none with task=none."""
     return TagVocabulary(()) if config["task"]["_target_"] == NO_TAGS else data.vocabulary
 
 
 def tokenizer_of(config: Config, data: SplitData) -> CaptionTokenizer | None:
-    """The tokenizer that its captions config describes, learned from the training captions if it is one to learn."""
+    """The tokenizer of the captions config, learned from the training captions or read from files."""
     if not (spec := config.get("captions")):
         return None
     return build(spec["tokenizer"], captions=data.training_captions())
 
 
 def with_frames(config: Config, visual: VisualEncoder) -> Config:
-    """`config` whose data.clip, where it leaves height and width open, has the frames that `visual` wants."""
+    """`config` with the frame format of `visual` in data.clip, if height and width are not set there."""
     clip = (config.get("data") or {}).get("clip") or {}
     open_keys = [name for name in ("height", "width") if name in clip and clip[name] is None]
     if not open_keys:
@@ -109,12 +110,12 @@ def with_frames(config: Config, visual: VisualEncoder) -> Config:
     if len(open_keys) == 1:
         raise UsageError(f"data.clip.{open_keys[0]} is not set; set data.clip.height and width, or neither")
     if visual.frame_format is None:
-        raise UsageError("data.clip.height and width are not set, and visual= does not say what it wants; set them")
+        raise UsageError("data.clip.height and width are not set, and this visual= has no frame format; set them")
     return {**config, "data": {**config["data"], "clip": {**clip, **visual.frame_format.clip}}}
 
 
 def resolved(config: Config, model: AVModel) -> Config:
-    """`config` with the architecture that `model`'s parts took from pretrained files written out."""
+    """`config` with the architecture and preprocessing that `model` took from pretrained files written out."""
     config = with_frames(config, model.visual)
     own = {name: {**config[name], **getattr(getattr(model, name), "resolved", {})} for name in _chosen(config)}
     for spec in own.values():
@@ -124,7 +125,7 @@ def resolved(config: Config, model: AVModel) -> Config:
 
 
 def without_files(config: Config) -> Config:
-    """A resolved `config` that builds the same model without its pretrained weights: they will come from elsewhere."""
+    """A resolved `config` that builds the same model without reading its pretrained weights."""
     empty = {"pretrained": None, "hub": False}
     chosen = _chosen(config)
     return {**config, **{name: {k: empty.get(k, v) for k, v in config[name].items()} for name in chosen}}

@@ -1,4 +1,4 @@
-"""The types that pass between the rooms. Masks are bool, True = real. Times are seconds.
+"""The types that pass between the packages. Masks are bool, True = real. Times are in seconds.
 
 Shape legend: B clips, T frames, F spectrogram frames, M mel bands, L tokens, D channels, N waveform samples.
 """
@@ -18,18 +18,18 @@ from mmattn.files import ByteRange as ByteRange
 
 Modality = Literal["video", "audio"]
 T = TypeVar("T")
-MOST_KNOWN = 32  # of a memo: the oldest goes
+MOST_KNOWN = 32  # entries of a memo; the oldest is dropped
 MODALITIES: tuple[Modality, Modality] = ("video", "audio")
 
 
 Memo = list[tuple[tuple[Any, ...], Any]]
-"""What was worked out for some tokens, by key: it is known as long as its owner lives, and no longer. See `once`."""
+"""A cache of what was computed for some tokens, by key; it lives as long as its owner. See `once`."""
 
 
 def once(memo: Memo, key: tuple[Any, ...], make: Callable[[], T]) -> T:
-    """What `make` gives, or gave before for this key. Tensors in a key are the same if they are one object.
+    """The result of `make`, computed once for a key. Tensors in a key are equal if they are the same object.
 
-    A compiled graph keeps nothing from call to call: the compiler finds what it works out twice.
+    A compiled graph keeps no cache: the compiler removes repeated computations itself.
     """
     if torch.compiler.is_compiling():
         return make()
@@ -37,7 +37,7 @@ def once(memo: Memo, key: tuple[Any, ...], make: Callable[[], T]) -> T:
         if len(known) == len(key) and all(_same(a, b) for a, b in zip(known, key, strict=True)):
             return value
     value = make()
-    if len(memo) == MOST_KNOWN:  # a caption's every step asks the same clip from a new place
+    if len(memo) == MOST_KNOWN:  # every step of a caption adds a key for the same clip
         del memo[0]
     memo.append((key, value))
     return value
@@ -49,7 +49,7 @@ def _same(a: Any, b: Any) -> bool:
 
 @dataclass(frozen=True)
 class Frames:
-    """Frames and their times; None: the file has no picture, or none then."""
+    """Frames and their times; None: the file has no video, or none at these times."""
 
     frames: UInt8[Tensor, "T 3 H W"] | None
     times: Float[Tensor, " T"]  # float64
@@ -57,27 +57,27 @@ class Frames:
 
 @dataclass(frozen=True)
 class Clip:
-    """One decoded span of one file. Times are presentation times of the file, 0 = its earliest selected stream's start.
+    """One decoded span of one file. Times are presentation times; 0 is the start of the earliest selected stream.
 
-    A missing modality is None, which is not an error.
+    A missing modality is None; it is not an error.
     """
 
     frames: UInt8[Tensor, "T 3 H W"] | None
-    frame_times: Float[Tensor, " T"]  # float64, the grid times that were asked for
+    frame_times: Float[Tensor, " T"]  # float64, the requested times
     waveform: Float[Tensor, " N"] | None  # mono, in [-1, 1]
     sample_rate: int
     audio_start: float  # the time of waveform[0]
     source: str
     span: tuple[float, float]
-    duration: float | None = None  # of the whole file, where it is known; see Request.measure_end
+    duration: float | None = None  # of the whole file, if known; see Request.measure_end
     issues: tuple[str, ...] = ()  # recovered problems, e.g. "truncated", "bad_packets", "late_audio"
-    views: tuple[Frames, ...] = ()  # the same picture in other ways, where windows ask for them
-    sounds: tuple[Float[Tensor, " N"] | None, ...] = ()  # the same sound at other rates, likewise
+    views: tuple[Frames, ...] = ()  # the same video in other formats, if windows request them
+    sounds: tuple[Float[Tensor, " N"] | None, ...] = ()  # the same audio at other rates, likewise
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What a model's forward gets. A missing modality has an all-False keep mask."""
+    """The input of a model's forward. A missing modality has an all-False keep mask."""
 
     frames: UInt8[Tensor, "B T 3 H W"]
     frame_keep: Bool[Tensor, "B T"]
@@ -90,10 +90,10 @@ class Batch:
     waveform: Float[Tensor, "B N"] | None = None  # for encoders that bring their own front end
     waveform_keep: Bool[Tensor, "B N"] | None = None
     sample_rate: int = 0  # of the waveform, Hz
-    captions: tuple[tuple[str, ...], ...] = ()  # of each clip; the first is the one to learn this time
-    features: dict[Modality, Tokens] = field(default_factory=dict)  # what frozen encoders made of the clips before
-    real: Bool[Tensor, " B"] = None  # type: ignore[assignment]  # False: could not be read, must not count; None: all
-    full: frozenset[str] = field(init=False, default=frozenset())  # masks known to be True all over, by their names
+    captions: tuple[tuple[str, ...], ...] = ()  # of each clip; training uses the first
+    features: dict[Modality, Tokens] = field(default_factory=dict)  # precomputed tokens of frozen encoders
+    real: Bool[Tensor, " B"] = None  # type: ignore[assignment]  # False: unreadable, must not count; None: all are real
+    full: frozenset[str] = field(init=False, default=frozenset())  # names of the masks that are known to be all True
 
     def __post_init__(self) -> None:
         if not self.captions:
@@ -105,10 +105,11 @@ class Batch:
         object.__setattr__(self, "full", full)
 
     def to(self, device: torch.device | str) -> Batch:
+        """The batch with all tensors on `device`."""
         return _map_tensors(self, lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> Batch:
-        """As torch's loaders ask for, so that `to` a GPU need not be waited for."""
+        """Called by torch's loaders, so that `to` a GPU is asynchronous."""
         return _map_tensors(self, lambda tensor: tensor.pin_memory())
 
     def __len__(self) -> int:
@@ -119,7 +120,7 @@ class Batch:
 class Tokens:
     """An encoder's output: one stream of tokens with times.
 
-    `full`: all tokens are known to be real, without a look at `keep`, which on a GPU would have to wait for it.
+    `full`: all tokens are known to be real; reading `keep` would have to synchronise with a GPU.
     """
 
     values: Float[Tensor, "B L D"]
@@ -130,28 +131,28 @@ class Tokens:
 
     @property
     def present(self) -> Bool[Tensor, " B"]:
-        """Which clips have this modality at all."""
+        """The clips that have this modality."""
         return self.keep.any(dim=1)
 
     def with_values(self, values: Float[Tensor, "B L E"]) -> Tokens:
-        """Other values at the same places: what was worked out for the places stays known."""
+        """Other values for the same tokens; the memo stays valid."""
         return Tokens(values, self.keep, self.times, self.full, self.memo)
 
     def without(self, drop: Bool[Tensor, " B"]) -> Tokens:
-        """The same stream with the modality missing where `drop`."""
+        """The same stream without the modality in the clips of `drop`."""
         return Tokens(self.values, self.keep & ~drop[:, None], self.times)
 
 
 @dataclass(frozen=True)
 class LayerStats:
-    """What one attention layer looked at, per query stream. Asked for by `stats=`, absent otherwise."""
+    """Statistics of one attention layer and query stream, if requested by `stats=`."""
 
     layer: str  # e.g. "cross.0"
     stream: str  # the modality of the queries
     query_keep: Bool[Tensor, "B Lq"]
     mass: dict[str, Float[Tensor, "B H Lq"]]  # attention mass on each modality, sums to 1 where a key exists
     prior: dict[str, Float[Tensor, " B"]]  # n_m / sum n, the mass that uniform attention would give
-    kind: Literal["attention", "gate"] = "attention"  # what the shares are of
+    kind: Literal["attention", "gate"] = "attention"  # the kind of shares in `mass`
     entropy: Float[Tensor, "B H Lq"] | None = None  # of the weights, in nats
     lag: Float[Tensor, "B H Lq"] | None = None  # mean attended time minus the query's own, s
     weights: dict[str, Float[Tensor, "B Lq Lk"]] | None = None  # on each key of each modality, the mean over heads
@@ -178,14 +179,14 @@ class Fused:
 
 
 def known_full(keep: Bool[Tensor, "B L"]) -> bool:
-    """Whether a mask is True all over; False where asking would mean to wait for a device."""
+    """Whether a mask on the CPU is all True; False for one on a device, which would have to synchronise."""
     return keep.device.type == "cpu" and bool(keep.numpy().all())
 
 
 _T = TypeVar("_T", bound=Batch)
 
 
-def _map_tensors(batch: _T, move) -> _T:
+def _map_tensors(batch: _T, move: Callable[[Tensor], Tensor]) -> _T:
     def one(value: Any) -> Any:
         if isinstance(value, Tensor):
             return move(value)
@@ -195,7 +196,7 @@ def _map_tensors(batch: _T, move) -> _T:
             return Tokens(move(value.values), move(value.keep), move(value.times), value.full)
         return value
 
-    moved = copy(batch)  # not made anew: what is known of the masks is not asked for again
+    moved = copy(batch)  # keeps `full` without reading the masks again
     for f in fields(batch):
         if f.init:
             object.__setattr__(moved, f.name, one(getattr(batch, f.name)))

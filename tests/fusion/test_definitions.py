@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mmattn.attention.exact.dense import DenseAttention
 from mmattn.config.compose import build, group_choices, read_choice
-from mmattn.encoders.pretrained.frames import Projection
+from mmattn.encoders.pretrained.tokens import Projection
 from mmattn.fusion.blocks.multi_head import LOCAL_SCORE, MergedAttention, ReadingAttention
 from mmattn.fusion.bottleneck import BottleneckFusion
 from mmattn.fusion.interface import Fusion

@@ -20,7 +20,8 @@ import torch
 from safetensors.torch import save_file
 
 from mmattn.cli.main import main
-from mmattn.encoders.pretrained.yamnet.yamnet import CLASS_NAMES, CLASSES, WEIGHTS, YAMNet, YamnetLogMel, to_patches
+from mmattn.encoders.pretrained.yamnet.network import CLASSES, YAMNet, YamnetLogMel, to_patches
+from mmattn.encoders.pretrained.yamnet.weights import CLASS_NAMES, WEIGHTS
 from mmattn.errors import UsageError
 from mmattn.inference.annotators.interface import STEP_S
 from mmattn.inference.annotators.tags.pretrained import PretrainedTagger

@@ -97,7 +97,7 @@ def test_a_model_may_only_caption(small: list[str], shapes: Path, tmp_path: Path
         (["captions=transformer", "task=none", "modality_balance=ogm_ge"], "modality_balance"),
         (["captions=transformer", "captions.max_length=5"], "max_length"),
         (["captions=transformer", "captions.tokenizer.kind=letters"], "kind"),
-        (["captions=transformer", "attention@captions.attention=time_window"], "words read the clip"),
+        (["captions=transformer", "attention@captions.attention=time_window"], "needs times, which words do not have"),
         (["captions=transformer", "attention@captions.attention=sofmax"], "no attention is named 'sofmax'"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

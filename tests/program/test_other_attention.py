@@ -47,7 +47,7 @@ def test_each_switch_has_a_file_of_its_own_and_the_runs_own_stays(trained: Path,
 
 def test_what_does_not_fit_is_one_line(trained: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(["evaluate", f"run={trained}", "attention=additive"]) == 2
-    assert "weights that this model was not trained with (score)" in capsys.readouterr().err
+    assert "weights that were not trained (score)" in capsys.readouterr().err
     assert main(["evaluate", f"run={trained}", "attention=dens"]) == 2
     assert "did you mean dense" in capsys.readouterr().err
 

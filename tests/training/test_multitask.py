@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 
+from caption_models import CAPTIONS, batch_of, fused_clips, small_captioner
 from mmattn.errors import UsageError
 from mmattn.training.optim.multitask import FixedWeights, UncertaintyWeights
 from mmattn.training.optim.self_critical import SelfCritical
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tasks"))
-from caption_models import CAPTIONS, fused_clips, small_captioner
-from test_captioner import batch_of
 
 
 def test_fixed_weights():
@@ -54,18 +49,18 @@ def test_the_reward_is_cider_and_the_gradient_is_the_policys():
     critic.prepare([[text] for text in CAPTIONS])
     loss, reward = critic.loss(model, fused, batch, seed=3)
     loss.backward()
-    found = model.embed.weight.grad.clone()  # type: ignore[union-attr]
+    found = model.embed_tokens.weight.grad.clone()  # type: ignore[union-attr]
     # By hand: the same draw, its reward over greedy's, times the gradient of its log probability.
     model.zero_grad()
     sample = replace(model.decoding, method="sample", top_p=1.0, seed=3)
     drawn = model.generate(fused, sample, batch.ids)
     greedy = model.generate(fused, replace(model.decoding, method="greedy"))
     better = (critic.rewards(model, drawn, batch) - critic.rewards(model, greedy, batch))[:3]
-    said, _ = model.said(fused, drawn)
+    said, _ = model.log_probs(fused, drawn)
     by_hand = -sum(better[i] * said[i].sum() for i in range(3)) / int(drawn.keep[:3].sum())
     by_hand.backward()
     assert float(loss.detach()) == pytest.approx(float(by_hand.detach()), rel=1e-5)
-    torch.testing.assert_close(found, model.embed.weight.grad)
+    torch.testing.assert_close(found, model.embed_tokens.weight.grad)
     assert float(reward) == pytest.approx(float(critic.rewards(model, greedy, batch)[:3].mean()))
 
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from mmattn.data.prepare.tokenizer import CaptionTokenizer
-from mmattn.tasks.captioning.decoding import Decoding, State
+from mmattn.tasks.captioning.decoding import Decoding
 from mmattn.tasks.captioning.interface import Captioner, Read
+from mmattn.tasks.captioning.search import State
 from mmattn.types import Batch, Fused, Tokens
 from mmattn.weighting.captions import CaptionEvaluation, captions_with_weights, word_split
 from mmattn.weighting.causal import SUBSETS, Subset
@@ -96,8 +97,8 @@ def test_the_split_of_a_word_is_what_both_senses_gain():
     given = fusions(SEEN, HEARD)
     decoded = model.generate(given["both"])
     split, _ = word_split(model, given, decoded)
-    both, _ = model.said(given["both"], decoded)
-    none, _ = model.said(Fused(stream(SEEN, False), stream(HEARD, False)), decoded)
+    both, _ = model.log_probs(given["both"], decoded)
+    none, _ = model.log_probs(Fused(stream(SEEN, False), stream(HEARD, False)), decoded)
     torch.testing.assert_close(split.video + split.audio, both - none)
 
 

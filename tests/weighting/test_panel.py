@@ -10,7 +10,19 @@ import pytest
 import torch
 
 from mmattn.weighting.causal import shapley, subset_scores
-from mmattn.weighting.panel import HEARD, INK, LINE, PICTURE, SEEN, SPECTRUM, STRIP, TAGS, WIDTH, ClipPanel, clip_panels
+from mmattn.weighting.panel import (
+    AUDIO,
+    INK,
+    LINE,
+    PICTURE,
+    SPECTRUM,
+    STRIP,
+    TAGS,
+    VIDEO,
+    WIDTH,
+    ClipPanel,
+    clip_panels,
+)
 
 
 def _columns(panel: ClipPanel, frame: int, colour: tuple, rows: slice) -> list[int]:
@@ -55,7 +67,7 @@ def test_the_bars_are_the_shapley_split_of_the_highest_tags(tiny_model: Callable
         assert panel.caption.startswith(model.task.vocabulary.names[highest[0]])
         for row, tag in enumerate(highest):
             top = PICTURE + STRIP + SPECTRUM + LINE * (row + 1)
-            for share, colour, y in ((split.video, SEEN, 2), (split.audio, HEARD, 9)):
+            for share, colour, y in ((split.video, VIDEO, 2), (split.audio, AUDIO, 9)):
                 drawn = _columns(panel, 0, colour, slice(top + y, top + y + 6))
                 length = round(max(-1.0, min(1.0, float(share[clip, tag]))) * (WIDTH // 4 - 6))
                 middle = WIDTH * 3 // 4

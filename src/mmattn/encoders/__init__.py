@@ -1,1 +1,1 @@
-"""Frames and sound to tokens with times: tiny networks and ready-made ones. See docs/encoders.md."""
+"""From video and audio to tokens with times: tiny built-in networks and pretrained ones. See docs/encoders.md."""

@@ -1,4 +1,4 @@
-"""Encoders that are not trained, and that stand aside where a batch carries their tokens (see data.features)."""
+"""Encoders that are not trained, and that pass on the tokens of a batch that carries them (see data.features)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class _Frozen(nn.Module):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> _Frozen:
-        """The encoder stays as in use: no dropout."""
+        """Keep the encoder in eval mode: no dropout."""
         super().train(mode)
         self.encoder.eval()
         return self
@@ -34,7 +34,7 @@ class _Frozen(nn.Module):
 
 
 class FrozenVisual(_Frozen, VisualEncoder):
-    """Frames, or tokens made of them, to tokens."""
+    """A frozen visual encoder, or the precomputed video tokens of the batch."""
 
     modality = "video"
 
@@ -44,6 +44,6 @@ class FrozenVisual(_Frozen, VisualEncoder):
 
 
 class FrozenAudio(_Frozen, AudioEncoder):
-    """Sound, or tokens made of it, to tokens."""
+    """A frozen audio encoder, or the precomputed audio tokens of the batch."""
 
     modality = "audio"

@@ -1,4 +1,4 @@
-"""No encoder: for models of one modality alone, and as the other side of a comparison with both."""
+"""No encoder: for models of one modality, and for the comparison with both."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mmattn.types import Batch, Tokens
 
 
 class NoEncoder(VisualEncoder, AudioEncoder):
-    """Any batch -> one token of padding a clip, (B, 1, dim): the modality is missing in every clip."""
+    """One token of padding for each clip, (B, 1, dim): the modality is missing in every clip."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mmattn.config.compose import Config
-from mmattn.encoders.pretrained.transformers.texts import TextEncoder
+from mmattn.encoders.pretrained.transformers.text_encoder import TextEncoder
 from mmattn.errors import UsageError
 from mmattn.files import beside, expanded
 from mmattn.inference.tag_list import read_tags

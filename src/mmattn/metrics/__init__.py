@@ -1,1 +1,1 @@
-"""Scores of tags and captions, their calibration and intervals; imports nothing of mmattn."""
+"""Scores of tags and captions, their calibration and intervals; a leaf that imports nothing else of mmattn."""

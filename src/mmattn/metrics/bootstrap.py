@@ -1,4 +1,4 @@
-"""How sure a score is: the clips are drawn again and again with replacement (Efron 1979), and the score taken of each.
+"""Bootstrap intervals of scores: the score of many resamples of the clips with replacement (Efron 1979).
 
 Shape legend: R resamples, N clips, K tags.
 """
@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-CHUNK = 8_000_000  # numbers of one step: 32 MB
+CHUNK = 8_000_000  # elements of one step: 32 MB
 
 
 def resamples(clips: int, number: int, seed: int = 0) -> UInt8[Tensor, "R N"]:
-    """How often each clip is drawn in each of `number` resamples of as many clips. The same again for a seed."""
+    """How often each clip is drawn in each of `number` resamples of as many clips. Deterministic for a seed."""
     generator = torch.Generator().manual_seed(seed)
     counts = torch.zeros(number, clips, dtype=torch.uint8)
     for part in counts.split(_rows(clips)):
@@ -29,7 +29,7 @@ def _rows(clips: int) -> int:
 def resampled_average_precision(
     scores: Float[Tensor, "N K"], targets: Float[Tensor, "N K"], counts: UInt8[Tensor, "R N"]
 ) -> Float[Tensor, "R K"]:
-    """`average_precision` of each resample, as if a clip stood in it as often as `counts` says. NaN as there.
+    """`average_precision` of each resample, in which each clip occurs as often as in `counts`. NaN as there.
 
     Each tag's clips are ranked once for all resamples.
     """
@@ -53,6 +53,6 @@ def _of_chunk(scores: Tensor, targets: Tensor, counts: Tensor) -> Float[Tensor, 
 
 
 def interval(values: Float[Tensor, " R"], share: float = 0.95) -> list[float]:
-    """The middle `share` of a score over resamples (percentile interval); those where it is undefined stay out."""
+    """The percentile interval of a score: the central `share` of its resamples; undefined ones are left out."""
     edges = torch.tensor([(1 - share) / 2, (1 + share) / 2], dtype=values.dtype)
     return torch.nanquantile(values, edges).tolist()

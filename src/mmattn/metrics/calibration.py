@@ -1,4 +1,4 @@
-"""Do scores mean what they say, and from which score on is a tag worth listing.
+"""Calibration errors of scores, and thresholds for listing tags.
 
 Shape legend: N clips, K tags, C classes of a group.
 """
@@ -24,8 +24,8 @@ def calibration_errors(
 ) -> dict[str, float]:
     """The expected calibration error of each question: a free tag, or an exclusive group (Guo et al. 2017, eq. 3).
 
-    Of a free tag its score against whether it is there; of a group the highest score against whether that tag is right,
-    over clips with a tag of the group. NaN without any clip.
+    For a free tag, its score against its presence; for a group, the highest score against whether that tag is right,
+    over clips with a tag of the group. NaN without clips.
     """
     grouped = {i for ids in groups.values() for i in ids}
     found = {
@@ -35,14 +35,14 @@ def calibration_errors(
     }
     for name, ids in groups.items():
         truth = targets[:, list(ids)] > 0
-        asked = truth.any(dim=1)
-        confidence, best = scores[asked][:, list(ids)].max(dim=1)
-        found[name] = expected_calibration_error(confidence, truth[asked].gather(1, best[:, None])[:, 0])
+        answered = truth.any(dim=1)
+        confidence, best = scores[answered][:, list(ids)].max(dim=1)
+        found[name] = expected_calibration_error(confidence, truth[answered].gather(1, best[:, None])[:, 0])
     return found
 
 
 def expected_calibration_error(scores: Float[Tensor, " N"], right: Bool[Tensor, " N"]) -> float:
-    """sum over bins of (clips in it / N) |mean score - share that is right|, in 15 bins of equal width."""
+    """The sum over 15 bins of equal width of (clips in the bin / N) |mean score - share of right ones|."""
     if not len(scores):
         return float("nan")
     edges = torch.linspace(0, 1, BINS + 1, dtype=scores.dtype)
@@ -52,9 +52,9 @@ def expected_calibration_error(scores: Float[Tensor, " N"], right: Bool[Tensor, 
 
 
 def best_f1_thresholds(scores: Float[Tensor, "N K"], targets: Float[Tensor, "N K"]) -> Float[Tensor, " K"]:
-    """From which score on to list each tag for the highest F1; NaN where no clip has the tag.
+    """The threshold of each tag with the highest F1; NaN if no clip has the tag.
 
-    Of equal F1 the higher threshold. It lies half way between the last score that is in and the first that is out.
+    For equal F1 the higher threshold. It is halfway between the last score that is listed and the first that is not.
     """
     ranked, last, hits = ranking(scores, (targets > 0).double())
     listed = torch.arange(1, len(hits) + 1, device=hits.device)[:, None]
@@ -65,7 +65,7 @@ def best_f1_thresholds(scores: Float[Tensor, "N K"], targets: Float[Tensor, "N K
 def precision_thresholds(
     scores: Float[Tensor, "N K"], targets: Float[Tensor, "N K"], wanted: float
 ) -> Float[Tensor, " K"]:
-    """The lowest score from which on the share of right ones is at least `wanted`; NaN where none reaches it."""
+    """The lowest threshold of each tag with a precision of at least `wanted`; NaN if none reaches it."""
     ranked, last, hits = ranking(scores, (targets > 0).double())
     listed = torch.arange(1, len(hits) + 1, device=hits.device)[:, None]
     good = last & (hits / listed >= wanted) & (hits > 0)
@@ -74,6 +74,6 @@ def precision_thresholds(
 
 
 def _between(ranked: Float[Tensor, "N K"], place: Tensor) -> Float[Tensor, " K"]:
-    """The middle between the score at `place` and the next below it, 0 at the end."""
+    """Halfway between the score at `place` and the next lower one, 0 at the end."""
     floor = torch.cat([ranked, torch.zeros_like(ranked[:1])])
     return (floor.gather(0, place[None])[0] + floor.gather(0, place[None] + 1)[0]) / 2

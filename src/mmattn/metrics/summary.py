@@ -1,4 +1,4 @@
-"""The numbers of one evaluation about tags, beside average precision: plain data. NaN: undefined.
+"""The tag metrics of one evaluation other than average precision, as plain data. NaN: undefined.
 
 Shape legend: N clips, K tags.
 """
@@ -15,7 +15,7 @@ from torch import Tensor
 from mmattn.metrics.calibration import calibration_errors
 from mmattn.metrics.tags import auroc, d_prime, decisions, f1, group_accuracy, mean_defined
 
-HALF = 0.5  # the threshold where none is known
+HALF = 0.5  # the threshold of a tag without its own
 TOP = 5
 
 
@@ -26,10 +26,10 @@ def summary(
     groups: Mapping[str, Sequence[int]],
     thresholds: Mapping[str, float],
 ) -> dict[str, Any]:
-    """AUROC, d', F1, accuracy and calibration error. `thresholds` of free tags, 0.5 for those that are not in it.
+    """AUROC, d', F1, accuracy and calibration error. `thresholds`: of free tags, 0.5 for those without one.
 
-    d' over all tags is that of the mean AUROC, as AudioSet's (Gemmeke et al. 2017): single ones may be infinite.
-    The accuracy among the five highest is given for groups of more than five tags.
+    d' over all tags is that of the mean AUROC, as for AudioSet (Gemmeke et al. 2017), because single ones may be
+    infinite. The top-5 accuracy is given for groups of more than five tags.
     """
     area = auroc(scores, targets)
     accuracy = group_accuracy(scores, targets, groups)
@@ -58,7 +58,7 @@ def _f1(
     groups: Mapping[str, Sequence[int]],
     thresholds: Mapping[str, float],
 ) -> dict[str, Any]:
-    """Of what would be listed; the thresholds are those of the tags that stand alone."""
+    """F1 of the tags that would be listed, with the thresholds of free tags."""
     at = [thresholds.get(name, HALF) for name in names]
     per_tag, micro = f1(decisions(scores, torch.tensor(at, dtype=torch.float64), groups), targets)
     grouped = {i for ids in groups.values() for i in ids}

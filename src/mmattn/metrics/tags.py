@@ -1,6 +1,6 @@
-"""How good tags are: average precision, AUROC, d', F1, and accuracy in exclusive groups.
+"""Metrics of tags: average precision, AUROC, d', F1, and accuracy in exclusive groups.
 
-All are of all clips at once, never means over batches: exact however clips were shared out.
+All are computed over all clips at once, never as means over batches, so they do not depend on batches or processes.
 
 Shape legend: N clips, K tags. Tags without a positive clip have no score and stay out of every mean.
 """
@@ -16,10 +16,10 @@ from torch import Tensor
 
 
 def average_precision(scores: Float[Tensor, "N K"], targets: Float[Tensor, "N K"]) -> Float[Tensor, " K"]:
-    """Per tag, NaN where no clip has it. Constant scores give the tag's prevalence, which is chance.
+    """Per tag, NaN if no clip has it. Constant scores give the tag's prevalence, which is chance.
 
-    The sum over thresholds of recall gained x precision; clips of equal score enter together, so order among them does
-    not count.
+    The sum over thresholds of the gain in recall x precision; clips of equal score enter together, so their order does
+    not matter.
     """
     _, last, hits = ranking(scores, targets)
     precision = hits / torch.arange(1, len(hits) + 1, device=hits.device)[:, None]
@@ -28,19 +28,19 @@ def average_precision(scores: Float[Tensor, "N K"], targets: Float[Tensor, "N K"
 
 
 def auroc(scores: Float[Tensor, "N K"], targets: Float[Tensor, "N K"]) -> Float[Tensor, " K"]:
-    """The chance that a clip with the tag scores above one without it, equal scores counting half. Per tag.
+    """The area under the ROC curve, per tag; NaN if all clips have the tag or none does.
 
-    The area under the ROC curve. NaN where all clips have the tag or none does.
+    It is the probability that a clip with the tag scores higher than one without it; equal scores count half.
     """
     _, last, hits = ranking(scores, targets)
     misses = torch.arange(1, len(hits) + 1, device=hits.device)[:, None] - hits
     won, lost = _gained(hits, last), _gained(misses, last)
-    above = hits - won / 2  # clips with the tag above a run's clips without it, half of those beside them
+    above = hits - won / 2  # clips with the tag above a run's clips without it, and half of those in the run
     return (torch.where(last, above, 0.0) * lost).sum(dim=0).div(hits[-1] * misses[-1]).float()
 
 
 def d_prime(area: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """sqrt(2) x the normal quantile of an AUROC: how many standard deviations apart two normals of that AUROC are.
+    """sqrt(2) x the normal quantile of an AUROC: the distance of two normals with that AUROC in standard deviations.
 
     0 at chance, infinite at an AUROC of 1, -infinite at 0, NaN for NaN (Gemmeke et al. 2017).
     """
@@ -50,7 +50,7 @@ def d_prime(area: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
 def ranking(
     scores: Float[Tensor, "N K"], targets: Float[Tensor, "N K"]
 ) -> tuple[Float[Tensor, "N K"], Bool[Tensor, "N K"], Float[Tensor, "N K"]]:
-    """Each tag's scores in falling order; which are the last of their run of equal ones; clips with the tag so far."""
+    """Each tag's scores in descending order; which are the last of a run of equal ones; clips with the tag so far."""
     ranked, order = scores.double().sort(dim=0, descending=True)
     hits = targets.double().gather(0, order).cumsum(dim=0)
     last = torch.ones_like(hits, dtype=torch.bool)
@@ -59,7 +59,7 @@ def ranking(
 
 
 def _gained(count: Float[Tensor, "N K"], last: Bool[Tensor, "N K"]) -> Float[Tensor, "N K"]:
-    """Of a running count, what each run of equal scores adds, at its last place; 0 elsewhere."""
+    """The increase of a running count over each run of equal scores, at the last one of the run; 0 elsewhere."""
     before = torch.where(last, count, 0.0).cummax(dim=0).values.roll(1, dims=0)
     before[0] = 0.0
     return torch.where(last, count - before, 0.0)
@@ -68,7 +68,7 @@ def _gained(count: Float[Tensor, "N K"], last: Bool[Tensor, "N K"]) -> Float[Ten
 def decisions(
     scores: Float[Tensor, "N K"], thresholds: Float[Tensor, " K"], groups: Mapping[str, Sequence[int]]
 ) -> Bool[Tensor, "N K"]:
-    """The tags that would be listed: free ones from their threshold on, the highest of each group."""
+    """The tags to list: free ones at or above their threshold, and the highest of each group."""
     chosen = scores.double() >= thresholds.double()
     for ids in groups.values():
         best = scores[:, list(ids)].argmax(dim=1, keepdim=True)
@@ -77,7 +77,7 @@ def decisions(
 
 
 def f1(chosen: Bool[Tensor, "N K"], targets: Float[Tensor, "N K"]) -> tuple[Float[Tensor, " K"], float]:
-    """2 TP / (2 TP + FP + FN): per tag, NaN where no clip has it; and of all tags' answers together (micro)."""
+    """2 TP / (2 TP + FP + FN): per tag, NaN if no clip has it; and over the answers of all tags (micro)."""
     truth = targets > 0
     right, wrong = (chosen & truth).sum(dim=0).double(), (chosen ^ truth).sum(dim=0).double()
     per_tag = torch.where(truth.any(dim=0), 2 * right / (2 * right + wrong), torch.nan)
@@ -86,7 +86,7 @@ def f1(chosen: Bool[Tensor, "N K"], targets: Float[Tensor, "N K"]) -> tuple[Floa
 
 
 def mean_defined(values: Sequence[float]) -> float:
-    """The mean of what is not NaN; NaN when nothing is left."""
+    """The mean of the values that are not NaN; NaN if there are none."""
     defined = [value for value in values if value == value]
     return sum(defined) / len(defined) if defined else float("nan")
 
@@ -96,8 +96,7 @@ def group_accuracy(
 ) -> dict[str, float]:
     """For each exclusive group, the share of clips with a right tag among the `among` highest of the group.
 
-    Clips without a tag of the group have no right answer and stay out; NaN when there is no other. Of equal scores the
-    first tags count as higher.
+    Clips without a tag of the group are left out; NaN if none is left. Among equal scores the first tags rank higher.
     """
     result = {}
     for name, ids in groups.items():
@@ -115,11 +114,11 @@ def answers(
     groups: Mapping[str, Sequence[int]],
     thresholds: Mapping[str, float],
 ) -> dict[str, tuple[Bool[Tensor, " N"], Bool[Tensor, " N"]]]:
-    """For each question (a free tag, or an exclusive group): which clips ask it, and which get the right answer.
+    """For each question (a free tag or an exclusive group): the clips it applies to, and those answered right.
 
-    A group is asked of clips with a tag of it, and right when the highest is among them; a free tag is asked of the
-    clips that have it, and right from its threshold on (0.5 where there is none): that it stays away elsewhere is no
-    feat for a rare tag.
+    A group applies to clips with a tag of it, and is right if the highest score is one of them. A free tag applies to
+    clips that have it, and is right at or above its threshold (0.5 without one); clips without the tag do not count,
+    because for a rare tag they are easy.
     """
     grouped = {i for ids in groups.values() for i in ids}
     found = {}

@@ -1,1 +1,1 @@
-"""Fused streams to losses and predictions: tags and captions. See docs/tagging.md and docs/captioning.md."""
+"""From fused streams to losses and predictions: tags and captions. See docs/tagging.md and docs/captioning.md."""

@@ -1,1 +1,1 @@
-"""How much sound and how much picture: measures by attention, by removal and in training. See docs/weighting.md."""
+"""Modality weightings: how much of a result comes from audio and how much from video. See docs/weighting.md."""

@@ -1,4 +1,4 @@
-"""What captions owe to sound and to picture: each word of a caption, and how good captions are without either.
+"""How much of a caption comes from video and from audio: for each word, and for the quality of captions.
 
 Shape legend: B clips, L tokens of a caption.
 """
@@ -14,21 +14,21 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mmattn.metrics.bootstrap import interval, resamples
-from mmattn.metrics.captions import CaptionScores
+from mmattn.metrics.captions.scores import CaptionScores
 from mmattn.tasks.captioning.decoding import DecodedCaptions, Decoding
 from mmattn.tasks.captioning.interface import Captioner
 from mmattn.types import MODALITIES, Batch, Fused, Modality, Tokens
 from mmattn.weighting.causal import SUBSETS, ShapleySplit, Subset, shapley
 
-SPLIT_METRICS = ("cider_d", "word_accuracy", "exact", "bleu_4", "rouge_l")  # whose Shapley split is reported
+SPLIT_METRICS = ("cider_d", "word_accuracy", "exact", "bleu_4", "rouge_l")  # metrics with a reported Shapley split
 
 
 @dataclass(frozen=True)
 class WordWeight:
     """One word of a caption.
 
-    `video`, `audio`, `synergy`: the Shapley split of its log probability given the words before it, in nats: how much
-    likelier it became by each. `mass`: the decoder's attention on sound while it was written, in [0, 1], where told.
+    `video`, `audio`, `synergy`: the Shapley split of its log probability given the words before it, in nats. `mass`:
+    the share of the decoder's attention on audio at this word, in [0, 1]; None if the decoder does not report it.
     """
 
     word: str
@@ -38,6 +38,7 @@ class WordWeight:
     mass: float | None
 
     def to_dict(self) -> dict[str, Any]:
+        """For a record, rounded."""
         parts = {"video": self.video, "audio": self.audio, "synergy": self.synergy}
         mass = {} if self.mass is None else {"attention": round(self.mass, 4)}
         return {"word": self.word, **{name: round(value, 4) for name, value in parts.items()}, **mass}
@@ -45,7 +46,7 @@ class WordWeight:
 
 @dataclass(frozen=True)
 class WeighedCaption:
-    """`score`: see DecodedCaptions."""
+    """A caption with its `score` (see DecodedCaptions) and the weights of its words."""
 
     text: str
     score: float
@@ -55,11 +56,11 @@ class WeighedCaption:
 def captions_with_weights(
     captioner: Captioner, fusions: Mapping[Subset, Fused], decoding: Decoding | None = None, ids: Iterable[str] = ()
 ) -> list[WeighedCaption]:
-    """A caption for each clip, from both modalities, with what each word owes to which. `fusions`: subset_fusions."""
+    """A caption for each clip, from both modalities, with the split of each word. `fusions`: see subset_fusions."""
     decoded = captioner.generate(fusions["both"], decoding, tuple(ids))
     split, mass = word_split(captioner, fusions, decoded)
     parts = [part.cpu() for part in (split.video, split.audio, split.synergy)]
-    heard = None if mass is None else mass["audio"].float().cpu()
+    on_audio = None if mass is None else mass["audio"].float().cpu()
     scores, tokens = decoded.score.tolist(), decoded.tokens.tolist()
     captions = []
     for i, text in enumerate(captioner.texts(decoded)):
@@ -68,7 +69,7 @@ def captions_with_weights(
         for word in captioner.tokenizer.words(ids_):
             at = list(word.places)
             video, audio, synergy = (float(part[i, at].sum()) for part in parts)
-            share = None if heard is None else float(heard[i, at].mean())
+            share = None if on_audio is None else float(on_audio[i, at].mean())
             words.append(WordWeight(word.text, video, audio, synergy, share))
         captions.append(WeighedCaption(text, scores[i], tuple(words)))
     return captions
@@ -81,17 +82,17 @@ def word_split(
 
     phi_video + phi_audio = log p(token | both) - log p(token | neither), for every token.
     """
-    said: dict[Subset, Tensor] = {}
+    log_probs: dict[Subset, Tensor] = {}
     mass = None
     for subset in SUBSETS:
         fused = expanded(fusions[subset], len(decoded.tokens))
-        said[subset], read = captioner.said(fused, decoded, mass=subset == "both")
+        log_probs[subset], read = captioner.log_probs(fused, decoded, mass=subset == "both")
         mass = read.mass if subset == "both" else mass
-    return shapley(said), mass
+    return shapley(log_probs), mass
 
 
 def expanded(fused: Fused, clips: int) -> Fused:
-    """One clip that stands for all, as so many."""
+    """The one clip of a fusion that represents all clips, expanded to `clips` of them."""
 
     def one(tokens: Tokens) -> Tokens:
         if len(tokens.keep) == clips:
@@ -109,7 +110,7 @@ def _marks(captioner: Captioner) -> tuple[int, ...]:
 
 
 class CaptionEvaluation:
-    """Captions on each subset of modalities, against their references. Feed it batches, `merge`, read `result`."""
+    """Captions from each subset of modalities against their references: `update` by batches, `merge`, `result`."""
 
     def __init__(self) -> None:
         self._references: dict[str, tuple[str, ...]] = {}
@@ -117,7 +118,7 @@ class CaptionEvaluation:
         self._words: dict[str, tuple[WordWeight, ...]] = {}
 
     def update(self, captioner: Captioner, fusions: Mapping[Subset, Fused], batch: Batch) -> None:
-        """Caption one batch (no gradient). Clips without references, or not real, stay out."""
+        """Caption one batch (no gradient). Clips that have no references or are not real are left out."""
         with torch.no_grad():
             whole = captions_with_weights(captioner, fusions, ids=batch.ids)
             texts: dict[Subset, list[str]] = {
@@ -139,15 +140,16 @@ class CaptionEvaluation:
         return captioner.texts(captioner.generate(fused, ids=("",))) * len(ids)
 
     def merge(self, others: Iterable[CaptionEvaluation]) -> None:
+        """Add the clips of other processes."""
         for other in others:
             self._references.update(other._references)
             self._texts.update(other._texts)
             self._words.update(other._words)
 
     def result(self, resampled: int = 0) -> dict[str, Any] | None:
-        """Metrics, their Shapley split, and what words owe to what. Plain data; None where nothing was captioned.
+        """Metrics, their Shapley splits and the mean split of words, as plain data; None without captioned clips.
 
-        `resampled`: that often clips are drawn anew for 95 % intervals of the splits, those of means over clips.
+        `resampled`: the number of bootstrap resamples for 95 % intervals of the splits, of means over clips; 0: none.
         """
         if not self._texts:
             return None
@@ -170,7 +172,7 @@ class CaptionEvaluation:
         return record
 
     def clips(self) -> dict[str, dict[str, Any]]:
-        """By id: the caption, what it is with each modality alone, references, metrics, and its words' weights."""
+        """By clip id: the caption, those from one modality alone, references, metrics and the weights of its words."""
         ids = sorted(self._texts)
         scores = self._scores(ids)["both"].by_clip if ids else {}
         return {
@@ -188,10 +190,10 @@ class CaptionEvaluation:
         return {s: CaptionScores({name: self._texts[name][s] for name in ids}, self._references) for s in SUBSETS}
 
     def _word_shares(self, ids: list[str]) -> dict[str, Any]:
-        """Means over all words: of the split of their log probabilities, and of the attention on sound."""
+        """Means over all words: of the split of their log probabilities, and of the attention on audio."""
         words = [word for name in ids for word in self._words[name]]
         if not words:
             return {"count": 0}
         mean = {part: sum(getattr(word, part) for word in words) / len(words) for part in (*MODALITIES, "synergy")}
-        looked = [word.mass for word in words if word.mass is not None]
-        return {"count": len(words), **mean, "attention": sum(looked) / len(looked) if looked else None}
+        masses = [word.mass for word in words if word.mass is not None]
+        return {"count": len(words), **mean, "attention": sum(masses) / len(masses) if masses else None}

@@ -1,7 +1,7 @@
-"""Causal modality weightings: what a result would be without the sound, without the picture, without either.
+"""Causal modality weightings: the result without audio, without video, and without both.
 
-V(S) is a value (a metric, or one clip's score for a tag) when only the modalities in S are given. Removal is the
-model's own missing-modality path, so models should be trained with modality dropout.
+V(S) is a value (a metric, or one clip's score for a tag) if the model gets only the modalities in S. A modality is
+removed by the model's own missing-modality path, so models should be trained with modality dropout.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Value = TypeVar("Value", float, Tensor)
 
 @dataclass(frozen=True)
 class ShapleySplit(Generic[Value]):
-    """The exact Shapley split over two modalities: video + audio = V(both) - V(none). Synergy: what only both give."""
+    """The exact Shapley split over two modalities: video + audio = V(both) - V(none). Synergy: their interaction."""
 
     video: Value
     audio: Value
@@ -45,12 +45,12 @@ def shapley(value: Mapping[Subset, Value]) -> ShapleySplit[Value]:
 
 
 def alone(modality: Modality, video: Tokens, audio: Tokens) -> tuple[Tokens, Tokens]:
-    """The two streams with nothing but `modality` in them."""
+    """The two streams with only `modality` present."""
     return (video, absent(audio)) if modality == "video" else (absent(video), audio)
 
 
 def absent(tokens: Tokens) -> Tokens:
-    """The stream of clips that lack the modality: one token of padding, as padding says nothing and costs time."""
+    """The stream of clips without the modality: one token of padding, because more would only cost time."""
     keep = torch.zeros_like(tokens.keep[:, :1])
     return Tokens(tokens.values[:, :1], keep, tokens.times[:, :1])
 
@@ -60,9 +60,9 @@ def _first(tokens: Tokens) -> Tokens:
 
 
 def subset_fusions(model: AVModel, video: Tokens, audio: Tokens, fused: Fused) -> dict[Subset, Fused]:
-    """The fusion of each subset of modalities. `fused` is that of both; the encoders are not run again.
+    """The fusion of each subset of modalities, without running the encoders again. `fused`: that of both.
 
-    Without either modality all clips are alike, so "none" holds one of them, which stands for all.
+    Without modalities all clips are equal, so "none" has one clip, which represents all.
     """
     return {
         "none": model.fuse(absent(_first(video)), absent(_first(audio))),
@@ -73,24 +73,24 @@ def subset_fusions(model: AVModel, video: Tokens, audio: Tokens, fused: Fused) -
 
 
 def scores_on(model: AVModel, fusions: Mapping[Subset, Fused]) -> dict[Subset, Float[Tensor, "B K"]]:
-    """Tag scores on each subset of modalities, of what `subset_fusions` gave."""
+    """Tag scores from each subset of modalities. `fusions`: see subset_fusions."""
     clips = len(fusions["both"].video.keep)
     logits: dict[Subset, Tensor] = {subset: model.task(fused) for subset, fused in fusions.items()}
     return {subset: model.task.scores(value).expand(clips, -1) for subset, value in logits.items()}
 
 
 def subset_scores(model: AVModel, video: Tokens, audio: Tokens, fused: Fused) -> dict[Subset, Float[Tensor, "B K"]]:
-    """Tag scores on each subset of modalities."""
+    """Tag scores from each subset of modalities. `fused`: the fusion of both."""
     return scores_on(model, subset_fusions(model, video, audio, fused))
 
 
 def permuted_scores(
     model: AVModel, video: Tokens, audio: Tokens, generator: torch.Generator
 ) -> dict[Modality, Float[Tensor, "B K"]]:
-    """Tag scores where one modality comes from another clip of the batch, which keeps how its tokens are distributed.
+    """Tag scores with one modality taken from another clip of the batch, which keeps the distribution of its tokens.
 
-    Clips that have the modality exchange it along a random cycle, so none keeps its own unless it is the only one.
-    The permutation score of a metric V is [V(av) - V(permuted m)] / V(av) (Gat et al. 2021, "perceptual score").
+    Clips with the modality exchange it along a random cycle, so none keeps its own unless it is the only one. The
+    permutation score of a metric V is [V(av) - V(permuted m)] / V(av) (Gat et al. 2021, "perceptual score").
     """
     shuffled: dict[Modality, Tensor] = {
         "video": model.task(model.fuse(_exchanged(video, generator), audio)),

@@ -1,4 +1,4 @@
-"""What every clip scored for every tag, kept beside an evaluation so that runs can be compared clip by clip."""
+"""The scores of every clip for every tag, saved with an evaluation so that runs can be compared clip by clip."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from mmattn.weighting.causal import SUBSETS, Subset
 
 
 def scores_file(run: Path, split: str) -> Path:
-    """Where an evaluation of a run keeps what each clip of the split scored."""
+    """The file in which the evaluation of a run on a split saves its ClipScores."""
     return run / f"evaluation-{split}-scores.safetensors"
 
 
 @dataclass(frozen=True)
 class ClipScores:
-    """N clips, K tags; `scores` in [0, 1] with each subset of the modalities, `targets` above 0 where a clip has it.
+    """N clips, K tags; `scores` in [0, 1] from each subset of the modalities; `targets` above 0 if a clip has a tag.
 
-    `videos`: the file that each clip was cut from; None: not recorded. `permuted`: scores where that modality comes
-    from another clip; {}: not measured. `attention`: of each head the mass on audio and its prior, NaN for a clip that
-    lacks a modality; None: no head weighs one against the other.
+    `videos`: the source file of each clip; None: not recorded. `permuted`: scores with that modality taken from another
+    clip; {}: not measured. `attention`: for each head the mass on audio and its prior, NaN for a clip that lacks a
+    modality; None: no head attends to both modalities.
     """
 
     ids: tuple[str, ...]
@@ -42,7 +42,7 @@ class ClipScores:
     attention: Float[Tensor, "N H 2"] | None = None
 
     def of(self, ids: Sequence[str]) -> ClipScores:
-        """Those of the clips `ids`, in their order."""
+        """The scores of the clips `ids`, in this order."""
         place = {name: i for i, name in enumerate(self.ids)}
         rows = [place[name] for name in ids]
         chosen = torch.tensor(rows, dtype=torch.long)
@@ -57,7 +57,7 @@ class ClipScores:
         )
 
     def save(self, path: Path) -> None:
-        """A safetensors file, whole or absent."""
+        """Write a safetensors file atomically."""
         from safetensors.torch import save
 
         facts = {"ids": self.ids, "tags": self.tags, "families": self.families, "groups": self.groups}
@@ -70,7 +70,7 @@ class ClipScores:
 
 
 def load_clip_scores(path: Path) -> ClipScores:
-    """What `save` wrote; loading executes nothing. Raises UsageError for anything else."""
+    """Read what `save` wrote. No code is executed. Raises UsageError for any other file."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -96,10 +96,10 @@ def load_clip_scores(path: Path) -> ClipScores:
         if any(tensor.shape != shape for tensor in (*tensors.values(), *permuted.values())):
             raise ValueError(f"expected {shape[0]} clips x {shape[1]} tags")
         if any(each is not None and len(each) != shape[0] for each in (found.videos, attention)):
-            raise ValueError(f"expected a video and an attention for each of {shape[0]} clips")
+            raise ValueError(f"expected videos and attention of {shape[0]} clips")
         if any(not 0 <= i < len(found.tags) for ids in found.groups.values() for i in ids):
-            raise ValueError("a group names a tag that is not there")
+            raise ValueError("a group refers to an unknown tag")
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
-        why = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'empty'}"
-        raise UsageError(f"{path}: not the scores of an evaluation ({why}); delete it and evaluate again") from None
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'empty'}"
+        raise UsageError(f"{path}: not the scores of an evaluation ({reason}); delete it and evaluate again") from None
     return found

@@ -1,7 +1,7 @@
-"""Descriptive modality weightings: what the attention looks at, beside what uniform attention would look at.
+"""Descriptive modality weightings: the attention mass on each modality, beside that of uniform attention.
 
-Attention mass alone misleads: over 512 sound and 196 picture tokens, uniform attention already reads 72 % sound. So the
-mass is always given with its prior and the log-ratio of the two.
+Attention mass alone is misleading: over 512 audio and 196 video tokens uniform attention already has 72 % on audio. So
+the mass is always reported with its prior and the log-ratio of the two.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mmattn.types import LayerStats
@@ -20,7 +20,7 @@ from mmattn.types import LayerStats
 
 @dataclass
 class _Sum:
-    """Sums over clips, by head."""
+    """Sums over clips, for each head."""
 
     kind: str
     clips: int = 0
@@ -30,19 +30,19 @@ class _Sum:
 
 
 class MassMeter:
-    """Mean share of each part (modality, bottleneck) by layer, stream and head, over clips that have all of them.
+    """Mean share of each part (modality, bottleneck) by layer, stream and head, over clips that have all parts.
 
-    The shares are attention mass, or gates, as the record's `kind` says. Where the mechanism tells, also its entropy
-    (nats), its lag (mean attended time minus the query's own, s) and its distance (the mean of |lag|, s).
-    Within a clip the mean runs over real queries; every clip counts the same.
+    The shares are attention mass or gates, see `kind` in the record. If the mechanism reports them, also its entropy
+    (nats), its lag (mean attended time minus the query's own, s) and its distance (the mean of |lag|, s). Within a clip
+    the mean is over real queries; every clip has equal weight.
     """
 
     def __init__(self) -> None:
         self._sums: dict[tuple[str, str], _Sum] = {}
 
     def update(self, stats: Iterable[LayerStats]) -> None:
-        """Add a batch's. Whatever its layers, it comes to the processor in one transfer."""
-        layers = [layer for layer in stats if len(layer.mass) > 1]  # a stream that reads one alone has nothing to weigh
+        """Add the statistics of a batch, with one transfer to the CPU for all layers."""
+        layers = [layer for layer in stats if len(layer.mass) > 1]  # with one part the share is always 1
         if not layers:
             return
         figures = [_figures(layer) for layer in layers]
@@ -59,7 +59,7 @@ class MassMeter:
             _add(total.facts, dict(zip(_facts(layer), values[1 + of_names :], strict=True)))
 
     def merge(self, other: MassMeter) -> None:
-        """Add what another process has seen."""
+        """Add the sums of another process."""
         for key, theirs in other._sums.items():
             ours = self._sums.setdefault(key, _Sum(theirs.kind))
             ours.clips += theirs.clips
@@ -67,7 +67,7 @@ class MassMeter:
                 _add(mine, more)
 
     def result(self) -> list[dict]:
-        """One record a layer, stream and head: mass, prior and log_ratio by part, and what else is known."""
+        """One record for each layer, stream and head: mass, prior and log_ratio by part, and the other statistics."""
         records = []
         for (layer, stream), total in sorted(self._sums.items()):
             heads = len(next(iter(total.mass.values())))
@@ -82,11 +82,9 @@ class MassMeter:
 
 
 def _figures(layer: LayerStats) -> Float[Tensor, " N"]:
-    """Sums over the clips that have every part: their number, priors, and of each head the masses and `_facts`."""
+    """Sums over the clips that have every part: their number, priors, and for each head the masses and `_facts`."""
     priors = torch.stack([layer.prior[name] for name in layer.mass])  # (S, B)
-    both = (priors > 0).all(dim=0) & layer.query_keep.any(dim=1)
-    queries = layer.query_keep.double()
-    share = queries / queries.sum(dim=1, keepdim=True).clamp(min=1.0)
+    both, share = _clips_and_shares(layer)
 
     def per_head(value: Tensor) -> Float[Tensor, " H"]:
         weighed = value.detach().double() * share[:, None, :]
@@ -98,7 +96,7 @@ def _figures(layer: LayerStats) -> Float[Tensor, " N"]:
 
 
 def _sizes(layer: LayerStats) -> list[int]:
-    """Of the parts of `_figures`."""
+    """The sizes of the parts of `_figures`."""
     heads = next(iter(layer.mass.values())).shape[1]
     return [1, len(layer.mass), *[heads] * (len(layer.mass) + len(_facts(layer)))]
 
@@ -108,18 +106,23 @@ def _facts(layer: LayerStats) -> dict[str, Float[Tensor, "B H Lq"]]:
     return facts if layer.lag is None else {**facts, "lag_s": layer.lag, "distance_s": layer.lag.abs()}
 
 
-def mass_by_clip(stats: Iterable[LayerStats]) -> Float[Tensor, "B H 2"] | None:
-    """Of each clip and each head (of all layers and streams, in order) the mass on audio and its prior.
+def _clips_and_shares(layer: LayerStats) -> tuple[Bool[Tensor, " B"], Float[Tensor, "B Lq"]]:
+    """The clips that have every part and a query; the weight of each query in the mean over its clip's real ones."""
+    both = (torch.stack(list(layer.prior.values())) > 0).all(dim=0) & layer.query_keep.any(dim=1)
+    queries = layer.query_keep.double()
+    return both, queries / queries.sum(dim=1, keepdim=True).clamp(min=1.0)
 
-    NaN for a clip that lacks a modality; None where no head weighs audio against anything.
+
+def mass_by_clip(stats: Iterable[LayerStats]) -> Float[Tensor, "B H 2"] | None:
+    """For each clip and each head (of all layers and streams, sorted) the mass on audio and its prior.
+
+    NaN for a clip that lacks a modality; None if no head attends to audio and another part.
     """
     found = []
     for layer in sorted(stats, key=lambda layer: (layer.layer, layer.stream)):
         if len(layer.mass) < 2 or "audio" not in layer.mass:
             continue
-        both = (torch.stack(list(layer.prior.values())) > 0).all(dim=0) & layer.query_keep.any(dim=1)
-        queries = layer.query_keep.double()
-        share = queries / queries.sum(dim=1, keepdim=True).clamp(min=1.0)
+        both, share = _clips_and_shares(layer)
         mass = (layer.mass["audio"].detach().double() * share[:, None, :]).sum(dim=2)  # (B, H)
         prior = layer.prior["audio"].double()[:, None].expand_as(mass)
         found.append(torch.stack([mass, prior], dim=2).where(both[:, None, None], torch.nan))

@@ -1,1 +1,1 @@
-"""Ready-made networks, from packages, local files or a hub."""
+"""Pretrained networks, from packages, local files or a hub."""

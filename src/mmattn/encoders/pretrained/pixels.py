@@ -1,16 +1,15 @@
-"""Frames as a network was trained to see them: how they are cut to its size, its mean and spread."""
+"""Frames to the normalised pixels that a network was trained on."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from mmattn.encoders.pretrained.precision import full_precision
 from mmattn.media.read.picture.resample import Resample
 
 Interpolation = Literal["bicubic", "bilinear"]
@@ -19,40 +18,11 @@ PILLOW: dict[str, Resample] = {"bicubic": "pillow_bicubic", "bilinear": "pillow_
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def full_precision(device: torch.device) -> AbstractContextManager:
-    """float32 stays float32, whatever precision a network runs in."""
-    known = torch.amp.is_autocast_available(device.type)
-    return torch.autocast(device.type, enabled=False) if known else nullcontext()
-
-
-@dataclass(frozen=True)
-class FrameFormat:
-    """The frames that an encoder wants to be decoded: `size` (height, width), the middle of a picture resized before.
-
-    `resize`: to what, its shorter side or (height, width). `resample`: by which library, and its filter.
-    """
-
-    size: tuple[int, int]
-    resize: int | tuple[int, int]
-    resample: Resample
-
-    @property
-    def clip(self) -> dict[str, Any]:
-        """The keys of data.clip that say so."""
-        return {
-            "height": self.size[0],
-            "width": self.size[1],
-            "fit": "crop" if isinstance(self.resize, int) else "stretch",
-            "resize": list(self.resize) if isinstance(self.resize, tuple) else self.resize,
-            "resample": self.resample,
-        }
-
-
 class Pixels(nn.Module):
     """uint8 frames (N, 3, H, W) -> float32 (N, 3, height, width) of `size`, (value / 255 - mean) / std.
 
-    Frames that are of another size, because data.clip says so, are resized by `interpolation` with antialiasing, each
-    side by itself, to whole values of 0 to 255. float32 also where the network runs in bfloat16.
+    Frames of another size, because data.clip says so, are resized by `interpolation` with antialiasing, each side
+    independently, and rounded to whole values of 0 to 255. Always in float32.
     """
 
     mean: Tensor
@@ -78,5 +48,5 @@ class Pixels(nn.Module):
                 x = nn.functional.interpolate(
                     x, self.size, mode=self.interpolation, align_corners=False, antialias=True
                 )
-                x = x + (x.round().clamp(0, 255) - x).detach()  # what asks for gradients gets those of the resizing
+                x = x + (x.round().clamp(0, 255) - x).detach()  # rounded, with the gradient of the resizing
             return (x / 255 - self.mean) / self.std

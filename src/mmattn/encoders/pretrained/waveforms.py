@@ -1,15 +1,15 @@
-"""Tokens from networks made for sound: the raw waveform goes in, the network brings its own front end.
+"""Tokens from networks that take the raw waveform and bring their own front end.
 
-A network hears windows of a fixed number of samples; longer sound is heard in windows, one after the other. After the
-sound's end a window is filled as the network was trained to have it, and windows without sound are not heard, so
-nothing depends on what a clip is batched with.
+A network reads windows of a fixed number of samples; longer audio is read in consecutive windows. After the end of the
+audio a window is filled as the network was trained, and windows without audio are skipped, so nothing depends on the
+other clips of a batch.
 
 Shape legend: N windows, n samples of a window, L tokens of a window, C the network's channels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -18,18 +18,18 @@ from torch import Tensor, nn
 
 from mmattn.encoders.interface import AudioEncoder
 from mmattn.encoders.pretrained.adapt import Adapted, Mode
-from mmattn.encoders.pretrained.frames import Projection
+from mmattn.encoders.pretrained.tokens import Projection
 from mmattn.encoders.tiny.temporal import zero_padding
 from mmattn.errors import UsageError
 from mmattn.types import Batch, Tokens
 
 
 class WaveformEncoder(AudioEncoder):
-    """`net`: windows (N, n) at `sample_rate`, heard (N,) -> (N, L, C). `heard` counts samples up to the sound's end.
+    """`net`: windows (N, n) at `sample_rate`, lengths (N,) -> (N, L, C). `lengths` count samples up to the audio's end.
 
-    `window` = n. `times` (L,): the middle of what each token stands for, in s from the window's start. A token is kept
-    where the sound goes on for `reach` s beyond its time: half of what a convolution without padding reads.
-    `example`: how many samples it takes to see what the network is made of, if not a whole window.
+    `window` = n. `times` (L,): the centre of each token, in s from the window's start. A token is kept if the audio
+    goes on for `reach` s after its time: half the receptive field of convolutions without padding. `example`: how many
+    samples are enough to trace the network, if not a whole window.
     """
 
     times: Tensor
@@ -40,7 +40,7 @@ class WaveformEncoder(AudioEncoder):
         net: nn.Module,
         channels: int,
         mode: Mode,
-        lora: Mapping[str, Any],
+        lora: Mapping[str, Any] | None,
         *,
         sample_rate: int,
         window: int,
@@ -54,50 +54,50 @@ class WaveformEncoder(AudioEncoder):
         self.window = window
         self.reach = reach
         self.register_buffer("times", times.float(), persistent=False)
-        few = example or window
-        self.backbone = Adapted(net, mode, lora, (torch.zeros(1, few), torch.full((1,), few)))
+        samples = example or window
+        self.backbone = Adapted(net, mode, lora, (torch.zeros(1, samples), torch.full((1,), samples)))
         self.project = Projection(channels, dim)
 
     def forward(self, batch: Batch) -> Tokens:
-        waveform, heard = sound_of(batch, self.sample_rate)
+        waveform, lengths = waveform_of(batch, self.sample_rate)
         clips, samples = waveform.shape
         count = -(-samples // self.window)
         windows = nn.functional.pad(waveform, (0, count * self.window - samples)).view(-1, self.window)
         starts = torch.arange(count, device=waveform.device) * self.window
-        left = (heard[:, None] - starts).clamp(0, self.window)  # (B, W) samples of each window up to the sound's end
-        values = self.backbone(windows, left.flatten(), real=left.flatten() > 0)  # (B*W, L, C)
+        left = (lengths[:, None] - starts).clamp(0, self.window)  # (B, W) samples of each window up to the audio's end
+        values = self.backbone(windows, left.flatten(), keep=left.flatten() > 0)  # (B*W, L, C)
         values = self.project(values.view(clips, -1, values.shape[-1]))
         times = (starts[:, None] / self.sample_rate + self.times).flatten().expand(clips, -1)
         keep = (self.times < left[..., None] / self.sample_rate - self.reach).flatten(1)
-        keep = keep | ((heard > 0)[:, None] & (torch.arange(keep.shape[1], device=keep.device) == 0))
+        keep = keep | ((lengths > 0)[:, None] & (torch.arange(keep.shape[1], device=keep.device) == 0))
         return Tokens(zero_padding(values, keep), keep, times)
 
 
-def sound_of(batch: Batch, sample_rate: int) -> tuple[Float[Tensor, "B N"], Int[Tensor, " B"]]:
-    """The waveforms, 0 where they are not real, and how many samples there are up to each sound's end.
+def waveform_of(batch: Batch, sample_rate: int) -> tuple[Float[Tensor, "B N"], Int[Tensor, " B"]]:
+    """The waveforms, 0 where they are padding, and the number of samples up to the end of each.
 
-    Raises UsageError when the batch has none, or another rate.
+    Raises UsageError if the batch has no waveforms, or has them at another rate.
     """
     if batch.waveform is None or batch.waveform_keep is None:
-        raise UsageError("this audio encoder hears waveforms; set data.clip.waveform=true")
+        raise UsageError("this audio encoder needs waveforms; set data.clip.waveform=true")
     check_rate(batch.sample_rate, sample_rate)
     keep = batch.waveform_keep
-    places = torch.arange(1, keep.shape[1] + 1, device=keep.device)
-    return torch.where(keep, batch.waveform, 0.0), (keep * places).amax(dim=1)
+    positions = torch.arange(1, keep.shape[1] + 1, device=keep.device)
+    return torch.where(keep, batch.waveform, 0.0), (keep * positions).amax(dim=1)
 
 
-def check_rate(given: int, wanted: int) -> None:
-    """Raises UsageError."""
-    if given != wanted:
-        raise UsageError(f"this audio encoder hears {wanted} Hz, not {given}; set data.clip.sample_rate={wanted}")
+def check_rate(rate: int, expected: int) -> None:
+    """Raises UsageError unless the `rate` of the data is the `expected` one, in Hz."""
+    if rate != expected:
+        raise UsageError(f"this audio encoder needs {expected} Hz, not {rate}; set data.clip.sample_rate={expected}")
 
 
 def by_length(
     net: Callable[[Tensor], Tensor], waveform: Float[Tensor, "N n"], lengths: Int[Tensor, " N"], tokens: int
 ) -> Float[Tensor, "N L C"]:
-    """`net` on waveforms cut to their `lengths`, all of one length at a time; zeros behind, up to `tokens`.
+    """Run `net` on waveforms cut to their `lengths`, those of one length together; pad the output to `tokens`.
 
-    For networks that would take zeros behind a sound for silence in it.
+    For networks without a padding mask, which would take the zeros after the audio for silence in it.
     """
     rows_of = [(int(length), (lengths == length).nonzero()[:, 0]) for length in lengths.unique()]
     parts = [(rows, net(waveform[rows, :length])) for length, rows in rows_of]
@@ -105,41 +105,3 @@ def by_length(
     for rows, values in parts:
         whole[rows, : values.shape[1]] = values
     return whole
-
-
-class HeardGroupNorm(nn.GroupNorm):
-    """Group norm of one channel a group, over the first `places` (N,) in time only; 0 behind. None: over all."""
-
-    places: Tensor | None = None
-
-    @classmethod
-    def in_place_of(cls, norm: nn.GroupNorm) -> HeardGroupNorm:
-        """With the same weights, under the same names."""
-        made = cls(norm.num_groups, norm.num_channels, norm.eps)
-        made.weight, made.bias = norm.weight, norm.bias
-        return made
-
-    def forward(self, input: Float[Tensor, "N C L"]) -> Float[Tensor, "N C L"]:
-        if self.places is None:
-            return super().forward(input)
-        real = torch.arange(input.shape[2], device=input.device) < self.places[:, None, None]
-        count = self.places.clamp(min=1)[:, None, None]
-        x = input.float()
-        x = (x - (x * real).sum(dim=2, keepdim=True) / count) * real
-        x = x * (x.square().sum(dim=2, keepdim=True) / count + self.eps).rsqrt()
-        return ((x * self.weight[:, None] + self.bias[:, None]) * real).to(input.dtype)
-
-
-def convolved_times(samples: int, kernels: Sequence[int], strides: Sequence[int]) -> tuple[Float[Tensor, " L"], int]:
-    """Of a chain of convolutions without padding: the middle of what each output reads, and how much one reads.
-
-    Both in samples. Raises UsageError when there are too few for one output.
-    """
-    first, step, length = 0.0, 1, samples
-    for kernel, stride in zip(kernels, strides, strict=True):
-        first += step * (kernel - 1) / 2
-        step *= stride
-        length = (length - kernel) // stride + 1
-    if length < 1:
-        raise UsageError(f"window_s: {samples} samples are too few for this encoder")
-    return first + step * torch.arange(length), round(2 * first + 1)

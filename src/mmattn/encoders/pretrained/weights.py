@@ -1,6 +1,6 @@
-"""Where ready-made weights come from: a local file or folder, or a hub when the user says so. Nothing is executed.
+"""Pretrained weights from a local file or folder, or from a hub if the user asks for it. No code is executed.
 
-Tensors are read from safetensors, or from .pth files by PyTorch's reader that allows tensors alone.
+Tensors are read from safetensors, or from .pth files with PyTorch's reader that allows only tensors.
 """
 
 from __future__ import annotations
@@ -18,30 +18,31 @@ from mmattn.errors import UsageError
 from mmattn.files import expanded
 
 _INDEX = "model.safetensors.index.json"
-_FETCHED = ["*.json", "*.safetensors"]
+_PATTERNS = ["*.json", "*.safetensors"]
 
 
 def locate(pretrained: str, hub: bool, wanted: str) -> Path:
-    """The local file or folder of `pretrained`. With `hub` a name that is no path is fetched from the model hub.
+    """The local file or folder `pretrained`. With `hub`, a name that is no path is downloaded from the model hub.
 
-    `wanted` says in an error what belongs there. Raises UsageError.
+    `wanted`: what the error message asks the user to download. Raises UsageError.
     """
     path = expanded(str(pretrained))
     if path.exists():
         return path
-    put = f"download {wanted} and set pretrained= to where they lie"
+    advice = f"download {wanted} and set pretrained= to its path"
     if not hub:
-        raise UsageError(f"pretrained={pretrained}: no such file or folder; {put}, or fetch a name with hub=true")
+        raise UsageError(f"pretrained={pretrained}: no such file or folder; {advice}, or download a name with hub=true")
     try:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
     except ImportError:
         raise UsageError("hub=true needs huggingface_hub: pip install 'mmattn[encoders]'") from None
     try:
-        return Path(snapshot_download(str(pretrained), allow_patterns=_FETCHED))
+        return Path(snapshot_download(str(pretrained), allow_patterns=_PATTERNS))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UsageError(f"pretrained={pretrained}: could not be fetched ({reason[:150]}); {put}") from None
+        raise UsageError(
+            f"pretrained={pretrained}: cannot be downloaded ({first_line(error)[:150]}); {advice}"
+        ) from None
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -70,8 +71,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if len(files) == 1:
         return _read_file(files[0])
     pickled = any(path.glob("*.bin"))
-    hint = "; its .bin file can hold programs and is not read, convert it to safetensors" if pickled else ""
-    raise UsageError(f"{path}: holds no model.safetensors{hint}")
+    hint = "; a .bin file may hold code and is not read: convert it to safetensors" if pickled else ""
+    raise UsageError(f"{path}: no model.safetensors in this folder{hint}")
 
 
 def _read_file(path: Path) -> dict[str, Tensor]:
@@ -83,9 +84,9 @@ def _read_file(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         tensors = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, SafetensorError, RuntimeError, EOFError, ValueError) as error:
-        raise UsageError(f"{path}: not readable weights ({_first_line(error)})") from None
+        raise UsageError(f"{path}: cannot read weights ({first_line(error)})") from None
     except pickle.UnpicklingError:
-        raise UsageError(f"{path}: holds more than tensors, or is no file of weights; not read") from None
+        raise UsageError(f"{path}: not read, because it holds more than tensors or is no file of weights") from None
     if isinstance(tensors, dict) and isinstance(tensors.get("state_dict"), dict):
         tensors = tensors["state_dict"]
     if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
@@ -94,20 +95,21 @@ def _read_file(path: Path) -> dict[str, Tensor]:
 
 
 def load_into(net: nn.Module, tensors: dict[str, Tensor], source: Path, *, dropped: Sequence[str] = ()) -> None:
-    """Every tensor of `net` from `tensors`; what else is there must begin with one of `dropped`. Raises UsageError."""
+    """Load every tensor of `net` from `tensors`. Others are an error unless their names start with one of `dropped`.
+
+    Raises UsageError that names `source`.
+    """
     try:
         missing, unexpected = net.load_state_dict(tensors, strict=False)
     except RuntimeError as error:
-        raise UsageError(f"{source}: does not fit this architecture ({_last_line(error)})") from None
+        mismatch = str(error).strip().splitlines()[-1].strip()
+        raise UsageError(f"{source}: does not fit this architecture ({mismatch})") from None
     unexpected = [name for name in unexpected if not name.startswith(tuple(dropped) or ("\0",))]
     if missing or unexpected:
-        found = f"lacks {missing[0]}" if missing else f"has {unexpected[0]} too much"
-        raise UsageError(f"{source}: weights of another architecture (it {found})")
+        found = f"missing {missing[0]}" if missing else f"unexpected {unexpected[0]}"
+        raise UsageError(f"{source}: weights of another architecture ({found})")
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or the name of its class."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def _last_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()

@@ -1,7 +1,7 @@
 """The tiny built-in audio encoder: temporal convolutions over the log-mel spectrogram.
 
-Mel bands are the channels of the first convolution. Two strided convolutions take 100 Hz to 25 Hz, residual blocks
-widen what a token hears.
+Mel bands are the channels of the first convolution. Two strided convolutions reduce 100 rows a second to 25, residual
+blocks widen the receptive field of a token.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from mmattn.types import Batch, Tokens
 class ConvAudioEncoder(AudioEncoder):
     """Log-mel (B, F, M) -> tokens (B, ceil(F/4), dim).
 
-    `centred`: mel bands and tokens lose their mean over the clip, as cepstra do in speech recognition. It takes away
-    what voice and room add all the time, but steady sounds too.
+    `centred`: subtract from mel bands and tokens their mean over the clip, as from cepstra in speech recognition. That
+    removes the constant part of voice and room, and steady sounds too.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class ConvAudioEncoder(AudioEncoder):
             x = centred(x, keep)
         for strided in (self.first, self.second):
             x = strided(x, keep)
-            keep, times = strided.thin(keep), strided.thin(times)
+            keep, times = strided.subsample(keep), strided.subsample(times)
         if self.centred:
             x = centred(x, keep)
         for block in self.blocks:

@@ -1,13 +1,13 @@
 """Spatio-temporal convolution, then residual convolutions on each frame, then convolutions along time: for lip reading.
 
 The order is that of Stafylakis & Tzimiropoulos 2017 (a 5 x 7 x 7 stem, a ResNet on each frame, a back end in time),
-with LipNet's (Assael et al. 2016) flat end: a frame's last feature map is not averaged but read place by place, because
-the shape of lips is where their edges are. All of it is small enough for a CPU; normalisation is per frame and per
-clip, so that a clip's tokens do not depend on what it is batched with.
+with LipNet's (Assael et al. 2016) flat end: a frame's last feature map is flattened and not averaged, because the shape
+of lips is where their edges are. It is small enough for a CPU; normalisation is per frame and per clip, so that a
+clip's tokens do not depend on the other clips of its batch.
 
-What stays the same over a clip says who speaks and where, not what is said: pixels and tokens lose their mean over the
-clip, as speech recognisers take it from their cepstra. Without that, tokens of a fresh encoder are nine tenths
-constant, and learning takes long to begin. It also means that a picture that does not move says nothing.
+What is constant over a clip tells who speaks and where, but not what is said, so pixels and tokens lose their mean over
+the clip, as cepstra do in speech recognition. Otherwise nine tenths of a new encoder's tokens are constant, and it
+takes long until training makes progress. The price: an image that does not move gives no information.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from mmattn.types import Batch, Tokens
 
 GROUPS = 8  # of channels, of GroupNorm
 PLAIN = torch.contiguous_format
-LEAST_VARIANCE = 1e-4  # of pixels in [0, 1]: less change than this is not blown up
+LEAST_VARIANCE = 1e-4  # of pixels in [0, 1]: smaller changes are not amplified
 
 
 class Conv3dEncoder(VisualEncoder):
     """Frames (B, T, 3, H, W) uint8 -> tokens (B, ceil(T / stride[0]), dim), at the times of every stride[0]-th frame.
 
-    `region`: top, left, bottom and right of what is looked at, in shares of the picture's height and width.
-    `kernel`, `stride`: of the stem, in frames, rows and columns. Each further width is a residual stage that halves
-    rows and columns. `grid`: rows and columns to which the last map is averaged.
+    `region`: top, left, bottom and right of the part of the frame to use, as fractions of its height and width.
+    `kernel`, `stride`: of the stem, in frames, rows and columns. `widths`: channels of the stem, then of each residual
+    stage, which halves rows and columns. `grid`: rows and columns to which the last map is averaged.
     """
 
     def __init__(
@@ -52,28 +52,32 @@ class Conv3dEncoder(VisualEncoder):
         super().__init__()
         top, left, bottom, right = region
         if not (0 <= top < bottom <= 1 and 0 <= left < right <= 1):
-            raise UsageError(f"visual.region={list(region)}: expected [top, left, bottom, right], shares from 0 to 1")
+            raise UsageError(
+                f"visual.region={list(region)}: expected [top, left, bottom, right], fractions from 0 to 1"
+            )
         if any(size % 2 == 0 for size in kernel):
-            raise UsageError(f"visual.kernel={list(kernel)}: expected odd numbers, so that tokens stay at their times")
+            raise UsageError(
+                f"visual.kernel={list(kernel)}: expected odd numbers, so that tokens are centred on their times"
+            )
         if any(width % GROUPS for width in widths):
             raise UsageError(f"visual.widths={list(widths)}: expected multiples of {GROUPS}")
         self.dim = dim
         self.region = (top, left, bottom, right)
         frames, rows, columns = kernel
         padding = (frames // 2, rows // 2, columns // 2)
-        self.every, down, across = stride
-        self.stem = nn.Conv3d(3, widths[0], (frames, rows, columns), (self.every, down, across), padding)
+        self.time_stride = stride[0]
+        self.stem = nn.Conv3d(3, widths[0], (frames, rows, columns), (stride[0], stride[1], stride[2]), padding)
         self.stages = nn.Sequential(*(ResidualStage(narrow, wide) for narrow, wide in pairwise(widths)))
         self.pool = nn.AdaptiveAvgPool2d((grid[0], grid[1]))
         self.norm_map = nn.GroupNorm(GROUPS, widths[-1])
-        self.project = nn.Linear(widths[-1] * grid[0] * grid[1], dim, bias=False)  # centred() takes a bias away
+        self.project = nn.Linear(widths[-1] * grid[0] * grid[1], dim, bias=False)  # centred() would remove a bias
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList([TemporalBlock(dim, time_kernel, dropout) for _ in range(blocks)])
         self.norm = nn.LayerNorm(dim)
         self.blocks.apply(init_weights)
 
     def forward(self, batch: Batch) -> Tokens:
-        keep, times = batch.frame_keep[:, :: self.every], batch.frame_times[:, :: self.every]
+        keep, times = batch.frame_keep[:, :: self.time_stride], batch.frame_times[:, :: self.time_stride]
         x = self.stem(self._pixels(batch)).transpose(1, 2).flatten(0, 1)  # (B*T, C, h, w)
         x = self.stages(x.contiguous(memory_format=torch.channels_last))
         x = self.project(self.dropout(self.pool(nn.functional.relu(self.norm_map(x))).flatten(1)))
@@ -83,13 +87,13 @@ class Conv3dEncoder(VisualEncoder):
         return Tokens(zero_padding(self.norm(x), keep), keep, times, "frame_keep" in batch.full)
 
     def _pixels(self, batch: Batch) -> Float[Tensor, "B 3 T h w"]:
-        """The region less its mean over the clip, as parts of its deviation; padding is 0, as the stem's own is."""
+        """The region with zero mean over the clip and unit variance; padding is 0, like that of the stem."""
         height, width = batch.frames.shape[-2:]
         rows, columns = (
             slice(int(low * size), max(int(low * size) + 1, round(high * size)))
             for low, high, size in zip(self.region[:2], self.region[2:], (height, width), strict=True)
         )
-        # Few passes, in place: done plainly this is a quarter of a training step on a processor.
+        # Few passes, in place: otherwise this takes a quarter of a training step on a CPU.
         pixels = batch.frames[..., rows, columns].permute(0, 1, 3, 4, 2).to(torch.float32, memory_format=PLAIN)
         keep = batch.frame_keep[:, :, None, None, None]
         count = keep.sum(dim=1, keepdim=True).clamp(min=1)
@@ -104,7 +108,7 @@ class Conv3dEncoder(VisualEncoder):
 
 
 class CentredConv2d(nn.Conv2d):
-    """Filters without a mean: what all channels share does not grow from layer to layer (after Qiao et al. 2019)."""
+    """Filters of zero mean: the common part of all channels does not grow from layer to layer (Qiao et al. 2019)."""
 
     def forward(self, input: Float[Tensor, "N C h w"]) -> Float[Tensor, "N D h2 w2"]:
         weight = self.weight - self.weight.mean(dim=(1, 2, 3), keepdim=True)
@@ -114,7 +118,7 @@ class CentredConv2d(nn.Conv2d):
 class ResidualStage(nn.Module):
     """A pre-activation residual block (He et al. 2016) that halves rows and columns, (N, C, h, w) -> (N, D, h/2, w/2).
 
-    The way past it is an average and a linear map (ResNet-D, He et al. 2019).
+    The shortcut is an average and a linear map (ResNet-D, He et al. 2019).
     """
 
     def __init__(self, narrow: int, wide: int) -> None:

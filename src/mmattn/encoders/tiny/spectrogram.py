@@ -1,4 +1,4 @@
-"""A Transformer over patches of the spectrogram, as in AST and CAV-MAE, on the reader's own spectrogram.
+"""A Transformer over patches of the batch's log-mel spectrogram, as in AST and CAV-MAE.
 
 Shape legend: B clips, F spectrogram rows, M mel bands, S steps and U bands of patches, W channels inside.
 """
@@ -18,8 +18,8 @@ from mmattn.types import Batch, Tokens
 class SpectrogramTransformer(AudioEncoder):
     """Spectrogram (B, F, M) -> tokens (B, S * U, dim), by time, then band (Gong et al. 2021; Gong et al. 2023).
 
-    Patches of `patch` x `patch` do not overlap, as in CAV-MAE. Where its rows are padding, a patch hears zeros.
-    `steps`: patches in time for which there are positions; longer sound is refused.
+    Patches of `patch` x `patch` do not overlap, as in CAV-MAE. Padding within a patch is 0. `steps`: the number of
+    position embeddings in time; longer audio raises UsageError.
     """
 
     def __init__(
@@ -36,8 +36,8 @@ class SpectrogramTransformer(AudioEncoder):
         super().__init__()
         if mels % patch or width % heads or min(layers, steps) < 1:
             raise UsageError(
-                f"audio: {mels} mel bands must divide by patch={patch}, width={width} by heads={heads}, and layers and "
-                "steps be 1 or more"
+                f"audio: expected patch={patch} to divide the {mels} mel bands, heads={heads} to divide width={width}, "
+                "and layers and steps of 1 or more"
             )
         self.dim = dim
         self.patch = patch
@@ -60,19 +60,21 @@ class SpectrogramTransformer(AudioEncoder):
         x = self.embed(spectrogram[:, None]).permute(0, 2, 3, 1)  # (B, S, U, W)
         steps, bands = x.shape[1:3]
         if steps > len(self.when):
-            raise UsageError(f"audio.steps={len(self.when)}: the sound has {steps} patches in time; set it to as many")
+            raise UsageError(
+                f"audio.steps={len(self.when)}: the audio has {steps} patches in time; set audio.steps={steps}"
+            )
         x = (x + self.when[:steps] + self.band).flatten(1, 2)
         kept = nn.functional.pad(batch.spectrogram_keep, (0, missing)).unflatten(1, (steps, self.patch)).any(dim=2)
         keep = kept.repeat_interleave(bands, dim=1)
-        times = self._middles(batch.spectrogram_times, steps).repeat_interleave(bands, dim=1)
-        heard = keep | ~keep.any(dim=1, keepdim=True)  # a clip without sound hears zeros; its tokens do not count
+        times = self._centres(batch.spectrogram_times, steps).repeat_interleave(bands, dim=1)
+        attended = keep | ~keep.any(dim=1, keepdim=True)  # a clip without audio attends to zeros; keep drops its tokens
         for block in self.blocks:
-            x = block(x, src_key_padding_mask=~heard)
+            x = block(x, src_key_padding_mask=~attended)
         full = "spectrogram_keep" in batch.full
         return Tokens(zero_padding(self.project(self.norm(x)), keep), keep, times, full)
 
-    def _middles(self, times: Float[Tensor, "B F"], steps: int) -> Float[Tensor, "B S"]:
-        """Between a patch's first row and its last, also where the clip ends within it."""
+    def _centres(self, times: Float[Tensor, "B F"], steps: int) -> Float[Tensor, "B S"]:
+        """Halfway between a patch's first row and its last, also if the clip ends within it."""
         starts = times[:, :: self.patch]
         step = times[:, 1:2] - times[:, :1] if times.shape[1] > 1 else 0.0
         return starts[:, :steps] + (self.patch - 1) / 2 * step

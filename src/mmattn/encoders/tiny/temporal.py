@@ -1,8 +1,8 @@
-"""Convolution along time that padding cannot leak through.
+"""Convolution along time into which padding does not leak.
 
-Attention alone learns slowly from hundreds of clips; a stem of temporal convolutions before it does not. The residual
-block is ConvNeXt's (Liu et al. 2022) in one dimension. Normalisation is per token, never over time or batch: a clip's
-tokens do not depend on what it is batched with.
+From hundreds of clips attention alone learns slowly, but not after a stem of temporal convolutions. The residual block
+is ConvNeXt's (Liu et al. 2022) in one dimension. Normalisation is per token, never over time or batch: a clip's tokens
+do not depend on the other clips of its batch.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ class StridedConv(nn.Module):
     def forward(self, x: Float[Tensor, "N L C"], keep: Bool[Tensor, "N L"]) -> Float[Tensor, "N L2 D"]:
         return nn.functional.gelu(self.norm(self.conv((x * keep[..., None]).mT).mT))
 
-    def thin(self, per_position: Tensor) -> Tensor:
-        """Times or keep masks (N, L) at the positions that remain."""
+    def subsample(self, per_position: Tensor) -> Tensor:
+        """Times or keep masks (N, L) at every `stride`-th position."""
         return per_position[:, :: self.stride]
 
 
 def centred(x: Float[Tensor, "N L C"], keep: Bool[Tensor, "N L"]) -> Float[Tensor, "N L C"]:
-    """Less the mean over what is real; padding is 0."""
+    """Subtract the mean over the real positions; padding becomes 0."""
     x = zero_padding(x, keep)
     mean = x.sum(dim=1, keepdim=True) / keep.sum(dim=1)[:, None, None].clamp(min=1)
     return zero_padding(x - mean, keep)
@@ -60,7 +60,7 @@ def _check_odd(kernel: int) -> None:
 
 
 def init_weights(module: nn.Module) -> None:
-    """Truncated normal of width 0.02 for linear layers, zero biases; convolutions keep PyTorch's default."""
+    """Linear layers: truncated normal with standard deviation 0.02, zero biases. Others keep PyTorch's default."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:
@@ -68,5 +68,5 @@ def init_weights(module: nn.Module) -> None:
 
 
 def zero_padding(x: Float[Tensor, "N L C"], keep: Bool[Tensor, "N L"]) -> Float[Tensor, "N L C"]:
-    """Values of padding set to 0, so that nothing downstream can depend on them."""
+    """Set the values of padding to 0, so that nothing downstream can depend on them."""
     return torch.where(keep[..., None], x, 0.0)

@@ -1,8 +1,8 @@
 """The tiny built-in visual encoder: a small convolutional stem on each frame, then temporal convolutions in each cell.
 
-Each frame becomes grid x grid tokens, so that things at different places stay apart; each token carries its frame's
-time. A frame's patches are embedded together with their change since the frame before, because what moves or flashes
-is what sound goes with.
+Each frame becomes grid x grid tokens, so that objects at different places stay separate; each token has its frame's
+time. A frame's patches are embedded together with their change since the previous frame, because sounds go with what
+moves or flashes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mmattn.encoders.interface import VisualEncoder
 from mmattn.encoders.tiny.temporal import TemporalBlock, init_weights, zero_padding
 from mmattn.types import Batch, Tokens
 
-MOTION_GAIN = 4.0  # brings a flash to about the weight of what stands still
+MOTION_GAIN = 4.0  # gives a flash about the weight of the static image
 
 
 class ConvVisualEncoder(VisualEncoder):
@@ -67,7 +67,7 @@ class ConvVisualEncoder(VisualEncoder):
         return self.patch(pixels)
 
     def _energy(self, patches: Float[Tensor, "BT C h w"], batch: Batch) -> Float[Tensor, "BT C h w"]:
-        """How much each patch changed since the frame before; 0 for the first frame and across padding."""
+        """The change of each patch since the previous frame; 0 for the first frame and across padding."""
         x = patches.unflatten(0, batch.frame_keep.shape)
         both = (batch.frame_keep[:, 1:] & batch.frame_keep[:, :-1])[..., None, None, None]
         change = MOTION_GAIN * (x[:, 1:] - x[:, :-1]).abs() * both
@@ -78,7 +78,7 @@ class ConvVisualEncoder(VisualEncoder):
 
 
 def _stem(widths: Sequence[int]) -> list[nn.Module]:
-    """One strided 3x3 convolution for each further width; GroupNorm is per frame."""
+    """One strided 3x3 convolution for each width after the first; GroupNorm is per frame."""
     layers: list[nn.Module] = []
     for narrow, wide in pairwise(widths):
         layers += [nn.GroupNorm(8, narrow), nn.GELU(), nn.Conv2d(narrow, wide, 3, stride=2, padding=1)]

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmattn.encoders.pretrained.yamnet.yamnet import HOP, PATCH, RATE
+from mmattn.encoders.pretrained.yamnet.network import HOP, PATCH, RATE
 from mmattn.media.read.views import FrameView
 from mmattn.types import MODALITIES, Frames, Modality
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mmattn.encoders.pretrained.yamnet.yamnet import RATE
+from mmattn.encoders.pretrained.yamnet.network import RATE
 from mmattn.errors import UsageError
 from mmattn.files import expanded
 from mmattn.inference.annotators.interface import Annotation, Annotator, Findings, Setting, Window, package_version

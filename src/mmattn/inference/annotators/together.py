@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmattn.encoders.pretrained.yamnet.yamnet import RATE
+from mmattn.encoders.pretrained.yamnet.network import RATE
 from mmattn.errors import MediaError
 from mmattn.inference.annotators.interface import HOP_S, WINDOW_S, Annotation, Annotator, Findings, Window
 from mmattn.inference.predictor.noticed import Noticed

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from mmattn.checkpoint import Checkpoint
 from mmattn.errors import UsageError
-from mmattn.tasks.tagging.prompted import PromptedTagging, read_embeddings
+from mmattn.tasks.tagging.embeddings import read_embeddings
+from mmattn.tasks.tagging.prompted import PromptedTagging
 
 
 def asking(checkpoint: Checkpoint, path: Path) -> Checkpoint:
@@ -19,5 +20,5 @@ def asking(checkpoint: Checkpoint, path: Path) -> Checkpoint:
     task = checkpoint.model.task
     if not isinstance(task, PromptedTagging):
         raise UsageError(f"prompts={path}: this model knows only the tags of its training; train with task=prompted")
-    checkpoint.model.task = task.asking(*read_embeddings(path))
+    checkpoint.model.task = task.with_tags(*read_embeddings(path))
     return replace(checkpoint, vocabulary=checkpoint.model.task.vocabulary, thresholds={})

@@ -27,8 +27,10 @@ from mmattn.progress import Progress
 from mmattn.reports.explain.explained import Explained, Steps, Window, record
 from mmattn.types import MODALITIES, LayerStats, Modality
 from mmattn.weighting.causal import SUBSETS, Subset, subset_scores
-from mmattn.weighting.faithful import Faithfulness, faithfulness
-from mmattn.weighting.heat import EncodedClip, banzhaf, rollout
+from mmattn.weighting.heat.banzhaf import banzhaf
+from mmattn.weighting.heat.encoded_clip import EncodedClip
+from mmattn.weighting.heat.faithfulness import Faithfulness, faithfulness
+from mmattn.weighting.heat.rollout import rollout
 
 NAME = "explain"
 NOISE = 2.0  # standard errors of the heat; what is below cannot be told from 0, and is shown as 0

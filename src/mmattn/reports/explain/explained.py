@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mmattn.types import Modality
 from mmattn.weighting.causal import SUBSETS, Subset, shapley
-from mmattn.weighting.faithful import Faithfulness
+from mmattn.weighting.heat.faithfulness import Faithfulness
 
 
 @dataclass(frozen=True)

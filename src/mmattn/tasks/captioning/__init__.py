@@ -1,1 +1,1 @@
-"""Captions: decoders, search, what they read."""
+"""Captions: decoders, their memory of the clip, and the search."""

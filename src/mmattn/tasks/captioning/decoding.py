@@ -1,19 +1,14 @@
-"""From next-word probabilities to a caption: greedy, beam and nucleus search, for a whole batch at once.
+"""Settings of the search for captions, and its result.
 
-The searches know a decoder only as a `State` that is fed a token for each row and gives the logits of the next. Clips
-that are done leave the state, so that the rest cost less. No loop goes over clips.
-
-Shape legend: B clips, K beams, N = rows under way (clips x beams), T tokens so far, V tokens of the vocabulary.
+Shape legend: B clips, T tokens.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -22,36 +17,16 @@ from mmattn.errors import UsageError
 Method = Literal["greedy", "beam", "sample"]
 
 
-class State(ABC):
-    """A decoder in the middle of captions. Rows of one clip stand together."""
-
-    @abstractmethod
-    def step(self, tokens: Int[Tensor, " N"]) -> Float[Tensor, "N V"]:
-        """Read the next token of each row; logits of the one after it."""
-
-    @abstractmethod
-    def expand(self, beams: int) -> None:
-        """So many rows for each clip in place of one, before the first step."""
-
-    @abstractmethod
-    def reorder(self, rows: Int[Tensor, " N"]) -> None:
-        """Row i goes on from what row rows[i], one of the same clip, has read."""
-
-    @abstractmethod
-    def keep(self, clips: Bool[Tensor, " B"]) -> None:
-        """Only these clips go on."""
-
-
 @dataclass(frozen=True)
 class Decoding:
-    """How captions are searched for. Lengths count tokens, the end mark included.
+    """Settings of the search for captions. Lengths count tokens, including the end mark.
 
-    method: "greedy"; "beam" (Graves 2012) with `beams` at once; "sample" from the nucleus of `top_p` of the probability
-    at `temperature` (Holtzman et al. 2020), the same for the same clip id and `seed`. no_repeat_ngram: no run of so
-    many tokens occurs twice (Paulus et al. 2018); 0 = any may. Where no token may follow, a caption ends, before
-    `min_length` if need be. length_penalty: beams of different length compare by log
-    probability / length ** penalty (after Wu et al. 2016); 0 favours short ones. length_decay: from this token on the
-    end becomes likelier, its log probability divided by `decay_factor` for each further token; null = never.
+    method: "greedy"; "beam" (Graves 2012) with `beams` beams; "sample" from the nucleus of probability `top_p` at
+    `temperature` (Holtzman et al. 2020), reproducible for a clip id and `seed`. no_repeat_ngram: no n-gram of this
+    length occurs twice (Paulus et al. 2018); 0: no limit. If no token is allowed, the caption ends, even before
+    `min_length`. length_penalty: beams are ranked by log probability / length ** penalty (after Wu et al. 2016); 0
+    favours short ones. length_decay: after this number of tokens the log probability of the end mark is divided by
+    `decay_factor` for each further token; None: never.
     """
 
     method: Method = "beam"
@@ -73,25 +48,25 @@ class Decoding:
             if getattr(self, name) < least:
                 raise UsageError(f"decoding.{name}={getattr(self, name)}: expected {least} or more")
         if self.min_length > self.max_length:
-            raise UsageError(f"decoding.min_length={self.min_length} is above max_length={self.max_length}")
+            raise UsageError(f"decoding.min_length={self.min_length}: expected at most max_length={self.max_length}")
         if not 0 < self.top_p <= 1 or not self.temperature > 0 or not self.decay_factor >= 1:
             raise UsageError(
-                f"decoding: expected top_p in (0, 1], temperature above 0, decay_factor from 1 on; got {self.top_p:g}, "
-                f"{self.temperature:g}, {self.decay_factor:g}"
+                "decoding: expected top_p in (0, 1], temperature above 0, decay_factor of 1 or more; got "
+                f"{self.top_p:g}, {self.temperature:g}, {self.decay_factor:g}"
             )
 
 
 def changed(decoding: Decoding, changes: Mapping[str, Any]) -> Decoding:
-    """`decoding` with some settings changed. Raises UsageError naming one that it does not have."""
+    """`decoding` with some settings changed. Raises UsageError for an unknown setting."""
     names = [field.name for field in fields(Decoding)]
     if unknown := [name for name in changes if name not in names]:
-        raise UsageError(f"decoding.{unknown[0]}: no such setting; there are {', '.join(names)}")
+        raise UsageError(f"decoding.{unknown[0]}: no such setting; expected {', '.join(names)}")
     return replace(decoding, **changes)
 
 
 @dataclass(frozen=True)
 class DecodedCaptions:
-    """Captions as tokens, with the end mark where one came, padded at their ends.
+    """Captions as tokens, with the end mark if there was one, then padding.
 
     `score`: log probability / length ** length_penalty.
     """
@@ -99,150 +74,3 @@ class DecodedCaptions:
     tokens: Int[Tensor, "B T"]
     keep: Bool[Tensor, "B T"]
     score: Float[Tensor, " B"]
-
-
-@dataclass(frozen=True)
-class Search:
-    """A search with the rules of `decoding`, for a vocabulary with these marks."""
-
-    decoding: Decoding
-    bos: int
-    eos: int
-    pad: int
-
-    def __call__(self, state: State, clips: int, device: torch.device, ids: Sequence[str] = ()) -> DecodedCaptions:
-        """`ids`: what the draws of sampling depend on."""
-        if self.decoding.method == "beam":
-            return self._beam(state, clips, device)
-        draws = self._draws(ids, clips).to(device) if self.decoding.method == "sample" else None
-        return self._single(state, clips, device, draws)
-
-    def _single(self, state: State, clips: int, device: torch.device, draws: Tensor | None) -> DecodedCaptions:
-        most = self.decoding.max_length
-        tokens = torch.full((clips, most), self.pad, device=device)
-        length = torch.zeros(clips, dtype=torch.long, device=device)
-        score = torch.zeros(clips, device=device)
-        rows, last = torch.arange(clips, device=device), torch.full((clips,), self.bos, device=device)
-        for t in range(most):
-            found = self._ruled(torch.log_softmax(state.step(last).float(), dim=1), tokens[rows, :t])
-            chosen = found.argmax(dim=1) if draws is None else self._drawn(found, draws[rows, t])
-            score[rows] += found.gather(1, chosen[:, None])[:, 0]
-            tokens[rows, t] = chosen
-            length[rows] += 1
-            going = chosen != self.eos
-            if not going.all():
-                rows, chosen = rows[going], chosen[going]
-                if not len(rows):
-                    break
-                state.keep(going)
-            last = chosen
-        return self._decoded(tokens, length, score / length.clamp(min=1) ** self.decoding.length_penalty)
-
-    def _beam(self, state: State, clips: int, device: torch.device) -> DecodedCaptions:
-        beams, most = self.decoding.beams, self.decoding.max_length
-        state.expand(beams)
-        best = _Finished.none(clips, beams, most, self.pad, device)
-        rows = torch.arange(clips, device=device)
-        tokens = torch.full((clips, beams, most), self.pad, device=device)
-        score = torch.full((clips, beams), -torch.inf, device=device)
-        score[:, 0] = 0.0  # all beams begin alike: one of them stands for all
-        last = torch.full((clips * beams,), self.bos, device=device)
-        for t in range(most):
-            found = torch.log_softmax(state.step(last).float(), dim=1)
-            ruled = self._ruled(found, tokens[..., :t].flatten(0, 1)).view(len(rows), beams, -1)
-            total = score[..., None] + ruled
-            norm = (t + 1) ** self.decoding.length_penalty
-            ended = tokens.clone()
-            ended[..., t] = self.eos
-            best.add(rows, ended, total[..., self.eos] / norm, t + 1)
-            total[..., self.eos] = -torch.inf
-            score, place = total.flatten(1).topk(beams)
-            parent, token = place // total.shape[2], place % total.shape[2]
-            tokens = tokens.gather(1, parent[..., None].expand_as(tokens))
-            tokens[..., t] = token
-            if t + 1 == most:
-                best.add(rows, tokens, score / norm, most)
-                break
-            going = score[:, 0] / norm > best.score[rows, -1]
-            order = (torch.arange(len(rows), device=device)[:, None] * beams + parent).flatten()
-            state.reorder(order)
-            if not going.all():
-                rows, tokens, score, token = rows[going], tokens[going], score[going], token[going]
-                if not len(rows):
-                    break
-                state.keep(going)
-            last = token.flatten()
-        return self._decoded(best.tokens[:, 0], best.length[:, 0], best.score[:, 0])
-
-    def _ruled(self, found: Float[Tensor, "N V"], before: Int[Tensor, "N T"]) -> Float[Tensor, "N V"]:
-        """`found` log probabilities, in place, with what the rules forbid at -inf."""
-        decoding, t = self.decoding, before.shape[1]
-        end = found[:, self.eos].clone()
-        for mark in {self.bos, self.pad} - {self.eos}:
-            found[:, mark] = -torch.inf
-        if t + 1 < decoding.min_length:
-            found[:, self.eos] = -torch.inf
-        elif decoding.length_decay is not None and t + 1 > decoding.length_decay:
-            found[:, self.eos] /= decoding.decay_factor ** (t + 1 - decoding.length_decay)
-        n = decoding.no_repeat_ngram
-        if n and t >= n:
-            seen = before.unfold(1, n, 1)  # (N, T - n + 1, n)
-            again = (seen[..., : n - 1] == before[:, None, t - n + 1 :]).all(dim=2)
-            row, place = again.nonzero(as_tuple=True)
-            found[row, seen[row, place, n - 1]] = -torch.inf
-        if t + 1 < decoding.min_length:
-            # Where the rules leave no token at all, the caption ends.
-            found[:, self.eos] = end.where(found.isneginf().all(dim=1), -torch.inf)
-        return found
-
-    def _drawn(self, ruled: Float[Tensor, "N V"], draw: Float[Tensor, " N"]) -> Int[Tensor, " N"]:
-        """By one uniform draw a row, from the likeliest tokens that hold `top_p` of the probability."""
-        probability, order = torch.softmax(ruled / self.decoding.temperature, dim=1).sort(dim=1, descending=True)
-        upto = probability.cumsum(dim=1)
-        inside = upto - probability < self.decoding.top_p  # the one that passes the border is in
-        mass = torch.where(inside, probability, 0.0).sum(dim=1)
-        place = (upto < (draw * mass)[:, None]).sum(dim=1).clamp(max=ruled.shape[1] - 1)
-        return order.gather(1, place[:, None])[:, 0]
-
-    def _draws(self, ids: Sequence[str], clips: int) -> Float[Tensor, "B T"]:
-        """Uniform draws for each step of each clip, by its id alone."""
-        import hashlib
-
-        names = ids or [str(i) for i in range(clips)]
-        draws = torch.empty(clips, self.decoding.max_length)
-        for row, name in zip(draws, names, strict=True):
-            digest = hashlib.sha256(f"{self.decoding.seed}/{name}".encode("utf-8", "surrogateescape")).digest()
-            row.uniform_(generator=torch.Generator().manual_seed(int.from_bytes(digest[:7], "big")))
-        return draws
-
-    def _decoded(self, tokens: Tensor, length: Tensor, score: Tensor) -> DecodedCaptions:
-        keep = torch.arange(int(length.max()) if len(length) else 0, device=tokens.device) < length[:, None]
-        tokens = tokens[:, : keep.shape[1]].where(keep, torch.tensor(self.pad, device=tokens.device))
-        return DecodedCaptions(tokens, keep, score)
-
-
-@dataclass
-class _Finished:
-    """The K best captions of each clip that have ended, best first."""
-
-    tokens: Int[Tensor, "B K T"]
-    length: Int[Tensor, "B K"]
-    score: Float[Tensor, "B K"]
-
-    @classmethod
-    def none(cls, clips: int, beams: int, most: int, pad: int, device: torch.device) -> _Finished:
-        return cls(
-            torch.full((clips, beams, most), pad, device=device),
-            torch.zeros(clips, beams, dtype=torch.long, device=device),
-            torch.full((clips, beams), -torch.inf, device=device),
-        )
-
-    def add(self, rows: Tensor, tokens: Tensor, score: Tensor, length: int) -> None:
-        beams = score.shape[1]
-        if not (score > self.score[rows, -1:]).any():
-            return
-        self.score[rows], place = torch.cat([self.score[rows], score], dim=1).topk(beams)
-        both = torch.cat([self.tokens[rows], tokens], dim=1)
-        self.tokens[rows] = both.gather(1, place[..., None].expand(-1, -1, both.shape[2]))
-        lengths = torch.cat([self.length[rows], torch.full_like(self.length[rows], length)], dim=1)
-        self.length[rows] = lengths.gather(1, place)

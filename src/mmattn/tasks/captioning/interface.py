@@ -1,4 +1,4 @@
-"""What a caption decoder is: fused streams to a loss in training and to captions in use.
+"""What a caption decoder is: it turns fused streams into a loss in training and into captions at inference.
 
 Shape legend: B clips, L tokens of a caption, V tokens of the vocabulary.
 """
@@ -17,15 +17,18 @@ from torch.nn.functional import cross_entropy
 
 from mmattn.data.prepare.tokenizer import CaptionTokenizer
 from mmattn.errors import UsageError
-from mmattn.tasks.captioning.decoding import DecodedCaptions, Decoding, Search, State, changed
-from mmattn.tasks.counts import each_process
+from mmattn.tasks.captioning.decoding import DecodedCaptions, Decoding, changed
+from mmattn.tasks.captioning.search import Search, State
+from mmattn.tasks.distributed import each_process
 from mmattn.types import Batch, Fused, Modality
 
 
 @dataclass(frozen=True)
 class Read:
-    """`logits` after each token; `mass`: the share of what was read of each modality before saying so, mean over heads
-    and layers, adding up to 1 where anything was. None where the decoder cannot tell.
+    """`logits` after each token; `mass`: the attention on each modality when that token was predicted.
+
+    The mass is the mean over heads and layers; it sums to 1, or is 0 if there was nothing to attend to. None if the
+    decoder does not report it.
     """
 
     logits: Float[Tensor, "B L V"]
@@ -33,9 +36,9 @@ class Read:
 
 
 class Captioner(nn.Module):
-    """`max_length`: tokens of the longest caption. `decoding`: how captions are searched for unless told otherwise.
+    """`max_length`: tokens of the longest caption. `decoding`: the default settings of the search.
 
-    `label_smoothing` in [0, 1) spreads that share of the target over the vocabulary (Szegedy et al. 2016).
+    `label_smoothing` in [0, 1) spreads this share of the target over the vocabulary (Szegedy et al. 2016).
     """
 
     def __init__(
@@ -43,46 +46,46 @@ class Captioner(nn.Module):
     ) -> None:
         super().__init__()
         if not 0 <= label_smoothing < 1:
-            raise UsageError(f"captions.label_smoothing={label_smoothing}: expected 0 up to, not including, 1")
+            raise UsageError(f"captions.label_smoothing={label_smoothing}: expected at least 0 and below 1")
         if max_length < 1:
             raise UsageError(f"captions.max_length={max_length}: expected 1 or more")
         self.tokenizer = tokenizer
         self.max_length = max_length
         self.label_smoothing = label_smoothing
         self.decoding = decoding
-        self.check(decoding)
+        self.check_length(decoding)
 
     @abstractmethod
     def start(self, fused: Fused) -> State:
-        """A row for each clip, nothing read yet."""
+        """The state of the decoder before the first token, with a row for each clip."""
 
     @abstractmethod
     def read(self, fused: Fused, tokens: Int[Tensor, "B L"], *, mass: bool = False) -> Read:
-        """Teacher forcing: logits of what follows each token, given those before it. The first token is bos."""
+        """Teacher forcing: the logits of the token after each of `tokens`, given all before it. The first is bos."""
 
-    def check(self, decoding: Decoding) -> None:
-        """Raises UsageError for captions longer than the decoder has places for."""
+    def check_length(self, decoding: Decoding) -> None:
+        """Raises UsageError for captions longer than the decoder has positions."""
         if decoding.max_length > self.max_length + 1:
             raise UsageError(
-                f"decoding.max_length={decoding.max_length}: the decoder was made for captions.max_length="
-                f"{self.max_length} tokens and the end mark"
+                f"decoding.max_length={decoding.max_length}: expected at most {self.max_length + 1}, the trained "
+                f"captions.max_length={self.max_length} and the end mark"
             )
 
-    def search_by(self, changes: Mapping[str, Any]) -> None:
-        """Change how captions are searched for. Raises UsageError."""
+    def set_decoding(self, changes: Mapping[str, Any]) -> None:
+        """Change settings of the search. Raises UsageError."""
         decoding = changed(self.decoding, changes)
-        self.check(decoding)
+        self.check_length(decoding)
         self.decoding = decoding
 
     def loss(self, fused: Fused, batch: Batch) -> Float[Tensor, ""]:
-        """Cross-entropy, the mean over tokens of each clip's first caption, in nats.
+        """Cross-entropy in nats, the mean over the tokens of each clip's first caption.
 
-        Clips without one, or not real, stay out. A batch without any caption has loss 0.
+        Clips that have no caption or are not real are left out. A batch without captions has loss 0.
         """
         texts = [captions[0] if captions else "" for captions in batch.captions]
-        told = torch.tensor([bool(captions) for captions in batch.captions], device=batch.real.device) & batch.real
-        tokens, keep = (part.to(told.device) for part in self.tokenizer.batch(texts, self.max_length))
-        keep = keep[:, 1:] & told[:, None]
+        captioned = torch.tensor([bool(captions) for captions in batch.captions], device=batch.real.device) & batch.real
+        tokens, keep = (part.to(captioned.device) for part in self.tokenizer.batch(texts, self.max_length))
+        keep = keep[:, 1:] & captioned[:, None]
         logits = self.read(fused, tokens[:, :-1]).logits.float()
         losses = cross_entropy(
             logits.flatten(0, 1), tokens[:, 1:].flatten(), reduction="none", label_smoothing=self.label_smoothing
@@ -97,11 +100,11 @@ class Captioner(nn.Module):
         return search(self.start(fused), len(keep), keep.device, ids)
 
     def texts(self, decoded: DecodedCaptions) -> list[str]:
-        """What was decoded, as people read it."""
+        """The captions as text."""
         return [self.tokenizer.decode(ids) for ids in _lists(decoded)]
 
-    def said(self, fused: Fused, decoded: DecodedCaptions, *, mass: bool = False) -> tuple[Tensor, Read]:
-        """Log probability (B, L) of each decoded token given those before it, 0 where padded; and what was read."""
+    def log_probs(self, fused: Fused, decoded: DecodedCaptions, *, mass: bool = False) -> tuple[Tensor, Read]:
+        """The log probability (B, L) of each decoded token given those before it, 0 for padding; and the Read."""
         bos = torch.full_like(decoded.tokens[:, :1], self.tokenizer.bos)
         read = self.read(fused, torch.cat([bos, decoded.tokens[:, :-1]], dim=1), mass=mass)
         found = torch.log_softmax(read.logits.float(), dim=2).gather(2, decoded.tokens[..., None])[..., 0]

@@ -1,4 +1,4 @@
-"""What a caption decoder reads: the tokens of both fused streams in one row, with their times and whose they are.
+"""The memory of a caption decoder: the tokens of both fused streams in one sequence, with times and modalities.
 
 Shape legend: B clips, L tokens of both streams and two more, D channels.
 """
@@ -19,8 +19,8 @@ MISSING = "missing"  # the segment of the learned tokens
 
 
 @dataclass(frozen=True)
-class Remembered:
-    """`geometry.segments`: video, audio, and two learned tokens that stand for a missing picture and sound."""
+class ClipMemory:
+    """The tokens of both streams. `geometry.segments`: video, audio, two learned tokens for a missing modality."""
 
     values: Float[Tensor, "B L D"]
     geometry: Geometry
@@ -30,17 +30,17 @@ class Remembered:
         assert self.geometry.keep is not None
         return self.geometry.keep
 
-    def trimmed(self) -> Remembered:
-        """Without the learned tokens, where no clip lacks a modality: masks cost more than the tokens do."""
+    def trimmed(self) -> ClipMemory:
+        """Without the learned tokens if no clip lacks a modality, because masks cost time."""
         if bool(self.keep[:, -2:].any()):
             return self
         assert self.geometry.time is not None
         geometry = Geometry(self.keep[:, :-2], self.geometry.time[:, :-2], self.geometry.segments[:-1])
-        return Remembered(self.values[:, :-2], geometry)
+        return ClipMemory(self.values[:, :-2], geometry)
 
 
 class Memory(nn.Module):
-    """Fused streams -> Remembered. A clip without a modality gives one learned token of `missing` in its place."""
+    """Fused streams -> ClipMemory. For a clip without a modality, one learned token of `missing` is kept instead."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class Memory(nn.Module):
         self.missing = nn.ParameterDict({name: torch.randn(dim) * 0.02 for name in MODALITIES})
         self.time_embed = TimeEmbedding(dim)
 
-    def forward(self, fused: Fused) -> Remembered:
+    def forward(self, fused: Fused) -> ClipMemory:
         streams: dict[Modality, Tokens] = {"video": fused.video, "audio": fused.audio}
         values = [
             self.norms[name](tokens.values) + self.modality_embed[name] + self.time_embed(tokens.times)
@@ -64,7 +64,7 @@ class Memory(nn.Module):
         segments = tuple((name, tokens.keep.shape[1]) for name, tokens in streams.items())
         exempt = frozenset({MISSING})
         geometry = Geometry(torch.cat(keeps, dim=1), torch.cat(times, dim=1), (*segments, (MISSING, 2)), exempt)
-        return Remembered(torch.cat(values, dim=1), geometry)
+        return ClipMemory(torch.cat(values, dim=1), geometry)
 
 
 class TimeEmbedding(nn.Module):

@@ -1,17 +1,15 @@
-"""What an answer costs: losses of a free tag by its logit, and weights of answers by how often training shows them.
+"""Losses of free tags: binary cross-entropy, focal and asymmetric.
 
-A free tag is a question with two answers, "there" and "not there"; a loss says what the logit costs under either. So
-smoothed and mixed targets, in between, cost the mixture of both, and class weights multiply each.
+A loss gives what a logit costs if the tag is present and if it is absent. So soft targets (label smoothing, mixup) cost
+the mixture of both, and class weights scale each.
 
-Shape legend: B clips, F free tags, K tags.
+Shape legend: B clips, F free tags.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -21,14 +19,14 @@ from torch.nn.functional import logsigmoid, softplus
 from mmattn.errors import UsageError
 
 Pair = tuple[Float[Tensor, "B F"], Float[Tensor, "B F"]]
-ClassWeights = Literal["none", "inverse", "effective"]
 
 
 class TagLoss(ABC):
-    """Logits -> (cost where the tag is there, cost where it is not), in nats, from 0 on."""
+    """Logits -> (cost if the tag is present, cost if it is absent), in nats, never negative."""
 
     @abstractmethod
-    def __call__(self, logits: Float[Tensor, "B F"]) -> Pair: ...
+    def __call__(self, logits: Float[Tensor, "B F"]) -> Pair:
+        """The two costs of each logit."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class CrossEntropy(TagLoss):
 class Focal(TagLoss):
     """-alpha (1 - p)^gamma log p, and -(1 - alpha) p^gamma log (1 - p) (Lin et al. 2017, eq. 5).
 
-    `gamma` from 0 on; `alpha` in [0, 1], None: both answers count 1 (eq. 4).
+    `gamma` >= 0; `alpha` in [0, 1], None: no class factor (eq. 4).
     """
 
     gamma: float = 2.0
@@ -51,21 +49,21 @@ class Focal(TagLoss):
 
     def __post_init__(self) -> None:
         if not self.gamma >= 0:
-            raise UsageError(f"tag_loss.gamma={self.gamma}: expected a number from 0 on")
+            raise UsageError(f"tag_loss.gamma={self.gamma}: expected 0 or more")
         if self.alpha is not None and not 0 <= self.alpha <= 1:
             raise UsageError(f"tag_loss.alpha={self.alpha}: expected 0 to 1, or null")
 
     def __call__(self, logits: Float[Tensor, "B F"]) -> Pair:
-        there, absent = (1.0, 1.0) if self.alpha is None else (self.alpha, 1 - self.alpha)
+        present, absent = (1.0, 1.0) if self.alpha is None else (self.alpha, 1 - self.alpha)
         log_p, log_not = logsigmoid(logits), logsigmoid(-logits)
-        return -there * torch.exp(self.gamma * log_not) * log_p, -absent * torch.exp(self.gamma * log_p) * log_not
+        return -present * torch.exp(self.gamma * log_not) * log_p, -absent * torch.exp(self.gamma * log_p) * log_not
 
 
 @dataclass(frozen=True)
 class Asymmetric(TagLoss):
     """-(1 - p)^gamma_positive log p, and -p_m^gamma_negative log (1 - p_m) with p_m = max(p - margin, 0).
 
-    Ridnik et al. 2021, eq. 4 to 6, whose gradient goes through all factors. With both gammas and the margin 0 it is the
+    Ridnik et al. 2021, eq. 4 to 6; the gradient goes through all factors. With both gammas and the margin 0 it is the
     cross-entropy.
     """
 
@@ -76,40 +74,17 @@ class Asymmetric(TagLoss):
     def __post_init__(self) -> None:
         for name in ("gamma_positive", "gamma_negative"):
             if not getattr(self, name) >= 0:
-                raise UsageError(f"tag_loss.{name}={getattr(self, name)}: expected a number from 0 on")
+                raise UsageError(f"tag_loss.{name}={getattr(self, name)}: expected 0 or more")
         if not 0 <= self.margin < 1:
-            raise UsageError(f"tag_loss.margin={self.margin}: expected 0 up to, not including, 1")
+            raise UsageError(f"tag_loss.margin={self.margin}: expected at least 0 and below 1")
 
     def __call__(self, logits: Float[Tensor, "B F"]) -> Pair:
         log_not = logsigmoid(-logits)
-        there = -torch.exp(self.gamma_positive * log_not) * logsigmoid(logits)
-        if self.margin == 0:  # exact where 1 - p is too small for a number
-            return there, -torch.exp(self.gamma_negative * logsigmoid(logits)) * log_not
+        present = -torch.exp(self.gamma_positive * log_not) * logsigmoid(logits)
+        if self.margin == 0:  # exact also if 1 - p underflows
+            return present, -torch.exp(self.gamma_negative * logsigmoid(logits)) * log_not
         shifted = torch.sigmoid(logits) - self.margin
         above = shifted > 0
-        shifted = torch.where(above, shifted, 0.5)  # any inner point: what is below costs 0 and has no gradient
+        shifted = torch.where(above, shifted, 0.5)  # any value inside: below the margin cost and gradient are 0
         absent = -(shifted**self.gamma_negative) * torch.log1p(-shifted)
-        return there, torch.where(above, absent, 0.0)
-
-
-def answer_weights(counts: Sequence[int], kind: ClassWeights, beta: float) -> Float[Tensor, " C"]:
-    """A weight for each answer to one question, from how many training clips give it.
-
-    "inverse": 1 / n. "effective": (1 - beta) / (1 - beta^n), the inverse of the effective number of samples (Cui et al.
-    2019, eq. 2); beta towards 0 gives equal weights, towards 1 inverse ones. Both scaled so that the mean over the
-    training clips is 1: a question stays as important as others (the paper scales to a mean of 1 over answers).
-    "inverse" is then n_clips / (n_answers n), known as balanced. An answer that no clip gives has weight 1.
-    """
-    if kind not in get_args(ClassWeights):
-        raise UsageError(f"task.class_weights={kind}: expected {', '.join(get_args(ClassWeights))}")
-    if not 0 <= beta < 1:
-        raise UsageError(f"task.effective_beta={beta}: expected 0 up to, not including, 1")
-    n = torch.tensor(list(counts), dtype=torch.float64)
-    if kind == "none" or not (n > 0).any():
-        return torch.ones(len(n))
-    # beta^n = exp(n log beta); expm1 keeps the digits where beta^n is next to 1
-    log_beta = torch.log(torch.tensor(beta, dtype=torch.float64))
-    raw = 1 / n if kind == "inverse" else (beta - 1) / torch.expm1(n * log_beta)
-    seen = n > 0
-    raw = torch.where(seen, raw, 0.0)
-    return torch.where(seen, raw * n.sum() / (raw * n).sum(), 1.0).float()
+        return present, torch.where(above, absent, 0.0)

@@ -1,4 +1,4 @@
-"""From a stream of tokens to one vector for each question asked of it.
+"""From a stream of tokens to one vector for each question (a free tag or an exclusive group).
 
 Shape legend: B clips, L tokens, D channels, Q questions.
 """
@@ -13,16 +13,16 @@ from mmattn.types import Tokens
 
 
 class QuestionPool(nn.Module):
-    """Each question reads the stream with its own attention, (B, L, D) -> (B, Q, D), beside the channels' maxima.
+    """Attention pooling for each question, (B, L, D) -> (B, Q, D), and the maximum of each channel (B, D).
 
-    The maxima (B, D) see what happens in one token of hundreds from the first step on, where attention, uniform at
-    first, must learn to look. A clip without the modality gives learned vectors instead (never zeros, which would look
-    like silence or black).
+    The maxima detect an event in one of hundreds of tokens from the first step on, while attention starts uniform and
+    has to learn where to look. A clip without the modality gives learned vectors (not zeros, which would look like
+    silence or black).
     """
 
     def __init__(self, dim: int, questions: int) -> None:
         super().__init__()
-        self.score = nn.Linear(dim, questions, bias=False)  # a bias is the same for all tokens: it cancels
+        self.score = nn.Linear(dim, questions, bias=False)  # softmax would cancel a bias
         self.norm_read = nn.LayerNorm(dim)
         self.norm_highest = nn.LayerNorm(dim)
         self.missing_read = nn.Parameter(torch.randn(questions, dim) * 0.02)
@@ -40,6 +40,6 @@ class QuestionPool(nn.Module):
         )
 
     def weights(self, tokens: Tokens) -> Float[Tensor, "B Q L"]:
-        """What each question reads of each token; 0 everywhere for a clip without the modality."""
+        """The attention of each question on each token; all 0 for a clip without the modality."""
         scores = self.score(tokens.values).float().masked_fill(~tokens.keep[..., None], -torch.inf)  # (B, L, Q)
         return torch.softmax(scores, dim=1).nan_to_num(0.0).mT

@@ -1,7 +1,7 @@
-"""Tags by what they mean: a tag's weights are read off the embedding of a text that describes it.
+"""Tags by their meaning: a tag's weights are computed from the embedding of a text that describes it.
 
-No weight belongs to a single tag, so tags that training never showed can be asked for afterwards, with an embedding by
-the same text encoder (after Frome et al. 2013; the query is made from the text as in Query2Label's class embeddings).
+No weight belongs to a single tag, so the model can score tags that were not in training, given embeddings by the same
+text encoder (after Frome et al. 2013; the query comes from the text like Query2Label's class embeddings).
 
 Shape legend: B clips, L tokens, D channels, K tags, E numbers of an embedding.
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from jaxtyping import Float
@@ -19,16 +18,18 @@ from torch import Tensor, nn
 from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.errors import UsageError
 from mmattn.files import expanded
-from mmattn.tasks.tagging.losses import ClassWeights, TagLoss
-from mmattn.tasks.tagging.tags import TagTask
+from mmattn.tasks.tagging.class_weights import ClassWeights
+from mmattn.tasks.tagging.embeddings import read_embeddings
+from mmattn.tasks.tagging.losses import TagLoss
+from mmattn.tasks.tagging.tag_task import TagTask
 from mmattn.types import MODALITIES, Fused, Modality, Tokens
 
 
 class PromptedTagging(TagTask):
-    """Each stream is read by each tag's query; what is read, and the channels' maxima, are compared with the tag.
+    """Each tag's query attends to each stream; the result and the channels' maxima are compared with the tag.
 
-    `pretrained`: a file of embeddings by tag, see read_embeddings; None: those of the checkpoint, of `text_dim`
-    numbers. The settings: see TagTask.
+    `pretrained`: a file of embeddings by tag, see read_embeddings; None: those of the checkpoint, of length `text_dim`.
+    For the settings see TagTask.
     """
 
     embeddings: Tensor
@@ -52,8 +53,8 @@ class PromptedTagging(TagTask):
             embeddings = torch.zeros(len(vocabulary.names), text_dim)
         else:
             raise UsageError(
-                "task=prompted needs task.pretrained=FILE: a .safetensors or .npz file with a text embedding for each "
-                "tag, under its name"
+                "task=prompted needs task.pretrained=FILE: a .safetensors or .npz file with a text embedding under the "
+                "name of each tag; make one with: mmattn data prompts"
             )
         size = embeddings.shape[1]
         self.resolved = {"text_dim": size}
@@ -66,18 +67,18 @@ class PromptedTagging(TagTask):
 
     def forward(self, fused: Fused) -> Float[Tensor, "B K"]:
         bias = self.bias(self.embeddings * math.sqrt(self.embeddings.shape[1]))[:, 0]
-        return self._says("video", fused.video) + self._says("audio", fused.audio) + bias
+        return self._logits("video", fused.video) + self._logits("audio", fused.audio) + bias
 
     def reads(self, fused: Fused) -> dict[Modality, Float[Tensor, "B K L"]]:
         return {"video": self._weights("video", fused.video), "audio": self._weights("audio", fused.audio)}
 
     def _weights(self, name: Modality, tokens: Tokens) -> Float[Tensor, "B K L"]:
-        """What each tag reads of each token; 0 everywhere for a clip without the modality."""
+        """The attention of each tag on each token; all 0 for a clip without the modality."""
         query = self.query[name](self.embeddings * math.sqrt(self.embeddings.shape[1]))  # (K, D)
         scores = (query @ tokens.values.mT / math.sqrt(tokens.values.shape[2])).float()  # (B, K, L)
         return torch.softmax(scores.masked_fill(~tokens.keep[:, None], -torch.inf), dim=2).nan_to_num(0.0)
 
-    def _says(self, name: Modality, tokens: Tokens) -> Float[Tensor, "B K"]:
+    def _logits(self, name: Modality, tokens: Tokens) -> Float[Tensor, "B K"]:
         values, present = tokens.values, tokens.present[:, None, None]
         read = self._weights(name, tokens).to(values.dtype) @ values  # (B, K, D)
         highest = torch.where(tokens.keep[..., None], values, torch.finfo(values.dtype).min).amax(dim=1)
@@ -86,56 +87,15 @@ class PromptedTagging(TagTask):
         found = torch.where(present, found, self.missing[name].to(found.dtype))
         return (found * self.meaning[name](self.embeddings)).sum(dim=2)
 
-    def asking(self, names: Sequence[str], embeddings: Float[Tensor, "K E"]) -> PromptedTagging:
-        """The same head for other tags, which all stand alone. Raises UsageError for embeddings of another length."""
+    def with_tags(self, names: Sequence[str], embeddings: Float[Tensor, "K E"]) -> PromptedTagging:
+        """The same head for other tags, all of them free. Raises UsageError for embeddings of another length."""
         size = self.embeddings.shape[1]
         if embeddings.shape[1] != size:
             raise UsageError(
-                f"the embeddings have {embeddings.shape[1]} numbers, and the model was trained with {size}; "
-                "they have to come from the same text encoder"
+                f"the embeddings have {embeddings.shape[1]} dimensions, but the model was trained with {size}; "
+                "compute them with the text encoder of the training"
             )
         dim = self.query["video"].out_features
         other = PromptedTagging(int(dim), TagVocabulary(tuple(names)), text_dim=size)  # type: ignore[arg-type]
         other.load_state_dict({**self.state_dict(), "embeddings": embeddings})
         return other.to(self.embeddings.device).train(self.training)
-
-
-def read_embeddings(path: Path, names: Sequence[str] | None = None) -> tuple[tuple[str, ...], Float[Tensor, "K E"]]:
-    """A row for each of `names`, scaled to length 1, from a .safetensors or .npz file with a vector under each name.
-
-    `names` None: all that are in it. Returns the names too. Raises UsageError for what is absent or no embedding.
-    Executes nothing.
-    """
-    vectors = _vectors(path)
-    names = tuple(sorted(vectors)) if names is None else tuple(names)
-    if absent := [name for name in names if name not in vectors]:
-        more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
-        raise UsageError(f"{path}: has no embedding of the tag {absent[0]!r}{more}")
-    rows = [vectors[name].reshape(-1).float() for name in names]
-    if not rows or len({len(row) for row in rows}) != 1 or not len(rows[0]):
-        raise UsageError(f"{path}: expected one vector for each tag, all of the same length")
-    found = torch.stack(rows)
-    for name, row in zip(names, found, strict=True):
-        if not row.isfinite().all() or not row.any():
-            raise UsageError(f"{path}: the embedding of {name!r} is zero or not finite")
-    return names, found / found.norm(dim=1, keepdim=True)
-
-
-def _vectors(path: Path) -> dict[str, Tensor]:
-    from zipfile import BadZipFile
-
-    import numpy as np
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    if path.suffix not in (".safetensors", ".npz"):
-        raise UsageError(f"{path}: expected embeddings as .safetensors or .npz")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return {name: torch.from_numpy(np.asarray(arrays[name], dtype=np.float32)) for name in arrays.files}
-    except FileNotFoundError:
-        raise UsageError(f"{path}: no such file") from None
-    except (SafetensorError, BadZipFile, OSError, TypeError, ValueError, KeyError, EOFError) as error:
-        raise UsageError(f"{path}: holds no embeddings ({(str(error).splitlines() or ['damaged'])[0]})") from None

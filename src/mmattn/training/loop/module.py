@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mmattn.attention.regularisers import Regulariser
 from mmattn.model import AVModel
-from mmattn.tasks.counts import each_process
+from mmattn.tasks.distributed import each_process
 from mmattn.training.checkpoints.left_out import drop_from, put_back
 from mmattn.training.logging.curves import curves
 from mmattn.training.logging.loggers import log

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from mmattn.errors import UsageError
-from mmattn.metrics.captions import Cider, words_of
+from mmattn.metrics.captions.cider import Cider
+from mmattn.metrics.captions.words import words_of
 from mmattn.tasks.captioning.decoding import DecodedCaptions
 from mmattn.tasks.captioning.interface import Captioner
-from mmattn.tasks.counts import each_process
+from mmattn.tasks.distributed import each_process
 from mmattn.types import Batch, Fused
 
 
@@ -49,7 +50,7 @@ class SelfCritical:
         captioner.train(training)
         told = torch.tensor([bool(captions) for captions in batch.captions], device=baseline.device) & batch.real
         better = (self.rewards(captioner, drawn, batch) - baseline) * told
-        found, _ = captioner.said(fused, drawn)
+        found, _ = captioner.log_probs(fused, drawn)
         tokens = each_process((drawn.keep & told[:, None]).sum())
         return -(better[:, None] * found).sum() / tokens, (baseline * told).sum() / each_process(told.sum())
 

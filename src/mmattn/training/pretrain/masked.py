@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from mmattn.errors import UsageError
 from mmattn.model import AVModel
-from mmattn.tasks.counts import each_process
+from mmattn.tasks.distributed import each_process
 from mmattn.training.pretrain.contrastive import Contrastive
 from mmattn.training.pretrain.objective import Objective
 from mmattn.types import Batch, Fused, Tokens

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mmattn.checkpoint import MODEL_FILE, Checkpoint, load_model, save_model
 from mmattn.errors import UsageError
 from mmattn.model import AVModel
-from mmattn.tasks.counts import each_process
+from mmattn.tasks.distributed import each_process
 from mmattn.training.logging.loggers import log
 from mmattn.training.loop.keep import KeepModel
 from mmattn.training.loop.module import TrainingModule

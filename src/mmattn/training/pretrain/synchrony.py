@@ -14,7 +14,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from mmattn.errors import UsageError
 from mmattn.model import AVModel
-from mmattn.tasks.counts import each_process
+from mmattn.tasks.distributed import each_process
 from mmattn.training.logging.meter import wide
 from mmattn.training.pretrain.objective import Objective
 from mmattn.types import Batch, Fused, Tokens

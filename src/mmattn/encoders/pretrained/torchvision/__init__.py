@@ -1,1 +1,1 @@
-"""torchvision's networks for pictures and clips."""
+"""torchvision's networks for images and clips."""

@@ -1,8 +1,8 @@
-"""torchvision's networks by name, with its weights where they are asked for.
+"""torchvision's networks by name, with or without pretrained weights.
 
 A name is one of torchvision's builders (vit_b_16, resnet50, swin3d_t, mvit_v2_s, r2plus1d_18), or its family (vit,
-resnet, swin3d, mvit, r2plus1d), which is built with the arguments of its class. `pretrained` is a file of weights as
-torchvision offers them (.pth or .safetensors), or with hub=true the name of such weights (DEFAULT).
+resnet, swin3d, mvit, r2plus1d), which is built with the arguments of its class. `pretrained` is torchvision's file of
+weights (.pth or .safetensors); with hub=true the name of weights (DEFAULT).
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from mmattn.encoders.pretrained.weights import load_into, locate, read_tensors
 from mmattn.errors import UsageError
 
-_HEADS = ("fc.", "heads.", "head.")  # what classifies, and is not used
+_HEADS = ("fc.", "heads.", "head.")  # classifiers, which are not used
 
 
 def family_of(name: str, families: tuple[str, ...]) -> str:
-    """Raises UsageError unless the name is one of torchvision's for these families."""
+    """The family of a name. Raises UsageError unless torchvision has this model and it is of these families."""
     from torchvision.models import list_models
 
     known = [model for model in list_models() if model.startswith(tuple(f"{family}_" for family in families))]
@@ -30,25 +30,27 @@ def family_of(name: str, families: tuple[str, ...]) -> str:
 
 
 def build_torchvision(name: str, arguments: dict[str, Any], pretrained: str | None, hub: bool) -> nn.Module:
-    from torchvision.models import get_model, get_model_weights
+    """The model `name`, whose head keeps its random weights. Raises UsageError."""
+    from torchvision.models import get_model
 
-    made = _MAKERS[name](**arguments) if name in _MAKERS else get_model(name, weights=None, **arguments)
+    model = _BUILDERS[name](**arguments) if name in _BUILDERS else get_model(name, weights=None, **arguments)
     if pretrained is None:
-        return made
+        return model
     if hub and not Path(pretrained).exists():
-        tensors = _fetch(name, pretrained, get_model_weights)
-        source = Path(pretrained)
+        tensors, source = _download(name, pretrained), Path(pretrained)
     else:
         source = locate(pretrained, False, f"torchvision's file of {name} weights")
         tensors = read_tensors(source)
     if not any(key.startswith(_HEADS) for key in tensors):
-        raise UsageError(f"{source}: not weights of {name} as torchvision offers them")
-    head = {key: value for key, value in made.state_dict().items() if key.startswith(_HEADS)}
-    load_into(made, {**{k: v for k, v in tensors.items() if not k.startswith(_HEADS)}, **head}, source)
-    return made
+        raise UsageError(f"{source}: not torchvision's weights of {name}")
+    head = {key: value for key, value in model.state_dict().items() if key.startswith(_HEADS)}
+    load_into(model, {**{k: v for k, v in tensors.items() if not k.startswith(_HEADS)}, **head}, source)
+    return model
 
 
-def _fetch(name: str, weights: str, get_model_weights: Any) -> dict[str, Tensor]:
+def _download(name: str, weights: str) -> dict[str, Tensor]:
+    from torchvision.models import get_model_weights
+
     try:
         return get_model_weights(name)[weights].get_state_dict(progress=False, check_hash=True, weights_only=True)
     except (KeyError, ValueError):
@@ -56,8 +58,8 @@ def _fetch(name: str, weights: str, get_model_weights: Any) -> dict[str, Tensor]
         raise UsageError(f"pretrained={weights}: torchvision offers {offered} for {name}") from None
     except OSError as error:
         raise UsageError(
-            f"pretrained={weights}: could not be fetched ({error}); download torchvision's file of {name} weights and "
-            "set pretrained= to where it lies"
+            f"pretrained={weights}: cannot be downloaded ({error}); download torchvision's file of {name} weights and "
+            "set pretrained= to its path"
         ) from None
 
 
@@ -92,4 +94,4 @@ def _r2plus1d(layers: list[int]) -> nn.Module:
     return VideoResNet(BasicBlock, [Conv2Plus1D] * 4, layers, R2Plus1dStem)
 
 
-_MAKERS = {"vit": _vit, "resnet": _resnet, "swin3d": _swin3d, "mvit": _mvit, "r2plus1d": _r2plus1d}
+_BUILDERS = {"vit": _vit, "resnet": _resnet, "swin3d": _swin3d, "mvit": _mvit, "r2plus1d": _r2plus1d}

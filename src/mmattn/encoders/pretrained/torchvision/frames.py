@@ -10,10 +10,11 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from mmattn.encoders.pretrained.adapt import Mode
-from mmattn.encoders.pretrained.frames import FrameEncoder, Kind, check_tokens, pooled
+from mmattn.encoders.pretrained.frames import FrameEncoder, FrameNetwork
 from mmattn.encoders.pretrained.pixels import Pixels
+from mmattn.encoders.pretrained.tokens import Kind, check_tokens, pooled
 from mmattn.encoders.pretrained.torchvision.build import build_torchvision, family_of
-from mmattn.encoders.pretrained.torchvision.prepared import prepared
+from mmattn.encoders.pretrained.torchvision.preprocessing import preprocessing_for
 
 _FAMILIES = ("vit", "resnet")
 
@@ -21,8 +22,8 @@ _FAMILIES = ("vit", "resnet")
 class TorchvisionFrames(FrameEncoder):
     """A ViT or ResNet on each frame. tokens=patch: its places, or `grid` x `grid` cells of them; tokens=frame: one.
 
-    `size`: pixels of a side, null = what its weights were trained on. `preprocessing`: mean, std, interpolation and
-    resize, where they differ from what the weights say.
+    `size`: pixels of a side; None: as its weights were trained. `preprocessing`: mean, std, interpolation and resize
+    that differ from the transforms of the weights.
     """
 
     def __init__(
@@ -42,22 +43,21 @@ class TorchvisionFrames(FrameEncoder):
         check_tokens(tokens)
         arguments = dict(architecture or {})
         family = family_of(name, _FAMILIES)
-        seen = prepared(name, family, pretrained, size, preprocessing)
+        inputs = preprocessing_for(name, family, pretrained, size, preprocessing)
         if family == "vit":
-            model = build_torchvision(name, {"image_size": seen.size, **arguments}, pretrained, hub)
-            net = _Vit(seen.pixels, model, tokens, grid)
+            model = build_torchvision(name, {"image_size": inputs.size, **arguments}, pretrained, hub)
+            net = _Vit(inputs.pixels, model, tokens, grid)
         else:
-            net = _Resnet(seen.pixels, build_torchvision(name, arguments, pretrained, hub), tokens, grid)
-        super().__init__(dim, net, net.channels, mode, lora or {}, frames=seen.frames)
-        self.resolved = {"size": seen.size, "preprocessing": seen.settings}
+            net = _Resnet(inputs.pixels, build_torchvision(name, arguments, pretrained, hub), tokens, grid)
+        super().__init__(dim, net, net.channels, mode, lora, frames=inputs.frames)
+        self.resolved = {"size": inputs.size, "preprocessing": inputs.settings}
 
 
-class _Vit(nn.Module):
+class _Vit(FrameNetwork):
     def __init__(self, pixels: Pixels, model: Any, tokens: Kind, grid: int | None) -> None:
-        super().__init__()
-        model.heads = nn.Identity()
-        self.pixels, self.model, self.tokens, self.grid = pixels, model, tokens, grid
         self.channels = model.hidden_dim
+        model.heads = nn.Identity()
+        super().__init__(pixels, model, tokens, grid)
 
     def forward(self, frames: UInt8[Tensor, "N 3 H W"]) -> Float[Tensor, "N P C"]:
         x = self.model._process_input(self.pixels(frames))
@@ -68,12 +68,11 @@ class _Vit(nn.Module):
         return pooled(x[:, 1:].unflatten(1, (side, side)), self.grid)
 
 
-class _Resnet(nn.Module):
+class _Resnet(FrameNetwork):
     def __init__(self, pixels: Pixels, model: Any, tokens: Kind, grid: int | None) -> None:
-        super().__init__()
         self.channels = model.fc.in_features
         model.fc = nn.Identity()
-        self.pixels, self.model, self.tokens, self.grid = pixels, model, tokens, grid
+        super().__init__(pixels, model, tokens, grid)
 
     def forward(self, frames: UInt8[Tensor, "N 3 H W"]) -> Float[Tensor, "N P C"]:
         x = self.pixels(frames)

@@ -1,1 +1,1 @@
-"""YAMNet, and its weights as packages hold them."""
+"""YAMNet and the readers of its published weights."""

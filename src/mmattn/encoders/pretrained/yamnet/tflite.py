@@ -1,4 +1,4 @@
-"""The weights of YAMNet's published TFLite file, made whole numbers of 8 bits times their scale into float32."""
+"""The weights of YAMNet's published TFLite file, from 8-bit integers with a scale to float32."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LAYERS = 27  # convolutions
 
 
 def read_tflite(path: Path) -> dict[str, Tensor]:
-    """Tensors named as in `YAMNet`, in the order of the file's operators. Raises UsageError for any other file."""
+    """Tensors under the names of `YAMNet`, in the order of the file's operators. Raises UsageError."""
     try:
         import tflite
     except ImportError:
@@ -28,7 +28,7 @@ def read_tflite(path: Path) -> dict[str, Tensor]:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, IndexError, TypeError, AttributeError, OverflowError, KeyError) as error:
         raise UsageError(f"{path}: not YAMNet's TFLite file ({type(error).__name__}: {error})") from None
-    except Exception as error:  # the reader meets damaged files with errors of its own
+    except Exception as error:  # on damaged files the reader raises errors of its own libraries
         if type(error).__module__.partition(".")[0] in ("struct", "flatbuffers"):
             raise UsageError(f"{path}: not YAMNet's TFLite file ({error})") from None
         raise
@@ -37,7 +37,7 @@ def read_tflite(path: Path) -> dict[str, Tensor]:
 def _layers(tflite: Any, model: Any, graph: Any) -> dict[str, Tensor]:
     kinds = tflite.BuiltinOperator
     tensors: dict[str, Tensor] = {}
-    packed = {}  # tensors that an operator unpacks -> where they lie
+    packed = {}  # dequantised tensor -> its 8-bit tensor
     dense = None
     for operator in (graph.Operators(i) for i in range(graph.OperatorsLength())):
         kind = model.OperatorCodes(operator.OpcodeIndex()).BuiltinCode()

@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from mmattn.encoders.pretrained.transformers.whole import folder_of
+from mmattn.encoders.pretrained.transformers.local_models import folder_of
 from mmattn.inference.annotators.captions.levels import Told, chapters, one_sentence, whole
 from mmattn.inference.annotators.captions.spans import Seen, SpanGatherer
 from mmattn.inference.annotators.captions.writer import Writer

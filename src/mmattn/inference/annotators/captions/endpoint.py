@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from mmattn.encoders.pretrained.yamnet.yamnet import RATE
+from mmattn.encoders.pretrained.yamnet.network import RATE
 from mmattn.errors import MmattnError, UsageError
 from mmattn.inference.annotators.captions.spans import Seen
 from mmattn.inference.annotators.captions.writer import Writer

@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
-from mmattn.encoders.pretrained.transformers.models import quiet
-from mmattn.encoders.pretrained.transformers.whole import load_processor, load_whole
-from mmattn.encoders.pretrained.yamnet.yamnet import RATE
+from mmattn.encoders.pretrained.transformers.library import quiet
+from mmattn.encoders.pretrained.transformers.local_models import load_processor, load_whole
+from mmattn.encoders.pretrained.yamnet.network import RATE
 from mmattn.errors import UsageError
 from mmattn.inference.annotators.captions.spans import Seen
 from mmattn.inference.annotators.captions.writer import Writer

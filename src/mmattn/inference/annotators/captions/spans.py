@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from mmattn.encoders.pretrained.yamnet.yamnet import RATE
+from mmattn.encoders.pretrained.yamnet.network import RATE
 from mmattn.inference.annotators.interface import Window
 from mmattn.inference.shots.shots import CutFinder
 from mmattn.types import Modality

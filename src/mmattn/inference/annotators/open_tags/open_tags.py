@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from jaxtyping import Float
 from torch import Tensor
 
-from mmattn.encoders.pretrained.transformers.whole import folder_of
+from mmattn.encoders.pretrained.transformers.local_models import folder_of
 from mmattn.errors import UsageError
 from mmattn.inference.annotators.interface import (
     HOP_S,

@@ -18,8 +18,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from mmattn.encoders.pretrained.transformers.texts import TextEncoder
-from mmattn.encoders.pretrained.transformers.whole import load_processor, load_whole
+from mmattn.encoders.pretrained.transformers.local_models import load_processor, load_whole
+from mmattn.encoders.pretrained.transformers.text_encoder import TextEncoder
 from mmattn.types import Modality
 
 

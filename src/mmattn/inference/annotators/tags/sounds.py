@@ -10,20 +10,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mmattn.encoders.pretrained.yamnet.onnx import PACKAGE, packaged_folder
-from mmattn.encoders.pretrained.yamnet.yamnet import (
-    CLASS_NAMES,
+from mmattn.encoders.pretrained.yamnet.network import (
     HOP,
     MIDDLE_S,
-    PACKAGED,
     PATCH,
     RATE,
     YamnetLogMel,
     fill_last_patch,
-    load_yamnet,
     patch_count,
     to_patches,
 )
+from mmattn.encoders.pretrained.yamnet.onnx import PACKAGE, packaged_folder
+from mmattn.encoders.pretrained.yamnet.weights import CLASS_NAMES, PACKAGED, load_yamnet
 from mmattn.errors import UsageError
 from mmattn.files import expanded
 from mmattn.inference.annotators.interface import (

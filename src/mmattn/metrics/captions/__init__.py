@@ -1,0 +1,1 @@
+"""Caption metrics: BLEU, ROUGE-L, CIDEr-D, METEOR and word accuracy."""

@@ -1,0 +1,1 @@
+"""A language model of transformers as the caption decoder (captions=hf)."""
