@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-from mmattn.data.prepare.augment.augment import Augment
+from mmattn.data.prepare.augment.pipeline import Augment
 from mmattn.data.prepare.clips import ClipSpec, PaddedClip, Sample
 from mmattn.data.prepare.keys import Key
 from mmattn.data.prepare.mel import LogMel

@@ -10,9 +10,9 @@ import pytest
 import torch
 from augment_clips import FLOOR, SPEC, SPLIT, TAGS, Split, apply, make_clip, pictureless, same, soundless, tensors
 
-from mmattn.data.prepare.augment.augment import Augment, without_audio, without_video
-from mmattn.data.prepare.augment.picture import PictureAugment
-from mmattn.data.prepare.augment.sound import SoundAugment
+from mmattn.data.prepare.augment.audio import SoundAugment
+from mmattn.data.prepare.augment.pipeline import Augment, without_audio, without_video
+from mmattn.data.prepare.augment.video import PictureAugment
 from mmattn.data.prepare.clips import PaddedClip
 from mmattn.data.prepare.keys import Key
 

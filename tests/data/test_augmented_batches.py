@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from mmattn.data.load.module import ClipData, build_data
+from mmattn.data.load.clip_data import ClipData, build_data
 from mmattn.data.manifest.sources import FolderSource
-from mmattn.data.prepare.augment.augment import Augment
-from mmattn.data.prepare.augment.picture import PictureAugment
-from mmattn.data.prepare.augment.sound import SoundAugment
+from mmattn.data.prepare.augment.audio import SoundAugment
+from mmattn.data.prepare.augment.pipeline import Augment
+from mmattn.data.prepare.augment.video import PictureAugment
 from mmattn.data.prepare.clips import ClipSpec
 from mmattn.errors import UsageError
-from mmattn.media.write.clips import write_video
+from mmattn.media.write.video import write_video
 from mmattn.types import Batch
 
 SPEC = ClipSpec(seconds=0.5, fps=8.0, height=16, width=16, mels=8)

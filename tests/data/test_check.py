@@ -16,16 +16,16 @@ import numpy as np
 import pytest
 
 from mmattn.config.compose import compose
-from mmattn.data.check.check import Checked, check
-from mmattn.data.check.checked import readable
+from mmattn.data.check.command import Checked, check
 from mmattn.data.check.duplicates import Fingerprint, alike
 from mmattn.data.check.findings import FlagLimits
 from mmattn.data.check.scan import ScanJournal, ScannedFile
+from mmattn.data.manifest.checked import readable
 from mmattn.data.manifest.library import Item, list_media
 from mmattn.data.manifest.rows import Row
 from mmattn.data.manifest.sources import FolderSource
 from mmattn.errors import UsageError
-from mmattn.media.write.clips import write_video
+from mmattn.media.write.video import write_video
 from mmattn.reports.library.check import REASONS, check_library, render, table
 
 RATE = 16000

@@ -14,19 +14,19 @@ import pytest
 import torch
 
 from mmattn.data.load.cache import EXCLUDED, FAILED, KEPT, READ, UNTRIED, ClipCache
+from mmattn.data.load.clip_data import ClipData, build_data
 from mmattn.data.load.dataset import ClipDataset, missing_clip
-from mmattn.data.load.module import ClipData, build_data
 from mmattn.data.load.quarantine import Quarantine
-from mmattn.data.load.reading import ClipReader
+from mmattn.data.load.reader import ClipReader
 from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.data.manifest.rows import Row
 from mmattn.data.manifest.sources import FolderSource
-from mmattn.data.prepare.augment.augment import Augment
-from mmattn.data.prepare.augment.picture import PictureAugment
-from mmattn.data.prepare.augment.sound import SoundAugment
+from mmattn.data.prepare.augment.audio import SoundAugment
+from mmattn.data.prepare.augment.pipeline import Augment
+from mmattn.data.prepare.augment.video import PictureAugment
 from mmattn.data.prepare.clips import ClipSpec
 from mmattn.errors import MediaError, MmattnError, UsageError
-from mmattn.media.write.clips import write_video
+from mmattn.media.write.video import write_video
 
 SPEC = ClipSpec(seconds=0.5, fps=8.0, height=16, width=16, mels=8)
 LEVELS = {"dark/1.mp4": 40, "dark/2.mp4": 60, "light/1.mp4": 180, "light/2.mp4": 200}

@@ -20,14 +20,14 @@ from mmattn.checkpoint import Checkpoint, save_model
 from mmattn.cli.main import main
 from mmattn.config.compose import Config, build, compose
 from mmattn.data.features.batches import FeatureData
-from mmattn.data.features.read import FeatureFiles, FeatureSource, with_frozen_encoders
+from mmattn.data.features.source import FeatureFiles, FeatureSource, with_frozen_encoders
+from mmattn.data.load.clip_data import build_data
 from mmattn.data.load.dataset import stack_samples
-from mmattn.data.load.module import build_data
 from mmattn.data.load.sampler import Draw
 from mmattn.data.manifest.labels import TagVocabulary
-from mmattn.data.prepare.augment.augment import Augment
+from mmattn.data.prepare.augment.pipeline import Augment
 from mmattn.errors import UsageError
-from mmattn.media.write.clips import write_video
+from mmattn.media.write.video import write_video
 from mmattn.model import AVModel, build_model
 from mmattn.types import Batch
 
@@ -261,7 +261,7 @@ def test_another_number_of_channels_is_refused(features: Path) -> None:
 def test_no_more_than_some_files_are_open_and_workers_open_their_own(
     features: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mmattn.data.features.read.OPEN_FILES", 1)
+    monkeypatch.setattr("mmattn.data.features.source.OPEN_FILES", 1)
     files = FeatureFiles(features, [f"features-{k:06d}.safetensors" for k in range(3)])
     whole = {k: files.read(str(k)) for k in (0, 39, 17, 0)}
     assert len(files._open) == 1

@@ -9,13 +9,13 @@ import pytest
 
 from mmattn.data.load.cache import ClipCache
 from mmattn.data.load.dataset import ClipDataset, Span, missing_clip
-from mmattn.data.load.reading import ClipReader
+from mmattn.data.load.reader import ClipReader
 from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.data.manifest.rows import Row
 from mmattn.data.prepare.clips import ClipSpec
 from mmattn.data.prepare.views import Views, looks
 from mmattn.errors import UsageError
-from mmattn.media.write.clips import write_video
+from mmattn.media.write.video import write_video
 
 SPEC = ClipSpec(seconds=1.0, fps=4.0, height=8, width=8, mels=8)
 

@@ -12,7 +12,7 @@ import pytest
 
 from mmattn.data.manifest.columns import LabelledSegment
 from mmattn.data.manifest.rows import COLUMNS, Row, read_manifest
-from mmattn.data.manifest.writing import write_manifest
+from mmattn.data.manifest.write import write_manifest
 from mmattn.errors import UsageError
 from mmattn.types import ByteRange
 

@@ -13,7 +13,7 @@ import pytest
 
 from mmattn.data.manifest.cells import listed, split_cell
 from mmattn.data.manifest.rows import Row, read_manifest
-from mmattn.data.manifest.writing import write_manifest
+from mmattn.data.manifest.write import write_manifest
 from mmattn.errors import UsageError
 from mmattn.inference.jobs.listing import list_source
 from mmattn.inference.tag_list import read_tags

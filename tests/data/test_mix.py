@@ -9,8 +9,8 @@ import pytest
 import torch
 from augment_clips import SPEC, SPLIT, TAGS, Split, apply, make_clip, pictureless, same, soundless
 
-from mmattn.data.prepare.augment.augment import Augment
 from mmattn.data.prepare.augment.mix import mix_clips
+from mmattn.data.prepare.augment.pipeline import Augment
 from mmattn.data.prepare.clips import PaddedClip
 from mmattn.data.prepare.keys import Key
 

@@ -15,8 +15,8 @@ from torch.utils.data import Dataset
 
 from mmattn.data.load import loader as loading
 from mmattn.data.load.loader import EpochLoader
-from mmattn.data.load.passing import SHARED_MEMORY, is_short, nbytes
 from mmattn.data.load.sampler import Draw, GlobalBatchSampler
+from mmattn.data.load.transfer import SHARED_MEMORY, is_short, nbytes
 from mmattn.errors import MmattnError
 from mmattn.types import Tokens
 

@@ -8,7 +8,7 @@ import torch
 from augment_clips import make_clip
 from torch import Tensor
 
-from mmattn.data.prepare.augment.picture import PictureAugment
+from mmattn.data.prepare.augment.video import PictureAugment
 from mmattn.data.prepare.clips import PaddedClip
 from mmattn.data.prepare.keys import Key
 

@@ -15,16 +15,16 @@ import numpy as np
 import pytest
 
 from mmattn.data.load.cache import EXCLUDED, FAILED, READ, ClipCache
+from mmattn.data.load.clip_data import ClipData
 from mmattn.data.load.dataset import missing_clip
 from mmattn.data.load.limit import LEVEL, is_above, tail
-from mmattn.data.load.module import ClipData
 from mmattn.data.load.quarantine import Quarantine
 from mmattn.data.manifest.rows import Row
 from mmattn.data.manifest.sources import FolderSource
-from mmattn.data.prepare.augment.augment import Augment
+from mmattn.data.prepare.augment.pipeline import Augment
 from mmattn.data.prepare.clips import ClipSpec
 from mmattn.errors import MediaError, MmattnError
-from mmattn.media.write.clips import write_video
+from mmattn.media.write.video import write_video
 
 SPEC = ClipSpec(seconds=0.5, fps=8, height=16, width=16, sample_rate=16000, mels=8)
 

@@ -21,14 +21,14 @@ import torch
 
 from mmattn.cli.main import main
 from mmattn.config.compose import compose
-from mmattn.data.load.module import ClipData, build_data
-from mmattn.data.made import alone_in, content_stamp, rows_hash
-from mmattn.data.shards.read import ShardSource
+from mmattn.data.load.clip_data import ClipData, build_data
+from mmattn.data.output_folder import alone_in, content_stamp, rows_hash
+from mmattn.data.shards.source import ShardSource
 from mmattn.errors import MediaError, UsageError
 from mmattn.media.read.decode import answer
 from mmattn.media.read.request import Request
 from mmattn.media.write.bundle import read_bundle, times, write_bundle
-from mmattn.media.write.clips import write_video
+from mmattn.media.write.video import write_video
 from mmattn.types import ByteRange, Clip
 
 FPS, SECONDS, CLIPS = 8, 1.5, 9

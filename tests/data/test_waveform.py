@@ -7,8 +7,8 @@ from dataclasses import replace
 import torch
 
 from mmattn.data.load.dataset import stack_samples
-from mmattn.data.prepare.augment.augment import Augment, without_audio
-from mmattn.data.prepare.augment.sound import SoundAugment
+from mmattn.data.prepare.augment.audio import SoundAugment
+from mmattn.data.prepare.augment.pipeline import Augment, without_audio
 from mmattn.data.prepare.clips import ClipSpec, Sample
 from mmattn.data.prepare.keys import Key
 from mmattn.types import Clip

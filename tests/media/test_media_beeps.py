@@ -7,7 +7,7 @@ import pytest
 from media_beeps import BEEPS, beep_file, decoded_plainly, heard_at, restamped
 
 from mmattn.media.read.decode import read_clip
-from mmattn.media.read.windows import iter_windows
+from mmattn.media.read.windows.iterate import iter_windows
 
 EXACT = [  # lossless
     ("wav", "pcm_s16le", 44100, None), ("aiff", "pcm_s16be", 44100, None), ("caf", "pcm_s16be", 48000, None),

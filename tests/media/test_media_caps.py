@@ -14,9 +14,9 @@ from media_clips import movie, muxed
 from mmattn.errors import MediaError
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.media.open.container import Limits
-from mmattn.media.open.probe import probe
 from mmattn.media.read.decode import read_clip
 from mmattn.media.read.request import Request
+from mmattn.media.survey.probe import probe
 
 YEAR_MS = 365 * 24 * 3600 * 1000
 
@@ -60,7 +60,7 @@ import re, sys
 from pathlib import Path
 from mmattn.errors import MediaError
 from mmattn.media.read.decode import read_clip
-from mmattn.media.open.probe import probe
+from mmattn.media.survey.probe import probe
 from mmattn.media.open.container import Limits
 def peak():  # not ru_maxrss, which starts at the parent's
     return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])

@@ -13,11 +13,11 @@ import pytest
 from av.video.reformatter import Colorspace, Interpolation
 
 from mmattn.errors import MEDIA_REASONS, MediaError
-from mmattn.media.open.probe import probe
 from mmattn.media.open.streams import choose
 from mmattn.media.read.decode import read_clip
 from mmattn.media.read.frames import slack
-from mmattn.media.read.picture.orientation import orientation
+from mmattn.media.read.video.orientation import orientation
+from mmattn.media.survey.probe import probe
 
 ROOT = Path(os.environ.get("MMATTN_SHARED", Path(__file__).parents[3] / "shared")) / "data"
 FILES = sorted(path for folder in ("media", "real_clips") for path in (ROOT / folder).rglob("*") if path.is_file())

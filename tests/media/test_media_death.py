@@ -12,13 +12,13 @@ import pytest
 import torch
 from media_clips import movie
 
-from mmattn.data.load.reading import ClipReader
+from mmattn.data.load.reader import ClipReader
 from mmattn.errors import MediaError, MmattnError
 from mmattn.media.isolate.cancel import Cancellation, Cancelled
 from mmattn.media.isolate.child import Child
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.media.read.request import Request
-from mmattn.media.read.windows import Windows, iter_windows
+from mmattn.media.read.windows.iterate import Windows, iter_windows
 
 ONE = Request(frames=1)
 WINDOWS = Windows(0.4, 0.3, Request(fps=25, size=(16, 16)))

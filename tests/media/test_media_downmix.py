@@ -13,7 +13,7 @@ from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.media.read.audio.downmix import DOWNMIXES
 from mmattn.media.read.decode import read_clip
 from mmattn.media.read.request import Request
-from mmattn.media.read.windows import iter_windows
+from mmattn.media.read.windows.iterate import iter_windows
 
 HALF = 0.5**0.5
 TABLES = {  # by channel, before they are divided by their sum

@@ -12,11 +12,11 @@ from media_clips import indices, movie, tone
 from mmattn.errors import MediaError
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.media.open.container import Limits
-from mmattn.media.open.probe import probe
 from mmattn.media.read.decode import read_clip
 from mmattn.media.read.request import Request
-from mmattn.media.read.windows import iter_windows
-from mmattn.media.survey.survey import survey
+from mmattn.media.read.windows.iterate import iter_windows
+from mmattn.media.survey.passes import survey
+from mmattn.media.survey.probe import probe
 
 COUNT, FPS = 28, 7
 SECONDS = COUNT / FPS

@@ -16,8 +16,8 @@ from PIL import Image
 
 from mmattn.errors import MediaError
 from mmattn.media.open.formats import FORMATS
-from mmattn.media.open.probe import probe
 from mmattn.media.read.decode import read_clip
+from mmattn.media.survey.probe import probe
 
 # What opens other files, addresses or devices. None of them may ever be on the list.
 REACHING = (

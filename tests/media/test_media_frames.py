@@ -9,7 +9,7 @@ from media_clips import indices, movie, muxed, numbered
 
 from mmattn.media.read.decode import read_clip
 from mmattn.media.read.grid import fps_grid, uniform_grid
-from mmattn.media.write.clips import write_video
+from mmattn.media.write.video import write_video
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ import pytest
 from media_clips import indices, movie, numbered
 
 from mmattn.errors import MediaError
-from mmattn.media.open.probe import probe
 from mmattn.media.read.decode import read_clip
-from mmattn.media.write.clips import write_video
+from mmattn.media.survey.probe import probe
+from mmattn.media.write.video import write_video
 
 
 @pytest.fixture(scope="module")

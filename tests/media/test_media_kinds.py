@@ -14,9 +14,9 @@ from media_bytes import remuxed
 from media_clips import indices, movie, numbered, tone
 
 from mmattn.errors import MediaError
-from mmattn.media.open.probe import VideoInfo, probe
 from mmattn.media.read.decode import read_clip
-from mmattn.media.read.windows import iter_windows
+from mmattn.media.read.windows.iterate import iter_windows
+from mmattn.media.survey.probe import VideoInfo, probe
 
 SIZE = (48, 64)
 

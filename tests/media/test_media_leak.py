@@ -13,10 +13,10 @@ from media_clips import many_streams, movie, muxed, tone
 
 from mmattn.errors import MediaError
 from mmattn.media.isolate.reader import IsolatedReader
-from mmattn.media.open.probe import probe
 from mmattn.media.read.decode import read_clip
 from mmattn.media.read.request import Request
-from mmattn.media.read.windows import Windows, iter_windows
+from mmattn.media.read.windows.iterate import Windows, iter_windows
+from mmattn.media.survey.probe import probe
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads the memory from /proc")
 ROUNDS, WARM = 12, 4

@@ -11,9 +11,9 @@ import pytest
 
 from mmattn.errors import MediaError
 from mmattn.media.isolate.reader import IsolatedReader
-from mmattn.media.open.probe import probe
 from mmattn.media.read.request import Request
-from mmattn.media.read.windows import Windows
+from mmattn.media.read.windows.iterate import Windows
+from mmattn.media.survey.probe import probe
 
 ROOT = Path(os.environ.get("MMATTN_SHARED", Path(__file__).parents[3] / "shared")) / "data" / "media"
 FILES = sorted(path for path in ROOT.rglob("*") if path.is_file())

@@ -26,11 +26,11 @@ from picture_films import (
 )
 from PIL import Image, ImageOps
 
-from mmattn.media.open.probe import probe
 from mmattn.media.read.decode import read_clip
 from mmattn.media.read.request import Request
-from mmattn.media.read.windows import iter_windows
-from mmattn.media.write.clips import write_video
+from mmattn.media.read.windows.iterate import iter_windows
+from mmattn.media.survey.probe import probe
+from mmattn.media.write.video import write_video
 
 
 def shown_by_ffmpeg(path: Path, height: int, width: int, chain: str = "null") -> np.ndarray:

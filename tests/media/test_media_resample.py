@@ -12,8 +12,8 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as new
 
-from mmattn.media.read.picture.resample import Resample, middle, resample, scaled_size
 from mmattn.media.read.request import Request
+from mmattn.media.read.video.resample import Resample, middle, resample, scaled_size
 
 SIZES = [(90, 160), (224, 398), (57, 32), (64, 64), (231, 129)]
 

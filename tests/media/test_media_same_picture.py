@@ -15,13 +15,13 @@ from PIL import Image
 
 from mmattn.cli.main import main
 from mmattn.config.compose import compose
-from mmattn.data.load.module import ClipData, build_data
+from mmattn.data.load.clip_data import ClipData, build_data
 from mmattn.data.prepare.clips import ClipSpec
 from mmattn.inference.writers.burn_in import BurnIn
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.media.read.decode import decode, read_clip
 from mmattn.media.read.request import Request
-from mmattn.media.write.clips import write_video
+from mmattn.media.write.video import write_video
 from mmattn.reports.page.thumbnails import thumbnails
 
 FILMS: dict[str, Callable[[Path], Path]] = {
@@ -120,7 +120,7 @@ def test_thumbnails_have_the_shape_that_is_shown(film: Path, reader: IsolatedRea
 @needs_ffmpeg
 def test_torchcodec_gives_the_same_or_says_that_it_did_not(film: Path):
     pytest.importorskip("torchcodec")
-    from mmattn.media.read.passes.torchcodec_frames import decode_with_torchcodec
+    from mmattn.media.read.torchcodec import decode_with_torchcodec
 
     for asked in (Request(times=[0.0, 0.1]), Request(times=[0.05], size=(40, 40), fit="crop")):
         ours, theirs = decode(asked, film), decode_with_torchcodec(asked, film)

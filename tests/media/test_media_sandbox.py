@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 from media_clips import movie, tone
 
-from mmattn.data.load.reading import ClipReader
+from mmattn.data.load.reader import ClipReader
 from mmattn.media.isolate import landlock, sandbox, seccomp
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.media.read.request import Request
 from mmattn.media.write.bundle import read_bundle, times, write_bundle
-from mmattn.media.write.clips import write_video
+from mmattn.media.write.video import write_video
 from mmattn.types import ByteRange
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="what Linux gives")
@@ -197,7 +197,7 @@ def test_a_shard_is_decoded_where_it_can_do_no_harm(tmp_path: Path, monkeypatch:
     (tmp_path / "a.tar").write_bytes(b"x" * 512 + data)
     media, request = ByteRange(tmp_path / "a.tar", 512, len(data)), Request(fps=5, size=(16, 16))
     here = read_bundle(request, media)
-    monkeypatch.setattr("mmattn.data.load.reading.read_bundle", None)  # in this process
+    monkeypatch.setattr("mmattn.data.load.reader.read_bundle", None)  # in this process
     reader = ClipReader(bundles=True, threads=1)
     there = reader(media, request)
     reader.close()

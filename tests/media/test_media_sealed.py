@@ -13,8 +13,8 @@ from media_bytes import png
 from media_clips import movie, muxed
 
 from mmattn.errors import MediaError
-from mmattn.media.open.probe import probe
 from mmattn.media.read.decode import read_clip
+from mmattn.media.survey.probe import probe
 
 PLAYLISTS = {
     "hls": "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{target}\n#EXT-X-ENDLIST\n",
@@ -78,7 +78,7 @@ TRACED = """
 import sys
 from mmattn.errors import MediaError
 from mmattn.media.read.decode import read_clip
-from mmattn.media.open.probe import probe
+from mmattn.media.survey.probe import probe
 read_clip(sys.argv[1], frames=2)  # what is imported late is imported now
 for path in ["begin", *sys.argv[1:], "end"]:
     try:

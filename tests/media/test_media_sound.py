@@ -7,7 +7,7 @@ import pytest
 from media_clips import movie, muxed, tone
 
 from mmattn.media.read.decode import read_clip
-from mmattn.media.write.clips import write_video
+from mmattn.media.write.video import write_video
 
 
 def click(at: float, seconds: float, rate: int) -> np.ndarray:

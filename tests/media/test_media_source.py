@@ -14,10 +14,10 @@ from media_clips import movie
 from mmattn.errors import MediaError
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.media.open.container import Limits
-from mmattn.media.open.probe import probe
 from mmattn.media.open.source import Source
 from mmattn.media.read.decode import read_clip
 from mmattn.media.read.request import Request
+from mmattn.media.survey.probe import probe
 from mmattn.types import ByteRange, Clip
 
 ASKED = Request(fps=25, size=(16, 16))

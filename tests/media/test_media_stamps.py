@@ -11,8 +11,8 @@ from media_bytes import patched, raw_mp4, remuxed, restamped
 from media_clips import indices, movie, muxed, tone
 
 from mmattn.errors import MediaError
-from mmattn.media.open.probe import probe
 from mmattn.media.read.decode import read_clip
+from mmattn.media.survey.probe import probe
 
 DURATION = b"\x44\x89\x88"  # Matroska's element, 8 bytes of float
 ODD = [float("nan"), float("inf"), float("-inf"), -5.0, 0.0, 1e300]

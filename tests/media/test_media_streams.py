@@ -8,8 +8,8 @@ import pytest
 from media_clips import film, many_streams, muxed, tone
 
 from mmattn.errors import MediaError
-from mmattn.media.open.probe import AudioInfo, VideoInfo, probe
 from mmattn.media.read.decode import read_clip
+from mmattn.media.survey.probe import AudioInfo, VideoInfo, probe
 
 
 @pytest.fixture(scope="module")

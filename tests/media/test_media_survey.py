@@ -14,7 +14,7 @@ from media_clips import movie
 from mmattn.errors import MediaError
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.media.survey.measures import Heard, PacketTimes, picture_hash, sound_hash
-from mmattn.media.survey.survey import Survey, survey
+from mmattn.media.survey.passes import Survey, survey
 
 
 @pytest.fixture(scope="module")

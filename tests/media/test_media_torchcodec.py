@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from mmattn.cli.main import main
-from mmattn.data.load.reading import ClipReader
+from mmattn.data.load.reader import ClipReader
 from mmattn.errors import MediaError, UsageError
 from mmattn.media.read.decode import decode
-from mmattn.media.read.passes.torchcodec_frames import check_installed, decode_with_torchcodec
 from mmattn.media.read.request import Request
-from mmattn.media.write.clips import write_video
+from mmattn.media.read.torchcodec import check_installed, decode_with_torchcodec
+from mmattn.media.write.video import write_video
 
 try:
     check_installed()

@@ -12,9 +12,9 @@ import torch
 from mmattn.inference.predictor.piece import Piece
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.media.read.request import Request
-from mmattn.media.read.views import FrameView
-from mmattn.media.read.windows import Windows, decode_windows
-from mmattn.media.write.clips import write_video
+from mmattn.media.read.windows.iterate import Windows, decode_windows
+from mmattn.media.read.windows.views import FrameView
+from mmattn.media.write.video import write_video
 from mmattn.types import Clip
 
 VIEWS = (FrameView(10.0, (24, 40)), FrameView(0.7, None, "stretch"), FrameView(3.0, (32, 32), "crop"))

@@ -15,8 +15,8 @@ from media_clips import indices, many_streams, movie, muxed, numbered, tone
 from mmattn.errors import MediaError
 from mmattn.media.open.container import Limits
 from mmattn.media.read.decode import read_clip
-from mmattn.media.read.windows import iter_windows
-from mmattn.media.write.clips import write_video
+from mmattn.media.read.windows.iterate import iter_windows
+from mmattn.media.write.video import write_video
 
 
 def noise(seconds: float, rate: int = 16000) -> np.ndarray:

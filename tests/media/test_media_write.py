@@ -7,7 +7,7 @@ import av
 import numpy as np
 import pytest
 
-from mmattn.media.write.clips import write_video
+from mmattn.media.write.video import write_video
 
 FRAMES = np.arange(12, dtype=np.uint8)[:, None, None, None] * np.full((12, 32, 48, 3), 16, np.uint8)
 

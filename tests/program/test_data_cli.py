@@ -12,7 +12,7 @@ import pytest
 
 from mmattn.cli.main import main
 from mmattn.data.manifest.rows import read_manifest
-from mmattn.media.write.clips import write_video
+from mmattn.media.write.video import write_video
 
 FILES = 60
 

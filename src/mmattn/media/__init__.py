@@ -4,10 +4,10 @@ from mmattn.errors import MediaError
 from mmattn.files import ByteRange
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.media.open.container import Limits
-from mmattn.media.open.probe import probe
 from mmattn.media.read.decode import read_clip
 from mmattn.media.read.request import Request
-from mmattn.media.read.windows import Windows, iter_windows
+from mmattn.media.read.windows.iterate import Windows, iter_windows
+from mmattn.media.survey.probe import probe
 
 __all__ = [
     "ByteRange",

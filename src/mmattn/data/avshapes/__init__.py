@@ -3,9 +3,9 @@
 Deterministic in (seed, index). See `scene` for why a synergistic tag cannot be read from one modality alone.
 """
 
-from mmattn.data.avshapes.picture import render_picture
+from mmattn.data.avshapes.audio import render_sound
 from mmattn.data.avshapes.scene import Scene, describe
-from mmattn.data.avshapes.sound import render_sound
+from mmattn.data.avshapes.video import render_picture
 from mmattn.data.avshapes.words import FAMILIES, caption, tags
 from mmattn.data.avshapes.write import make_avshapes, manifest_row, render
 

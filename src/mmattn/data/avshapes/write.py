@@ -16,13 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
-from mmattn.data.avshapes.picture import render_picture
+from mmattn.data.avshapes.audio import render_sound
 from mmattn.data.avshapes.scene import FPS, SAMPLE_RATE, SECONDS, Scene, describe
-from mmattn.data.avshapes.sound import render_sound
+from mmattn.data.avshapes.video import render_picture
 from mmattn.data.avshapes.words import caption, tags
 from mmattn.errors import UsageError
 from mmattn.files import expanded, write_atomically
-from mmattn.media.write.clips import write_video
+from mmattn.media.write.video import write_video
 from mmattn.process.startup import safe_children
 
 VERSION = 1  # of what is drawn and how; a set of another version is never continued

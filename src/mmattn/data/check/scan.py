@@ -18,13 +18,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from mmattn.data.made import LEASE
 from mmattn.data.manifest.library import Item
+from mmattn.data.output_folder import LEASE
 from mmattn.errors import MediaError, UsageError
 from mmattn.files import ByteRange
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.media.open.source import opened
-from mmattn.media.survey.survey import Depth, Survey, survey
+from mmattn.media.survey.passes import Depth, Survey, survey
 from mmattn.process.lease import Lease
 
 Record = dict[str, Any]

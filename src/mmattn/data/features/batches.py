@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mmattn.data.features.read import ENCODERS_FILE, FeatureFiles, FeatureSource, Stream
+from mmattn.data.features.source import ENCODERS_FILE, FeatureFiles, FeatureSource, Stream
 from mmattn.data.load.dataset import turned
 from mmattn.data.load.loader import EpochLoader
 from mmattn.data.load.quarantine import Quarantine
 from mmattn.data.load.sampler import Draw
+from mmattn.data.load.splits import SplitData
 from mmattn.data.manifest.labels import NO_SCORES, TagVocabulary
 from mmattn.data.manifest.rows import Row
-from mmattn.data.manifest.splits import SplitData
-from mmattn.data.prepare.augment.augment import Augment
+from mmattn.data.prepare.augment.pipeline import Augment
 from mmattn.data.prepare.clips import ClipSpec
 from mmattn.data.prepare.keys import Key
 from mmattn.errors import UsageError

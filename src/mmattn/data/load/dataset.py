@@ -10,11 +10,11 @@ import torch
 from torch.utils.data import Dataset
 
 from mmattn.data.load.cache import FAILED, ClipCache
-from mmattn.data.load.reading import ClipReader
+from mmattn.data.load.reader import ClipReader
 from mmattn.data.load.sampler import Draw
 from mmattn.data.manifest.labels import NO_SCORES, TagVocabulary
 from mmattn.data.manifest.rows import Row
-from mmattn.data.prepare.augment.augment import Augment
+from mmattn.data.prepare.augment.pipeline import Augment
 from mmattn.data.prepare.clips import ClipSpec, PaddedClip, Sample
 from mmattn.data.prepare.keys import Key
 from mmattn.data.prepare.views import ClipView

@@ -11,9 +11,9 @@ from torch.utils.data import DataLoader
 
 from mmattn.data.load.cache import FAILED, READ, UNTRIED
 from mmattn.data.load.dataset import ClipDataset
-from mmattn.data.load.passing import WAIT_S, Packed, is_short, nbytes, unpacked
 from mmattn.data.load.quarantine import Quarantine, exclude
 from mmattn.data.load.sampler import GlobalBatchSampler
+from mmattn.data.load.transfer import WAIT_S, Packed, is_short, nbytes, unpacked
 
 
 class EpochLoader(DataLoader[Any]):

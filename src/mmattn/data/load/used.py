@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mmattn.data.load.module import ClipData
+from mmattn.data.load.clip_data import ClipData
 from mmattn.errors import MediaError
 
 LOOKED_AT = 32  # files whose headers are read, evenly spread

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from mmattn.config.compose import Config, build
-from mmattn.data.check.checked import readable
 from mmattn.data.manifest.adapters.annotated import AnnotatedSource
+from mmattn.data.manifest.checked import readable
 from mmattn.data.manifest.rows import MANIFEST_NAMES, Row
 from mmattn.data.manifest.sources import Source
-from mmattn.data.manifest.writing import write_manifest
+from mmattn.data.manifest.write import write_manifest
 from mmattn.errors import UsageError
 from mmattn.files import expanded, write_atomically
 from mmattn.progress import Progress

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
-from mmattn.data.check.checked import readable
+from mmattn.data.manifest.checked import readable
 from mmattn.data.manifest.columns import SPLIT_NAMES
 from mmattn.data.manifest.rows import MANIFEST_NAMES, Row, read_manifest
 from mmattn.data.manifest.walk import files_below, said_of, why_left_out

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from mmattn.data.prepare.mel import FrontEnd, KaldiFbank, LogMel
 from mmattn.media.read.audio.downmix import DOWNMIXES, Downmix
-from mmattn.media.read.picture.picture import Fit
-from mmattn.media.read.picture.resample import RESAMPLES, Resample
-from mmattn.media.read.picture.tone_map import HDRS, Hdr
 from mmattn.media.read.request import Request, check_resize
+from mmattn.media.read.video.render import Fit
+from mmattn.media.read.video.resample import RESAMPLES, Resample
+from mmattn.media.read.video.tone_map import HDRS, Hdr
 from mmattn.types import ByteRange, Clip
 
 Reader = Callable[[Path | ByteRange, Request], Clip]

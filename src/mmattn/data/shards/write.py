@@ -14,17 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from mmattn.config.compose import Config, build
-from mmattn.data.load.reading import ClipReader
-from mmattn.data.made import finished, is_finished, labels_hash, making, read_made, refresh_labels, rows_hash
+from mmattn.data.load.reader import ClipReader
 from mmattn.data.manifest.columns import LabelledSegment
 from mmattn.data.manifest.rows import SPLITS, Row
-from mmattn.data.manifest.writing import write_manifest
-from mmattn.data.shards.read import COMMAND, MANIFEST_FILE, SHARDS_FILE
+from mmattn.data.manifest.write import write_manifest
+from mmattn.data.output_folder import finished, is_finished, labels_hash, making, read_made, refresh_labels, rows_hash
+from mmattn.data.shards.source import COMMAND, MANIFEST_FILE, SHARDS_FILE
 from mmattn.errors import MediaError, UsageError
 from mmattn.files import beside, expanded, write_atomically
 from mmattn.media.read.audio.downmix import DOWNMIXES, Downmix
-from mmattn.media.read.picture.tone_map import Hdr
 from mmattn.media.read.request import Request
+from mmattn.media.read.video.tone_map import Hdr
 from mmattn.media.write.bundle import times, write_bundle
 from mmattn.media.write.encode import SOUND_FORMATS, SoundFormat
 from mmattn.progress import Progress

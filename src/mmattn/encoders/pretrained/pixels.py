@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from mmattn.media.read.picture.resample import Resample
+from mmattn.media.read.video.resample import Resample
 
 Interpolation = Literal["bicubic", "bilinear"]
 TRANSFORMERS: dict[str, Resample] = {"bicubic": "transformers_bicubic", "bilinear": "transformers_bilinear"}

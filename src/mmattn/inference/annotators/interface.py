@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from mmattn.encoders.pretrained.yamnet.yamnet import HOP, PATCH, RATE
-from mmattn.media.read.views import FrameView
+from mmattn.media.read.windows.views import FrameView
 from mmattn.types import MODALITIES, Frames, Modality
 
 STEP_S = HOP / RATE  # 0.48

@@ -20,7 +20,7 @@ from mmattn.inference.writers.ledger import Ledger, open_ledger
 from mmattn.inference.writers.subtitles.subtitles import TAG_MARK, cues_of
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.media.read.replay import even_size, replay
-from mmattn.media.write.clips import writing_video
+from mmattn.media.write.video import writing_video
 from mmattn.text import clean, one_line
 
 SUFFIX = ".mp4"

@@ -16,7 +16,7 @@ from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from mmattn.errors import MediaError
-from mmattn.media.open.splice import Splice, clocked, may_jump
+from mmattn.media.open.clock_jumps import Splice, clocked, may_jump
 
 AnyStream = VideoStream | AudioStream
 _HEADED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "flv", "asf", "wav")  # durations are not guesses

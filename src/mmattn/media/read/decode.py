@@ -19,9 +19,9 @@ from mmattn.media.read.passes.plan import Unplannable
 from mmattn.media.read.passes.planned import take_planned
 from mmattn.media.read.passes.reading import Reading, Taken
 from mmattn.media.read.passes.sequential import measured_extent, take_in_turn
-from mmattn.media.read.picture.picture import Fit
-from mmattn.media.read.picture.tone_map import Hdr
 from mmattn.media.read.request import Request
+from mmattn.media.read.video.render import Fit
+from mmattn.media.read.video.tone_map import Hdr
 
 if TYPE_CHECKING:
     from mmattn.types import Clip

@@ -13,8 +13,8 @@ from mmattn.errors import MediaError
 from mmattn.media.open.container import Deadline, Limits
 from mmattn.media.open.extent import StreamEnd
 from mmattn.media.open.streams import demux, frame_seconds, time_base
-from mmattn.media.read.picture.picture import Renderer
 from mmattn.media.read.request import Request
+from mmattn.media.read.video.render import Renderer
 
 _MAX_SLACK_S = 0.0005
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from mmattn.media.read.audio.downmix import DOWNMIXES, Downmix
 from mmattn.media.read.grid import fps_grid, given_grid, uniform_grid
-from mmattn.media.read.picture.picture import FITS, Fit
-from mmattn.media.read.picture.resample import RESAMPLES, Resample
-from mmattn.media.read.picture.tone_map import HDRS, Hdr
+from mmattn.media.read.video.render import FITS, Fit
+from mmattn.media.read.video.resample import RESAMPLES, Resample
+from mmattn.media.read.video.tone_map import HDRS, Hdr
 
 _MAX_SIDE = 16384  # pixels
 _MAX_RATE = 768_000  # Hz

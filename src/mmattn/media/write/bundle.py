@@ -26,8 +26,8 @@ from mmattn.errors import MediaError
 from mmattn.media.open.container import Deadline, Limits, one_line
 from mmattn.media.open.source import Content, Source, name_of, open_source
 from mmattn.media.read.decode import DecodedClip, decode
-from mmattn.media.read.picture.picture import Renderer
 from mmattn.media.read.request import Request
+from mmattn.media.read.video.render import Renderer
 from mmattn.media.write.encode import SOUND_FORMATS, SoundFormat, encode_picture, encode_sound
 
 if TYPE_CHECKING:

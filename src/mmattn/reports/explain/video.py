@@ -18,9 +18,9 @@ from torch.nn.functional import interpolate
 
 from mmattn.data.prepare.clips import ClipSpec
 from mmattn.media.isolate.reader import IsolatedReader
-from mmattn.media.open.probe import probe
 from mmattn.media.read.replay import even_size, replay
-from mmattn.media.write.clips import writing_video
+from mmattn.media.survey.probe import probe
+from mmattn.media.write.video import writing_video
 from mmattn.reports.explain.explained import Explained, Steps, Window, split_of
 from mmattn.reports.text import clean
 from mmattn.types import Modality

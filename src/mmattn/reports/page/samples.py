@@ -18,7 +18,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from mmattn.config.compose import build, check_spec
-from mmattn.data.load.reading import ClipReader
+from mmattn.data.load.reader import ClipReader
 from mmattn.data.manifest.rows import Row, read_manifest
 from mmattn.data.prepare.clips import ClipSpec
 from mmattn.errors import MediaError, MmattnError, UsageError

@@ -11,13 +11,13 @@ from typing import Any
 
 from mmattn.checkpoint import load_model
 from mmattn.config.compose import Config
-from mmattn.data.load.module import ClipData, build_data
+from mmattn.data.load.clip_data import ClipData, build_data
+from mmattn.data.load.splits import SplitData
 from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.data.manifest.rows import SPLITS, Row
-from mmattn.data.manifest.splits import SplitData
-from mmattn.data.prepare.augment.augment import Augment
+from mmattn.data.prepare.augment.audio import SoundAugment
 from mmattn.data.prepare.augment.noise import KINDS
-from mmattn.data.prepare.augment.sound import SoundAugment
+from mmattn.data.prepare.augment.pipeline import Augment
 from mmattn.data.prepare.views import ClipView, Views, looks
 from mmattn.errors import UsageError
 from mmattn.files import write_atomically

@@ -15,7 +15,7 @@ from pathlib import Path
 from string import Formatter
 from typing import ClassVar
 
-from mmattn.data.check.checked import readable
+from mmattn.data.manifest.checked import readable
 from mmattn.data.manifest.columns import LabelledSegment
 from mmattn.data.manifest.rows import Row
 from mmattn.data.manifest.sources import Source, held_out

@@ -22,10 +22,10 @@ from av.packet import Packet
 from av.stream import Discard, Stream
 from av.video.stream import VideoStream
 
-from mmattn.media.open.splice import may_jump
+from mmattn.media.open.clock_jumps import may_jump
 from mmattn.media.open.streams import cut_off, demux, start_of, time_base
-from mmattn.media.read.audio.audio import JUMP_S
-from mmattn.media.read.audio.opening import Opening
+from mmattn.media.read.audio.first_frames import Opening
+from mmattn.media.read.audio.track import JUMP_S
 from mmattn.media.read.frames import last_end
 from mmattn.media.read.passes.plan import Unplannable
 from mmattn.media.read.passes.reading import Reached, Reading, Taken

@@ -16,8 +16,8 @@ from mmattn.media.open.extent import Extent, extent
 from mmattn.media.open.source import Source
 from mmattn.media.open.streams import Chosen, choose, codec_name, frame_seconds, is_encrypted, time_base
 from mmattn.media.open.trust import trusted_duration
-from mmattn.media.read.audio.audio import SoundTrack
 from mmattn.media.read.audio.stamps import SampleClock
+from mmattn.media.read.audio.track import SoundTrack
 from mmattn.media.read.request import Request
 
 _INTERLEAVE_S = 10.0  # a stream this far past the end will not be overtaken by the other

@@ -16,7 +16,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 
 from mmattn.media.open.streams import Chosen, cut_off, demux, time_base
-from mmattn.media.read.audio.audio import SoundTrack
+from mmattn.media.read.audio.track import SoundTrack
 from mmattn.media.read.frames import PictureTrack, picture_extent, renderer
 from mmattn.media.read.passes.reading import Reached, Reading, Taken
 

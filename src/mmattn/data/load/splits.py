@@ -20,7 +20,7 @@ from mmattn.data.load.sampler import GlobalBatchSampler
 from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.data.manifest.rows import Row
 from mmattn.data.manifest.sources import Source, held_out
-from mmattn.data.prepare.augment.augment import Augment
+from mmattn.data.prepare.augment.pipeline import Augment
 from mmattn.data.prepare.clips import ClipSpec
 from mmattn.errors import UsageError
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mmattn.data.made import read_made
 from mmattn.data.manifest.rows import Row, read_manifest
 from mmattn.data.manifest.sources import Source
+from mmattn.data.output_folder import read_made
 from mmattn.errors import UsageError
 from mmattn.files import expanded
 

@@ -29,10 +29,10 @@ from mmattn.media.read.decode import DecodedClip, _stacked, decode
 from mmattn.media.read.frames import check_size, renderer, slack
 from mmattn.media.read.passes.reading import Reading
 from mmattn.media.read.passes.sequential import frames_of, measured_extent
-from mmattn.media.read.picture.orientation import orientation
-from mmattn.media.read.picture.picture import Renderer, is_untagged_hd
-from mmattn.media.read.picture.tone_map import transfer
 from mmattn.media.read.request import Request
+from mmattn.media.read.video.orientation import orientation
+from mmattn.media.read.video.render import Renderer, is_untagged_hd
+from mmattn.media.read.video.tone_map import transfer
 
 _AT_ONCE = 16  # whole pictures in memory
 _LOOK_PACKETS = 64  # a stream whose first frame is not among them is left to PyAV

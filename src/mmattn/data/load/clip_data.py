@@ -7,16 +7,16 @@ from functools import cached_property
 
 from mmattn.config.compose import Config, build
 from mmattn.data.features.batches import FeatureData
-from mmattn.data.features.read import FeatureSource
+from mmattn.data.features.source import FeatureSource
 from mmattn.data.load.cache import ClipCache
 from mmattn.data.load.dataset import SPANS, ClipDataset, Span, missing_clip
 from mmattn.data.load.loader import ClipLoader
 from mmattn.data.load.quarantine import Quarantine
-from mmattn.data.load.reading import ClipReader
+from mmattn.data.load.reader import ClipReader
+from mmattn.data.load.splits import SplitData, check_common
 from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.data.manifest.rows import Row
-from mmattn.data.manifest.splits import SplitData, check_common
-from mmattn.data.prepare.augment.augment import Augment
+from mmattn.data.prepare.augment.pipeline import Augment
 from mmattn.data.prepare.views import ClipView
 from mmattn.errors import MediaError, UsageError
 
@@ -159,7 +159,7 @@ def _torchcodec(config: Config) -> str | None:
         return None
     if config["isolated"]:
         raise UsageError("data.reader=torchcodec decodes in the loader's own process; add data.isolated=false")
-    from mmattn.media.read.passes.torchcodec_frames import check_installed
+    from mmattn.media.read.torchcodec import check_installed
 
     check_installed()
     return device

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from av.video.frame import VideoFrame
 
-from mmattn.media.read.picture.filters import filtered
+from mmattn.media.read.video.filters import filtered
 
 
 def deinterlaced(frame: VideoFrame, height: int) -> VideoFrame:

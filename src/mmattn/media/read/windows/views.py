@@ -12,9 +12,9 @@ from av.video.stream import VideoStream
 
 from mmattn.media.read.frames import check_size, renderer
 from mmattn.media.read.passes.reading import Reading
-from mmattn.media.read.picture.picture import Fit
-from mmattn.media.read.picture.resample import Resample
 from mmattn.media.read.request import Request
+from mmattn.media.read.video.render import Fit
+from mmattn.media.read.video.resample import Resample
 
 
 @dataclass(frozen=True)

@@ -20,20 +20,20 @@ from av.stream import Discard
 from av.video.frame import VideoFrame
 
 from mmattn.errors import MediaError
+from mmattn.media.open.clock_jumps import may_jump
 from mmattn.media.open.container import Deadline, Limits
 from mmattn.media.open.source import Source, name_of
-from mmattn.media.open.splice import may_jump
 from mmattn.media.open.streams import AnyStream, Chosen, cut_off, demux, time_base
-from mmattn.media.read.audio.audio import SoundTrack
 from mmattn.media.read.audio.downmix import Downmix
+from mmattn.media.read.audio.track import SoundTrack
 from mmattn.media.read.decode import DecodedClip, decoded, viewed
 from mmattn.media.read.frames import FrameTimes, slack
 from mmattn.media.read.passes.reading import Reached, Reading, Taken
 from mmattn.media.read.passes.sequential import frames_of
-from mmattn.media.read.picture.picture import Fit
-from mmattn.media.read.picture.tone_map import Hdr
 from mmattn.media.read.request import Request
-from mmattn.media.read.views import FrameView, Viewing
+from mmattn.media.read.video.render import Fit
+from mmattn.media.read.video.tone_map import Hdr
+from mmattn.media.read.windows.views import FrameView, Viewing
 
 if TYPE_CHECKING:
     from mmattn.types import Clip

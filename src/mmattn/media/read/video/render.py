@@ -8,10 +8,10 @@ import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
 
-from mmattn.media.read.picture.deinterlace import deinterlaced
-from mmattn.media.read.picture.orientation import Orientation, orientation
-from mmattn.media.read.picture.resample import Resample, middle, resample, scaled_size
-from mmattn.media.read.picture.tone_map import Hdr, tone_map, transfer
+from mmattn.media.read.video.deinterlace import deinterlaced
+from mmattn.media.read.video.orientation import Orientation, orientation
+from mmattn.media.read.video.resample import Resample, middle, resample, scaled_size
+from mmattn.media.read.video.tone_map import Hdr, tone_map, transfer
 
 Fit = Literal["stretch", "crop", "pad", "cover"]
 FITS: tuple[Fit, ...] = ("stretch", "crop", "pad", "cover")

@@ -18,14 +18,14 @@ from av.video.frame import VideoFrame
 
 from mmattn.errors import MEDIA_REASONS, MediaError
 from mmattn.media.open.container import Deadline, Limits, open_container
-from mmattn.media.open.probe import MediaInfo, probe
 from mmattn.media.open.source import Source, name_of
 from mmattn.media.open.streams import choose, cut_off, demux, frame_seconds, is_encrypted, time_base
 from mmattn.media.read.audio.downmix import mono
 from mmattn.media.read.decode import decode
-from mmattn.media.read.picture.picture import Renderer, shown_size
 from mmattn.media.read.request import Request
+from mmattn.media.read.video.render import Renderer, shown_size
 from mmattn.media.survey.measures import PICTURE_SIZE, Heard, PacketTimes, Seen, picture_hash, sound_hash
+from mmattn.media.survey.probe import MediaInfo, probe
 
 Depth = Literal["header", "sample", "full"]
 DEPTHS: tuple[Depth, ...] = get_args(Depth)

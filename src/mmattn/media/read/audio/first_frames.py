@@ -15,7 +15,7 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from mmattn.media.open.streams import time_base
-from mmattn.media.read.audio.audio import SoundTrack
+from mmattn.media.read.audio.track import SoundTrack
 
 _MOST = 8  # packets that are looked at
 

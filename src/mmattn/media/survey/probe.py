@@ -19,10 +19,10 @@ from mmattn.media.open.source import Source, name_of
 from mmattn.media.open.streams import Chosen, choose, codec_name, demux, is_encrypted, language
 from mmattn.media.open.trust import trusted_duration
 from mmattn.media.read.frames import pixel_aspect
-from mmattn.media.read.picture.orientation import Orientation, orientation
-from mmattn.media.read.picture.picture import shown_size
-from mmattn.media.read.picture.tone_map import transfer
 from mmattn.media.read.request import check_streams
+from mmattn.media.read.video.orientation import Orientation, orientation
+from mmattn.media.read.video.render import shown_size
+from mmattn.media.read.video.tone_map import transfer
 
 _LOOK_PACKETS = 256  # a picture not seen by then leaves its rotation unknown, taken as 0
 _INTERLACED = range(2, 6)  # AVFieldOrder: 0 unknown, 1 progressive, then the four orders of two fields

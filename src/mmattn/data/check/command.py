@@ -25,7 +25,7 @@ from mmattn.data.manifest.library import Item, list_media, root_of
 from mmattn.errors import UsageError
 from mmattn.files import beside, expanded, write_atomically
 from mmattn.media.isolate.reader import IsolatedReader
-from mmattn.media.survey.survey import DEPTHS
+from mmattn.media.survey.passes import DEPTHS
 from mmattn.process.openmp import cores
 from mmattn.progress import Progress
 from mmattn.text import counted

@@ -15,8 +15,8 @@ from mmattn.media.isolate.cancel import Cancellation
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.media.read.decode import answer
 from mmattn.media.read.request import Request
-from mmattn.media.read.windows import Windows, decode_windows
-from mmattn.media.survey.survey import Survey, survey
+from mmattn.media.read.windows.iterate import Windows, decode_windows
+from mmattn.media.survey.passes import Survey, survey
 from mmattn.media.write.bundle import read_bundle
 from mmattn.process.openmp import cores
 from mmattn.types import ByteRange, Clip
@@ -75,7 +75,7 @@ class ClipReader:
                 return self._worker().bundle(media, request)
             return read_bundle(request, media, deadline_s=self.deadline_s, follow_symlinks=self.follow_symlinks)
         if self.torchcodec is not None:
-            from mmattn.media.read.passes.torchcodec_frames import decode_with_torchcodec
+            from mmattn.media.read.torchcodec import decode_with_torchcodec
 
             return decode_with_torchcodec(
                 request, media, deadline_s=self.deadline_s, follow_symlinks=self.follow_symlinks, device=self.torchcodec

@@ -12,11 +12,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from mmattn.data.prepare.augment.audio import SoundAugment
 from mmattn.data.prepare.augment.mix import can_mix, mix_clips, partner
 from mmattn.data.prepare.augment.noise import Clips
-from mmattn.data.prepare.augment.picture import PictureAugment
-from mmattn.data.prepare.augment.sound import SoundAugment
 from mmattn.data.prepare.augment.speed import at_speed
+from mmattn.data.prepare.augment.video import PictureAugment
 from mmattn.data.prepare.clips import ClipSpec, PaddedClip, Sample
 from mmattn.data.prepare.keys import Key
 

@@ -10,7 +10,7 @@ import numpy as np
 from av.sidedata.sidedata import Type
 from av.video.frame import VideoFrame
 
-from mmattn.media.read.picture.filters import filtered
+from mmattn.media.read.video.filters import filtered
 
 # Kinds of side data that FFmpeg 8 has and PyAV's enumeration lacks (31 is EXIF): it lists none then.
 _UNLISTED = sorted(set(range(28, 32)) - {kind.value for kind in Type})

@@ -20,9 +20,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mmattn.config.compose import Config
-from mmattn.data.made import read_made
 from mmattn.data.manifest.rows import Row, read_manifest
 from mmattn.data.manifest.sources import Source
+from mmattn.data.output_folder import read_made
 from mmattn.data.prepare.clips import ClipSpec
 from mmattn.errors import UsageError
 from mmattn.files import expanded

@@ -15,7 +15,7 @@ from typing import Any
 
 from mmattn import __version__
 from mmattn.data.manifest.rows import Row, read_manifest
-from mmattn.data.manifest.writing import write_manifest
+from mmattn.data.manifest.write import write_manifest
 from mmattn.errors import UsageError
 from mmattn.files import write_atomically
 from mmattn.process.lease import Lease
