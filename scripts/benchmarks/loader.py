@@ -24,7 +24,8 @@ import torch
 from mmattn.checkpoint import Checkpoint, save_model
 from mmattn.config.compose import compose
 from mmattn.data.avshapes import make_avshapes
-from mmattn.data.load.clip_data import ClipData, build_data
+from mmattn.data.build import build_data
+from mmattn.data.load.clip_data import ClipData
 from mmattn.data.load.splits import SplitData
 from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.data.shards.write import shard

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from mmattn.data.load.clip_data import ClipData, build_data
+from mmattn.data.build import build_data
+from mmattn.data.load.clip_data import ClipData
 from mmattn.data.manifest.sources import FolderSource
 from mmattn.data.prepare.augment.audio import SoundAugment
 from mmattn.data.prepare.augment.pipeline import Augment

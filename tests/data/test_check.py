@@ -19,7 +19,7 @@ from mmattn.config.compose import compose
 from mmattn.data.check.command import Checked, check
 from mmattn.data.check.duplicates import Fingerprint, alike
 from mmattn.data.check.findings import FlagLimits
-from mmattn.data.check.scan import ScanJournal, ScannedFile
+from mmattn.data.check.journal import ScanJournal, ScannedFile
 from mmattn.data.manifest.checked import readable
 from mmattn.data.manifest.library import Item, list_media
 from mmattn.data.manifest.rows import Row

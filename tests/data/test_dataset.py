@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import torch
 
+from mmattn.data.build import build_data
 from mmattn.data.load.cache import EXCLUDED, FAILED, KEPT, READ, UNTRIED, ClipCache
-from mmattn.data.load.clip_data import ClipData, build_data
+from mmattn.data.load.clip_data import ClipData
 from mmattn.data.load.dataset import ClipDataset, missing_clip
 from mmattn.data.load.quarantine import Quarantine
 from mmattn.data.load.reader import ClipReader

@@ -19,9 +19,10 @@ import mmattn
 from mmattn.checkpoint import Checkpoint, save_model
 from mmattn.cli.main import main
 from mmattn.config.compose import Config, build, compose
+from mmattn.data.build import build_data
 from mmattn.data.features.batches import FeatureData
-from mmattn.data.features.source import FeatureFiles, FeatureSource, with_frozen_encoders
-from mmattn.data.load.clip_data import build_data
+from mmattn.data.features.files import FeatureFiles
+from mmattn.data.features.source import FeatureSource, with_frozen_encoders
 from mmattn.data.load.dataset import stack_samples
 from mmattn.data.load.sampler import Draw
 from mmattn.data.manifest.labels import TagVocabulary
@@ -261,7 +262,7 @@ def test_another_number_of_channels_is_refused(features: Path) -> None:
 def test_no_more_than_some_files_are_open_and_workers_open_their_own(
     features: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mmattn.data.features.source.OPEN_FILES", 1)
+    monkeypatch.setattr("mmattn.data.features.files.OPEN_FILES", 1)
     files = FeatureFiles(features, [f"features-{k:06d}.safetensors" for k in range(3)])
     whole = {k: files.read(str(k)) for k in (0, 39, 17, 0)}
     assert len(files._open) == 1

@@ -21,7 +21,8 @@ import torch
 
 from mmattn.cli.main import main
 from mmattn.config.compose import compose
-from mmattn.data.load.clip_data import ClipData, build_data
+from mmattn.data.build import build_data
+from mmattn.data.load.clip_data import ClipData
 from mmattn.data.output_folder import alone_in, content_stamp, rows_hash
 from mmattn.data.shards.source import ShardSource
 from mmattn.errors import MediaError, UsageError

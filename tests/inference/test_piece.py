@@ -14,7 +14,7 @@ from mmattn.inference.jobs.listing import list_source
 from mmattn.inference.predictor.piece import Piece
 from mmattn.inference.predictor.pipeline import Predictor
 from mmattn.media import Request, read_clip
-from mmattn.media.read.windows.iterate import Windows
+from mmattn.media.read.windows.layout import Windows
 
 BRIGHT, LOUD = (3.0, 6.0), (8.0, 10.0)
 

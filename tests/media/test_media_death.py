@@ -18,7 +18,8 @@ from mmattn.media.isolate.cancel import Cancellation, Cancelled
 from mmattn.media.isolate.child import Child
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.media.read.request import Request
-from mmattn.media.read.windows.iterate import Windows, iter_windows
+from mmattn.media.read.windows.iterate import iter_windows
+from mmattn.media.read.windows.layout import Windows
 
 ONE = Request(frames=1)
 WINDOWS = Windows(0.4, 0.3, Request(fps=25, size=(16, 16)))

@@ -15,7 +15,8 @@ from mmattn.errors import MediaError
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.media.read.decode import read_clip
 from mmattn.media.read.request import Request
-from mmattn.media.read.windows.iterate import Windows, iter_windows
+from mmattn.media.read.windows.iterate import iter_windows
+from mmattn.media.read.windows.layout import Windows
 from mmattn.media.survey.probe import probe
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads the memory from /proc")

@@ -12,7 +12,7 @@ import pytest
 from mmattn.errors import MediaError
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.media.read.request import Request
-from mmattn.media.read.windows.iterate import Windows
+from mmattn.media.read.windows.layout import Windows
 from mmattn.media.survey.probe import probe
 
 ROOT = Path(os.environ.get("MMATTN_SHARED", Path(__file__).parents[3] / "shared")) / "data" / "media"

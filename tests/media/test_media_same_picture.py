@@ -15,7 +15,8 @@ from PIL import Image
 
 from mmattn.cli.main import main
 from mmattn.config.compose import compose
-from mmattn.data.load.clip_data import ClipData, build_data
+from mmattn.data.build import build_data
+from mmattn.data.load.clip_data import ClipData
 from mmattn.data.prepare.clips import ClipSpec
 from mmattn.inference.writers.burn_in import BurnIn
 from mmattn.media.isolate.reader import IsolatedReader

@@ -14,7 +14,8 @@ from media_clips import movie
 from mmattn.errors import MediaError
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.media.survey.measures import Heard, PacketTimes, picture_hash, sound_hash
-from mmattn.media.survey.passes import Survey, survey
+from mmattn.media.survey.passes import survey
+from mmattn.media.survey.record import Survey
 
 
 @pytest.fixture(scope="module")

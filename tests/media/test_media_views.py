@@ -12,7 +12,8 @@ import torch
 from mmattn.inference.predictor.piece import Piece
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.media.read.request import Request
-from mmattn.media.read.windows.iterate import Windows, decode_windows
+from mmattn.media.read.windows.iterate import decode_windows
+from mmattn.media.read.windows.layout import Windows
 from mmattn.media.read.windows.views import FrameView
 from mmattn.media.write.video import write_video
 from mmattn.types import Clip

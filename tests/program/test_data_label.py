@@ -12,7 +12,7 @@ import torch
 from mmattn.checkpoint import load_model
 from mmattn.cli.main import main
 from mmattn.config.compose import compose
-from mmattn.data.load.clip_data import build_data
+from mmattn.data.build import build_data
 from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.data.manifest.rows import Row, read_manifest
 from mmattn.data.manifest.write import write_manifest

@@ -19,17 +19,11 @@ from torch import Tensor
 
 from mmattn.checkpoint import Checkpoint, load_model
 from mmattn.config.compose import Config
-from mmattn.data.features.source import (
-    CLIPS_KEY,
-    COMMAND,
-    ENCODERS_FILE,
-    FEATURES_FILE,
-    MANIFEST_FILE,
-    encoders_hash,
-    listed_clips,
-)
+from mmattn.data.build import build_data
+from mmattn.data.features.files import CLIPS_KEY, listed_clips
+from mmattn.data.features.source import COMMAND, ENCODERS_FILE, FEATURES_FILE, MANIFEST_FILE, encoders_hash
 from mmattn.data.load.cache import ClipCache
-from mmattn.data.load.clip_data import ClipData, build_data
+from mmattn.data.load.clip_data import ClipData
 from mmattn.data.load.dataset import ClipDataset, missing_clip, stack_samples
 from mmattn.data.load.loader import ClipLoader
 from mmattn.data.load.quarantine import Quarantine

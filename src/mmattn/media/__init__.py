@@ -6,7 +6,8 @@ from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.media.open.container import Limits
 from mmattn.media.read.decode import read_clip
 from mmattn.media.read.request import Request
-from mmattn.media.read.windows.iterate import Windows, iter_windows
+from mmattn.media.read.windows.iterate import iter_windows
+from mmattn.media.read.windows.layout import Windows
 from mmattn.media.survey.probe import probe
 
 __all__ = [

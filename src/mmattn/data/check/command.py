@@ -20,12 +20,13 @@ import numpy as np
 from mmattn.config.compose import Config
 from mmattn.data.check.duplicates import Fingerprint, alike, content_digest, edges_digest
 from mmattn.data.check.findings import FlagLimits, Summary, length_of
-from mmattn.data.check.scan import Here, Record, ScanJournal, ScannedFile, look_at_all
+from mmattn.data.check.journal import Record, ScanJournal, ScannedFile
+from mmattn.data.check.scan import Here, look_at_all
 from mmattn.data.manifest.library import Item, list_media, root_of
 from mmattn.errors import UsageError
 from mmattn.files import beside, expanded, write_atomically
 from mmattn.media.isolate.reader import IsolatedReader
-from mmattn.media.survey.passes import DEPTHS
+from mmattn.media.survey.record import DEPTHS
 from mmattn.process.openmp import cores
 from mmattn.progress import Progress
 from mmattn.text import counted

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from mmattn.data.check.scan import Record
+from mmattn.data.check.journal import Record
 
 FLAGS = {
     "soundless": "no sound track, or an empty one",

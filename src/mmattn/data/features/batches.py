@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mmattn.data.features.source import ENCODERS_FILE, FeatureFiles, FeatureSource, Stream
+from mmattn.data.features.files import FeatureFiles, Stream
+from mmattn.data.features.source import ENCODERS_FILE, FeatureSource
 from mmattn.data.load.dataset import turned
 from mmattn.data.load.loader import EpochLoader
 from mmattn.data.load.quarantine import Quarantine

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -26,14 +24,11 @@ from mmattn.data.output_folder import read_made
 from mmattn.data.prepare.clips import ClipSpec
 from mmattn.errors import UsageError
 from mmattn.files import expanded
-from mmattn.types import MODALITIES, Modality
 
 FEATURES_FILE = "features.json"
 ENCODERS_FILE = "encoders.safetensors"
 MANIFEST_FILE = "manifest.jsonl"
 COMMAND = "data features run=RUN data.root=DIR"
-CLIPS_KEY = "clips"  # in a file's metadata
-OPEN_FILES = 64
 
 
 @dataclass(frozen=True)
@@ -99,55 +94,3 @@ def with_frozen_encoders(config: Config) -> Config:
         name: {"_target_": data["encoders"][name]["_target_"], "encoder": made[name]} for name in ("visual", "audio")
     }
     return {**config, **parts, "data": {**data, "clip": source.clip().to_dict()}}
-
-
-class Stream(NamedTuple):
-    """One modality of one clip."""
-
-    values: Tensor  # (L, D)
-    keep: Tensor  # (L,)
-    times: Tensor  # (L,) s
-
-
-class FeatureFiles:
-    """The tokens of each clip by its id, read at their place; few files are open at a time."""
-
-    def __init__(self, folder: Path, names: Sequence[str]) -> None:
-        self._open: OrderedDict[Path, Any] = OrderedDict()
-        self._places: dict[str, tuple[Path, int]] = {}
-        for name in names:
-            for slot, clip_id in enumerate(listed_clips(folder / name)["ids"]):
-                self._places[clip_id] = folder / name, slot
-
-    def __contains__(self, clip_id: str) -> bool:
-        return clip_id in self._places
-
-    def read(self, clip_id: str) -> dict[Modality, Stream]:
-        path, slot = self._places[clip_id]
-        file = self._file(path)
-        return {
-            name: Stream(*(file.get_slice(f"{name}.{part}")[slot] for part in Stream._fields)) for name in MODALITIES
-        }
-
-    def _file(self, path: Path) -> Any:
-        if path not in self._open:
-            self._open[path] = safe_open(path, framework="pt")
-        self._open.move_to_end(path)
-        while len(self._open) > OPEN_FILES:
-            self._open.popitem(last=False)
-        return self._open[path]
-
-    def close(self) -> None:
-        self._open.clear()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_places": self._places, "_open": OrderedDict()}
-
-
-def listed_clips(path: Path) -> dict[str, Any]:
-    """What a file says it holds: `ids` in their order, and the `unreadable`. Raises UsageError for any other file."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return json.loads(file.metadata()[CLIPS_KEY])
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"{path}: not a file of features ({error})") from None

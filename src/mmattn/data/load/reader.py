@@ -15,8 +15,10 @@ from mmattn.media.isolate.cancel import Cancellation
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.media.read.decode import answer
 from mmattn.media.read.request import Request
-from mmattn.media.read.windows.iterate import Windows, decode_windows
-from mmattn.media.survey.passes import Survey, survey
+from mmattn.media.read.windows.iterate import decode_windows
+from mmattn.media.read.windows.layout import Windows
+from mmattn.media.survey.passes import survey
+from mmattn.media.survey.record import Survey
 from mmattn.media.write.bundle import read_bundle
 from mmattn.process.openmp import cores
 from mmattn.types import ByteRange, Clip

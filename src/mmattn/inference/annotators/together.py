@@ -21,7 +21,7 @@ from mmattn.inference.predictor.speed import Speed
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.media.read.request import Request
 from mmattn.media.read.video.tone_map import Hdr
-from mmattn.media.read.windows.iterate import Windows
+from mmattn.media.read.windows.layout import Windows
 from mmattn.media.read.windows.views import FrameView
 from mmattn.types import MODALITIES, ByteRange, Clip, Frames
 

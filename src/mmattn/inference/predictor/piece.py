@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # what drives a job needs no torch
 
     from mmattn.data.load.reader import ClipReader
     from mmattn.media.isolate.reader import IsolatedReader
-    from mmattn.media.read.windows.iterate import Windows
+    from mmattn.media.read.windows.layout import Windows
     from mmattn.types import Clip
 
 

@@ -22,7 +22,7 @@ from mmattn.inference.predictor.piece import Piece
 from mmattn.inference.predictor.segments import Segments, until_error
 from mmattn.inference.result.records import Captions, Record, tag_records
 from mmattn.media.read.request import Request
-from mmattn.media.read.windows.iterate import Windows
+from mmattn.media.read.windows.layout import Windows
 from mmattn.metrics.tags import decisions
 from mmattn.types import MODALITIES, Clip, Modality
 from mmattn.weighting.captions import WeighedCaption

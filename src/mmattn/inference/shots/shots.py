@@ -24,7 +24,7 @@ from mmattn.errors import MediaError, UsageError
 from mmattn.inference.predictor.piece import Piece
 from mmattn.inference.predictor.segments import until_error
 from mmattn.media.read.request import Request
-from mmattn.media.read.windows.iterate import Windows
+from mmattn.media.read.windows.layout import Windows
 from mmattn.types import Clip
 
 FPS = 25.0  # of the frames that are compared, at most: a file's own if lower, so that none is compared with itself

@@ -73,7 +73,7 @@ class BurnIn:
         try:
             with writing_video(film, size, fps, rate, options={"crf": "20"}) as writer:
                 picture = np.zeros((*size, 3), np.uint8)
-                for piece in replay(path, reader, fps, told.duration or read_to, size, rate):
+                for piece in replay(path, reader.read, fps, told.duration or read_to, size, rate):
                     for k, time in enumerate(piece.times):
                         picture = piece.frames[k] if piece.frames is not None and k < len(piece.frames) else picture
                         writer.show(captions.over(picture, showing.at(1000 * time)))

@@ -25,8 +25,8 @@ from mmattn.media.isolate.worker import OUT_OF_MEMORY
 from mmattn.media.open.container import Limits
 from mmattn.media.open.source import Source, handed_over, name_of
 from mmattn.media.read.request import Request
-from mmattn.media.read.windows.iterate import Windows
-from mmattn.media.survey.passes import Depth, Survey
+from mmattn.media.read.windows.layout import Windows
+from mmattn.media.survey.record import Depth, Survey
 
 if TYPE_CHECKING:
     from mmattn.types import Clip

@@ -28,7 +28,8 @@ from mmattn.media.open.container import Limits, one_line
 from mmattn.media.open.source import Source, taken_over
 from mmattn.media.read.decode import decode
 from mmattn.media.read.request import Request
-from mmattn.media.read.windows.iterate import Windows, decode_windows
+from mmattn.media.read.windows.iterate import decode_windows
+from mmattn.media.read.windows.layout import Windows
 from mmattn.media.read.windows.views import FrameView
 from mmattn.media.survey.passes import survey
 from mmattn.media.write.bundle import decode_bundle

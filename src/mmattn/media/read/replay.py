@@ -5,7 +5,7 @@ Frame k is what is shown in its middle, at (k + 0.5) / fps. Memory holds a few s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.media.read.request import Request
+from mmattn.types import Clip
 
 _PIECE_S = 4.0
 
@@ -33,14 +33,16 @@ class ReplayChunk:
 
 def replay(
     path: Path,
-    reader: IsolatedReader,
+    read: Callable[[Path, Request], Clip],
     fps: Fraction | float,
     end: float,
     size: tuple[int, int] | None,
     rate: int | None,
 ) -> Iterator[ReplayChunk]:
-    """From 0 to `end` s, without gap or overlap. `size` (height, width) or None: no picture; `rate` Hz or None: no
-    sound. Raises MediaError."""
+    """Yield the file from 0 to `end` s, without gap or overlap. `read` is IsolatedReader.read, or works as it does.
+
+    `size` (height, width): None leaves the frames out; `rate` in Hz: None leaves the audio out. Raises MediaError.
+    """
     fps = float(fps)
     count = max(1, round(end * fps))
     step = max(1, round(_PIECE_S * fps))
@@ -56,7 +58,7 @@ def replay(
             audio_rate=rate,
             audio=rate is not None,
         )
-        clip = reader.read(path, asked)
+        clip = read(path, asked)
         frames = None if clip.frames is None else clip.frames.permute(0, 2, 3, 1).numpy()
         yield ReplayChunk(
             times, frames, None if rate is None else _placed(clip.waveform, clip.audio_start, low, high, rate)

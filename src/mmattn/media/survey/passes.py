@@ -7,98 +7,28 @@ decoded, one at a time, so that a long file takes no more memory than a short on
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, replace
 
 import numpy as np
 from av.audio.frame import AudioFrame
 from av.error import FFmpegError
 from av.video.frame import VideoFrame
 
-from mmattn.errors import MEDIA_REASONS, MediaError
+from mmattn.errors import MediaError
 from mmattn.media.open.container import Deadline, Limits, open_container
 from mmattn.media.open.source import Source, name_of
 from mmattn.media.open.streams import choose, cut_off, demux, frame_seconds, is_encrypted, time_base
 from mmattn.media.read.audio.downmix import mono
 from mmattn.media.read.decode import decode
 from mmattn.media.read.request import Request
-from mmattn.media.read.video.render import Renderer, shown_size
+from mmattn.media.read.video.render import Renderer
 from mmattn.media.survey.measures import PICTURE_SIZE, Heard, PacketTimes, Seen, picture_hash, sound_hash
 from mmattn.media.survey.probe import MediaInfo, probe
-
-Depth = Literal["header", "sample", "full"]
-DEPTHS: tuple[Depth, ...] = get_args(Depth)
+from mmattn.media.survey.record import Depth, Survey
 
 _PICTURES = 8  # looked at in a sample, evenly spread
 _HEARD_S = 30.0  # sound up to this long is heard whole
 _SPANS, _SPAN_S = 6, 5.0  # of longer sound
-
-
-@dataclass(frozen=True)
-class Survey:
-    """One file. Times in s; None: absent, or not looked at by this depth. Sound is the mean of the channels."""
-
-    container: str
-    streams: int
-    duration: float | None = None  # as the header tells, or by the packets where that may be a guess
-    video_codec: str | None = None
-    width: int | None = None
-    height: int | None = None
-    fps: float | None = None  # as the header tells
-    pixel_aspect: float | None = None
-    rotation: int | None = None
-    mirrored: bool | None = None
-    pixel_format: str | None = None
-    audio_codec: str | None = None
-    sample_rate: int | None = None
-    channels: int | None = None
-    issues: tuple[str, ...] = ()
-    # from the packets
-    measured_duration: float | None = None
-    measured_fps: float | None = None
-    frames: int | None = None
-    variable_rate: bool | None = None
-    av_offset: float | None = None  # start of the sound minus start of the picture
-    # from what was decoded
-    seen: int | None = None  # pictures
-    brightness: float | None = None  # of the brightest place of any picture, 0 to 1
-    change: float | None = None  # the largest of any place of any picture against the first, 0 to 1
-    picture_hash: str | None = None  # hex, 64 bits for each of four pictures (difference hash); 0 where it is flat
-    heard: float | None = None  # s
-    loudness: float | None = None  # root mean square of the loudest 0.1 s, 1 = full scale
-    sound_hash: str | None = None  # hex, 32 bits: where the sound of the sample swells; 0 where it is silent
-    # what stopped it after the header
-    reason: str | None = None
-    detail: str | None = None
-
-    @property
-    def shown_size(self) -> tuple[int, int] | None:
-        """(height, width) of the picture, upright and with square pixels; None without one."""
-        if not (self.width and self.height):
-            return None
-        return shown_size(self.width, self.height, self.pixel_aspect or 1.0, bool((self.rotation or 0) % 180))
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self) | {"issues": list(self.issues)}
-
-    @classmethod
-    def from_dict(cls, record: Mapping[str, Any]) -> Survey:
-        """The reverse of `to_dict`; other keys are left alone. Raises ValueError for values of another kind."""
-        values: dict[str, Any] = {column.name: record.get(column.name) for column in fields(cls)}
-        for column in fields(cls):
-            kind, _, absent = str(column.type).partition(" | ")
-            value = values[column.name]
-            if not (isinstance(value, _KINDS[kind]) or (absent and value is None)) or value != value:
-                raise ValueError(f"{column.name}: {value!r}")
-        if not all(isinstance(issue, str) for issue in values["issues"]):
-            raise ValueError(f"issues: {values['issues']!r}")
-        if values["reason"] is not None and values["reason"] not in MEDIA_REASONS:
-            raise ValueError(f"reason: {values['reason']!r}")
-        return cls(**{**values, "issues": tuple(values["issues"])})
-
-
-_KINDS: dict[str, Any] = {"str": str, "int": int, "float": (int, float), "bool": bool, "tuple[str, ...]": (list, tuple)}
 
 
 def survey(

@@ -71,7 +71,7 @@ def write_overlay(
     moments = [end * (k + 0.5) / STILLS for k in range(STILLS)]
     stills: list[Still] = []
     with writing_video(path, (layout.height, layout.width), fps, rate, options={"crf": "20"}) as writer:
-        for piece in replay(found.path, reader, fps, end, size, rate):
+        for piece in replay(found.path, reader.read, fps, end, size, rate):
             for k, time in enumerate(piece.times):
                 picture = None if piece.frames is None or k >= len(piece.frames) else piece.frames[k]
                 pixels = canvas.draw(time, picture)

@@ -11,7 +11,8 @@ from typing import Any
 
 from mmattn.checkpoint import load_model
 from mmattn.config.compose import Config
-from mmattn.data.load.clip_data import ClipData, build_data
+from mmattn.data.build import build_data
+from mmattn.data.load.clip_data import ClipData
 from mmattn.data.load.splits import SplitData
 from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.data.manifest.rows import SPLITS, Row

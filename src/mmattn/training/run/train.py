@@ -23,7 +23,8 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
 from mmattn.config.compose import Config, build
-from mmattn.data.load.clip_data import ClipData, build_data
+from mmattn.data.build import build_data
+from mmattn.data.load.clip_data import ClipData
 from mmattn.data.load.splits import SplitData
 from mmattn.data.load.transfer import lost_worker
 from mmattn.data.load.used import media_used

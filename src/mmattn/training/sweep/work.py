@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from mmattn.config.compose import Config
-from mmattn.data.load.clip_data import build_data
+from mmattn.data.build import build_data
 from mmattn.data.load.splits import SplitData
 from mmattn.files import write_atomically
 from mmattn.training.launch.launcher import launcher_of

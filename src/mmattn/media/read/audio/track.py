@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from av.audio.frame import AudioFrame
 
 from mmattn.errors import MediaError
 from mmattn.media.open.container import Limits
+from mmattn.media.read.audio.assemble import paste, pieces_of
 from mmattn.media.read.audio.downmix import Downmix
 from mmattn.media.read.audio.segment import SoundSegment
 from mmattn.media.read.audio.stamps import Lattice, Level, SampleClock, SampleRun
@@ -24,7 +24,6 @@ _APART_S = 0.04  # frames further apart than this are not resampled in one go
 JUMP_S = 1.0  # further back than this is a broken clock, not an overlap
 _SETTLE_S = 0.1  # sound kept on both sides of the span so that the resampler's edges fall outside it
 _STAMPS_S = 1.0  # stamps of this long before the span tell where its first sample lies
-_BRIDGED_S = 0.002  # a gap as short as a step of a drifting clock is no silence but a line between its ends
 
 
 class SoundTrack:
@@ -185,7 +184,11 @@ class SoundTrack:
         if not self._segments or self.rate is None:
             return None
         self._segments[-1].finish()
-        pieces = [piece for segment in self._segments for piece in self._pieces(segment)]
+        pieces = [
+            piece
+            for segment in self._segments
+            for piece in pieces_of(segment, self._levels(segment.run), self._start, self.rate)
+        ]
         end = min(max(piece.end for piece in pieces), self._end if self._end is not None else float("inf"))
         count = round((end - self._start) * self.rate)
         if count <= 0 or pieces[0].time >= end:
@@ -193,7 +196,7 @@ class SoundTrack:
         if count * 4 > self._limits.decoded_bytes:
             raise MediaError(self._path, "too_large", f"{count} samples of sound, mostly gaps")
         out = np.zeros(count, np.float32)
-        self._paste_all(out, pieces)
+        self.issues |= paste(out, pieces, self._start, self.rate)
         if pieces[0].time - self._start > _LATE_S:
             self.issues.add("late_audio")
         low, high = out.min(), out.max()  # not a number if any sample is not
@@ -204,52 +207,3 @@ class SoundTrack:
         if low == high == 0:
             self.issues.add("silent_audio")
         return np.clip(out, -1.0, 1.0, out=out) if low < -1 or high > 1 else out
-
-    def _pieces(self, segment: SoundSegment) -> list[_Piece]:
-        """The segment cut where its run has a gap or an overlap."""
-        assert self.rate is not None
-        run, first, last = segment.run, segment.first, segment.first + segment.samples
-        levels = self._levels(run)
-        made = np.concatenate(segment.out) if len(segment.out) != 1 else segment.out[0]
-        pieces = []
-        for level, after in zip(levels, [*levels[1:], None], strict=True):
-            low, high = max(level.first, first), last if after is None else min(after.first, last)
-            if low >= high:
-                continue
-            begin = math.ceil((low - first) * self.rate / run.rate)
-            stop = None if high == last else math.ceil((high - first) * self.rate / run.rate)
-            at = round((level.offset + first / run.rate - self._start) * self.rate) + begin
-            time, end = level.offset + low / run.rate, level.offset + high / run.rate
-            pieces.append(_Piece(made[begin:stop], at, time, end))
-        return pieces
-
-    def _paste_all(self, out: np.ndarray, pieces: list[_Piece]) -> None:
-        """Each at its time. What is there twice is taken from the first piece that has it."""
-        assert self.rate is not None
-        filled, reached, slack = 0, pieces[0].time, 2 / self.rate
-        for number, piece in enumerate(pieces):
-            inside = (
-                number
-                and self._start < max(piece.time, reached)
-                and min(piece.time, reached) < self._start + len(out) / self.rate
-            )
-            if inside and abs(piece.time - reached) > slack:
-                self.issues.add("gap" if piece.time > reached else "overlap")
-            low, high = max(piece.at, filled, 0), min(piece.at + len(piece.samples), len(out))
-            if high > low:
-                if 0 < filled < low <= filled + _BRIDGED_S * self.rate:
-                    out[filled - 1 : low + 1] = np.linspace(
-                        out[filled - 1], piece.samples[low - piece.at], low - filled + 2
-                    )
-                out[low:high] = piece.samples[low - piece.at : high - piece.at]
-            filled, reached = max(filled, high), max(reached, piece.end)
-
-
-@dataclass(frozen=True)
-class _Piece:
-    """Resampled samples from the output's sample `at` on, true sound from `time` to `end` s."""
-
-    samples: np.ndarray
-    at: int
-    time: float
-    end: float
