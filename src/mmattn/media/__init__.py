@@ -1,4 +1,4 @@
-"""One file, whatever it is, to a Clip: frames at given times and sound on one clock. See docs/media.md."""
+"""Read any media file as a Clip: frames at given times and a waveform on one clock. See docs/media.md."""
 
 from mmattn.errors import MediaError
 from mmattn.files import ByteRange

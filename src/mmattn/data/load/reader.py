@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from mmattn.media.isolate.cancel import Cancellation
 from mmattn.media.isolate.reader import IsolatedReader
-from mmattn.media.read.decode import answer
+from mmattn.media.read.decode import read_request
 from mmattn.media.read.request import Request
 from mmattn.media.read.windows.iterate import decode_windows
 from mmattn.media.read.windows.layout import Windows
@@ -83,7 +83,7 @@ class ClipReader:
                 request, media, deadline_s=self.deadline_s, follow_symlinks=self.follow_symlinks, device=self.torchcodec
             ).clip()
         if not self.isolated:
-            return answer(request, media, deadline_s=self.deadline_s, follow_symlinks=self.follow_symlinks)
+            return read_request(request, media, deadline_s=self.deadline_s, follow_symlinks=self.follow_symlinks)
         return self._worker().read(media, request)
 
     def header(self, media: Path | ByteRange) -> Survey:

@@ -225,6 +225,6 @@ class ClipSpec:
 
 
 def _read_here(media: Path | ByteRange, request: Request) -> Clip:
-    from mmattn.media.read.decode import answer
+    from mmattn.media.read.decode import read_request
 
-    return answer(request, media, follow_symlinks=True)
+    return read_request(request, media, follow_symlinks=True)

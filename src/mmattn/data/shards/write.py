@@ -26,7 +26,7 @@ from mmattn.media.read.audio.downmix import DOWNMIXES, Downmix
 from mmattn.media.read.request import Request
 from mmattn.media.read.video.tone_map import Hdr
 from mmattn.media.write.bundle import times, write_bundle
-from mmattn.media.write.encode import SOUND_FORMATS, SoundFormat
+from mmattn.media.write.encode import AUDIO_FORMATS, AudioFormat
 from mmattn.progress import Progress
 from mmattn.text import counted
 from mmattn.types import Clip
@@ -46,7 +46,7 @@ class ShardSettings:
     fps: float
     short_side: int
     quality: int
-    sound: SoundFormat
+    sound: AudioFormat
     sample_rate: int
     shard_mb: float
     hdr: Hdr = "tonemap"
@@ -59,8 +59,8 @@ class ShardSettings:
                 raise UsageError(f"{name}={value}: expected a number above 0")
         if self.quality > 100:
             raise UsageError(f"quality={self.quality}: expected 1 to 100")
-        if self.sound not in SOUND_FORMATS:
-            raise UsageError(f"sound={self.sound}: expected {' or '.join(SOUND_FORMATS)}")
+        if self.sound not in AUDIO_FORMATS:
+            raise UsageError(f"sound={self.sound}: expected {' or '.join(AUDIO_FORMATS)}")
         if self.downmix not in DOWNMIXES:
             raise UsageError(f"downmix={self.downmix}: expected {' or '.join(DOWNMIXES)}")
 

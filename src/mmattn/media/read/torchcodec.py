@@ -1,12 +1,12 @@
-"""read_clip with its pictures decoded by torchcodec, on the processor or on a GPU (NVDEC): the same frames.
+"""read_clip with the video decoded by torchcodec, on the CPU or on a GPU (NVDEC): the same frames.
 
-PyAV still opens the file first, with all its caps, tells which streams are meant and where the clock starts, and reads
-the sound; torchcodec gets the nameless bytes of what was found harmless. Pixels are scaled from RGB, not from the
-stored planes, so they differ a little. It runs in the calling process: a fault in a decoder takes that with it.
+PyAV still opens the file first, with all limits, chooses the streams, finds the start of the clock and reads the audio;
+torchcodec gets the bytes without the file's name. Pixels are scaled from RGB, not from the stored planes, so they
+differ a little. It runs in the calling process: a crash of the decoder ends that process.
 
-Where torchcodec is known not to give the same (containers without an index; pictures that are turned, mirrored,
-interlaced, HDR, or HD without a colour tag), fails, or gives fewer frames than asked for, PyAV decodes the pictures,
-which the issue "pyav_frames" says.
+PyAV decodes the video, and the issue "pyav_frames" reports it, where torchcodec is known to differ (containers without
+an index; rotated, mirrored, interlaced or HDR frames, HD without a colour tag), fails, or gives fewer frames than
+requested.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from mmattn.errors import MediaError, UsageError
-from mmattn.media.open.container import Deadline, Limits, Nameless, one_line
+from mmattn.media.open.container import CHANGED, Deadline, Limits, NamelessFile, one_line
+from mmattn.media.open.packets import demux
 from mmattn.media.open.source import Source, name_of, open_source
-from mmattn.media.open.streams import demux
-from mmattn.media.read.decode import DecodedClip, _stacked, decode
+from mmattn.media.read.decode import DecodedClip, decode, stacked
 from mmattn.media.read.frames import check_size, renderer, slack
 from mmattn.media.read.passes.reading import Reading
 from mmattn.media.read.passes.sequential import frames_of, measured_extent
@@ -34,19 +34,20 @@ from mmattn.media.read.video.orientation import orientation
 from mmattn.media.read.video.render import Renderer, is_untagged_hd
 from mmattn.media.read.video.tone_map import transfer
 
-_AT_ONCE = 16  # whole pictures in memory
-_LOOK_PACKETS = 64  # a stream whose first frame is not among them is left to PyAV
-_INDEXED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")  # elsewhere its seeking lands beside the frame meant
+_AT_ONCE = 16  # frames of full size in memory
+_LOOK_PACKETS = 64  # a stream whose first frame is not among them is decoded by PyAV
+_INDEXED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")  # in others its seeking misses the frame
 
 
 def check_installed() -> None:
-    """Raises UsageError with what to do."""
+    """Raise UsageError unless torchcodec can be imported; it says what to do."""
     try:
         import torchcodec.decoders  # noqa: F401
     except ImportError:
         raise UsageError("data.reader=torchcodec needs torchcodec: pip install mmattn[torchcodec]") from None
     except (RuntimeError, OSError) as error:  # the wrong torch, or no FFmpeg that it knows
-        raise UsageError(f"data.reader=torchcodec: torchcodec does not load here ({one_line(error)})") from None
+        why = one_line(error)
+        raise UsageError(f"data.reader=torchcodec: torchcodec cannot be loaded ({why}); set data.reader=av") from None
 
 
 def decode_with_torchcodec(
@@ -57,38 +58,37 @@ def decode_with_torchcodec(
     follow_symlinks: bool = False,
     device: str = "cpu",
 ) -> DecodedClip:
-    """What decode.decode gives, frame for frame and sample for sample. Raises as it does.
-
-    `device`: where pictures are decoded; they come back to the processor's memory.
-    """
+    """As decode.decode, with the video decoded by torchcodec on `device`; the frames are returned in CPU memory."""
     path = name_of(src)
     reading = Reading(src, path, request, limits or Limits(), Deadline(path, deadline_s), follow_symlinks)
+
+    def with_av(request: Request) -> DecodedClip:
+        return decode(request, src, limits, deadline_s, follow_symlinks)
+
     with reading.open() as container:
         chosen = reading.choose(container)
         video = chosen.video if request.video else None
-        same = container.format.name in _INDEXED
         if video is None:
-            return decode(request, src, limits, deadline_s, follow_symlinks)
-        index, early = video.index, slack(video)  # nothing of a stream holds once its container is closed
+            return with_av(request)
+        index, early = video.index, slack(video)  # nothing of a stream is valid after its container is closed
         render = renderer(request, video)
-        same = same and _is_plain(container, video)
+        same = container.format.name in _INDEXED and _is_plain(container, video)
     grid = reading.grid(measured_extent(reading) if request.needs_extent else 0.0)
-    images = _Pictures(reading, index, device).at(grid, chosen.origin, early, render) if same else []
+    images = _Decoder(reading, index, device).at(grid, chosen.origin, early, render) if same else []
     if not len(grid):
-        return decode(request, src, limits, deadline_s, follow_symlinks)
+        return with_av(request)
     if len(images) < len(grid):
-        exact = decode(request, src, limits, deadline_s, follow_symlinks)
+        exact = with_av(request)
         return replace(exact, issues=tuple(sorted({*exact.issues, "pyav_frames"})))
-    heard = DecodedClip(
-        None, grid[:0], None, request.audio_rate or 0, request.start, path, (request.start, 0.0), None, ()
-    )
+    span = (request.start, 0.0)
+    audio = DecodedClip(None, grid[:0], None, request.audio_rate or 0, request.start, path, span, None, ())
     if request.audio:
-        heard = decode(replace(request, video=False), src, limits, deadline_s, follow_symlinks)
-    issues = set(heard.issues) | set(chosen.issues) | render.issues - {"format_change"}
-    end = max(heard.span[1], float(grid[-1]))
+        audio = with_av(replace(request, video=False))
+    issues = set(audio.issues) | set(chosen.issues) | render.issues - {"format_change"}
+    end = max(audio.span[1], float(grid[-1]))
     return replace(
-        heard,
-        frames=_stacked(images),
+        audio,
+        frames=stacked(images),
         frame_times=grid[: len(images)].copy(),
         span=(request.start, end if request.end is None else request.end),
         issues=tuple(sorted(issues)),
@@ -96,7 +96,7 @@ def decode_with_torchcodec(
 
 
 def _is_plain(container: InputContainer, stream: VideoStream) -> bool:
-    """Whether the first frame that decodes needs nothing but scaling. After it the container is read no further."""
+    """Whether the first decoded frame needs nothing but scaling. The container cannot be used for more afterwards."""
     packets = itertools.islice(demux(container, stream), _LOOK_PACKETS)
     for frame in itertools.chain.from_iterable(frames_of(packet, set()) for packet in packets):
         if isinstance(frame, VideoFrame):
@@ -105,28 +105,28 @@ def _is_plain(container: InputContainer, stream: VideoStream) -> bool:
     return False
 
 
-class _Pictures:
+class _Decoder:
     """torchcodec's decoder of one stream of one file."""
 
     def __init__(self, reading: Reading, index: int, device: str) -> None:
         self.reading, self.index, self.device = reading, index, device
 
     def at(self, grid: np.ndarray, origin: float, slack_s: float, render: Renderer) -> list[np.ndarray]:
-        """The frame shown at each time of `grid` (s from `origin`); those before the first that cannot be had."""
+        """The frame shown at each time of `grid` (s after `origin`), up to the first that cannot be decoded."""
         from torchcodec.decoders import VideoDecoder  # type: ignore[attr-defined]
 
         path = self.reading.path
         with open_source(self.reading.src, self.reading.follow_symlinks) as content:
-            before, nameless = content.stamp(), Nameless(content, self.reading.deadline)
+            before, file = content.stamp(), NamelessFile(content, self.reading.deadline)
             try:
                 decoder: Any = VideoDecoder(
-                    nameless,  # type: ignore[arg-type]
+                    file,  # type: ignore[arg-type]
                     stream_index=self.index,
                     device=self.device,
                     dimension_order="NHWC",
                 )
-                about = decoder.metadata
-                low, high = about.begin_stream_seconds, about.end_stream_seconds
+                metadata = decoder.metadata
+                low, high = metadata.begin_stream_seconds, metadata.end_stream_seconds
                 wanted = np.maximum(grid + origin + slack_s, low)
                 wanted = wanted[wanted - slack_s < high - 1e-6]
                 wanted = np.minimum(wanted, np.nextafter(high, low))
@@ -137,11 +137,11 @@ class _Pictures:
                     self.reading.deadline.check()
             except (RuntimeError, ValueError, IndexError) as error:
                 self.reading.deadline.check()
-                if nameless.error is not None:
-                    raise MediaError(path, "unreadable", one_line(nameless.error)) from error
+                if file.error is not None:
+                    raise MediaError(path, "unreadable", one_line(file.error)) from error
                 return []
             if content.stamp() != before:
-                raise MediaError(path, "changed", "size or modification time moved while it was read")
+                raise MediaError(path, "changed", CHANGED)
         return images
 
     def _rendered(self, batch: Any, render: Renderer, count: int) -> list[np.ndarray]:

@@ -1,8 +1,8 @@
-"""What one file holds, measured: what its header says, what its packets are, what is seen and heard in it.
+"""Measure the content of one file: its header, its packets, its video and its audio.
 
-Three depths. "header": probe. "sample": also a pass over all packets without decoding, a few pictures over the whole
-length, and all of the sound where it is short, else a few spans of it. "full": also every picture and every sound
-decoded, one at a time, so that a long file takes no more memory than a short one.
+Three depths. "header": probe. "sample": also a pass over all packets without decoding, a few frames over the whole
+length, and all of the audio where it is short, else a few spans of it. "full": also every frame and all audio decoded,
+one at a time, so that a long file takes no more memory than a short one.
 """
 
 from __future__ import annotations
@@ -10,25 +10,33 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from av.audio.frame import AudioFrame
-from av.error import FFmpegError
 from av.video.frame import VideoFrame
 
 from mmattn.errors import MediaError
-from mmattn.media.open.container import Deadline, Limits, open_container
+from mmattn.media.open.container import Deadline, Limits
+from mmattn.media.open.packets import StreamClock, cut_off, demux
 from mmattn.media.open.source import Source, name_of
-from mmattn.media.open.streams import choose, cut_off, demux, frame_seconds, is_encrypted, time_base
 from mmattn.media.read.audio.downmix import mono
 from mmattn.media.read.decode import decode
+from mmattn.media.read.passes.reading import Reading
+from mmattn.media.read.passes.sequential import frames_of
 from mmattn.media.read.request import Request
 from mmattn.media.read.video.render import Renderer
-from mmattn.media.survey.measures import PICTURE_SIZE, Heard, PacketTimes, Seen, picture_hash, sound_hash
+from mmattn.media.survey.measures import (
+    PICTURE_SIZE,
+    AudioMeasures,
+    PacketTimes,
+    VideoMeasures,
+    picture_hash,
+    sound_hash,
+)
 from mmattn.media.survey.probe import MediaInfo, probe
 from mmattn.media.survey.record import Depth, Survey
 
-_PICTURES = 8  # looked at in a sample, evenly spread
-_HEARD_S = 30.0  # sound up to this long is heard whole
-_SPANS, _SPAN_S = 6, 5.0  # of longer sound
+_FRAMES = 8  # in a sample, evenly spread
+_WHOLE_AUDIO_S = 30.0  # audio up to this long is decoded whole
+_SPANS, _SPAN_S = 6, 5.0  # of longer audio
+_ALL = Request(frames=1)  # the best streams
 
 
 def survey(
@@ -39,21 +47,22 @@ def survey(
     deadline_s: float | None = None,
     follow_symlinks: bool = False,
 ) -> Survey:
-    """Survey `src`. Raises MediaError if not even its header can be read; what fails later is in `reason`."""
+    """Survey `src`. Raises MediaError if its header cannot be read; a later failure is recorded in `reason`."""
     name = name_of(src)
-    looking = _Looking(src, limits or Limits(), Deadline(name, deadline_s), follow_symlinks)
+    reading = Reading(src, name, _ALL, limits or Limits(), Deadline(name, deadline_s), follow_symlinks)
+    passes = _Passes(reading)
     info = probe(src, limits=limits, deadline_s=deadline_s, follow_symlinks=follow_symlinks)
     found = _header(info)
     if depth == "header":
         return found
     try:
-        packets = looking.at_packets()
-        found = replace(found, **packets.told(), issues=_union(found.issues, packets.issues))
-        seen, heard, issues = looking.at_sample(info, packets)
+        packets = passes.over_packets()
+        found = replace(found, **packets.measures(), issues=_union(found.issues, packets.issues))
+        video, audio, issues = passes.over_sample(info, packets)
         if depth == "full":
-            issues |= looking.at_everything(seen, heard)
-        found = replace(found, **seen.told(), **heard.told(), issues=_union(found.issues, issues))
-        if not seen.count and not heard.seconds:
+            issues |= passes.over_everything(video, audio)
+        found = replace(found, **video.measures(), **audio.measures(), issues=_union(found.issues, issues))
+        if not video.count and not audio.seconds:
             reason = "unsupported_codec" if "bad_packets" in issues else "truncated"
             raise MediaError(name, reason, "nothing of it could be decoded")
     except MediaError as error:
@@ -62,9 +71,8 @@ def survey(
 
 
 def _union(issues: tuple[str, ...], others: set[str]) -> tuple[str, ...]:
-    return tuple(
-        sorted({*issues, *others} - {"silent_audio", "rotated", "mirrored"})
-    )  # measured here, and in the header
+    # Silence is measured here, and the orientation is in the header.
+    return tuple(sorted({*issues, *others} - {"silent_audio", "rotated", "mirrored"}))
 
 
 def _header(info: MediaInfo) -> Survey:
@@ -88,94 +96,75 @@ def _header(info: MediaInfo) -> Survey:
 
 
 @dataclass(frozen=True)
-class _Looking:
-    """One file, and how far looking at it may go."""
+class _Passes:
+    """The passes over one file."""
 
-    src: Source
-    limits: Limits
-    deadline: Deadline
-    follow_symlinks: bool
+    reading: Reading
 
-    def open(self):
-        return open_container(
-            self.src, limits=self.limits, deadline=self.deadline, follow_symlinks=self.follow_symlinks
-        )
-
-    def at_packets(self) -> PacketTimes:
-        """Every packet's time; nothing is decoded."""
-        packets, reached = PacketTimes(), {}
-        with self.open() as container:
-            chosen = choose(container, self.deadline.path)
-            streams = [stream for stream in (chosen.video, chosen.audio) if stream is not None]
-            ticks = {stream.index: time_base(stream) for stream in streams}
-            nominal = frame_seconds(chosen.video) if chosen.video is not None else 0.0
-            packets.tick = ticks[chosen.video.index] if chosen.video is not None else 0.0
-            for packet in demux(container, *streams, issues=packets.issues):
-                self.deadline.check()
-                if is_encrypted(packet):
-                    detail = f"the {packet.stream.type} stream is encrypted"
-                    raise MediaError(self.deadline.path, "unsupported_codec", detail)
+    def over_packets(self) -> PacketTimes:
+        """The time of every packet; nothing is decoded."""
+        reading, packets, reached = self.reading, PacketTimes(), {}
+        with reading.open() as container:
+            chosen = reading.choose(container)
+            streams = chosen.streams
+            clocks = {stream.index: StreamClock.of(stream, chosen.origin) for stream in streams}
+            packets.tick = clocks[chosen.video.index].tick if chosen.video is not None else 0.0
+            for packet in reading.packets(container, *streams, issues=packets.issues):
                 if packet.pts is None or not packet.size or packet.is_discard:
                     continue
-                kind, tick = packet.stream.type, ticks[packet.stream.index]
-                length = (packet.duration or 0) * tick or (nominal if kind == "video" else 0.0)
-                packets.add(kind, packet.pts * tick - chosen.origin, length)
+                kind, clock = packet.stream.type, clocks[packet.stream.index]
+                packets.add(kind, clock.time(packet.pts), clock.length(packet.duration))
                 reached[packet.stream.index] = packets.ends[kind]
             if reached and cut_off(container, chosen, reached):
                 packets.issues.add("truncated")
         return packets
 
-    def at_sample(self, info: MediaInfo, packets: PacketTimes) -> tuple[Seen, Heard, set[str]]:
-        """A few pictures over the whole length, and the sound, or spans of it."""
-        seen, heard, issues = Seen(), Heard(), set()
-        has_video, has_audio = info.video is not None, info.audio is not None
-        times = packets.pictures(_PICTURES) or (0.0,)
-        sound_end = packets.ends.get("audio", 0.0)
-        short = sound_end <= _HEARD_S
-        questions = (
-            [Request(times=times, size=PICTURE_SIZE, audio=has_audio and short, downmix="mean")] if has_video else []
-        )
-        if has_audio and short and not has_video:
-            questions = [Request(video=False, downmix="mean")]
-        if has_audio and not short:
-            starts = packets.sounds(_SPANS, sound_end - _SPAN_S)
-            questions += [Request(start=s, end=s + _SPAN_S, video=False, downmix="mean") for s in starts]
-        sounds = []
-        for request in questions:
-            clip = decode(request, self.src, self.limits, self.deadline.seconds, self.follow_symlinks)
-            self.deadline.check()
+    def over_sample(self, info: MediaInfo, packets: PacketTimes) -> tuple[VideoMeasures, AudioMeasures, set[str]]:
+        """A few frames over the whole length, and all of the audio or spans of it."""
+        video, audio, issues = VideoMeasures(), AudioMeasures(), set()
+        waveforms, reading = [], self.reading
+        for request in _sample_requests(info, packets):
+            clip = decode(request, reading.src, reading.limits, reading.deadline.seconds, reading.follow_symlinks)
+            reading.deadline.check()
             issues |= set(clip.issues)
             images = list(clip.frames.transpose(0, 2, 3, 1)) if clip.frames is not None else []
             for image in images:
-                seen.add(image)
-            seen.hashes += [picture_hash(image) for image in images[1::2] or images[:1]]
+                video.add(image)
+            video.hashes += [picture_hash(image) for image in images[1::2] or images[:1]]
             if clip.waveform is not None:
-                heard.add(clip.waveform, clip.sample_rate)
-                sounds.append(clip.waveform)
-        issues -= {"no_frames"} if seen.count else set()  # of one span, and there are others
-        issues -= {"no_samples"} if heard.seconds else set()
-        heard.hash = sound_hash(np.concatenate(sounds)) if sounds else None
-        return seen, heard, issues
+                audio.add(clip.waveform, clip.sample_rate)
+                waveforms.append(clip.waveform)
+        issues -= {"no_frames"} if video.count else set()  # of one span, and there are others
+        issues -= {"no_samples"} if audio.seconds else set()
+        audio.hash = sound_hash(np.concatenate(waveforms)) if waveforms else None
+        return video, audio, issues
 
-    def at_everything(self, seen: Seen, heard: Heard) -> set[str]:
-        """Decode it all. What the sample showed stays in the measures, its amount does not."""
-        seen.count, heard.seconds = 0, 0.0
+    def over_everything(self, video: VideoMeasures, audio: AudioMeasures) -> set[str]:
+        """Decode the whole file. The measures of the sample are kept, its counts are not."""
+        video.count, audio.seconds = 0, 0.0
         issues, render = set(), Renderer(PICTURE_SIZE, "stretch")
-        with self.open() as container:
-            chosen = choose(container, self.deadline.path)
-            streams = [stream for stream in (chosen.video, chosen.audio) if stream is not None]
-            for packet in demux(container, *streams, issues=issues):
-                self.deadline.check()
-                if packet.size == 0 and packet.dts is not None:
-                    continue
-                try:
-                    for frame in packet.decode():
-                        if isinstance(frame, VideoFrame):
-                            seen.add(render(frame))
-                        elif isinstance(frame, AudioFrame) and frame.sample_rate:
-                            heard.add(mono(frame), frame.sample_rate)
-                except MemoryError:
-                    raise
-                except (FFmpegError, ValueError):
-                    issues.add("bad_packets")
+        with self.reading.open() as container:
+            streams = self.reading.choose(container).streams
+            for packet in demux(container, *streams, deadline=self.reading.deadline, issues=issues):
+                for frame in frames_of(packet, issues):
+                    if isinstance(frame, VideoFrame):
+                        video.add(render(frame))
+                    elif frame.sample_rate:
+                        audio.add(mono(frame), frame.sample_rate)
         return issues | render.issues
+
+
+def _sample_requests(info: MediaInfo, packets: PacketTimes) -> list[Request]:
+    """What to decode of a file for a sample of it."""
+    audio_end = packets.ends.get("audio", 0.0)
+    has_audio, short = info.audio is not None, audio_end <= _WHOLE_AUDIO_S
+    requests = []
+    if info.video is not None:
+        times = packets.frame_times(_FRAMES) or (0.0,)
+        requests += [Request(times=times, size=PICTURE_SIZE, audio=has_audio and short, downmix="mean")]
+    elif has_audio and short:
+        requests += [Request(video=False, downmix="mean")]
+    if has_audio and not short:
+        starts = packets.audio_times(_SPANS, audio_end - _SPAN_S)
+        requests += [Request(start=s, end=s + _SPAN_S, video=False, downmix="mean") for s in starts]
+    return requests

@@ -1,4 +1,4 @@
-"""What a file is, without decoding all of it: its header, of each picture stream the first frame, and where it ends."""
+"""Describe a file without decoding all of it: its header, the first frame of each video stream, and its length."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from av.video.stream import VideoStream
 from mmattn.errors import MediaError
 from mmattn.media.open.container import Deadline, Limits, open_container
 from mmattn.media.open.extent import extent
+from mmattn.media.open.packets import demux, is_encrypted
 from mmattn.media.open.source import Source, name_of
-from mmattn.media.open.streams import Chosen, choose, codec_name, demux, is_encrypted, language
+from mmattn.media.open.streams import Chosen, choose, codec_name, language
 from mmattn.media.open.trust import trusted_duration
 from mmattn.media.read.frames import pixel_aspect
 from mmattn.media.read.request import check_streams
@@ -24,13 +25,13 @@ from mmattn.media.read.video.orientation import Orientation, orientation
 from mmattn.media.read.video.render import shown_size
 from mmattn.media.read.video.tone_map import transfer
 
-_LOOK_PACKETS = 256  # a picture not seen by then leaves its rotation unknown, taken as 0
+_LOOK_PACKETS = 256  # a video without a frame by then has an unknown rotation, taken as 0
 _INTERLACED = range(2, 6)  # AVFieldOrder: 0 unknown, 1 progressive, then the four orders of two fields
 
 
 @dataclass(frozen=True)
 class StreamInfo:
-    """One stream as stored. `codec` None: no decoder for it here. `kind`: video, audio, subtitle, data, attachment."""
+    """One stream as stored. `codec` None: no decoder for it. `kind`: video, audio, subtitle, data, attachment."""
 
     index: int
     kind: str
@@ -41,7 +42,7 @@ class StreamInfo:
 
 @dataclass(frozen=True)
 class VideoInfo(StreamInfo):
-    """`rotation` in degrees counter-clockwise makes it upright, and then, if `mirrored`, exchanging left and right.
+    """A video stream. To show it upright, turn it by `rotation` degrees counter-clockwise, then flip it if `mirrored`.
 
     `width`, `height` as stored; `pixel_aspect`: width over height of a stored pixel. `hdr`: its transfer function, "pq"
     or "hlg".
@@ -61,13 +62,13 @@ class VideoInfo(StreamInfo):
 
     @property
     def shown_size(self) -> tuple[int, int]:
-        """(height, width) upright and with square pixels."""
+        """(height, width) of the upright frame with square pixels."""
         return shown_size(max(self.width, 1), max(self.height, 1), self.pixel_aspect, self.rotation % 180 != 0)
 
 
 @dataclass(frozen=True)
 class AudioInfo(StreamInfo):
-    """`rate` in Hz; `layout` e.g. "mono", "stereo", "5.1"."""
+    """An audio stream. `rate` in Hz; `layout` such as "mono", "stereo", "5.1"."""
 
     rate: int
     channels: int
@@ -76,9 +77,9 @@ class AudioInfo(StreamInfo):
 
 @dataclass(frozen=True)
 class MediaInfo:
-    """`duration` in s: as the header tells it, or measured from the packets where that may be a guess.
+    """A file. `duration` in s: by the header, or measured from the packets where the header may be a guess.
 
-    `video` and `audio`: what read_clip would read; a missing modality is None.
+    `video` and `audio`: the streams that read_clip reads; a missing modality is None.
     """
 
     container: str
@@ -106,54 +107,56 @@ def probe(
     deadline = Deadline(name_of(src), deadline_s)
     with open_container(src, limits=limits, deadline=deadline, follow_symlinks=follow_symlinks) as container:
         chosen = choose(container, deadline.path, video_stream, audio_stream)
-        firsts = _first_pictures(container, chosen, deadline)
+        firsts = _first_frames(container, chosen, deadline)
         streams = tuple(_describe(stream, firsts.get(stream.index)) for stream in container.streams)
         by_index = {info.index: info for info in streams}
         video = by_index[chosen.video.index] if chosen.video is not None else None
         audio = by_index[chosen.audio.index] if chosen.audio is not None else None
         assert isinstance(video, VideoInfo | None) and isinstance(audio, AudioInfo | None)
-        told = trusted_duration(container)
+        declared = trusted_duration(container)
         info = MediaInfo(
             container=container.format.name,
-            duration=0.0 if told is None else told,
+            duration=declared or 0.0,
             video=video,
             audio=audio,
             streams=streams,
             issues=chosen.issues,
         )
-    if told is not None:
+    if declared is not None:
         return info
     found = extent(src, limits or Limits(), deadline, follow_symlinks, (video_stream, audio_stream))
     return replace(info, duration=found.end)
 
 
-def _first_pictures(container: InputContainer, chosen: Chosen, deadline: Deadline) -> dict[int, VideoFrame]:
-    """Stream index -> first frame, where the first packets hold one. The chosen streams must not be encrypted."""
-    pictures = {s.index for s in container.streams.video if s.codec_context is not None}
-    wanted = [s for s in (chosen.video, chosen.audio) if s is not None]
+def _first_frames(container: InputContainer, chosen: Chosen, deadline: Deadline) -> dict[int, VideoFrame]:
+    """Stream index -> first frame, where the first packets hold one.
+
+    Raises MediaError if one of the chosen streams is encrypted.
+    """
+    videos = {s.index for s in container.streams.video if s.codec_context is not None}
+    wanted = chosen.streams
     unseen = {stream.index for stream in wanted}
     firsts: dict[int, VideoFrame] = {}
-    for count, packet in enumerate(demux(container, *_decodable(container, chosen.audio))):
-        deadline.check()
+    for count, packet in enumerate(demux(container, *_decodable(container, chosen.audio), deadline=deadline)):
         index = packet.stream.index
         if is_encrypted(packet) and any(stream.index == index for stream in wanted):
             raise MediaError(deadline.path, "unsupported_codec", f"the {packet.stream.type} stream is encrypted")
         unseen.discard(index)
-        if index in pictures and index not in firsts:
+        if index in videos and index not in firsts:
             try:
                 frame = next((f for f in packet.decode() if isinstance(f, VideoFrame)), None)
             except (FFmpegError, ValueError):
-                continue  # read_clip reports bad packets; here only a header is described
+                continue  # read_clip reports bad packets; this only describes the header
             if frame is not None:
                 firsts[index] = frame
-        if count >= _LOOK_PACKETS or (not unseen and firsts.keys() >= pictures):
+        if count >= _LOOK_PACKETS or (not unseen and firsts.keys() >= videos):
             break
     return firsts
 
 
 def _decodable(container: InputContainer, audio: AudioStream | None) -> Sequence[Stream]:
-    pictures = [stream for stream in container.streams.video if stream.codec_context is not None]
-    return [*pictures, *([audio] if audio is not None else [])]
+    videos = [stream for stream in container.streams.video if stream.codec_context is not None]
+    return [*videos, *([audio] if audio is not None else [])]
 
 
 def _describe(stream: Stream, first: VideoFrame | None) -> StreamInfo:
@@ -177,7 +180,7 @@ def _describe(stream: Stream, first: VideoFrame | None) -> StreamInfo:
 def _video_info(common: tuple, stream: VideoStream, first: VideoFrame | None) -> VideoInfo:
     context = stream.codec_context
     rate = stream.average_rate or stream.guessed_rate
-    stands = Orientation() if first is None else orientation(first)
+    turned = Orientation() if first is None else orientation(first)
     fields = context.field_order if first is None else 2 * first.interlaced_frame
     return VideoInfo(
         *common,
@@ -185,8 +188,8 @@ def _video_info(common: tuple, stream: VideoStream, first: VideoFrame | None) ->
         height=context.height,
         fps=float(rate) if rate else None,
         pixel_aspect=pixel_aspect(stream),
-        rotation=90 * stands.turns,
-        mirrored=stands.mirrored,
+        rotation=90 * turned.turns,
+        mirrored=turned.mirrored,
         pixel_format=context.pix_fmt,
         bit_depth=max((part.bits for part in context.format.components), default=None) if context.format else None,
         hdr=transfer(first.color_trc if first is not None else context.color_trc),

@@ -1,4 +1,4 @@
-"""Writing one short video file: H.264 + AAC in MP4 unless told otherwise, whole or not at all.
+"""Write one short video file, H.264 + AAC in MP4 by default; it appears only when complete.
 
 The same input gives the same bytes: one encoder thread, no dates, no version strings (FFmpeg's bitexact flags).
 """
@@ -38,24 +38,23 @@ def write_video(
 ) -> None:
     """Write `frames` (T, H, W, 3) uint8 RGB at `fps` and `waveform` (N,) float32 in [-1, 1] at `sample_rate` Hz.
 
-    Either stream may be None, not both. Frame k is shown from k/fps, sample n is heard at n/sample_rate: the
-    encoder's priming is compensated by an edit list. `options` go to the video encoder, e.g. {"crf": "18"}.
-    The suffix of `path` chooses the container; the file appears under its name only when it is complete.
-    Raises ValueError for shapes, types or suffixes that cannot be written.
+    Either stream may be None, not both. Frame k is shown from k/fps, sample n is played at n/sample_rate: an
+    edit list compensates the encoder's priming. `options` go to the video encoder, such as {"crf": "18"}. The suffix of
+    `path` selects the container. Raises ValueError for shapes, types or suffixes that cannot be written.
     """
     _check(frames, waveform)
     size = None if frames is None else (frames.shape[1], frames.shape[2])
     rate = None if waveform is None else sample_rate
     with writing_video(path, size, fps, rate, video_codec, audio_codec, options) as writer:
-        heard = 0
+        written = 0
         for k, pixels in enumerate(() if frames is None else frames):
             writer.show(pixels)
-            if waveform is not None:  # side by side: a picture, then the sound that goes with it
+            if waveform is not None:  # interleaved: a frame, then its audio
                 upto = min(int((k + 1) * sample_rate / fps), len(waveform))
-                writer.sound(waveform[heard:upto])
-                heard = upto
+                writer.sound(waveform[written:upto])
+                written = upto
         if waveform is not None:
-            writer.sound(waveform[heard:])
+            writer.sound(waveform[written:])
 
 
 @contextmanager
@@ -68,8 +67,10 @@ def writing_video(
     audio_codec: str = "aac",
     options: Mapping[str, str] | None = None,
 ) -> Iterator[VideoWriter]:
-    """write_video for what comes piece by piece. `size` (height, width), even, or None: no picture; `sample_rate` Hz,
-    or None: no sound. When the body fails, nothing is left at `path`. Raises ValueError as write_video does.
+    """Open a VideoWriter for frames and samples that come piece by piece.
+
+    `size` (height, width), both even, None: no video; `sample_rate` in Hz, None: no audio. If the body fails, nothing
+    is left at `path`. Raises ValueError as write_video does.
     """
     target = Path(path)
     if target.suffix.lower() not in _FORMATS:
@@ -92,7 +93,7 @@ def writing_video(
 
 
 class VideoWriter:
-    """What writing_video gives: frames and samples, each stream's in their order."""
+    """Takes frames and samples, each in order; see writing_video."""
 
     def __init__(
         self,
@@ -108,15 +109,15 @@ class VideoWriter:
         self._shown = self._heard = 0
 
     def show(self, pixels: np.ndarray) -> None:
-        """The next frame, (H, W, 3) uint8 RGB."""
+        """Write the next frame, (H, W, 3) uint8 RGB."""
         assert self._video is not None
-        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
-        picture.pts, picture.time_base = self._shown, 1 / self._fps
-        self._container.mux(self._video.encode(picture))
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+        frame.pts, frame.time_base = self._shown, 1 / self._fps
+        self._container.mux(self._video.encode(frame))
         self._shown += 1
 
     def sound(self, samples: np.ndarray) -> None:
-        """The next samples, (n,) float32 in [-1, 1]."""
+        """Write the next samples, (n,) float32 in [-1, 1]."""
         assert self._audio is not None
         if not len(samples):
             return
@@ -129,7 +130,7 @@ class VideoWriter:
         self._heard += len(samples)
 
     def flush(self) -> None:
-        """What the encoders still hold back."""
+        """Write what the encoders still hold."""
         for stream in (self._video, self._audio):
             if stream is not None:
                 self._container.mux(stream.encode(None))
@@ -146,7 +147,7 @@ def _check(frames: np.ndarray | None, waveform: np.ndarray | None) -> None:
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file beside `path` that takes its name when the body succeeds and vanishes when it fails."""
+    """A file beside `path` that is renamed to it when the body succeeds and removed when it fails."""
     beside = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         with open(beside, "xb") as file:
@@ -161,12 +162,12 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
 def _add_video(
     container: OutputContainer, size: tuple[int, int], fps: Fraction, codec: str, options: Mapping[str, str] | None
 ) -> VideoStream:
-    # With macroblock trees x264 gives other bytes for the same frames from time to time, even in one thread.
+    # With macroblock trees x264 sometimes writes other bytes for the same frames, even in one thread.
     steady = {"mbtree": "0"} if codec == "libx264" else {}
     stream = cast(VideoStream, container.add_stream(codec, rate=fps, options={**steady, **(options or {})}))
     stream.height, stream.width = size
     stream.pix_fmt = "yuv420p"
-    stream.codec_context.colorspace = Colorspace.ITU601  # what RGB is converted to; players take large ones for BT.709
+    stream.codec_context.colorspace = Colorspace.ITU601  # else players assume BT.709 for large frames
     stream.codec_context.time_base = 1 / fps
     stream.codec_context.thread_count = 1  # x264 decides differently with more threads
     stream.codec_context.flags |= CodecFlags.bitexact.value

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmattn.media.read.audio.segment import SoundSegment
+from mmattn.media.read.audio.segment import AudioSegment
 from mmattn.media.read.audio.stamps import Level
 
 _BRIDGED_S = 0.002  # a gap this short is a step of a drifting clock: it is bridged by a line, not by silence
@@ -24,7 +24,7 @@ class Piece:
     end: float
 
 
-def pieces_of(segment: SoundSegment, levels: Sequence[Level], start: float, rate: int) -> list[Piece]:
+def pieces_of(segment: AudioSegment, levels: Sequence[Level], start: float, rate: int) -> list[Piece]:
     """The segment at `rate` Hz, cut where its run has a gap or an overlap; the output begins at `start` s."""
     run, first, last = segment.run, segment.first, segment.first + segment.samples
     made = np.concatenate(segment.out) if len(segment.out) != 1 else segment.out[0]

@@ -1,7 +1,7 @@
-"""The sound of a span as one waveform on the clip's clock.
+"""The audio of a span as one waveform on the clip's clock.
 
-Samples are placed by the stamps of the frames they came in (stamps.py): late sound is preceded by zeros, a gap is
-filled with zeros, an overlap is cut. Channels become one (downmix.py) before they are resampled.
+Samples are placed by the stamps of their frames (stamps.py): late audio is preceded by zeros, a gap is filled with
+zeros, an overlap is cut. Channels are mixed down (downmix.py) before they are resampled.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from mmattn.errors import MediaError
 from mmattn.media.open.container import Limits
 from mmattn.media.read.audio.assemble import paste, pieces_of
 from mmattn.media.read.audio.downmix import Downmix
-from mmattn.media.read.audio.segment import SoundSegment
+from mmattn.media.read.audio.segment import AudioSegment
 from mmattn.media.read.audio.stamps import Lattice, Level, SampleClock, SampleRun
 
-_LATE_S = 0.04  # sound that begins this much after the span is reported
+_LATE_S = 0.04  # audio that begins later than this after the span's start is reported
 _APART_S = 0.04  # frames further apart than this are not resampled in one go
-JUMP_S = 1.0  # further back than this is a broken clock, not an overlap
-_SETTLE_S = 0.1  # sound kept on both sides of the span so that the resampler's edges fall outside it
-_STAMPS_S = 1.0  # stamps of this long before the span tell where its first sample lies
+JUMP_S = 1.0  # a step back further than this is a broken clock, not an overlap
+_SETTLE_S = 0.1  # audio kept on both sides of the span so that the resampler's edges fall outside it
+_STAMPS_S = 1.0  # stamps from this long before the span are used to place its first sample
 
 
-class SoundTrack:
-    """Collects decoded audio frames of [start, end) s into one waveform at `rate` Hz (None: the file's own)."""
+class AudioTrack:
+    """Collects the decoded audio frames of [start, end) s into one waveform at `rate` Hz (None: the file's own)."""
 
     def __init__(
         self,
@@ -40,34 +40,34 @@ class SoundTrack:
         downmix: Downmix,
     ) -> None:
         self._path, self._start, self._end, self._limits = path, start, end, limits
-        self._from = start - _SETTLE_S  # sound outside [from, to] is not kept
+        self._from = start - _SETTLE_S  # audio outside [from, to] is not kept
         self._to = float("inf") if end is None else end + _SETTLE_S
         self._marked = start - _STAMPS_S
         self.clock = clock
         self._downmix: Downmix = downmix
         self.rate = rate
         self.issues: set[str] = set()
-        self.lattice: Lattice | None = None  # of all frames, as the file's first ones tell
-        self.is_open = not clock.steady  # whether the file's first frames have been looked at
+        self.lattice: Lattice | None = None  # of all frames, from the file's first ones
+        self.is_open = not clock.steady  # whether the file's first frames are known
         self._first_end: float | None = None  # of the file's first frame
         self._run: SampleRun | None = None
-        self._segments: list[SoundSegment] = []
+        self._segments: list[AudioSegment] = []
         self._finished = 0  # samples of all segments but the last
-        self._shift = 0.0  # added to timestamps after the file's clock was put back
+        self._shift = 0.0  # added to stamps after the file's clock jumped back
         self.first_time: float | None = None
-        self.last_end = 0.0  # where the sound decoded so far ends, s
+        self.last_end = 0.0  # end of the audio decoded so far, s
 
     @property
     def done(self) -> bool:
-        """Whether the sound has passed the span's end."""
+        """Whether the audio has passed the span's end."""
         return self.last_end > self._to
 
     def add_all(self, frames: Sequence[AudioFrame], tick: float, origin: float) -> None:
-        """Place frames by their stamps, `tick` s each, on the clip's clock, which begins at `origin` s.
+        """Place frames by their stamps of `tick` s on the clip's clock, which begins at `origin` s.
 
-        In few steps for a frame that simply follows the one before: there are 47 of them in a second.
+        With few steps for a frame that follows the one before without a gap: there are about 47 a second.
         """
-        segment: SoundSegment | None = None
+        segment: AudioSegment | None = None
         for frame in frames:
             stamp, count = frame.pts, frame.samples
             time = None if stamp is None else stamp * tick - origin
@@ -83,17 +83,17 @@ class SoundTrack:
             segment = self._growing()
         samples = self._finished + (self._segments[-1].samples if self._segments else 0)
         if samples * 4 > self._limits.decoded_bytes:
-            raise MediaError(self._path, "too_large", f"more than {self._limits.decoded_bytes} bytes of sound")
+            raise MediaError(self._path, "too_large", f"more than {self._limits.decoded_bytes} bytes of audio")
 
     def add(self, frame: AudioFrame, time: float | None) -> None:
-        """Take the next frame; `time` s on the clip's clock, None where the file does not say."""
+        """Take the next frame; `time`: on the clip's clock, s, None where the file gives none."""
         count, rate = frame.samples, frame.sample_rate
         if not count or not rate:
             return
         run = self._run
         if run is None or run.rate != rate:
             run = self._next_run(rate)
-        at, stamped = run.count, self._believes(time)
+        at, stamped = run.count, self._uses(time)
         if time is None or not stamped:
             time = self.last_end
         elif self._shift or time < self.last_end - JUMP_S:
@@ -111,26 +111,26 @@ class SoundTrack:
         if self._from <= end and time <= self._to:
             self._append(frame, run, at, apart)
 
-    def _growing(self) -> SoundSegment | None:
-        """The segment that a frame which simply follows goes to, where nothing else is to be looked at."""
+    def _growing(self) -> AudioSegment | None:
+        """The segment that a following frame can be added to without further checks; None if there is none."""
         last = self._segments[-1] if self._segments else None
         if last is None or not self.is_open or self._shift or self.clock.counted:
             return None
         return last if last.run is self._run and last.first + last.samples == last.run.count else None
 
     def open_with(self, time: float, count: int, rate: int) -> None:
-        """Take note of the file's first frames, in turn: all others lie so many samples after them."""
+        """Take the file's first frames in turn: all others lie whole frames after them."""
         if self._first_end is None:
-            self._first_end = time + count / rate  # the first may be short: what encoders put before the sound is cut
+            self._first_end = time + count / rate  # the first may be short: the encoder's priming samples are cut
         elif not self.is_open:
             self.lattice, self.is_open = Lattice(self._first_end, count), True
 
-    def _believes(self, time: float | None) -> bool:
+    def _uses(self, time: float | None) -> bool:
         return time is not None and not (self.clock.counted and self.first_time is not None)
 
     def place(self, time: float | None) -> float:
-        """The frame's time, made to run on where the file's clock is missing or jumps back."""
-        if time is None or not self._believes(time):
+        """The frame's time, continued from the frame before where the stamp is missing or jumps back."""
+        if time is None or not self._uses(time):
             return self.last_end
         if self.first_time is not None and time + self._shift < self.last_end - JUMP_S:
             self._shift = self.last_end - time
@@ -152,12 +152,12 @@ class SoundTrack:
             self.rate = frame.sample_rate
         level = self._levels(run)[-1]
         cut = min(self._lead(level.offset + at / run.rate, run.rate), frame.samples - 1)
-        segment = SoundSegment(run, at + cut, frame, self.rate, self._downmix)
+        segment = AudioSegment(run, at + cut, frame, self.rate, self._downmix)
         segment.add(frame, cut)
         self._segments.append(segment)
 
     def _next_run(self, rate: int) -> SampleRun:
-        """Frames of another rate begin: they follow those before."""
+        """Begin a run for frames of another rate, which follow those before."""
         begin = 0.0 if self._run is None else self._levels(self._run)[-1].offset + self._run.count / self._run.rate
         self._run = run = SampleRun(rate, self.clock.tick, begin, follows=self._run is not None)
         return run
@@ -166,7 +166,7 @@ class SoundTrack:
         return run.levels(self.lattice)
 
     def _lead(self, time: float, rate: int) -> int:
-        """Samples to leave out before the span so that resampled ones fall on start + k / rate, not between.
+        """Samples to leave out before the span so that resampled ones fall on start + k / rate.
 
         Output sample k of a segment that begins at `time` s lies at time + k / rate; only its first input sample can
         be chosen.
@@ -180,7 +180,7 @@ class SoundTrack:
         return int(np.abs(at - np.round(at)).argmin())
 
     def waveform(self) -> np.ndarray | None:
-        """(N,) float32 in [-1, 1] from `start` to min(end, the sound's end); None if no sample falls in the span."""
+        """(N,) float32 in [-1, 1] from `start` to min(end, the audio's end); None if no sample falls in the span."""
         if not self._segments or self.rate is None:
             return None
         self._segments[-1].finish()
@@ -194,13 +194,13 @@ class SoundTrack:
         if count <= 0 or pieces[0].time >= end:
             return None
         if count * 4 > self._limits.decoded_bytes:
-            raise MediaError(self._path, "too_large", f"{count} samples of sound, mostly gaps")
+            raise MediaError(self._path, "too_large", f"{count} samples of audio, mostly gaps")
         out = np.zeros(count, np.float32)
         self.issues |= paste(out, pieces, self._start, self.rate)
         if pieces[0].time - self._start > _LATE_S:
             self.issues.add("late_audio")
         low, high = out.min(), out.max()  # not a number if any sample is not
-        if not (np.isfinite(low) and np.isfinite(high)):  # float formats can hold anything
+        if not (np.isfinite(low) and np.isfinite(high)):  # float formats can hold any value
             np.nan_to_num(out, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
             self.issues.add("bad_samples")
             low, high = out.min(), out.max()

@@ -1,7 +1,7 @@
-"""One interlaced frame -> a progressive one, from that frame alone.
+"""One interlaced frame becomes a progressive one, from that frame alone.
 
-Filters that look at the frames around (yadif, bwdif) would need these decoded, and give another picture where they are
-not: what is read must not depend on how it was reached.
+Filters that use the neighbouring frames (yadif, bwdif) would need these decoded and give another result where they are
+not: a frame must not depend on how it was reached.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from mmattn.media.read.video.filters import filtered
 
 
 def deinterlaced(frame: VideoFrame, height: int) -> VideoFrame:
-    """`frame` for a picture of `height` rows: of its first field, the missing rows drawn along the edges (estdif).
+    """`frame` for an image of `height` rows: its first field, with the missing rows interpolated along edges (estdif).
 
-    Where half of the rows are enough for `height`, the upper field alone, which costs nothing.
+    Where half of the rows are enough for `height`, only the upper field, which costs nothing.
     """
     if 2 * height <= frame.height:
         return filtered(frame, ("field", "type=top"))

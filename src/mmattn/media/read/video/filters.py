@@ -1,4 +1,4 @@
-"""One frame through FFmpeg's filters, by itself: a fresh graph each time, so that nothing of other frames is in it."""
+"""FFmpeg's filters on one frame, in a new graph each time, so that no other frame has an effect."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from av.video.frame import VideoFrame
 
 
 def filtered(frame: VideoFrame, *steps: tuple[str, str]) -> VideoFrame:
-    """`steps`: each a filter's name and its options. Raises FFmpegError, ValueError for filters that are not there."""
+    """`frame` after `steps`, each a filter's name and options. Raises FFmpegError, ValueError for unknown filters."""
     graph = Graph()
     graph.threads = 1
     last = graph.add_buffer(

@@ -1,4 +1,4 @@
-"""How a stored picture is turned and mirrored to stand upright: the eight orientations of display matrices and EXIF."""
+"""How a stored frame is rotated and mirrored: the eight orientations of display matrices and EXIF."""
 
 from __future__ import annotations
 
@@ -12,34 +12,35 @@ from av.video.frame import VideoFrame
 
 from mmattn.media.read.video.filters import filtered
 
-# Kinds of side data that FFmpeg 8 has and PyAV's enumeration lacks (31 is EXIF): it lists none then.
+# Types of side data of FFmpeg 8 that PyAV's enumeration lacks (31 is EXIF): then it lists none at all.
 _UNLISTED = sorted(set(range(28, 32)) - {kind.value for kind in Type})
 
 
 @dataclass(frozen=True)
 class Orientation:
-    """Quarter `turns` counter-clockwise, then, if `mirrored`, left and right exchanged."""
+    """Quarter `turns` counter-clockwise make a frame upright, then, if `mirrored`, a horizontal flip."""
 
     turns: int = 0
     mirrored: bool = False
 
     @property
     def is_upright(self) -> bool:
+        """Whether the stored frame is upright already."""
         return not (self.turns or self.mirrored)
 
     @property
     def is_sideways(self) -> bool:
-        """Whether height and width change places."""
+        """Whether height and width are exchanged."""
         return self.turns % 2 == 1
 
     def upright(self, image: np.ndarray) -> np.ndarray:
-        """A view of `image` (H, W, ...), as it is meant to be seen."""
+        """An upright view of the stored `image` (H, W, ...)."""
         turned = np.rot90(image, self.turns) if self.turns else image
         return turned[:, ::-1] if self.mirrored else turned
 
 
 def orientation(frame: VideoFrame) -> Orientation:
-    """As the file's display matrix, or a still's EXIF record, tells of this frame."""
+    """The frame's orientation by the file's display matrix or an image's EXIF record."""
     matrix = _display_matrix(frame)
     if matrix is None:
         return Orientation()
@@ -55,6 +56,6 @@ def orientation(frame: VideoFrame) -> Orientation:
 def _display_matrix(frame: VideoFrame) -> bytes | None:
     try:
         attached: Any = frame.side_data
-    except ValueError:  # a kind that PyAV does not know is among them
+    except ValueError:  # it has a type that PyAV does not know
         attached = filtered(frame, *(("sidedata", f"mode=delete:type={kind}") for kind in _UNLISTED)).side_data
     return next((bytes(data) for data in attached if data.type is Type.DISPLAYMATRIX), None)

@@ -1,4 +1,4 @@
-"""One decoded frame -> upright RGB of the size that was asked for."""
+"""One decoded frame becomes upright RGB of the requested size."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from mmattn.media.read.video.tone_map import Hdr, tone_map, transfer
 
 Fit = Literal["stretch", "crop", "pad", "cover"]
 FITS: tuple[Fit, ...] = ("stretch", "crop", "pad", "cover")
-_MAX_SIDE = 1 << 14  # of a picture before its middle is cut: one of a pixel by a thousand would fill the memory
+_MAX_SIDE = 1 << 14  # pixels, before the middle is cut: a frame of 1 x 1000 would fill the memory
 _UNSPECIFIED = 2  # matrix coefficients as ITU-T H.273 numbers them
 _HD_WIDTH, _HD_HEIGHT = 1280, 720
 
 
 def shown_size(width: int, height: int, pixel_aspect: float, sideways: bool) -> tuple[int, int]:
-    """The (height, width) of a stored picture when it stands upright and its pixels are square.
+    """The (height, width) of a stored frame made upright, with square pixels.
 
     The stored height is kept; `pixel_aspect` is width over height of one stored pixel.
     """
@@ -30,18 +30,18 @@ def shown_size(width: int, height: int, pixel_aspect: float, sideways: bool) -> 
 
 
 class Renderer:
-    """Frames to (H, W, 3) uint8 RGB. One swscale context for all: a fresh one a frame costs as much as decoding.
+    """Converts frames to (H, W, 3) uint8 RGB. One swscale context for all: a new one each time is as slow as decoding.
 
-    `size` (height, width) None keeps the first frame's size as it is shown. `fit` says what happens when the shape
-    differs: "stretch" scales each side by itself, "crop" fills the size and cuts the middle, "pad" fits inside black
-    borders, "cover" fills the size and cuts nothing: one side is as asked, the other as long as the picture's shape
-    makes it. All but "stretch" respect non-square pixels: `pixel_aspect` is width over height of one stored pixel.
-    `hdr` "tonemap" maps PQ and HLG to what a usual screen shows, "as_is" converts by matrix only. `deinterlace`: frames
-    that are marked as interlaced. What was done is named in `issues`.
+    `size` (height, width) None keeps the displayed size of the first frame. `fit`: for another shape, "stretch" scales
+    each side separately, "crop" fills the size and cuts out the middle, "pad" fits the frame inside black
+    borders, "cover" fills the size and cuts nothing: one side is as requested, the other longer. All but "stretch"
+    respect non-square pixels: `pixel_aspect` is width over height of one stored pixel. `hdr` "tonemap" maps PQ and HLG
+    to standard range, "as_is" converts by matrix only. `deinterlace`: frames that are marked as interlaced. Each
+    conversion is reported in `issues`.
 
-    `resample` "swscale" converts and scales in one go; otherwise pictures of full size are resized as the library named
-    does it. `resize`, for "stretch" and "crop": to what a picture is resized before its middle is cut, its shorter side
-    or (height, width); None: to `size`.
+    `resample` "swscale" converts and scales in one step; otherwise frames of full size are resized as the named library
+    does it. `resize`, for "stretch" and "crop": the size before the middle is cut out, as the shorter side or (height,
+    width); None: `size`.
     """
 
     def __init__(
@@ -64,26 +64,27 @@ class Renderer:
         self.issues: set[str] = set()
         self._reformatter = VideoReformatter()
         self._shape: tuple[int, int] | None = None
-        self._covering: tuple[int, int] | None = None  # the first frame's, for all
+        self._covering: tuple[int, int] | None = None  # of the first frame, used for all
 
     def __call__(self, frame: VideoFrame) -> np.ndarray:
-        stands = orientation(frame)
-        if stands.turns:
+        """The image (H, W, 3) uint8 of `frame`."""
+        turned = orientation(frame)
+        if turned.turns:
             self.issues.add("rotated")
-        if stands.mirrored:
+        if turned.mirrored:
             self.issues.add("mirrored")
         if self._shape not in (None, (frame.height, frame.width)):
             self.issues.add("format_change")
         self._shape = (frame.height, frame.width)
-        shown = shown_size(frame.width, frame.height, self.pixel_aspect, stands.is_sideways)
+        shown = shown_size(frame.width, frame.height, self.pixel_aspect, turned.is_sideways)
         self.size = self.size or shown
-        height, width = self._scaled(frame, stands)
+        height, width = self._scaled(frame, turned)
         if self.fit == "cover":
             self._covering = height, width = self._covering or (height, width)
         if self.resample == "swscale":
-            rgb = stands.upright(self._colours(frame, (width, height) if stands.is_sideways else (height, width)))
+            rgb = turned.upright(self._to_rgb(frame, (width, height) if turned.is_sideways else (height, width)))
         else:
-            whole = stands.upright(self._colours(frame, (frame.height, frame.width)))
+            whole = turned.upright(self._to_rgb(frame, (frame.height, frame.width)))
             rgb = resample(np.ascontiguousarray(whole), (height, width), self.resample)
         if self.fit == "cover":
             return np.ascontiguousarray(rgb)
@@ -91,11 +92,11 @@ class Renderer:
             rgb = middle(rgb, self.size, self.resample)
         return _centre(np.ascontiguousarray(rgb), self.size)
 
-    def _scaled(self, frame: VideoFrame, stands: Orientation) -> tuple[int, int]:
-        """The (height, width) to scale the upright picture to, before the middle is cut or bordered."""
+    def _scaled(self, frame: VideoFrame, turned: Orientation) -> tuple[int, int]:
+        """The (height, width) of the scaled upright frame, before the middle is cut or borders are added."""
         assert self.size is not None
         stored = frame.height, frame.width * self.pixel_aspect
-        upright = stored[::-1] if stands.is_sideways else stored
+        upright = stored[::-1] if turned.is_sideways else stored
         if self.resize is not None:
             return scaled_size(upright, self.size, self.resize)
         if self.fit == "stretch":
@@ -105,8 +106,8 @@ class Renderer:
         sides = upright[0] * factor, upright[1] * factor
         return min(max(round(sides[0]), 1), _MAX_SIDE), min(max(round(sides[1]), 1), _MAX_SIDE)
 
-    def _colours(self, frame: VideoFrame, size: tuple[int, int]) -> np.ndarray:
-        """The frame as it is stored, in RGB of (height, width), without combs and in a usual screen's range."""
+    def _to_rgb(self, frame: VideoFrame, size: tuple[int, int]) -> np.ndarray:
+        """The frame in RGB of `size` (height, width), deinterlaced and tone-mapped, not yet upright."""
         kind, primaries, space = transfer(frame.color_trc), frame.color_primaries, self._matrix(frame)
         if frame.interlaced_frame:
             self.issues.add("interlaced")
@@ -121,7 +122,7 @@ class Renderer:
         return self._scale(frame, size, space, "rgb24")
 
     def _matrix(self, frame: VideoFrame) -> Colorspace | None:
-        """What to take an untagged picture's colours for; None: as it is tagged, BT.601 where it is not."""
+        """The matrix of an untagged frame; None: as tagged, BT.601 without a tag."""
         if frame.colorspace != _UNSPECIFIED or frame.format.is_rgb:
             return None
         if transfer(frame.color_trc):
@@ -147,13 +148,13 @@ class Renderer:
 
 
 def is_untagged_hd(frame: VideoFrame) -> bool:
-    """Whether players take the frame for BT.709 though nothing in it says so."""
+    """Whether players assume BT.709 for the frame although it has no tag."""
     hd = frame.width >= _HD_WIDTH or frame.height >= _HD_HEIGHT
     return hd and frame.colorspace == _UNSPECIFIED and not frame.format.is_rgb
 
 
 def _centre(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """`image` (h, w, 3) with its middle on the middle of a (height, width, 3) canvas, cut and bordered in black."""
+    """`image` (h, w, 3) centred on a black canvas (height, width, 3) and cut to it."""
     if image.shape[:2] == size:
         return image
     out = np.zeros((*size, 3), np.uint8)

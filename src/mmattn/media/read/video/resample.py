@@ -1,8 +1,8 @@
-"""Decoded RGB resized as image libraries resize it, for the networks that were trained on their pictures.
+"""Resize RGB as image libraries do it, for pretrained networks.
 
-The filters of swscale are others, and what a pretrained network makes of its pictures differs. torch resizes across,
-then down, with weights of 16 bits, and rounds to whole values after each: so does transformers. torchvision's video
-transforms resize in float32, without antialiasing. timm and torchvision's image transforms resize with Pillow.
+The filters of swscale differ, and so do a pretrained network's outputs. torch, and so transformers, resizes across,
+then down, with 16-bit weights, and rounds to integers after each. torchvision's video transforms resize in float32,
+without antialiasing. timm and torchvision's image transforms resize with Pillow.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ Resample = Literal[
     "swscale",
     "transformers_bicubic",
     "transformers_bilinear",
-    "torchvision_bilinear",  # of its video transforms: without antialiasing
+    "torchvision_bilinear",  # its video transforms, without antialiasing
     "pillow_bicubic",
     "pillow_bilinear",
 ]
 RESAMPLES: tuple[Resample, ...] = get_args(Resample)
 _TRANSFORMERS = "transformers_"
 _BICUBIC, _ALIASED = "transformers_bicubic", "torchvision_bilinear"
-_AT_ONCE = 32  # pixels of the result that are made by one product
+_AT_ONCE = 32  # output pixels computed by one matrix product
 _WEIGHT_BITS = 15
 
-Bands = tuple[tuple[int, int, int, np.ndarray], ...]  # first source pixel, first and last pixel made, weights
+Bands = tuple[tuple[int, int, int, np.ndarray], ...]  # first source pixel, first and last output pixel, weights
 
 
 def resample(rgb: np.ndarray, size: tuple[int, int], kind: Resample) -> np.ndarray:
-    """(H, W, 3) uint8 -> (height, width, 3) uint8 of `size`, as the library that `kind` names does it."""
+    """Resize (H, W, 3) uint8 to `size`, (height, width, 3) uint8, as the library named by `kind` does it."""
     if rgb.shape[:2] == size:
         return rgb
     if kind.startswith("pillow_"):
@@ -48,9 +48,9 @@ def resample(rgb: np.ndarray, size: tuple[int, int], kind: Resample) -> np.ndarr
 def scaled_size(
     shown: tuple[float, ...], size: tuple[int, int], resize: int | tuple[int, int] | None
 ) -> tuple[int, int]:
-    """To what (height, width) image libraries resize a picture, shown as `shown`, before its middle of `size` is cut.
+    """The (height, width) to which image libraries resize an image of shape `shown` before they cut out `size`.
 
-    `resize`: its shorter side; or both sides; None: as `size`.
+    `resize`: the shorter side, or both; None: `size`.
     """
     if not isinstance(resize, int):
         return resize or size
@@ -59,18 +59,18 @@ def scaled_size(
 
 
 def middle(rgb: np.ndarray, size: tuple[int, int], kind: Resample) -> np.ndarray:
-    """The `size` in the middle of what is at least as large; where half a pixel is too much, as the library has it."""
+    """The middle of `size` from a larger image; half pixels are rounded as the library does it."""
     rounded = math.floor if kind.startswith(_TRANSFORMERS) else round
     top, left = (rounded((have - want) / 2) for have, want in zip(rgb.shape[:2], size, strict=True))
     return rgb[top : top + size[0], left : left + size[1]]
 
 
 def _along_last(planes: np.ndarray, length: int, kind: Resample) -> np.ndarray:
-    """(C, N, n) -> (C, N, length), rounded to uint8 unless the library rounds once, at the end."""
+    """Resize the last axis of (C, N, n) to `length`; rounded to uint8 unless the library rounds only at the end."""
     if planes.shape[-1] == length:
         return planes
     bits, bands = _bands(planes.shape[-1], length, kind)
-    exact = np.float32 if bits <= 16 else np.float64  # for whole numbers up to 255 * 2^bits
+    exact = np.float32 if bits <= 16 else np.float64  # exact for integers up to 255 * 2^bits
     out = np.empty((*planes.shape[:2], length), np.uint8 if bits else np.float32)
     for start, first, last, weights in bands:
         total = planes[..., start : start + len(weights)].astype(exact) @ weights.astype(exact)
@@ -80,7 +80,7 @@ def _along_last(planes: np.ndarray, length: int, kind: Resample) -> np.ndarray:
 
 @lru_cache(maxsize=64)
 def _bands(size: int, length: int, kind: str) -> tuple[int, Bands]:
-    """The weights of each output in whole numbers, and of how many bits a one is; 0: as they are."""
+    """The weights of each output as integers, and the bits of a weight of 1; 0 bits: weights as floats."""
     spans, largest = _weights(size, length, kind)
     bits = 0
     while kind != _ALIASED and bits < 22 and int(0.5 + largest * (1 << (bits + 1))) < 1 << _WEIGHT_BITS:
@@ -99,7 +99,7 @@ def _bands(size: int, length: int, kind: str) -> tuple[int, Bands]:
 
 
 def _weights(size: int, length: int, kind: str) -> tuple[list[tuple[int, np.ndarray]], float]:
-    """For each output its first input and the weights from there on, which sum to 1; and the largest of all."""
+    """For each output its first input and its weights, which sum to 1; and the largest weight of all."""
     scale = size / length
     if kind == _ALIASED:
         return [_neighbours(np.float32(scale), place, size) for place in range(length)], 1.0
@@ -118,7 +118,7 @@ def _weights(size: int, length: int, kind: str) -> tuple[list[tuple[int, np.ndar
 
 
 def _neighbours(scale: np.float32, place: int, size: int) -> tuple[int, np.ndarray]:
-    """Without antialiasing, in float32 as torch has it: by halves it decides where a value is rounded to."""
+    """The two neighbours of an output without antialiasing, in float32 as in torch, so that halves round alike."""
     at = max(scale * np.float32(place + 0.5) - np.float32(0.5), np.float32(0))
     low = min(int(at), size - 1)
     share = at - np.float32(low)

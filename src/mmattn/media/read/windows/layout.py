@@ -1,4 +1,4 @@
-"""Which windows of a file are wanted, and what of each."""
+"""The windows of a file, and what is read of each."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 from mmattn.media.read.request import Request
 from mmattn.media.read.windows.views import FrameView
 
-_CRUMB_S = 0.1  # a rest shorter than this gets no window of its own: encoders pad the sound by a block
-_MOST_OVERLAP = 1000  # windows at any moment
+_CRUMB_S = 0.1  # a shorter remainder gets no window of its own: encoders pad the audio by a block
+_MOST_OVERLAP = 1000  # windows at any time
 
 
 @dataclass(frozen=True)
 class Windows:
-    """Window k is window_s s from k hop_s after the start of `request`, which says what is wanted of each.
+    """Window k is `window_s` s long and begins k * `hop_s` s after the start of `request`, which says what to read.
 
-    `views`: its picture in other ways too, `audio_rates`: its sound at other rates too, from the same decode.
+    `views`: additional versions of its frames, `audio_rates`: additional rates of its audio, from the same decode.
     """
 
     window_s: float
@@ -33,18 +33,19 @@ class Windows:
         if self.request.times is not None:
             raise ValueError("windows take fps= or frames=, not times=")
         if self.views and not self.request.video:
-            raise ValueError("views are of the picture, and the request leaves it out")
+            raise ValueError("views are of the video, and the request has video=False")
         for view in self.views:
-            view.of(self.request)  # a wrong one is refused before any file is opened
+            view.of(self.request)  # raises for a wrong one before any file is opened
         for rate in self.audio_rates:
             replace(self.request, audio_rate=rate)
 
     def of(self, k: int) -> Request:
+        """The request for window k."""
         start = self._start(k)
         return replace(self.request, start=start, end=start + self.window_s)
 
     def goal(self, k: int) -> float:
-        """Window k + 1 is there if the file goes on beyond this, s."""
+        """Window k + 1 exists if the file continues beyond this time, s."""
         return max(self._start(k) + self.window_s, self._start(k + 1)) + _CRUMB_S
 
     def _start(self, k: int) -> float:

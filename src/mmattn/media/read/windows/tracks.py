@@ -1,4 +1,4 @@
-"""One stream of a file in turn, and what the windows see and hear of it."""
+"""The decoded frames of one stream, given to the windows that need them."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from av.stream import Discard
 from av.video.frame import VideoFrame
 
 from mmattn.media.open.clock_jumps import may_jump
-from mmattn.media.open.streams import AnyStream, Chosen, demux, time_base
-from mmattn.media.read.audio.track import SoundTrack
+from mmattn.media.open.streams import AnyStream, Chosen, time_base
+from mmattn.media.read.audio.track import AudioTrack
 from mmattn.media.read.frames import FrameTimes, slack
 from mmattn.media.read.passes.reading import Reached, Reading
 from mmattn.media.read.passes.sequential import frames_of
 from mmattn.media.read.request import Request
 from mmattn.media.read.windows.layout import Windows
-from mmattn.media.read.windows.views import Viewing
+from mmattn.media.read.windows.views import ViewWindows
 
-_RUN_UP_S = 1.0  # of sound before a window, so that it is placed as if all before it had been heard
-_CLOCK = Request(video=False, start=1e9)  # the place of all sound, and none of it kept
+_RUN_UP_S = 1.0  # of audio before a window, so that its samples are placed as in a decode from the beginning
+_CLOCK = Request(video=False, start=1e9)  # places all audio, and keeps none of it
 
 
 class Track:
-    """The frames of one stream in turn. `end` s: how far it is known to go."""
+    """Decodes one stream in turn. `end`: how far it is known to reach, s."""
 
     def __init__(self, reading: Reading, container: InputContainer, stream: AnyStream, origin: float) -> None:
-        if not may_jump(container):  # else the other streams tell too where the clock jumps
+        if not may_jump(container):  # otherwise the other streams are needed to find jumps of the clock
             for other in container.streams:
                 other.discard = Discard.default if other.index == stream.index else Discard.all
         self.reading, self.stream, self.origin = reading, stream, origin
@@ -43,8 +43,7 @@ class Track:
         self._frames = self._decode(container)
 
     def _decode(self, container: InputContainer) -> Iterator[VideoFrame | AudioFrame]:
-        for packet in demux(container, self.stream, issues=self.issues):
-            self.reading.check(packet)
+        for packet in self.reading.packets(container, self.stream, issues=self.issues):
             self.reached.past(packet)
             for frame in frames_of(packet, self.issues):
                 self.decoded += 1
@@ -52,22 +51,22 @@ class Track:
 
 
 class VideoWindows(Track):
-    """The frame shown now, and the windows that look at it."""
+    """The video of each window: its grid and images, in every view."""
 
     def __init__(self, reading: Reading, windows: Windows, container: InputContainer, chosen: Chosen) -> None:
         assert chosen.video is not None
         super().__init__(reading, container, chosen.video, chosen.origin)
         self._windows = windows
-        self._views = [Viewing(reading, view, chosen.video) for view in (None, *windows.views)]
+        self._views = [ViewWindows(reading, view, chosen.video) for view in (None, *windows.views)]
         self._line = FrameTimes(chosen.video, chosen.origin)
         self._slack = slack(chosen.video)
         self._opened = 0
         self._shown: VideoFrame | None = None
         self._next: VideoFrame | None = None
-        self._until = -math.inf  # when the frame shown gives way to the next, s
+        self._until = -math.inf  # until when the present frame is shown, s
 
     def take(self, k: int) -> list[tuple[np.ndarray, list[np.ndarray]]]:
-        """Of window k, asked for in turn: each view's grid and its images (H, W, 3)."""
+        """The grid and images (H, W, 3) of window k in each view. Windows are taken in order."""
         goal = self._windows.goal(k)
         while self._opened <= k or self._windows.of(self._opened).start < goal:
             for view in self._views:
@@ -91,14 +90,14 @@ class VideoWindows(Track):
             self._until = -math.inf if self._line.end is None else self._line.end - 1e-6
 
     def _show(self) -> None:
-        """The frame shown serves the grid times before `_until`."""
+        """Use the present frame for the grid times before `_until`."""
         if self._shown is not None:
             for view in self._views:
                 view.show(self._shown, self._until)
 
 
 class AudioWindows(Track):
-    """The decoded sound of little more than one window."""
+    """The audio of each window; holds little more than one window of decoded frames."""
 
     def __init__(self, reading: Reading, windows: Windows, container: InputContainer, chosen: Chosen) -> None:
         assert chosen.audio is not None
@@ -106,11 +105,11 @@ class AudioWindows(Track):
         self._windows = windows
         self._stream = chosen.audio
         self._tick = time_base(chosen.audio)
-        self._clock = replace(reading, request=_CLOCK).sound(chosen.audio)
+        self._clock = replace(reading, request=_CLOCK).audio_track(chosen.audio)
         self._recent: deque[tuple[AudioFrame, float, float]] = deque()  # frame, its start, end, s
 
-    def take(self, k: int) -> list[SoundTrack]:
-        """The sound of window k, asked for in turn: at the rate of the request, then at each other rate."""
+    def take(self, k: int) -> list[AudioTrack]:
+        """The audio of window k, at the request's rate and at each additional one. Windows are taken in order."""
         request, goal = self._windows.of(k), self._windows.goal(k)
         while self._recent and self._recent[0][2] < request.start - _RUN_UP_S:
             self._recent.popleft()
@@ -121,8 +120,8 @@ class AudioWindows(Track):
             self._track(replace(request, audio_rate=rate)) for rate in (request.audio_rate, *self._windows.audio_rates)
         ]
 
-    def _track(self, request: Request) -> SoundTrack:
-        track = replace(self.reading, request=request).sound(self._stream)
+    def _track(self, request: Request) -> AudioTrack:
+        track = replace(self.reading, request=request).audio_track(self._stream)
         track.lattice, track.is_open = self._clock.lattice, True
         for frame, time, _ in self._recent:
             track.add(frame, time)

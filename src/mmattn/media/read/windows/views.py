@@ -1,4 +1,4 @@
-"""One picture seen in several ways at once: each view has a rate, a size and windows of its own, of one decode."""
+"""Several versions of one video from one decode: each view has its own rate, size and windows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mmattn.media.read.video.resample import Resample
 class FrameView:
     """Frames at `fps`, as `size` (height, width) pixels; None: the file's own. See Request.
 
-    `middles`: at (k + 0.5) / fps s of the file, the middles of intervals that do not depend on where a window begins.
+    `middles`: at (k + 0.5) / fps s of the file, whatever the window's start.
     """
 
     fps: float
@@ -32,27 +32,27 @@ class FrameView:
     middles: bool = False
 
     def of(self, request: Request) -> Request:
-        """`request` as this view asks it."""
+        """`request` with this view's rate and size."""
         shown = {"size": self.size, "fit": self.fit, "resample": self.resample, "resize": self.resize}
         return replace(request, fps=self.fps, frames=None, **shown)
 
     def grid(self, start: float, end: float) -> np.ndarray:
-        """The middles in [start, end)."""
+        """The times (k + 0.5) / fps (T,), s, in [start, end)."""
         first, last = (math.ceil(edge * self.fps - 0.5 - 1e-6) for edge in (start, end))
         return (np.arange(first, max(first, last)) + 0.5) / self.fps
 
 
-class Viewing:
-    """The frames that one view's windows show, while the picture is decoded in turn.
+class ViewWindows:
+    """The images of one view's windows, collected while the video is decoded.
 
-    A window is opened once its frames may come, and taken once they have.
+    A window is opened before its first frame is decoded and taken after its last.
     """
 
     def __init__(self, reading: Reading, view: FrameView | None, stream: VideoStream) -> None:
-        """`view`: None is what the reading asks for."""
+        """`view` None: as in the reading's request."""
         self._reading, self._view = reading, view
         self._render = renderer(reading.request if view is None else view.of(reading.request), stream)
-        self._waiting: deque[tuple[np.ndarray, list[np.ndarray]]] = deque()  # of windows to come: grid, images
+        self._waiting: deque[tuple[np.ndarray, list[np.ndarray]]] = deque()  # of the open windows: grid, images
         self._frame: VideoFrame | None = None
         self._image: np.ndarray | None = None
 
@@ -66,7 +66,7 @@ class Viewing:
         self._waiting.append((self._grid(asked), []))
 
     def show(self, frame: VideoFrame, until: float) -> None:
-        """`frame` serves the grid times before `until` s that have no image."""
+        """Use `frame` for the grid times before `until` s that have no image yet."""
         if frame is not self._frame:
             self._frame, self._image = frame, None
         for grid, images in self._waiting:
@@ -77,7 +77,7 @@ class Viewing:
                 images += [self._image] * count
 
     def take(self) -> tuple[np.ndarray, list[np.ndarray]]:
-        """The grid of the window that was opened first, and the images (H, W, 3) that are there for it."""
+        """The grid and images (H, W, 3) of the window that was opened first."""
         return self._waiting.popleft()
 
     def _grid(self, request: Request) -> np.ndarray:

@@ -417,7 +417,7 @@ def test_list_media_names_a_file_the_same_by_every_way_to_it(tmp_path: Path, mon
     assert ways == [[Item(str((tmp_path / "real").resolve() / "a.mp4"))]] * 4
 
 
-SHARED = (Path(os.environ.get("MMATTN_SHARED", Path(__file__).parents[3] / "shared")) / "data/media").resolve()
+SHARED = (Path(os.environ.get("MMATTN_SHARED", Path(__file__).parents[4] / "shared")) / "data/media").resolve()
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="no shared media folder")

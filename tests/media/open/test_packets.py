@@ -10,7 +10,7 @@ from pathlib import Path
 import av
 import pytest
 
-from mmattn.media.open.streams import demux
+from mmattn.media.open.packets import demux
 
 ROUNDS = 400
 

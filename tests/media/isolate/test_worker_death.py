@@ -132,7 +132,7 @@ def test_a_worker_that_has_not_begun_says_nothing_of_the_file(
     if answered:
         assert reader.read(good, ONE).frames is not None
     else:
-        with pytest.raises(MmattnError, match="die as they start"):
+        with pytest.raises(MmattnError, match="die during their start"):
             reader.read(good, ONE)
         assert reader.read(good, ONE).frames is not None
 

@@ -13,7 +13,7 @@ from media_clips import movie
 
 from mmattn.errors import MediaError
 from mmattn.media.isolate.reader import IsolatedReader
-from mmattn.media.survey.measures import Heard, PacketTimes, picture_hash, sound_hash
+from mmattn.media.survey.measures import AudioMeasures, PacketTimes, picture_hash, sound_hash
 from mmattn.media.survey.passes import survey
 from mmattn.media.survey.record import Survey
 
@@ -93,14 +93,14 @@ def test_uneven_frames(times: np.ndarray, variable: bool | None):
     packets = PacketTimes(tick=0.001)
     for time in times:
         packets.add("video", float(time), 0.04)
-    assert packets.told().get("variable_rate") is variable
+    assert packets.measures().get("variable_rate") is variable
 
 
 def test_loudness_is_that_of_the_loudest_tenth_of_a_second():
-    heard = Heard()
+    heard = AudioMeasures()
     quiet, loud = np.full(16000, 0.001, np.float32), np.full(1600, 0.5, np.float32)
     heard.add(np.concatenate([quiet, loud, quiet]), 16000)
-    assert heard.told()["loudness"] == pytest.approx(0.5)
+    assert heard.measures()["loudness"] == pytest.approx(0.5)
     assert heard.seconds == pytest.approx(2.1)
 
 

@@ -72,7 +72,7 @@ def test_a_part_of_a_file_ends_in_every_view(film: Path) -> None:
 
 
 def test_views_of_no_picture_are_refused() -> None:
-    with pytest.raises(ValueError, match="views are of the picture"):
+    with pytest.raises(ValueError, match="views are of the video"):
         Windows(1.0, 1.0, replace(REQUEST, video=False), VIEWS)
     with pytest.raises(ValueError, match="fps must be"):
         Windows(1.0, 1.0, REQUEST, (FrameView(-1.0),))

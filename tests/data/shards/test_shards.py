@@ -26,7 +26,7 @@ from mmattn.data.load.clip_data import ClipData
 from mmattn.data.output_folder import alone_in, content_stamp, rows_hash
 from mmattn.data.shards.source import ShardSource
 from mmattn.errors import MediaError, UsageError
-from mmattn.media.read.decode import answer
+from mmattn.media.read.decode import read_request
 from mmattn.media.read.request import Request
 from mmattn.media.write.bundle import read_bundle, times, write_bundle
 from mmattn.media.write.video import write_video
@@ -288,7 +288,7 @@ def test_a_damaged_clip_costs_itself_alone(shards: Path, tmp_path: Path) -> None
 
 @pytest.fixture(scope="module")
 def clip(root: Path) -> Clip:
-    return answer(Request(times(SECONDS, FPS), end=SECONDS), root / "3.mp4")
+    return read_request(Request(times(SECONDS, FPS), end=SECONDS), root / "3.mp4")
 
 
 @pytest.fixture(scope="module")
@@ -314,7 +314,7 @@ def test_sound_comes_back_as_it_was(
 ) -> None:
     packed = write_bundle("k", clip, FPS, kind, 95, {})  # type: ignore[arg-type]
     found = read_bundle(Request(start=start, end=end, video=False, audio_rate=rate), packed)
-    wanted = answer(Request(start=start, end=end, video=False, audio_rate=rate), root / "3.mp4")
+    wanted = read_request(Request(start=start, end=end, video=False, audio_rate=rate), root / "3.mp4")
     assert found.waveform is not None and wanted.waveform is not None
     assert (found.sample_rate, found.audio_start) == (rate, start)
     count = min(len(found.waveform), len(wanted.waveform))

@@ -19,7 +19,7 @@ from mmattn.media.read.frames import slack
 from mmattn.media.read.video.orientation import orientation
 from mmattn.media.survey.probe import probe
 
-ROOT = Path(os.environ.get("MMATTN_SHARED", Path(__file__).parents[3] / "shared")) / "data"
+ROOT = Path(os.environ.get("MMATTN_SHARED", Path(__file__).parents[4] / "shared")) / "data"
 FILES = sorted(path for folder in ("media", "real_clips") for path in (ROOT / folder).rglob("*") if path.is_file())
 SAMPLES = [Path(path) for path in iscc_samples.videos() if Path(path).suffix in (".mp4", ".mkv", ".avi", ".3gp")]
 COMPARED = [path for path in FILES if path.name != "long10h.mp4"][::4] + SAMPLES[:1]  # the whole would take minutes

@@ -164,5 +164,5 @@ def _listen(server: socket.socket, heard: list[object]) -> None:
 def test_the_message_says_what_to_do(tmp_path: Path):
     path = tmp_path / "a.mp4"
     path.write_text("1\n00:00:00,000 --> 00:00:01,000\nhello\n")
-    with pytest.raises(MediaError, match=r"not one of the formats that are allowed .*convert it"):
+    with pytest.raises(MediaError, match=r"not one of the allowed formats .*convert it"):
         probe(path)

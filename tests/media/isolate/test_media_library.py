@@ -15,7 +15,7 @@ from mmattn.media.read.request import Request
 from mmattn.media.read.windows.layout import Windows
 from mmattn.media.survey.probe import probe
 
-ROOT = Path(os.environ.get("MMATTN_SHARED", Path(__file__).parents[3] / "shared")) / "data" / "media"
+ROOT = Path(os.environ.get("MMATTN_SHARED", Path(__file__).parents[4] / "shared")) / "data" / "media"
 FILES = sorted(path for path in ROOT.rglob("*") if path.is_file())
 ASKED = Request(frames=4, size=(48, 64), measure_end=True)
 

@@ -153,7 +153,7 @@ def test_windows_are_those_read_in_process(reader: IsolatedReader, good: Path):
 def test_windows_may_be_left_and_the_reader_goes_on(reader: IsolatedReader, good: Path):
     windows = reader.windows(good, WINDOWS)
     next(windows)
-    with pytest.raises(MmattnError, match="still giving the windows"):
+    with pytest.raises(MmattnError, match="open iterator of windows"):
         reader.read(good, Request(frames=1))
     windows.close()
     assert len(reader.read(good, Request(frames=2)).frames) == 2
