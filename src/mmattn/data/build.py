@@ -14,8 +14,8 @@ from mmattn.errors import UsageError
 
 
 def build_data(config: Config) -> SplitData:
-    """From the resolved config group `data`. Raises UsageError for what does not fit."""
-    later = ("torchcodec", "label_fraction")  # which older configs do not have
+    """Build from the resolved config group `data`. Raises UsageError for wrong settings."""
+    later = ("torchcodec", "label_fraction")  # absent from older configs
     kind = FeatureData if "encoders" in config else ClipData
     if missing := sorted({field.name for field in fields(kind) if field.name not in later} - config.keys()):
         raise UsageError(f"data.{missing[0]} is not set; was the config made by another version of mmattn?")
@@ -47,16 +47,16 @@ def build_data(config: Config) -> SplitData:
 
 
 def _torchcodec(config: Config) -> str | None:
-    """Its device, if `reader` asks for it. Raises UsageError where it cannot be had."""
+    """The device if `reader` is torchcodec, else None. Raises UsageError where it cannot be used."""
     reader, device = config.get("reader", "av"), str(config.get("decode_device", "cpu"))
     if reader not in ("av", "torchcodec"):
         raise UsageError(f"data.reader={reader}: expected av or torchcodec")
     if reader == "av" and device != "cpu":
-        raise UsageError(f"data.decode_device={device} is for data.reader=torchcodec; av decodes on the processor")
+        raise UsageError(f"data.decode_device={device} is for data.reader=torchcodec; av decodes on the CPU")
     if reader == "av":
         return None
     if config["isolated"]:
-        raise UsageError("data.reader=torchcodec decodes in the loader's own process; add data.isolated=false")
+        raise UsageError("data.reader=torchcodec decodes in the loader's own process; set data.isolated=false")
     from mmattn.media.read.torchcodec import check_installed
 
     check_installed()

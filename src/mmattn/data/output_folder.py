@@ -1,4 +1,4 @@
-"""A folder that one command fills from clips: keyed by its recipe, filled by one process, whole when it says so."""
+"""An output folder that one command fills from clips: one recipe, one process at a time, marked when complete."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from mmattn.errors import UsageError
 from mmattn.files import write_atomically
 from mmattn.process.lease import Lease
 
-LEASE = ".lease"  # who fills the folder now
+LEASE = ".lease"  # the process that fills the folder now
 
-_WHOLE, _PART = 1 << 20, 1 << 16  # bytes of a file that is hashed whole, and of a part of a larger one
+_WHOLE, _PART = 1 << 20, 1 << 16  # bytes: files up to this size are hashed whole, larger ones in parts
 
 
 @contextmanager
 def making(root: Path, name: str, recipe: dict[str, Any]) -> Iterator[None]:
-    """Hold `root` while it is filled. `recipe` (plain data) is what decides its content; `root/name` keeps it.
+    """Hold `root` while it is filled. `recipe` (plain data) determines its content and is stored in `root/name`.
 
-    Raises UsageError when another process fills it now, or when it was begun with another recipe.
+    Raises UsageError if another process is filling it now, or if it was begun with another recipe.
     """
     root.mkdir(parents=True, exist_ok=True)
     with alone_in(root):
@@ -45,7 +45,7 @@ def making(root: Path, name: str, recipe: dict[str, Any]) -> Iterator[None]:
 
 @contextmanager
 def alone_in(root: Path, doing: str = "filling it") -> Iterator[None]:
-    """Hold a folder that is there. Raises UsageError when another process holds it now; `doing` says what for."""
+    """Hold an existing folder. Raises UsageError if another process holds it now; `doing`: what for, in its message."""
     lease = Lease(root / LEASE)
     if not lease.take():
         raise UsageError(f"{root}: another process is {doing} now: {lease.holder()}")
@@ -56,33 +56,34 @@ def alone_in(root: Path, doing: str = "filling it") -> Iterator[None]:
 
 
 def holds_others(root: Path) -> bool:
-    """Whether anything but what a command keeps for itself is in a folder."""
+    """Whether the folder contains anything but a command's own lease."""
     return any(path.name != LEASE for path in root.iterdir())
 
 
 def finished(root: Path, name: str, recipe: dict[str, Any], facts: dict[str, Any]) -> None:
-    """Mark `root` as whole; `facts` are found again by `read_made`."""
+    """Mark `root` as complete; `read_made` returns `facts`."""
     write_atomically(root / name, _json({"recipe": recipe, "made": {"mmattn": __version__, **facts}}))
 
 
 def read_made(root: Path, name: str, command: str) -> dict[str, Any]:
-    """What is known of a whole folder: its `recipe` and the facts in `made`. Raises UsageError for any other."""
+    """The record of a complete folder: its `recipe`, and the facts in `made`. Raises UsageError for others."""
     record = _read(root / name)
     if record is None:
         raise UsageError(f"{root}: no {name}; make the folder with: mmattn {command} out={root}")
     if "made" not in record:
-        raise UsageError(f"{root}: not finished; give its mmattn {command} again, it goes on where it stopped")
+        raise UsageError(f"{root}: not finished; run mmattn {command} out={root} again, it continues where it stopped")
     return record
 
 
 def is_finished(root: Path, name: str) -> bool:
+    """Whether the folder is marked as complete."""
     return "made" in (_read(root / name) or {})
 
 
 def rows_hash(rows: Sequence[Row]) -> str:
-    """Of what is decoded: each clip's id, split, place and span, and the content of its file (see `content_stamp`).
+    """A hash of what is decoded: each clip's id, split, byte range and span, and its file's content (`content_stamp`).
 
-    Not of labels, nor of where the files lie and when they were written: a copy is the same.
+    Labels, paths and modification times do not count: a copy of the data set has the same hash.
     """
     media = dict.fromkeys((row.path, row.offset, row.size) for row in rows)
     with ThreadPoolExecutor(8) as pool:
@@ -95,9 +96,9 @@ def rows_hash(rows: Sequence[Row]) -> str:
 
 
 def content_stamp(path: Path, offset: int | None = None, size: int | None = None) -> str | None:
-    """Of a file's size and content: all of it up to 1 MiB, else 64 KiB of its begin, middle and end.
+    """A hash of a file's size and content: all of it up to 1 MiB, else 64 KiB each of its start, middle and end.
 
-    None for what cannot be read.
+    None for a file that cannot be read.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -121,19 +122,19 @@ def content_stamp(path: Path, offset: int | None = None, size: int | None = None
 
 
 def labels_hash(rows: Sequence[Row]) -> str:
-    """Of what is said of the clips."""
-    said = (
+    """A hash of the clips' labels."""
+    labels = (
         [row.id, row.tags, row.captions, row.families, row.segments, *([row.tag_scores] if row.tag_scores else [])]
         for row in rows
     )
-    return hashlib.sha256("\n".join(json.dumps(each, sort_keys=True) for each in said).encode()).hexdigest()
+    return hashlib.sha256("\n".join(json.dumps(each, sort_keys=True) for each in labels).encode()).hexdigest()
 
 
 def refresh_labels(root: Path, name: str, manifest: Path, rows: Sequence[Row], new: Callable[[Row, Row], Row]) -> None:
-    """Take over the labels of `rows` into the manifest of a whole folder where they changed since it was made.
+    """Copy the labels of `rows` into the manifest of a complete folder if they changed since it was made.
 
-    `new`: the manifest's row and the one of the same id in `rows` -> the manifest's with the other's labels. Labels
-    that were changed in the manifest alone stay.
+    `new`: from the manifest's row and the row of the same id in `rows`, the manifest's row with the new labels. Labels
+    that were only changed in the manifest stay.
     """
     record = read_made(root, name, "")
     labels = labels_hash(rows)
@@ -142,7 +143,7 @@ def refresh_labels(root: Path, name: str, manifest: Path, rows: Sequence[Row], n
     by_id = {row.id: row for row in rows}
     write_manifest([new(kept, by_id[kept.id]) for kept in read_manifest(manifest)], manifest)
     write_atomically(root / name, _json({**record, "made": {**record["made"], "labels": labels}}))
-    print(f"{manifest}: labels are those of the clips' source now, which changed", file=sys.stderr)
+    print(f"{manifest}: labels updated, because those of the clips' source have changed", file=sys.stderr)
 
 
 def _read(file: Path) -> dict[str, Any] | None:
@@ -153,7 +154,7 @@ def _read(file: Path) -> dict[str, Any] | None:
         if not isinstance(record, dict):
             raise ValueError("not an object")
     except ValueError as error:
-        raise UsageError(f"{file}: cannot be read ({error}); remove the folder and make it again") from None
+        raise UsageError(f"{file}: cannot be read ({error}); remove the folder and run the command again") from None
     return record
 
 
@@ -162,7 +163,7 @@ def _compare(root: Path, begun: Any, recipe: dict[str, Any]) -> None:
     for key in sorted(before.keys() | recipe.keys()):
         if before.get(key) != recipe.get(key):
             was, now = (_shown(values.get(key)) for values in (before, recipe))
-            raise UsageError(f"{root}: was begun with another {key} ({was}, now {now}); name another out=")
+            raise UsageError(f"{root}: was begun with another {key} ({was}, now {now}); set another out=")
 
 
 def _shown(value: Any) -> str:

@@ -12,7 +12,7 @@ import av
 import numpy as np
 import pytest
 
-from mmattn.data.avshapes import FAMILIES, caption, describe, make_avshapes, manifest_row, render, render_picture, tags
+from mmattn.data.avshapes import FAMILIES, caption, describe, make_avshapes, manifest_row, render, render_video, tags
 from mmattn.data.avshapes.scene import FIRST_SLOT, PHASE_JITTER, SECONDS, SLOT_JITTER
 from mmattn.errors import UsageError
 
@@ -88,7 +88,7 @@ def test_an_object_stays_in_its_half(side: str):
         thing = getattr(scene, side)
         other = "red" if thing.colour == "blue" else "blue"
         recoloured = replace(scene, **{side: replace(thing, colour=other)})
-        changed = (render_picture(scene) != render_picture(recoloured)).any(axis=(0, 1, 3)).nonzero()[0]
+        changed = (render_video(scene) != render_video(recoloured)).any(axis=(0, 1, 3)).nonzero()[0]
         first, last = (0, 47) if side == "left" else (48, 95)
         assert first < changed.min() and changed.max() < last, f"clip {index}: {thing}"
 

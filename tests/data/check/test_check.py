@@ -291,7 +291,7 @@ def test_what_cannot_be_read_is_left_out_of_training(
     rows = FolderSource(str(tmp_path), checked=str(report)).rows()
     assert [row.path.name for row in rows] == ["still.mp4", "new.mp4"]
     assert "1 of 3 clips cannot be read; left out" in capsys.readouterr().err
-    with pytest.raises(UsageError, match="knows none of the 1 clip"):
+    with pytest.raises(UsageError, match="lists none of the 1 clip"):
         readable([Row("a", Path("/elsewhere/a.mp4"))], report)
     with pytest.raises(UsageError, match="line 1: not a line of mmattn data check"):
         readable(rows, tmp_path / "manifest.jsonl")

@@ -289,7 +289,7 @@ def test_features_are_not_made_from_features(run: Path, features: Path, tmp_path
 
 def test_augmentation_of_features_is_refused(features: Path) -> None:
     data = build_data(_config(features)["data"])
-    with pytest.raises(UsageError, match="neither sound nor picture"):
+    with pytest.raises(UsageError, match="no audio or video"):
         data.dataset("val", augment=Augment())
     with pytest.raises(UsageError, match="modality_dropout"):
         replace(data, modality_dropout=0.6)

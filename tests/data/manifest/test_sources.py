@@ -198,7 +198,7 @@ def test_unseen_tags_are_named_most_frequent_first() -> None:
 
 @pytest.mark.parametrize("tags", [[("cat",), ("cat",)], [("cat", "pet"), ("pet", "cat")]], ids=str)
 def test_with_the_same_tags_on_every_clip_there_is_nothing_to_tell_apart(tags: list) -> None:
-    with pytest.raises(UsageError, match=r"every training clip is tagged cat.*nothing to tell apart; add clips"):
+    with pytest.raises(UsageError, match=r"every training clip is tagged cat.*nothing to distinguish; add clips"):
         TagVocabulary.from_rows(_rows(*tags))
 
 

@@ -13,7 +13,7 @@ from mmattn.data.load.reader import ClipReader
 from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.data.manifest.rows import Row
 from mmattn.data.prepare.clips import ClipSpec
-from mmattn.data.prepare.views import Views, looks
+from mmattn.data.prepare.views import Views, clip_views
 from mmattn.errors import UsageError
 from mmattn.media.write.video import write_video
 
@@ -35,18 +35,18 @@ def test_spans_lie_evenly_whatever_training_takes(
     ramp: Path, span: Span, spans: int, starts: list[float | None]
 ) -> None:
     brightness = []
-    for look in looks(spans, Views(), SPEC):
+    for look in clip_views(spans, Views(), SPEC):
         cache = ClipCache(1, SPEC.finish(missing_clip(SPEC)), 0)
         rows = [Row(id="ramp", path=ramp)]
         reader = ClipReader(isolated=False)
-        dataset = ClipDataset(rows, SPEC, TagVocabulary(()), reader, cache, span=span, look=look)
+        dataset = ClipDataset(rows, SPEC, TagVocabulary(()), reader, cache, span=span, view=look)
         brightness.append(float(dataset[0, 0].sample.frames.float().mean()))
     expected = [(0.0 if span == "first" else 2.0) if start is None else start for start in starts]
     assert brightness == pytest.approx([40 * (start + 0.5) for start in expected], abs=4)
 
 
 def test_views_of_spans_are_all_there_and_none_is_refused() -> None:
-    found = looks(3, Views(crops=3, flip=True), SPEC)
+    found = clip_views(3, Views(crops=3, flip=True), SPEC)
     assert len({(look.at, look.view) for look in found}) == 18
     with pytest.raises(UsageError, match=r"views\.spans=0"):
-        looks(0, Views(), SPEC)
+        clip_views(0, Views(), SPEC)

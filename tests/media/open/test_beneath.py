@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from media_clips import movie
 
-from mmattn.data.check.scan import Here
+from mmattn.data.check.scan import LocalReader
 from mmattn.data.manifest.library import root_of
 from mmattn.errors import MediaError
 from mmattn.media.isolate.reader import IsolatedReader
@@ -109,7 +109,7 @@ def test_a_folder_that_becomes_a_link_meanwhile_leads_nowhere(source: Path, way:
 @pytest.fixture(params=["isolated", "here"])
 def reads(request: pytest.FixtureRequest) -> Iterator[Callable[[Path, Path | None], str | None]]:
     def read(path: Path, root: Path | None) -> str | None:
-        reader = (IsolatedReader if request.param == "isolated" else Here)(
+        reader = (IsolatedReader if request.param == "isolated" else LocalReader)(
             deadline_s=30.0, follow_symlinks=False, beneath=root
         )
         try:

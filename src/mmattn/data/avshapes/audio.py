@@ -15,7 +15,7 @@ HUM_RMS = 0.045  # of full scale, of the strongest engine
 HUM_HARMONICS = 6
 
 
-def render_sound(scene: Scene) -> np.ndarray:
+def render_audio(scene: Scene) -> np.ndarray:
     """The waveform (N,) float32 in [-1, 1] at `SAMPLE_RATE`. Each event starts at the time of its slot."""
     rng = stream(scene.seed, scene.index, 2)
     around = scene.surroundings

@@ -30,7 +30,7 @@ DROP_SPEED = (170.0, 240.0)  # pixels per second
 PIPES = 6
 
 
-def render_picture(scene: Scene) -> np.ndarray:
+def render_video(scene: Scene) -> np.ndarray:
     """The frames (T, S, S, 3) uint8. Frame k shows the time (k + 1/2) / FPS, the middle of its stay on the screen."""
     rng = stream(scene.seed, scene.index, 1)
     times = (np.arange(FRAMES, dtype=np.float32) + 0.5) / FPS

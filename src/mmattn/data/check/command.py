@@ -1,6 +1,6 @@
-"""`mmattn data check`: what a library of media holds, file by file, and in sum.
+"""`mmattn data check`: measure every file of a media library, flag problems, summarise.
 
-Measuring (mmattn.media.survey) and judging are apart: the measures are kept, so other limits cost no second scan.
+Measures (mmattn.media.survey) and flags are separate: the measures are stored, so other limits need no second scan.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mmattn.config.compose import Config
 from mmattn.data.check.duplicates import Fingerprint, alike, content_digest, edges_digest
 from mmattn.data.check.findings import FlagLimits, Summary, length_of
 from mmattn.data.check.journal import Record, ScanJournal, ScannedFile
-from mmattn.data.check.scan import Here, look_at_all
+from mmattn.data.check.scan import LocalReader, scan_all
 from mmattn.data.manifest.library import Item, list_media, root_of
 from mmattn.errors import UsageError
 from mmattn.files import beside, expanded, write_atomically
@@ -36,20 +36,20 @@ CHECKED, PART, SUMMARY = "check.jsonl", "check.part.jsonl", "summary.json"
 
 @dataclass(frozen=True)
 class Checked:
-    """What a check came to. `shown`: the files that a page lists, those with a finding first."""
+    """The result of a check. `shown`: the files listed on a page, those with a flag first."""
 
     summary: Summary
     lengths: np.ndarray  # (readable files,) s
     shown: list[Record]
     out: Path
-    from_before: int  # files not looked at again
+    from_before: int  # files that were not scanned again
 
 
 def check(config: Config) -> Checked:
     """Scan `source` and write check.jsonl (each file once, by path) and summary.json into `out`.
 
-    Raises UsageError when there is nothing to scan. Bad files are an answer, not an error. An interrupted scan keeps
-    what it has found in check.part.jsonl, and the same command goes on from there.
+    Raises UsageError if there are no files. Bad files are results, not errors. An interrupted scan keeps its results in
+    check.part.jsonl, and the same command continues from there.
     """
     depth = config["depth"]
     if depth not in DEPTHS:
@@ -72,7 +72,7 @@ def check(config: Config) -> Checked:
     summary = Summary(str(source.resolve()), depth, limits=asdict(limits), left_out=left_out)
     with ScanJournal(out / PART, out / CHECKED, depth, config["resume"]) as journal:
         from_before = _scan(items, journal, config, workers, deadline_s)
-        found = _same(items, journal, workers) if config["duplicates"] else {}
+        found = _duplicates(items, journal, workers) if config["duplicates"] else {}
         if config["alike"]:
             _add_alike(items, journal, found)
         lengths, shown = _write(items, journal, found, limits, summary, out, config["rows"])
@@ -82,16 +82,16 @@ def check(config: Config) -> Checked:
 
 
 def _scan(items: list[Item], journal: ScanJournal, config: Config, workers: int, deadline_s: float) -> int:
-    """Look at every file of which nothing is known; returns of how many something was."""
+    """Scan every file without a valid record; returns the number of those with one."""
     follow = config["follow_symlinks"]
     jobs = [job for job in (ScannedFile.of(item, follow) for item in items) if not journal.holds(job)]
     known = len(items) - len(jobs)
-    kind = IsolatedReader if config["isolated"] else Here
+    kind = IsolatedReader if config["isolated"] else LocalReader
     how = {"deadline_s": deadline_s, "follow_symlinks": follow, "beneath": root_of(expanded(str(config["source"])))}
     readers = [kind(**how) for _ in range(min(workers, len(jobs)))]
     try:
-        with closing(look_at_all(jobs, config["depth"], readers)) as records:
-            for record in itertools.islice(records, 1):  # starting the processes is no part of the estimate
+        with closing(scan_all(jobs, config["depth"], readers)) as records:
+            for record in itertools.islice(records, 1):  # the estimate leaves out the start of the processes
                 journal.add(record)
             with Progress("checking", len(jobs)) as progress:
                 for done, record in enumerate(records, start=2):
@@ -100,13 +100,13 @@ def _scan(items: list[Item], journal: ScanJournal, config: Config, workers: int,
     except KeyboardInterrupt:
         done = known + journal.done(jobs)
         some = f"{done} of {counted(len(items), 'file')} {'is' if len(items) == 1 else 'are'} done"
-        print(f"mmattn: {some}; the same command goes on", file=sys.stderr)
+        print(f"mmattn: {some}; the same command continues", file=sys.stderr)
         raise
     return known
 
 
-def _same(items: Sequence[Item], journal: ScanJournal, workers: int) -> dict[Item, Record]:
-    """What to add to the records of files that are, byte for byte, others: a digest, and the path of the first."""
+def _duplicates(items: Sequence[Item], journal: ScanJournal, workers: int) -> dict[Item, Record]:
+    """Additions to the records of identical files: a digest, and the path of the first."""
     by_size: dict[int, list[Item]] = {}
     for item in items:
         record = journal.read(item)
@@ -133,7 +133,7 @@ def _same(items: Sequence[Item], journal: ScanJournal, workers: int) -> dict[Ite
 def _digests(
     sized: Sequence[tuple[Item, int]], digest: Callable[[Item, int], str], workers: int, title: str
 ) -> dict[Item, str]:
-    """Empty for a file that cannot be read any more."""
+    """The digest of each file; empty for one that can no longer be read."""
 
     def one(each: tuple[Item, int]) -> tuple[Item, str]:
         try:
@@ -150,12 +150,12 @@ def _digests(
 
 
 def _add_alike(items: Sequence[Item], journal: ScanJournal, found: dict[Item, Record]) -> None:
-    looks = [None if "duplicate_of" in found.get(item, {}) else _look(journal.read(item)) for item in items]
-    for index, first in alike(looks).items():
+    prints = [None if "duplicate_of" in found.get(item, {}) else _fingerprint(journal.read(item)) for item in items]
+    for index, first in alike(prints).items():
         found.setdefault(items[index], {})["like"] = items[first].path
 
 
-def _look(record: Record) -> Fingerprint | None:
+def _fingerprint(record: Record) -> Fingerprint | None:
     if record["status"] != "ok" or length_of(record) is None:
         return None
     picture, sound = record.get("picture_hash") or "0", record.get("sound_hash") or "0"
@@ -171,12 +171,12 @@ def _write(
     out: Path,
     rows: int,
 ) -> tuple[np.ndarray, list[Record]]:
-    """check.jsonl; the lengths of all readable files, and the records that a page lists."""
+    """Write check.jsonl; returns the lengths of all readable files, s, and the records for a page."""
     lengths: list[float] = []
     odd: list[Record] = []
     plain: list[Record] = []
     with beside(out / CHECKED) as part, part.open("w", encoding="ascii") as file:
-        for record in _judged(items, journal, found, limits):
+        for record in _flagged(items, journal, found, limits):
             file.write(json.dumps(record, allow_nan=False) + "\n")
             summary.add(record)
             if record["status"] == "ok" and (length := length_of(record)) is not None:
@@ -192,12 +192,12 @@ def _write(
     return array, (odd + plain)[:rows]
 
 
-def _judged(
+def _flagged(
     items: Sequence[Item], journal: ScanJournal, found: dict[Item, Record], limits: FlagLimits
 ) -> Iterator[Record]:
     for item in items:
         record = journal.read(item)
-        for key in ("sha256", "duplicate_of", "like", "flags"):  # of a scan before, when other files were there
+        for key in ("sha256", "duplicate_of", "like", "flags"):  # of an earlier scan of other files
             record.pop(key, None)
         record |= found.get(item, {})
         yield record | {"flags": limits.flags(record)}

@@ -1,4 +1,4 @@
-"""What a scan has found so far, a line a file."""
+"""The journal of a scan: one line for each file scanned so far."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from mmattn.media.survey.record import Depth
 from mmattn.process.lease import Lease
 
 Record = dict[str, Any]
-_SYNC_S = 2.0  # at most so much of the work is lost with the machine
-_AGAIN = ("timeout", "crashed", "changed")  # what another look may find otherwise
+_SYNC_S = 2.0  # of work that a crash of the machine may lose
+_AGAIN = ("timeout", "crashed", "changed")  # a second scan may give another result
 
 
 @dataclass(frozen=True, slots=True)
 class ScannedFile:
-    """A file as it is now. `bytes` None: there is none."""
+    """A file in its present state. `bytes` None: it does not exist."""
 
     item: Item
     bytes: int | None
@@ -32,16 +32,17 @@ class ScannedFile:
 
     @classmethod
     def of(cls, item: Item, follow_symlinks: bool) -> ScannedFile:
+        """The present state of `item`."""
         try:
             found = Path(item.path).stat(follow_symlinks=follow_symlinks)
         except FileNotFoundError:
             return cls(item, None, None)
-        except (OSError, ValueError):  # it will fail in its turn, with the reason
+        except (OSError, ValueError):  # the scan reports its error
             return cls(item, 0, 0)
         return cls(item, found.st_size if item.size is None else item.size, found.st_mtime_ns)
 
     def begin(self, depth: Depth) -> Record:
-        """The first part of its record."""
+        """The first fields of its record."""
         record: Record = {"path": self.item.path}
         if self.item.offset is not None:
             record |= {"offset": self.item.offset, "size": self.item.size}
@@ -50,7 +51,7 @@ class ScannedFile:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where the last line on a file stands, and how the file was then."""
+    """The last line for a file, and the file's state then."""
 
     of_journal: bool
     start: int
@@ -60,9 +61,9 @@ class _Place:
 
 
 class ScanJournal:
-    """The lines of a scan, by file. `old`: the finished report of a scan before, whose lines are taken over.
+    """The lines of a scan, by file. `old`: the report of an earlier scan, whose lines are reused.
 
-    One process at a time: a second raises UsageError. A line cut off by a crash is cut away.
+    One process at a time: a second raises UsageError. A line cut off by a crash is removed.
     """
 
     def __init__(self, path: Path, old: Path, depth: Depth, resume: bool) -> None:
@@ -84,7 +85,7 @@ class ScanJournal:
         self._synced = time.monotonic()
 
     def _index(self, fd: int, of_journal: bool) -> int:
-        """Note every whole line; returns where they end."""
+        """Index every complete line; returns where they end."""
         start = 0
         with os.fdopen(os.dup(fd), "rb") as file:
             file.seek(0)
@@ -102,10 +103,10 @@ class ScanJournal:
             final = record["depth"] == self._depth and record.get("reason") not in _AGAIN
             self._places[item] = _Place(of_journal, start, record["bytes"], record["mtime_ns"], final)
         except (ValueError, KeyError, TypeError):
-            return  # not a line of ours: the file is looked at again
+            return  # not a valid line: the file is scanned again
 
     def holds(self, job: ScannedFile) -> bool:
-        """Whether what is known of the file still holds; then it is in the journal."""
+        """Whether the journal has a valid record of the file; one of the old report is copied."""
         place = self._places.get(job.item)
         if place is None or not place.final or (place.bytes, place.mtime_ns) != (job.bytes, job.mtime_ns):
             return False
@@ -114,7 +115,7 @@ class ScanJournal:
         return True
 
     def add(self, record: Record, sync: bool = True) -> None:
-        """Append one line; on the disk within seconds."""
+        """Append one line, which is on the disk within seconds."""
         line = json.dumps(record, allow_nan=False).encode("ascii") + b"\n"
         written = 0
         while written < len(line):
@@ -126,28 +127,31 @@ class ScanJournal:
             self._synced = time.monotonic()
 
     def done(self, jobs: Sequence[ScannedFile]) -> int:
-        """How many of them are in the file and hold, wherever an interrupt struck: what the next scan will find."""
+        """How many of `jobs` have valid records in the file, also after an interrupt: the next scan reuses them."""
         self._end = self._index(self._fd, of_journal=True)
         return sum(self.holds(job) for job in jobs)
 
     def read(self, item: Item) -> Record:
-        """The last line on a file."""
+        """The last record of a file."""
         place = self._places[item]
         fd = self._fd if place.of_journal or self._old is None else self._old
         line = b""
         while not line.endswith(b"\n"):
             piece = os.pread(fd, 1 << 14, place.start + len(line))
             if not piece:
-                raise UsageError(f"{self.path.parent}: its files were changed by another program; run it again")
+                raise UsageError(
+                    f"{self.path.parent}: its files were changed by another program; run the command again"
+                )
             line += piece
             line = line[: line.find(b"\n") + 1] or line
         return json.loads(line)
 
     def remove(self) -> None:
-        """The scan is finished and its report is written."""
+        """Delete the journal after its report is written."""
         self.path.unlink(missing_ok=True)
 
     def close(self) -> None:
+        """Sync and close the files, and release the folder."""
         os.fsync(self._fd)
         os.close(self._fd)
         if self._old is not None:

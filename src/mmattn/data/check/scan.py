@@ -1,7 +1,6 @@
-"""Looking at many files at once and keeping what was found: the work of `mmattn data check` that may be interrupted.
+"""Scan many files in parallel for `mmattn data check`.
 
-Every thread has a decoding process of its own, so a crash or a hang costs one file and holds up no other. What was
-found is a line in a journal at once; a scan that begins again takes up what still holds, and looks at the rest.
+Every thread has its own decoding process, so a crash or hang costs one file and delays no other.
 """
 
 from __future__ import annotations
@@ -22,29 +21,30 @@ from mmattn.media.survey.passes import survey
 from mmattn.media.survey.record import Depth, Survey
 
 
-class Here:
-    """IsolatedReader's part of it in this process: starts at once, but a crash or a hang takes all with it."""
+class LocalReader:
+    """Surveys files in this process: it starts at once, but a crash or hang ends the whole scan."""
 
     def __init__(self, deadline_s: float, follow_symlinks: bool, beneath: Path | None) -> None:
         self._deadline_s = deadline_s
         self._links: dict[str, Any] = {"follow_symlinks": follow_symlinks, "beneath": beneath}
 
     def survey(self, src: Path | ByteRange, depth: Depth) -> Survey:
+        """See the function survey. Raises MediaError."""
         with opened(src, **self._links) as one:
             return survey(one, depth, deadline_s=self._deadline_s)
 
     def interrupt(self) -> None:
-        """The file under way has to end by itself."""
+        """Without effect: the present file is read to its end."""
 
     def close(self) -> None:
-        """There is nothing to end."""
+        """Without effect."""
 
 
-Reader = IsolatedReader | Here
+Reader = IsolatedReader | LocalReader
 
 
-def look_at(reader: Reader, job: ScannedFile, depth: Depth) -> Record:
-    """The record of one file, whatever is wrong with it."""
+def scan(reader: Reader, job: ScannedFile, depth: Depth) -> Record:
+    """The record of one file; errors are part of it."""
     record = job.begin(depth)
     if job.bytes is None:
         return record | {"status": "missing"}
@@ -52,12 +52,12 @@ def look_at(reader: Reader, job: ScannedFile, depth: Depth) -> Record:
         found = reader.survey(job.item.media, depth).to_dict()
     except MediaError as error:
         return record | {"status": "failed", "reason": error.reason, "detail": error.detail}
-    told = {name: value for name, value in found.items() if value is not None and name != "streams"}
-    return record | {"status": "failed" if "reason" in told else "ok"} | told
+    values = {name: value for name, value in found.items() if value is not None and name != "streams"}
+    return record | {"status": "failed" if "reason" in values else "ok"} | values
 
 
-def look_at_all(jobs: Sequence[ScannedFile], depth: Depth, readers: Sequence[Reader]) -> Generator[Record, None, None]:
-    """A record for each job, in the order in which they are done, by a thread for each reader. It closes them."""
+def scan_all(jobs: Sequence[ScannedFile], depth: Depth, readers: Sequence[Reader]) -> Generator[Record, None, None]:
+    """Yield a record for each job as it is done, with one thread for each reader; the readers are closed."""
     waiting, results, stop = iter(jobs), queue.SimpleQueue(), threading.Event()
     turn = threading.Lock()
 
@@ -69,7 +69,7 @@ def look_at_all(jobs: Sequence[ScannedFile], depth: Depth, readers: Sequence[Rea
                         job = next(waiting, None)
                     if job is None:
                         break
-                    results.put(look_at(reader, job, depth))
+                    results.put(scan(reader, job, depth))
         except BaseException as error:
             results.put(error)
 

@@ -27,7 +27,7 @@ class Stream(NamedTuple):
 
 
 class FeatureFiles:
-    """The tokens of each clip by its id, read at their place; few files are open at a time."""
+    """Reads the tokens of a clip by its id; at most OPEN_FILES files are open."""
 
     def __init__(self, folder: Path, names: Sequence[str]) -> None:
         self._open: OrderedDict[Path, Any] = OrderedDict()
@@ -40,6 +40,7 @@ class FeatureFiles:
         return clip_id in self._places
 
     def read(self, clip_id: str) -> dict[Modality, Stream]:
+        """The tokens of each modality."""
         path, slot = self._places[clip_id]
         file = self._file(path)
         return {
@@ -55,6 +56,7 @@ class FeatureFiles:
         return self._open[path]
 
     def close(self) -> None:
+        """Close the open files; they are opened again when needed."""
         self._open.clear()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -62,7 +64,7 @@ class FeatureFiles:
 
 
 def listed_clips(path: Path) -> dict[str, Any]:
-    """What a file says it holds: `ids` in their order, and the `unreadable`. Raises UsageError for any other file."""
+    """The clips of a file: `ids` in order, and the `unreadable`. Raises UsageError for any other file."""
     try:
         with safe_open(path, framework="pt") as file:
             return json.loads(file.metadata()[CLIPS_KEY])

@@ -1,7 +1,7 @@
-"""Training from tokens that frozen encoders made once (mmattn data features): nothing is decoded or encoded again.
+"""Train on tokens that frozen encoders computed once (mmattn data features), without decoding or encoding again.
 
-A folder holds the encoders themselves, so it needs neither the run that they came from nor the media. The model gets
-frozen copies of them, which stand aside while batches carry tokens: what is trained predicts from files.
+The folder also contains the encoders, so neither their run nor the media is needed. The model gets frozen copies of
+them, which are skipped while batches have tokens, so that the trained model predicts from files.
 """
 
 from __future__ import annotations
@@ -33,34 +33,38 @@ COMMAND = "data features run=RUN data.root=DIR"
 
 @dataclass(frozen=True)
 class FeatureSource(Source):
-    """What `mmattn data features` made in `root`. Labels may be changed in its manifest.jsonl."""
+    """The output of `mmattn data features` in `root`. Labels in its manifest.jsonl may be edited."""
 
     root: str
 
     @property
     def folder(self) -> Path:
+        """`root` as a path."""
         return expanded(self.root)
 
     def rows(self) -> list[Row]:
-        """Raises UsageError for features that are unfinished, missing or of another size than they were made with."""
+        """Every clip. Raises UsageError for features that are unfinished, missing or of another size than recorded."""
         made = self.made()
         for name, size in made["files"].items():
             file = self.folder / name
             if not file.is_file() or file.stat().st_size != size:
-                raise UsageError(f"{file}: not the {size} bytes that were made; copy it or make the features again")
+                raise UsageError(f"{file}: not the {size} bytes that were written; copy it or make the features again")
         return read_manifest(self.folder / MANIFEST_FILE)
 
     def made(self) -> dict[str, Any]:
+        """The facts recorded when the folder was completed."""
         return read_made(self.folder, FEATURES_FILE, COMMAND)["made"]
 
     def clip(self) -> ClipSpec:
+        """The clips that were encoded."""
         return ClipSpec(**self._recipe["clip"])
 
     def encoder_weights(self) -> dict[str, Tensor]:
-        """By their names in the model that made the tokens. Raises UsageError for those of another model."""
+        """The encoders' weights by their names in the model. Raises UsageError if others made the tokens."""
         made, weights = self.made(), load_file(self.folder / ENCODERS_FILE)
         if encoders_hash(weights, {name: made[name] for name in ("audio", "visual")}) != self._recipe["encoders"]:
-            raise UsageError(f"{self.folder / ENCODERS_FILE}: not the encoders that made the tokens")
+            file = self.folder / ENCODERS_FILE
+            raise UsageError(f"{file}: not the encoders that made the tokens; make the features again")
         return weights
 
     @property
@@ -69,7 +73,7 @@ class FeatureSource(Source):
 
 
 def encoders_hash(weights: Mapping[str, Tensor], configs: Mapping[str, Any]) -> str:
-    """Of the encoders `visual` and `audio` of a model: their configs, and weights by their names in it."""
+    """A hash of the encoders `visual` and `audio` of a model: their configs, and weights by their names in it."""
     digest = hashlib.sha256(json.dumps(configs, sort_keys=True).encode())
     for name, tensor in sorted(weights.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -78,9 +82,9 @@ def encoders_hash(weights: Mapping[str, Tensor], configs: Mapping[str, Any]) -> 
 
 
 def with_frozen_encoders(config: Config) -> Config:
-    """A config whose `data` is features, with the encoders and the clip they were made by; others as they are.
+    """For a config whose `data` is features, the config with their encoders and clip; others are returned unchanged.
 
-    Raises UsageError where the model has another number of channels.
+    Raises UsageError if the model has another number of channels.
     """
     if "encoders" not in config["data"]:
         return config

@@ -1,4 +1,4 @@
-"""Clips made ready to train and validate on: read from files or shards, prepared, augmented, in batches."""
+"""Clips for training and validation: read from files or shards, prepared, augmented, in batches."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from mmattn.errors import MediaError, UsageError
 class ClipData(SplitData):
     """`data=...` of a config.
 
-    `cache_gb`: memory of a process and its loader workers for prepared clips, shared by the splits as their sizes are.
-    `span`: see ClipDataset; evaluation takes the center where training takes random spans. `isolated`, `deadline_s`:
+    `cache_gb`: memory of a process and its loader workers for prepared clips, divided among the splits by size.
+    `span`: see ClipDataset; evaluation uses the center where training uses random spans. `isolated`, `deadline_s`:
     see ClipReader. `max_bad_fraction`: see Quarantine.
     """
 
@@ -33,7 +33,7 @@ class ClipData(SplitData):
     isolated: bool = True
     deadline_s: float = 60.0
     max_bad_fraction: float = 0.05
-    torchcodec: str | None = None  # the device on which it decodes pictures; None: PyAV decodes all
+    torchcodec: str | None = None  # the device on which it decodes video; None: PyAV decodes everything
 
     def dataset(
         self,
@@ -42,11 +42,11 @@ class ClipData(SplitData):
         train: bool = False,
         vocabulary: TagVocabulary | None = None,
         augment: Augment | None = None,
-        look: ClipView | None = None,
+        view: ClipView | None = None,
     ) -> ClipDataset:
-        """Nothing is read before it is asked for; what was read is kept for every dataset of the split.
+        """A split. Clips are read when they are accessed, and cached for all datasets of the split.
 
-        `look`: see ClipDataset; of it nothing is kept.
+        `view`: see ClipDataset; its clips are not cached.
         """
         span = "center" if self.span == "random" and not train else self.span
         augment = self.augment if train else augment
@@ -55,11 +55,11 @@ class ClipData(SplitData):
             self.clip,
             vocabulary or self.vocabulary,
             self.reader,
-            self._cache(split, "random" if look else span, waveforms=augment is not None and augment.needs_waveform),
+            self._cache(split, "random" if view else span, waveforms=augment is not None and augment.needs_waveform),
             augment=augment,
             seed=self.seed,
             span=span,
-            look=look,
+            view=view,
             soft=train,
         )
 
@@ -84,7 +84,7 @@ class ClipData(SplitData):
         return {}
 
     def _cache(self, split: str, span: Span, *, waveforms: bool) -> ClipCache:
-        """Of prepared clips with waveforms, where the augmentation needs them, or with spectrograms."""
+        """The cache of clips with waveforms, where the augmentation needs them, or with spectrograms."""
         if (split, span, waveforms) not in self._caches:
             share = len(self.rows[split]) / sum(map(len, self.rows.values()))
             max_bytes = 0 if span == "random" else int(self.cache_gb * 2**30 * share)

@@ -1,4 +1,4 @@
-"""Reading clips with several threads, each, if isolated, with a decoding process of its own: a crash costs one file."""
+"""Read clips with several threads. If isolated, each has its own decoding process: a crash costs one file."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from mmattn.types import ByteRange, Clip
 
 Given = TypeVar("Given")
 Result = TypeVar("Result")
-AHEAD = 4  # items under way for each thread
+AHEAD = 4  # items in progress for each thread
 
 
 class ClipReader:
     """`reader(media, request)` -> Clip, in any thread or forked process. Raises MediaError.
 
     `isolated`: decode in a process that may crash or hang (see IsolatedReader); else in this one. `deadline_s`: the
-    time for one file. `threads`: how many `map` uses; 0 = the machine's cores, shared with the run's other processes.
-    `bundles`: the media are those of shards (see media.bundle). `torchcodec`: the device on which it decodes the
-    pictures, in this process whatever `isolated` says; None: PyAV does. `beneath`: see open_source; isolated only.
+    time for one file. `threads`: used by `map`; 0 = the machine's cores, divided among the run's processes. `bundles`:
+    the media are those of shards (see media.write.bundle). `torchcodec`: the device on which torchcodec decodes video,
+    always in this process; None: PyAV does. `beneath`: see source.opened; isolated only.
     """
 
     def __init__(
@@ -62,12 +62,12 @@ class ClipReader:
         self._here = threading.local()
         self._opened: list[IsolatedReader] = []
         self._pools: list[ThreadPoolExecutor] = []  # one at most
-        self._all = Cancellation()  # of the reads outside of map; of map, each call has its own
+        self._all = Cancellation()  # of reads outside of `map`; each call of `map` has its own
         self._calls = [self._all]
         self._end = weakref.finalize(self, _close, self._owner, self._opened, self._pools, self._calls)
 
     def close(self) -> None:
-        """End reads under way, threads and decoding processes. The reader may be used again, with new ones."""
+        """End reads in progress, threads and decoding processes. The reader can be used again and starts new ones."""
         self._end()
         self._reset()
 
@@ -87,15 +87,15 @@ class ClipReader:
         return self._worker().read(media, request)
 
     def header(self, media: Path | ByteRange) -> Survey:
-        """What the file's header tells. Raises MediaError."""
+        """A survey of the file's header. Raises MediaError."""
         if not self.isolated:
             return survey(media, "header", deadline_s=self.deadline_s, follow_symlinks=self.follow_symlinks)
         return self._worker().survey(media, "header")
 
     def windows(self, media: Path | ByteRange, windows: Windows) -> Iterator[Clip]:
-        """The whole file in memory for little more than one window; see iter_windows. `deadline_s` is for each.
+        """The whole file in memory for little more than one window; see iter_windows. `deadline_s` is for each window.
 
-        To be used up, or closed, before this thread reads anything else. Raises MediaError.
+        Exhaust or close the iterator before this thread reads anything else. Raises MediaError.
         """
         if self.isolated:
             return self._worker().windows(media, windows)
@@ -103,9 +103,9 @@ class ClipReader:
         return (window.clip() for window in decoded)
 
     def _worker(self) -> IsolatedReader:
-        """This thread's own."""
+        """The decoding process of this thread."""
         if self._owner != os.getpid():
-            self.close()  # forked: these are only copies of the parent's
+            self.close()  # forked: these are copies of the parent's
             self.threads = 1
         if not hasattr(self._here, "reader"):
             how = {"follow_symlinks": self.follow_symlinks, "beneath": self.beneath}
@@ -115,10 +115,10 @@ class ClipReader:
         return self._here.reader
 
     def map(self, function: Callable[[Given], Result], items: Iterable[Given], ahead: int = 0) -> Iterator[Result]:
-        """`function` of each item, in order, by several threads; a slow one never piles up many others behind it.
+        """Apply `function` to each item with several threads; the results are in order, and few wait for a slow one.
 
-        `ahead`: how many items are under way while the caller works on another, at least 4 for each thread. In a
-        forked process (a loader's worker) by its one thread.
+        `ahead`: items in progress while the caller works on another, at least 4 for each thread. A forked process (a
+        loader's worker) uses one thread.
         """
         if self.threads == 1 or self._owner != os.getpid():
             yield from map(function, items)
@@ -141,7 +141,7 @@ class ClipReader:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
-        finally:  # whoever asked may have had enough, by Ctrl-C say, or failed itself
+        finally:  # the caller may stop early, by Ctrl-C or an error
             for future in waiting:
                 future.cancel()
             call.cancel()
@@ -159,7 +159,7 @@ class ClipReader:
 def _close(
     owner: int, readers: list[IsolatedReader], pools: list[ThreadPoolExecutor], calls: list[Cancellation]
 ) -> None:
-    """A process forked from the owner has only copies of the readers, and none of the threads."""
+    """A process forked from the owner has copies of the readers and none of the threads."""
     if owner == os.getpid():
         for pool in pools:
             pool.shutdown(wait=False, cancel_futures=True)

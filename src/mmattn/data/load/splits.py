@@ -1,4 +1,4 @@
-"""A data set in its splits, as training and evaluation ask for it, however its clips are stored."""
+"""The splits of a data set for training and evaluation, however its clips are stored."""
 
 from __future__ import annotations
 
@@ -27,9 +27,11 @@ from mmattn.errors import UsageError
 
 @dataclass(frozen=True, kw_only=True)
 class SplitData(ABC):
-    """`clip`: what a model sees of each clip. `batch_size` counts clips over all processes, `workers` are loader
-    processes. `balance`: see clip_weights. `clips_per_epoch`: see GlobalBatchSampler; None = all.
-    `label_fraction`: so much of the training clips is learned from, the same ones for the same seed.
+    """A data set with its splits, vocabulary and loaders.
+
+    `clip`: what a model sees of each clip. `batch_size` counts clips over all processes, `workers` are loader
+    processes. `balance`: see clip_weights. `clips_per_epoch`: see GlobalBatchSampler; None = all. `label_fraction`: the
+    fraction of the training clips that is used, the same ones for the same seed.
     """
 
     source: Source
@@ -43,7 +45,7 @@ class SplitData(ABC):
 
     @cached_property
     def rows(self) -> dict[str, list[Row]]:
-        """The rows of each split. Raises UsageError unless there is something to train and to validate on."""
+        """The rows of each split. Raises UsageError unless there are clips to train and to validate on."""
         splits = self._all_rows
         if self.label_fraction == 1:
             return splits
@@ -54,7 +56,7 @@ class SplitData(ABC):
 
     @cached_property
     def _all_rows(self) -> dict[str, list[Row]]:
-        """Before `label_fraction` takes its share of the training clips; all their tags are to be known."""
+        """The rows before `label_fraction` is applied; the vocabulary has the tags of all of them."""
         splits: dict[str, list[Row]] = {"train": [], "val": [], "test": []}
         for row in self.source.rows():
             splits[row.split or "train"].append(row)
@@ -66,25 +68,26 @@ class SplitData(ABC):
 
     @cached_property
     def vocabulary(self) -> TagVocabulary:
+        """The tags of the training clips. Raises UsageError if the other splits do not fit it."""
         known = self.rows if self.label_fraction == 1 else self._all_rows
         vocabulary = TagVocabulary.from_rows(known["train"])
         if not any(row.tags for row in self.rows["val"]):
-            raise UsageError("no validation clip has tags, so nothing could be measured; tag some of them")
+            raise UsageError("no validation clip has tags, so nothing could be measured; add tags to some of them")
         for split in ("val", "test"):
             vocabulary.check_known(self.rows[split], f"{split} split")
         return vocabulary
 
     @cached_property
     def digest(self) -> str:
-        """Of all that training learns from, but for the bytes of the media and where they lie."""
+        """A hash of the training clips and their labels, without the media's content and paths."""
         found = hashlib.sha256()
         for row in self.rows["train"]:
-            said = (row.id, row.start, row.end, row.tags, row.captions, *([row.tag_scores] if row.tag_scores else []))
-            found.update(json.dumps(said, ensure_ascii=True).encode() + b"\n")
+            labels = (row.id, row.start, row.end, row.tags, row.captions, *([row.tag_scores] if row.tag_scores else []))
+            found.update(json.dumps(labels, ensure_ascii=True).encode() + b"\n")
         return found.hexdigest()
 
     def training_captions(self) -> list[str]:
-        """Raises UsageError when there are none to train or to validate on."""
+        """All captions of the training clips. Raises UsageError if there are none to train or to validate on."""
         for split, word in (("train", "training"), ("val", "validation")):
             if not any(row.captions for row in self.rows[split]):
                 raise UsageError(f"no {word} clip has captions; captioning needs a 'captions' column")
@@ -93,11 +96,11 @@ class SplitData(ABC):
     @cached_property
     @abstractmethod
     def quarantine(self) -> Quarantine:
-        """The clips that could not be read."""
+        """The unreadable clips."""
 
     @abstractmethod
     def check_readable(self) -> None:
-        """Raises UsageError unless there is something to read to train and to validate on."""
+        """Raise UsageError unless some clips can be read to train and to validate on."""
 
     @abstractmethod
     def dataset(
@@ -108,21 +111,22 @@ class SplitData(ABC):
         vocabulary: TagVocabulary | None = None,
         augment: Augment | None = None,
     ) -> Any:
-        """A split. Training clips are augmented as the config says, others by `augment`."""
+        """A split. With `train`, clips are augmented by the config, otherwise by `augment`."""
 
     @abstractmethod
     def loader(self, dataset: Any, *, train: bool, rank: int = 0, world: int = 1) -> EpochLoader:
-        """Batches of what `dataset` gave: this process's share of each."""
+        """This process's share of the batches of `dataset`."""
 
     @abstractmethod
     def close(self) -> None:
-        """End what reads: processes, open files. It starts again when there is something to read."""
+        """Close reader processes and open files; they are opened again when needed."""
 
     def encoder_weights(self) -> dict[str, Tensor]:
-        """Weights that the model's encoders start from, by their names in the model; none = as they were built."""
+        """Initial weights of the model's encoders by their names in the model; empty: as they were built."""
         return {}
 
     def sampler(self, rows: Sequence[Row], *, train: bool, rank: int, world: int) -> GlobalBatchSampler:
+        """The sampler of this process."""
         return GlobalBatchSampler(
             len(rows),
             self.batch_size,
@@ -136,7 +140,7 @@ class SplitData(ABC):
 
 
 def check_common(config: Config) -> None:
-    """Raises UsageError for settings of the group `data` that no data set can have."""
+    """Raise UsageError for settings of the group `data` that are wrong for every data set."""
     if not 0 < config.get("label_fraction", 1.0) <= 1:
         raise UsageError(f"data.label_fraction={config['label_fraction']}: expected above 0, up to 1")
     for key, least in (("batch_size", 1), ("workers", 0)):

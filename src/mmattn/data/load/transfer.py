@@ -1,8 +1,8 @@
-"""How loader processes pass batches on: through shared memory, or through pipes where it is too small.
+"""Send batches from loader processes through shared memory, or through pipes where that is too small.
 
-A tensor that a loader process sends lies in /dev/shm, whichever of torch's sharing strategies is chosen. Docker gives
-64 MB of it. What does not fit is lost with its batch, and the process that trains waits for it for ever. Pipes need no
-shared memory, at the price of a copy.
+A tensor sent by a loader process lies in /dev/shm, whichever of torch's sharing strategies is used. Docker provides
+64 MB of it. A batch that does not fit is lost, and the training process would wait for it for ever. Pipes need no
+shared memory but copy the data.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from mmattn.errors import MmattnError
 from mmattn.progress import say
 
 SHARED_MEMORY = Path("/dev/shm")
-PREFETCHED = 2  # batches of each loader process that may wait, torch's own number
-HELD = 4  # batches that the training process holds on to, generously
-MARGIN = 0.8  # of what is free: other processes use it, too
-WAIT_S = 600.0  # for a batch beyond what its files may take
+PREFETCHED = 2  # batches that wait for each loader process, torch's default
+HELD = 4  # batches that the training process keeps, a generous number
+MARGIN = 0.8  # of the free memory: other processes use it too
+WAIT_S = 600.0  # for a batch, beyond the time for its files
 
 
 class Packed:
-    """Makes batches with `collate` and sends each as one string of bytes."""
+    """Collates batches with `collate` and pickles each to bytes."""
 
     def __init__(self, collate: Callable[[Any], Any]) -> None:
         self.collate = collate
@@ -38,7 +38,10 @@ class Packed:
 
 
 def is_short(workers: int, batch_bytes: int, processes: int = 1, place: Path = SHARED_MEMORY) -> bool:
-    """Whether the batches of all loader processes may not fit; says so. `processes`: that train on this machine."""
+    """Whether the batches of all loader processes may not fit, which is logged.
+
+    `processes`: training processes on this machine.
+    """
     if not place.is_dir():
         return False
     free = os.statvfs(place)
@@ -46,18 +49,18 @@ def is_short(workers: int, batch_bytes: int, processes: int = 1, place: Path = S
     needed = (workers * PREFETCHED + HELD) * batch_bytes
     if needed <= free_bytes:
         return False
-    _say_once(
+    _log_once(
         f"{place}: {free_bytes / 2**20:.0f} MB for this process where data.workers={workers} may need "
-        f"{needed / 2**20:.0f} MB, so batches come through pipes, which is slower; in a container: --shm-size=8g"
+        f"{needed / 2**20:.0f} MB, so batches are sent through pipes, which is slower; in a container set --shm-size=8g"
     )
     return True
 
 
-_say_once = cache(say)  # not for each loader of a process
+_log_once = cache(say)  # not for each loader of a process
 
 
 def nbytes(value: Any) -> int:
-    """Of all tensors in a batch."""
+    """The bytes of all tensors in a batch."""
     if isinstance(value, Tensor):
         return value.nbytes
     if is_dataclass(value):
@@ -68,7 +71,7 @@ def nbytes(value: Any) -> int:
 
 
 def unpacked(batches: Iterator[Any]) -> Iterator[Any]:
-    """Batches as `collate` made them. Raises MmattnError where loader processes end or stand still."""
+    """The unpickled batches. Raises MmattnError where loader processes end or hang."""
     while True:
         try:
             batch = next(batches)
@@ -80,7 +83,7 @@ def unpacked(batches: Iterator[Any]) -> Iterator[Any]:
 
 
 def lost_worker(error: RuntimeError) -> MmattnError | None:
-    """In one line that a loader process ended or did not answer. torch says so at any time, from a signal's handler."""
+    """A one-line error for a loader process that ended or hangs, which torch may raise at any time; else None."""
     if not str(error).startswith("DataLoader"):
         return None
-    return MmattnError(f"{str(error).splitlines()[0].strip()}; data.workers=0 loads without other processes")
+    return MmattnError(f"{str(error).splitlines()[0].strip()}; data.workers=0 loads in the training process")

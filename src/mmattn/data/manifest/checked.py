@@ -17,13 +17,13 @@ from mmattn.text import counted
 def readable(rows: Sequence[Row], checked: Path) -> list[Row]:
     """`rows` without those that `checked`, a check.jsonl, says are missing or unreadable; says how many they are.
 
-    Rows of files that it does not know stay. Raises UsageError for another file, or where it knows none of the rows.
+    Rows of files that it does not list stay. Raises UsageError for another file, or if it lists none of the rows.
     """
     known = _read(checked)
     items = [Item(path, row.offset, row.size) for path, row in zip(absolutes(r.path for r in rows), rows, strict=True)]
     if rows and not any(item in known for item in items):
         raise UsageError(
-            f"{checked}: knows none of the {counted(len(rows), 'clip')}, such as {items[0].path}; is it of another set?"
+            f"{checked}: lists none of the {counted(len(rows), 'clip')}, such as {items[0].path}; is it of another set?"
         )
     kept = [row for item, row in zip(items, rows, strict=True) if known.get(item, True)]
     if len(kept) < len(rows):
@@ -35,7 +35,7 @@ def readable(rows: Sequence[Row], checked: Path) -> list[Row]:
 
 
 def _read(checked: Path) -> dict[Item, bool]:
-    """Which files can be read."""
+    """Whether each listed file can be read."""
     known: dict[Item, bool] = {}
     try:
         with checked.open(encoding="ascii") as file:
@@ -47,5 +47,5 @@ def _read(checked: Path) -> dict[Item, bool]:
                     raise UsageError(f"{checked}, line {line}: not a line of mmattn data check") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not text"
-        raise UsageError(f"{checked}: cannot be read ({reason}); mmattn data check makes it as check.jsonl") from None
+        raise UsageError(f"{checked}: cannot be read ({reason}); mmattn data check writes it as check.jsonl") from None
     return known

@@ -1,4 +1,4 @@
-"""Rows as a manifest in JSONL, Parquet or CSV; what is written reads back (see rows)."""
+"""Write rows as a manifest in JSONL, Parquet or CSV, which rows.py reads."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from mmattn.files import absolutes, beside
 
 
 def write_manifest(rows: Iterable[Row], path: Path) -> int:
-    """Write `rows` as the suffix of `path` says, whole or not at all; returns how many.
+    """Write `rows` in the format of the suffix of `path`, atomically; returns how many.
 
     Media below the manifest's folder are named relative to it, others by their absolute path.
-    Raises UsageError for another suffix, and for what the format cannot hold: then JSONL does.
+    Raises UsageError for another suffix, and for values that the format cannot hold (JSONL can).
     """
     writers = {".jsonl": _write_jsonl, ".csv": _write_csv, ".parquet": _write_parquet}
     if path.suffix not in writers:
@@ -33,11 +33,11 @@ def write_manifest(rows: Iterable[Row], path: Path) -> int:
         with beside(path) as part:
             return writers[path.suffix](records, part)
     except UnicodeEncodeError:
-        raise UsageError(f"{path}: a file name in it is no UTF-8, which only JSONL can hold; write a .jsonl") from None
+        raise UsageError(f"{path}: a file name is not UTF-8, which only JSONL can hold; write a .jsonl") from None
 
 
 def _record(row: Row, path: str) -> dict[str, Any]:
-    """What is said of a row, without the empty columns."""
+    """The record of a row, without empty columns."""
     record: dict[str, Any] = {"id": row.id, "path": path}
     if row.start:
         record["start"] = row.start
@@ -57,7 +57,7 @@ def _write_jsonl(records: Iterable[dict[str, Any]], path: Path) -> int:
     count = 0
     with path.open("w", encoding="utf-8") as file:
         for record in records:
-            # ASCII: a file name may hold bytes that are no UTF-8, which JSON carries as escapes.
+            # ASCII: a file name may have bytes that are not UTF-8, which JSON holds as escapes.
             file.write(json.dumps(record) + "\n")
             count += 1
     return count
@@ -79,7 +79,7 @@ def _write_csv(records: Iterable[dict[str, Any]], path: Path) -> int:
 
 
 def _cell(items: list[str], name: str) -> str:
-    """`a; b`, or as JSON where that would read back otherwise."""
+    """The cell `a; b`, or JSON where that would be read as something else."""
     plain = "; ".join(items)
     try:
         same = list(texts(plain, name, cell=True)) == items

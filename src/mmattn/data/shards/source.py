@@ -1,6 +1,6 @@
-"""Shards: a data set as tars in WebDataset's layout, with a manifest that says where each clip lies in them.
+"""Shards: a data set as tars in WebDataset's layout, with a manifest of the byte range of each clip.
 
-Sequential readers take the tars as they are; here each clip is read at its place, in any order.
+Sequential readers can use the tars directly; here each clip is read from its byte range, in any order.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ COMMAND = "data shard data=folder data.root=DIR"
 
 @dataclass(frozen=True)
 class ShardSource(Source):
-    """What `mmattn data shard` made in `root`. Labels may be changed in its manifest.jsonl, the tars may not."""
+    """The output of `mmattn data shard` in `root`. Labels in its manifest.jsonl may be edited, the tars may not."""
 
     root: str
     bundles = True
 
     def rows(self) -> list[Row]:
-        """Raises UsageError for shards that are unfinished, missing or of another size than they were made with."""
+        """Every clip. Raises UsageError for shards that are unfinished, missing or of another size than recorded."""
         root = expanded(self.root)
         sizes = read_made(root, SHARDS_FILE, COMMAND)["made"]["tars"]
         for name, size in sizes.items():
             found = (root / name).stat().st_size if (root / name).is_file() else None
             if found != size:
                 state = "is missing" if found is None else f"has {found} bytes"
-                raise UsageError(f"{root / name}: {state}, was made with {size}; copy it again or make the shards anew")
+                raise UsageError(f"{root / name}: {state}, not {size} as written; copy it or make the shards again")
         rows = read_manifest(root / MANIFEST_FILE)
         for row in rows:
             end = (row.offset or 0) + (row.size or 0)

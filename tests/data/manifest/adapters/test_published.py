@@ -125,7 +125,7 @@ def test_kinetics_lists_without_labels_are_left_out_and_said(tmp_path: Path, cap
     assert [(clip.tags, clip.split) for clip in clips] == [(("testifying",), "val")]
     said = capsys.readouterr().err
     assert "test.csv: no column 'label', 2 clips left out" in said
-    assert "mine.csv: no list of Kinetics, passed over" in said
+    assert "mine.csv: not a list of Kinetics, skipped" in said
     (tmp_path / "validate.csv").unlink()
     with pytest.raises(UsageError, match=r"no csv file with the columns label.*test\.csv: no column 'label'"):
         list(KineticsSource(root=str(tmp_path)).clips())

@@ -1,4 +1,4 @@
-"""Reading annotation files that others wrote: every fault is a UsageError that names the file and the line."""
+"""Read annotation files: every error is a UsageError with the file and the line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mmattn.text import counted
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """The cells of one line, and where it stands."""
+    """The cells of one line, and its place."""
 
     cells: list[str]
     file: Path
@@ -26,23 +26,26 @@ class Line:
 
     @property
     def where(self) -> str:
+        """The place, for messages."""
         return f"{self.file}, line {self.number}"
 
     def fault(self, text: str) -> UsageError:
+        """The error for this line."""
         return UsageError(f"{self.where}: {text}")
 
     def seconds(self, column: int) -> float:
+        """The cell as a time, s. Raises UsageError."""
         return seconds(self.cells[column], self.where)
 
     def name(self, column: int) -> str:
+        """The cell as an id. Raises UsageError."""
         return plain_name(self.cells[column], self.where)
 
 
 def csv_lines(path: Path, columns: Sequence[str], header: bool, comment: str | None = None) -> Iterator[Line]:
-    """The lines of a CSV file of `columns`; with a `header` it may have others and any order, and these are given.
+    """The lines of a CSV file of `columns`; with a `header` it may have more columns, in any order.
 
-    A header also shows what separates the cells: copies with semicolons go round. Lines that begin with `comment` are
-    passed over.
+    The header also shows the separator: some copies have semicolons. Lines that begin with `comment` are skipped.
     """
     order = list(range(len(columns)))
     width = len(columns)
@@ -51,7 +54,7 @@ def csv_lines(path: Path, columns: Sequence[str], header: bool, comment: str | N
         reader = csv.reader(_without_comments(file, comment), delimiter=delimiter, skipinitialspace=True, strict=True)
         try:
             for cells in reader:
-                # A comment is passed on as an empty line, so that numbers stay right.
+                # A comment is an empty line here, so that line numbers stay right.
                 if not any(cell.strip() for cell in cells):
                     continue
                 line = Line(cells, path, reader.line_num)
@@ -102,6 +105,7 @@ def text_lines(path: Path, separator: str | None, width: int) -> Iterator[Line]:
 
 
 def read_json(path: Path) -> Any:
+    """The content of a JSON file. Raises UsageError."""
     with opened_text(path) as file:
         try:
             return json.load(file)
@@ -110,7 +114,7 @@ def read_json(path: Path) -> Any:
 
 
 def entries(value: Any, where: str, **kinds: type | tuple[type, ...]) -> Iterator[tuple[dict[str, Any], str]]:
-    """The objects of a JSON list and where each is; each has the keys of `kinds`, of that kind."""
+    """The objects of a JSON list, each with its place; each must have the keys of `kinds` with these types."""
     if not isinstance(value, list):
         raise UsageError(f"{where}: expected a list, found {type(value).__name__}")
     for number, entry in enumerate(value, start=1):
@@ -124,6 +128,7 @@ def entries(value: Any, where: str, **kinds: type | tuple[type, ...]) -> Iterato
 
 
 def seconds(text: str, where: str) -> float:
+    """A time from 0, s. Raises UsageError."""
     try:
         value = float(text)
     except ValueError:
@@ -136,5 +141,5 @@ def seconds(text: str, where: str) -> float:
 def plain_name(text: str, where: str) -> str:
     """An id that may be part of a file's name. Raises UsageError for one that would be a path."""
     if not text or len(text) > 200 or text in (".", "..") or re.search(r"[/\\\x00-\x1f]", text):
-        raise UsageError(f"{where}: {text!r} is no id: it is empty, too long, or a path")
+        raise UsageError(f"{where}: {text!r} is not a valid id: it is empty, too long, or a path")
     return text

@@ -1,4 +1,4 @@
-"""What training varies in the sound: noise and time shifts of the waveform, loudness and masks of the spectrogram."""
+"""Augmentation of the audio: noise and time shifts of the waveform, gain and masks of the spectrogram."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from mmattn.data.prepare.mel import FrontEnd
 
 @dataclass(frozen=True)
 class SoundAugment:
-    """Everything at 0 changes nothing. In the order in which they are done:
+    """Augmentation of audio, in this order; with everything at 0, nothing is changed.
 
-    time_shift_s: sound moves by up to this against the picture; silence comes in, what leaves the clip is lost.
-    noise: chance of noise of the kind `noise_kind` ("white", "pink", or "babble" of four other clips of the split), at
-    a signal-to-noise ratio drawn from `snr_db`, its lowest and highest. `easy_epochs`: the lowest begins at the highest
-    and comes down over so many epochs (a curriculum, Bengio et al. 2009).
+    time_shift_s: the audio is moved by up to this against the video, padded with silence and cut at the clip's ends.
+    noise: probability of noise of the kind `noise_kind` ("white", "pink", or "babble" of four other clips of the split)
+    at a signal-to-noise ratio drawn from `snr_db`, [lowest, highest]. `easy_epochs`: over this many epochs the lowest
+    ratio decreases from the highest to its value (a curriculum, Bengio et al. 2009).
     gain_db: loudness varies by up to this.
-    masks: how many stretches of time and of mel bands are set to the mean (SpecAugment, Park et al. 2019);
+    masks: the number of time spans and mel ranges that are set to the mean (SpecAugment, Park et al. 2019);
     time_mask_s, mel_mask: the longest of each, in seconds and bands.
     """
 
@@ -42,24 +42,27 @@ class SoundAugment:
         for name in ("time_shift_s", "noise", "easy_epochs", "gain_db", "masks", "time_mask_s", "mel_mask"):
             value, most = getattr(self, name), 1 if name == "noise" else math.inf
             if not 0 <= value <= most:
-                raise ValueError(f"data.augment.sound.{name} is {'0 to 1' if most == 1 else '0 or more'}, got {value}")
+                expected = "0 to 1" if most == 1 else "0 or more"
+                raise ValueError(f"data.augment.sound.{name} must be {expected}, got {value}")
         if self.noise_kind not in KINDS:
-            raise ValueError(f"data.augment.sound.noise_kind is one of {', '.join(KINDS)}, got {self.noise_kind!r}")
+            kinds = ", ".join(KINDS)
+            raise ValueError(f"data.augment.sound.noise_kind must be one of {kinds}, got {self.noise_kind!r}")
         if len(self.snr_db) != 2 or not -math.inf < self.snr_db[0] <= self.snr_db[1] < math.inf:
-            raise ValueError(f"data.augment.sound.snr_db is [lowest, highest], got {list(self.snr_db)}")
+            raise ValueError(f"data.augment.sound.snr_db must be [lowest, highest], got {list(self.snr_db)}")
 
     @property
     def needs_waveform(self) -> bool:
+        """Whether a waveform is needed."""
         return bool(self.time_shift_s or self.noise)
 
     def snr_range(self, epoch: int) -> tuple[float, float]:
-        """The lowest and the highest ratio in that epoch, dB."""
+        """The lowest and highest ratio in an epoch, dB."""
         lowest, highest = self.snr_db
         done = min(1.0, epoch / self.easy_epochs) if self.easy_epochs else 1.0
         return highest + (lowest - highest) * done, highest
 
     def on_waveform(self, clip: PaddedClip, key: Key, sample_rate: int, clips: Clips) -> PaddedClip:
-        """Missing sound stays missing."""
+        """The clip with its audio shifted and noise added; missing audio stays missing."""
         if not clip.heard:
             return clip
         if self.time_shift_s:
@@ -74,7 +77,7 @@ class SoundAugment:
         return clip
 
     def on_spectrogram(self, sample: Sample, key: Key, front_end: FrontEnd) -> Tensor:
-        """New rows (F, M); those of padding, and missing sound, stay at the floor."""
+        """The augmented spectrogram (F, M); padding and missing audio stay at the floor."""
         spectrogram, keep = sample.spectrogram, sample.spectrogram_keep
         if not keep.any():
             return spectrogram
@@ -87,11 +90,11 @@ class SoundAugment:
         return spectrogram
 
     def gained(self, sample: Sample, key: Key) -> Tensor:
-        """The waveform, where the sample keeps it, as loud as the spectrogram. Masks are for spectrograms alone."""
+        """The waveform, where the sample has it, with the spectrogram's gain; it has no masks."""
         return sample.waveform * 10 ** (self._gain(key) / 20) if self.gain_db and sample.heard else sample.waveform
 
     def _gain(self, key: Key) -> float:
-        """dB."""
+        """The gain of this draw, in dB."""
         return key.stream("gain").uniform(-self.gain_db, self.gain_db)
 
     def _masked(self, spectrogram: Tensor, key: Key, hop_s: float) -> Tensor:
@@ -109,7 +112,7 @@ class SoundAugment:
 
 
 def _shifted(clip: PaddedClip, by: int) -> Tensor:
-    """Moved within the time that is heard."""
+    """The waveform moved by `by` samples within the length of the clip's audio."""
     shifted = torch.zeros_like(clip.waveform)
     sound = clip.waveform[max(0, -by) : max(0, clip.heard - max(0, by))]
     shifted[max(0, by) : max(0, by) + len(sound)] = sound

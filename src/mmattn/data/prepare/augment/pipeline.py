@@ -1,6 +1,6 @@
-"""Augmentation, deterministic in (seed, epoch, index) whatever process does it.
+"""Augmentation, deterministic in (seed, epoch, index) in any process.
 
-speed -> mixup -> time shift and noise of the waveform -> spectrogram -> picture -> loudness and masks -> modality
+speed -> mixup -> time shift and noise of the waveform -> spectrogram -> video -> loudness and masks -> modality
 dropout.
 """
 
@@ -24,17 +24,19 @@ from mmattn.data.prepare.keys import Key
 class LabelledClips(Clips, Protocol):
     """The clips of a split with their targets."""
 
-    def target(self, index: int) -> Tensor: ...
+    def target(self, index: int) -> Tensor:
+        """The target (K,) of a clip."""
+        ...
 
 
 @dataclass(frozen=True)
 class Augment:
-    """What training varies. Everything at 0 changes nothing.
+    """Augmentation in training. With everything at 0, nothing is changed.
 
-    speed: the clip is seen and heard up to this faster or slower (0.1: 0.9 to 1.1, in steps of 1/20), pitch and all.
-    modality_dropout: chance for each modality to be taken away (never both); what Shapley's subsets rely on.
-    mixup: chance to be mixed with another clip of the split, weighed by Beta(mixup_alpha, mixup_alpha). A clip whose
-    partner has other modalities, or cannot be read, stays as it is.
+    speed: the clip is played up to this much faster or slower (0.1: 0.9 to 1.1, in steps of 1/20), with its pitch.
+    modality_dropout: probability for each modality to be removed (never both); Shapley's subsets rely on it.
+    mixup: probability to be mixed with another clip of the split, weighted by Beta(mixup_alpha, mixup_alpha). A clip
+    whose partner has other modalities, or cannot be read, is not changed.
     """
 
     modality_dropout: float = 0.0
@@ -46,23 +48,23 @@ class Augment:
 
     def __post_init__(self) -> None:
         if not 0 <= self.modality_dropout <= 0.5:
-            raise ValueError(f"data.augment.modality_dropout is for each of two, 0 to 0.5, got {self.modality_dropout}")
+            raise ValueError(f"data.augment.modality_dropout must be 0 to 0.5, got {self.modality_dropout}")
         if not 0 <= self.speed <= 0.5:
-            raise ValueError(f"data.augment.speed is 0 to 0.5, got {self.speed}")
+            raise ValueError(f"data.augment.speed must be 0 to 0.5, got {self.speed}")
         if not 0 <= self.mixup <= 1:
-            raise ValueError(f"data.augment.mixup is a chance, 0 to 1, got {self.mixup}")
+            raise ValueError(f"data.augment.mixup must be a probability, 0 to 1, got {self.mixup}")
         if not self.mixup_alpha > 0:
             raise ValueError(f"data.augment.mixup_alpha must be above 0, got {self.mixup_alpha}")
 
     @property
     def needs_waveform(self) -> bool:
-        """Whether it works on a PaddedClip; else a Sample is enough, which can be kept in its place."""
+        """Whether it needs a PaddedClip; otherwise a Sample is enough, which can be cached instead."""
         return bool(self.mixup or self.speed) or self.sound.needs_waveform
 
     def __call__(
         self, clip: PaddedClip | Sample, target: Tensor, key: Key, spec: ClipSpec, clips: LabelledClips
     ) -> tuple[Sample, Tensor]:
-        """The clip and its target as training sees them this time. What was given stays as it was."""
+        """The augmented clip and target. The arguments are not changed."""
         if isinstance(clip, PaddedClip):
             if self.speed:
                 clip = at_speed(clip, 1 + key.stream("speed").uniform(-self.speed, self.speed))
@@ -96,7 +98,7 @@ class Augment:
             return sample
         draw = key.stream("modality_dropout").random()
         if not (sample.frame_keep.any() and sample.spectrogram_keep.any()):
-            return sample  # what it lacks already is not taken twice
+            return sample  # a clip with one modality keeps it
         if draw < self.modality_dropout:
             return without_audio(sample)
         if draw < 2 * self.modality_dropout:
@@ -105,8 +107,10 @@ class Augment:
 
 
 def without_audio(sample: Sample) -> Sample:
+    """`sample` with its audio marked as missing."""
     return replace(sample, spectrogram_keep=torch.zeros_like(sample.spectrogram_keep))
 
 
 def without_video(sample: Sample) -> Sample:
+    """`sample` with its video marked as missing."""
     return replace(sample, frame_keep=torch.zeros_like(sample.frame_keep))

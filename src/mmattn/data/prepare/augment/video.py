@@ -1,4 +1,4 @@
-"""What training varies in the picture: drawn once a clip, and but for masks over time done to all its frames alike."""
+"""Augmentation of the video: drawn once for a clip and applied to all its frames alike, except masks over time."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from torchvision.transforms.v2 import functional
 
 from mmattn.data.prepare.keys import Key
 
-ERASED_SHARE, ERASED_ASPECT = (0.02, 1 / 3), 3.0  # of the picture's area; width over height, and its reverse
+ERASED_SHARE, ERASED_ASPECT = (0.02, 1 / 3), 3.0  # of the area; largest width over height, and its inverse
 
 
 @dataclass(frozen=True)
 class PictureAugment:
-    """Everything at 0 changes nothing. In the order in which they are done:
+    """Augmentation of frames, in this order; with everything at 0, nothing is changed.
 
-    crop: up to this share of the area is cut away, the rest scaled back up (Szegedy et al. 2015; theirs is 0.92).
+    crop: up to this share of the area is cut away, and the rest scaled back (Szegedy et al. 2015; theirs is 0.92).
     crop_aspect: how far the cut's shape may differ: its width over height times or over up to 1 + crop_aspect.
-    flip: chance to swap left and right. Leave it 0 where tags or captions say "left" and "right".
-    shift_px: the picture moves by up to this; its border is repeated.
+    flip: probability to exchange left and right. Leave it at 0 where tags or captions say "left" and "right".
+    shift_px: frames are moved by up to this; the border is repeated.
     brightness, contrast, saturation: a factor within 1 +- this. hue: a turn within +- this, up to 0.5.
-    grey: chance to lose all colour.
-    erase: chance to lose a rectangle of 2 to 33 % of the area to the clip's mean colour (Zhong et al. 2020).
-    masks: how many stretches of up to `mask_frames` frames become the clip's mean picture (Ma et al. 2022).
+    grey: probability to be converted to grey.
+    erase: probability that a rectangle of 2 to 33 % of the area becomes the clip's mean colour (Zhong et al. 2020).
+    masks: the number of runs of up to `mask_frames` frames that become the clip's mean frame (Ma et al. 2022).
     """
 
     crop: float = 0.0
@@ -48,10 +48,10 @@ class PictureAugment:
         most = {"crop": 0.99, "crop_aspect": 3.0, "hue": 0.5, **counts}
         for name, value in vars(self).items():
             if not 0 <= value <= most.get(name, 1.0):
-                raise ValueError(f"data.augment.picture.{name} is 0 to {most.get(name, 1.0)}, got {value}")
+                raise ValueError(f"data.augment.picture.{name} must be 0 to {most.get(name, 1.0)}, got {value}")
 
     def __call__(self, frames: UInt8[Tensor, "T 3 H W"], keep: Bool[Tensor, " T"], key: Key) -> Tensor:
-        """New frames of the same shape; padding stays black."""
+        """Augmented frames of the same shape; padding stays black."""
         if not keep.any():
             return frames
         varied = frames
