@@ -6,14 +6,11 @@ import json
 import os
 import shutil
 import tarfile
-import wave
-from fractions import Fraction
-from html.parser import HTMLParser
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
+from check_library import HOSTILE, RATE, beeps, records_of, run_check
 
 from mmattn.config.compose import compose
 from mmattn.data.check.command import Checked, check
@@ -25,110 +22,11 @@ from mmattn.data.manifest.library import Item, list_media
 from mmattn.data.manifest.rows import Row
 from mmattn.data.manifest.sources import FolderSource
 from mmattn.errors import UsageError
-from mmattn.media.write.video import write_video
-from mmattn.reports.library.check import REASONS, check_library, render, table
-
-RATE = 16000
-HOSTILE = '"><img src=x onerror=alert(1)>\u202e.mp4'
-
-
-def moving(seconds: float = 2.0, fps: int = 10, seed: int = 0) -> np.ndarray:
-    """(T, 48, 64, 3): a bright square that wanders over a fixed texture."""
-    rng = np.random.default_rng(seed)
-    ground = rng.integers(0, 120, (6, 8, 3)).repeat(8, 0).repeat(8, 1)
-    frames = np.tile(ground.astype(np.uint8), (round(seconds * fps), 1, 1, 1))
-    for k, frame in enumerate(frames):
-        x = 2 * k % 48
-        frame[16:32, x : x + 12] = 250
-    return frames
-
-
-def beeps(seconds: float = 2.0, seed: int = 0) -> np.ndarray:
-    """(N,): a tone whose loudness changes at random."""
-    gains = np.random.default_rng(seed).uniform(0.02, 0.5, 40)
-    time = np.arange(round(seconds * RATE)) / RATE
-    return (np.interp(time, np.linspace(0, seconds, 40), gains) * np.sin(2 * np.pi * 440 * time)).astype(np.float32)
-
-
-def _wav(path: Path, samples: np.ndarray) -> None:
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(RATE)
-        file.writeframes((samples * 32767).astype("<i2").tobytes())
-
-
-def _uneven(path: Path) -> None:
-    """Frames at 0, 0.1, 0.2 s and so on, then every half second; the sound half a second late."""
-    with av.open(str(path), "w") as container:
-        video = container.add_stream("libx264", rate=10)
-        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
-        video.codec_context.time_base = Fraction(1, 1000)
-        audio = container.add_stream("pcm_s16le", rate=RATE)
-        audio.codec_context.layout = "mono"
-        stamps = [*range(0, 1000, 100), *range(1000, 4000, 500)]
-        for pts, pixels in zip(stamps, moving(seed=7), strict=False):
-            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-            frame.pts, frame.time_base = pts, Fraction(1, 1000)
-            container.mux(video.encode(frame))
-        container.mux(video.encode(None))
-        sound = av.AudioFrame.from_ndarray((beeps(3.0, 7) * 32767).astype(np.int16)[None], "s16", "mono")
-        sound.sample_rate, sound.time_base, sound.pts = RATE, Fraction(1, RATE), RATE // 2
-        container.mux(audio.encode(sound))
-        container.mux(audio.encode(None))
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("library")
-    write_video(root / "a good.mp4", moving(), 10, beeps())
-    shutil.copy(root / "a good.mp4", root / "copy.mp4")
-    (root / "sub").mkdir()
-    write_video(root / "sub/smaller.mkv", moving()[:, ::2, ::2], 10, 0.5 * beeps(), options={"crf": "35"})
-    write_video(root / "other sound.mp4", moving(), 10, beeps(seed=5))
-    write_video(root / "soundless.mp4", moving(seed=1), 10)
-    write_video(root / "silent.mp4", moving(seed=2), 10, np.zeros(2 * RATE, np.float32))
-    write_video(
-        root / "still.mp4", np.tile(moving(seed=3)[:1], (20, 1, 1, 1)), 10, beeps(seed=3), options={"crf": "18"}
-    )
-    write_video(root / "black.mp4", np.zeros((20, 48, 64, 3), np.uint8), 10, beeps(seed=4))
-    write_video(root / "short.mp4", moving(0.5, seed=6), 10, beeps(0.5, 6))
-    _wav(root / "sound only.wav", beeps(seed=8))
-    long = np.zeros(90 * RATE, np.float32)
-    long[round(7.2 * RATE) : round(7.6 * RATE)] = beeps(0.4, 9)  # between the spans that a sample hears
-    _wav(root / "rare.wav", long)
-    _uneven(root / "uneven.mkv")
-    whole = (root / "a good.mp4").read_bytes()
-    (root / "garbage.mp4").write_bytes(b"<html>" * 99)
-    (root / "empty.mp4").write_bytes(b"")
-    (root / "cut.mp4").write_bytes(whole[: len(whole) // 3])
-    os.mkfifo(root / "pipe.mp4")
-    (root / "link.mp4").symlink_to("a good.mp4")
-    (root / HOSTILE).write_bytes(b"no media")
-    (root / os.fsdecode(b"\xff\n.mp4")).write_bytes(whole)
-    (root / ".hidden.mp4").write_bytes(b"not asked for")
-    return root
-
-
-def _check(source: Path, out: Path, *overrides: str) -> Checked:
-    """In this process, as decoding processes take seconds to start; the program's own test has them."""
-    return check(compose("data_check", [f"source={source}", f"out={out}", "workers=2", "isolated=false", *overrides]))
-
-
-def _records(out: Path, root: Path) -> dict[str, dict]:
-    lines = [json.loads(line) for line in (out / "check.jsonl").read_text().splitlines()]
-    records = {os.path.relpath(line["path"], root): line for line in lines}
-    assert len(records) == len(lines), "each file once"
-    return records
-
-
-@pytest.fixture(scope="module")
-def checked(library: Path, tmp_path_factory: pytest.TempPathFactory) -> Checked:
-    return _check(library, tmp_path_factory.mktemp("out"))
+from mmattn.reports.library.check import table
 
 
 def test_every_file_is_there_once_and_the_sum_agrees(library: Path, checked: Checked) -> None:
-    records = _records(checked.out, library)
+    records = records_of(checked.out, library)
     seen = {os.path.relpath(path, library) for path in library.rglob("*") if not path.is_dir()} - {".hidden.mp4"}
     assert set(records) == seen and len(seen) == 19
     summary = json.loads((checked.out / "summary.json").read_text())
@@ -155,7 +53,7 @@ def test_every_file_is_there_once_and_the_sum_agrees(library: Path, checked: Che
     ],
 )
 def test_what_is_odd_is_flagged_and_nothing_else(name: str, flags: set[str], library: Path, checked: Checked) -> None:
-    record = _records(checked.out, library)[name]
+    record = records_of(checked.out, library)[name]
     assert record["status"] == "ok"
     if name == "a good.mp4":  # the first by name of three of the same bytes may be another
         flags = set() if "duplicate_of" not in record else flags
@@ -174,25 +72,25 @@ def test_what_is_odd_is_flagged_and_nothing_else(name: str, flags: set[str], lib
     ],
 )
 def test_what_cannot_be_read_has_its_reason(name: str, reason: str, library: Path, checked: Checked) -> None:
-    record = _records(checked.out, library)[name]
+    record = records_of(checked.out, library)[name]
     assert (record["status"], record["reason"]) == ("failed", reason)
 
 
 def test_what_was_measured(library: Path, checked: Checked) -> None:
-    record = _records(checked.out, library)["a good.mp4"]
+    record = records_of(checked.out, library)["a good.mp4"]
     assert (record["video_codec"], record["audio_codec"]) == ("h264", "aac")
     assert (record["width"], record["height"], record["frames"]) == (64, 48, 20)
     assert record["fps"] == pytest.approx(10) and record["measured_fps"] == pytest.approx(10)
     assert record["measured_duration"] == pytest.approx(2.0, abs=0.1)
     assert (record["sample_rate"], record["channels"]) == (RATE, 1)
-    uneven = _records(checked.out, library)["uneven.mkv"]
+    uneven = records_of(checked.out, library)["uneven.mkv"]
     assert uneven["av_offset"] == pytest.approx(0.5, abs=0.01)
     loudest = np.sqrt(np.mean(np.square(beeps()).reshape(-1, RATE // 10), axis=1)).max()
     assert record["loudness"] == pytest.approx(loudest, rel=0.1)
 
 
 def test_copies_name_the_first(library: Path, checked: Checked) -> None:
-    records = _records(checked.out, library)
+    records = records_of(checked.out, library)
     same = [records[name] for name in ("a good.mp4", "copy.mp4", os.fsdecode(b"\xff\n.mp4"))]
     assert len({record["sha256"] for record in same}) == 1
     first = next(record for record in same if "duplicate_of" not in record)
@@ -202,15 +100,15 @@ def test_copies_name_the_first(library: Path, checked: Checked) -> None:
 
 
 def test_a_full_check_hears_what_a_sample_does_not(library: Path, tmp_path: Path) -> None:
-    _check(library / "rare.wav", tmp_path, "depth=full")
-    (record,) = _records(tmp_path, library).values()
+    run_check(library / "rare.wav", tmp_path, "depth=full")
+    (record,) = records_of(tmp_path, library).values()
     assert record["flags"] == ["no_picture"]
     assert record["heard"] == pytest.approx(90)
 
 
 def test_a_header_check_decodes_nothing(library: Path, tmp_path: Path) -> None:
-    _check(library, tmp_path, "depth=header")
-    records = _records(tmp_path, library)
+    run_check(library, tmp_path, "depth=header")
+    records = records_of(tmp_path, library)
     assert "loudness" not in records["silent.mp4"] and records["silent.mp4"]["flags"] == []
     assert records["soundless.mp4"]["flags"] == ["soundless"]
 
@@ -220,24 +118,24 @@ def test_a_second_check_looks_only_at_what_changed(library: Path, tmp_path: Path
     root.mkdir()
     for name in ("a good.mp4", "copy.mp4", "still.mp4", "garbage.mp4"):
         shutil.copy2(library / name, root / name)
-    assert _check(root, out).from_before == 0
+    assert run_check(root, out).from_before == 0
     first = (out / "check.jsonl").read_bytes()
-    assert _check(root, out).from_before == 4
+    assert run_check(root, out).from_before == 4
     assert (out / "check.jsonl").read_bytes() == first, "the same files, the same report"
     (root / "copy.mp4").unlink()
     shutil.copy(library / "a good.mp4", root / "garbage.mp4")
     os.utime(root / "still.mp4", (1, 1))
-    assert _check(root, out).from_before == 1
-    records = _records(out, root)
+    assert run_check(root, out).from_before == 1
+    records = records_of(out, root)
     assert set(records) == {"a good.mp4", "still.mp4", "garbage.mp4"}
     assert records["garbage.mp4"]["status"] == "ok"
-    assert _check(root, out, "depth=header").from_before == 0, "another depth knows other things"
-    assert _check(root, out, "depth=header", "resume=false").from_before == 0
+    assert run_check(root, out, "depth=header").from_before == 0, "another depth knows other things"
+    assert run_check(root, out, "depth=header", "resume=false").from_before == 0
 
 
 def test_other_limits_cost_no_second_look(library: Path, tmp_path: Path) -> None:
-    _check(library / "short.mp4", tmp_path)
-    again = _check(library / "short.mp4", tmp_path, "short_s=0.1", "silent_db=0")
+    run_check(library / "short.mp4", tmp_path)
+    again = run_check(library / "short.mp4", tmp_path, "short_s=0.1", "silent_db=0")
     assert again.from_before == 1
     assert [record["flags"] for record in again.shown] == [["silent"]]
 
@@ -274,7 +172,7 @@ def test_a_manifest_says_what_is_missing_and_reads_members_of_tars(library: Path
         {"path": "shard.tar", "id": "4", "offset": 512, "size": (library / "a good.mp4").stat().st_size},
     ]
     (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    checked = _check(tmp_path / "m.jsonl", tmp_path / "out")
+    checked = run_check(tmp_path / "m.jsonl", tmp_path / "out")
     found = {Path(record["path"]).name: record for record in checked.shown}
     assert checked.summary.status == {"ok": 2, "missing": 1}
     assert found["still.mp4"]["flags"] == ["still"], "two clips of one file, looked at once"
@@ -302,7 +200,7 @@ def test_what_cannot_be_read_is_left_out_of_training(
 def test_what_lies_in_out_is_not_scanned(library: Path, tmp_path: Path) -> None:
     shutil.copy(library / "still.mp4", tmp_path / "still.mp4")
     for _ in range(2):
-        assert _check(tmp_path, tmp_path / "report").summary.files == 1
+        assert run_check(tmp_path, tmp_path / "report").summary.files == 1
 
 
 @pytest.mark.parametrize(
@@ -323,63 +221,6 @@ def test_nothing_to_check_is_one_line(overrides: list[str], says: str, tmp_path:
     (tmp_path / "file").write_text("x")
     with pytest.raises(UsageError, match=says):
         check(compose("data_check", [f"out={tmp_path}/o", *(text.format(root=tmp_path) for text in overrides)]))
-
-
-class _Tags(HTMLParser):
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.found: dict[str, list[dict]] = {}
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list) -> None:
-        self.found.setdefault(tag, []).append(dict(attrs))
-
-
-def test_the_page_is_one_file_and_hostile_names_are_inert(library: Path, checked: Checked) -> None:
-    page = render(checked).decode("utf-8")
-    tags = _Tags(page).found
-    assert not {"img", "iframe", "link", "object", "a", "form"} & set(tags)
-    assert not [name for each in tags.values() for attributes in each for name in attributes if name.startswith("on")]
-    assert "&lt;img src=x onerror" in page and "\u202e" not in page and "\\u202e" in page
-    assert "http:" not in page and "https:" not in page
-    assert len(tags["script"]) == 1
-    rows = [attributes for attributes in tags["tr"] if "data-kinds" in attributes]
-    assert len(rows) == 19
-    assert sum("duplicate" in row["data-kinds"] for row in rows) == 2
-
-
-def test_the_only_script_that_may_run_is_the_pages_own(checked: Checked) -> None:
-    import base64
-    import hashlib
-    import re
-
-    page = render(checked).decode("utf-8")
-    policy = next(m["content"] for m in _Tags(page).found["meta"] if m.get("http-equiv") == "Content-Security-Policy")
-    script = re.search(r"<script>(.*?)</script>", page, re.DOTALL)
-    assert script is not None
-    digest = base64.b64encode(hashlib.sha256(script[1].encode()).digest()).decode()
-    assert policy == f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
-
-
-def test_a_long_list_is_cut_and_says_so(library: Path, tmp_path: Path) -> None:
-    text = check_library(
-        compose("data_check", [f"source={library}", f"out={tmp_path}", "isolated=false", "rows=3", "depth=header"])
-    )
-    page = (tmp_path / "report.html").read_text()
-    assert "3 of 19, those with a finding first" in page
-    assert text.startswith("19 files, ") and "6 not readable" in text
-    assert "onerror" not in text or "\u202e" not in text
-
-
-def test_the_table_names_what_matters(checked: Checked) -> None:
-    text = table(checked)
-    assert "3 not_media" in text and "2 unreadable" in text and "1 truncated" in text
-    assert "h264" in text and "duplicates take" in text
-    assert "\u202e" not in text and "\n.mp4" not in text, "no name can play tricks on the terminal"
-
-
-def test_every_reason_is_explained() -> None:
-    assert all(REASONS.values())
 
 
 def test_limits_are_inclusive_where_a_person_would_expect_it() -> None:
@@ -423,8 +264,8 @@ SHARED = (Path(os.environ.get("MMATTN_SHARED", Path(__file__).parents[4] / "shar
 @pytest.mark.skipif(not SHARED.is_dir(), reason="no shared media folder")
 @pytest.mark.parametrize("depth", ["header", pytest.param("sample", marks=pytest.mark.slow)])
 def test_every_file_of_a_folder_of_odd_media_is_accounted_for(depth: str, tmp_path: Path) -> None:
-    checked = _check(SHARED, tmp_path, f"depth={depth}", "isolated=true")
+    checked = run_check(SHARED, tmp_path, f"depth={depth}", "isolated=true")
     files = {path for path in SHARED.rglob("*") if path.is_file()}
-    assert {(SHARED / name) for name in _records(tmp_path, SHARED)} == files
+    assert {(SHARED / name) for name in records_of(tmp_path, SHARED)} == files
     assert checked.summary.files == len(files) == checked.summary.status["ok"] + checked.summary.status["failed"]
     assert not checked.summary.reasons["crashed"] and not checked.summary.reasons["timeout"]
