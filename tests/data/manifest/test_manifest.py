@@ -181,8 +181,8 @@ def test_more_rows_than_are_held_at_once_keep_their_order(tmp_path: Path) -> Non
     ("name", "row", "says"),
     [
         ("m.txt", Row(id="a", path=Path("/a")), "a manifest ends in"),
-        ("m.csv", Row(id="a", path=Path("/\udcff")), r"no UTF-8.*write a \.jsonl"),
-        ("m.parquet", Row(id="a", path=Path("/\udcff")), r"no UTF-8.*write a \.jsonl"),
+        ("m.csv", Row(id="a", path=Path("/\udcff")), r"not UTF-8.*write a \.jsonl"),
+        ("m.parquet", Row(id="a", path=Path("/\udcff")), r"not UTF-8.*write a \.jsonl"),
     ],
     ids=str,
 )

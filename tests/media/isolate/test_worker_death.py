@@ -52,14 +52,14 @@ def kill(pid: int, how: signal.Signals = signal.SIGKILL) -> None:
 
 def at_each_message(monkeypatch: pytest.MonkeyPatch, act: Callable[[Child, int], None]) -> None:
     """`act(child, k)` once message k, counted over all workers, has come in."""
-    plain, count = Child.hear, iter(range(10**6))
+    plain, count = Child.receive, iter(range(10**6))
 
-    def hear(child: Child, at_most: int, within_s: float):
+    def receive(child: Child, at_most: int, within_s: float):
         message = plain(child, at_most, within_s)
         act(child, next(count))
         return message
 
-    monkeypatch.setattr(Child, "hear", hear)
+    monkeypatch.setattr(Child, "receive", receive)
 
 
 @pytest.mark.parametrize("how", [signal.SIGSEGV, signal.SIGABRT, signal.SIGKILL])
@@ -120,15 +120,15 @@ def test_windows_go_on_where_a_worker_died(
 def test_a_worker_that_has_not_begun_says_nothing_of_the_file(
     reader: IsolatedReader, good: Path, deaths: int, answered: bool, monkeypatch: pytest.MonkeyPatch
 ):
-    plain, left = Child.ask, [deaths]
+    plain, left = Child.send, [deaths]
 
-    def ask(child: Child, *question) -> None:
+    def send(child: Child, *question) -> None:
         if left[0]:
             left[0] -= 1
             kill(child.pid)
         plain(child, *question)
 
-    monkeypatch.setattr(Child, "ask", ask)
+    monkeypatch.setattr(Child, "send", send)
     if answered:
         assert reader.read(good, ONE).frames is not None
     else:
