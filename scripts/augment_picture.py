@@ -11,9 +11,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mmattn.config.compose import build, compose
 from mmattn.data.manifest.rows import read_manifest
-from mmattn.data.prepare.augment.augment import Augment
-from mmattn.data.prepare.augment.picture import PictureAugment
-from mmattn.data.prepare.augment.sound import SoundAugment
+from mmattn.data.prepare.augment.audio import SoundAugment
+from mmattn.data.prepare.augment.pipeline import Augment
+from mmattn.data.prepare.augment.video import PictureAugment
 from mmattn.data.prepare.clips import ClipSpec, PaddedClip, Sample
 from mmattn.data.prepare.keys import Key
 

@@ -13,9 +13,9 @@ from statistics import median
 
 import torch
 
-from mmattn.data.prepare.augment.augment import Augment
-from mmattn.data.prepare.augment.picture import PictureAugment
-from mmattn.data.prepare.augment.sound import SoundAugment
+from mmattn.data.prepare.augment.audio import SoundAugment
+from mmattn.data.prepare.augment.pipeline import Augment
+from mmattn.data.prepare.augment.video import PictureAugment
 from mmattn.data.prepare.clips import ClipSpec, PaddedClip
 from mmattn.data.prepare.keys import Key
 from mmattn.types import Clip

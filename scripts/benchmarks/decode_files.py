@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmattn.errors import MediaError
-from mmattn.media.open.probe import probe
+from mmattn.media.survey.probe import probe
 
 HEIGHTS, GOPS, SECONDS = (360, 720), (250, 12), (10, 60, 600)
 FPS, RATE = 25, 48000

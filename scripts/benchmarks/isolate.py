@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from mmattn.media import IsolatedReader, Request, read_clip
-from mmattn.media.write.clips import write_video
+from mmattn.media.write.video import write_video
 
 ROUNDS = 31
 CASES = {

@@ -26,10 +26,10 @@ import numpy as np
 
 from mmattn.errors import MediaError
 from mmattn.media.isolate.reader import IsolatedReader
-from mmattn.media.open.probe import probe
 from mmattn.media.read.decode import read_clip
 from mmattn.media.read.request import Request
-from mmattn.media.write.clips import write_video
+from mmattn.media.survey.probe import probe
+from mmattn.media.write.video import write_video
 
 SIZE = (64, 64)
 POINTS = 20  # figures printed

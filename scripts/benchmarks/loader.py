@@ -24,13 +24,14 @@ import torch
 from mmattn.checkpoint import Checkpoint, save_model
 from mmattn.config.compose import compose
 from mmattn.data.avshapes import make_avshapes
-from mmattn.data.load.module import ClipData, build_data
+from mmattn.data.build import build_data
+from mmattn.data.load.clip_data import ClipData
+from mmattn.data.load.splits import SplitData
 from mmattn.data.manifest.labels import TagVocabulary
-from mmattn.data.manifest.splits import SplitData
 from mmattn.data.shards.write import shard
 from mmattn.errors import MediaError
 from mmattn.inference.features import make_features
-from mmattn.media.open.probe import probe
+from mmattn.media.survey.probe import probe
 from mmattn.model import build_model
 
 CLIPS, EPOCH, ROUNDS = 65, 192, 3

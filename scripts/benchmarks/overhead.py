@@ -21,7 +21,7 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from torch.utils.data import DataLoader
 
 from mmattn.config.compose import build, compose
-from mmattn.data.load.module import build_data
+from mmattn.data.build import build_data
 from mmattn.model import build_model
 from mmattn.training.checkpoints.atomic import AtomicCheckpointIO
 from mmattn.training.launch.signals import StopOnSignal

@@ -26,12 +26,12 @@ import numpy as np
 import torch
 
 from mmattn.checkpoint import load_model
-from mmattn.data.load.reading import ClipReader
+from mmattn.data.load.reader import ClipReader
 from mmattn.inference.jobs.job import Job
 from mmattn.inference.jobs.listing import Entry, list_source
 from mmattn.inference.jobs.shard import Answering, answer_shard
 from mmattn.inference.predictor.pipeline import Predictor
-from mmattn.media.write.clips import write_video
+from mmattn.media.write.video import write_video
 
 ROUNDS, BATCH = 5, 16
 

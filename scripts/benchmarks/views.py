@@ -23,7 +23,7 @@ from mmattn.config.compose import build, compose
 from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.data.prepare.views import Views
 from mmattn.inference.predictor.pipeline import Predictor
-from mmattn.media.write.clips import write_video
+from mmattn.media.write.video import write_video
 from mmattn.model import build_model
 
 FPS, RATE = 25, 16000

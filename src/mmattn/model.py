@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mmattn.config.compose import Config, build
+from mmattn.data.load.splits import SplitData
 from mmattn.data.manifest.labels import TagVocabulary
-from mmattn.data.manifest.splits import SplitData
 from mmattn.data.prepare.tokenizer import CaptionTokenizer
 from mmattn.encoders.interface import AudioEncoder, VisualEncoder
 from mmattn.errors import UsageError

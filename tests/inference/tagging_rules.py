@@ -13,7 +13,7 @@ from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.data.prepare.clips import ClipSpec
 from mmattn.encoders.interface import AudioEncoder, VisualEncoder
 from mmattn.fusion.interface import Fusion
-from mmattn.media.write.clips import write_video
+from mmattn.media.write.video import write_video
 from mmattn.model import AVModel
 from mmattn.tasks.interface import Task
 from mmattn.types import Batch, Fused, Tokens

@@ -18,7 +18,7 @@ from mmattn.inference.annotators import catalogue, model_folders
 from mmattn.inference.annotators.interface import Annotator, Setting
 from mmattn.inference.annotators.together import Annotators
 from mmattn.media.isolate.reader import IsolatedReader
-from mmattn.media.write.clips import write_video
+from mmattn.media.write.video import write_video
 
 SHARED = Path(os.environ.get("MMATTN_SHARED", Path(__file__).parents[3] / "shared")) / "data"
 needs_shared = pytest.mark.skipif(not (SHARED / "real_clips").is_dir(), reason="no shared data")

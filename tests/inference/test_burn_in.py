@@ -13,7 +13,7 @@ from test_writers import HOSTILE, record
 from mmattn.inference.writers.burn_in import BurnIn
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.media.read.request import Request
-from mmattn.media.write.clips import write_video
+from mmattn.media.write.video import write_video
 
 FPS, SIZE, RATE = 25, (96, 128), 16000
 

@@ -25,7 +25,7 @@ from mmattn.inference.annotators.captions import endpoint as endpoints
 from mmattn.inference.annotators.captions.endpoint import EndpointWriter
 from mmattn.inference.annotators.captions.spans import Seen
 from mmattn.inference.annotators.model_folders import is_loopback
-from mmattn.media.write.clips import write_video
+from mmattn.media.write.video import write_video
 
 
 class Server:

@@ -24,7 +24,7 @@ from mmattn.inference.annotators.together import Annotators
 from mmattn.inference.result.result import Result, schema
 from mmattn.inference.writers.subtitles.levels import side_by_side
 from mmattn.media.isolate.reader import IsolatedReader
-from mmattn.media.write.clips import write_video
+from mmattn.media.write.video import write_video
 
 KINDS = [
     pytest.param(kind, marks=pytest.mark.skipif(importlib.util.find_spec("num2words") is None, reason="no num2words"))

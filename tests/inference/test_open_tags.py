@@ -23,7 +23,7 @@ from mmattn.inference.annotators.together import Annotators
 from mmattn.inference.result.result import Result, schema
 from mmattn.media import read_clip
 from mmattn.media.isolate.reader import IsolatedReader
-from mmattn.media.write.clips import write_video
+from mmattn.media.write.video import write_video
 
 TAGS = ["dog", "red_cat", "rain on roof"]
 TEMPLATES = ["a video of {}", "the sound of {}"]

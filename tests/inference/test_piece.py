@@ -9,12 +9,12 @@ import pytest
 import torch
 from tagging_rules import rules, write_film
 
-from mmattn.data.load.reading import ClipReader
+from mmattn.data.load.reader import ClipReader
 from mmattn.inference.jobs.listing import list_source
 from mmattn.inference.predictor.piece import Piece
 from mmattn.inference.predictor.pipeline import Predictor
 from mmattn.media import Request, read_clip
-from mmattn.media.read.windows import Windows
+from mmattn.media.read.windows.layout import Windows
 
 BRIGHT, LOUD = (3.0, 6.0), (8.0, 10.0)
 

@@ -27,7 +27,7 @@ from mmattn.inference.annotators.interface import STEP_S
 from mmattn.inference.annotators.tags.pretrained import PretrainedTagger
 from mmattn.inference.result.result import schema
 from mmattn.media.isolate.reader import IsolatedReader
-from mmattn.media.write.clips import write_video
+from mmattn.media.write.video import write_video
 
 SHARED = Path(os.environ.get("MMATTN_SHARED", Path(__file__).parents[3] / "shared")) / "data"
 NOISE = 3  # the class

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tagging_rules import rules, write_film
 
-from mmattn.data.load.reading import ClipReader
+from mmattn.data.load.reader import ClipReader
 from mmattn.inference.predictor.pipeline import Predictor
 
 

@@ -11,7 +11,7 @@ import pytest
 import mmattn
 from mmattn.cli.main import main
 from mmattn.errors import UsageError
-from mmattn.media.write.clips import write_video
+from mmattn.media.write.video import write_video
 
 pytest.importorskip("scenedetect")
 

@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 from tagging_rules import CLIP, FPS, RATE, rules, write_film
 
-from mmattn.data.load.reading import ClipReader
+from mmattn.data.load.reader import ClipReader
 from mmattn.errors import UsageError
 from mmattn.inference.predictor.piece import Piece
 from mmattn.inference.predictor.pipeline import Predictor
 from mmattn.inference.shots.shots import ShotReader, find_cuts
-from mmattn.media.write.clips import write_video
+from mmattn.media.write.video import write_video
 
 pytest.importorskip("scenedetect")
 BRIGHT, LOUD, SECONDS = (3.0, 6.0), (8.0, 10.0), 12.5

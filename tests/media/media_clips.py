@@ -10,7 +10,7 @@ from typing import BinaryIO
 import av
 import numpy as np
 
-from mmattn.media.write.clips import write_video
+from mmattn.media.write.video import write_video
 
 STEP = 8  # grey levels between one frame and the next; H.264 blurs by far less
 

@@ -12,7 +12,7 @@ import pytest
 
 from mmattn.cli.main import main
 from mmattn.data.manifest.rows import read_manifest
-from mmattn.media.write.clips import write_video
+from mmattn.media.write.video import write_video
 
 FILES = 60
 
@@ -66,7 +66,7 @@ def test_an_interrupted_check_goes_on_where_it_was(
     first = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
     assert first.returncode == 130, first.stderr
     assert _lines(tmp_path / "report/check.part.jsonl") == kept
-    assert f"{kept} of {FILES} files are done; the same command goes on" in first.stderr
+    assert f"{kept} of {FILES} files are done; the same command continues" in first.stderr
     assert "Traceback" not in first.stderr
     assert not (tmp_path / "report/check.jsonl").exists()
     assert main([*check, "isolated=false"]) == 0

@@ -12,10 +12,10 @@ import torch
 from mmattn.checkpoint import load_model
 from mmattn.cli.main import main
 from mmattn.config.compose import compose
-from mmattn.data.load.module import build_data
+from mmattn.data.build import build_data
 from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.data.manifest.rows import Row, read_manifest
-from mmattn.data.manifest.writing import write_manifest
+from mmattn.data.manifest.write import write_manifest
 
 LOUD = {"tag": "dog, barking", "score": 0.9, "from": "sounds", "segments": [[0.0, 0.5], [2.2, 3.0]]}
 FAINT = {"tag": "wind", "score": 0.55, "from": "sounds", "segments": [[0.9, 1.6]]}

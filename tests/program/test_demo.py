@@ -9,7 +9,7 @@ import pytest
 
 from mmattn.cli.main import main
 from mmattn.config.compose import compose
-from mmattn.data.load.module import build_data
+from mmattn.data.build import build_data
 from mmattn.training.run.evaluate import evaluate_run
 
 

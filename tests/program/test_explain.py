@@ -15,7 +15,7 @@ from mmattn.cli.main import main
 from mmattn.data.prepare.clips import ClipSpec
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.media.read.decode import read_clip
-from mmattn.media.write.clips import write_video
+from mmattn.media.write.video import write_video
 from mmattn.reports.explain.explained import Explained, Steps, Window
 from mmattn.reports.explain.video import LINE, write_overlay
 from mmattn.weighting.causal import SUBSETS

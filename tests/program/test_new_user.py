@@ -13,7 +13,7 @@ import pytest
 from mmattn.cli.main import main
 from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.data.manifest.rows import Row
-from mmattn.media.write.clips import write_video
+from mmattn.media.write.video import write_video
 
 RATE = 16000
 

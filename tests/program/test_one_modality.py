@@ -14,7 +14,7 @@ import mmattn
 from mmattn.cli.main import main
 from mmattn.config.compose import build
 from mmattn.data.prepare.clips import ClipSpec
-from mmattn.media.write.clips import write_video
+from mmattn.media.write.video import write_video
 from mmattn.types import MODALITIES, Modality
 
 GROUP: dict[Modality, str] = {"video": "visual", "audio": "audio"}

@@ -13,10 +13,10 @@ import pytest
 import mmattn
 from mmattn.cli.main import main
 from mmattn.config.compose import compose
-from mmattn.data.made import alone_in
+from mmattn.data.output_folder import alone_in
 from mmattn.inference.jobs.job import Job
 from mmattn.inference.jobs.listing import list_source
-from mmattn.media.write.clips import write_video
+from mmattn.media.write.video import write_video
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mmattn.cli.main import main
-from mmattn.media.write.clips import write_video
+from mmattn.media.write.video import write_video
 
 pytest.importorskip("scenedetect")
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mmattn.cli.main import main
-from mmattn.media.write.clips import write_video
+from mmattn.media.write.video import write_video
 
 HOSTILE = '</script><img src=x onerror="document.title=1"><b>'
 MANY = 10_000

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from report_runs import make_grid
 
-from mmattn.media.write.clips import write_video
+from mmattn.media.write.video import write_video
 from mmattn.reports.page.report import Options, write_report
 
 SHOTS = Path(__file__).parents[2] / "build" / "screenshots"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmattn.media.write.clips import write_video
+from mmattn.media.write.video import write_video
 from mmattn.reports.explain.explained import Explained, Steps, Window
 from mmattn.reports.explain.page import render, verdict
 from mmattn.reports.explain.video import Still, _jpeg, heat_of, hottest

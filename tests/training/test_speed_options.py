@@ -174,7 +174,7 @@ def tagged(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 @pytest.mark.parametrize("size", [["fusion=late", "data.batch_size=12"], ["fusion=cross", "dim=96", "heads=4"]])
 def test_the_memory_of_a_step_is_foreseen_within_a_fifth(size: list[str], tagged: list[str]) -> None:
     """Against a whole step of the whole batch with its optimizer, by the allocator's own account."""
-    from mmattn.data.load.module import build_data
+    from mmattn.data.build import build_data
     from mmattn.model import build_model
 
     config = compose("train", [*tagged, "data.batch_size=16", "dropout=0.1", *size])
@@ -210,7 +210,7 @@ def test_a_look_ahead_tells_all_and_writes_nothing(
 
 def test_operations_are_those_of_the_step(tagged: list[str]) -> None:
     """Twice the clips, twice the operations; accumulated batches, as many times more."""
-    from mmattn.data.load.module import build_data
+    from mmattn.data.build import build_data
     from mmattn.model import build_model
 
     found = []

@@ -1,1 +1,1 @@
-"""Manifests, folders and public sets to batches: sampling, transforms, shards, features, checks. See docs/data.md."""
+"""From manifests, folders and public data sets to batches; shards, features, checks. See docs/data.md."""

@@ -19,25 +19,19 @@ from torch import Tensor
 
 from mmattn.checkpoint import Checkpoint, load_model
 from mmattn.config.compose import Config
-from mmattn.data.features.read import (
-    CLIPS_KEY,
-    COMMAND,
-    ENCODERS_FILE,
-    FEATURES_FILE,
-    MANIFEST_FILE,
-    encoders_hash,
-    listed_clips,
-)
+from mmattn.data.build import build_data
+from mmattn.data.features.files import CLIPS_KEY, listed_clips
+from mmattn.data.features.source import COMMAND, ENCODERS_FILE, FEATURES_FILE, MANIFEST_FILE, encoders_hash
 from mmattn.data.load.cache import ClipCache
+from mmattn.data.load.clip_data import ClipData
 from mmattn.data.load.dataset import ClipDataset, missing_clip, stack_samples
 from mmattn.data.load.loader import ClipLoader
-from mmattn.data.load.module import ClipData, build_data
 from mmattn.data.load.quarantine import Quarantine
 from mmattn.data.load.sampler import GlobalBatchSampler
-from mmattn.data.made import finished, is_finished, labels_hash, making, read_made, refresh_labels, rows_hash
 from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.data.manifest.rows import Row
-from mmattn.data.manifest.writing import write_manifest
+from mmattn.data.manifest.write import write_manifest
+from mmattn.data.output_folder import finished, is_finished, labels_hash, making, read_made, refresh_labels, rows_hash
 from mmattn.data.prepare.clips import PaddedClip, Sample
 from mmattn.errors import UsageError
 from mmattn.files import check_utf8, expanded, write_atomically

@@ -15,7 +15,7 @@ from pathlib import Path
 from mmattn.config.compose import Config
 from mmattn.data.manifest.rows import MANIFEST_NAMES, Row
 from mmattn.data.manifest.sources import held_out
-from mmattn.data.manifest.writing import write_manifest
+from mmattn.data.manifest.write import write_manifest
 from mmattn.errors import UsageError
 from mmattn.files import expanded
 from mmattn.inference.result.result import Result, Tag

@@ -14,7 +14,7 @@ from collections import Counter
 from pathlib import Path
 
 from mmattn.config.compose import Config, build
-from mmattn.data.made import alone_in, holds_others, making
+from mmattn.data.output_folder import alone_in, holds_others, making
 from mmattn.errors import MmattnError, UsageError
 from mmattn.files import MODEL_FILE, expanded, is_address
 from mmattn.inference.annotators import catalogue
@@ -25,7 +25,7 @@ from mmattn.inference.engines.slurm import SlurmEngine
 from mmattn.inference.jobs.job import Job, Update
 from mmattn.inference.jobs.listing import list_source
 from mmattn.inference.writers.output import Output, output_of
-from mmattn.media.read.picture.tone_map import HDRS
+from mmattn.media.read.video.tone_map import HDRS
 from mmattn.text import counted
 
 JOB_SUFFIX = ".job"

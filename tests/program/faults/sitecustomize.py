@@ -34,7 +34,7 @@ def _decoder() -> None:
 
 
 def _model() -> None:
-    from mmattn.data.load.reading import ClipReader
+    from mmattn.data.load.reader import ClipReader
 
     plain = ClipReader.__call__
 

@@ -1,11 +1,11 @@
-"""AVShapes: a generated set of real MP4 files whose tags are known to need the picture, the sound, either or both.
+"""AVShapes: a generated set of MP4 files whose tags are known to need video, audio, either or both.
 
 Deterministic in (seed, index). See `scene` for why a synergistic tag cannot be read from one modality alone.
 """
 
-from mmattn.data.avshapes.picture import render_picture
+from mmattn.data.avshapes.audio import render_audio
 from mmattn.data.avshapes.scene import Scene, describe
-from mmattn.data.avshapes.sound import render_sound
+from mmattn.data.avshapes.video import render_video
 from mmattn.data.avshapes.words import FAMILIES, caption, tags
 from mmattn.data.avshapes.write import make_avshapes, manifest_row, render
 
@@ -17,7 +17,7 @@ __all__ = [
     "make_avshapes",
     "manifest_row",
     "render",
-    "render_picture",
-    "render_sound",
+    "render_audio",
+    "render_video",
     "tags",
 ]

@@ -1,9 +1,9 @@
-"""What happens in one clip: everything that is drawn at random, as data. Labels are derived from it, never drawn.
+"""The random content of one clip, as data. Labels are derived from it, never drawn.
 
 Notable choice, the synergy: time is cut into 12 slots, a random permutation of them into three schedules of four. The
 left object flashes at the first, the right one at the second, and the sound follows one of the three, drawn uniformly.
-The schedules are exchangeable, so the picture alone (two disjoint schedules) and the sound alone (one schedule) are
-distributed alike whichever it follows: only both together tell.
+The schedules are exchangeable, so the video alone (two disjoint schedules) and the audio alone (one schedule) have the
+same distribution whichever the sound follows: only both together give the answer.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Sound:
-    """The events that are heard."""
+    """The events in the audio."""
 
     timbre: str
     pitch: str
@@ -68,10 +68,10 @@ class Sound:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What is there besides the objects and the events."""
+    """Everything besides the objects and the events."""
 
-    rain: bool  # seen as streaks, heard as hiss
-    engine: bool  # seen as throbbing pipes, heard as hum
+    rain: bool  # streaks in the video, hiss in the audio
+    engine: bool  # throbbing pipes in the video, hum in the audio
     rain_strength: float  # 0 to 1, of both
     rain_slant: float  # pixels sideways per pixel down
     engine_strength: float
@@ -85,6 +85,8 @@ class Surroundings:
 
 @dataclass(frozen=True)
 class Scene:
+    """Everything in one clip."""
+
     seed: int
     index: int
     slot_times: tuple[float, ...]  # s, one for each slot
@@ -111,7 +113,7 @@ def stream(seed: int, index: int, purpose: int) -> np.random.Generator:
 
 
 def describe(seed: int, index: int) -> Scene:
-    """Draw clip `index` of the set `seed`. Every number is drawn in every clip, so that no draw depends on another."""
+    """Draw clip `index` of the set `seed`. Every clip draws the same numbers, so that no draw depends on another."""
     rng = stream(seed, index, 0)
     order = rng.permutation(SLOTS).reshape(3, SLOTS_PER_SCHEDULE)
     schedules = [tuple(sorted(int(slot) for slot in group)) for group in order]

@@ -1,4 +1,4 @@
-"""What may be said of a scene: its tags, each with the family that says which sense it needs, and its caption."""
+"""The labels of a scene: its tags, each with a family that gives the modality it needs, and its caption."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ FAMILIES: dict[str, str] = {
     "source/left": "synergy",
     "source/right": "synergy",
 }
-"""Every tag there is -> "picture" (must be seen), "sound" (must be heard), "redundant" (either will do) or "synergy"
-(both are needed)."""
+"""Every tag -> "picture" (needs video), "sound" (needs audio), "redundant" (needs either) or "synergy" (needs both)."""
 
 _EVENTS = {"beep": "beeps", "chirp": "chirps", "noise": "noise bursts", "click": "clicks"}
 
 
 def tags(scene: Scene) -> dict[str, str]:
-    """The tags that are true of the scene, each with its family, in the order of `FAMILIES`."""
+    """The tags of the scene, each with its family, in the order of `FAMILIES`."""
     things = (scene.left, scene.right)
     true = {f"colour/{thing.colour}" for thing in things} | {f"shape/{thing.shape}" for thing in things}
     true |= {f"sound/{scene.sound.timbre}", f"pitch/{scene.sound.pitch}"}
@@ -39,8 +38,11 @@ def tags(scene: Scene) -> dict[str, str]:
 
 
 def caption(scene: Scene) -> str:
-    """One sentence that says all the tags say, e.g. "a red circle on the left and a bouncing blue square on the right;
-    low beeps in time with the left one, in the rain"."""
+    """One sentence with the content of all tags.
+
+    For example "a red circle on the left and a bouncing blue square on the right; low beeps in time with the left one,
+    in the rain".
+    """
     seen = f"a {_name(scene.left)} on the left and a {_name(scene.right)} on the right"
     companion = "neither" if scene.source == "neither" else f"the {scene.source} one"
     heard = f"{scene.sound.pitch} {_EVENTS[scene.sound.timbre]} in time with {companion}"

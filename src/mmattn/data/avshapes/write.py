@@ -16,13 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
-from mmattn.data.avshapes.picture import render_picture
+from mmattn.data.avshapes.audio import render_audio
 from mmattn.data.avshapes.scene import FPS, SAMPLE_RATE, SECONDS, Scene, describe
-from mmattn.data.avshapes.sound import render_sound
+from mmattn.data.avshapes.video import render_video
 from mmattn.data.avshapes.words import caption, tags
 from mmattn.errors import UsageError
 from mmattn.files import expanded, write_atomically
-from mmattn.media.write.clips import write_video
+from mmattn.media.write.video import write_video
 from mmattn.process.startup import safe_children
 
 VERSION = 1  # of what is drawn and how; a set of another version is never continued
@@ -34,7 +34,7 @@ SPLIT_PERIOD = ("train", "val", "test", *["train"] * 5, "val", "test", *["train"
 
 def render(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
     """Frames (48, 96, 96, 3) uint8 and waveform (48000,) float32 in [-1, 1]."""
-    return render_picture(scene), render_sound(scene)
+    return render_video(scene), render_audio(scene)
 
 
 def manifest_row(seed: int, index: int) -> dict[str, object]:

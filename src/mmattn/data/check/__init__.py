@@ -1,1 +1,1 @@
-"""What a library of media holds, and what is wrong with it."""
+"""Check a media library: measure every file and flag problems."""

@@ -1,7 +1,7 @@
-"""Files that are the same, byte for byte, and files that look and sound the same.
+"""Find identical files, and files that look and sound the same.
 
-The same: of files of one size the two ends are compared first, and only where those agree the whole content. Alike:
-by the hashes of a survey; one re-encoded, scaled or made quieter is still recognised, one cut shorter is not.
+Identical: for files of equal size the two ends are compared first, and only if these agree the whole content. Alike: by
+the hashes of a survey; a re-encoded, scaled or quieter copy is recognised, one that was cut is not.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mmattn.data.manifest.library import Item
 
 _EDGE = 1 << 16  # bytes of each end
 _CHUNK = 1 << 20  # bytes read at once
-_SEEN_BITS = 24 / 256  # of pictures, where the sound agrees as well. Measured on re-encoded clips: 1 to 20 of 256;
+_SEEN_BITS = 24 / 256  # of frames, where the audio agrees too. Measured on re-encoded clips: 1 to 20 of 256;
 _ONLY_SEEN_BITS = 12 / 256  # clips of one still scene differ by as little, but then their sounds differ
 _HEARD_BITS = 4  # of 32. Measured: copies 0 to 3, other clips of one scene 6 and more
 _TRIED = 64  # files compared with, at most, of those that share a part of a hash
@@ -46,7 +46,7 @@ def _digest(item: Item, spans: Iterable[tuple[int, int]]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """What a survey tells of a file's look and sound; hashes are 0 where there is nothing to compare."""
+    """The video and audio hashes of a survey; 0 where there is nothing to compare."""
 
     picture: int  # four times 64 bits
     sound: int  # 32 bits
@@ -54,11 +54,12 @@ class Fingerprint:
     pictures: int  # in the file
 
     def parts(self) -> list[tuple[int, int]]:
-        """What two files share of which to be worth comparing: one of the four pictures, or the sound."""
+        """The parts of which two files must share one to be compared: one of the four frames, or the audio."""
         shown = [(place, self.picture >> 64 * place & (1 << 64) - 1) for place in range(4)]
         return [part for part in [*shown, (4, self.sound)] if part[1]]
 
     def is_like(self, other: Fingerprint) -> bool:
+        """Whether two files look and sound the same."""
         if abs(self.duration - other.duration) > max(0.5, 0.05 * self.duration):
             return False
         if bool(self.picture) != bool(other.picture) or (self.pictures == 1) != (other.pictures == 1):
@@ -72,19 +73,19 @@ class Fingerprint:
         return apart <= _ONLY_SEEN_BITS * bits
 
 
-def alike(looks: Sequence[Fingerprint | None]) -> dict[int, int]:
-    """Index of a file -> index of the first file that it is like."""
+def alike(prints: Sequence[Fingerprint | None]) -> dict[int, int]:
+    """For each file that is like an earlier one, the index of the first such file."""
     first: dict[int, int] = {}
     shelves: dict[tuple[int, int], list[int]] = defaultdict(list)  # part of a hash -> the first files that have it
-    for index, look in enumerate(looks):
-        if look is None:
+    for index, found in enumerate(prints):
+        if found is None:
             continue
-        near = {other: None for part in look.parts() for other in shelves.get(part, ())}
-        match = next((other for other in near if look.is_like(looks[other])), None)  # type: ignore[arg-type]
+        near = {other: None for part in found.parts() for other in shelves.get(part, ())}
+        match = next((other for other in near if found.is_like(prints[other])), None)  # type: ignore[arg-type]
         if match is not None:
             first[index] = match
             continue
-        for part in look.parts():
+        for part in found.parts():
             if len(shelves[part]) < _TRIED:
                 shelves[part].append(index)
     return first

@@ -1,4 +1,4 @@
-"""What the measures of files mean: flags by limits, and a library in numbers."""
+"""Flag files by limits on their measures, and summarise a library."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from mmattn.data.check.scan import Record
+from mmattn.data.check.journal import Record
 
 FLAGS = {
     "soundless": "no sound track, or an empty one",
@@ -18,7 +18,7 @@ FLAGS = {
     "short": "shorter than is useful",
     "variable_rate": "frames at uneven times",
     "offset": "picture and sound begin at different times",
-    "duration_differs": "the header tells another duration than the packets",
+    "duration_differs": "the duration in the header differs from that of the packets",
     "duplicate": "the same bytes as another file",
     "alike": "looks and sounds as another file",
 }
@@ -26,7 +26,7 @@ FLAGS = {
 
 @dataclass(frozen=True)
 class FlagLimits:
-    """From where on a measure is a flag."""
+    """The limits beyond which a measure is flagged."""
 
     silent_db: float = -60.0  # of full scale, for the loudest tenth of a second
     short_s: float = 1.0
@@ -35,7 +35,7 @@ class FlagLimits:
     black: float = 0.06  # brightness of the brightest place, 0 to 1
 
     def flags(self, record: Record) -> list[str]:
-        """What is odd about a file, in the order of FLAGS; of one that could not be read, only that there are two."""
+        """The flags of a file, in the order of FLAGS; an unreadable file can only be a duplicate."""
         if record["status"] != "ok":
             return ["duplicate"] if "duplicate_of" in record else []
         get: Callable[[str], Any] = record.get
@@ -59,7 +59,7 @@ class FlagLimits:
 
 @dataclass
 class Summary:
-    """A library in numbers. Times in s."""
+    """The summary of a library. Times in s."""
 
     source: str
     depth: str
@@ -73,12 +73,13 @@ class Summary:
     containers: Counter[str] = field(default_factory=Counter)
     video_codecs: Counter[str] = field(default_factory=Counter)
     audio_codecs: Counter[str] = field(default_factory=Counter)
-    left_out: Counter[str] = field(default_factory=Counter)  # files and folders not looked at, by why
+    left_out: Counter[str] = field(default_factory=Counter)  # files and folders left out, by reason
     duplicate_bytes: int = 0  # that duplicates take
     durations: dict[str, float] = field(default_factory=dict)  # quantiles
     limits: dict[str, float] = field(default_factory=dict)
 
     def add(self, record: Record) -> None:
+        """Count a file."""
         self.files += 1
         self.bytes += record["bytes"] or 0
         self.status[record["status"]] += 1
@@ -103,5 +104,5 @@ class Summary:
 
 
 def length_of(record: Record) -> float | None:
-    """Duration in s: measured, else as the header tells."""
+    """Duration, s: measured, else by the header."""
     return record.get("measured_duration", record.get("duration"))

@@ -1,86 +1,50 @@
-"""Looking at many files at once and keeping what was found: the work of `mmattn data check` that may be interrupted.
+"""Scan many files in parallel for `mmattn data check`.
 
-Every thread has a decoding process of its own, so a crash or a hang costs one file and holds up no other. What was
-found is a line in a journal at once; a scan that begins again takes up what still holds, and looks at the rest.
+Every thread has its own decoding process, so a crash or hang costs one file and delays no other.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import queue
 import threading
-import time
 from collections.abc import Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-from mmattn.data.made import LEASE
-from mmattn.data.manifest.library import Item
-from mmattn.errors import MediaError, UsageError
+from mmattn.data.check.journal import Record, ScannedFile
+from mmattn.errors import MediaError
 from mmattn.files import ByteRange
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.media.open.source import opened
-from mmattn.media.survey.survey import Depth, Survey, survey
-from mmattn.process.lease import Lease
-
-Record = dict[str, Any]
-_SYNC_S = 2.0  # at most so much of the work is lost with the machine
-_AGAIN = ("timeout", "crashed", "changed")  # what another look may find otherwise
+from mmattn.media.survey.passes import survey
+from mmattn.media.survey.record import Depth, Survey
 
 
-@dataclass(frozen=True, slots=True)
-class ScannedFile:
-    """A file as it is now. `bytes` None: there is none."""
-
-    item: Item
-    bytes: int | None
-    mtime_ns: int | None
-
-    @classmethod
-    def of(cls, item: Item, follow_symlinks: bool) -> ScannedFile:
-        try:
-            found = Path(item.path).stat(follow_symlinks=follow_symlinks)
-        except FileNotFoundError:
-            return cls(item, None, None)
-        except (OSError, ValueError):  # it will fail in its turn, with the reason
-            return cls(item, 0, 0)
-        return cls(item, found.st_size if item.size is None else item.size, found.st_mtime_ns)
-
-    def begin(self, depth: Depth) -> Record:
-        """The first part of its record."""
-        record: Record = {"path": self.item.path}
-        if self.item.offset is not None:
-            record |= {"offset": self.item.offset, "size": self.item.size}
-        return record | {"bytes": self.bytes, "mtime_ns": self.mtime_ns, "depth": depth}
-
-
-class Here:
-    """IsolatedReader's part of it in this process: starts at once, but a crash or a hang takes all with it."""
+class LocalReader:
+    """Surveys files in this process: it starts at once, but a crash or hang ends the whole scan."""
 
     def __init__(self, deadline_s: float, follow_symlinks: bool, beneath: Path | None) -> None:
         self._deadline_s = deadline_s
         self._links: dict[str, Any] = {"follow_symlinks": follow_symlinks, "beneath": beneath}
 
     def survey(self, src: Path | ByteRange, depth: Depth) -> Survey:
+        """See the function survey. Raises MediaError."""
         with opened(src, **self._links) as one:
             return survey(one, depth, deadline_s=self._deadline_s)
 
     def interrupt(self) -> None:
-        """The file under way has to end by itself."""
+        """Without effect: the present file is read to its end."""
 
     def close(self) -> None:
-        """There is nothing to end."""
+        """Without effect."""
 
 
-Reader = IsolatedReader | Here
+Reader = IsolatedReader | LocalReader
 
 
-def look_at(reader: Reader, job: ScannedFile, depth: Depth) -> Record:
-    """The record of one file, whatever is wrong with it."""
+def scan(reader: Reader, job: ScannedFile, depth: Depth) -> Record:
+    """The record of one file; errors are part of it."""
     record = job.begin(depth)
     if job.bytes is None:
         return record | {"status": "missing"}
@@ -88,12 +52,12 @@ def look_at(reader: Reader, job: ScannedFile, depth: Depth) -> Record:
         found = reader.survey(job.item.media, depth).to_dict()
     except MediaError as error:
         return record | {"status": "failed", "reason": error.reason, "detail": error.detail}
-    told = {name: value for name, value in found.items() if value is not None and name != "streams"}
-    return record | {"status": "failed" if "reason" in told else "ok"} | told
+    values = {name: value for name, value in found.items() if value is not None and name != "streams"}
+    return record | {"status": "failed" if "reason" in values else "ok"} | values
 
 
-def look_at_all(jobs: Sequence[ScannedFile], depth: Depth, readers: Sequence[Reader]) -> Generator[Record, None, None]:
-    """A record for each job, in the order in which they are done, by a thread for each reader. It closes them."""
+def scan_all(jobs: Sequence[ScannedFile], depth: Depth, readers: Sequence[Reader]) -> Generator[Record, None, None]:
+    """Yield a record for each job as it is done, with one thread for each reader; the readers are closed."""
     waiting, results, stop = iter(jobs), queue.SimpleQueue(), threading.Event()
     turn = threading.Lock()
 
@@ -105,7 +69,7 @@ def look_at_all(jobs: Sequence[ScannedFile], depth: Depth, readers: Sequence[Rea
                         job = next(waiting, None)
                     if job is None:
                         break
-                    results.put(look_at(reader, job, depth))
+                    results.put(scan(reader, job, depth))
         except BaseException as error:
             results.put(error)
 
@@ -124,118 +88,3 @@ def look_at_all(jobs: Sequence[ScannedFile], depth: Depth, readers: Sequence[Rea
             while thread.is_alive():
                 reader.interrupt()
                 thread.join(0.1)
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where the last line on a file stands, and how the file was then."""
-
-    of_journal: bool
-    start: int
-    bytes: int | None
-    mtime_ns: int | None
-    final: bool
-
-
-class ScanJournal:
-    """The lines of a scan, by file. `old`: the finished report of a scan before, whose lines are taken over.
-
-    One process at a time: a second raises UsageError. A line cut off by a crash is cut away.
-    """
-
-    def __init__(self, path: Path, old: Path, depth: Depth, resume: bool) -> None:
-        self.path, self._depth = path, depth
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._lease = Lease(path.parent / LEASE)
-        if not self._lease.take():
-            who = self._lease.holder()
-            raise UsageError(f"{path.parent}: another data check is writing there ({who}); wait for it or set out=")
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        self._old = os.open(old, os.O_RDONLY | os.O_CLOEXEC) if resume and old.is_file() else None
-        self._places: dict[Item, _Place] = {}
-        if self._old is not None:
-            self._index(self._old, of_journal=False)
-        if not resume:
-            os.ftruncate(self._fd, 0)
-        self._end = self._index(self._fd, of_journal=True)
-        os.ftruncate(self._fd, self._end)
-        self._synced = time.monotonic()
-
-    def _index(self, fd: int, of_journal: bool) -> int:
-        """Note every whole line; returns where they end."""
-        start = 0
-        with os.fdopen(os.dup(fd), "rb") as file:
-            file.seek(0)
-            for line in file:
-                if not line.endswith(b"\n"):
-                    break
-                self._note(line, of_journal, start)
-                start += len(line)
-        return start
-
-    def _note(self, line: bytes, of_journal: bool, start: int) -> None:
-        try:
-            record = json.loads(line)
-            item = Item(record["path"], record.get("offset"), record.get("size"))
-            final = record["depth"] == self._depth and record.get("reason") not in _AGAIN
-            self._places[item] = _Place(of_journal, start, record["bytes"], record["mtime_ns"], final)
-        except (ValueError, KeyError, TypeError):
-            return  # not a line of ours: the file is looked at again
-
-    def holds(self, job: ScannedFile) -> bool:
-        """Whether what is known of the file still holds; then it is in the journal."""
-        place = self._places.get(job.item)
-        if place is None or not place.final or (place.bytes, place.mtime_ns) != (job.bytes, job.mtime_ns):
-            return False
-        if not place.of_journal:
-            self.add(self.read(job.item), sync=False)
-        return True
-
-    def add(self, record: Record, sync: bool = True) -> None:
-        """Append one line; on the disk within seconds."""
-        line = json.dumps(record, allow_nan=False).encode("ascii") + b"\n"
-        written = 0
-        while written < len(line):
-            written += os.pwrite(self._fd, line[written:], self._end + written)
-        self._note(line, True, self._end)
-        self._end += len(line)
-        if sync and time.monotonic() - self._synced > _SYNC_S:
-            os.fsync(self._fd)
-            self._synced = time.monotonic()
-
-    def done(self, jobs: Sequence[ScannedFile]) -> int:
-        """How many of them are in the file and hold, wherever an interrupt struck: what the next scan will find."""
-        self._end = self._index(self._fd, of_journal=True)
-        return sum(self.holds(job) for job in jobs)
-
-    def read(self, item: Item) -> Record:
-        """The last line on a file."""
-        place = self._places[item]
-        fd = self._fd if place.of_journal or self._old is None else self._old
-        line = b""
-        while not line.endswith(b"\n"):
-            piece = os.pread(fd, 1 << 14, place.start + len(line))
-            if not piece:
-                raise UsageError(f"{self.path.parent}: its files were changed by another program; run it again")
-            line += piece
-            line = line[: line.find(b"\n") + 1] or line
-        return json.loads(line)
-
-    def remove(self) -> None:
-        """The scan is finished and its report is written."""
-        self.path.unlink(missing_ok=True)
-
-    def close(self) -> None:
-        os.fsync(self._fd)
-        os.close(self._fd)
-        if self._old is not None:
-            os.close(self._old)
-        self._lease.release(done=True)
-
-    def __enter__(self) -> ScanJournal:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

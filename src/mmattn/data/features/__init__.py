@@ -1,1 +1,1 @@
-"""Tokens of frozen encoders, made once."""
+"""Tokens of frozen encoders, computed once."""

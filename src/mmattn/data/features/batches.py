@@ -1,4 +1,4 @@
-"""Batches of kept tokens in place of frames and spectrograms."""
+"""Batches of stored tokens in place of frames and spectrograms."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mmattn.data.features.read import ENCODERS_FILE, FeatureFiles, FeatureSource, Stream
-from mmattn.data.load.dataset import turned
+from mmattn.data.features.files import FeatureFiles, Stream
+from mmattn.data.features.source import ENCODERS_FILE, FeatureSource
+from mmattn.data.load.dataset import rotated
 from mmattn.data.load.loader import EpochLoader
 from mmattn.data.load.quarantine import Quarantine
 from mmattn.data.load.sampler import Draw
+from mmattn.data.load.splits import SplitData
 from mmattn.data.manifest.labels import NO_SCORES, TagVocabulary
 from mmattn.data.manifest.rows import Row
-from mmattn.data.manifest.splits import SplitData
-from mmattn.data.prepare.augment.augment import Augment
+from mmattn.data.prepare.augment.pipeline import Augment
 from mmattn.data.prepare.clips import ClipSpec
 from mmattn.data.prepare.keys import Key
 from mmattn.errors import UsageError
@@ -27,6 +28,8 @@ from mmattn.types import MODALITIES, Batch, Modality, Tokens, known_full
 
 
 class Featured(NamedTuple):
+    """The tokens of one clip with its target. `real` False: an example that is not counted."""
+
     id: str
     streams: dict[Modality, Stream]
     target: Tensor
@@ -35,7 +38,7 @@ class Featured(NamedTuple):
 
 
 class FeatureDataset(Dataset[Featured]):
-    """`dataset[(epoch, index)]`. `modality_dropout`: as Augment's, with the same draws. `soft`: see ClipDataset."""
+    """`dataset[(epoch, index)]` -> Featured. `modality_dropout`: as in Augment, same draws; `soft`: see ClipDataset."""
 
     def __init__(
         self,
@@ -60,6 +63,7 @@ class FeatureDataset(Dataset[Featured]):
         return len(self.rows)
 
     def __getitem__(self, draw: Draw) -> Featured:
+        """The tokens of one draw."""
         draw = Draw(*draw)
         if draw.row < 0:
             return self.example()
@@ -72,14 +76,14 @@ class FeatureDataset(Dataset[Featured]):
                 if place <= chance / self.modality_dropout < place + 1:
                     streams[name] = streams[name]._replace(keep=torch.zeros_like(streams[name].keep))
         target = self.vocabulary.encode(row.tags, row.tag_scores if self.soft else NO_SCORES)
-        return Featured(row.id, streams, target, turned(row.captions, key))
+        return Featured(row.id, streams, target, rotated(row.captions, key))
 
     def example(self) -> Featured:
-        """An item as large as any, which counts nowhere."""
+        """An item of full size which is not counted."""
         return self[Draw(0, 0)]._replace(id="", real=False)
 
     def collate(self, items: Sequence[Featured]) -> Batch:
-        """A batch of tokens. Its frames and spectrogram have no length."""
+        """A batch of tokens. Its frames and spectrogram have length 0."""
         tokens: dict[Modality, Tokens] = {name: _stack([item.streams[name] for item in items]) for name in MODALITIES}
         clips, nothing = len(items), torch.zeros(len(items), 0)
         return Batch(
@@ -111,7 +115,7 @@ class FeatureData(SplitData):
 
     def __post_init__(self) -> None:
         if not 0 <= self.modality_dropout <= 0.5:
-            raise UsageError(f"data.modality_dropout={self.modality_dropout}: expected 0 to 0.5, for each of two")
+            raise UsageError(f"data.modality_dropout={self.modality_dropout}: expected 0 to 0.5")
 
     @cached_property
     def files(self) -> FeatureFiles:
@@ -127,8 +131,9 @@ class FeatureData(SplitData):
 
     def check_readable(self) -> None:
         for rows in self.rows.values():
-            if strange := [row.id for row in rows if row.id not in self.files]:
-                raise UsageError(f"{self.source.folder}: no features of {strange[0]!r} ({len(strange)} such clips)")
+            if unknown := [row.id for row in rows if row.id not in self.files]:
+                missing = f"no features of {unknown[0]!r} ({len(unknown)} such clips)"
+                raise UsageError(f"{self.source.folder}: {missing}; run mmattn data features again")
 
     def dataset(
         self,
@@ -139,7 +144,7 @@ class FeatureData(SplitData):
         augment: Augment | None = None,
     ) -> FeatureDataset:
         if augment is not None:
-            raise UsageError(f"{self.source.folder}: features hold neither sound nor picture that could be changed")
+            raise UsageError(f"{self.source.folder}: features have no audio or video that could be augmented")
         self.check_readable()
         return FeatureDataset(
             self.rows[split],

@@ -1,1 +1,1 @@
-"""Clips become batches."""
+"""Read clips and make batches of them."""

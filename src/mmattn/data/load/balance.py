@@ -1,4 +1,4 @@
-"""How often each clip is drawn when rare tags should be seen as often as common ones."""
+"""Sampling weights that balance rare and common tags."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from torch import Tensor
 
 Balance = Literal["none", "class", "sqrt"]
 BALANCES: tuple[Balance, ...] = ("none", "class", "sqrt")
-UNTAGGED = ("",)  # clips without tags are balanced as if they had one of their own
+UNTAGGED = ("",)  # clips without tags count as one more tag
 
 
 def clip_weights(tags: Sequence[Sequence[str]], balance: Balance) -> Float[Tensor, " N"] | None:
-    """The chance of each clip in a draw, float64, for the tags of all clips; None when all are alike ("none").
+    """The probability of each clip (N,) float64 from the tags of all clips; None for equal ones ("none").
 
-    "class": the sum over a clip's tags of 1 / (clips with that tag), as PSLA and AST do (Gong et al. 2021, both). Where
-    each clip has one tag, every tag is then drawn equally often. "sqrt": of 1 / sqrt(clips), half-way there.
+    "class": the sum over a clip's tags of 1 / (clips with that tag), as in PSLA and AST (Gong et al. 2021, both). If
+    each clip has one tag, all tags are drawn equally often. "sqrt": of 1 / sqrt(clips), which is half-way.
     """
     if balance == "none":
         return None

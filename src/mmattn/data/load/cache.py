@@ -1,8 +1,8 @@
-"""What a data set remembers of its clips: which were read, which failed, and prepared samples as far as they fit.
+"""A cache of a data set's clips: which were read, which failed, and as many prepared samples as fit.
 
-The memory is shared by the loader processes that are forked from this one, so a clip read by any of them is kept for
-all. Where processes are not forked (macOS, Windows; spawn, forkserver) each loader process keeps no samples, and
-remembers for itself what it tried, beside what was known to be bad when it started.
+The memory is shared with forked loader processes, so a clip read by one of them is cached for all. Where processes are
+not forked (macOS, Windows; spawn, forkserver), a loader process caches no samples and only knows which clips it tried
+itself and which were bad when it started.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from torch import Tensor
 
 from mmattn.errors import UsageError
 
-UNTRIED, READ, KEPT, FAILED, EXCLUDED = range(5)  # EXCLUDED: known to be unreadable before it was tried
+UNTRIED, READ, KEPT, FAILED, EXCLUDED = range(5)  # EXCLUDED: known to be unreadable before this run tried it
 _ALIGN = 16  # bytes
 
 Sample = TypeVar("Sample")
 
 
 class ClipCache(Generic[Sample]):
-    """States and durations of `rows` clips; the samples of the first of them, as many as `max_bytes` hold.
+    """States and durations of `rows` clips, and the samples of the first clips, as many as fit into `max_bytes`.
 
-    `bad`: states to begin with. All samples have the fields, shapes and types of `template`, a dataclass of tensors and
-    whole numbers. Memory is taken as it is written to. A sample is read in another epoch than it was written in, and
-    the loader's processes speak with each other in between, so there is no lock.
+    `bad`: initial states. All samples have the fields, shapes and types of `template`, a dataclass of tensors and ints.
+    Memory is used as samples are written. A sample is never read in the epoch in which it is written, and the loader
+    processes synchronise between epochs, so there is no lock.
     """
 
     def __init__(self, rows: int, template: Sample, max_bytes: int, bad: np.ndarray | None = None) -> None:
@@ -42,12 +42,12 @@ class ClipCache(Generic[Sample]):
             self._memory = torch.frombuffer(mmap.mmap(-1, max(self.places, 1) * size), dtype=torch.uint8)
         except OSError:
             wanted = self.places * size >> 20
-            raise UsageError(f"{wanted} MiB of memory for clips cannot be had; lower data.cache_gb") from None
+            raise UsageError(f"cannot allocate {wanted} MiB for cached clips; lower data.cache_gb") from None
         if bad is not None:
             self.state[:] = bad
 
     def get(self, index: int) -> Sample | None:
-        """The sample, not copied: nobody may write to it."""
+        """The cached sample, or None. It shares the cache's memory: do not write to it."""
         if self.state[index] != KEPT:
             return None
         numbers = {name for name, value in vars(self.template).items() if isinstance(value, int)}
@@ -56,13 +56,14 @@ class ClipCache(Generic[Sample]):
         )
 
     def keep(self, index: int, sample: Sample) -> None:
-        """Note that the clip was read, and keep its sample if it has a place."""
+        """Record that the clip was read, and store its sample if it has a place."""
         if index < self.places:
             for name, view in self._views(index):
                 view.copy_(torch.as_tensor(getattr(sample, name)))
         self.state[index] = KEPT if index < self.places else READ
 
     def is_bad(self, index: int) -> bool:
+        """Whether the clip is known to be unreadable."""
         return self.state[index] >= FAILED
 
     def _views(self, index: int) -> list[tuple[str, Tensor]]:
@@ -74,7 +75,7 @@ class ClipCache(Generic[Sample]):
 
 
 def _layout(template: Any) -> tuple[list[tuple[str, int, int, torch.dtype, torch.Size]], int]:
-    """Where each field of a sample lies, and the bytes of a whole one."""
+    """Offset and type of each field of a sample, and the bytes of a sample."""
     layout, at = [], 0
     for field in fields(template):
         tensor = torch.as_tensor(getattr(template, field.name))

@@ -1,4 +1,4 @@
-"""Rows become samples and batches. A clip that cannot be read is never replaced: its place stays, marked not real."""
+"""Rows become samples and batches. An unreadable clip is not replaced: its place is marked as not real."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import torch
 from torch.utils.data import Dataset
 
 from mmattn.data.load.cache import FAILED, ClipCache
-from mmattn.data.load.reading import ClipReader
+from mmattn.data.load.reader import ClipReader
 from mmattn.data.load.sampler import Draw
 from mmattn.data.manifest.labels import NO_SCORES, TagVocabulary
 from mmattn.data.manifest.rows import Row
-from mmattn.data.prepare.augment.augment import Augment
+from mmattn.data.prepare.augment.pipeline import Augment
 from mmattn.data.prepare.clips import ClipSpec, PaddedClip, Sample
 from mmattn.data.prepare.keys import Key
 from mmattn.data.prepare.views import ClipView
@@ -27,7 +27,7 @@ SPANS: tuple[Span, ...] = get_args(Span)
 
 @dataclass(frozen=True)
 class Labelled:
-    """One clip with what it is to be recognised as. `real` False: it cannot be read."""
+    """One clip with its target. `real` False: it cannot be read."""
 
     id: str
     sample: Sample
@@ -39,10 +39,10 @@ class Labelled:
 class ClipDataset(Dataset[Labelled]):
     """`dataset[(epoch, index)]` -> Labelled.
 
-    `span`: where the clip's seconds are taken in a longer row: its "first", its "center", or at "random", keyed by
-    (seed, epoch, index). `soft`: targets are how sure tags are, where rows tell. `look`: one view of one span instead.
-    Clips are kept in `cache` as they are first read, in the form of its template; for random spans and looks it must
-    have no places.
+    `span`: which seconds of a longer row are used: the "first", the "center", or "random" ones, keyed by (seed, epoch,
+    index). `soft`: targets are the tags' scores, where rows have them. `view`: one view of one span instead. Clips are
+    stored in `cache` when they are first read, in the form of its template; for random spans and views it must have no
+    places.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class ClipDataset(Dataset[Labelled]):
         augment: Augment | None = None,
         seed: int = 0,
         span: Span = "first",
-        look: ClipView | None = None,
+        view: ClipView | None = None,
         soft: bool = False,
     ) -> None:
         self.rows = rows
@@ -67,29 +67,31 @@ class ClipDataset(Dataset[Labelled]):
         self.augment = augment
         self.seed = seed
         self.span = span
-        self.look = look
+        self.view = view
         self.soft = soft
-        self._found: list[tuple[str, MediaError]] = []  # unreadable clips and why, until a batch tells them
+        self._found: list[tuple[str, MediaError]] = []  # unreadable clips and why, until a batch reports them
         self._tried: list[tuple[int, bool]] = []  # rows whose files were read, and whether they could be
 
     @property
     def ids(self) -> list[str]:
+        """The ids of the rows."""
         return [row.id for row in self.rows]
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitems__(self, draws: Sequence[Draw]) -> list[Labelled]:
-        """A batch at once, which several threads share."""
+        """A batch, read by several threads."""
         return list(self.reader.map(self.__getitem__, draws))
 
     def __getitem__(self, draw: Draw) -> Labelled:
+        """The clip of one draw, augmented if this dataset augments."""
         draw = Draw(*draw)
         if draw.row < 0:
             return self.example()
         key = Key(self.seed, *draw)
         name, target = self.rows[key.index].id, self.target(key.index)
-        captions = turned(self.rows[key.index].captions, key)
+        captions = rotated(self.rows[key.index].captions, key)
         clip = self.clip(key)
         if clip is None:
             return Labelled(name, _finished(self.cache.template, self.spec), target, False, captions)
@@ -98,11 +100,11 @@ class ClipDataset(Dataset[Labelled]):
         return Labelled(name, *self.augment(clip, target, key, self.spec, self), captions=captions)
 
     def example(self) -> Labelled:
-        """An item as large as any, of which nothing is read and which counts nowhere."""
+        """An item of full size for which nothing is read and which is not counted."""
         return Labelled("", _finished(self.cache.template, self.spec), self.vocabulary.encode(()), False)
 
     def collate(self, items: Sequence[Labelled]) -> tuple[Batch, list[tuple[str, MediaError]]]:
-        """Samples have one shape, so a batch is a stack. Beside it what was found unreadable since the last one."""
+        """Stack the samples to a batch; also returns the clips found unreadable since the last batch."""
         real = torch.tensor([item.real for item in items])
         batch = stack_samples([item.sample for item in items], [item.id for item in items], self.spec, real)
         batch = replace(batch, captions=tuple(item.captions for item in items))
@@ -113,15 +115,16 @@ class ClipDataset(Dataset[Labelled]):
     def collate_and_report(
         self, items: Sequence[Labelled]
     ) -> tuple[Batch, list[tuple[str, MediaError]], list[tuple[int, bool]]]:
-        """As `collate`, and which rows' files were read since the last batch, and whether they could be.
+        """As `collate`; also returns which rows were read since the last batch, and whether each could be.
 
-        For the process that trains, which a loader process that is not forked from it shares no memory with.
+        For the training process: it shares no memory with loader processes that were not forked.
         """
         batch, found = self.collate(items)
         tried, self._tried = self._tried, []
         return batch, found, tried
 
     def target(self, index: int) -> torch.Tensor:
+        """The target (K,) of a row."""
         row = self.rows[index]
         return self.vocabulary.encode(row.tags, row.tag_scores if self.soft else NO_SCORES)
 
@@ -131,7 +134,7 @@ class ClipDataset(Dataset[Labelled]):
         return clip if isinstance(clip, PaddedClip) else None
 
     def clip(self, key: Key) -> PaddedClip | Sample | None:
-        """From memory or from its file; None if it cannot be read. A file that failed is not tried again."""
+        """The clip from the cache or its file; None if it cannot be read. A file that failed is not tried again."""
         if self.cache.is_bad(key.index):
             return None
         if (kept := self.cache.get(key.index)) is not None:
@@ -151,15 +154,15 @@ class ClipDataset(Dataset[Labelled]):
 
     def _decoded(self, row: Row, key: Key) -> Clip:
         """Raises MediaError."""
-        if self.look is None:
+        if self.view is None:
             return self.spec.read(row.media, self._start(key), row.end, reader=self.reader)
-        clip = self.spec.read(row.media, self._start(key), row.end, reader=self.reader, canvas=self.look.canvas)
-        return self.look.view.cut(clip, self.spec)
+        clip = self.spec.read(row.media, self._start(key), row.end, reader=self.reader, canvas=self.view.canvas)
+        return self.view.view.cut(clip, self.spec)
 
     def _start(self, key: Key) -> float:
         """Where in the file the clip begins, s."""
         row = self.rows[key.index]
-        at = None if self.look is None else self.look.at
+        at = None if self.view is None else self.view.at
         if self.span == "first" and at is None:
             return row.start
         end = row.end
@@ -173,8 +176,8 @@ class ClipDataset(Dataset[Labelled]):
         return row.start + spare * at
 
 
-def turned(captions: tuple[str, ...], key: Key) -> tuple[str, ...]:
-    """All captions, one drawn for this epoch first: it is the one that is learned."""
+def rotated(captions: tuple[str, ...], key: Key) -> tuple[str, ...]:
+    """All captions, rotated so that one drawn for this epoch comes first: it is the one that is trained on."""
     first = key.stream("caption").randrange(len(captions)) if len(captions) > 1 else 0
     return captions[first:] + captions[:first]
 
@@ -184,14 +187,14 @@ def _finished(clip: PaddedClip | Sample, spec: ClipSpec) -> Sample:
 
 
 def missing_clip(spec: ClipSpec) -> PaddedClip:
-    """A clip without picture and sound."""
+    """A clip without video and audio."""
     return spec.pad(Clip(None, torch.zeros(0), None, spec.sample_rate, 0.0, "", (0.0, spec.seconds)))
 
 
 def stack_samples(
     samples: Sequence[Sample], ids: Sequence[str], spec: ClipSpec, real: torch.Tensor | None = None
 ) -> Batch:
-    """A batch without targets. Its waveform is real as far as the spectrogram is: both go missing together."""
+    """A batch without targets. Where the spectrogram is missing, the waveform counts as missing too."""
     waveform = torch.stack([sample.waveform for sample in samples])
     heard = torch.tensor([sample.heard if sample.spectrogram_keep.any() else 0 for sample in samples])
     return Batch(

@@ -1,4 +1,4 @@
-"""Loaders that can go on in the middle of an epoch, and tell what could not be read."""
+"""Loaders that resume in the middle of an epoch and report unreadable clips."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from torch.utils.data import DataLoader
 
 from mmattn.data.load.cache import FAILED, READ, UNTRIED
 from mmattn.data.load.dataset import ClipDataset
-from mmattn.data.load.passing import WAIT_S, Packed, is_short, nbytes, unpacked
 from mmattn.data.load.quarantine import Quarantine, exclude
 from mmattn.data.load.sampler import GlobalBatchSampler
+from mmattn.data.load.transfer import WAIT_S, Packed, is_short, nbytes, unpacked
 
 
 class EpochLoader(DataLoader[Any]):
-    """Its `batch_sampler` is a GlobalBatchSampler, its state is (epoch, batches that were handed out).
+    """A DataLoader over a GlobalBatchSampler whose state is (epoch, batches yielded).
 
-    `workers`: processes that load; they need `collate_fn` and a dataset with an `example()`. `clip_s`: how long one
-    clip may take them. A batch that does not come in that time, of all its clips, ends the work with an error.
+    `workers`: loader processes; they need `collate_fn` and a dataset with an `example()`. `clip_s`: the time that one
+    clip may take. A batch that takes longer than all its clips may raises an error.
     """
 
-    _handed_out: tuple[int, int] = (-1, 0)
+    _yielded: tuple[int, int] = (-1, 0)
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class EpochLoader(DataLoader[Any]):
             num_workers=workers,
             collate_fn=collate_fn,
             persistent_workers=workers > 0,
-            worker_init_fn=leave_signals if workers else None,
+            worker_init_fn=ignore_signals if workers else None,
             timeout=WAIT_S + clips * clip_s if workers else 0,
         )
 
@@ -54,22 +54,24 @@ class EpochLoader(DataLoader[Any]):
         epoch = sampler.epoch
         first = sampler.resumes_at()
         for number, batch in enumerate(self._batches(), start=first + 1):
-            self._handed_out = (epoch, number)
+            self._yielded = (epoch, number)
             yield batch
 
     def _batches(self) -> Iterator[Any]:
         return unpacked(super().__iter__())
 
     def state_dict(self) -> dict[str, int]:
-        return {"epoch": self._handed_out[0], "batches": self._handed_out[1]}
+        """The epoch and how many of its batches were yielded."""
+        return {"epoch": self._yielded[0], "batches": self._yielded[1]}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        self._handed_out = (state["epoch"], state["batches"])
-        self._sampler.seen = self._handed_out
+        """Continue after the batch at which `state` was taken."""
+        self._yielded = (state["epoch"], state["batches"])
+        self._sampler.seen = self._yielded
 
     @property
     def global_batch(self) -> int:
-        """Clips of a step's batch over all processes."""
+        """Clips in the batch of one step, over all processes."""
         return self._sampler.global_batch
 
     @property
@@ -79,7 +81,7 @@ class EpochLoader(DataLoader[Any]):
 
 
 class ClipLoader(EpochLoader):
-    """Batches of a ClipDataset. What loader processes find unreadable is reported here, in the process that trains."""
+    """Batches of a ClipDataset. Unreadable clips of loader processes are reported here, in the training process."""
 
     def __init__(
         self,
@@ -94,9 +96,9 @@ class ClipLoader(EpochLoader):
         super().__init__(dataset, batch_sampler=sampler, **how)
         self.clips = dataset
         self.quarantine = quarantine
-        self._rows: dict[str, int] = {}  # id -> row, once it is asked for
+        self._rows: dict[str, int] = {}  # id -> row, made when it is needed
         self._elsewhere: list[int] = []  # rows that other processes found bad
-        self._told = 0  # of quarantine.elsewhere, what is in it
+        self._merged = 0  # entries of quarantine.elsewhere that are in it
 
     def _batches(self) -> Iterator[Any]:
         state = self.clips.cache.state
@@ -114,18 +116,18 @@ class ClipLoader(EpochLoader):
             yield batch
 
     def _check(self) -> None:
-        """Raises MmattnError when too many clips are bad, over all loader processes and ranks."""
-        new = self.quarantine.elsewhere[self._told :]
+        """Raise MmattnError if too many clips are bad, over all loader processes and ranks."""
+        new = self.quarantine.elsewhere[self._merged :]
         if new and not self._rows:
             self._rows = {name: index for index, name in enumerate(self.clips.ids)}
         self._elsewhere += [self._rows[name] for name in new if name in self._rows]  # others are of another split
-        self._told += len(new)
+        self._merged += len(new)
         self.quarantine.check(self.clips.cache.state, self._elsewhere, self._sampler.world)
 
 
-def leave_signals(worker: int) -> None:
-    """Ctrl-C reaches every process of the terminal: the one that trains decides, its workers go on until it is done."""
+def ignore_signals(worker: int) -> None:
+    """Ignore Ctrl-C, which reaches every process of a terminal: the training process decides when its workers end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Slurm, too, signals every process of a job that it preempts.
+    # Slurm also signals every process of a job that it preempts.
     signal.signal(signal.SIGTERM, signal.SIG_IGN if "SLURM_JOB_ID" in os.environ else signal.SIG_DFL)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""The clips of a run that could not be read: listed once with their reasons, not tried again, limited in number."""
+"""The unreadable clips of a run: listed once with their reasons, not tried again, limited in number."""
 
 from __future__ import annotations
 
@@ -19,35 +19,36 @@ from mmattn.text import counted
 
 
 class Quarantine:
-    """Bad clips by id. `keep_in` names the file (JSON lines: id, path, reason, detail) that all processes of a run
-    share and that a resumed run goes on with. `max_fraction`: of the clips of a split, more than so many stop the run.
+    """Bad clips by id. A run stops when more than `max_fraction` of the clips of a split are bad.
 
-    The file is only appended to, and what others have appended is read from where the last reading ended.
+    `keep_in` sets the file (JSON lines: id, path, reason, detail) that all processes of a run share and that a resumed
+    run continues. It is only appended to; lines of other processes are read from where the last read ended.
     """
 
     def __init__(self, max_fraction: float) -> None:
         self.max_fraction = max_fraction
         self.reasons: dict[str, dict[str, str]] = {}
-        self.elsewhere: list[str] = []  # clips that other processes have listed, in this order
+        self.elsewhere: list[str] = []  # clips listed by other processes, in this order
         self._file: Path | None = None
-        self._read = 0  # bytes of the file that were read
+        self._read = 0  # bytes of the file that have been read
 
     def keep_in(self, file: Path) -> None:
-        """List in `file` what is known so far, and take over what it lists."""
+        """Write the clips known so far to `file`, and read those that it lists."""
         known = self.reasons
         self._file, self._read, self.reasons = file, 0, {}
         with self._opened() as descriptor:
-            self._take_over(descriptor)
+            self._read_new(descriptor)
             self._append(descriptor, {name: record for name, record in known.items() if name not in self.reasons})
-        self.elsewhere.clear()  # they are of before
+        self.elsewhere.clear()  # they were found before
 
     def refresh(self) -> None:
-        """Take over what other processes have listed since."""
+        """Read what other processes have appended."""
         if self._file is not None and self._file.is_file() and self._file.stat().st_size != self._read:
             with self._opened() as descriptor:
-                self._take_over(descriptor)
+                self._read_new(descriptor)
 
     def add(self, name: str, error: MediaError) -> None:
+        """List a clip, unless it is listed already."""
         if name in self.reasons:
             return
         record = {"path": error.path, "reason": error.reason, "detail": error.detail}
@@ -55,13 +56,13 @@ class Quarantine:
             self.reasons[name] = record
             return
         with self._opened() as descriptor:
-            self._take_over(descriptor)
+            self._read_new(descriptor)
             if name not in self.reasons:
                 self._append(descriptor, {name: record})
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[int]:
-        """The file, to be read and appended to by nobody else meanwhile."""
+        """The locked file, for reading and appending."""
         assert self._file is not None
         descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
         try:
@@ -71,8 +72,8 @@ class Quarantine:
         finally:
             os.close(descriptor)
 
-    def _take_over(self, descriptor: int) -> None:
-        """The whole lines since the last reading. One that is cut off (its process was killed) says nothing."""
+    def _read_new(self, descriptor: int) -> None:
+        """Read the complete lines since the last read. One that is cut off (its process was killed) is ignored."""
         size = os.fstat(descriptor).st_size
         if size < self._read:  # another file by now
             self._read = 0
@@ -89,7 +90,7 @@ class Quarantine:
                 break
 
     def _append(self, descriptor: int, records: dict[str, dict[str, str]]) -> None:
-        """Whole lines, in one write; after all were read, under the lock."""
+        """Append lines in one write, under the lock and after reading all."""
         text = "".join(json.dumps({"id": name, **record}) + "\n" for name, record in records.items()).encode("ascii")
         size = os.fstat(descriptor).st_size
         text = b"\n" * (size > self._read and bool(text)) + text  # ends the line that was cut off
@@ -99,11 +100,11 @@ class Quarantine:
         self.reasons |= records
 
     def check(self, state: np.ndarray, elsewhere: Sequence[int] = (), world: int = 1) -> None:
-        """Raises MmattnError when too many of the clips with these states (see ClipCache) are unreadable.
+        """Raise MmattnError if too many of the clips with these states (see ClipCache) are unreadable.
 
-        `elsewhere`: those of them that other processes found to be so in this run; each of `world` processes has
-        tried as many as this one. Too many are either of those tried so far, beyond doubt (see limit), or of all,
-        those included that were known before.
+        `elsewhere`: clips that other processes found unreadable in this run; each of `world` processes is taken to have
+        tried as many as this one. Too many: significantly more of those tried so far (see limit), or more of all clips,
+        including those that were known before.
         """
         others = np.asarray(elsewhere, dtype=np.int64)
         others = others[state[others] != FAILED]
@@ -120,10 +121,11 @@ class Quarantine:
                 where = f"; see {self._file}" if self._file else ""
                 raise MmattnError(
                     f"{bad} of {counted(clips, 'clip')} could not be read, more than "
-                    f"data.max_bad_fraction={self.max_fraction} allows (all that was found: {self.summary()}){where}"
+                    f"data.max_bad_fraction={self.max_fraction} allows (found so far: {self.summary()}){where}"
                 )
 
     def left_out(self) -> str:
+        """A summary for the log."""
         where = f"; all are listed in {self._file}" if self._file else ""
         return f"{counted(len(self.reasons), 'clip')} left out as unreadable ({self.summary()}){where}"
 
@@ -136,7 +138,7 @@ class Quarantine:
 
 
 def exclude(state: np.ndarray, names: Sequence[str], known: Quarantine) -> None:
-    """Mark the untried clips that are known to be bad."""
+    """Mark the untried clips that are listed in `known`."""
     if known.reasons:
         for index, name in enumerate(names):
             if name in known.reasons and state[index] != FAILED:

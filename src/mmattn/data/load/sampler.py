@@ -1,7 +1,7 @@
-"""Which clips make which batch: one order of clips for each (seed, epoch), cut into global batches.
+"""Batches of clips: one order of clips for each (seed, epoch), divided into global batches.
 
 Every rank takes its slice `[rank::world]` of each global batch, so the order of samples does not depend on the number
-of ranks or workers. Augmentation is keyed by the items.
+of ranks or workers. Augmentation is keyed by the draws.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mmattn.text import counted
 
 
 class Draw(NamedTuple):
-    """What a dataset is asked for. `repeat`: how often this epoch drew the clip before. `row` -1: its `example()`."""
+    """An index into a dataset. `repeat`: how often this epoch drew the clip before. `row` -1: its `example()`."""
 
     epoch: int
     row: int
@@ -27,11 +27,12 @@ class Draw(NamedTuple):
 
 
 class GlobalBatchSampler(Sampler[list[Draw]]):
-    """Batches of items. In training the last, smaller batch is left out when there is a full one.
+    """Batches of draws. In training a smaller last batch is dropped if there is a full one.
 
-    `length`: clips of a training epoch, None = all `rows`. Epochs then share out an endless row of permutations:
-    each clip comes once before any comes again. With `weights` (N,) clips are drawn with those chances instead, each
-    draw by itself. With fewer clips than a batch, the batch is the largest multiple of `world` that they fill.
+    `length`: clips of a training epoch, None = all `rows`. Epochs then take consecutive parts of a series of
+    permutations: each clip comes once before any comes again. With `weights` (N,), clips are drawn independently with
+    these probabilities instead. With fewer clips than a batch, the batch is the largest multiple of `world` that they
+    fill.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class GlobalBatchSampler(Sampler[list[Draw]]):
         if train and global_batch % world:
             raise UsageError(f"data.batch_size={global_batch} does not divide among {world} processes")
         length = length if train and length is not None else rows
-        if train and length < world:  # a process without a batch would leave the others waiting for its gradients
+        if train and length < world:  # the others would wait for the gradients of a process without a batch
             raise UsageError(
                 f"{counted(length, 'clip')} cannot be shared among {world} processes; set trainer.devices to fewer"
             )
@@ -62,7 +63,7 @@ class GlobalBatchSampler(Sampler[list[Draw]]):
         self.rank = rank
         self.world = world
         self.epoch = 0
-        self.seen: tuple[int, int] = (-1, 0)  # (epoch, batches of it already seen), for a resumed run
+        self.seen: tuple[int, int] = (-1, 0)  # (epoch, batches of it already used), for a resumed run
 
     @property
     def sampler(self) -> GlobalBatchSampler:
@@ -70,10 +71,11 @@ class GlobalBatchSampler(Sampler[list[Draw]]):
         return self
 
     def set_epoch(self, epoch: int) -> None:
+        """The epoch of the next iteration."""
         self.epoch = epoch
 
     def resumes_at(self) -> int:
-        """The first batch of this epoch that was not seen yet."""
+        """The first batch of this epoch that has not been used yet."""
         return self.seen[1] if self.seen[0] == self.epoch else 0
 
     def __len__(self) -> int:
@@ -89,10 +91,10 @@ class GlobalBatchSampler(Sampler[list[Draw]]):
             indices = order[batch][self.rank :: self.world].tolist()
             again = repeats[batch][self.rank :: self.world].tolist()
             items = [Draw(self.epoch, index, repeat) for index, repeat in zip(indices, again, strict=True)]
-            yield items or [Draw(self.epoch, -1)]  # every process does as many batches: others may wait for its part
+            yield items or [Draw(self.epoch, -1)]  # all processes need the same number of batches
 
     def _order(self) -> Int[Tensor, " L"]:
-        """The clips of this epoch, of all ranks."""
+        """The clips of this epoch for all ranks."""
         if not self.train:
             return torch.arange(self.rows)
         if self.weights is not None:

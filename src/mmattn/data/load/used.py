@@ -1,19 +1,19 @@
-"""How much of the training media is seen: files are often longer than the clips that are cut from them."""
+"""The share of the training media that is used: files are often longer than the clips cut from them."""
 
 from __future__ import annotations
 
-from mmattn.data.load.module import ClipData
+from mmattn.data.load.clip_data import ClipData
 from mmattn.errors import MediaError
 
-LOOKED_AT = 32  # files whose headers are read, evenly spread
-ENOUGH = 0.95  # of the media: nothing needs to be said
+SAMPLED = 32  # files whose headers are read, evenly spread
+ENOUGH = 0.95  # of the media: nothing is reported
 
 
 def media_used(data: ClipData) -> str | None:
-    """A line for a person where clips leave out some of the files; None where they are seen whole."""
+    """A message where clips use only a part of the files; None where they use all."""
     rows = data.rows["train"]
     lengths = []
-    for row in rows[:: -(-len(rows) // LOOKED_AT)]:
+    for row in rows[:: -(-len(rows) // SAMPLED)]:
         try:
             end = row.end if row.end is not None else data.reader.header(row.media).duration
         except MediaError:
@@ -28,5 +28,5 @@ def media_used(data: ClipData) -> str | None:
     at_once = "in an epoch" if data.span == "random" else "ever"
     return (
         f"clips are {part} {data.clip.seconds:g} s of files of {mean:.3g} s on average: {100 * share:.0f} % of the "
-        f"media is {at_once} seen ({len(lengths)} files looked at); {more} changes that"
+        f"media is {at_once} used (measured on {len(lengths)} files); {more} changes that"
     )

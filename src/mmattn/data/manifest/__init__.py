@@ -1,1 +1,1 @@
-"""Which clips there are, and what is known of each."""
+"""The clips of a data set and their labels."""

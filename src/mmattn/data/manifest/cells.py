@@ -1,4 +1,4 @@
-"""Text that stands for a list of texts: `a; b` in a cell of CSV, and lists as JSON, Python, pandas or numpy write them.
+"""Text that represents a list: `a; b` in a cell of CSV, and lists as JSON, Python, pandas or numpy write them.
 
 Every function raises ValueError saying what is wrong and what to write.
 """
@@ -33,7 +33,7 @@ _KEPT = re.compile(
 
 
 def listed(text: str, column: str) -> list[str] | None:
-    """The strings of a written list; None for text that is none. Raises ValueError for a list that cannot be read."""
+    """The strings of a written list; None for other text. Raises ValueError for a list that cannot be read."""
     if not text or (text.lstrip()[:1] not in ("[", "(", "{", "'", '"', "<") and not _OPENS_A_LIST.match(text)):
         return None
     try:
@@ -44,7 +44,7 @@ def listed(text: str, column: str) -> list[str] | None:
         pass  # not JSON; it may still be Python's or numpy's
     wrapped = _WRAPPED.fullmatch(text)
     if wrapped is not None and (strings := _strings(wrapped["list"][1:-1])) is not None:
-        # In words of a sentence, ("yes") is no list.
+        # In a sentence, ("yes") is not a list.
         if wrapped["list"][0] in "[{" or len(strings) > 1 or "," in wrapped["list"]:
             return strings
     elif wrapped is None and column == "tags" and len(strings := _strings(text) or []) > 1:
@@ -56,7 +56,7 @@ def listed(text: str, column: str) -> list[str] | None:
 
 
 def _strings(inner: str) -> list[str] | None:
-    """The string literals that `inner` consists of, separated by commas (Python) or blanks (numpy)."""
+    """The string literals in `inner`, separated by commas (Python) or spaces (numpy); None for anything else."""
     found, at = [], len(inner) - len(inner.lstrip())
     while at < len(inner):
         item = _ITEM.match(inner, at)
@@ -72,11 +72,11 @@ def _strings(inner: str) -> list[str] | None:
 
 
 def split_cell(text: str, column: str) -> list[str]:
-    """The parts of `a; b`. Raises ValueError for a cell without any, and for an absent value that was spelled out."""
+    """The parts of `a; b`. Raises ValueError for a cell without any, and for an absent value such as NaN."""
     if text.strip() in _ABSENT:
         meant = f'["{text.strip()}"]'
         raise ValueError(
-            f"{column} {text.strip()!r} is how tables spell no value; leave the cell empty, or write {meant}"
+            f"{column} {text.strip()!r} is how tables write an absent value; leave the cell empty, or write {meant}"
         )
     parts, start = [], 0
     for match in _KEPT.finditer(text):
@@ -90,7 +90,7 @@ def split_cell(text: str, column: str) -> list[str]:
         start = cut + 1
     parts = [part.strip() for part in (*parts, text[start:]) if part.strip()]
     if not parts and text.strip():
-        raise ValueError(f"{column} {_shown(text)} holds separators alone; leave the cell empty")
+        raise ValueError(f"{column} {_shown(text)} has only separators; leave the cell empty")
     return parts
 
 

@@ -1,6 +1,6 @@
-"""The columns of a manifest: what they are called, and what their values may be.
+"""The columns of a manifest: their names and values.
 
-Every function raises ValueError saying what is wrong; the reader of the manifest adds where. None is an absent value.
+Every function raises ValueError for wrong values; the reader of the manifest adds the place. None is an absent value.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from mmattn.data.manifest.cells import listed, split_cell
 
-# What others call a column that has one name here. Columns of any other name are the user's own and left alone.
+# Common other names of our columns. Columns with any other name are the user's own and are ignored.
 _MEANT = {
     "path": ("file", "filename", "file_name", "filepath", "file_path", "video", "video_path", "media"),
     "start": ("start_s", "start_time", "start_seconds", "begin"),
@@ -27,9 +27,9 @@ _MEANT = {
     "captions": ("caption", "text", "sentence", "sentences"),
     "split": ("subset", "partition"),
 }
-_OFTEN_YOURS = ("offset", "size")  # so `sizes` is no misspelling
+_OFTEN_YOURS = ("offset", "size")  # so `sizes` is not a misspelling
 SPLITS = ("train", "val", "test")
-SPLIT_NAMES = {  # what others call the splits, in lower case
+SPLIT_NAMES = {  # common names of the splits, in lower case
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validate", "validation", "dev", "development"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
@@ -38,7 +38,7 @@ _CLOCK = re.compile(r"(?:(\d+):)?([0-5]?\d):([0-5]?\d(?:[.,]\d+)?)")  # 00:01:02
 
 
 class LabelledSegment(NamedTuple):
-    """A part of the media and what happens or is said in it; `start` and `end` in seconds of the file."""
+    """A labelled part of the media; `start` and `end` in s of the file."""
 
     label: str
     start: float
@@ -46,10 +46,10 @@ class LabelledSegment(NamedTuple):
 
 
 def renamed(names: Sequence[str], columns: Sequence[str]) -> dict[str, str]:
-    """Which of `names` are which of `columns`, whatever their case and the blanks around them.
+    """Which of `names` are which of `columns`, ignoring case and surrounding spaces.
 
-    Raises ValueError for a name that is meant to be one of them and is not quite, and for two that are the same one;
-    names unlike them all are the user's.
+    Raises ValueError for a name that is nearly one of the columns, and for two names of one column; other names are the
+    user's own.
     """
     found = {name: name for name in names if name in columns}
     if twice := [name for name in found if list(names).count(name) > 1]:
@@ -70,7 +70,8 @@ def renamed(names: Sequence[str], columns: Sequence[str]) -> dict[str, str]:
 
 
 def plain(name: str) -> str:
-    return name.lstrip("\ufeff").strip().casefold()  # files that were put together have a second byte order mark
+    """The name without byte order mark, case and surrounding spaces."""
+    return name.lstrip("\ufeff").strip().casefold()  # concatenated files have a second byte order mark
 
 
 def _meant(name: str, columns: Sequence[str]) -> str | None:
@@ -84,21 +85,22 @@ def _meant(name: str, columns: Sequence[str]) -> str | None:
 
 
 def path_in(folder: Path, text: str) -> str:
-    """A path as it is meant: the file of that very name below `folder`, else with / for \\ and without outer blanks.
+    """The path in a cell: unchanged if that file exists below `folder`, else stripped and with / for backslashes.
 
-    Raises ValueError for an address, and for a path that only Windows knows.
+    Raises ValueError for an address and for an absolute Windows path.
     """
     if (text == text.strip() and "\\" not in text and ":" not in text) or os.path.lexists(folder / text):
         return text
     plain = text.strip()
     if os.sep == "/" and re.match(r"[A-Za-z]:[\\/]|\\\\", plain):
-        raise ValueError(f"path {text!r} is one of Windows; write it from this file's folder on, with /")
+        raise ValueError(f"path {text!r} is a Windows path; write it relative to this file's folder, with /")
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", plain):
         raise ValueError(f"path {text!r} is an address; download the file and write its path")
     return plain.replace("\\", "/") if os.path.lexists(folder / plain.replace("\\", "/")) or "\\" in plain else text
 
 
 def split_name(value: Any) -> str | None:
+    """One of SPLITS."""
     if value is None:
         return None
     split = SPLIT_NAMES.get(value.strip().casefold()) if isinstance(value, str) else None
@@ -108,7 +110,7 @@ def split_name(value: Any) -> str | None:
 
 
 def seconds(value: Any, column: str) -> float:
-    """Of a number, or of a clock's time: [hours:]minutes:seconds."""
+    """Seconds from a number or a time as [hours:]minutes:seconds."""
     if isinstance(value, timedelta):
         value = value.total_seconds()
     if isinstance(value, str) and (clock := _CLOCK.fullmatch(value.strip())):
@@ -124,7 +126,7 @@ def seconds(value: Any, column: str) -> float:
 
 
 def byte_range(offset: Any, size: Any) -> tuple[int | None, int | None]:
-    """Where a member of a tar lies. Without an offset, a column `size` is the user's own."""
+    """The byte range of a member of a tar. Without an offset, a column `size` is the user's own."""
     if offset is None:
         return None, None
     if size is None:
@@ -144,9 +146,9 @@ def _whole_bytes(value: Any, column: str, least: int) -> int:
 
 
 def texts(value: Any, column: str, cell: bool = False) -> tuple[str, ...]:
-    """A list of strings, or one string; one that is a written list is read as that (see cells).
+    """A list of strings, or one string, which may be a written list (see cells).
 
-    `cell`: of CSV, where semicolons separate the parts of a string.
+    `cell`: from CSV, where semicolons separate the parts of a string.
     """
     if value is None:
         return ()
@@ -161,7 +163,7 @@ def texts(value: Any, column: str, cell: bool = False) -> tuple[str, ...]:
 
 
 def _literal(text: str) -> Any:
-    """What a cell holds as JSON, or as Python writes it."""
+    """The value of a cell in JSON or Python syntax."""
     try:
         return json.loads(text)
     except ValueError:
@@ -172,6 +174,7 @@ def _literal(text: str) -> Any:
 
 
 def families(value: Any) -> dict[str, str]:
+    """The family of each tag."""
     if value is None:
         return {}
     if isinstance(value, str):  # CSV holds it as JSON
@@ -187,7 +190,7 @@ def families(value: Any) -> dict[str, str]:
 
 
 def scores_of(value: Any, tags: tuple[str, ...]) -> dict[str, float]:
-    """How sure each of some of `tags` is."""
+    """The scores of some of `tags`, each in [0, 1]."""
     if value is None:
         return {}
     try:
@@ -203,6 +206,7 @@ def scores_of(value: Any, tags: tuple[str, ...]) -> dict[str, float]:
 
 
 def segments(value: Any) -> tuple[LabelledSegment, ...]:
+    """The labelled segments."""
     if value is None:
         return ()
     try:

@@ -1,4 +1,4 @@
-"""`mmattn data manifest`: any data set as one manifest file, and beside it the clips that have no media."""
+"""`mmattn data manifest`: write any data set as one manifest, and a list of the clips without media."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from mmattn.config.compose import Config, build
-from mmattn.data.check.checked import readable
 from mmattn.data.manifest.adapters.annotated import AnnotatedSource
+from mmattn.data.manifest.checked import readable
 from mmattn.data.manifest.rows import MANIFEST_NAMES, Row
 from mmattn.data.manifest.sources import Source
-from mmattn.data.manifest.writing import write_manifest
+from mmattn.data.manifest.write import write_manifest
 from mmattn.errors import UsageError
 from mmattn.files import expanded, write_atomically
 from mmattn.progress import Progress
@@ -37,13 +37,13 @@ def export(config: Config) -> str:
     if missing:
         write_atomically(beside, "".join(json.dumps(record) + "\n" for record in missing).encode("ascii"))
     else:
-        beside.unlink(missing_ok=True)  # of a time when there were some
+        beside.unlink(missing_ok=True)  # of an earlier run
     absent = f"; {len(missing)} of {len(rows) + len(missing)} have no media, see {beside}" if missing else ""
     return f"{_summary(rows)} -> {out}{absent}"
 
 
 def _find(source: Source) -> tuple[list[Row], list[dict[str, Any]]]:
-    """The clips with media, and records of those without."""
+    """The rows with media, and records of clips without."""
     if isinstance(source, AnnotatedSource):
         rows, absent = source.find()
         rows = readable(rows, expanded(source.checked)) if source.checked and rows else rows
@@ -67,6 +67,6 @@ def _summary(rows: Sequence[Row]) -> str:
     splits = Counter(row.split or "no split" for row in rows)
     tags = {tag for row in rows for tag in row.tags}
     captions = sum(len(row.captions) for row in rows)
-    said = [counted(len(tags), "tag")] * bool(tags) + [counted(captions, "caption")] * bool(captions)
+    labels = [counted(len(tags), "tag")] * bool(tags) + [counted(captions, "caption")] * bool(captions)
     counts = ", ".join(f"{count} {split}" for split, count in splits.most_common())
-    return f"{counted(len(rows), 'clip')} ({counts})" + (f" with {' and '.join(said)}" if said else "")
+    return f"{counted(len(rows), 'clip')} ({counts})" + (f" with {' and '.join(labels)}" if labels else "")

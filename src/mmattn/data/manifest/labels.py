@@ -1,7 +1,7 @@
-"""The tag vocabulary: names in a fixed order, and which tags exclude each other.
+"""The tag vocabulary: names in a fixed order, and which tags are mutually exclusive.
 
 Tags named `group/name` belong to a group. A group is exclusive when every training clip has exactly one tag of it
-(the six word slots of a spoken sentence, say): its tags then share a softmax instead of standing alone.
+(the six word slots of a spoken sentence, say): its tags then share a softmax.
 """
 
 from __future__ import annotations
@@ -27,22 +27,24 @@ NO_SCORES: Mapping[str, float] = MappingProxyType({})
 
 @dataclass(frozen=True)
 class TagVocabulary:
+    """The tags that a model predicts, in order."""
+
     names: tuple[str, ...]
     exclusive: tuple[tuple[int, ...], ...] = ()  # indices of the tags of each exclusive group
-    families: dict[str, str] = field(default_factory=dict)  # tag -> family, where the manifest tells
+    families: dict[str, str] = field(default_factory=dict)  # tag -> family, where the manifest gives it
     counts: tuple[int, ...] = ()  # training clips with each tag; () where they were not counted
     clips: int = 0  # training clips
 
     @classmethod
     def from_rows(cls, rows: Sequence[Row]) -> TagVocabulary:
-        """From the training rows. Raises UsageError when they hold no tags, or all the same ones."""
+        """Build from the training rows. Raises UsageError if they have no tags, or all the same ones."""
         names = tuple(sorted({tag for row in rows for tag in row.tags}))
         if not names:
             raise UsageError("no training clip has tags; tagging needs a 'tags' column or one folder a class")
         if len(rows) > 1 and all(set(row.tags) == set(names) for row in rows):
-            said = f"every training clip is tagged {', '.join(names[:5])} and nothing else"
+            same = f"every training clip is tagged {', '.join(names[:5])} and nothing else"
             raise UsageError(
-                f"{said}, so there is nothing to tell apart; add clips of another class or without the tag"
+                f"{same}, so there is nothing to distinguish; add clips of another class or without the tag"
             )
         known = frozenset(names)
         families = {tag: family for row in rows for tag, family in row.families.items() if tag in known}
@@ -52,14 +54,13 @@ class TagVocabulary:
 
     @cached_property
     def place(self) -> dict[str, int]:
-        """tag -> its index."""
+        """The index of each tag."""
         return {name: index for index, name in enumerate(self.names)}
 
     def encode(self, tags: Sequence[str], scores: Mapping[str, float] = NO_SCORES) -> Float[Tensor, " K"]:
-        """1 for each tag of a clip, or how sure it is by `scores`; 0 for the others. Raises UsageError for an unknown
-        tag.
+        """The target (K,) of a clip: 1 for each of its tags, or its score in `scores`; 0 for the others.
 
-        A vocabulary without any tag, of a model that only captions, knows all.
+        Raises UsageError for an unknown tag. A vocabulary without tags, of a model that only captions, accepts all.
         """
         if not self.names:
             return torch.zeros(0)
@@ -71,7 +72,7 @@ class TagVocabulary:
         return target
 
     def check_known(self, rows: Sequence[Row], where: str) -> None:
-        """Raises UsageError naming the tags of `rows` that training never showed."""
+        """Raise UsageError naming the tags of `rows` that no training clip has."""
         if not self.names:
             return
         unseen = Counter(tag for row in rows for tag in row.tags if tag not in self.place)
@@ -81,11 +82,12 @@ class TagVocabulary:
             raise UsageError(f"{where}: tags unseen in training: {shown}{more}; relabel them or add training clips")
 
     def groups(self) -> dict[str, tuple[int, ...]]:
-        """The exclusive groups by name; classes without a group's name are `classes`."""
+        """The exclusive groups by name; bare tags are the group `classes`."""
         first = {self.names[indices[0]]: indices for indices in self.exclusive}
         return {name.split("/", 1)[0] if "/" in name else CLASSES: indices for name, indices in first.items()}
 
     def to_dict(self) -> dict[str, Any]:
+        """The record for JSON."""
         return {
             "names": list(self.names),
             "exclusive": [list(indices) for indices in self.exclusive],
@@ -101,7 +103,7 @@ class TagVocabulary:
         exclusive = tuple(tuple(int(i) for i in indices) for indices in record["exclusive"])
         if any(not 0 <= i < len(names) for indices in exclusive for i in indices):
             raise ValueError(f"exclusive groups {exclusive} reach beyond {len(names)} tags")
-        counts = tuple(int(count) for count in record.get("counts", ()))  # models of before had none
+        counts = tuple(int(count) for count in record.get("counts", ()))  # older models have none
         if counts and len(counts) != len(names):
             raise ValueError(f"{len(counts)} counts for {len(names)} tags")
         return cls(names, exclusive, dict(record["families"]), counts, int(record.get("clips", 0)))
@@ -109,7 +111,7 @@ class TagVocabulary:
 
 def _exclusive_groups(names: tuple[str, ...], rows: Sequence[Row]) -> tuple[tuple[int, ...], ...]:
     if any(row.tag_scores for row in rows):
-        return ()  # where one tag of a clip is likely, another may be too
+        return ()  # scores are not exclusive
     groups: dict[str, list[int]] = {}
     for i, name in enumerate(names):
         groups.setdefault(name.split("/", 1)[0] if "/" in name else "", []).append(i)

@@ -1,4 +1,4 @@
-"""What a source names: one file, every file below a directory in a fixed order, or the media of a manifest."""
+"""The media files of a source: one file, all files below a directory in a fixed order, or those of a manifest."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ class Item:
 
     @property
     def media(self) -> Path | ByteRange:
+        """The file or byte range to open."""
         path = Path(self.path)
         return path if self.offset is None or self.size is None else ByteRange(path, self.offset, self.size)
 
@@ -33,7 +34,7 @@ class Item:
 def list_media(source: Path, without: Path | None = None, skipped: Counter[str] | None = None) -> list[Item]:
     """Every file of `source` once: those below a directory (but not below `without`), a manifest's, or the file itself.
 
-    Raises UsageError when there is nothing.
+    Raises UsageError if there is none.
     """
     if source.suffix in _MANIFESTS and source.is_file():
         rows = read_manifest(source)
@@ -43,9 +44,9 @@ def list_media(source: Path, without: Path | None = None, skipped: Counter[str] 
 
 
 def root_of(source: Path) -> Path | None:
-    """The folder below which the files of `source` lie, without links in its name; None for a list of files.
+    """The folder that contains the files of `source`, with links resolved; None for a list of files.
 
-    What a reader needs to follow no link below it, also one that is put there after the listing.
+    A reader uses it to follow no link below it, including links created after the listing.
     """
     if source.is_dir():
         return source.resolve()
@@ -55,9 +56,9 @@ def root_of(source: Path) -> Path | None:
 
 
 def list_files(source: Path, without: Path | None = None, skipped: Counter[str] | None = None) -> list[Path]:
-    """`source` or every file below it that is looked at (see walk), sorted; `skipped` counts the others.
+    """`source`, or every file below it that may be media (see walk), sorted; `skipped` counts the others.
 
-    Links to folders are not followed. Raises UsageError when there is nothing.
+    Links to folders are not followed. Raises UsageError if there is none.
     """
     if is_address(source):
         raise UsageError(f"{source}: sources are local files and directories; download it first")

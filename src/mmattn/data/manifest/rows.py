@@ -1,4 +1,4 @@
-"""Manifests: a table of clips as JSONL, Parquet or CSV, checked with line numbers, one `Row` a clip.
+"""Read manifests: tables of clips as JSONL, Parquet or CSV, one `Row` a clip; errors have line numbers.
 
 The schema is in docs/manifest.md. Only `path` is required.
 """
@@ -34,7 +34,7 @@ MANIFEST_NAMES = ("manifest.jsonl", "manifest.parquet", "manifest.csv")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One clip of a data set: a span of a file and what is said of it."""
+    """One clip of a data set: a span of a file and its labels."""
 
     id: str
     path: Path
@@ -43,15 +43,15 @@ class Row:
     tags: tuple[str, ...] = ()
     captions: tuple[str, ...] = ()
     split: str | None = None
-    families: dict[str, str] = field(default_factory=dict)  # tag -> which modality it needs, where that is known
-    segments: tuple[LabelledSegment, ...] = ()  # words or events with their times, where those are known
+    families: dict[str, str] = field(default_factory=dict)  # tag -> the modality that it needs, where known
+    segments: tuple[LabelledSegment, ...] = ()  # words or events with their times, where known
     offset: int | None = None  # bytes; with `size`: the media is a member inside the uncompressed tar at `path`
     size: int | None = None  # bytes
-    tag_scores: dict[str, float] = field(default_factory=dict)  # how sure tags are, in [0, 1]; others are certain
+    tag_scores: dict[str, float] = field(default_factory=dict)  # scores of tags in [0, 1]; others have 1
 
     @property
     def media(self) -> Path | ByteRange:
-        """What a reader opens: the file at `path`, or the part of it that is the member."""
+        """The file at `path`, or the byte range of the member."""
         if self.offset is None or self.size is None:
             return self.path
         return ByteRange(self.path, self.offset, self.size)
@@ -88,7 +88,7 @@ def read_manifest(path: Path) -> list[Row]:
 
 @contextmanager
 def _collector_paused() -> Iterator[None]:
-    """A million rows hold no cycles, and looking for them again and again costs a quarter of the time."""
+    """Pause the garbage collector: rows have no cycles, and searching for them takes a quarter of the time."""
     collecting = gc.isenabled()
     gc.disable()
     try:
@@ -99,7 +99,7 @@ def _collector_paused() -> Iterator[None]:
 
 
 def _row(record: dict[str, Any], folder: Path, cells: bool) -> Row:
-    """Raises ValueError saying what is wrong. None is an absent value."""
+    """The row of a record. Raises ValueError for wrong values. None is an absent value."""
     take: Callable[[str], Any] = record.get
     path = take("path")
     if not isinstance(path, str) or not path.strip():

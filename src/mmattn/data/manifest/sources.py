@@ -1,4 +1,4 @@
-"""Where the clips of a data set come from: a folder of your own, or the generated set. A source yields rows."""
+"""Sources of clips: a folder of your own, or the generated data set. A source returns rows."""
 
 from __future__ import annotations
 
@@ -10,39 +10,39 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
-from mmattn.data.check.checked import readable
+from mmattn.data.manifest.checked import readable
 from mmattn.data.manifest.columns import SPLIT_NAMES
 from mmattn.data.manifest.rows import MANIFEST_NAMES, Row, read_manifest
-from mmattn.data.manifest.walk import files_below, said_of, why_left_out
+from mmattn.data.manifest.walk import files_below, summary_of, why_left_out
 from mmattn.errors import UsageError
 from mmattn.files import expanded
 from mmattn.progress import Progress
 
 
 class Source(ABC):
-    """A data set. `rows` may write files first (a generated set); it never touches files that are not its own.
+    """A data set. `rows` may generate files first; it never changes other files.
 
-    `bundles`: its media are those of shards, not files as people have them.
+    `bundles`: its media are bundles in shards (see media.write.bundle), not media files.
     """
 
     bundles: ClassVar[bool] = False
 
     @abstractmethod
     def rows(self) -> list[Row]:
-        """Every clip, each with a split. Raises UsageError when there is nothing to read."""
+        """Every clip, each with a split. Raises UsageError if there are none."""
 
 
 @dataclass(frozen=True)
 class FolderSource(Source):
     """`root` with a manifest (manifest.jsonl, .parquet or .csv, or the one named), or with one folder a class.
 
-    Rows without a split get one from a hash of their id: stable when files are added or removed.
+    Rows without a split get one from a hash of their id: the same when files are added or removed.
     """
 
     root: str
     manifest: str | None = None
     val_fraction: float = 0.2
-    checked: str | None = None  # a check.jsonl; rows whose file it found unreadable are left out
+    checked: str | None = None  # a check.jsonl; rows of files that it found unreadable are left out
 
     def rows(self) -> list[Row]:
         root = expanded(self.root)
@@ -60,15 +60,15 @@ class FolderSource(Source):
 
 
 def held_out(key: str, fraction: float) -> str:
-    """`val` for about that fraction of all keys, the same ones whatever others there are; else `train`."""
+    """`val` for about this fraction of keys, independent of other keys; else `train`."""
     digest = int.from_bytes(hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()[:8], "big")
     return "val" if digest / 2**64 < fraction else "train"
 
 
 def _class_folders(root: Path) -> list[Row]:
-    """A clip for each file of each class folder; folders that are all named as splits hold the class folders.
+    """A clip for each file of each class folder; if all folders are named like splits, they contain the class folders.
 
-    Says what is left out (see walk), and which folders hold nothing.
+    Prints what is left out (see walk) and which folders have no media.
     """
     skipped: Counter[str] = Counter()
     folders = _folders(root, skipped)
@@ -87,14 +87,14 @@ def _class_folders(root: Path) -> list[Row]:
         rows += [Row(id=str(path.relative_to(root)), path=path, tags=(folder.name,), split=split) for path in files]
     if not rows:
         raise _no_classes(root)
-    said = [f"left out {said_of(skipped)}"] * bool(skipped) + [f"no media in {', '.join(empty[:5])}"] * bool(empty)
-    if said:
-        print(f"{root}: {'; '.join(said)}", file=sys.stderr)
+    notes = [f"left out {summary_of(skipped)}"] * bool(skipped) + [f"no media in {', '.join(empty[:5])}"] * bool(empty)
+    if notes:
+        print(f"{root}: {'; '.join(notes)}", file=sys.stderr)
     return rows
 
 
 def _folders(path: Path, skipped: Counter[str]) -> list[Path]:
-    """The folders in a folder that are looked at. Loose files beside them are left out, too."""
+    """The folders in a folder that are read. Files beside them are counted as skipped."""
     folders = []
     for each in sorted(path.iterdir()):
         if why := why_left_out(each.name, each.is_dir()) or (None if each.is_dir() else "in no class folder"):
@@ -115,15 +115,15 @@ def _no_classes(root: Path) -> UsageError:
     skipped: Counter[str] = Counter()
     loose = files_below(root, skipped)
     if not loose:
-        nothing = f"no media in it (left out: {said_of(skipped)})" if skipped else "empty"
+        nothing = f"no media in it (left out: {summary_of(skipped)})" if skipped else "empty"
         return UsageError(f"{root}: {nothing}; {expected}")
-    said = f"{len(loose)} files but no class folder" if len(loose) > 1 else f"only the file {loose[0].name!r}"
-    return UsageError(f"{root}: {said}; {expected}: move each file to {root / 'CLASS'}, or list them in a manifest")
+    found = f"{len(loose)} files but no class folder" if len(loose) > 1 else f"only the file {loose[0].name!r}"
+    return UsageError(f"{root}: {found}; {expected}: move each file to {root / 'CLASS'}, or list them in a manifest")
 
 
 @dataclass(frozen=True)
 class AVShapesSource(Source):
-    """The generated set, rendered into `root` on first use and reused after."""
+    """The generated data set, rendered into `root` on first use."""
 
     root: str
     clips: int

@@ -1,4 +1,4 @@
-"""The rows of a table as JSONL, CSV or Parquet: dicts by the names of our columns, each with its line."""
+"""The rows of a table in JSONL, CSV or Parquet: dicts by the names of our columns, each with its line number."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ Records = Iterator[tuple[int, dict[str, Any]]]
 
 
 def read_jsonl(path: Path, columns: Sequence[str]) -> Records:
-    known: dict[tuple[str, ...], dict[str, str]] = {}  # sets of keys: nearly always one
+    """The objects of a JSONL file."""
+    known: dict[tuple[str, ...], dict[str, str]] = {}  # by the keys of a record: nearly always one entry
     with opened_text(path) as file:
         for line, text in enumerate(file, start=1):
             if not text.strip():
@@ -40,7 +41,7 @@ def read_jsonl(path: Path, columns: Sequence[str]) -> Records:
 
 
 def read_csv(path: Path, columns: Sequence[str]) -> Records:
-    """Separated by commas, semicolons, tabs or bars, as the header shows."""
+    """The rows of a CSV file, separated by commas, semicolons, tabs or bars, as its header shows."""
     with opened_text(path) as file:
         head = file.readline()
     with opened_text(path, newline="") as file:
@@ -66,7 +67,7 @@ def read_csv(path: Path, columns: Sequence[str]) -> Records:
 
 
 def separator_of(head: str, columns: Sequence[str]) -> str:
-    """What separates the cells of a header: that by which most of `columns` are found in it."""
+    """The separator of a header: the one with which it has most of `columns`."""
     if head.startswith("sep=") and len(head) > 4:
         return head[4]
     found = {separator: next(csv.reader(io.StringIO(head), delimiter=separator), []) for separator in _SEPARATORS}
@@ -82,6 +83,7 @@ def _header(header: Sequence[str], columns: Sequence[str], path: Path) -> dict[s
 
 
 def read_parquet(path: Path, columns: Sequence[str]) -> Records:
+    """The rows of a Parquet file."""
     try:
         from pyarrow import parquet
     except ImportError:

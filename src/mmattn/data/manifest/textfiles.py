@@ -1,4 +1,4 @@
-"""Text files of others: UTF-8, or UTF-16 as Excel and PowerShell write it, with or without a byte order mark."""
+"""Read text files in UTF-8, or UTF-16 as Excel and PowerShell write it, with or without a byte order mark."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _MARKS = (  # UTF-32's little-endian mark begins with that of UTF-16
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_HEAD = 4096  # bytes that tell the encoding
+_HEAD = 4096  # bytes from which the encoding is found
 
 
 def encoding_of(head: bytes) -> str:
-    """By the byte order mark, else by the zero bytes that every Latin letter has in UTF-16; else UTF-8."""
+    """The encoding by the byte order mark, else by the zero bytes of Latin letters in UTF-16; else UTF-8."""
     for mark, encoding in _MARKS:
         if head.startswith(mark):
             return encoding
@@ -32,7 +32,7 @@ def encoding_of(head: bytes) -> str:
 
 @contextmanager
 def opened_text(path: Path, newline: str | None = None) -> Iterator[TextIO]:
-    """The file as text. Raises UsageError, with the line, for bytes that are none, and for what cannot be opened."""
+    """The file as text. Raises UsageError, with the line, for bytes that are not text, and for unreadable files."""
     encoding = "utf-8"
     try:
         with path.open("rb") as file:
@@ -54,7 +54,7 @@ def text_lines_of(path: Path) -> list[str]:
 
 
 def decoded(data: bytes) -> str:
-    """The text of a list of paths, whose names need not be UTF-8: such bytes become surrogates, as Python has them."""
+    """The text of a list of paths, whose names may not be UTF-8: such bytes become surrogates as in Python."""
     encoding = encoding_of(data[:_HEAD])
     return data.decode(encoding, "surrogateescape" if encoding.startswith("utf-8") else "replace")
 

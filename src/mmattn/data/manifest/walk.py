@@ -1,7 +1,7 @@
-"""What of a folder is looked at: one rule for training, predicting, checking and the adapters of public sets.
+"""Which files of a folder may be media: one rule for training, prediction, checks and the adapters of public sets.
 
-Left out, and counted by why: what is hidden, what systems and programs keep for themselves, and what says by its name
-that it is no media (subtitles, tables, archives). Any other name is looked at: only its bytes say what it is.
+Left out, and counted by reason: hidden files, files of systems and programs, and files that are not media by their name
+(subtitles, tables, archives). All others are read: only the content decides.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ HIDDEN, SYSTEM, NO_MEDIA = "hidden", "of the system", "not media by its name"
 
 
 def why_left_out(name: str, folder: bool) -> str | None:
-    """Why a file or folder of this name is not looked at; None where it is."""
+    """Why a file or folder of this name is left out; None if it is not."""
     plain = name.casefold()
     if name.startswith("."):
         return HIDDEN
@@ -48,7 +48,7 @@ def why_left_out(name: str, folder: bool) -> str | None:
 
 
 def why_path_left_out(path: PurePath) -> str | None:
-    """The same of a path below a folder, by its first part that is not looked at."""
+    """Why a path below a folder is left out, by its first part that is; None if it is not."""
     *folders, name = path.parts
     return next((why for each in folders if (why := why_left_out(each, True))), None) or why_left_out(name, False)
 
@@ -61,9 +61,10 @@ def walk(
     follow_links: bool = False,
     fail: Callable[[OSError], None] | None = None,
 ) -> Iterator[tuple[str, list[str]]]:
-    """Each folder from `root` on, with the names of its files that are looked at; `skipped` counts the others.
+    """Each folder from `root`, with the names of its files that may be media; `skipped` counts the others.
 
-    Nothing below `without`. `follow_links`: into linked folders too, each once. `fail` gets what cannot be listed.
+    Leaves out everything below `without`. `follow_links`: enter linked folders too, each once. `fail` gets the errors
+    of folders that cannot be listed.
     """
     apart = None if without is None else without.resolve()
     entered: set[tuple[int, int]] = set()
@@ -91,19 +92,20 @@ def _wanted(names: list[str], folder: bool, skipped: Counter[str]) -> list[str]:
 
 
 def files_below(root: Path, skipped: Counter[str], without: Path | None = None) -> list[Path]:
-    """The files that are looked at below a folder, sorted.
+    """The files below a folder that may be media, sorted.
 
-    A folder that may not be listed is itself among them, so that it fails in its turn and is not passed over.
+    A folder that cannot be listed is itself among them, so that its error is reported in its turn.
     """
     refused: list[Path] = []
     found = walk(root, skipped, without=without, fail=lambda error: refused.append(Path(error.filename)))
     return sorted([Path(folder, name) for folder, names in found for name in names] + refused)
 
 
-def said_of(skipped: Counter[str]) -> str:
+def summary_of(skipped: Counter[str]) -> str:
     """`16 not media by its name, 2 hidden`, or nothing."""
     return ", ".join(f"{count} {why}" for why, count in skipped.most_common())
 
 
 def nothing_in(root: object, skipped: Counter[str]) -> UsageError:
-    return UsageError(f"{root}: holds no files to work on" + (f" (left out: {said_of(skipped)})" if skipped else ""))
+    """The error for a folder without media."""
+    return UsageError(f"{root}: holds no files to work on" + (f" (left out: {summary_of(skipped)})" if skipped else ""))

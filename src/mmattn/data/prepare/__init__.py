@@ -1,1 +1,1 @@
-"""A decoded clip becomes arrays of fixed shape."""
+"""Turn a decoded clip into arrays of fixed shape."""

@@ -1,7 +1,7 @@
 """A decoded clip becomes arrays of fixed shape: frames on a grid in seconds, and a log-mel spectrogram.
 
-In two stages, because sound is augmented before its spectrogram: a `PaddedClip` has the waveform, a `Sample` has the
-spectrogram. Shapes are fixed by the `ClipSpec`; the keep masks say what is real. It travels in the checkpoint, so that
+In two stages, because audio is augmented before its spectrogram: a `PaddedClip` has the waveform, a `Sample` has the
+spectrogram. The `ClipSpec` fixes the shapes; the keep masks mark what is real. Checkpoints contain it, so that
 prediction prepares its input exactly as training did.
 """
 
@@ -18,20 +18,21 @@ from torch import Tensor
 
 from mmattn.data.prepare.mel import FrontEnd, KaldiFbank, LogMel
 from mmattn.media.read.audio.downmix import DOWNMIXES, Downmix
-from mmattn.media.read.picture.picture import Fit
-from mmattn.media.read.picture.resample import RESAMPLES, Resample
-from mmattn.media.read.picture.tone_map import HDRS, Hdr
 from mmattn.media.read.request import Request, check_resize
+from mmattn.media.read.video.render import Fit
+from mmattn.media.read.video.resample import RESAMPLES, Resample
+from mmattn.media.read.video.tone_map import HDRS, Hdr
 from mmattn.types import ByteRange, Clip
 
 Reader = Callable[[Path | ByteRange, Request], Clip]
-FITS: tuple[Fit, ...] = ("stretch", "crop", "pad")  # those that give every clip the same shape
+FITS: tuple[Fit, ...] = ("stretch", "crop", "pad")  # those with the same shape for every clip
 FRONT_ENDS: dict[str, type[FrontEnd]] = {"log_mel": LogMel, "kaldi": KaldiFbank}
+_CHOICES = {"fit": FITS, "spectrogram": tuple(FRONT_ENDS), "hdr": HDRS, "downmix": DOWNMIXES, "resample": RESAMPLES}
 
 
 @dataclass(frozen=True)
 class Canvas:
-    """What is decoded of a picture: (height, width) in pixels, how it fits, and `resize` as a ClipSpec has it."""
+    """The decoded frames: `size` (height, width) in pixels, and `fit` and `resize` as in a ClipSpec."""
 
     size: tuple[int, int]
     fit: Fit
@@ -40,18 +41,18 @@ class Canvas:
 
 @dataclass(frozen=True)
 class PaddedClip:
-    """One clip at the fixed shapes of its spec, its sound still a waveform. Times as in `Sample`."""
+    """One clip in the fixed shapes of its spec, with its audio as a waveform. Times as in `Sample`."""
 
     frames: UInt8[Tensor, "T 3 H W"]
     frame_keep: Bool[Tensor, " T"]
     frame_times: Float[Tensor, " T"]
     waveform: Float[Tensor, " N"]
-    heard: int  # samples from the start to where the sound ends; the rest is padding, 0: no sound
+    heard: int  # samples from the start to the end of the audio; the rest is padding, 0: no audio
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One clip as a model sees it. Times are seconds from the start of its span."""
+    """One clip as a model sees it. Times are in s after the start of its span."""
 
     frames: UInt8[Tensor, "T 3 H W"]
     frame_keep: Bool[Tensor, " T"]
@@ -60,18 +61,18 @@ class Sample:
     spectrogram_keep: Bool[Tensor, " F"]
     spectrogram_times: Float[Tensor, " F"]
     waveform: Float[Tensor, " N"]  # N = 0 unless the spec keeps it
-    heard: int  # samples of it up to where the sound ends
+    heard: int  # samples of it up to the end of the audio
 
 
 @dataclass(frozen=True)
 class ClipSpec:
     """What a model sees of a clip: `seconds` of it, `fps` frames a second of height x width, `mels` mel bands.
 
-    `fit`: what becomes of a picture of another shape, "stretch", "crop" (fill, cut the middle), "pad" (black borders).
-    `resample`, `resize`: by which library's arithmetic, and to what before the middle is cut; see media's Renderer.
-    `spectrogram`: the front end, "log_mel" or "kaldi". `waveform`: keep it, for encoders that bring their own.
-    `hdr`, `deinterlace`: see media's Renderer; as they were before they were there, for the configs of older runs.
-    `video`, `audio`: whether it sees, and hears, at all; what it does not is not decoded, and missing in every clip.
+    `fit`: for frames of another shape, "stretch", "crop" (fill, cut out the middle) or "pad" (black borders).
+    `resample`, `resize`: the library whose resizing is used, and the size before the middle is cut; see Renderer.
+    `spectrogram`: the front end, "log_mel" or "kaldi". `waveform`: keep it, for encoders with their own front end.
+    `hdr`, `deinterlace`: see Renderer; the defaults are those of older runs, whose configs lack them.
+    `video`, `audio`: whether the modality is used; if not, it is not decoded and missing in every clip.
     `downmix`: how more than two channels become one, "bs775" (ITU-R) or "mean".
     """
 
@@ -92,34 +93,35 @@ class ClipSpec:
     deinterlace: bool = False
     resample: Resample = "swscale"
     resize: int | tuple[int, int] | None = None
-    downmix: Downmix = "mean"  # what models were trained with whose configs do not say; new ones say bs775
+    downmix: Downmix = "mean"  # of models whose configs lack it; new ones have bs775
 
     def __post_init__(self) -> None:
         for name, usual in (("fit", "stretch"), ("resample", "swscale")):
-            if getattr(self, name) is None:  # open for an encoder, and height and width were set instead
+            if getattr(self, name) is None:  # left to the encoder, and height and width were set instead
                 object.__setattr__(self, name, usual)
-        for name, value in asdict(self).items():
-            if isinstance(value, int | float) and not isinstance(value, bool) and value <= 0:
-                raise ValueError(f"data.clip.{name} must be above 0, got {value}")
-        valid_names = {"fit": FITS, "spectrogram": tuple(FRONT_ENDS), "hdr": HDRS, "downmix": DOWNMIXES}
-        valid_names["resample"] = RESAMPLES
-        for name, valid in valid_names.items():
-            if getattr(self, name) not in valid:
-                raise ValueError(f"data.clip.{name} must be one of {', '.join(valid)}, got {getattr(self, name)!r}")
-        if isinstance(self.resize, list):  # out of a config file
+        if isinstance(self.resize, list):  # from a config file
             object.__setattr__(self, "resize", tuple(self.resize))
+        self._check_values()
         try:
             check_resize(self.resize, (self.height, self.width), self.fit)
         except ValueError as error:
             raise ValueError(f"data.clip.{error}") from None
-        if not isinstance(self.deinterlace, bool):
-            raise ValueError(f"data.clip.deinterlace must be true or false, got {self.deinterlace!r}")
         if not (self.video or self.audio):
             raise ValueError("data.clip.video=false and data.clip.audio=false leave nothing to learn from")
 
+    def _check_values(self) -> None:
+        for name, value in asdict(self).items():
+            if isinstance(value, int | float) and not isinstance(value, bool) and value <= 0:
+                raise ValueError(f"data.clip.{name} must be above 0, got {value}")
+        for name, valid in _CHOICES.items():
+            if getattr(self, name) not in valid:
+                raise ValueError(f"data.clip.{name} must be one of {', '.join(valid)}, got {getattr(self, name)!r}")
+        if not isinstance(self.deinterlace, bool):
+            raise ValueError(f"data.clip.deinterlace must be true or false, got {self.deinterlace!r}")
+
     @property
     def frame_count(self) -> int:
-        """One, of padding, where no pictures are seen."""
+        """Frames of a clip; one of padding if no video is used."""
         return max(1, round(self.seconds * self.fps)) if self.video else 1
 
     @property
@@ -129,12 +131,12 @@ class ClipSpec:
 
     @property
     def front_end(self) -> FrontEnd:
-        """What turns the waveform into the spectrogram. Its hop and window are whole samples."""
+        """The front end from waveform to spectrogram. Hop and window are rounded to whole samples."""
         hop, window = (max(1, round(seconds * self.sample_rate)) for seconds in (self.hop_s, self.window_s))
         return FRONT_ENDS[self.spectrogram](self.sample_rate, self.mels, hop, window)
 
     def times(self, start: float, end: float) -> list[float]:
-        """The grid of a span: the middle of each frame's interval, up to `end`."""
+        """The grid times of a span, s: the middle of each frame's interval, up to `end`."""
         grid = [start + (k + 0.5) / self.fps for k in range(self.frame_count)]
         return [time for time in grid if time < end] or [start]
 
@@ -148,9 +150,9 @@ class ClipSpec:
         canvas: Canvas | None = None,
         measure_end: bool = False,
     ) -> Clip:
-        """Decode the span [start, start + seconds), cut at `end`, pictures on `canvas`; None: as they will be seen.
+        """Decode the span [start, start + seconds), cut at `end`, with frames on `canvas` (None: the model's size).
 
-        `reader` None: in this process. `measure_end`: as Request has it. Raises MediaError.
+        `reader` None: in this process. `measure_end`: see Request. Raises MediaError.
         """
         canvas = canvas or Canvas((self.height, self.width), self.fit, self.resize)
         stop = start + self.seconds if end is None else min(end, start + self.seconds)
@@ -172,16 +174,16 @@ class ClipSpec:
         )
         read = reader or _read_here
         clip = read(media, request)
-        if self.video and start == 0 and "no_frames" in clip.issues:  # over before the first time, as a still is
+        if self.video and start == 0 and "no_frames" in clip.issues:  # ends before the first time, as stills do
             clip = read(media, replace(request, times=[start]))
         return clip
 
     def prepare(self, clip: Clip) -> Sample:
-        """Both stages at once, for when nothing is augmented."""
+        """Both stages at once, without augmentation."""
         return self.finish(self.pad(clip))
 
     def pad(self, clip: Clip) -> PaddedClip:
-        """To the fixed shapes, everything at its time. Missing pictures have all-False masks, missing sound heard 0."""
+        """Pad to the fixed shapes. Missing video has an all-False mask, missing audio has heard 0."""
         start = clip.span[0]
         frames = torch.zeros(self.frame_count, 3, self.height, self.width, dtype=torch.uint8)
         frame_keep = torch.zeros(self.frame_count, dtype=torch.bool)
@@ -202,7 +204,7 @@ class ClipSpec:
         return PaddedClip(frames, frame_keep, frame_times, waveform, heard)
 
     def finish(self, clip: PaddedClip) -> Sample:
-        """The waveform becomes the spectrogram; rows after the sound's end are the floor and masked."""
+        """Compute the spectrogram; rows after the audio's end are the floor and masked."""
         front_end = self.front_end
         length = front_end.rows(self.samples)
         heard = front_end.rows(clip.heard) if clip.heard else 0
@@ -221,10 +223,11 @@ class ClipSpec:
         )
 
     def to_dict(self) -> dict[str, Any]:
+        """The fields, for JSON."""
         return asdict(self)
 
 
 def _read_here(media: Path | ByteRange, request: Request) -> Clip:
-    from mmattn.media.read.decode import answer
+    from mmattn.media.read.decode import read_request
 
-    return answer(request, media, follow_symlinks=True)
+    return read_request(request, media, follow_symlinks=True)

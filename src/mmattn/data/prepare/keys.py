@@ -1,6 +1,6 @@
-"""Where randomness comes from: streams that depend on their key alone, whatever process or order asks for them.
+"""Random streams that depend only on their key, not on process or order.
 
-Every augmentation has a stream of its own name: turning one on leaves what the others draw as it was.
+Every augmentation uses a stream with its own name, so that enabling one does not change what the others draw.
 """
 
 from __future__ import annotations
@@ -19,4 +19,5 @@ class Key:
     repeat: int = 0
 
     def stream(self, name: str) -> random.Random:
+        """The random stream called `name`."""
         return random.Random(f"{self.seed}/{self.epoch}/{self.index}/{self.repeat}/{name}")

@@ -1,4 +1,4 @@
-"""Front ends: a waveform becomes rows of mel bands. Silence is the floor, never a positive constant.
+"""Front ends: a waveform becomes rows of mel bands. Silence is the floor.
 
 Two are built in: `log_mel`, and `kaldi` for encoders that were trained on Kaldi's filter banks (AST, CAV-MAE). Another
 is a subclass of FrontEnd. Shape legend: N waveform samples, F rows, M mel bands.
@@ -19,7 +19,7 @@ from mmattn.errors import UsageError
 
 
 class FrontEnd(ABC):
-    """What it says of itself: `floor`, the value of silence and of padding; `per_db`, what 1 dB adds above the floor.
+    """A front end. `floor`: the value of silence and of padding; `per_db`: what 1 dB adds above the floor.
 
     `hop` and `window` are in samples.
     """
@@ -35,18 +35,18 @@ class FrontEnd(ABC):
 
     @abstractmethod
     def __call__(self, waveform: Float[Tensor, " N"]) -> Float[Tensor, "F M"]:
-        """`rows(N)` rows."""
+        """`rows(N)` rows of the waveform (N,)."""
 
     @abstractmethod
     def rows(self, samples: int) -> int:
-        """How many rows a waveform of `samples` gives; at least 1."""
+        """The number of rows for a waveform of `samples`; at least 1."""
 
     @abstractmethod
     def times(self, rows: int) -> Float[Tensor, " F"]:
-        """The middle of each row's window, in s from the waveform's start."""
+        """The middle of each row's window, s after the waveform's start."""
 
     def louder(self, spectrogram: Float[Tensor, "F M"], db: float) -> Float[Tensor, "F M"]:
-        """The spectrogram of the same sound, `db` louder. Silence stays silence, however loud."""
+        """The spectrogram of the same audio, `db` louder. Silence stays silence."""
         if db == 0:
             return spectrogram
         moved = (spectrogram + db * self.per_db).clamp(min=self.floor)
@@ -54,9 +54,9 @@ class FrontEnd(ABC):
 
 
 class LogMel(FrontEnd):
-    """Log power in mel bands from 30 Hz on (HTK's scale), in dB of a full-scale sine, as (dB + 40) / 20.
+    """Log power in mel bands from 30 Hz (HTK's scale), in dB relative to a full-scale sine, as (dB + 40) / 20.
 
-    The floor is -80 dB = -2: nothing that a person hears lies below. Row k is centred on sample k * hop.
+    The floor is -80 dB = -2, which is inaudible. Row k is centred on sample k * hop.
     """
 
     floor = -2.0
@@ -80,11 +80,11 @@ class LogMel(FrontEnd):
 
 
 class KaldiFbank(FrontEnd):
-    """Kaldi's log filter banks as torchaudio computes them, less AudioSet's mean, over twice its spread.
+    """Kaldi's log filter banks as torchaudio computes them, minus AudioSet's mean, over twice its standard deviation.
 
     With 128 bands at 16 kHz, 25 ms windows and 10 ms hops: the input of AST (Gong et al. 2021) and CAV-MAE (Gong et al.
-    2023). Their own code fills up short clips with 0 before the scaling, which is louder than most sound; here padding
-    is silence: log of float32's epsilon, scaled -1.2776. Rows lie within the waveform; row k starts at sample k * hop.
+    2023). Their own code pads short clips with 0 before the scaling, which is louder than most audio; here padding is
+    silence: log of float32's epsilon, scaled -1.2776. Rows lie within the waveform; row k starts at sample k * hop.
     """
 
     mean, spread = -4.2677393, 2 * 4.5689974
@@ -100,7 +100,7 @@ class KaldiFbank(FrontEnd):
             waveform[None],
             num_mel_bins=self.mels,
             sample_frequency=self.sample_rate,
-            frame_length=1000 * (self.window + 0.5) / self.sample_rate,  # in ms; whole samples are cut off it
+            frame_length=1000 * (self.window + 0.5) / self.sample_rate,  # in ms; rounded down to whole samples
             frame_shift=1000 * (self.hop + 0.5) / self.sample_rate,
             window_type="hanning",
             htk_compat=True,
@@ -122,8 +122,8 @@ def _mel_filters(sample_rate: int, mels: int, window: int) -> tuple[int, Tensor,
 
     for size in (window, 2 * window, 4 * window, 8 * window):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of filters without a bin, which the next size mends
+            warnings.simplefilter("ignore", UserWarning)  # filters without a bin, which the next size avoids
             filters = melscale_fbanks(size // 2 + 1, 30.0, sample_rate / 2, mels, sample_rate, mel_scale="htk")
         if filters.any(dim=0).all():
             return size, torch.hann_window(window), filters
-    raise UsageError(f"data.clip.mels={mels} is more than {window / sample_rate:g} s windows can tell apart")
+    raise UsageError(f"data.clip.mels={mels} is more than {window / sample_rate:g} s windows resolve; lower it")

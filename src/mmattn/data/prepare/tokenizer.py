@@ -1,7 +1,7 @@
-"""Captions to token ids and back, by a tokenizer that is learned from the training captions or brought by a model.
+"""Captions to token ids and back, with a tokenizer trained on the training captions or that of a model.
 
-The rules and merges are those of the `tokenizers` library; this adds what captions need: where a caption begins and
-ends, batches, and which tokens make up which word.
+The rules and merges are those of the `tokenizers` library. This adds what captions need: start and end tokens, batches,
+and which tokens form which word.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 Kind = Literal["bpe", "word"]
 _SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")
-MOST_KNOWN = 1 << 17  # captions, some 100 MB: those beyond are tokenised anew each time
-_WORD_MARK = "Ġ"  # how byte-level pieces write the blank before a word
-_TIGHT = re.compile(r" ([.,;:!?%)\]}])")  # what stands close to the word before it
+MOST_KNOWN = 1 << 17  # cached captions, about 100 MB: further ones are tokenised each time
+_WORD_MARK = "Ġ"  # the space before a word in byte-level pieces
+_TIGHT = re.compile(r" ([.,;:!?%)\]}])")  # marks without a space before them
 
 
 class TokenizedWord(NamedTuple):
-    """A word of a caption and the places of its tokens."""
+    """A word of a caption and the indices of its tokens."""
 
     text: str
     places: tuple[int, ...]
@@ -38,9 +38,9 @@ class TokenizedWord(NamedTuple):
 
 @dataclass(frozen=True)
 class CaptionTokenizer:
-    """`definition`: the tokenizer as the `tokenizers` library writes it (JSON). `bos` may be `eos`, as in GPT-2.
+    """A caption tokenizer. `definition`: in the JSON of the `tokenizers` library. `bos` may be `eos`, as in GPT-2.
 
-    `lowercase`: whether captions are read in lower case. `kind`: how words show in its tokens.
+    `lowercase`: whether captions are converted to lower case. `kind`: "bpe" or "word".
     """
 
     definition: str
@@ -52,10 +52,9 @@ class CaptionTokenizer:
 
     @classmethod
     def learn(cls, captions: Iterable[str], kind: Kind, size: int, lowercase: bool = True) -> CaptionTokenizer:
-        """From captions: at most `size` tokens, which are words, or byte-level pieces (Sennrich et al. 2016).
+        """Train on captions: at most `size` tokens, which are words, or byte-level pieces (Sennrich et al. 2016).
 
-        Words that are rarer than the `size` most frequent ones become <unk>; pieces can spell anything. Raises
-        UsageError.
+        Words beyond the `size` most frequent ones become <unk>; pieces can represent any text. Raises UsageError.
         """
         from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -70,7 +69,7 @@ class CaptionTokenizer:
             raise UsageError("no training clip has captions; captioning needs a 'captions' column")
         if kind == "word":
             tokenizer = Tokenizer(models.WordLevel(unk_token="<unk>"))
-            tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()  # words, and marks apart from them
+            tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()  # separates words and marks
             trainer = trainers.WordLevelTrainer(vocab_size=size, special_tokens=list(_SPECIAL), show_progress=False)
         else:
             tokenizer = Tokenizer(models.BPE())
@@ -93,6 +92,7 @@ class CaptionTokenizer:
 
     @property
     def size(self) -> int:
+        """The number of tokens."""
         return self._rules.get_vocab_size()
 
     @cached_property
@@ -100,7 +100,7 @@ class CaptionTokenizer:
         return {}
 
     def _ids(self, text: str) -> tuple[int, ...]:
-        """Known from then on: every epoch learns the same captions."""
+        """Cached: every epoch uses the same captions."""
         ids = self._known.get(text)
         if ids is None:
             ids = tuple(self._rules.encode(_normal(text, self.lowercase), add_special_tokens=False).ids)
@@ -109,12 +109,12 @@ class CaptionTokenizer:
         return ids
 
     def encode(self, text: str, max_length: int) -> list[int]:
-        """bos, the first `max_length` tokens, and eos if that was all."""
+        """The ids: bos, the first `max_length` tokens, and eos if there are no more."""
         ids = self._ids(text)
         return [self.bos, *ids[:max_length], *([self.eos] if len(ids) <= max_length else [])]
 
     def batch(self, texts: Sequence[str], max_length: int) -> tuple[Int[Tensor, "B L"], Bool[Tensor, "B L"]]:
-        """Encoded texts, padded at their ends, and which tokens are real."""
+        """Encoded texts, padded at the end, and the mask of real tokens."""
         rows = [self.encode(text, max_length) for text in texts]
         longest = max((len(row) for row in rows), default=0)
         tokens = torch.full((len(rows), longest), self.pad)
@@ -124,9 +124,9 @@ class CaptionTokenizer:
         return tokens, torch.arange(longest) < lengths[:, None]
 
     def words(self, ids: Sequence[int]) -> list[TokenizedWord]:
-        """The words of a caption (its tokens without bos and eos), each with the places of its tokens in `ids`.
+        """The words of a caption (its tokens without bos and eos), each with the indices of its tokens in `ids`.
 
-        A mark that stands close to the word before it belongs to it.
+        A mark without a space before it belongs to the word before it.
         """
         pieces = [self._rules.id_to_token(i) or "" for i in ids]
         starts = [self._begins(piece) for piece in pieces]
@@ -135,7 +135,7 @@ class CaptionTokenizer:
         return [TokenizedWord(self.decode([ids[i] for i in span]), tuple(span)) for span in spans]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of tokens; special ones say nothing. Byte sequences that are no UTF-8 become U+FFFD."""
+        """The text of tokens without special ones. Bytes that are not UTF-8 become U+FFFD."""
         text = self._rules.decode(
             [i for i in ids if i not in (self.bos, self.eos, self.pad)], skip_special_tokens=False
         )
@@ -147,6 +147,7 @@ class CaptionTokenizer:
         return piece.startswith(_WORD_MARK)
 
     def to_dict(self) -> dict[str, Any]:
+        """The record for JSON."""
         names = ("definition", "kind", "bos", "eos", "pad", "lowercase")
         return {name: getattr(self, name) for name in names}
 

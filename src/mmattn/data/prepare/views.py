@@ -1,9 +1,9 @@
-"""One span looked at in several ways, whose scores are averaged: crops of its picture, and their mirror images.
+"""Test-time views of a span, whose scores are averaged: crops of its frames, and their mirror images.
 
-With three crops the picture is decoded larger than the model sees it, once, and cut at three places. Where the model
-was trained on the middle (fit=crop), they lie along the picture's longer side and together show all of it
-(Feichtenhofer et al. 2019). Where it was trained on whole pictures (stretch, pad), the picture is enlarged by 8/7, as
-256 is to 224 pixels, and cut at its upper left, its middle and its lower right.
+For three crops the frames are decoded once, larger than the model's input, and cut at three places. If the model was
+trained on the middle (fit=crop), the crops lie along the longer side and cover all of it (Feichtenhofer et al. 2019).
+If it was trained on whole frames (stretch, pad), frames are enlarged by 8/7, as 256 to 224 pixels, and cut at the upper
+left, the middle and the lower right.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from mmattn.errors import UsageError
 from mmattn.types import Clip
 
 ZOOM = 8 / 7
-PLACES = (0.5, 0.0, 1.0)  # along each side that is longer than what is cut; the middle first
+PLACES = (0.5, 0.0, 1.0)  # along each side that is longer than the crop; the middle first
 
 
 @dataclass(frozen=True)
 class View:
-    """Where the picture is cut, 0 = its upper left, 1 = its lower right; and whether it is mirrored."""
+    """Where frames are cut, 0 = upper left, 1 = lower right; and whether they are mirrored."""
 
     place: float = 0.5
     flip: bool = False
 
     def cut(self, clip: Clip, spec: ClipSpec) -> Clip:
-        """`clip` with frames of the size that `spec` gives, cut from larger ones or as they are."""
+        """`clip` with frames of the size of `spec`, cut from larger ones if needed."""
         if clip.frames is None:
             return clip
         height, width = clip.frames.shape[-2:]
@@ -37,7 +37,7 @@ class View:
 
 @dataclass(frozen=True)
 class Views:
-    """`crops` 1 or 3, each mirrored too with `flip` (not where left and right have names)."""
+    """1 or 3 `crops`, with `flip` each also mirrored (not for labels that name left and right)."""
 
     crops: int = 1
     flip: bool = False
@@ -50,11 +50,11 @@ class Views:
 
     @property
     def all(self) -> list[View]:
-        """The plainest first."""
+        """All views, the middle one first."""
         return [View(place, flip) for flip in (False, True)[: 1 + self.flip] for place in PLACES[: self.crops]]
 
     def canvas(self, spec: ClipSpec) -> Canvas:
-        """What is to be decoded, so that all views can be cut from it."""
+        """The canvas from which all views can be cut."""
         if self.crops == 1:
             return Canvas((spec.height, spec.width), spec.fit, spec.resize)
         if spec.fit == "crop":
@@ -62,19 +62,20 @@ class Views:
         return Canvas((round(spec.height * ZOOM), round(spec.width * ZOOM)), spec.fit)
 
     def samples(self, clip: Clip, spec: ClipSpec) -> list[Sample]:
-        """One for each view of a clip on the canvas; a clip without a picture has one alone."""
+        """A sample for each view of a clip on the canvas; only one for a clip without video."""
         first, *others = self.all
         sample = spec.prepare(first.cut(clip, spec))
         if clip.frames is None:
             return [sample]
-        silent = replace(clip, waveform=None)  # the sound is the same
+        silent = replace(clip, waveform=None)  # the audio is the same
         return [sample, *(replace(sample, frames=spec.pad(view.cut(silent, spec)).frames) for view in others)]
 
 
 @dataclass(frozen=True)
 class ClipView:
-    """One view of one span of each clip of a data set. `at`: the span's place in a longer clip, 0 = its start, 1 = as
-    late as it fits; None: where the data set takes it.
+    """One view of one span of each clip of a data set.
+
+    `at`: the span's place in a longer clip, 0 = at its start, 1 = at its end; None: as the data set chooses.
     """
 
     view: View
@@ -82,8 +83,8 @@ class ClipView:
     at: float | None = None
 
 
-def looks(spans: int, views: Views, spec: ClipSpec) -> list[ClipView]:
-    """All views of `spans` evenly spread spans, those of the middle first. Raises UsageError unless spans >= 1."""
+def clip_views(spans: int, views: Views, spec: ClipSpec) -> list[ClipView]:
+    """All views of `spans` evenly spread spans, the middle span first. Raises UsageError unless spans >= 1."""
     if spans < 1:
         raise UsageError(f"views.spans={spans}: expected 1 or more")
     places = [None] if spans == 1 else sorted((k / (spans - 1) for k in range(spans)), key=lambda at: abs(at - 0.5))

@@ -1,1 +1,1 @@
-"""Clips decoded once, in tars."""
+"""Data sets decoded once, in tars."""

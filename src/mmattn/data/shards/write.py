@@ -1,6 +1,6 @@
-"""`mmattn data shard`: every clip of a data set once decoded, and kept as JPEG pictures and sound in tars.
+"""`mmattn data shard`: decode every clip of a data set once and store it as JPEG images and audio in tars.
 
-Resumable: a tar is written beside and put in place, then its list; both are kept, the next run goes on after them.
+Resumable: each tar is written to a temporary file and renamed, then its list; the next run continues after them.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from mmattn.config.compose import Config, build
-from mmattn.data.load.reading import ClipReader
-from mmattn.data.made import finished, is_finished, labels_hash, making, read_made, refresh_labels, rows_hash
+from mmattn.data.load.reader import ClipReader
 from mmattn.data.manifest.columns import LabelledSegment
 from mmattn.data.manifest.rows import SPLITS, Row
-from mmattn.data.manifest.writing import write_manifest
-from mmattn.data.shards.read import COMMAND, MANIFEST_FILE, SHARDS_FILE
+from mmattn.data.manifest.write import write_manifest
+from mmattn.data.output_folder import finished, is_finished, labels_hash, making, read_made, refresh_labels, rows_hash
+from mmattn.data.shards.source import COMMAND, MANIFEST_FILE, SHARDS_FILE
 from mmattn.errors import MediaError, UsageError
 from mmattn.files import beside, expanded, write_atomically
 from mmattn.media.read.audio.downmix import DOWNMIXES, Downmix
-from mmattn.media.read.picture.tone_map import Hdr
 from mmattn.media.read.request import Request
+from mmattn.media.read.video.tone_map import Hdr
 from mmattn.media.write.bundle import times, write_bundle
-from mmattn.media.write.encode import SOUND_FORMATS, SoundFormat
+from mmattn.media.write.encode import AUDIO_FORMATS, AudioFormat
 from mmattn.progress import Progress
 from mmattn.text import counted
 from mmattn.types import Clip
@@ -37,16 +37,18 @@ UNREADABLE_FILE = "unreadable.jsonl"
 
 @dataclass(frozen=True)
 class ShardSettings:
-    """What a clip becomes: its first `seconds`, `fps` pictures a second with `short_side` pixels at most on the
-    shorter side, upright and with square pixels, JPEG of `quality`, mono sound (`downmix` of more than two channels) at
-    `sample_rate` Hz. A tar is full when it reaches `shard_mb` MB. `hdr`, `deinterlace`: see media's Renderer.
+    """How a clip is stored: its first `seconds`, with `fps` frames a second.
+
+    Frames are upright with square pixels, at most `short_side` pixels on the shorter side, JPEG of `quality`. Audio is
+    mono (`downmix` of more than two channels) at `sample_rate` Hz. A tar is full when it reaches `shard_mb` MB. `hdr`,
+    `deinterlace`: see Renderer.
     """
 
     seconds: float
     fps: float
     short_side: int
     quality: int
-    sound: SoundFormat
+    sound: AudioFormat
     sample_rate: int
     shard_mb: float
     hdr: Hdr = "tonemap"
@@ -59,17 +61,17 @@ class ShardSettings:
                 raise UsageError(f"{name}={value}: expected a number above 0")
         if self.quality > 100:
             raise UsageError(f"quality={self.quality}: expected 1 to 100")
-        if self.sound not in SOUND_FORMATS:
-            raise UsageError(f"sound={self.sound}: expected {' or '.join(SOUND_FORMATS)}")
+        if self.sound not in AUDIO_FORMATS:
+            raise UsageError(f"sound={self.sound}: expected {' or '.join(AUDIO_FORMATS)}")
         if self.downmix not in DOWNMIXES:
             raise UsageError(f"downmix={self.downmix}: expected {' or '.join(DOWNMIXES)}")
 
     def recipe(self) -> dict[str, Any]:
-        """What decides the content, as folders keep it that were made when there was only the plain mean."""
+        """The settings that determine the content; `downmix` "mean" is left out, as in folders of older versions."""
         return {name: value for name, value in asdict(self).items() if (name, value) != ("downmix", "mean")}
 
     def read(self, row: Row, reader: ClipReader) -> Clip:
-        """Raises MediaError."""
+        """The decoded clip. Raises MediaError."""
         header = reader.header(row.media)
         size = None
         if shown := header.shown_size:
@@ -78,25 +80,25 @@ class ShardSettings:
         end = row.start + self.seconds
         end = end if row.end is None else min(end, row.end)
         grid = [row.start + time for time in times(end - row.start, self.fps)]
-        how = {"size": size, "hdr": self.hdr, "deinterlace": self.deinterlace}
-        how |= {"audio_rate": self.sample_rate, "downmix": self.downmix}
-        request = Request(grid, start=row.start, end=end, **how)
+        options = {"size": size, "hdr": self.hdr, "deinterlace": self.deinterlace}
+        options |= {"audio_rate": self.sample_rate, "downmix": self.downmix}
+        request = Request(grid, start=row.start, end=end, **options)
         clip = reader(row.media, request)
-        if row.start == 0 and "no_frames" in clip.issues:  # over before the first time, as a still is
+        if row.start == 0 and "no_frames" in clip.issues:  # ends before the first time, as stills do
             clip = reader(row.media, replace(request, times=[0.0]))
         shown = 0 if clip.frames is None else len(clip.frames) / self.fps
         heard = 0 if clip.waveform is None else len(clip.waveform) / clip.sample_rate
         if not shown and not heard:
-            raise MediaError(clip.source, "no_streams", f"neither picture nor sound from {row.start} s on")
+            raise MediaError(clip.source, "no_streams", f"neither video nor audio after {row.start} s")
         return replace(clip, span=(row.start, min(end, row.start + max(shown, heard))))
 
 
 def shard(config: Config) -> str:
-    """Write the shards; returns a line for a person. Raises UsageError for another recipe in the same folder."""
+    """Write the shards; returns a summary. Raises UsageError for another recipe in the same folder."""
     names = ("seconds", "fps", "short_side", "quality", "sound", "sample_rate", "shard_mb", "downmix")
     data = config["data"]
-    look = {name: data["clip"][name] for name in ("hdr", "deinterlace")}
-    settings = ShardSettings(**{name: config[name] for name in names}, **look)
+    conversion = {name: data["clip"][name] for name in ("hdr", "deinterlace")}
+    settings = ShardSettings(**{name: config[name] for name in names}, **conversion)
     rows = build(data["source"]).rows()
     root = expanded(str(config["out"]))
     recipe = {**settings.recipe(), "rows": rows_hash(rows)}
@@ -105,7 +107,7 @@ def shard(config: Config) -> str:
         if not is_finished(root, SHARDS_FILE):
             made = _Shards(root, settings, rows, reader, progress).write()
             finished(root, SHARDS_FILE, recipe, {**made, "labels": labels_hash(rows)})
-        refresh_labels(root, SHARDS_FILE, root / MANIFEST_FILE, rows, _labelled)
+        refresh_labels(root, SHARDS_FILE, root / MANIFEST_FILE, rows, _with_labels)
         for left in root.glob("*.list"):
             left.unlink()
     return _summary(root)
@@ -121,13 +123,13 @@ class _Shards:
     done: int = 0
 
     def write(self) -> dict[str, Any]:
-        """All tars, then the manifest in the order of the rows; returns what was made."""
+        """Write all tars, then the manifest in the order of the rows; returns the facts for the folder's record."""
         entries: dict[int, dict[str, Any]] = {}
         tars: list[str] = []
         for split in SPLITS:
             numbers = [k for k, row in enumerate(self.rows) if row.split == split]
             numbers.sort(key=lambda k: hashlib.sha256(self.rows[k].id.encode("utf-8", "surrogatepass")).digest())
-            for name, listed in self._split(split, numbers):  # a fair sample in any stretch of a tar
+            for name, listed in self._split(split, numbers):  # any part of a tar is a fair sample
                 tars += [name] if any("offset" in entry for entry in listed) else []
                 entries |= {entry["row"]: {"tar": name, **entry} for entry in listed}
         good = [self._placed(self.rows[k], entries[k]) for k in sorted(entries) if "offset" in entries[k]]
@@ -141,7 +143,7 @@ class _Shards:
         return {"clips": len(good), "unreadable": len(bad), "tars": sizes}
 
     def _split(self, split: str, numbers: Sequence[int]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-        """The tars of a split, each with what it holds: first those that an earlier run has finished."""
+        """The tars of a split, each with the list of its clips; first those that an earlier run has finished."""
         at = tar = 0
         while (list_file := self.root / f"{split}-{tar:06d}.list").is_file():
             listed = json.loads(list_file.read_text())
@@ -156,7 +158,7 @@ class _Shards:
             at, tar = at + len(listed), tar + 1
 
     def _tar(self, path: Path, bundles: Iterator[tuple[int, bytes, dict[str, Any]]]) -> list[dict[str, Any]]:
-        """Write clips until the tar is full. The entry of each clip tells its row, and its place or its error."""
+        """Write clips until the tar is full. Returns for each clip its row, and its byte range or its error."""
         listed: list[dict[str, Any]] = []
         with beside(path) as part, part.open("wb") as file:
             for number, bundle, found in bundles:
@@ -173,7 +175,7 @@ class _Shards:
         return listed
 
     def _bundle(self, number: int) -> tuple[int, bytes, dict[str, Any]]:
-        """A clip as the bytes that go into the tar, with its length in s; none, with the error, if it is unreadable."""
+        """A clip as bytes for the tar, with its length in s; no bytes, with the error, if it is unreadable."""
         row, settings = self.rows[number], self.settings
         try:
             clip = settings.read(row, self.reader)
@@ -185,7 +187,7 @@ class _Shards:
         return number, bundle, {"seconds": clip.span[1] - clip.span[0]}
 
     def _placed(self, row: Row, entry: dict[str, Any]) -> Row:
-        """The row that finds the clip in its tar."""
+        """The row of the clip in its tar."""
         seconds = entry["seconds"]
         segments = tuple(_moved(row, (row.start, row.start + seconds)))
         path, offset, size = self.root / entry["tar"], entry["offset"], entry["size"]
@@ -193,7 +195,7 @@ class _Shards:
 
 
 def _moved(row: Row, span: tuple[float, float]) -> list[LabelledSegment]:
-    """The row's segments inside `span`, in s from its start."""
+    """The row's segments inside `span`, in s after its start."""
     start, end = span
     return [
         LabelledSegment(part.label, max(part.start, start) - start, min(part.end, end) - start)
@@ -202,7 +204,7 @@ def _moved(row: Row, span: tuple[float, float]) -> list[LabelledSegment]:
     ]
 
 
-def _labelled(kept: Row, row: Row) -> Row:
+def _with_labels(kept: Row, row: Row) -> Row:
     """The row of a clip in its tar, with the labels of the clip in its file."""
     segments = tuple(_moved(row, (row.start, row.start + (kept.end or 0.0))))
     labels = {name: getattr(row, name) for name in ("tags", "captions", "families", "tag_scores")}

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mmattn.encoders.pretrained.precision import full_precision
 from mmattn.media.read.picture.resample import Resample
+from mmattn.media.read.video.resample import Resample
 
 Interpolation = Literal["bicubic", "bilinear"]
 TRANSFORMERS: dict[str, Resample] = {"bicubic": "transformers_bicubic", "bilinear": "transformers_bilinear"}

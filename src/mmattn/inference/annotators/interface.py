@@ -17,6 +17,8 @@ from torch import Tensor
 
 from mmattn.encoders.pretrained.yamnet.network import HOP, PATCH, RATE
 from mmattn.media.read.views import FrameView
+from mmattn.encoders.pretrained.yamnet.yamnet import HOP, PATCH, RATE
+from mmattn.media.read.windows.views import FrameView
 from mmattn.types import MODALITIES, Frames, Modality
 
 STEP_S = HOP / RATE  # 0.48

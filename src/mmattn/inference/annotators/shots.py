@@ -9,7 +9,7 @@ from torch import nn
 from mmattn.inference.annotators.interface import Annotation, Annotator, Findings, Setting, Window, package_version
 from mmattn.inference.shots import transnet
 from mmattn.inference.shots.shots import FPS, SIZE, CutFinder, check_installed
-from mmattn.media.read.views import FrameView
+from mmattn.media.read.windows.views import FrameView
 
 Finder = CutFinder | transnet.TransNetFinder
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mmattn.errors import UsageError
 from mmattn.inference.annotators.interface import Annotation, Annotator, Findings, Setting, Window
-from mmattn.media.read.views import FrameView
+from mmattn.media.read.windows.views import FrameView
 
 _WORD = "5"  # as tesseract numbers the rows of its table
 _WITHIN_S = 60.0  # for a frame

@@ -19,10 +19,10 @@ from mmattn.inference.predictor.piece import Piece, as_piece
 from mmattn.inference.predictor.segments import until_error
 from mmattn.inference.predictor.speed import Speed
 from mmattn.media.isolate.reader import IsolatedReader
-from mmattn.media.read.picture.tone_map import Hdr
 from mmattn.media.read.request import Request
-from mmattn.media.read.views import FrameView
-from mmattn.media.read.windows import Windows
+from mmattn.media.read.video.tone_map import Hdr
+from mmattn.media.read.windows.layout import Windows
+from mmattn.media.read.windows.views import FrameView
 from mmattn.types import MODALITIES, ByteRange, Clip, Frames
 
 Record = dict[str, Any]

@@ -15,7 +15,7 @@ from mmattn.checkpoint import load_model
 from mmattn.inference.annotators.interface import Annotation, Annotator, Findings, Setting, Window
 from mmattn.inference.predictor.pipeline import Predictor
 from mmattn.inference.predictor.timeline import Sliding, Timeline
-from mmattn.media.read.views import FrameView
+from mmattn.media.read.windows.views import FrameView
 from mmattn.types import Clip
 
 CRUMB_S = 0.1  # a rest shorter than this gets no span of its own, as in media's Windows

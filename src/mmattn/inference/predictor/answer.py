@@ -12,7 +12,7 @@ import torch
 
 from mmattn.checkpoint import load_model
 from mmattn.config.compose import build
-from mmattn.data.load.reading import AHEAD, ClipReader
+from mmattn.data.load.reader import AHEAD, ClipReader
 from mmattn.data.manifest.library import root_of
 from mmattn.data.prepare.views import Views
 from mmattn.errors import UsageError

@@ -14,9 +14,9 @@ from mmattn.media.open.source import name_of
 if TYPE_CHECKING:  # what drives a job needs no torch
     from torch import Tensor
 
-    from mmattn.data.load.reading import ClipReader
+    from mmattn.data.load.reader import ClipReader
     from mmattn.media.isolate.reader import IsolatedReader
-    from mmattn.media.read.windows import Windows
+    from mmattn.media.read.windows.layout import Windows
     from mmattn.types import Clip
 
 

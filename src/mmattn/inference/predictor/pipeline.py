@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mmattn.checkpoint import Checkpoint, load_model
 from mmattn.data.load.dataset import stack_samples
-from mmattn.data.load.reading import ClipReader
+from mmattn.data.load.reader import ClipReader
 from mmattn.data.prepare.clips import Reader, Sample
 from mmattn.data.prepare.views import Views
 from mmattn.errors import MediaError, UsageError

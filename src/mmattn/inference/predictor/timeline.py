@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mmattn.data.load.reading import ClipReader
+from mmattn.data.load.reader import ClipReader
 from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.data.prepare.clips import Canvas, ClipSpec, Sample
 from mmattn.errors import UsageError
@@ -22,7 +22,7 @@ from mmattn.inference.predictor.piece import Piece
 from mmattn.inference.predictor.segments import Segments, until_error
 from mmattn.inference.result.records import Captions, Record, tag_records
 from mmattn.media.read.request import Request
-from mmattn.media.read.windows import Windows
+from mmattn.media.read.windows.layout import Windows
 from mmattn.metrics.tags import decisions
 from mmattn.types import MODALITIES, Clip, Modality
 from mmattn.weighting.captions import WeighedCaption

@@ -18,13 +18,13 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from mmattn.data.load.reading import ClipReader
+from mmattn.data.load.reader import ClipReader
 from mmattn.data.prepare.clips import Canvas, ClipSpec
 from mmattn.errors import MediaError, UsageError
 from mmattn.inference.predictor.piece import Piece
 from mmattn.inference.predictor.segments import until_error
 from mmattn.media.read.request import Request
-from mmattn.media.read.windows import Windows
+from mmattn.media.read.windows.layout import Windows
 from mmattn.types import Clip
 
 FPS = 25.0  # of the frames that are compared, at most: a file's own if lower, so that none is compared with itself

@@ -20,7 +20,7 @@ from mmattn.inference.writers.ledger import Ledger, open_ledger
 from mmattn.inference.writers.subtitles.subtitles import TAG_MARK, cues_of
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.media.read.replay import even_size, replay
-from mmattn.media.write.clips import writing_video
+from mmattn.media.write.video import writing_video
 from mmattn.text import clean, one_line
 
 SUFFIX = ".mp4"
@@ -73,7 +73,7 @@ class BurnIn:
         try:
             with writing_video(film, size, fps, rate, options={"crf": "20"}) as writer:
                 picture = np.zeros((*size, 3), np.uint8)
-                for piece in replay(path, reader, fps, told.duration or read_to, size, rate):
+                for piece in replay(path, reader.read, fps, told.duration or read_to, size, rate):
                     for k, time in enumerate(piece.times):
                         picture = piece.frames[k] if piece.frames is not None and k < len(piece.frames) else picture
                         writer.show(captions.over(picture, showing.at(1000 * time)))

@@ -1,1 +1,1 @@
-"""Decoding in a process of its own."""
+"""Decode in a separate process."""

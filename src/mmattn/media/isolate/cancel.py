@@ -1,4 +1,4 @@
-"""Ending reads that nobody waits for any more, and only those: a decoder between two reads is left alone."""
+"""Cancel reads whose result is no longer needed; a decoder between two reads is not affected."""
 
 from __future__ import annotations
 
@@ -8,37 +8,37 @@ from contextlib import contextmanager
 
 
 class Cancelled(Exception):
-    """The read was cancelled. Nothing is wrong with its file."""
+    """The read was cancelled; its file is not at fault."""
 
 
 class Cancellation:
-    """What several reads are done for. `cancel` ends those under way and lets none begin."""
+    """Cancels a group of reads: `cancel` interrupts those in progress and prevents later ones."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._under_way: list[Callable[[], None]] = []
+        self._running: list[Callable[[], None]] = []
         self._cancelled = False
 
     def cancel(self) -> None:
-        """From any thread. What is under way has been interrupted when this returns."""
+        """Interrupt all reads in progress, from any thread; they have been interrupted when this returns."""
         with self._lock:
             self._cancelled = True
-            for interrupt in self._under_way:
+            for interrupt in self._running:
                 interrupt()
 
     def check(self) -> None:
-        """Raise Cancelled, if it was."""
+        """Raise Cancelled after `cancel`."""
         if self._cancelled:
             raise Cancelled
 
     @contextmanager
     def covering(self, interrupt: Callable[[], None]) -> Iterator[None]:
-        """While the body runs, `cancel` calls `interrupt`; before and after it never does. Raises Cancelled."""
+        """While the body runs, `cancel` calls `interrupt`; never before or after. Raises Cancelled."""
         with self._lock:
             self.check()
-            self._under_way.append(interrupt)
+            self._running.append(interrupt)
         try:
             yield
         finally:
             with self._lock:
-                self._under_way.remove(interrupt)
+                self._running.remove(interrupt)

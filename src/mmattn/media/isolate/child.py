@@ -1,8 +1,8 @@
-"""The decoding process as its owner holds it: a nursery, and the socket to the worker that it forked last.
+"""The parent's side of a decoding process: the nursery process, and the socket to the worker it forked last.
 
 The nursery is started by command line, not by multiprocessing: it never imports __main__, so it works the same from a
 script without a guard, `python -m`, a console script, a notebook or a test. With -P it imports nothing from the current
-folder, whatever the names of the files there.
+folder.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 from mmattn.errors import MmattnError
 from mmattn.media.isolate.wire import Message, receive, send
 
-_START_S = 120.0  # importing on a loaded machine
+_START_S = 120.0  # for the imports, on a loaded machine
 _BOOT = "import sys, json; sys.path[:] = json.loads(sys.argv[2]); from mmattn.media.isolate.worker import nursery; "
 _BOOT += "nursery(int(sys.argv[1]))"
 
@@ -47,7 +47,7 @@ class Child:
         self.interrupted = False
         if self._read(1) != b"\x00":
             self.close()
-            raise MmattnError("the decoding process did not start; its own message is above")
+            raise MmattnError("the decoding process failed to start; its error message is above")
 
     def _read(self, count: int) -> bytes:
         try:
@@ -56,7 +56,7 @@ class Child:
             return b""
 
     def renew(self) -> int | None:
-        """A fresh worker; the wait status of the one before, 0 if there was none. None: the nursery has died."""
+        """Start a new worker; returns the wait status of the one before, 0 without one. None: the nursery has died."""
         if self._worker is not None:
             self._worker.close()
         self._worker, theirs = socket.socketpair()
@@ -70,36 +70,36 @@ class Child:
         self.pid, status = struct.unpack("<ii", reply)
         return status
 
-    def ask(self, question: dict[str, Any], descriptors: list[int], within_s: float) -> None:
-        """Send a question; what a dead worker does not take is noticed by `hear`. Raises TimeoutError."""
+    def send(self, request: dict[str, Any], descriptors: list[int], within_s: float) -> None:
+        """Send a request; `receive` notices if the worker has died. Raises TimeoutError."""
         assert self._worker is not None
         self._worker.settimeout(within_s)
         with suppress(ConnectionError):
-            send(self._worker, question, descriptors=descriptors)
+            send(self._worker, request, descriptors=descriptors)
 
-    def hear(self, at_most: int, within_s: float) -> Message | None:
-        """A message of the worker, None if it died, is no longer itself or was interrupted. Raises TimeoutError."""
+    def receive(self, at_most: int, within_s: float) -> Message | None:
+        """The worker's next message; None if it died, sends invalid data or was interrupted. Raises TimeoutError."""
         assert self._worker is not None
         message = receive(self._worker, at_most, within_s)
         for descriptor in message.descriptors if message is not None else ():
-            os.close(descriptor)  # a worker has none to give
+            os.close(descriptor)  # a worker has none to send
         return message
 
     def interrupt(self) -> None:
-        """From another thread: `hear` gives None at once. The worker has to be renewed."""
+        """Make `receive` return None at once, from another thread. The worker has to be renewed."""
         self.interrupted = True
         if self._worker is not None:
             with suppress(OSError):
                 self._worker.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Hang up. A process forked from the owner only drops its copies."""
+        """Close the connection, which ends both processes. A process forked from the owner only closes its copies."""
         mine = self.owner == os.getpid()
         for end in (self._worker, self._control):
             if end is not None:
                 if mine:
-                    with suppress(OSError):  # the other end has gone already
-                        end.shutdown(socket.SHUT_RDWR)  # forked copies, which nobody closes, must not keep it open
+                    with suppress(OSError):  # the other end is closed already
+                        end.shutdown(socket.SHUT_RDWR)  # copies in forked processes must not keep it open
                 end.close()
         if mine:
             self._process.wait()

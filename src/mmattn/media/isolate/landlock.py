@@ -1,4 +1,4 @@
-"""Landlock: from here on this process opens no file, whatever rights its user has. Linux since 5.13, by itself."""
+"""Landlock (Linux since 5.13): this process opens no further file, whatever the rights of its user."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import os
 
 _CREATE_RULESET, _RESTRICT_SELF = 444, 446  # on every architecture
 _ASK_VERSION = 1
-_FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 5: 16}  # how many there are from this version on
+_FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 5: 16}  # number of rights since this version
 _NETWORK_RIGHTS, _SCOPES = 0b11, 0b11  # bind, connect; abstract sockets, signals
 
 
 def apply() -> None:
-    """Handle every right that this kernel knows, and grant none. Needs no_new_privs. Raises OSError."""
+    """Restrict every right that this kernel knows, and grant none. Needs no_new_privs. Raises OSError."""
     version = _call(_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint(_ASK_VERSION))
     rights = _FILE_RIGHTS[max(since for since in _FILE_RIGHTS if since <= version)]
     words = [(1 << rights) - 1]

@@ -1,9 +1,9 @@
-"""read_clip in a process of its own: a crash or a hang of the decoder costs one file.
+"""read_clip in a separate process: a crash or hang of the decoder costs only one file.
 
-A worker that dies is replaced, and a fresh one is asked once more. Only a file on which two workers have died is
-`crashed`: one may have died of something else, the kernel's lack of memory or somebody's `kill -9`. A worker that dies
-before it has begun on the file says nothing about it. What the decoder says itself, that there is too little memory
-or time, is believed at once.
+A worker that dies is replaced, and the new one reads the file again. A file is `crashed` only after two workers have
+died on it: one may die for another reason, such as the kernel's lack of memory or `kill -9`. The death of a worker that
+had not begun on the file is not counted against it. Errors that the decoder reports itself, such as too little memory
+or time, are final at once.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from mmattn.media.isolate.child import Child
 from mmattn.media.isolate.wire import Message, unpack
 from mmattn.media.isolate.worker import OUT_OF_MEMORY
 from mmattn.media.open.container import Limits
-from mmattn.media.open.source import Source, handed_over, name_of
+from mmattn.media.open.source import Source, as_descriptor, name_of
 from mmattn.media.read.request import Request
-from mmattn.media.read.windows import Windows
-from mmattn.media.survey.survey import Depth, Survey
+from mmattn.media.read.windows.layout import Windows
+from mmattn.media.survey.record import Depth, Survey
 
 if TYPE_CHECKING:
     from mmattn.types import Clip
 
-_GRACE_S = 2.0  # the decoder's own deadline fires first; only a native hang outlasts it by this much
-_CRASHES = 2  # on one file, and it is the file
-_STARTS = 10  # workers that died before they began: it is the machine
+_GRACE_S = 2.0  # beyond the decoder's own deadline: only a native hang takes longer
+_CRASHES = 2  # on one file, after which the file is at fault
+_STARTS = 10  # workers that died before they began, after which the machine is at fault
 _T = TypeVar("_T")
 
 
 class _Died(Exception):
-    """A worker has died. `begun`: it was at work on the file."""
+    """A worker has died. `begun`: after it had begun on the file."""
 
     def __init__(self, error: MediaError, begun: bool) -> None:
         self.error = error
@@ -47,18 +47,18 @@ class _Died(Exception):
 
 @dataclass(frozen=True)
 class Sandbox:
-    """`layers`: what the kernel gave, see the module of that name. `refused`: whether it refused each attempt."""
+    """`layers`: those that the kernel grants, see sandbox.py. `refused`: whether it refused each attempt."""
 
     layers: list[str]
     refused: dict[str, bool]
 
 
 class IsolatedReader:
-    """Reads clips in a worker process with a deadline and resource limits. Not for several threads at once.
+    """Reads clips in a worker process with a deadline and resource limits. One thread at a time.
 
     `deadline_s`: wall time for one file, after which the worker is killed. `memory_bytes`: what decoding one file may
-    map beyond the idle process. `cpu_s`: processor time for one file, None = the deadline. `beneath`: see open_source.
-    `cancellation`: what the reads to come are for; it may be replaced between them.
+    map beyond the idle process. `cpu_s`: CPU time for one file, None = the deadline. `beneath`: see source.opened.
+    `cancellation`: cancels the next reads; it may be replaced between them.
     """
 
     def __init__(
@@ -76,63 +76,63 @@ class IsolatedReader:
         self._limits = limits or Limits()
         self._links = {"follow_symlinks": follow_symlinks, "beneath": beneath}
         self._child: Child | None = None
-        self._asking = False
+        self._busy = False
         self.cancellation = Cancellation()
 
     def read(self, src: Source, request: Request) -> Clip:
-        """What read_clip(src, ...) with the arguments of `request` returns.
+        """As read_clip with the arguments of `request`.
 
-        Raises what it raises, MediaError "crashed" or "timeout" where the worker died or had to be killed, and
-        Cancelled.
+        Also raises MediaError "crashed" or "timeout" where the worker died or had to be killed, and Cancelled.
         """
         return self._clip(src, {"request": asdict(request)})
 
     def bundle(self, src: Source, request: Request) -> Clip:
-        """What read_bundle(request, src) returns; raises as `read` does."""
+        """As read_bundle(request, src); raises as `read` does."""
         return self._clip(src, {"bundle": asdict(request)})
 
-    def _clip(self, src: Source, asked: dict[str, Any]) -> Clip:
-        message = self._one(src, asked)
-        return _sense(src, lambda: unpack(message.head, message.samples, name_of(src)).clip())
+    def _clip(self, src: Source, fields: dict[str, Any]) -> Clip:
+        message = self._one(src, fields)
+        return _checked(src, lambda: unpack(message.head, message.samples, name_of(src)).clip())
 
     def windows(self, src: Source, windows: Windows) -> Iterator[Clip]:
-        """What iter_windows(src, ...) with the arguments of `windows` gives; raises as `read` does.
+        """As iter_windows with the arguments of `windows`; raises as `read` does.
 
-        The deadline and the processor time are for each window. While one is used, the next is already decoded.
+        Deadline and CPU time are for each window. While one is used, the next is already decoded.
         """
-        asked = asdict(windows)  # its request and views too
-        for message in self._ask(src, asked):
+        fields = asdict(windows)  # with its request and views
+        for message in self._messages(src, fields):
             if message.head:
-                yield _sense(src, lambda message=message: unpack(message.head, message.samples, name_of(src)).clip())
+                yield _checked(src, lambda message=message: unpack(message.head, message.samples, name_of(src)).clip())
 
     def survey(self, src: Source, depth: Depth) -> Survey:
-        """What survey(src, depth) returns; raises as `read` does."""
+        """What the function survey returns; raises as `read` does."""
         message = self._one(src, {"survey": depth})
-        return _sense(src, lambda: Survey.from_dict(message.head))
+        return _checked(src, lambda: Survey.from_dict(message.head))
 
     def sandbox(self) -> Sandbox:
-        """What the present worker may not do, by its own trying."""
-        with closing(self._ask_once("", {"sandbox": True}, [])) as messages:
+        """What the present worker cannot do, found by trying."""
+        with closing(self._messages_once("", {"sandbox": True}, [])) as messages:
             return Sandbox(**next(messages).head)
 
-    def _one(self, src: Source, asked: dict[str, Any]) -> Message:
-        with closing(self._ask(src, asked)) as messages:
+    def _one(self, src: Source, fields: dict[str, Any]) -> Message:
+        with closing(self._messages(src, fields)) as messages:
             return next(messages)
 
-    def _ask(self, src: Source, asked: dict[str, Any]) -> Generator[Message]:
-        """The messages that answer a question, from a second worker where the first has died."""
+    def _messages(self, src: Source, fields: dict[str, Any]) -> Generator[Message]:
+        """The messages that answer a request, from a second worker where the first has died."""
         path = name_of(src)
-        if self._asking:
-            raise MmattnError(f"{path}: this reader is still giving the windows of a file; close them or take another")
-        self._asking, given, crashes, starts = True, 0, 0, 0
+        if self._busy:
+            raise MmattnError(f"{path}: this reader has an open iterator of windows; close it or use another reader")
+        self._busy, given, crashes, starts = True, 0, 0, 0
         try:
-            with handed_over(src, **self._links) as (told, descriptors):
-                how = {"limits": asdict(self._limits), "deadline_s": self._deadline_s, "source": told}
+            with as_descriptor(src, **self._links) as (description, descriptors):
+                how = {"limits": asdict(self._limits), "deadline_s": self._deadline_s, "source": description}
                 while True:
                     try:
-                        with closing(self._ask_once(path, asked | how | self._resources, descriptors)) as messages:
+                        request = fields | how | self._resources
+                        with closing(self._messages_once(path, request, descriptors)) as messages:
                             for number, message in enumerate(messages):
-                                if number == given:  # those before it were given by the worker that died
+                                if number == given:  # the earlier ones came from the worker that died
                                     given += 1
                                     yield message
                         return
@@ -141,30 +141,32 @@ class IsolatedReader:
                         if death.error.reason != "crashed" or crashes == _CRASHES:
                             raise death.error from None
                         if starts == _STARTS:
-                            raise MmattnError(f"decoding processes die as they start: {death.error.detail}") from None
+                            raise MmattnError(
+                                f"decoding processes die during their start: {death.error.detail}"
+                            ) from None
         finally:
-            self._asking = False
+            self._busy = False
 
-    def _ask_once(self, path: str, question: dict[str, Any], descriptors: list[int]) -> Generator[Message]:
-        """The messages of one worker. One that is left with more to say, for any reason, is ended."""
+    def _messages_once(self, path: str, request: dict[str, Any], descriptors: list[int]) -> Generator[Message]:
+        """The messages of one worker, which is ended if it is left with unread ones."""
         child, cancellation = self._started(), self.cancellation
         within_s = self._deadline_s + _GRACE_S
         begun, more, status = False, True, None
         try:
             with cancellation.covering(child.interrupt):
-                child.ask(question, descriptors, within_s)
-                while more and (message := child.hear(2 * self._limits.decoded_bytes + (1 << 20), within_s)):
+                child.send(request, descriptors, within_s)
+                while more and (message := child.receive(2 * self._limits.decoded_bytes + (1 << 20), within_s)):
                     more = bool(message.head.pop("more", False))
                     if "failed" in message.head:
                         reason, detail = message.head["failed"], str(message.head.get("detail"))
                         error = MediaError(path, reason if reason in MEDIA_REASONS else "crashed", detail)
                         if error.reason != "crashed":
                             raise error
-                        more = True  # of its own accord, but a crash all the same
+                        more = True  # reported by the worker, but still a crash
                         raise _Died(error, begun)
                     if begun:
                         yield message
-                    begun = True  # that is all that the first message says
+                    begun = True  # the first message says only that
         except TimeoutError:
             raise MediaError(path, "timeout", f"not read within {self._deadline_s} s, worker killed") from None
         finally:
@@ -175,7 +177,7 @@ class IsolatedReader:
             raise _Died(_death(path, signal.SIGKILL if status is None else status), begun)
 
     def _renew(self, child: Child) -> int | None:
-        """Its wait status. None: the whole nursery is gone, and the worker was killed with it."""
+        """Start a new worker; returns the old one's wait status. None: the nursery has died, and its worker with it."""
         status = child.renew()
         if status is None:
             self.close()
@@ -183,11 +185,11 @@ class IsolatedReader:
 
     @property
     def worker_pid(self) -> int:
-        """The present worker's process id; starts it if need be."""
+        """The process id of the present worker, which is started if needed."""
         return self._started().pid
 
     def interrupt(self) -> None:
-        """From another thread: end the read that is under way; it raises Cancelled. Between reads it does nothing."""
+        """End the read in progress, from another thread; it raises Cancelled. Without effect between reads."""
         present, self.cancellation = self.cancellation, Cancellation()
         present.cancel()
 
@@ -200,12 +202,12 @@ class IsolatedReader:
             child = Child()
             if child.renew() is None:
                 child.close()
-                raise MmattnError("the decoding process died as it started; its own message is above")
+                raise MmattnError("the decoding process died during its start; its error message is above")
             self._child = child
         return self._child
 
     def close(self) -> None:
-        """End the worker. The reader may be used again, with a new one."""
+        """End the worker. The reader can be used again and then starts a new one."""
         if self._child is not None:
             self._child.close()
             self._child = None
@@ -220,24 +222,24 @@ class IsolatedReader:
 
     def __getstate__(self) -> dict[str, Any]:
         state = {name: value for name, value in self.__dict__.items() if name != "cancellation"}
-        return state | {"_child": None, "_asking": False}  # a copy in another process starts its own worker
+        return state | {"_child": None, "_busy": False}  # a copy in another process starts its own worker
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self.cancellation = Cancellation()
 
 
-def _sense(src: Source, make: Callable[[], _T]) -> _T:
-    """What `make` makes of an answer; a worker that a file took over may say anything."""
+def _checked(src: Source, make: Callable[[], _T]) -> _T:
+    """The result of `make` from a worker's answer, which may be invalid if a hostile file controls the worker."""
     try:
         return make()
     except ValueError as error:
-        raise MediaError(name_of(src), "crashed", f"the worker's answer makes no sense: {error}") from None
+        raise MediaError(name_of(src), "crashed", f"the worker's answer is invalid: {error}") from None
 
 
 def _death(path: str, status: int) -> MediaError:
     if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU:
-        return MediaError(path, "timeout", "out of processor time")
+        return MediaError(path, "timeout", "out of CPU time")
     if os.WIFSIGNALED(status):
         return MediaError(path, "crashed", f"worker ended by {signal.Signals(os.WTERMSIG(status)).name}")
     if os.waitstatus_to_exitcode(status) == OUT_OF_MEMORY:

@@ -1,7 +1,7 @@
-"""What the kernel takes from a decoder before it sees its first file, without any privilege of its own.
+"""Restrict the decoding process before it reads its first file, without special privileges.
 
-Each layer is optional, as kernels and containers differ; whether it holds is found by trying what it forbids. Decoding
-needs none of it: the media comes as an open descriptor, and everything else was loaded before.
+Each layer is optional, as kernels and containers differ; whether it is in effect is found by trying what it forbids.
+Decoding needs none of these rights: the media comes as an open descriptor, and everything else was loaded before.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _TRACE_SEIZE = 0x4206
 
 
 def seal() -> list[str]:
-    """Give up what can be given up, for good. The names of the layers that hold. For a process of one thread."""
+    """Apply every layer, permanently; returns the names of those in effect. For a process with one thread."""
     return [name for name, (apply, holds) in _LAYERS.items() if _done(apply) and holds()]
 
 
 def attempts() -> dict[str, bool]:
-    """What a file that took the decoder over would try: whether the system refused it. For a sealed process."""
+    """Whether the system refuses what a hostile file would try. For a sealed process."""
     return {name: _refused(attempt) for name, attempt in _ATTEMPTS.items()}
 
 
@@ -58,7 +58,7 @@ def _checked(result: int) -> int:
 
 
 def _leave_the_network() -> None:
-    """A network namespace of its own, which has no interface but a loopback that is down."""
+    """Enter a new network namespace, whose only interface is a loopback that is down."""
     _checked(ctypes.CDLL(None, use_errno=True).unshare(_NEW_USER | _NEW_NETWORK))
 
 
@@ -73,7 +73,7 @@ def _fork() -> None:
 
 
 def _trace_parent() -> None:
-    """With an address, which PTRACE_SEIZE wants to be 0: where tracing is allowed that is its fault, and it stops."""
+    """PTRACE_SEIZE wants the address to be 0: where tracing is allowed, the call fails for that instead."""
     parent, address, data = ctypes.c_long(os.getppid()), ctypes.c_void_p(1), ctypes.c_void_p()
     _checked(ctypes.CDLL(None, use_errno=True).ptrace(ctypes.c_long(_TRACE_SEIZE), parent, address, data))
 

@@ -1,8 +1,8 @@
-"""The system calls that a decoder is left with, as a seccomp filter (a small program in the kernel's BPF).
+"""The system calls that a decoder may use, as a seccomp filter (a small BPF program).
 
-A list of what is allowed, not of what is forbidden: reading and writing what is open already, memory, threads, clocks.
-Anything else, known or yet to be invented, fails with EPERM, as for a user who may not. No call opens, creates, names
-or connects anything, starts a process or a program, or reaches another process.
+An allow-list: reading and writing open descriptors, memory, threads, clocks. Every other call, also of future kernels,
+fails with EPERM. No allowed call opens, creates, names or connects anything, starts a process or a program, or reaches
+another process.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ _ALLOWED = {
 _CLONE, _CLONE3, _NEWFSTATAT = (56, 220), (435, 435), (262, 79)
 _KILL_CALL, _TGKILL, _PRLIMIT64, _FCNTL, _IOCTL = (62, 129), (234, 131), (302, 261), (72, 25), (16, 29)
 _CLONE_THREAD, _AT_EMPTY_PATH = 0x10000, 0x1000
-_FCNTLS = (0, 1, 2, 3, 4, 1030)  # of descriptors and their flags; no owner, who would get signals
-_IOCTLS = (0x5421, 0x5450, 0x5451, 0x541B)  # FIONBIO, FIONCLEX, FIOCLEX, FIONREAD; nothing of terminals
+_FCNTLS = (0, 1, 2, 3, 4, 1030)  # of descriptors and their flags; not the owner, who would get signals
+_IOCTLS = (0x5421, 0x5450, 0x5451, 0x541B)  # FIONBIO, FIONCLEX, FIOCLEX, FIONREAD; none of terminals
 
 _LOAD, _EQUAL, _ALL_SET, _RETURN = 0x20, 0x15, 0x45, 0x06  # BPF_LD|W|ABS, JMP|JEQ|K, JMP|JSET|K, RET|K
 _ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
@@ -53,7 +53,7 @@ class _Program(ctypes.Structure):
 
 
 def apply() -> None:
-    """Leave this thread, and those it starts, with these calls for good. Needs no_new_privs. Raises OSError."""
+    """Restrict this thread and those it starts to these calls, permanently. Needs no_new_privs. Raises OSError."""
     machine = platform.machine()
     if machine not in _ARCHITECTURES:
         raise OSError(errno.ENOSYS, f"no table of system calls for {machine}")
@@ -69,21 +69,21 @@ def _filter(machine: str, pid: int) -> Iterator[bytes]:
     architecture, column = _ARCHITECTURES[machine]
     yield _do(_LOAD, _ARCH_AT)
     yield _do(_EQUAL, architecture, yes=1)
-    yield _do(_RETURN, _KILL)  # the numbers would mean something else
+    yield _do(_RETURN, _KILL)  # with other calls of the same numbers
     yield _do(_LOAD, _NUMBER_AT)
     for numbers in _ALLOWED.values():
         if (number := numbers[column]) is not None:
             yield _do(_EQUAL, number, no=1)
             yield _do(_RETURN, _ALLOW)
     yield from _only_if(_CLONE[column], 0, _ALL_SET, (_CLONE_THREAD,))
-    yield from _only_if(_NEWFSTATAT[column], 3, _ALL_SET, (_AT_EMPTY_PATH,))  # what fstat is in newer C libraries
+    yield from _only_if(_NEWFSTATAT[column], 3, _ALL_SET, (_AT_EMPTY_PATH,))  # fstat in newer C libraries
     yield from _only_if(_TGKILL[column], 0, _EQUAL, (pid,))  # abort()
     yield from _only_if(_KILL_CALL[column], 0, _EQUAL, (pid,))
     yield from _only_if(_PRLIMIT64[column], 0, _EQUAL, (0, pid))
     yield from _only_if(_FCNTL[column], 1, _EQUAL, _FCNTLS)
     yield from _only_if(_IOCTL[column], 1, _EQUAL, _IOCTLS)
-    yield _do(_EQUAL, _CLONE3[column], no=1)  # whose arguments lie in memory, out of a filter's sight:
-    yield _do(_RETURN, _ERRNO | errno.ENOSYS)  # the C library then takes clone
+    yield _do(_EQUAL, _CLONE3[column], no=1)  # whose arguments lie in memory, which a filter cannot read:
+    yield _do(_RETURN, _ERRNO | errno.ENOSYS)  # the C library then uses clone
     yield _do(_RETURN, _ERRNO | errno.EPERM)
 
 

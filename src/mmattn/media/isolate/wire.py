@@ -1,6 +1,7 @@
-"""What passes between IsolatedReader and its worker: JSON, raw samples and descriptors over a socket, never pickles.
+"""Messages between IsolatedReader and its worker: JSON, raw samples and descriptors over a socket, never pickles.
 
-A worker that a hostile file took over must not reach its owner: whatever it says is checked, and costs one file.
+A worker that is controlled by a hostile file must not reach its parent: every message is checked, and an invalid one
+costs one file.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ _TYPES = {"frames": np.uint8, "frame_times": np.float64, "waveform": np.float32,
 
 @dataclass(frozen=True)
 class Message:
+    """`head`: the JSON; `samples`: the bytes of its arrays; `descriptors`: of files."""
+
     head: dict[str, Any]
     samples: bytearray
     descriptors: list[int]
@@ -32,7 +35,7 @@ class Message:
 def send(
     to: socket.socket, head: dict[str, Any], samples: Sequence[np.ndarray] = (), descriptors: Sequence[int] = ()
 ) -> None:
-    """One message. ASCII JSON carries undecodable path bytes as lone surrogates."""
+    """Send one message. ASCII JSON holds undecodable path bytes as lone surrogates."""
     text = json.dumps(head).encode("ascii")
     lengths = _LENGTHS.pack(len(text), sum(array.nbytes for array in samples))
     sent = socket.send_fds(to, [lengths], descriptors)
@@ -43,9 +46,9 @@ def send(
 
 
 def receive(source: socket.socket, at_most: int = 1 << 40, within_s: float | None = None) -> Message | None:
-    """One message of at most `at_most` bytes of samples.
+    """Receive one message with at most `at_most` bytes of samples.
 
-    None if the other side hung up or makes no sense. Raises TimeoutError if it is not there after `within_s` s.
+    None if the connection is closed or the message invalid. Raises TimeoutError if it does not arrive in `within_s` s.
     """
     until = None if within_s is None else time.monotonic() + within_s
     _limit(source, until)
@@ -86,7 +89,7 @@ def _exactly(source: socket.socket, count: int, until: float | None) -> bytearra
 
 
 def pack(part: DecodedClip) -> tuple[dict[str, Any], list[np.ndarray]]:
-    """What was decoded as JSON and arrays."""
+    """A decoded clip as JSON and arrays."""
     named = {name: getattr(part, name) for name in ("frames", "frame_times", "waveform")}
     for i, view in enumerate(part.views):
         named |= {f"frames {i}": view.frames, f"frame_times {i}": view.times}
@@ -106,7 +109,7 @@ def pack(part: DecodedClip) -> tuple[dict[str, Any], list[np.ndarray]]:
 
 
 def unpack(head: dict[str, Any], samples: bytearray, source: str) -> DecodedClip:
-    """What `pack` packed. Raises ValueError for what it cannot have packed."""
+    """The reverse of `pack`. Raises ValueError for an invalid message."""
     try:
         arrays, at = {}, 0
         for name, shape in head["shapes"].items():

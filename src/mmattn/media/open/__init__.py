@@ -1,1 +1,1 @@
-"""Opening a file nobody vouches for, and what its header says."""
+"""Open an untrusted file, choose its streams, read its packets."""

@@ -1,7 +1,7 @@
-"""Opening a file below a folder without following a link on the way, though somebody may be moving them meanwhile.
+"""Open a file below a folder without following a link on the way, also while the folders are being changed.
 
-Linux does it in one call (openat2, since 5.6). Where there is none, or a container forbids it, each folder is opened
-from the one before.
+Linux does this in one call (openat2, since 5.6). Where it is missing, or a container forbids it, each folder is opened
+from its parent.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ class _How(ctypes.Structure):
 
 
 def open_beneath(root: Path, path: str, flags: int) -> int:
-    """A descriptor of `path`, which lies below `root`. The way to `root` may have links.
+    """A descriptor of `path`, which lies below `root`. The path to `root` itself may have links.
 
-    Raises OSError as os.open does, ELOOP for a link on the way, EXDEV for a path that does not lie there.
+    Raises OSError as os.open does, ELOOP for a link below `root`, EXDEV for a path that does not lie below it.
     """
     try:
         way = Path(path).absolute().relative_to(root.absolute())

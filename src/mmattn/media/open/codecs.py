@@ -1,4 +1,4 @@
-"""Which of the usual codecs the FFmpeg libraries at hand can read and write."""
+"""Which of the common codecs the installed FFmpeg libraries can read and write."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import av
 from av.error import FFmpegError
 
 READ = ("h264", "hevc", "vp9", "av1", "mpeg4", "mjpeg", "aac", "mp3", "opus", "vorbis", "flac", "pcm_s16le")
-WRITE = ("libx264", "aac")  # of generated clips and of explained ones
+WRITE = ("libx264", "aac")  # for generated clips and explanations
 
 
 def missing_codecs() -> tuple[list[str], list[str]]:
-    """Of READ those that cannot be decoded, of WRITE those that cannot be encoded."""
+    """The codecs of READ that cannot be decoded, and those of WRITE that cannot be encoded."""
     return [name for name in READ if not _has(name, "r")], [name for name in WRITE if not _has(name, "w")]
 
 
 def ffmpeg_version() -> str:
+    """The version of libavcodec."""
     return ".".join(map(str, av.library_versions["libavcodec"]))
 
 

@@ -1,8 +1,8 @@
-"""Opening a file nobody vouches for.
+"""Open an untrusted file.
 
-FFmpeg follows what it reads: playlists name other files and hosts, `img%d.png` names a series, a FIFO blocks for ever.
-Here it gets bytes only: the content of a regular file (see source) handed over without its name, containers from a
-fixed list, no protocol, and caps on what it may allocate. Every failure leaves as MediaError.
+FFmpeg follows references: playlists name other files and hosts, `img%d.png` names a series, a FIFO blocks for ever.
+Here it gets only bytes: the content of a regular file (see source) without its name, containers from a fixed list, no
+protocol, and limits on what it may allocate. Every failure is raised as MediaError.
 """
 
 from __future__ import annotations
@@ -27,26 +27,27 @@ from mmattn.media.open.formats import FORMATS
 from mmattn.media.open.source import Content, Source, name_of, open_source
 from mmattn.media.open.trust import trusted_duration
 
-# The first bytes of files that a demuxer knows: if it still refuses them, the file is cut off, not something else.
+# The first bytes of known formats: if FFmpeg still refuses the file, it is cut off and not something else.
 _MAGIC = (
     (4, b"ftyp"), (4, b"moov"), (4, b"mdat"), (0, b"\x1a\x45\xdf\xa3"), (0, b"RIFF"), (0, b"OggS"), (0, b"FLV\x01"),
     (0, b"fLaC"), (0, b"ID3"), (0, b"GIF8"), (0, b".RMF"), (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"),
 )  # fmt: skip
 
 
-_NOT_ALLOWED = "not one of the formats that are allowed (docs/media.md lists them): convert it, to MP4 or WAV say"
+CHANGED = "its size or modification time changed during reading; read it again when it is complete"
+_NOT_ALLOWED = "not one of the allowed formats (listed in docs/media.md): convert it, for example to MP4 or WAV"
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Caps on one file. Reaching one raises MediaError, too_long or too_large."""
+    """Limits on one file. Exceeding one raises MediaError, too_long or too_large."""
 
     duration_s: float = 24 * 3600.0
-    frame_pixels: int = 8192 * 4320  # an 8K picture
+    frame_pixels: int = 8192 * 4320  # an 8K frame
     streams: int = 64
-    frames: int = 10_000_000  # of one file's picture, and of one Clip's grid
+    frames: int = 10_000_000  # of one file's video, and of one Clip's grid
     sample_rate: int = 768_000  # Hz; resampling from wild rates takes minutes and gigabytes
-    decoded_bytes: int = 4 << 30  # what one Clip may hold
+    decoded_bytes: int = 4 << 30  # of one Clip
 
 
 class Deadline:
@@ -58,11 +59,12 @@ class Deadline:
         self.restart()
 
     def restart(self) -> None:
-        """Give the next part of the file as much time again."""
+        """Start the same time limit again, for the next part of the file."""
         self._until = None if self.seconds is None else time.monotonic() + self.seconds
 
     @property
     def passed(self) -> bool:
+        """Whether the time is up."""
         return self._until is not None and time.monotonic() > self._until
 
     def check(self) -> None:
@@ -71,8 +73,11 @@ class Deadline:
             raise MediaError(self.path, "timeout", f"not read within {self.seconds} s")
 
 
-class Nameless:
-    """The three calls FFmpeg needs, and no name. They never raise: PyAV keeps a callback's error for a later call."""
+class NamelessFile:
+    """A file object without a name for FFmpeg. Its methods never raise: PyAV raises a callback's error in a later call.
+
+    The error is kept in `error` instead.
+    """
 
     def __init__(self, content: Content, deadline: Deadline) -> None:
         self._content = content
@@ -81,8 +86,9 @@ class Nameless:
         self.error: Exception | None = None
 
     def read(self, count: int) -> bytes:
+        """The next `count` bytes; none at the file's end, after the deadline and after an error."""
         if self._deadline.passed:
-            return b""  # looks like the file's end; the caller checks the deadline
+            return b""  # as at the file's end; the caller checks the deadline
         try:
             data = self._content.read_at(self._position, count)
         except Exception as error:  # a file object may raise anything
@@ -92,6 +98,7 @@ class Nameless:
         return data
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """The new position; -1 for one before the beginning."""
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._content.size}[whence]
         if base + offset < 0:
             return -1
@@ -99,6 +106,7 @@ class Nameless:
         return self._position
 
     def tell(self) -> int:
+        """The position, bytes."""
         return self._position
 
 
@@ -110,20 +118,20 @@ def open_container(
     deadline: Deadline | None = None,
     follow_symlinks: bool = False,
 ) -> Iterator[InputContainer]:
-    """An open input container on `src`, its decoders capped and single-threaded.
+    """Open `src` as an input container, its decoders limited and single-threaded.
 
     Raises MediaError: unreadable, not_media, truncated, too_large, too_long, timeout, and changed at the end if the
-    file's size or modification time moved. FFmpeg errors raised inside the body become MediaError("truncated").
+    file's size or modification time changed. FFmpeg errors raised inside the body become MediaError("truncated").
     """
     limits, name = limits or Limits(), name_of(src)
     deadline = deadline or Deadline(name, None)
     set_level(None)  # FFmpeg's log callback can deadlock in threads and processes
     with open_source(src, follow_symlinks) as content:
         before = content.stamp()
-        nameless = Nameless(content, deadline)
-        container = _open_av(name, content, nameless, deadline, limits)
+        file = NamelessFile(content, deadline)
+        container = _open_av(name, content, file, deadline, limits)
         try:
-            _cap(container, name, limits)
+            _apply_limits(container, name, limits)
             yield container
         except MemoryError as error:  # PyAV's own is an FFmpegError too
             raise MediaError(name, "too_large", "out of memory") from error
@@ -133,13 +141,13 @@ def open_container(
         finally:
             container.close()
         deadline.check()
-        if nameless.error is not None:
-            raise MediaError(name, "unreadable", one_line(nameless.error))
+        if file.error is not None:
+            raise MediaError(name, "unreadable", one_line(file.error))
         if content.stamp() != before:
-            raise MediaError(name, "changed", "size or modification time moved while it was read")
+            raise MediaError(name, "changed", CHANGED)
 
 
-def _open_av(name: str, content: Content, nameless: Nameless, deadline: Deadline, limits: Limits) -> InputContainer:
+def _open_av(name: str, content: Content, file: NamelessFile, deadline: Deadline, limits: Limits) -> InputContainer:
     options = {
         "format_whitelist": FORMATS,
         "protocol_whitelist": "none",
@@ -147,17 +155,17 @@ def _open_av(name: str, content: Content, nameless: Nameless, deadline: Deadline
         "max_streams": str(limits.streams),
     }
     try:
-        return av.open(nameless, "r", options=options, metadata_errors="replace", io_open=_refuse)
+        return av.open(file, "r", options=options, metadata_errors="replace", io_open=_refuse)
     except (FFmpegError, ValueError, OSError, MemoryError) as error:
         deadline.check()
-        if nameless.error is not None:
-            raise MediaError(name, "unreadable", one_line(nameless.error)) from error
+        if file.error is not None:
+            raise MediaError(name, "unreadable", one_line(file.error)) from error
         raise MediaError(name, *_why_not_opened(content, error)) from error
 
 
 def _refuse(url: str, flags: int, options: dict[str, Any]) -> NoReturn:
-    """Whatever a file points at stays closed."""
-    raise ValueError("the file asks for another file or address")
+    """Refuse to open what a file refers to."""
+    raise ValueError("the file refers to another file or address")
 
 
 def _why_not_opened(content: Content, error: Exception) -> tuple[MediaReason, str]:
@@ -166,13 +174,13 @@ def _why_not_opened(content: Content, error: Exception) -> tuple[MediaReason, st
     head = content.read_at(0, 16)
     if any(head[at : at + len(magic)] == magic for at, magic in _MAGIC):
         return "truncated", one_line(error)
-    if getattr(error, "errno", None) == errno.EINVAL:  # what FFmpeg says of a format that is not listed
+    if getattr(error, "errno", None) == errno.EINVAL:  # FFmpeg's error for a format that is not listed
         return "not_media", _NOT_ALLOWED
     return "not_media", one_line(error)
 
 
-def _cap(container: InputContainer, path: str, limits: Limits) -> None:
-    """Apply `limits` to what the header declares and to each decoder."""
+def _apply_limits(container: InputContainer, path: str, limits: Limits) -> None:
+    """Apply `limits` to the header's values and to each decoder."""
     if len(container.streams) > limits.streams:
         raise MediaError(path, "too_large", f"{len(container.streams)} streams, at most {limits.streams}")
     duration = trusted_duration(container)
@@ -197,6 +205,6 @@ def _cap(container: InputContainer, path: str, limits: Limits) -> None:
 
 
 def one_line(error: BaseException) -> str:
-    """The error's own words, without FFmpeg's number and file name."""
+    """The error's message in one line, without FFmpeg's number and file name."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return " ".join(str(text).split())[:200]

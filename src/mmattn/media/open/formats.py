@@ -1,11 +1,11 @@
-"""Which of FFmpeg's demuxers may be offered bytes that nobody vouches for.
+"""FFmpeg's demuxers that may read untrusted bytes.
 
-Allowed: those that know a file by its content, read that one file and nothing else, and give picture or sound.
+Allowed: those that recognise a file by its content, read only that file, and give video or audio.
 
-Left out for good: what opens other files, addresses or devices (hls, dash, imf, concat, image2, sdp, rtsp, rtp, sap,
-webm_dash_manifest, vobsub, mlv, lavfi, x11grab, v4l2, alsa, ...); raw samples and whatever else takes any bytes at all
+Excluded: what opens other files, addresses or devices (hls, dash, imf, concat, image2, sdp, rtsp, rtp, sap,
+webm_dash_manifest, vobsub, mlv, lavfi, x11grab, v4l2, alsa, ...); raw samples and others that accept any bytes
 (s16le, mulaw, g722, rawvideo, ...); text, scripts and text art (srt, ass, webvtt, ffmetadata, sbg, tty, xbin, svg_pipe,
-...), which are no recordings.
+...), which are not recordings.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ _RAW_VIDEO = (
     "mpegvideo h264 hevc obu m4v mjpeg vvc av1 h261 h263 dirac vc1 vc1test dnxhd cavsvideo avs2 avs3 evc apv "
     "mjpeg_2000 ipu"
 )
-_SOUND = "wav w64 aiff au caf mp3 flac aac ac3 eac3 dts truehd amr ape wv tta mpc mpc8"
-_MORE_SOUND = (
+_AUDIO = "wav w64 aiff au caf mp3 flac aac ac3 eac3 dts truehd amr ape wv tta mpc mpc8"
+_MORE_AUDIO = (
     "voc mmf ircam sox nistsphere avr pvf hcom wve wsaud iff epaf qcp dss dsf wsd tak shn osq bonk rka wavarc qoa "
     "oma aea vqf mlp loas dtshd ac4 lc3 codec2 xwma adx ast brstm bfstm hca vag apc spdif"
 )
@@ -30,6 +30,6 @@ _MORE_STILLS = (
     "dpx_pipe pcx_pipe sgi_pipe sunrast_pipe xwd_pipe xbm_pipe xpm_pipe pam_pipe pbm_pipe pgm_pipe pgmyuv_pipe "
     "ppm_pipe pfm_pipe phm_pipe pgx_pipe"
 )
-_GROUPS = (_CONTAINERS, _MORE_CONTAINERS, _RAW_VIDEO, _SOUND, _MORE_SOUND, _STILLS, _MORE_STILLS)
+_GROUPS = (_CONTAINERS, _MORE_CONTAINERS, _RAW_VIDEO, _AUDIO, _MORE_AUDIO, _STILLS, _MORE_STILLS)
 
 FORMATS = ",".join(name for group in _GROUPS for name in group.split())

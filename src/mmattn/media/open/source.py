@@ -1,4 +1,4 @@
-"""What can be read: a path, a range of a file, bytes, or a seekable binary file; each as bytes at a place, nameless."""
+"""What can be read: a path, a range of a file, bytes, or a seekable binary file; each as bytes at an offset."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from mmattn.errors import MediaError
 from mmattn.files import ByteRange
 from mmattn.media.open.beneath import open_beneath
 
-_COPIED = 1 << 20  # bytes at once
+_COPIED = 1 << 20  # bytes per read
 
 
 @dataclass(frozen=True)
 class Opened:
-    """An open descriptor, or a range of it. `name`: of its path."""
+    """An open descriptor, or a range of it. `name`: its path, for messages."""
 
     fd: int
     name: str
@@ -34,7 +34,7 @@ Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | By
 
 @dataclass(frozen=True)
 class Content:
-    """`size` bytes; `read_at(position, count)` gives what is there. `stamp()` differs once the content was changed."""
+    """`size` bytes; `read_at(position, count)` returns some of them. `stamp()` differs after the content changed."""
 
     size: int
     read_at: Callable[[int, int], bytes]
@@ -42,9 +42,9 @@ class Content:
 
 
 def name_of(src: Source) -> str:
-    """How messages and Clip.source call it: the path, "x.tar[512:10240]", "<bytes>", or a file object's own name.
+    """The name in messages and Clip.source: the path, "x.tar[512:10240]", "<bytes>", or a file object's own name.
 
-    Raises TypeError for what is none of the kinds of Source.
+    Raises TypeError for other types than Source.
     """
     if isinstance(src, ByteRange):
         return f"{os.fsdecode(src.path)}[{src.offset}:{src.offset + src.size}]"
@@ -62,7 +62,7 @@ def name_of(src: Source) -> str:
 
 @contextmanager
 def open_source(src: Source, follow_symlinks: bool = False) -> Iterator[Content]:
-    """The content of `src`. Of a range nothing outside it is ever read; a file object is read from its beginning.
+    """The content of `src`. Nothing outside a range is read; a file object is read from its beginning.
 
     Raises MediaError: unreadable, or truncated for a range beyond its file's end. ValueError for a range below 0 and
     for a file object that is text or cannot seek.
@@ -87,10 +87,10 @@ def open_source(src: Source, follow_symlinks: bool = False) -> Iterator[Content]
 def opened(
     src: str | os.PathLike[str] | ByteRange, follow_symlinks: bool = False, beneath: Path | None = None
 ) -> Iterator[Opened]:
-    """A path, or a range of one, as its descriptor. A file that is a symbolic link is refused.
+    """Open a path, or a range of it. Raises MediaError "unreadable", also for a file that is a symbolic link.
 
-    The folders above it are whoever's named the path, and their links are followed; of those below `beneath`, a folder
-    without links in its own name, none is. `follow_symlinks` allows them all. Raises MediaError: unreadable.
+    Links in the folders of the path are followed, but none below `beneath`, a folder whose own path has no links.
+    `follow_symlinks` allows all links.
     """
     name, path = name_of(src), os.fsdecode(src.path if isinstance(src, ByteRange) else src)
     fd = _open_regular(path, name, None if follow_symlinks else beneath, follow_symlinks)
@@ -101,12 +101,13 @@ def opened(
 
 
 @contextmanager
-def handed_over(
+def as_descriptor(
     src: Source, follow_symlinks: bool = False, beneath: Path | None = None
 ) -> Iterator[tuple[dict[str, Any], list[int]]]:
-    """`src` for another process, which then opens nothing: its descriptor, and what JSON can tell of it.
+    """`src` for another process, which then opens nothing: a description for JSON, and the descriptor.
 
-    Bytes and file objects that are no plain file are copied to an unnamed file first. Raises MediaError: unreadable.
+    Bytes, and file objects that are not plain files, are first copied to an unnamed file. Raises MediaError:
+    unreadable.
     """
     if isinstance(src, (str, os.PathLike, ByteRange)):
         with opened(src, follow_symlinks, beneath) as one:
@@ -125,11 +126,11 @@ def handed_over(
 
 
 @contextmanager
-def taken_over(told: dict[str, Any], descriptors: list[int]) -> Iterator[Opened]:
-    """The source that the other side handed over; its descriptor is closed at the end."""
+def from_descriptor(description: dict[str, Any], descriptors: list[int]) -> Iterator[Opened]:
+    """The source that another process described by `as_descriptor`; its descriptor is closed at the end."""
     fd = descriptors[0]
     try:
-        yield Opened(fd, told["name"], None if told.get("range") is None else tuple(told["range"]))
+        yield Opened(fd, description["name"], None if description.get("range") is None else tuple(description["range"]))
     finally:
         os.close(fd)
 
@@ -141,7 +142,7 @@ def _unnamed() -> BinaryIO:
 
 
 def descriptor_of(file: BinaryIO) -> int | None:
-    """The descriptor under a plain open file; None where the object's bytes are not the descriptor's (gzip, say)."""
+    """The descriptor of a plain open file; None where the object's bytes are not those of the descriptor (gzip)."""
     raw = file.raw if type(file) is io.BufferedReader else file
     return raw.fileno() if type(raw) is io.FileIO and raw.readable() else None
 

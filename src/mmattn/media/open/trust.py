@@ -1,4 +1,13 @@
-"""Which declared durations are no guesses; see extent.py."""
+"""Which declared durations can be trusted.
+
+Most headers are written before the end is known, and where FFmpeg finds no duration it guesses one from the bit rate
+without saying so. Trusted are those that cannot be such a guess:
+
+- MP4, MOV and AVI where the index of packets reaches the declared end;
+- Matroska and WebM with the segment's Duration (a guess would be the streams' duration too);
+- PCM in WAV, W64, AIFF, AU and CAF where the declared samples fill the file;
+- FLAC that declares its number of samples.
+"""
 
 from __future__ import annotations
 
@@ -14,35 +23,35 @@ _WITHIN_S, _WITHIN = 1.0, 0.05
 
 
 def trusted_duration(container: InputContainer) -> float | None:
-    """The file's length as its header says, s; None where that is absent, nonsense, or may be a guess."""
+    """The file's length by its header, s; None where that is absent, invalid or may be a guess."""
     if not container.duration or container.duration <= 0:
         return None
-    told, name = container.duration / av.time_base, container.format.name
+    declared, name = container.duration / av.time_base, container.format.name
     streams = [stream for stream in container.streams if isinstance(stream, VideoStream | AudioStream)]
     if name in _INDEXED:
-        trusted = _near(told, max((_indexed(stream) for stream in streams), default=0.0))
+        trusted = _near(declared, max((_indexed(stream) for stream in streams), default=0.0))
     elif name == "matroska,webm":
         late = (container.start_time or 0) / av.time_base > _WITHIN_S  # the Duration may count from 0
         trusted = not late and not any(stream.duration for stream in streams)
     elif name in _PCM:
-        trusted = len(streams) == 1 and _near(told, _pcm_seconds(container, streams[0]))
+        trusted = len(streams) == 1 and _near(declared, _pcm_seconds(container, streams[0]))
     else:
         trusted = name == "flac"
-    return told if trusted else None
+    return declared if trusted else None
 
 
-def _near(told: float, found: float) -> bool:
-    return abs(told - found) <= max(_WITHIN_S, _WITHIN * told)
+def _near(declared: float, found: float) -> bool:
+    return abs(declared - found) <= max(_WITHIN_S, _WITHIN * declared)
 
 
 def _indexed(stream: Stream) -> float:
-    """From the first packet that the index lists to the last, s."""
+    """Time from the first packet of the index to the last, s."""
     index = stream.index_entries
     return (index[-1].timestamp - index[0].timestamp) * float(stream.time_base) if index and stream.time_base else 0.0
 
 
 def _pcm_seconds(container: InputContainer, stream: VideoStream | AudioStream) -> float:
-    """How long the samples last that a file of this size holds; 0 for codecs whose size does not tell."""
+    """Length of the samples in a file of this size, s; 0 for codecs where the size does not determine it."""
     context = stream.codec_context
     if context is None or not context.name.startswith("pcm_") or not context.bit_rate:
         return 0.0

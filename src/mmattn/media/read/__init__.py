@@ -1,1 +1,1 @@
-"""The span of a file that was asked for: frames on a grid, and a waveform."""
+"""Read a span of a file: frames on a grid, and a waveform."""

@@ -1,7 +1,7 @@
 """read_clip: one span of one file as frames on a time grid and a mono waveform.
 
-What the question needs is planned from the packets and decoded alone (planned.py). A file that does not keep the rules
-of a plan is decoded in turn from its beginning (sequential.py): the same answer, slower, and said in the issues.
+Only what the request needs is decoded, by a plan from the packets (planned.py). A file that breaks the rules of a plan
+is decoded sequentially from its beginning (sequential.py): the same result, slower, and reported in the issues.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from mmattn.media.open.container import Deadline, Limits
 from mmattn.media.open.source import Source, name_of
 from mmattn.media.read.audio.downmix import Downmix
 from mmattn.media.read.passes.plan import Unplannable
-from mmattn.media.read.passes.planned import take_planned
-from mmattn.media.read.passes.reading import Reading, Taken
-from mmattn.media.read.passes.sequential import measured_extent, take_in_turn
-from mmattn.media.read.picture.picture import Fit
-from mmattn.media.read.picture.tone_map import Hdr
+from mmattn.media.read.passes.planned import read_planned
+from mmattn.media.read.passes.reading import PassResult, Reading
+from mmattn.media.read.passes.sequential import measured_extent, read_sequential
 from mmattn.media.read.request import Request
+from mmattn.media.read.video.render import Fit
+from mmattn.media.read.video.tone_map import Hdr
 
 if TYPE_CHECKING:
     from mmattn.types import Clip
@@ -51,27 +51,26 @@ def read_clip(
 ) -> Clip:
     """Read [start, end) s of `src`; `end` None means to the end of the file.
 
-    Frames: for each time of one grid the frame shown then, RGB, upright, `size` (height, width) or the file's own, its
-    pixels made square.
-    The grid is one of `times` (s), `fps` (start + k/fps) or `frames` (that many centres of equal bins of the span);
-    times from the picture's end on are dropped, so a short video gives fewer frames. Sound: mono (`downmix` of
-    more than two channels: "bs775", the ITU's, or "mean"), float32, `audio_rate` Hz (None: the file's own), from
-    `start` to min(end, the sound's end), each sample at its time.
-    t = 0 is the earlier start of the file's picture and sound. A missing modality is None, not an error; what was
-    put right on the way is named in `issues`. `src`: a path, bytes, a seekable binary file or a ByteRange.
-    `video_stream`, `audio_stream`: a stream's index, for sound also a language such as "eng"; None = the best.
-    `hdr`, `deinterlace`: what becomes of HDR and of interlaced frames, see Renderer.
+    Frames: for each time of a grid the frame shown then, RGB, upright, with square pixels, of `size` (height, width) or
+    the file's own. The grid is one of `times` (s), `fps` (start + k/fps) or `frames` (the centres of that many equal
+    bins of the span); times after the video's end are dropped, so a short video gives fewer frames.
+    Audio: mono float32 (`downmix` of more than two channels: "bs775", the ITU's, or "mean") at `audio_rate` Hz (None:
+    the file's own), from `start` to min(end, the audio's end), each sample at its time.
+    t = 0 is the earlier start of the file's video and audio. A missing modality is None, not an error; what had to be
+    fixed is listed in `issues`. `src`: a path, bytes, a seekable binary file or a ByteRange.
+    `video_stream`, `audio_stream`: a stream's index, for audio also a language such as "eng"; None = the best.
+    `hdr`, `deinterlace`: how HDR and interlaced frames are converted, see Renderer.
     Raises MediaError for the file, ValueError for the arguments.
     """
     given = None if times is None else tuple(float(time) for time in times)
-    asked = (size, fit, audio_rate, video, audio, video_stream, audio_stream, hdr, deinterlace)
-    request = Request(given, fps, frames, start, end, *asked, downmix=downmix)
-    return answer(request, src, limits, deadline_s, follow_symlinks)
+    options = (size, fit, audio_rate, video, audio, video_stream, audio_stream, hdr, deinterlace)
+    request = Request(given, fps, frames, start, end, *options, downmix=downmix)
+    return read_request(request, src, limits, deadline_s, follow_symlinks)
 
 
 @dataclass(frozen=True)
 class Viewed:
-    """The frames of another view of a window; see Windows."""
+    """The frames of one of the additional views of a window; see Windows."""
 
     frames: np.ndarray | None  # (T, 3, H, W) uint8
     times: np.ndarray  # (T,) float64
@@ -79,7 +78,7 @@ class Viewed:
 
 @dataclass(frozen=True)
 class DecodedClip:
-    """A Clip in numpy's arrays. The process that only decodes does without torch."""
+    """A Clip in numpy arrays: the decoding process does not import torch."""
 
     frames: np.ndarray | None  # (T, 3, H, W) uint8
     frame_times: np.ndarray  # (T,) float64
@@ -94,7 +93,7 @@ class DecodedClip:
     sounds: tuple[np.ndarray | None, ...] = ()
 
     def clip(self) -> Clip:
-        """The same memory as tensors."""
+        """The Clip whose tensors share this memory."""
         import torch
 
         from mmattn.types import Clip, Frames
@@ -117,14 +116,14 @@ class DecodedClip:
         )
 
 
-def answer(
+def read_request(
     request: Request,
     src: Source,
     limits: Limits | None = None,
     deadline_s: float | None = None,
     follow_symlinks: bool = False,
 ) -> Clip:
-    """read_clip for a question that is already checked."""
+    """read_clip for a Request."""
     return decode(request, src, limits, deadline_s, follow_symlinks).clip()
 
 
@@ -135,55 +134,57 @@ def decode(
     deadline_s: float | None = None,
     follow_symlinks: bool = False,
 ) -> DecodedClip:
-    """The same in numpy's arrays."""
+    """read_clip for a Request, in numpy arrays. Raises MediaError."""
     path = name_of(src)
     reading = Reading(src, path, request, limits or Limits(), Deadline(path, deadline_s), follow_symlinks)
     try:
         try:
-            taken, grid = take_planned(reading)
+            result, grid = read_planned(reading)
         except Unplannable:
             grid = reading.grid(measured_extent(reading))
-            taken = take_in_turn(reading, grid)
-            taken.issues.add("sequential_fallback")
-        return decoded(reading, taken, grid)
+            result = read_sequential(reading, grid)
+            result.issues.add("sequential_fallback")
+        return to_clip(reading, result, grid)
     except MemoryError as error:
         raise MediaError(path, "too_large", "out of memory") from error
 
 
-def decoded(reading: Reading, taken: Taken, grid: np.ndarray) -> DecodedClip:
-    """The answer from what a pass brought."""
-    asked, issues, images = reading.request, set(taken.issues), taken.images or []
-    waveform = taken.sound.waveform() if taken.sound is not None else None
-    if taken.fruitless:
+def to_clip(reading: Reading, result: PassResult, grid: np.ndarray) -> DecodedClip:
+    """The clip from the result of a pass at the grid times (T,), s. Raises MediaError if nothing was decoded."""
+    request, issues, images = reading.request, set(result.issues), result.images or []
+    audio = result.audio
+    waveform = None if audio is None else audio.waveform()
+    if result.nothing_decoded:
         reason = "unsupported_codec" if "bad_packets" in issues else "truncated"
         raise MediaError(reading.path, reason, "no packet of it could be decoded")
-    if taken.images is not None and not images:
+    if result.images is not None and not images:
         issues.add("no_frames")
-    if taken.sound is not None:
-        issues |= taken.sound.issues | (set() if waveform is not None else {"no_samples"})
-    ends = [grid[-1] if len(grid) else asked.start]
-    if taken.sound is not None and waveform is not None:
-        ends.append(asked.start + len(waveform) / (taken.sound.rate or 1))
+    if audio is not None:
+        issues |= audio.issues | (set() if waveform is not None else {"no_samples"})
+    rate = (None if audio is None else audio.rate) or request.audio_rate or 0
+    ends = [grid[-1] if len(grid) else request.start]
+    if waveform is not None:
+        ends.append(request.start + len(waveform) / (rate or 1))
     return DecodedClip(
-        frames=_stacked(images) if images else None,
+        frames=stacked(images) if images else None,
         frame_times=grid[: len(images)].copy(),
         waveform=waveform,
-        sample_rate=(taken.sound.rate if taken.sound is not None else None) or asked.audio_rate or 0,
-        audio_start=asked.start,
+        sample_rate=rate,
+        audio_start=request.start,
         source=reading.path,
-        span=(asked.start, float(max(ends)) if asked.end is None else asked.end),
-        duration=taken.duration,
+        span=(request.start, float(max(ends)) if request.end is None else request.end),
+        duration=result.duration,
         issues=tuple(sorted(issues)),
     )
 
 
 def viewed(grid: np.ndarray, images: list[np.ndarray]) -> Viewed:
-    """The images (H, W, 3) that are there, at the first times of the grid."""
-    return Viewed(_stacked(images) if images else None, grid[: len(images)].copy())
+    """The images (H, W, 3), which belong to the first grid times."""
+    return Viewed(stacked(images) if images else None, grid[: len(images)].copy())
 
 
-def _stacked(images: list[np.ndarray]) -> np.ndarray:
-    """(T, 3, H, W) of images (H, W, 3), in one go: a fourth of the time of stacking, then turning the axes."""
+def stacked(images: list[np.ndarray]) -> np.ndarray:
+    """Images (H, W, 3) as (T, 3, H, W), copied once: a fourth of the time of stacking and then transposing."""
     height, width, _ = images[0].shape
     frames = np.empty((len(images), 3, height, width), np.uint8)
     for frame, image in zip(frames, images, strict=True):

@@ -6,66 +6,66 @@ import av
 import numpy as np
 from av.container.input import InputContainer
 from av.error import FFmpegError
+from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from mmattn.errors import MediaError
 from mmattn.media.open.container import Deadline, Limits
 from mmattn.media.open.extent import StreamEnd
-from mmattn.media.open.streams import demux, frame_seconds, time_base
-from mmattn.media.read.picture.picture import Renderer
+from mmattn.media.open.packets import StreamClock, demux
+from mmattn.media.open.streams import time_base
 from mmattn.media.read.request import Request
+from mmattn.media.read.video.render import Renderer
 
 _MAX_SLACK_S = 0.0005
 
 
 def slack(stream: VideoStream) -> float:
-    """How far a frame's time may lie after t and still count as not after it, s.
+    """How far a frame's stamp may lie after t and still count as t, s.
 
-    Containers round times to ticks (a millisecond in Matroska), so a frame may be stamped half a tick late. The cap
-    is for containers whose tick is a whole frame: there the stamp is exact.
+    Containers round times to ticks (a millisecond in Matroska), so a stamp may be half a tick late. The cap is for
+    containers whose tick is a whole frame: their stamps are exact.
     """
     return min(max(time_base(stream) / 2, 1e-6), _MAX_SLACK_S)
 
 
 def pixel_aspect(stream: VideoStream) -> float:
-    """Width over height of one stored pixel; 1 where the file does not say."""
+    """Width over height of one stored pixel; 1 where the file does not give it."""
     ratio = stream.sample_aspect_ratio
     return float(ratio) if ratio else 1.0
 
 
 def renderer(request: Request, stream: VideoStream) -> Renderer:
-    """What makes of the stream's frames what `request` asks for."""
+    """The Renderer that turns the stream's frames into what `request` wants."""
     how = request.hdr, request.deinterlace, request.resample, request.resize
     return Renderer(request.size, request.fit, pixel_aspect(stream), *how)
 
 
 class FrameTimes:
-    """Frames' times in s on the clip's clock, made to rise where the file leaves them out or turns them back."""
+    """Frame times on the clip's clock, s, made to increase where the file's stamps are missing or fall."""
 
     def __init__(self, stream: VideoStream, origin: float) -> None:
-        self._tick = time_base(stream)
-        self._nominal = frame_seconds(stream)
-        self._origin = origin
+        self._clock = StreamClock.of(stream, origin)
         self._last = -float("inf")
-        self.end: float | None = None  # when the frame placed last would vanish, s
+        self.end: float | None = None  # until when the frame placed last is shown, s
         self.fixed = False
 
     def place(self, pts: int | None, duration: int | None) -> float:
-        """The time at which a frame appears, from its stamp and length in ticks."""
-        time = None if pts is None else pts * self._tick - self._origin
+        """When the next frame appears, s, from its stamp and length in ticks."""
+        time = None if pts is None else self._clock.time(pts)
         if time is None or time <= self._last:
             self.fixed = True
             time = 0.0 if self.end is None else self.end
         self._last = time
-        self.end = time + ((duration or 0) * self._tick or self._nominal)
+        self.end = time + self._clock.length(duration)
         return time
 
 
-class PictureTrack:
-    """Renders, of all decoded frames in turn, those shown at `grid` (T,) s, rising.
+class VideoTrack:
+    """Takes all decoded frames in turn and renders those shown at the increasing times `grid` (T,), s.
 
-    A time before the first frame gets the first frame; times from the last frame's end on get none.
+    A time before the first frame gets the first frame; times after the last frame's end get none.
     """
 
     def __init__(
@@ -80,25 +80,28 @@ class PictureTrack:
 
     @property
     def done(self) -> bool:
+        """Whether every grid time has its image."""
         return len(self.images) == len(self._grid)
 
     @property
     def issues(self) -> set[str]:
+        """What was fixed on the way."""
         return self._render.issues | ({"pts_fixed"} if self._line.fixed else set())
 
     def add(self, frame: VideoFrame) -> None:
+        """Take the next decoded frame."""
         time = self._line.place(frame.pts, frame.duration)
         self._show_until(time - self._slack)
         self._current = frame
         self.first_time = time if self.first_time is None else self.first_time
 
     def finish(self) -> None:
-        """The last frame is shown until its end."""
+        """Take note that no frame follows: the last one is shown until its end."""
         if self._line.end is not None:
             self._show_until(self._line.end - 1e-6)
 
     def _show_until(self, time: float) -> None:
-        """The current frame serves the grid times before `time`."""
+        """Use the current frame for the grid times before `time`."""
         upto = int(np.searchsorted(self._grid, time, side="left"))
         count = upto - len(self.images)
         if self._current is None or count <= 0:
@@ -109,52 +112,51 @@ class PictureTrack:
 
 
 def check_size(image: np.ndarray, count: int, path: str, limits: Limits) -> None:
-    """Raise MediaError if `count` images like this are more than one clip may hold."""
+    """Raise MediaError if `count` images of this size exceed the limit for one clip."""
     if image.nbytes * count > limits.decoded_bytes:
         size = f"{image.shape[0]} x {image.shape[1]}"
         raise MediaError(path, "too_large", f"{count} frames of {size}, at most {limits.decoded_bytes} bytes")
 
 
-def picture_extent(container: InputContainer, stream: VideoStream, origin: float, deadline: Deadline) -> float:
-    """When the last packet of the picture ends, s: what the file holds, whatever its header says."""
+def video_extent(container: InputContainer, stream: VideoStream, origin: float, deadline: Deadline) -> float:
+    """When the last packet of the video ends, s, whatever the header says."""
     end = StreamEnd(stream, origin)
-    for packet in demux(container, stream):
-        deadline.check()
+    for packet in demux(container, stream, deadline=deadline):
         end.add(packet)
     return end.end
 
 
 def last_end(container: InputContainer, stream: VideoStream, origin: float, deadline: Deadline) -> float | None:
-    """The same from the packets after the last key frame alone, found by the container's index.
+    """As video_extent, from the packets after the last key frame, which the container's index gives.
 
     None where that is not certain: no index, packets missing before its end, stamps out of order.
     """
-    index, tick, nominal = stream.index_entries, time_base(stream), frame_seconds(stream)
+    index, clock = stream.index_entries, StreamClock.of(stream, origin)
     if not len(index) or not container.duration:
         return None
-    far = int((container.duration / av.time_base + origin) / tick)
+    far = int((container.duration / av.time_base + origin) / clock.tick)
     try:
         container.seek(max(far, index[-1].timestamp), stream=stream)
     except FFmpegError:
         return None
     end: float | None = None
     last_dts, seen = None, set()
-    for packet in demux(container, stream):
-        deadline.check()
+    for packet in demux(container, stream, deadline=deadline):
         if packet.dts is not None:
             if last_dts is not None and packet.dts < last_dts:
                 return None
             last_dts = packet.dts
         if not packet.size:
             continue
-        if (
-            packet.pts is None
-            or (packet.dts is not None and packet.pts < packet.dts)
-            or not (seen or packet.is_keyframe)
-        ):
+        if packet.pts is None or _is_early(packet) or not (seen or packet.is_keyframe):
             return None
         seen |= {packet.pts, packet.dts}
         if not packet.is_discard:
-            shown_until = packet.pts * tick - origin + ((packet.duration or 0) * tick or nominal)
+            shown_until = clock.time(packet.pts) + clock.length(packet.duration)
             end = shown_until if end is None else max(end, shown_until)
     return end if index[-1].timestamp in seen else None
+
+
+def _is_early(packet: Packet) -> bool:
+    """Whether the packet is presented before it is decoded."""
+    return packet.pts is not None and packet.dts is not None and packet.pts < packet.dts

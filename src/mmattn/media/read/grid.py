@@ -1,4 +1,4 @@
-"""Sampling grids: at which seconds to look. Pure arithmetic, no media."""
+"""Sampling grids: the times, in s, at which frames are read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 
 def uniform_grid(frames: int, start: float, end: float) -> np.ndarray:
-    """The centres (T,) in s of `frames` equal bins of [start, end). Empty when the span is."""
+    """The centres (T,), s, of `frames` equal bins of [start, end). Empty if the span is empty."""
     if frames < 1:
         raise ValueError(f"frames must be at least 1, got {frames}")
     if end <= start:
@@ -18,7 +18,7 @@ def uniform_grid(frames: int, start: float, end: float) -> np.ndarray:
 
 
 def fps_grid(fps: float, start: float, end: float) -> np.ndarray:
-    """The times (T,) start + k/fps in s that lie in [start, end)."""
+    """The times start + k/fps (T,), s, in [start, end)."""
     if not (fps > 0 and math.isfinite(fps)):
         raise ValueError(f"fps must be a positive number, got {fps}")
     if end <= start:
@@ -29,7 +29,7 @@ def fps_grid(fps: float, start: float, end: float) -> np.ndarray:
 
 
 def given_grid(times: Sequence[float], end: float) -> np.ndarray:
-    """Those of `times` (s, not decreasing) that lie before `end`."""
+    """The elements of `times` (s, not decreasing) before `end`."""
     grid = np.asarray(times, dtype=np.float64)
     if grid.ndim != 1 or not np.isfinite(grid).all() or (np.diff(grid) < 0).any():
         raise ValueError("times must be a flat sequence of finite numbers that do not decrease")

@@ -1,4 +1,4 @@
-"""What is asked of one file. A wrong question is a ValueError, never a MediaError: no file is to blame for it."""
+"""What to read from one file. A wrong request is a ValueError, never a MediaError: the file is not at fault."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ import numpy as np
 
 from mmattn.media.read.audio.downmix import DOWNMIXES, Downmix
 from mmattn.media.read.grid import fps_grid, given_grid, uniform_grid
-from mmattn.media.read.picture.picture import FITS, Fit
-from mmattn.media.read.picture.resample import RESAMPLES, Resample
-from mmattn.media.read.picture.tone_map import HDRS, Hdr
+from mmattn.media.read.video.render import FITS, Fit
+from mmattn.media.read.video.resample import RESAMPLES, Resample
+from mmattn.media.read.video.tone_map import HDRS, Hdr
 
 _MAX_SIDE = 16384  # pixels
 _MAX_RATE = 768_000  # Hz
+_CHOICES = {"fit": FITS, "hdr": HDRS, "resample": RESAMPLES, "downmix": DOWNMIXES}
 
 
 @dataclass(frozen=True)
 class Request:
     """The arguments of read_clip, checked. Times in s, `size` (height, width) in pixels, `audio_rate` in Hz.
 
-    `video_stream`, `audio_stream`: a stream's index in the file (probe lists them), for sound also a language; None =
-    the best one. `hdr`, `deinterlace`: see Renderer. `measure_end`: where no header can be trusted, find the file's end
-    by a pass over its packets. `downmix`: how more than two channels become one, "bs775" (ITU-R) or "mean".
-    `resample`, `resize`: see Renderer.
+    `video_stream`, `audio_stream`: a stream's index in the file (probe lists them), for audio also a language; None =
+    the best one. `measure_end`: where the header cannot be trusted, find the file's end by a pass over its packets.
+    `downmix`: of more than two channels, "bs775" (ITU-R) or "mean". `hdr`, `deinterlace`, `resample`, `resize`: see
+    Renderer.
     """
 
     times: Sequence[float] | None = None
@@ -53,30 +54,29 @@ class Request:
             raise ValueError(f"give exactly one of times=, fps= or frames=, got {' and '.join(given) or 'none'}")
         if not (self.video or self.audio):
             raise ValueError("video=False and audio=False leaves nothing to read")
-        if not (self.start >= 0 and math.isfinite(self.start)):
-            raise ValueError(f"start must be a time in s from 0 on, got {self.start}")
-        if self.end is not None and not self.start < self.end < math.inf:
-            raise ValueError(f"end must be a time in s after start = {self.start} or None, got {self.end}")
-        if self.fit not in FITS:
-            raise ValueError(f"fit must be one of {', '.join(FITS)}, got {self.fit!r}")
-        if self.hdr not in HDRS:
-            raise ValueError(f"hdr must be one of {', '.join(HDRS)}, got {self.hdr!r}")
+        self._check_span()
+        for name, valid in _CHOICES.items():
+            if getattr(self, name) not in valid:
+                raise ValueError(f"{name} must be one of {', '.join(valid)}, got {getattr(self, name)!r}")
         if not isinstance(self.deinterlace, bool):
             raise ValueError(f"deinterlace must be True or False, got {self.deinterlace!r}")
-        if self.resample not in RESAMPLES:
-            raise ValueError(f"resample must be one of {', '.join(RESAMPLES)}, got {self.resample!r}")
         check_resize(self.resize, self.size, self.fit)
         if self.size is not None and (len(self.size) != 2 or min(self.size) < 1 or max(self.size) > _MAX_SIDE):
             raise ValueError(f"size must be (height, width), each 1 to {_MAX_SIDE} pixels, got {self.size}")
         if self.audio_rate is not None and not 1 <= self.audio_rate <= _MAX_RATE:
             raise ValueError(f"audio_rate must be 1 to {_MAX_RATE} Hz, got {self.audio_rate}")
-        if self.downmix not in DOWNMIXES:
-            raise ValueError(f"downmix must be one of {', '.join(DOWNMIXES)}, got {self.downmix!r}")
         check_streams(self.video_stream, self.audio_stream)
         if self.video:
-            self._check_grid()  # a wrong grid is refused before any file is opened
+            self._check_grid()
+
+    def _check_span(self) -> None:
+        if not (self.start >= 0 and math.isfinite(self.start)):
+            raise ValueError(f"start must be a time in s from 0, got {self.start}")
+        if self.end is not None and not self.start < self.end < math.inf:
+            raise ValueError(f"end must be a time in s after start = {self.start} or None, got {self.end}")
 
     def _check_grid(self) -> None:
+        """Raise ValueError for a wrong grid before any file is opened."""
         if self.times is not None:
             given_grid(self.times, math.inf)
         if self.fps is not None:
@@ -84,21 +84,21 @@ class Request:
         if self.frames is not None:
             uniform_grid(self.frames, 0.0, 0.0)
 
-    def count(self, picture_end: float) -> float:
-        """How many times `grid` has at most, without making it."""
-        end = picture_end if self.end is None else self.end
+    def count(self, video_end: float) -> float:
+        """The largest possible length of `grid`, without making it."""
+        end = video_end if self.end is None else self.end
         if self.times is not None:
             return len(self.times)
         return (end - self.start) * self.fps + 1 if self.fps is not None else self.frames or 0
 
     @property
     def needs_extent(self) -> bool:
-        """Whether the grid depends on where the file's picture ends."""
+        """Whether the grid depends on where the file's video ends."""
         return self.video and self.end is None and self.times is None
 
-    def grid(self, picture_end: float) -> np.ndarray:
-        """The grid times (T,) s; `picture_end` stands in for an `end` of None."""
-        end = picture_end if self.end is None else self.end
+    def grid(self, video_end: float) -> np.ndarray:
+        """The grid times (T,), s; `video_end` replaces an `end` of None."""
+        end = video_end if self.end is None else self.end
         if self.times is not None:
             return given_grid(self.times, math.inf if self.end is None else self.end)
         if self.fps is not None:
@@ -108,21 +108,21 @@ class Request:
 
 
 def check_resize(resize: int | tuple[int, int] | None, size: tuple[int, int] | None, fit: Fit) -> None:
-    """Raise ValueError for what a picture cannot be resized to before its middle of `size` is cut."""
+    """Raise ValueError for a `resize` that does not fit `size` and `fit`."""
     if resize is None:
         return
     sides = (resize, resize) if isinstance(resize, int) else tuple(resize)
     if len(sides) != 2 or size is None or fit not in ("stretch", "crop"):
         raise ValueError(f"resize must be pixels or (height, width), with a size and fit stretch or crop, got {resize}")
     if any(not want <= side <= _MAX_SIDE for side, want in zip(sides, size, strict=True)):
-        raise ValueError(f"resize must be as large as size or larger, to {_MAX_SIDE} pixels, got {resize} for {size}")
+        raise ValueError(f"resize must be at least size and at most {_MAX_SIDE} pixels, got {resize} for {size}")
 
 
 def check_streams(video_stream: int | None, audio_stream: int | str | None) -> None:
-    """Raise ValueError for what cannot name a stream of any file."""
+    """Raise ValueError for values that cannot name a stream."""
     for name, stream in (("video_stream", video_stream), ("audio_stream", audio_stream)):
         index = isinstance(stream, int) and not isinstance(stream, bool) and stream >= 0
         language = name == "audio_stream" and isinstance(stream, str) and bool(stream.strip())
         if not (stream is None or index or language):
-            kinds = "an index from 0 on" if name == "video_stream" else 'an index from 0 on or a language such as "eng"'
+            kinds = "an index from 0" if name == "video_stream" else 'an index from 0 or a language such as "eng"'
             raise ValueError(f"{name} must be {kinds}, got {stream!r}")

@@ -1,1 +1,1 @@
-"""What a file holds, measured."""
+"""Measure the content of a file."""

@@ -1,4 +1,4 @@
-"""Running measures of one file: when its packets are shown, what its pictures look like, how loud its sound is."""
+"""Running measures of one file: the times of its packets, how its frames look, how loud its audio is."""
 
 from __future__ import annotations
 
@@ -8,59 +8,61 @@ from typing import Any
 
 import numpy as np
 
-PICTURE_SIZE = (32, 36)  # height and width of what is measured: 8 x 9 cells of 4 x 4 for the picture hash
+PICTURE_SIZE = (32, 36)  # height and width of the measured frames: 8 x 9 cells of 4 x 4 for the hash
 
-_BLOCK_S = 0.1  # loudness is that of the loudest block
-_UNEVEN, _UNEVEN_SHARE = 0.2, 0.02  # a frame interval this far from the median is odd; this share of odd ones is VFR
-_FLAT = 4.0  # grey levels; a picture with less contrast has no hash
+_BLOCK_S = 0.1  # loudness is measured in blocks
+_UNEVEN, _UNEVEN_SHARE = 0.2, 0.02  # an interval this far from the median is uneven; this share of uneven ones is VFR
+_FLAT = 4.0  # grey levels; a frame with less contrast has no hash
 
 
 @dataclass
 class PacketTimes:
-    """Presentation times of one file's picture and sound, s from the clip's origin."""
+    """Presentation times of one file's video and audio packets, s after the clip's origin."""
 
-    shown: array = field(default_factory=lambda: array("d"))  # of each picture
-    heard: array = field(default_factory=lambda: array("d"))  # of each packet of sound
-    tick: float = 0.0  # of the picture's stamps
+    video: array = field(default_factory=lambda: array("d"))  # of each frame
+    audio: array = field(default_factory=lambda: array("d"))  # of each audio packet
+    tick: float = 0.0  # of the video's stamps, s
     starts: dict[str, float] = field(default_factory=dict)  # kind -> first
     ends: dict[str, float] = field(default_factory=dict)  # kind -> end of the last
     issues: set[str] = field(default_factory=set)
 
     def add(self, kind: str, time: float, length: float) -> None:
+        """Take a packet of a "video" or "audio" stream; `time` and `length` in s."""
         self.starts[kind] = min(time, self.starts.get(kind, time))
         self.ends[kind] = max(time + length, self.ends.get(kind, time + length))
-        (self.shown if kind == "video" else self.heard).append(time)
+        (self.video if kind == "video" else self.audio).append(time)
 
-    def pictures(self, count: int) -> tuple[float, ...]:
-        """When to look, at most `count` times: at pictures evenly spread over all, not in holes between."""
-        shown = np.sort(np.frombuffer(self.shown, np.float64))
+    def frame_times(self, count: int) -> tuple[float, ...]:
+        """The times of at most `count` frames, evenly spread over all of them, s."""
+        shown = np.sort(np.frombuffer(self.video, np.float64))
         places = ((np.arange(count) + 0.5) / count * len(shown)).astype(int)
         return tuple(np.maximum(np.unique(shown[places]), 0.0).tolist()) if len(shown) else ()
 
-    def sounds(self, count: int, last: float) -> list[float]:
-        """When to listen: at packets evenly spread over all that begin up to `last` s."""
-        heard = np.sort(np.frombuffer(self.heard, np.float64))
+    def audio_times(self, count: int, last: float) -> list[float]:
+        """The times of `count` audio packets, evenly spread over those that begin up to `last` s."""
+        heard = np.sort(np.frombuffer(self.audio, np.float64))
         heard = heard[heard <= last]
         places = np.linspace(0, len(heard) - 1, count).astype(int)
         return np.maximum(heard[places], 0.0).tolist() if len(heard) else [0.0]
 
-    def told(self) -> dict[str, Any]:
-        told: dict[str, Any] = {"frames": len(self.shown) or None}
+    def measures(self) -> dict[str, Any]:
+        """The fields of a Survey."""
+        found: dict[str, Any] = {"frames": len(self.video) or None}
         if self.ends:
-            told["measured_duration"] = max(self.ends.values())
+            found["measured_duration"] = max(self.ends.values())
         if len(self.starts) == 2:
-            told["av_offset"] = self.starts["audio"] - self.starts["video"]
-        steps = np.diff(np.sort(np.frombuffer(self.shown, np.float64))) if len(self.shown) > 2 else np.zeros(0)
+            found["av_offset"] = self.starts["audio"] - self.starts["video"]
+        steps = np.diff(np.sort(np.frombuffer(self.video, np.float64))) if len(self.video) > 2 else np.zeros(0)
         if steps.sum() > 0:
-            told["measured_fps"] = len(steps) / float(steps.sum())
+            found["measured_fps"] = len(steps) / float(steps.sum())
             median = float(np.median(steps))
-            odd = np.abs(steps - median) > max(_UNEVEN * median, 1.5 * self.tick)
-            told["variable_rate"] = bool(odd.sum() > max(1, _UNEVEN_SHARE * len(steps)))
-        return told
+            uneven = np.abs(steps - median) > max(_UNEVEN * median, 1.5 * self.tick)
+            found["variable_rate"] = bool(uneven.sum() > max(1, _UNEVEN_SHARE * len(steps)))
+        return found
 
 
-class Seen:
-    """Running measures of the pictures handed to it, (H, W, 3) uint8 of one size."""
+class VideoMeasures:
+    """Running measures of frames (H, W, 3) uint8 of one size."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -70,21 +72,23 @@ class Seen:
         self._first: np.ndarray | None = None
 
     def add(self, image: np.ndarray) -> None:
+        """Take the next frame."""
         grey = image.mean(axis=2)
         self._first = grey if self._first is None else self._first
         self.count += 1
         self.brightest = max(self.brightest, float(grey.max()))
         self.change = max(self.change, float(np.abs(grey - self._first).max()))
 
-    def told(self) -> dict[str, Any]:
+    def measures(self) -> dict[str, Any]:
+        """The fields of a Survey; none without a frame."""
         if not self.count:
             return {}
         measures = {"seen": self.count, "brightness": self.brightest / 255, "change": self.change / 255}
         return measures | {"picture_hash": "".join(self.hashes)}
 
 
-class Heard:
-    """The loudest block of the sound handed to it."""
+class AudioMeasures:
+    """The loudest block of audio."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -92,6 +96,7 @@ class Heard:
         self.hash: str | None = None
 
     def add(self, samples: np.ndarray, rate: int) -> None:
+        """Take the next samples (N,) at `rate` Hz."""
         block = max(round(_BLOCK_S * rate), 1)
         whole = len(samples) // block * block
         blocks = samples[:whole].reshape(-1, block) if whole else samples[None]
@@ -100,15 +105,16 @@ class Heard:
             self.power = max(self.power, float(power.max()))
             self.seconds += len(samples) / rate
 
-    def told(self) -> dict[str, Any]:
+    def measures(self) -> dict[str, Any]:
+        """The fields of a Survey; none without audio."""
         measures = {"heard": self.seconds, "loudness": self.power**0.5, "sound_hash": self.hash}
         return measures if self.seconds else {}
 
 
 def picture_hash(image: np.ndarray) -> str:
-    """The difference hash of (32, 36, 3) uint8 as 16 hex digits: is each of 8 x 9 cells brighter than its neighbour?
+    """The difference hash of (32, 36, 3) uint8 in 16 hex digits: is each of 8 x 9 cells brighter than its neighbour?
 
-    Scaling and recompression leave it nearly as it is. All zeros for a picture without contrast.
+    Scaling and recompression change few bits. All zeros for a frame without contrast.
     """
     cells = image.mean(axis=2).reshape(8, 4, 9, 4).mean(axis=(1, 3))
     if cells.std() < _FLAT:
@@ -117,7 +123,7 @@ def picture_hash(image: np.ndarray) -> str:
 
 
 def sound_hash(samples: np.ndarray) -> str:
-    """8 hex digits of a waveform (N,): is each of 33 equal parts louder than the one before? Zeros for silence."""
+    """A hash of a waveform (N,) in 8 hex digits: is each of 33 parts louder than the one before? 0 for silence."""
     if len(samples) < 33 or not samples.any():
         return "0" * 8
     power = [float(np.square(part, dtype=np.float64).mean()) for part in np.array_split(samples, 33)]

@@ -1,1 +1,1 @@
-"""Small files of our own: clips, pictures, sounds, bundles."""
+"""Write small files: video, images, audio, bundles."""

@@ -1,8 +1,8 @@
-"""A clip as JPEG pictures and sound in a stretch of a tar, one sample of a WebDataset: written once, read fast.
+"""A clip as JPEG images and audio in a range of a tar, one sample of a WebDataset: written once, read fast.
 
-Its members, in this order: KEY.json, KEY.000000.jpg and so on, KEY.flac or KEY.wav. The JSON record tells what follows
-(`members`: suffix, size and CRC-32 of each), so that a picture is found without reading those before it, and nothing
-else that a tar may hold is ever looked at. Picture k was shown at (k + 0.5) / fps s and stands for [k, k + 1) / fps.
+Its members, in this order: KEY.json, KEY.000000.jpg and so on, KEY.flac or KEY.wav. The JSON record lists what follows
+(`members`: suffix, size and CRC-32 of each), so that an image is found without reading those before it, and nothing
+else in the tar is read. Image k was shown at (k + 0.5) / fps s and represents [k, k + 1) / fps.
 """
 
 from __future__ import annotations
@@ -26,31 +26,32 @@ from mmattn.errors import MediaError
 from mmattn.media.open.container import Deadline, Limits, one_line
 from mmattn.media.open.source import Content, Source, name_of, open_source
 from mmattn.media.read.decode import DecodedClip, decode
-from mmattn.media.read.picture.picture import Renderer
 from mmattn.media.read.request import Request
-from mmattn.media.write.encode import SOUND_FORMATS, SoundFormat, encode_picture, encode_sound
+from mmattn.media.read.video.render import Renderer
+from mmattn.media.write.encode import AUDIO_FORMATS, AudioFormat, encode_audio, encode_image
 
 if TYPE_CHECKING:
     from mmattn.types import Clip
 
 _BLOCK = 512  # bytes, of a tar
-_RECORD_BYTES = 64 << 20  # a longer JSON is none of ours
+_RECORD_BYTES = 64 << 20  # a longer JSON is not of a bundle
 _KEY = re.compile(r"[0-9A-Za-z_-]{1,80}")
 
 
 def times(seconds: float, fps: float) -> list[float]:
-    """When the pictures of a bundle are taken, s from its start."""
+    """The times of a bundle's images, s after its start."""
     return [(k + 0.5) / fps for k in range(math.ceil(seconds * fps)) if (k + 0.5) / fps < seconds] or [0.0]
 
 
-def write_bundle(key: str, clip: Clip, fps: float, sound: SoundFormat, quality: int, about: dict[str, Any]) -> bytes:
-    """`clip`, read at `times`, as the bytes of tar members. `quality` of the pictures, 1 to 100; `about` joins the
-    record for whoever reads it elsewhere.
+def write_bundle(key: str, clip: Clip, fps: float, sound: AudioFormat, quality: int, about: dict[str, Any]) -> bytes:
+    """`clip`, read at `times`, as the bytes of tar members.
+
+    `quality`: of the images, 1 to 100. `about`: added to the record, for other readers.
     """
-    pictures = [] if clip.frames is None else clip.frames.permute(0, 2, 3, 1).numpy()
-    files = [(f"{k:06d}.jpg", encode_picture(picture, quality)) for k, picture in enumerate(pictures)]
+    images = [] if clip.frames is None else clip.frames.permute(0, 2, 3, 1).numpy()
+    files = [(f"{k:06d}.jpg", encode_image(image, quality)) for k, image in enumerate(images)]
     if clip.waveform is not None and len(clip.waveform):
-        files.append((sound, encode_sound(clip.waveform.numpy(), clip.sample_rate, sound)))
+        files.append((sound, encode_audio(clip.waveform.numpy(), clip.sample_rate, sound)))
     record = {
         **about,
         "fps": fps,
@@ -78,15 +79,15 @@ class _Member:
 
 @dataclass(frozen=True)
 class _Bundle:
-    """An open bundle: where its members lie."""
+    """An open bundle and the offsets of its members."""
 
     path: str
     content: Content
     key: str
     fps: float
     duration: float
-    pictures: list[_Member]
-    sound: _Member | None
+    images: list[_Member]
+    audio: _Member | None
 
     def read(self, member: _Member) -> bytes:
         data = self.content.read_at(member.at, _BLOCK + member.size)
@@ -105,7 +106,7 @@ def read_bundle(
     deadline_s: float | None = None,
     follow_symlinks: bool = False,
 ) -> Clip:
-    """The answer to `request` from the bundle at `src`: for each time the picture that stands for it.
+    """The clip for `request` from the bundle at `src`: for each time the image that represents it.
 
     Raises MediaError, also for a tar that was not written by `write_bundle`.
     """
@@ -126,15 +127,15 @@ def decode_bundle(
         bundle = _open(path, content)
         images: list[np.ndarray] = []
         grid = np.zeros(0)
-        if request.video and bundle.pictures:
-            grid = request.grid(len(bundle.pictures) / bundle.fps)
+        if request.video and bundle.images:
+            grid = request.grid(len(bundle.images) / bundle.fps)
             render = Renderer(request.size, request.fit, resample=request.resample, resize=request.resize)
-            images = _pictures(bundle, grid, render, limits, deadline)
+            images = _images(bundle, grid, render, limits, deadline)
         waveform, rate = None, request.audio_rate or 0
-        if request.audio and bundle.sound is not None:
-            asked = Request(start=request.start, end=request.end, video=False, audio_rate=request.audio_rate)
-            heard = decode(asked, bundle.read(bundle.sound), limits, deadline_s)
-            waveform, rate = heard.waveform, heard.sample_rate
+        if request.audio and bundle.audio is not None:
+            audio_request = Request(start=request.start, end=request.end, video=False, audio_rate=request.audio_rate)
+            audio = decode(audio_request, bundle.read(bundle.audio), limits, deadline_s)
+            waveform, rate = audio.waveform, audio.sample_rate
     return DecodedClip(
         frames=np.ascontiguousarray(np.stack(images).transpose(0, 3, 1, 2)) if images else None,
         frame_times=grid[: len(images)].copy(),
@@ -148,10 +149,10 @@ def decode_bundle(
     )
 
 
-def _pictures(
+def _images(
     bundle: _Bundle, grid: np.ndarray, render: Renderer, limits: Limits, deadline: Deadline
 ) -> list[np.ndarray]:
-    """An image (H, W, 3) for each time of `grid` before the last picture's end."""
+    """An image (H, W, 3) for each time of `grid` before the last image's end."""
     decoder = av.CodecContext.create("mjpeg", "r")
     assert isinstance(decoder, VideoCodecContext)
     decoder.thread_count = 1
@@ -161,18 +162,16 @@ def _pictures(
     for time in grid:
         deadline.check()
         k = int(time * bundle.fps + 1e-6)
-        if k >= len(bundle.pictures):
+        if k >= len(bundle.images):
             break
         if k != shown:
             try:
-                (frame,) = decoder.decode(av.Packet(bundle.read(bundle.pictures[k])))
+                (frame,) = decoder.decode(av.Packet(bundle.read(bundle.images[k])))
             except (FFmpegError, ValueError) as error:
-                raise MediaError(bundle.path, "truncated", f"picture {k}: {one_line(error)}") from error
+                raise MediaError(bundle.path, "truncated", f"image {k}: {one_line(error)}") from error
             images.append(render(frame))
             if images[-1].nbytes * len(grid) > limits.decoded_bytes:
-                raise MediaError(
-                    bundle.path, "too_large", f"{len(grid)} pictures, at most {limits.decoded_bytes} bytes"
-                )
+                raise MediaError(bundle.path, "too_large", f"{len(grid)} images, at most {limits.decoded_bytes} bytes")
             shown = k
         else:
             images.append(images[-1])
@@ -194,16 +193,16 @@ def _open(path: str, content: Content) -> _Bundle:
         raise MediaError(path, "not_media", f"{name}: not the record of a clip ({one_line(error)})") from error
     if end != content.size:
         raise MediaError(path, "truncated", f"its members take {end} bytes of {content.size}")
-    sound = [member for member in members if member.suffix in SOUND_FORMATS]
-    return _Bundle(path, content, key, fps, duration, members[: len(members) - len(sound)], sound[0] if sound else None)
+    audio = [member for member in members if member.suffix in AUDIO_FORMATS]
+    return _Bundle(path, content, key, fps, duration, members[: len(members) - len(audio)], audio[0] if audio else None)
 
 
 def _members(listed: Sequence[Sequence[Any]], at: int) -> tuple[list[_Member], int]:
-    """The members, and where they end. Raises ValueError for others than the pictures in order and one sound."""
+    """The members, and where they end. Raises ValueError unless they are the images in order and one audio file."""
     members = []
     for k, (suffix, size, crc) in enumerate(listed):
-        is_sound = suffix in SOUND_FORMATS and k == len(listed) - 1
-        if not (suffix == f"{k:06d}.jpg" or is_sound) or type(size) is not int or size < 1:
+        is_audio = suffix in AUDIO_FORMATS and k == len(listed) - 1
+        if not (suffix == f"{k:06d}.jpg" or is_audio) or type(size) is not int or size < 1:
             raise ValueError(f"member {suffix!r} of {size} bytes")
         members.append(_Member(suffix, at, size, crc))
         at += _BLOCK + _padded(size)
@@ -211,7 +210,7 @@ def _members(listed: Sequence[Sequence[Any]], at: int) -> tuple[list[_Member], i
 
 
 def _header(block: bytes) -> tuple[str, int]:
-    """Name and size of a plain file's header; ("", 0) for anything else. What it heads has a checksum of its own."""
+    """Name and size in the header of a plain file; ("", 0) for anything else. The content has its own checksum."""
     digits = block[124:136].rstrip(b"\0 ")
     if len(block) < _BLOCK or block[156:157] not in (b"0", b"\0") or not digits.isdigit():
         return "", 0

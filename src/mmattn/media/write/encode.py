@@ -1,4 +1,4 @@
-"""A picture or a sound as the bytes of a small file: JPEG; FLAC or WAV, mono, 16 bits. Equal in gives equal out."""
+"""An image or audio as the bytes of a file: JPEG; FLAC or WAV, mono, 16 bits. Equal input gives equal bytes."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from av.audio.stream import AudioStream
 from av.codec.context import Flags as CodecFlags
 from av.container.core import Flags as ContainerFlags
 
-SoundFormat = Literal["flac", "wav"]
-SOUND_FORMATS: tuple[SoundFormat, ...] = get_args(SoundFormat)
+AudioFormat = Literal["flac", "wav"]
+AUDIO_FORMATS: tuple[AudioFormat, ...] = get_args(AudioFormat)
 
 
-def encode_picture(picture: np.ndarray, quality: int) -> bytes:
-    """`picture` (H, W, 3) uint8 RGB as JPEG of `quality` 1 to 100, colours at half the resolution."""
+def encode_image(image: np.ndarray, quality: int) -> bytes:
+    """`image` (H, W, 3) uint8 RGB as JPEG of `quality` 1 to 100, chroma at half the resolution."""
     from PIL import Image
 
     file = io.BytesIO()
-    Image.fromarray(picture).save(file, "JPEG", quality=quality)
+    Image.fromarray(image).save(file, "JPEG", quality=quality)
     return file.getvalue()
 
 
-def encode_sound(waveform: np.ndarray, sample_rate: int, kind: SoundFormat) -> bytes:
-    """`waveform` (N > 0,) float32 in [-1, 1] at `sample_rate` Hz; what lies beyond is clipped."""
+def encode_audio(waveform: np.ndarray, sample_rate: int, kind: AudioFormat) -> bytes:
+    """`waveform` (N > 0,) float32 at `sample_rate` Hz as a file; values outside [-1, 1] are clipped."""
     samples = np.clip(np.round(waveform * 32768), -32768, 32767).astype(np.int16)
     return _flac(samples, sample_rate) if kind == "flac" else _wav(samples, sample_rate)
 

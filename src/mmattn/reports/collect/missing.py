@@ -49,7 +49,7 @@ def evaluate_missing(runs: Sequence[Path], choice: str) -> None:
 
 def _seconds(run: Path, split: str) -> float:
     """What evaluating a run takes, from one batch of it."""
-    from mmattn.data.load.module import build_data
+    from mmattn.data.build import build_data
     from mmattn.training.run.directory import read_config
 
     checkpoint, data = load_model(run), build_data(read_config(run)["data"])

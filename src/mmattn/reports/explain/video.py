@@ -18,9 +18,9 @@ from torch.nn.functional import interpolate
 
 from mmattn.data.prepare.clips import ClipSpec
 from mmattn.media.isolate.reader import IsolatedReader
-from mmattn.media.open.probe import probe
 from mmattn.media.read.replay import even_size, replay
-from mmattn.media.write.clips import writing_video
+from mmattn.media.survey.probe import probe
+from mmattn.media.write.video import writing_video
 from mmattn.reports.explain.explained import Explained, Steps, Window, split_of
 from mmattn.reports.text import clean
 from mmattn.types import Modality
@@ -71,7 +71,7 @@ def write_overlay(
     moments = [end * (k + 0.5) / STILLS for k in range(STILLS)]
     stills: list[Still] = []
     with writing_video(path, (layout.height, layout.width), fps, rate, options={"crf": "20"}) as writer:
-        for piece in replay(found.path, reader, fps, end, size, rate):
+        for piece in replay(found.path, reader.read, fps, end, size, rate):
             for k, time in enumerate(piece.times):
                 picture = None if piece.frames is None or k >= len(piece.frames) else piece.frames[k]
                 pixels = canvas.draw(time, picture)

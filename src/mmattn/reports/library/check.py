@@ -16,9 +16,9 @@ import numpy as np
 from markupsafe import Markup
 
 from mmattn.config.compose import Config
-from mmattn.data.check.check import CHECKED, Checked, check
+from mmattn.data.check.command import CHECKED, Checked, check
 from mmattn.data.check.findings import FLAGS, length_of
-from mmattn.data.check.scan import Record
+from mmattn.data.check.journal import Record
 from mmattn.errors import MEDIA_REASONS
 from mmattn.files import write_atomically
 from mmattn.reports import html, text

@@ -18,12 +18,12 @@ from markupsafe import Markup
 from PIL import Image
 
 from mmattn.config.compose import build, check_spec
-from mmattn.data.load.reading import ClipReader
+from mmattn.data.load.reader import ClipReader
 from mmattn.data.manifest.rows import Row, read_manifest
 from mmattn.data.prepare.clips import ClipSpec
 from mmattn.errors import MediaError, MmattnError, UsageError
 from mmattn.media.read.request import Request
-from mmattn.media.write.encode import encode_sound
+from mmattn.media.write.encode import encode_audio
 from mmattn.reports.collect.groups import Group, mean_of
 from mmattn.reports.collect.runs import CONFIG_FILE, Number, number, read_yaml
 from mmattn.reports.page.thumbnails import to_jpegs
@@ -208,7 +208,7 @@ def _media(row: Row, spec: ClipSpec, reader: ClipReader) -> _Media:
     assert clip.waveform is not None or not heard
     sound = spectrogram = None
     if heard and clip.waveform is not None:
-        sound = _uri("audio/flac", encode_sound(clip.waveform.numpy(), clip.sample_rate, "flac"))
+        sound = _uri("audio/flac", encode_audio(clip.waveform.numpy(), clip.sample_rate, "flac"))
         spectrogram = _spectrogram(clip.waveform, spec)
     return _Media(pictures, sound, spectrogram, None, str(row.path))
 

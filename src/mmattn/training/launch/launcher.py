@@ -10,7 +10,7 @@ from typing import ClassVar
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 
 from mmattn.config.compose import Config, build
-from mmattn.data.manifest.splits import SplitData
+from mmattn.data.load.splits import SplitData
 from mmattn.errors import UsageError
 from mmattn.text import counted
 

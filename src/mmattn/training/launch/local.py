@@ -20,7 +20,7 @@ from lightning.fabric.plugins.environments.cluster_environment import ClusterEnv
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 
 from mmattn.config.compose import Config
-from mmattn.data.manifest.splits import SplitData
+from mmattn.data.load.splits import SplitData
 from mmattn.errors import MmattnError, Stopped, UsageError
 from mmattn.model import resolved
 from mmattn.process.openmp import SHORT_SPIN
@@ -76,7 +76,7 @@ def launch(config: Config, changes: Sequence[str] = ()) -> Path:
 
 def prepare(config: Config) -> tuple[Path, SplitData]:
     """Check all that the run needs, then make its directory."""
-    from mmattn.data.features.read import with_frozen_encoders
+    from mmattn.data.features.source import with_frozen_encoders
     from mmattn.training.run.train import check
 
     config = with_frozen_encoders(with_devices(config))

@@ -10,7 +10,7 @@ from lightning.fabric.plugins.environments.cluster_environment import ClusterEnv
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
 from mmattn.config.compose import Config
-from mmattn.data.manifest.splits import SplitData
+from mmattn.data.load.splits import SplitData
 from mmattn.errors import MmattnError, UsageError
 from mmattn.training.launch.launcher import Launcher, at_least_one
 

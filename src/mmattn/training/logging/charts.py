@@ -12,7 +12,7 @@ import lightning
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import WandbLogger
 
-from mmattn.media.write.clips import write_video
+from mmattn.media.write.video import write_video
 from mmattn.training.logging.curves import PARTS, by_family, by_head, by_tag
 from mmattn.training.logging.wandb_run import STEP
 from mmattn.training.loop.module import TrainingModule

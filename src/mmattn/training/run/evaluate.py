@@ -11,14 +11,15 @@ from typing import Any
 
 from mmattn.checkpoint import load_model
 from mmattn.config.compose import Config
-from mmattn.data.load.module import ClipData, build_data
+from mmattn.data.build import build_data
+from mmattn.data.load.clip_data import ClipData
+from mmattn.data.load.splits import SplitData
 from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.data.manifest.rows import SPLITS, Row
-from mmattn.data.manifest.splits import SplitData
-from mmattn.data.prepare.augment.augment import Augment
+from mmattn.data.prepare.augment.audio import SoundAugment
 from mmattn.data.prepare.augment.noise import KINDS
-from mmattn.data.prepare.augment.sound import SoundAugment
-from mmattn.data.prepare.views import ClipView, Views, looks
+from mmattn.data.prepare.augment.pipeline import Augment
+from mmattn.data.prepare.views import ClipView, Views, clip_views
 from mmattn.errors import UsageError
 from mmattn.files import write_atomically
 from mmattn.progress import Progress
@@ -86,7 +87,7 @@ def _short(change: str) -> str:
 
 def _looks(views: Config, data: SplitData) -> list[ClipView | None]:
     """How often each clip is looked at, and how; [None]: as in training."""
-    chosen = looks(views["spans"], Views(views["crops"], views["flip"]), data.clip)
+    chosen = clip_views(views["spans"], Views(views["crops"], views["flip"]), data.clip)
     if len(chosen) == 1:
         return [None]
     if not isinstance(data, ClipData):
@@ -100,7 +101,7 @@ def _dataset(
     if look is None:
         return data.dataset(split, vocabulary=vocabulary, augment=augment)
     assert isinstance(data, ClipData)
-    return data.dataset(split, vocabulary=vocabulary, augment=augment, look=look)
+    return data.dataset(split, vocabulary=vocabulary, augment=augment, view=look)
 
 
 def _video(row: Row) -> str:

@@ -14,7 +14,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmattn.config.compose import Config, build
-from mmattn.data.manifest.splits import SplitData
+from mmattn.data.load.splits import SplitData
 from mmattn.model import PARTS, AVModel, vocabulary_of, with_frames
 from mmattn.text import counted
 from mmattn.training.launch.launcher import launcher_of
@@ -41,7 +41,7 @@ class Outlook:
 
 def dry_run(config: Config) -> str:
     """The text of it. Nothing is written but what a generated data set renders."""
-    from mmattn.data.features.read import with_frozen_encoders
+    from mmattn.data.features.source import with_frozen_encoders
 
     config = with_frozen_encoders(with_devices(config))
     data, model = check(config)

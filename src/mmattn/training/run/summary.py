@@ -6,7 +6,7 @@ import json
 import shlex
 from pathlib import Path
 
-from mmattn.data.manifest.splits import SplitData
+from mmattn.data.load.splits import SplitData
 from mmattn.text import counted
 from mmattn.training.logging.curves import headline
 from mmattn.training.run.directory import SWEEP_FILE

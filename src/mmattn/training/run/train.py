@@ -23,10 +23,11 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
 from mmattn.config.compose import Config, build
-from mmattn.data.load.module import ClipData, build_data
-from mmattn.data.load.passing import lost_worker
+from mmattn.data.build import build_data
+from mmattn.data.load.clip_data import ClipData
+from mmattn.data.load.splits import SplitData
+from mmattn.data.load.transfer import lost_worker
 from mmattn.data.load.used import media_used
-from mmattn.data.manifest.splits import SplitData
 from mmattn.errors import UsageError
 from mmattn.files import write_atomically
 from mmattn.model import NO_TAGS, AVModel, build_model, tokenizer_of, vocabulary_of, with_frames

@@ -70,7 +70,7 @@ class _Sized:
         return self._known[dim]
 
     def _size(self, config: Config) -> int:
-        from mmattn.data.features.read import with_frozen_encoders
+        from mmattn.data.features.source import with_frozen_encoders
 
         config = with_frozen_encoders(config)
         visual = build(config["visual"])

@@ -65,7 +65,7 @@ def size_key(config: Config) -> str:
 
 def _timed(config: Config, work: Work) -> _Kind | str:
     """Or why it cannot be built."""
-    from mmattn.data.features.read import with_frozen_encoders
+    from mmattn.data.features.source import with_frozen_encoders
     from mmattn.model import build_model, tokenizer_of, vocabulary_of, with_frames
 
     try:

@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 from mmattn.config.compose import Config
-from mmattn.data.load.module import build_data
-from mmattn.data.manifest.splits import SplitData
+from mmattn.data.build import build_data
+from mmattn.data.load.splits import SplitData
 from mmattn.files import write_atomically
 from mmattn.training.launch.launcher import launcher_of
 from mmattn.training.launch.local import prepare

@@ -1,7 +1,7 @@
-"""Public data sets: their annotation files as published, and your media, wherever below the root they lie.
+"""Public data sets: their annotation files as published, and your media anywhere below the root.
 
-An adapter reads the annotations and says for each clip what its file may be called. The files below the root are
-listed once and looked up by name, so any nesting and any container will do, and no annotation can lead out of it.
+An adapter reads the annotations and gives the possible file names of each clip. The files below the root are listed
+once and found by name, so folders and container formats do not matter, and no annotation can refer outside the root.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from string import Formatter
 from typing import ClassVar
 
-from mmattn.data.check.checked import readable
+from mmattn.data.manifest.checked import readable
 from mmattn.data.manifest.columns import LabelledSegment
 from mmattn.data.manifest.rows import Row
 from mmattn.data.manifest.sources import Source, held_out
@@ -24,18 +24,18 @@ from mmattn.errors import UsageError
 from mmattn.files import expanded
 from mmattn.text import counted
 
-# Of two files of one name the earlier kind is taken: the video, not the sound that somebody drew from it.
+# Of two files of one name the earlier kind is used: the video, not the audio extracted from it.
 _VIDEO = ("mp4", "mkv", "webm", "mov", "avi", "m4v", "flv", "mpg", "mpeg", "3gp", "ogv", "ts", "mts", "wmv", "gif")
 _SOUND = ("wav", "flac", "m4a", "mp3", "ogg", "opus", "aac", "wma")
-_IMAGE = ("jpg", "jpeg", "png", "webp")  # beside a video this is its thumbnail, so only for sets of images
+_IMAGE = ("jpg", "jpeg", "png", "webp")  # beside a video an image is its thumbnail, so only for sets of images
 
 
 @dataclass(frozen=True, slots=True)
 class AnnotatedClip:
     """One annotated clip. Times of `segments` in s from the clip's start.
 
-    `names`: what the placeholders of a file's name stand for. `span`: the clip's place in the video that it was cut
-    from, where the files may be those whole videos. `group`: clips of one group go into one split.
+    `names`: the values of the placeholders in file names. `span`: the clip's part of the video that it was cut from,
+    for files that are whole videos. `group`: clips of one group belong to one split.
     """
 
     id: str
@@ -50,7 +50,7 @@ class AnnotatedClip:
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """An annotated clip without media, and the file names (without suffix) that were looked for."""
+    """An annotated clip without media, and the file names (without suffix) that were tried."""
 
     id: str
     looked_for: tuple[str, ...]
@@ -60,10 +60,10 @@ class Missing:
 class AnnotatedSource(Source):
     """`root`: the folder of the media; `annotations`: that of the annotation files, None = the root too.
 
-    `media`: what files may be called, without suffix, the first that is found counts. A name with {start}
-    (or VATEX's {clip}) is that of a cut clip; one without it that of the whole video, in which the clip's span is read.
-    `cut` overrules this.
-    `val_fraction`: the part of the training clips that is held out where the set has no validation split.
+    `media`: possible file names, without suffix; the first one found is used. A name with {start} (or VATEX's {clip})
+    is that of a cut clip; one without it that of the whole video, of which the clip's span is read. `cut` overrides
+    this.
+    `val_fraction`: the fraction of the training clips used for validation if the set has no validation split.
     `checked`: a check.jsonl, see FolderSource.
     """
 
@@ -79,7 +79,7 @@ class AnnotatedSource(Source):
 
     @abstractmethod
     def clips(self) -> Iterable[AnnotatedClip]:
-        """Every annotated clip. Raises UsageError with file and line for what is malformed."""
+        """Every annotated clip. Raises UsageError with file and line for invalid annotations."""
 
     def rows(self) -> list[Row]:
         rows, missing = self.find()
@@ -87,7 +87,7 @@ class AnnotatedSource(Source):
             example = f"; the first, {missing[0].id}, would be called {' or '.join(missing[0].looked_for)}"
             raise UsageError(
                 f"{self.root}: no media of {self.name}'s {counted(len(missing), 'clip')}{example}; "
-                "see data.source.media"
+                "set data.source.media to their names"
             )
         if missing:
             print(
@@ -98,7 +98,7 @@ class AnnotatedSource(Source):
         return readable(rows, expanded(self.checked)) if self.checked else rows
 
     def find(self) -> tuple[list[Row], list[Missing]]:
-        """The clips with media, and those without. Raises UsageError for an id that is there twice."""
+        """The rows of clips with media, and the clips without. Raises UsageError for duplicate ids."""
         patterns = [NamePattern(text) for text in self.media]
         clips = list(self.clips())
         if not clips:
@@ -124,6 +124,7 @@ class AnnotatedSource(Source):
 
     @property
     def annotation_folder(self) -> Path:
+        """The folder of the annotation files."""
         return existing_folder(self.annotations or self.root)
 
 
@@ -162,7 +163,7 @@ class NamePattern:
 
 
 class MediaIndex:
-    """The media files below a folder by their path without suffix, or by any ending of it: "x", "class/x"."""
+    """The media files below a folder by the end of their path without suffix: "x", "class/x"."""
 
     def __init__(self, root: Path, images: bool = False) -> None:
         kinds = (_VIDEO, _SOUND, _IMAGE) if images else (_VIDEO, _SOUND)
@@ -175,7 +176,7 @@ class MediaIndex:
                     self._files.setdefault(stem, []).append(f"{folder}/{name}")
 
     def get(self, name: str) -> Path | None:
-        """The file of that name; of several the video before the sound, then the first by path."""
+        """The file of that name; of several, video before audio, then the first by path."""
         folder, _, stem = name.rpartition("/")
         paths = self._files.get(stem, [])
         if folder:
@@ -195,6 +196,7 @@ class MediaIndex:
 
 
 def existing_folder(text: str) -> Path:
+    """The folder at `text`. Raises UsageError if there is none."""
     folder = expanded(text)
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such directory; set data.root=DIR to your media (and data.source.annotations)")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from mmattn.data.manifest.adapters.annotated import AnnotatedClip, AnnotatedSource
-from mmattn.data.manifest.adapters.read import csv_lines
+from mmattn.data.manifest.adapters.annotation_files import csv_lines
 from mmattn.errors import UsageError
 
 _SECONDS = 10.0

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from mmattn.data.manifest.adapters.annotated import AnnotatedClip, AnnotatedSource
-from mmattn.data.manifest.adapters.read import Line, csv_lines, entries, read_json
+from mmattn.data.manifest.adapters.annotation_files import Line, csv_lines, entries, read_json
 from mmattn.errors import UsageError
 
 LABELS, ONTOLOGY = "class_labels_indices.csv", "ontology.json"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from mmattn.data.manifest.adapters.annotated import AnnotatedClip, AnnotatedSource
-from mmattn.data.manifest.adapters.read import text_lines
+from mmattn.data.manifest.adapters.annotation_files import text_lines
 from mmattn.data.manifest.columns import LabelledSegment
 
 _SETS = {"trainSet.txt": "train", "valSet.txt": "val", "testSet.txt": "test"}

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
 from mmattn.data.manifest.adapters.annotated import AnnotatedClip, AnnotatedSource
-from mmattn.data.manifest.adapters.read import entries, plain_name, read_json
+from mmattn.data.manifest.adapters.annotation_files import entries, plain_name, read_json
 from mmattn.data.manifest.rows import SPLITS
 from mmattn.errors import UsageError
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from mmattn.data.manifest.adapters.annotated import AnnotatedClip, AnnotatedSource
-from mmattn.data.manifest.adapters.read import plain_name, text_lines
+from mmattn.data.manifest.adapters.annotation_files import plain_name, text_lines
 from mmattn.data.manifest.columns import LabelledSegment
 from mmattn.errors import UsageError
 from mmattn.text import counted

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from mmattn.data.manifest.adapters.annotated import AnnotatedClip, AnnotatedSource
-from mmattn.data.manifest.adapters.read import csv_lines, csv_names
+from mmattn.data.manifest.adapters.annotation_files import csv_lines, csv_names
 from mmattn.data.manifest.columns import split_name
 from mmattn.errors import UsageError
 from mmattn.text import counted
@@ -21,9 +21,9 @@ _COLUMNS = ("label", "youtube_id", "time_start", "time_end", "split")
 class KineticsSource(AnnotatedSource):
     """Every csv of the annotations with the columns label, youtube_id, time_start, time_end, split.
 
-    Those of test clips whose labels the publishers keep back have no column label: they are left out, and named.
+    Lists of test clips with unpublished labels have no column label: they are left out and reported.
 
-    `classes`: the labels to take, None = all. Kinetics-Sounds (Arandjelovic and Zisserman, "Look, Listen and Learn",
+    `classes`: the labels to use, None = all. Kinetics-Sounds (Arandjelovic and Zisserman, "Look, Listen and Learn",
     ICCV 2017, appendix A.1) is such a choice.
     """
 
@@ -62,7 +62,7 @@ class KineticsSource(AnnotatedSource):
 
 
 def _labelled(folder: Path) -> list[Path]:
-    """The lists of labelled clips. Says which csv files are none."""
+    """The csv files with labelled clips; prints which ones are not."""
     labelled: list[Path] = []
     apart: list[str] = []
     for file in sorted(folder.rglob("*.csv")):
@@ -74,12 +74,12 @@ def _labelled(folder: Path) -> list[Path]:
             clips = sum(1 for _ in csv_lines(file, _COLUMNS[1:4], True))
             apart.append(f"{file.name}: no column {absent!r}, {counted(clips, 'clip')} left out")
         else:
-            apart.append(f"{file.name}: no list of Kinetics, passed over")
-    said = "; ".join(apart[:5]) + (f"; and {len(apart) - 5} more" if len(apart) > 5 else "")
+            apart.append(f"{file.name}: not a list of Kinetics, skipped")
+    others = "; ".join(apart[:5]) + (f"; and {len(apart) - 5} more" if len(apart) > 5 else "")
     if not labelled:
         raise UsageError(
-            f"{folder}: no csv file with the columns {', '.join(_COLUMNS)}" + (f" ({said})" if said else "")
+            f"{folder}: no csv file with the columns {', '.join(_COLUMNS)}" + (f" ({others})" if others else "")
         )
     if apart:
-        print(f"{folder}: {said}", file=sys.stderr)
+        print(f"{folder}: {others}", file=sys.stderr)
     return labelled

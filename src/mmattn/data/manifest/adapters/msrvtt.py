@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
 from mmattn.data.manifest.adapters.annotated import AnnotatedClip, AnnotatedSource
-from mmattn.data.manifest.adapters.read import csv_lines, entries, plain_name, read_json
+from mmattn.data.manifest.adapters.annotation_files import csv_lines, entries, plain_name, read_json
 from mmattn.errors import UsageError
 
 Protocol = Literal["2016", "1k-A"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
 from mmattn.data.manifest.adapters.annotated import AnnotatedClip, AnnotatedSource
-from mmattn.data.manifest.adapters.read import entries, plain_name, read_json
+from mmattn.data.manifest.adapters.annotation_files import entries, plain_name, read_json
 from mmattn.errors import UsageError
 
 Language = Literal["en", "zh", "both"]

@@ -1,1 +1,1 @@
-"""What training varies."""
+"""Augmentation of clips in training."""

@@ -1,5 +1,6 @@
-"""Mixup of both modalities together (Zhang et al. 2018; sound as AST does it, Gong et al. 2021): waveforms, frames and
-targets of two clips, weighed alike.
+"""Mixup of both modalities (Zhang et al. 2018; audio as in AST, Gong et al. 2021).
+
+Waveforms, frames and targets of two clips are mixed with the same weight.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from mmattn.data.prepare.clips import PaddedClip
 
 
 def partner(stream: random.Random, index: int, clips: int) -> int | None:
-    """Another clip than the one at `index`, each as likely; None when there is none."""
+    """A random clip other than the one at `index`; None if there is none."""
     if clips < 2:
         return None
     other = stream.randrange(clips - 1)
@@ -21,12 +22,12 @@ def partner(stream: random.Random, index: int, clips: int) -> int | None:
 
 
 def can_mix(one: PaddedClip, other: PaddedClip) -> bool:
-    """Whether they have the same modalities. A clip without sound stays without, and no target is only half shown."""
+    """Whether both have the same modalities, so that none is added and every target is seen in both."""
     return bool(one.heard) == bool(other.heard) and bool(one.frame_keep.any()) == bool(other.frame_keep.any())
 
 
 def mix_clips(one: PaddedClip, other: PaddedClip, share: float) -> PaddedClip:
-    """`share` of one and the rest of the other; where only one of them has a frame, that frame as it is."""
+    """Mix `share` of one with the rest of the other; where only one of them has a frame, it is not mixed."""
     frames = torch.lerp(other.frames.float(), one.frames.float(), share).round_().to(torch.uint8)
     alone, others = one.frame_keep & ~other.frame_keep, other.frame_keep & ~one.frame_keep
     frames[alone], frames[others] = one.frames[alone], other.frames[others]

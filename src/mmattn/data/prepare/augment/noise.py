@@ -1,6 +1,6 @@
-"""Noise at a wanted signal-to-noise ratio: white, pink, or babble of other clips.
+"""Noise at a given signal-to-noise ratio: white, pink, or babble of other clips.
 
-The ratio is 10 log10 of the sound's power over the noise's, both means of squares over all the time the clip is heard.
+The ratio is 10 log10 of the signal's power over the noise's, both mean squares over the length of the clip's audio.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from mmattn.data.prepare.keys import Key
 
 NoiseKind = Literal["white", "pink", "babble"]
 KINDS: tuple[NoiseKind, ...] = ("white", "pink", "babble")
-VOICES = 4  # other clips that babble at once
-SPARE = 8  # further clips that are tried in place of unreadable and soundless ones
+VOICES = 4  # other clips in a babble
+SPARE = 8  # further clips that replace unreadable ones and those without audio
 ROLL = (1 / 6, 5 / 6)  # of a clip's length: 0.5 to 2.5 s of the 3 s of GRID's sentences
 
 
@@ -30,12 +30,12 @@ class Clips(Protocol):
     def __len__(self) -> int: ...
 
     def other(self, epoch: int, index: int) -> PaddedClip | None:
-        """The clip as that epoch shows it; None when it cannot be read."""
+        """The clip as in that epoch; None if it cannot be read."""
         ...
 
 
 def add_noise(clip: PaddedClip, noise: Float[Tensor, " N"], snr_db: float) -> Float[Tensor, " N"]:
-    """The clip's waveform with the noise in it, as far as it is heard. Silence on either side: as it was."""
+    """The clip's waveform (N,) plus noise over the length of its audio. Unchanged if one of them is silent."""
     signal, noise = clip.waveform[: clip.heard].double(), noise[: clip.heard].double()
     power, noise_power = signal.square().mean(), noise.square().mean()
     if not (clip.heard and power > 0 and noise_power > 0):
@@ -46,7 +46,7 @@ def add_noise(clip: PaddedClip, noise: Float[Tensor, " N"], snr_db: float) -> Fl
 
 
 def make_noise(kind: NoiseKind, samples: int, stream: random.Random, key: Key, clips: Clips) -> Tensor:
-    """Noise (N,) of no particular power for the clip of `key`. Babble without any other sound is silence."""
+    """Noise (N,) of arbitrary power for the clip of `key`. Babble is silence if no other clip has audio."""
     if kind == "babble":
         return _babble(samples, stream, _others(stream, key, clips))
     white = torch.randn(samples, generator=torch.Generator().manual_seed(stream.getrandbits(63)))
@@ -54,7 +54,7 @@ def make_noise(kind: NoiseKind, samples: int, stream: random.Random, key: Key, c
 
 
 def _pink(white: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
-    """Power falls with frequency: 3 dB an octave. No constant part."""
+    """Filter white noise so that its power falls by 3 dB an octave, without a constant part."""
     spectrum = torch.fft.rfft(white)
     steps = torch.arange(len(spectrum)).clamp(min=1)
     spectrum[0] = 0
@@ -62,7 +62,7 @@ def _pink(white: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
 
 
 def _babble(samples: int, stream: random.Random, others: Iterator[PaddedClip]) -> Float[Tensor, " N"]:
-    """The sum of some clips, each rolled in time; a shorter one is repeated."""
+    """The sum of several clips, each rolled in time; shorter ones are repeated."""
     total = torch.zeros(samples)
     for clip in islice(others, VOICES):
         voice = clip.waveform[: clip.heard].repeat(-(-samples // clip.heard))[:samples]
@@ -71,7 +71,7 @@ def _babble(samples: int, stream: random.Random, others: Iterator[PaddedClip]) -
 
 
 def _others(stream: random.Random, key: Key, clips: Clips) -> Iterator[PaddedClip]:
-    """Different other clips that have sound, in random order."""
+    """Different other clips with audio, in random order."""
     for index in stream.sample(range(len(clips)), min(len(clips), VOICES + SPARE)):
         clip = clips.other(key.epoch, index) if index != key.index else None
         if clip is not None and clip.heard:

@@ -1,4 +1,4 @@
-"""A clip shown and heard faster or slower: speed perturbation (Ko et al. 2015) of picture and sound together."""
+"""Speed perturbation (Ko et al. 2015) of video and audio together."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ STEPS = 20  # speeds are multiples of 1/20: the resampler's filters stay short
 
 
 def at_speed(clip: PaddedClip, speed: float) -> PaddedClip:
-    """The clip at `speed` (1: as it is), rounded to 1/20, from its start; pitch goes with it.
+    """The clip played from its start at `speed` (1: unchanged), rounded to 1/20, with its pitch.
 
-    A faster clip is over before its shape is full, a slower one loses its end. A frame is the one that was shown
-    nearest to its time.
+    A faster clip ends early and is padded, a slower one is cut. Each time gets the frame that was nearest to it.
     """
     steps = round(speed * STEPS)
     if steps == STEPS:
         return clip
-    return replace(_seen(clip, steps / STEPS), **_heard(clip, steps))
+    return replace(_video_at(clip, steps / STEPS), **_audio_at(clip, steps))
 
 
-def _seen(clip: PaddedClip, speed: float) -> PaddedClip:
+def _video_at(clip: PaddedClip, speed: float) -> PaddedClip:
     count = int(clip.frame_keep.sum())
     if count < 2:  # a still
         return clip
@@ -36,7 +35,7 @@ def _seen(clip: PaddedClip, speed: float) -> PaddedClip:
     return replace(clip, frames=frames, frame_keep=keep)
 
 
-def _heard(clip: PaddedClip, steps: int) -> dict[str, torch.Tensor | int]:
+def _audio_at(clip: PaddedClip, steps: int) -> dict[str, torch.Tensor | int]:
     if not clip.heard:
         return {}
     sound = functional.resample(clip.waveform[: clip.heard], steps, STEPS)[: len(clip.waveform)]

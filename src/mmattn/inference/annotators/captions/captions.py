@@ -24,7 +24,7 @@ from mmattn.inference.annotators.model_folders import (
 )
 from mmattn.inference.sentences import Sentences
 from mmattn.inference.shots.shots import FPS, SIZE, check_installed
-from mmattn.media.read.views import FrameView
+from mmattn.media.read.windows.views import FrameView
 from mmattn.types import MODALITIES, Modality
 
 LEVELS = ("shots", "chapters", "summary")

@@ -27,7 +27,7 @@ from mmattn.inference.annotators.open_tags.zero_shot import Step, ZeroShot, load
 from mmattn.inference.annotators.tags.finder import TagFinder
 from mmattn.inference.annotators.tags.smooth import Smoother
 from mmattn.inference.tag_list import given_tags
-from mmattn.media.read.views import FrameView
+from mmattn.media.read.windows.views import FrameView
 from mmattn.metrics.summary import HALF
 from mmattn.types import MODALITIES, Modality
 

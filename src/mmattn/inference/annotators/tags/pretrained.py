@@ -15,7 +15,7 @@ from mmattn.inference.annotators.tags.sounds import Sounds
 from mmattn.inference.annotators.tags.things import Things
 from mmattn.inference.annotators.together import Annotators, _placed
 from mmattn.inference.predictor.speed import Speed
-from mmattn.media.read.picture.tone_map import Hdr
+from mmattn.media.read.video.tone_map import Hdr
 from mmattn.types import MODALITIES, Clip, Modality
 
 

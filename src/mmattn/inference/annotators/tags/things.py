@@ -28,7 +28,7 @@ from mmattn.inference.annotators.interface import (
     package_version,
 )
 from mmattn.inference.annotators.tags.finder import TagFinder
-from mmattn.media.read.views import FrameView
+from mmattn.media.read.windows.views import FrameView
 from mmattn.metrics.summary import HALF
 
 

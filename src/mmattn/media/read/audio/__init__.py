@@ -1,1 +1,1 @@
-"""Decoded frames of audio become one waveform."""
+"""Decoded audio frames become one waveform."""

@@ -1,8 +1,8 @@
 """Many channels become one: the plain mean, or for more than two the downmix of ITU-R BS.775-3, annex 4, table 2.
 
 Mono from L, R, C, Ls, Rs is 0.7071 L + 0.7071 R + C + 0.5 Ls + 0.5 Rs, without the low-frequency channel. The
-weights are divided by their sum, so nothing can clip: what all channels hold alike keeps its level, dialogue in the
-centre of 5.1 comes out at -10.7 dB (the plain mean gives -15.6 dB). It is half of what FFmpeg's `-ac 2` gives as
+weights are divided by their sum, so nothing can clip: a signal in all channels keeps its level, and dialogue in
+the centre of 5.1 comes out at -10.7 dB (the plain mean gives -15.6 dB). It is half of what FFmpeg's `-ac 2` gives as
 left plus right. FFmpeg's own mono downmix has a gain that depends on layout and sample format.
 """
 
@@ -29,7 +29,7 @@ _WEIGHTS = {  # FFmpeg's name of a channel -> its weight before they are divided
     **dict.fromkeys(("TC", "TFL", "TFC", "TFR", "TBL", "TBC", "TBR", "TSL", "TSR", "BFC", "BFL", "BFR"), _SURROUND),
     **dict.fromkeys(("LFE", "LFE2"), _LOW),
 }
-_USUAL = {5: "5.0", 6: "5.1", 8: "7.1"}  # channels -> their order where a file, as PCM in Matroska, names none
+_USUAL = {5: "5.0", 6: "5.1", 8: "7.1"}  # channels -> their order where a file (PCM in Matroska) names none
 _MANY = 8  # channels; PyAV's planes of a planar frame run past its end from here on, into a segmentation fault
 _SCALES = {  # sample format -> full scale, type, type that holds a sum of channels
     "u8": (2.0**7, np.uint8, np.float32),
@@ -42,7 +42,7 @@ _SCALES = {  # sample format -> full scale, type, type that holds a sum of chann
 
 
 def weights(layout: AudioLayout, downmix: Downmix) -> tuple[float, ...] | None:
-    """One a channel, their sum 1; None: the plain mean, also where nobody can say which channel is which."""
+    """A weight for each channel, with the sum 1; None: the plain mean, also where the channels are not known."""
     names = [channel.name for channel in layout.channels]
     if not all(name in _WEIGHTS for name in names):
         names = [channel.name for channel in AudioLayout(_USUAL[len(names)]).channels] if len(names) in _USUAL else []

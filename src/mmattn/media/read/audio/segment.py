@@ -1,4 +1,4 @@
-"""Decoded frames that follow on each other become mono samples of one rate, many frames at a time."""
+"""Consecutive decoded frames become mono samples at one rate, many frames at a time."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from mmattn.media.read.audio.stamps import SampleRun
 _CHUNK = 1 << 16  # samples resampled at once: a call for each frame takes four times as long
 
 
-class SoundSegment:
-    """Samples of one kind in turn, resampled as they come."""
+class AudioSegment:
+    """Consecutive samples of one format, resampled as they come."""
 
     def __init__(self, run: SampleRun, first: int, frame: AudioFrame, out_rate: int, downmix: Downmix) -> None:
         self.run = run
-        self.first = first  # its first sample, of the run's
+        self.first = first  # the run's sample that it begins with
         self.samples = 0
         self.out: list[np.ndarray] = []
         self._channels = frame.layout.nb_channels
@@ -28,8 +28,8 @@ class SoundSegment:
         self._resampler = AudioResampler(format="flt", layout="mono", rate=out_rate)
 
     def add(self, frame: AudioFrame, cut: int = 0) -> bool:
-        """Append a frame without its first `cut` samples; False, and nothing done, if it is of another kind."""
-        if frame.layout.nb_channels != self._channels:  # the queue does not look and would write past its end
+        """Append a frame without its first `cut` samples; False, without any effect, if its format differs."""
+        if frame.layout.nb_channels != self._channels:  # the queue does not check this and would write past its end
             return False
         frame.pts = None  # placed by the caller
         try:
@@ -46,6 +46,7 @@ class SoundSegment:
         return True
 
     def finish(self) -> None:
+        """Resample what is left."""
         self._push()
         self._keep(self._resampler.resample(None))  # the filter still holds the tail
 

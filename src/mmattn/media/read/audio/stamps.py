@@ -1,10 +1,9 @@
 """Where samples lie in time, from the stamps of decoded frames and the count of their samples.
 
-Within one uninterrupted sound the count is exact and the stamps are rounded: to ms in Matroska, WebM and FLV, to a
-frame in AVI. A stamp's departure is its time less the count's, s. Departures that stay within one tick of the clock
-are one level, and so is what leaves it and is back soon (stamps of Ogg Vorbis beside short blocks, a capture's
-jitter). What stays away is a gap or an overlap, however small, and begins a level of its own. A clock that drifts is
-followed in steps of one tick.
+Within uninterrupted audio the count is exact and the stamps are rounded: to ms in Matroska, WebM and FLV, to a frame in
+AVI. A stamp's departure is its time minus the time by the count, s. Departures within one tick of the clock form one
+level, including short excursions (Ogg Vorbis stamps beside short blocks, a capture's jitter). A lasting departure is a
+gap or an overlap, however small, and begins a new level. A drifting clock is followed in steps of one tick.
 """
 
 from __future__ import annotations
@@ -14,14 +13,16 @@ from dataclasses import dataclass, field
 import numpy as np
 
 _SLACK = 3  # samples that stamps may be off beyond their rounding: parsers add up rounded lengths
-_RETURN_S = 0.25  # a departure that is back by then was none
+_RETURN_S = 0.25  # a departure that returns within this time is ignored
 _NOISE = 4  # times the usual step between stamps that are worse than their tick: a captured clock
 
 
 @dataclass(frozen=True)
 class SampleClock:
-    """Stamps rounded to `tick` s. `steady`: the codec's frames all have one length, whatever is in them. `counted`:
-    the stamps are only a worse count of the samples, and just the first is believed.
+    """How the stamps of one stream are used; they are rounded to `tick` s.
+
+    `steady`: all frames of the codec have one length. `counted`: the stamps are a worse count of the samples, so that
+    only the first one is used.
     """
 
     tick: float
@@ -31,7 +32,7 @@ class SampleClock:
 
 @dataclass(frozen=True)
 class Lattice:
-    """Frames of `length` samples each begin at `time` s, and every so many samples from there."""
+    """Frames begin at `time` s and every `length` samples after it."""
 
     time: float
     length: int
@@ -39,7 +40,7 @@ class Lattice:
 
 @dataclass(frozen=True)
 class Level:
-    """From sample `first` on, sample n lies at `offset` + n / rate s."""
+    """From sample `first`, sample n lies at `offset` + n / rate s."""
 
     first: int
     offset: float
@@ -47,18 +48,18 @@ class Level:
 
 @dataclass
 class SampleRun:
-    """Decoded frames of one rate in turn: how many samples, and the stamps of those that are near the span."""
+    """Consecutive decoded frames of one rate: the count of samples, and the stamps near the span."""
 
     rate: int
     tick: float  # s
-    begin: float = 0.0  # where it begins if there is no stamp at all, s
-    follows: bool = False  # on sound of another rate, without a gap if rounding can explain the difference
+    begin: float = 0.0  # where it begins if there is no stamp, s
+    follows: bool = False  # audio of another rate, without a gap if rounding can explain the difference
     count: int = 0  # samples so far
     at: list[int] = field(default_factory=list)  # sample
     times: list[float] = field(default_factory=list)  # its stamp, s
 
     def levels(self, lattice: Lattice | None) -> list[Level]:
-        """In turn, at least one. `lattice`: of the file's frames, where their length is fixed. See the module."""
+        """The levels in order, at least one. `lattice`: of the file's frames, where their length is fixed."""
         if not self.at:
             return [Level(0, self.begin)]
         at = np.asarray(self.at)
@@ -80,7 +81,7 @@ class SampleRun:
         return levels
 
     def _tolerances(self, departures: np.ndarray, lengths: np.ndarray) -> tuple[float, float]:
-        """How far apart the departures of one level may lie, s: by rounding, and with this clock's noise."""
+        """How far apart the departures of one level may lie, s: by rounding alone, and with this clock's noise."""
         tick = min(self.tick, float(np.median(lengths)) / self.rate / 2) if len(lengths) else self.tick
         exact = tick + _SLACK / self.rate
         noise = float(np.median(np.abs(np.diff(departures)))) if len(departures) > 2 else 0.0
@@ -96,7 +97,7 @@ class SampleRun:
 
 @dataclass
 class _Group:
-    """Stamps in turn, by number, whose departures lie close together."""
+    """Consecutive stamps, by number, whose departures lie close together."""
 
     marks: list[int]
     low: float
@@ -111,7 +112,7 @@ class _Group:
 
 
 def _levels(departures: np.ndarray, times: np.ndarray, allowed: float) -> list[list[int]]:
-    """The stamps of each level in turn, without those that only strayed."""
+    """The stamps of each level in order, without short excursions."""
     if np.ptp(departures) <= allowed:
         return [list(range(len(departures)))]
     groups = _groups(departures.tolist(), allowed)

@@ -1,1 +1,1 @@
-"""How a file is gone through to answer one request: in order, by a plan, on a GPU."""
+"""The passes over a file that answer one request: planned or sequential."""

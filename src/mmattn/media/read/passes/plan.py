@@ -1,9 +1,9 @@
-"""Which packets have to be decoded to see what a picture shows at given times. Arithmetic on packets, no decoding.
+"""Which packets have to be decoded for the frames shown at given times. Arithmetic on packets, no decoding.
 
-The frame shown at t is the one with the last presentation time <= t. Packets come in decoding order, and none that
-follows presents before the decoding time of the one at hand (pts >= dts, and dts rises): t is settled once dts has
-passed it. What is shown from a key frame on needs nothing before that key frame. So of a whole file only runs are
-decoded, each from a key frame to the last packet shown; what breaks these rules is not planned but read in turn.
+The frame shown at t is the one with the last presentation time <= t. Packets come in decoding order, and none later
+packet is presented before the decoding time of the present one (pts >= dts, and dts rises): t is settled once dts has
+passed it. Frames after a key frame need nothing before it. So only runs of a file are decoded, each from a key frame to
+the last shown packet. A file that breaks these rules is read sequentially instead.
 """
 
 from __future__ import annotations
@@ -15,16 +15,18 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from mmattn.media.open.packets import StreamClock
+
 _HELD_BYTES = 1 << 28  # of packets between two key frames
 _TO_END_S = 1e-6  # a time this close to the last frame's end is after it
 
 
 class Unplannable(Exception):
-    """The file does not keep the rules that a plan relies on: decode everything in turn instead."""
+    """The file breaks the rules that a plan relies on: it has to be decoded sequentially."""
 
 
 class Stamped(Protocol):
-    """What a plan reads of a packet. Stamps in ticks of the stream."""
+    """The fields of a packet that a plan uses. Stamps in ticks of the stream."""
 
     pts: Any
     dts: Any
@@ -36,16 +38,10 @@ class Stamped(Protocol):
 
 
 @dataclass(frozen=True)
-class FrameClock:
-    """Stamps to s on the clip's clock. A frame may be stamped `slack` s late; `nominal` s is a frame's usual length."""
+class FrameClock(StreamClock):
+    """The clock of a video stream. A frame may be stamped up to `slack` s late."""
 
-    tick: float
-    origin: float
-    slack: float
-    nominal: float
-
-    def time(self, stamp: int) -> float:
-        return stamp * self.tick - self.origin
+    slack: float = 0.0
 
     def stamp(self, time: float) -> int:
         """The last stamp not after `time`."""
@@ -54,7 +50,7 @@ class FrameClock:
 
 @dataclass
 class PacketRun:
-    """Packets to decode in turn with a fresh decoder, up to the last one shown."""
+    """Packets to decode in turn with a reset decoder, up to the last shown one."""
 
     packets: list[Any]
     shown: dict[int, list[int]] = field(default_factory=dict)  # pts -> which grid times show it
@@ -62,14 +58,14 @@ class PacketRun:
 
 
 class Plan:
-    """Fed with a stream's packets in turn, it hands out the runs that show the grid times (T,) s, rising."""
+    """Takes a stream's packets in turn and returns the runs that show the increasing grid times (T,), s."""
 
     def __init__(self, grid: np.ndarray, clock: FrameClock) -> None:
         self._grid: list[float] = grid.tolist()
         self._clock = clock
         self.settled = 0  # grid times whose packet is known
-        self.end: float | None = None  # when the last of the frames fed so far vanishes, s
-        self.last_pts: int | None = None  # of the packets fed since the start or the last seek
+        self.end: float | None = None  # until when the last frame so far is shown, s
+        self.last_pts: int | None = None  # of the packets since the start or the last seek
         self.start_over(first_of_file=True)
 
     @property
@@ -78,7 +74,7 @@ class Plan:
         return self._grid[self.settled] if self.settled < len(self._grid) else None
 
     def start_over(self, first_of_file: bool) -> None:
-        """The next packet is the file's first, or the first after a seek."""
+        """Begin anew: the next packet is the file's first, or the first after a seek."""
         self._held: list[Any] = []
         self._order: list[tuple[float, int]] = []  # (time less slack, place in held), rising
         self._keys: list[tuple[float, int]] = []
@@ -111,7 +107,7 @@ class Plan:
         return runs
 
     def finish(self) -> list[PacketRun]:
-        """The stream has ended: its last frame is shown until its end, later times see none."""
+        """Take note that the stream has ended: its last frame is shown until its end, later times get none."""
         runs: list[PacketRun] = []
         while self.wanted is not None and self.end is not None and self.wanted < self.end - _TO_END_S:
             self._settle(runs)
@@ -119,15 +115,15 @@ class Plan:
         return runs + self.flush()
 
     def flush(self) -> list[PacketRun]:
-        """The run that is still open."""
+        """Close the open run."""
         runs: list[PacketRun] = []
         self._cut(len(self._held), runs)
         return runs
 
     def _knows(self, time: float) -> bool:
-        """Whether no packet to come can be the one shown at `time`."""
+        """Whether no later packet can be the one shown at `time`."""
         if self._first_of_file and (not self._order or time < self._order[0][0]):
-            return bool(self._order) and self._order[0][0] < self._now  # the first frame is shown before its time
+            return bool(self._order) and self._order[0][0] < self._now  # times before it show the first frame
         return time < self._now
 
     def _hold(self, packet: Stamped, time: float) -> None:
@@ -145,14 +141,14 @@ class Plan:
             raise Unplannable("two frames of one time")
         self._stamps.add(packet.pts)
         insort(self._order, (time, place))
-        end = self._clock.time(packet.pts) + ((packet.duration or 0) * self._clock.tick or self._clock.nominal)
+        end = self._clock.time(packet.pts) + self._clock.length(packet.duration)
         self.end = end if self.end is None else max(self.end, end)
 
     def _settle(self, runs: list[PacketRun]) -> None:
-        """Find the packet that the next grid time shows."""
+        """Find the packet that is shown at the next grid time."""
         time = self._grid[self.settled]
         key = max((place for key_time, place in self._keys if key_time <= time), default=0)
-        if key > self._last_shown:  # else a leading picture is shown, which needs what lies before the key frame
+        if key > self._last_shown:  # else a leading frame is shown, which needs packets before the key frame
             self._cut(key, runs)
         at = bisect_right(self._order, (time, math.inf)) - 1
         if at < 0 and not (self._first_of_file and self._order):

@@ -1,7 +1,7 @@
-"""A pass over a file that decodes everything from its beginning to the last thing asked for.
+"""A pass over a file that decodes everything from its beginning to the last frame or sample of the request.
 
-Slow, and right also for files that keep no rule: missing, doubled or falling time stamps, packets that cannot be
-decoded. What planned.py brings faster is what this brings.
+Slow, and right also for files that keep no rule: missing, doubled or falling stamps, packets that cannot be decoded.
+planned.py gives the same result faster.
 """
 
 from __future__ import annotations
@@ -15,76 +15,75 @@ from av.error import FFmpegError
 from av.packet import Packet
 from av.video.frame import VideoFrame
 
-from mmattn.media.open.streams import Chosen, cut_off, demux, time_base
-from mmattn.media.read.audio.audio import SoundTrack
-from mmattn.media.read.frames import PictureTrack, picture_extent, renderer
-from mmattn.media.read.passes.reading import Reached, Reading, Taken
+from mmattn.media.open.packets import cut_off
+from mmattn.media.open.streams import Chosen, time_base
+from mmattn.media.read.audio.track import AudioTrack
+from mmattn.media.read.frames import VideoTrack, renderer, video_extent
+from mmattn.media.read.passes.reading import PassResult, Reached, Reading
 
 
 def measured_extent(reading: Reading) -> float:
-    """Where the picture ends, s, by a pass over its packets; 0 if the grid does not depend on it."""
+    """Where the video ends, s, by a pass over its packets; 0 if the grid does not depend on it."""
     if not reading.request.needs_extent:
         return 0.0
     with reading.open() as container:
         chosen = reading.choose(container)
-        return 0.0 if chosen.video is None else picture_extent(container, chosen.video, chosen.origin, reading.deadline)
+        return 0.0 if chosen.video is None else video_extent(container, chosen.video, chosen.origin, reading.deadline)
 
 
-def take_in_turn(reading: Reading, grid: np.ndarray) -> Taken:
-    """What the question needs, at the grid times (T,) s. Raises MediaError."""
+def read_sequential(reading: Reading, grid: np.ndarray) -> PassResult:
+    """The request's audio, and its frames at the grid times (T,), s. Raises MediaError."""
     with reading.open() as container:
-        chosen, asked = reading.choose(container), reading.request
-        pictures, sound = None, None
-        if asked.video and chosen.video is not None:
-            render = renderer(asked, chosen.video)
-            pictures = PictureTrack(reading.path, chosen.video, chosen.origin, grid, render, reading.limits)
-        if asked.audio and chosen.audio is not None:
-            sound = reading.sound(chosen.audio)
-        return _Pass(reading, chosen, pictures, sound).over(container)
+        chosen, request = reading.choose(container), reading.request
+        video, audio = None, None
+        if request.video and chosen.video is not None:
+            render = renderer(request, chosen.video)
+            video = VideoTrack(reading.path, chosen.video, chosen.origin, grid, render, reading.limits)
+        if request.audio and chosen.audio is not None:
+            audio = reading.audio_track(chosen.audio)
+        return _Pass(reading, chosen, video, audio).over(container)
 
 
 class _Pass:
-    def __init__(
-        self, reading: Reading, chosen: Chosen, pictures: PictureTrack | None, sound: SoundTrack | None
-    ) -> None:
+    def __init__(self, reading: Reading, chosen: Chosen, video: VideoTrack | None, audio: AudioTrack | None) -> None:
         self.reading, self.chosen = reading, chosen
-        self.pictures, self.sound = pictures, sound
+        self.video, self.audio = video, audio
         self.issues: set[str] = set(chosen.issues)
         self.decoded = 0  # frames of both kinds
 
-    def over(self, container: InputContainer) -> Taken:
-        pictures, sound, chosen = self.pictures, self.sound, self.chosen
-        streams = [s for s in (pictures and chosen.video, sound and chosen.audio) if s is not None]
+    def over(self, container: InputContainer) -> PassResult:
+        video, audio, chosen = self.video, self.audio, self.chosen
+        streams = [s for s in (video and chosen.video, audio and chosen.audio) if s is not None]
         reached, ended = Reached(chosen.origin, self.reading.request.end), False
-        for packet in demux(container, *streams, issues=self.issues) if streams else ():
-            self.reading.check(packet)
-            seen_all = pictures is None or pictures.done
-            if (seen_all and (sound is None or sound.done)) or reached.past(packet):
+        for packet in self.reading.packets(container, *streams, issues=self.issues) if streams else ():
+            has_frames = video is None or video.done
+            if (has_frames and (audio is None or audio.done)) or reached.past(packet):
                 break
-            if packet.stream.type != "video" or not seen_all:
+            if packet.stream.type != "video" or not has_frames:
                 self._decode(packet)
         else:
             ended = True
-        if pictures is not None:
-            pictures.finish()
+        if video is not None:
+            video.finish()
         if ended and streams and cut_off(container, chosen, reached.ends):
             self.issues.add("truncated")
-        issues = self.issues | (pictures.issues if pictures is not None else set())
-        images = None if pictures is None else pictures.images
-        return Taken(images, sound, issues, self.reading.duration(container), bool(streams) and not self.decoded)
+        issues = self.issues | (video.issues if video is not None else set())
+        images = None if video is None else video.images
+        nothing_decoded = bool(streams) and not self.decoded
+        return PassResult(images, audio, issues, self.reading.duration(container), nothing_decoded)
 
     def _decode(self, packet: Packet) -> None:
         for frame in frames_of(packet, self.issues):
             self.decoded += 1
-            if isinstance(frame, VideoFrame) and self.pictures is not None:
-                self.pictures.add(frame)
-            elif isinstance(frame, AudioFrame) and self.sound is not None:
+            if isinstance(frame, VideoFrame) and self.video is not None:
+                self.video.add(frame)
+            elif isinstance(frame, AudioFrame) and self.audio is not None:
                 tick = time_base(packet.stream)
-                self.sound.add(frame, None if frame.pts is None else frame.pts * tick - self.chosen.origin)
+                self.audio.add(frame, None if frame.pts is None else frame.pts * tick - self.chosen.origin)
 
 
 def frames_of(packet: Packet, issues: set[str]) -> Iterator[VideoFrame | AudioFrame]:
-    """The packet's frames; a packet that fails must not cost the rest."""
+    """The packet's frames; where it cannot be decoded, `issues` gets "bad_packets" and the pass goes on."""
     if packet.size == 0 and packet.dts is not None:
         return  # an empty sample; only the flush packet may be empty
     try:

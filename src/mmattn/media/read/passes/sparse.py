@@ -1,4 +1,4 @@
-"""The frames of a grid by decoding only the runs that a plan names, and of these only what frames shown refer to."""
+"""The frames of a grid, decoding only the runs of a plan, and in these only frames that the shown ones refer to."""
 
 from __future__ import annotations
 
@@ -14,76 +14,78 @@ from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from mmattn.media.open.streams import demux, frame_seconds, time_base
+from mmattn.media.open.packets import demux, frame_seconds
+from mmattn.media.open.streams import time_base
 from mmattn.media.read.frames import check_size, renderer, slack
 from mmattn.media.read.passes.plan import FrameClock, PacketRun, Plan, Unplannable
 from mmattn.media.read.passes.reading import Reading
 
-# Decoders that leave out what no other frame refers to, and only that, when told to.
+# Decoders whose skip_frame=NONREF leaves out exactly the frames that no other frame refers to.
 _SKIPPING = ("h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4", "vp8")
-_HIDING = ("vp8", "vp9", "av1")  # some packets show nothing: what is shown is the frame before
-_LOOK_UP_S = 2.0  # a time this late is worth a look at the index
+_HIDING = ("vp8", "vp9", "av1")  # some packets show no frame: the one before stays
+_LOOK_UP_S = 2.0  # for later times the index is used
 _LANDINGS = 5  # places to try after a seek, each further back
 
 
-class SparsePictures:
-    """Images (H, W, 3) of the frames shown at `grid` (T,) s, rising."""
+class SparseFrames:
+    """Images (H, W, 3) of the frames shown at the increasing times `grid` (T,), s."""
 
     def __init__(self, reading: Reading, stream: VideoStream, origin: float, grid: np.ndarray) -> None:
         self._reading, self._stream, self._grid = reading, stream, grid
         self._context = stream.codec_context
-        self._clock = FrameClock(time_base(stream), origin, slack(stream), frame_seconds(stream))
+        self._clock = FrameClock(time_base(stream), origin, frame_seconds(stream), slack(stream))
         self._plan = Plan(grid, self._clock)
         self._render = renderer(reading.request, stream)
         self._images: dict[int, np.ndarray] = {}
         self._first: Packet | None = None  # of the stream
-        self._met: set[str] = set()  # issues on the way through the packets
+        self._met: set[str] = set()  # issues of the packets
         self._used = False  # whether the decoder has seen a packet
 
     @property
     def done(self) -> bool:
+        """Whether the packets of all grid times are known."""
         return self._plan.wanted is None
 
     @property
     def end(self) -> float | None:
-        """When the last of the frames fed so far vanishes, s."""
+        """Until when the last frame so far is shown, s."""
         return self._plan.end
 
     @property
     def issues(self) -> set[str]:
+        """What was fixed or found on the way."""
         return self._render.issues | self._met
 
     @property
     def images(self) -> list[np.ndarray]:
-        """After `finish`: one for each of the first grid times; the later ones lie after the picture's end."""
+        """After `finish`: one for each of the first grid times; later times lie after the video's end."""
         return [self._images[place] for place in range(self._plan.settled)]
 
     def take(self, packet: Packet) -> None:
-        """The stream's next packet, from the first one on or after `start_near`. Raises Unplannable."""
+        """Take the stream's next packet, from its first one or after `start_near`. Raises Unplannable."""
         if packet.size:
             self._first = self._first or packet
             self._show(self._plan.add(packet))
 
     def finish(self, at_end: bool) -> None:
-        """No more packets are taken; `at_end`: there are none. Raises Unplannable."""
+        """Decode what is left; `at_end`: the stream has no more packets. Raises Unplannable."""
         self._show(self._plan.finish() if at_end else self._plan.flush())
 
     def start_near(self, first: Packet) -> None:
-        """The packets that follow come after a seek; `first` is the stream's first one."""
+        """Take note that the next packets follow a seek; `first` is the stream's first packet."""
         self._first = first
         self._plan.start_over(first_of_file=False)
 
     def read(self, container: InputContainer, fresh: bool) -> bool:
-        """Take the packets that are needed, seeking where that leaves some out; whether the stream's end was met.
+        """Take the needed packets, seeking where that skips some; returns whether the stream's end was met.
 
-        `fresh`: nothing was read from the container yet. The other streams' packets are lost.
+        `fresh`: nothing was read from the container yet. The packets of other streams are lost.
         """
         packets = self._from_start(container, fresh)
         while (wanted := self._plan.wanted) is not None:
             if self._is_ahead(wanted):
                 packets = self._jump(container, self._clock.stamp(wanted))
             for packet in packets:
-                self._reading.deadline.check()
                 self.take(packet)
                 if self._plan.wanted != wanted:
                     break
@@ -94,12 +96,12 @@ class SparsePictures:
         return False
 
     def _from_start(self, container: InputContainer, fresh: bool) -> Iterator[Packet]:
-        """The stream's packets after the first one, which is taken."""
+        """Take the stream's first packet; returns the packets after it."""
         index, wanted = self._stream.index_entries, self._plan.wanted
         if fresh and (len(index) > 1 or wanted is None or wanted < _LOOK_UP_S):
-            packets = demux(container, self._stream, issues=self._met)
+            packets = demux(container, self._stream, deadline=self._reading.deadline, issues=self._met)
         elif len(index):  # Matroska's index is loaded by the first seek
-            packets = seek(container, self._stream, index[0].timestamp, self._stream, issues=self._met)
+            packets = self._seek(container, index[0].timestamp)
         else:
             raise Unplannable("no index to go back by")
         first = next(packets, None)
@@ -109,20 +111,23 @@ class SparsePictures:
             self.take(first)
         return packets
 
+    def _seek(self, container: InputContainer, stamp: int) -> Iterator[Packet]:
+        return seek(container, self._reading, self._stream, stamp, self._stream, issues=self._met)
+
     def _is_ahead(self, time: float) -> bool:
-        """Whether the index has a key frame at or before `time` that was not reached yet."""
+        """Whether the index has a key frame at or before `time` that has not been reached yet."""
         index = self._stream.index_entries
         at = index.search_timestamp(self._clock.stamp(time), backward=True) if len(index) else -1
         read = self._plan.last_pts
         return at >= 0 and index[at].timestamp > (index[0].timestamp if read is None else read)
 
     def _jump(self, container: InputContainer, stamp: int) -> Iterator[Packet]:
-        """The packets from a key frame near `stamp` on that is not after the time wanted."""
+        """The packets from a key frame near `stamp` that is not after the wanted time."""
         self._show(self._plan.flush())
         wanted = self._plan.wanted
         assert wanted is not None
         for _ in range(_LANDINGS):
-            packets = seek(container, self._stream, stamp, self._stream, issues=self._met)
+            packets = self._seek(container, stamp)
             first = next((packet for packet in packets if packet.size), None)
             if first is None or first.pts is None:
                 break
@@ -147,7 +152,7 @@ class SparsePictures:
                 raise Unplannable("a packet that cannot be decoded") from error
 
     def _decode(self, run: PacketRun) -> bool:
-        """Render what `run` shows, decoding reference frames only beside it; False if a frame does not come."""
+        """Render what `run` shows, skipping frames that no other refers to; False if a frame does not come."""
         context, awaited = self._context, dict(run.shown)
         skips = context.codec.canonical_name in _SKIPPING
         self._renew(run)
@@ -166,9 +171,9 @@ class SparsePictures:
         return not awaited
 
     def _decode_all(self, run: PacketRun) -> None:
-        """The same where packets may show nothing of their own: what is shown then is the frame before.
+        """As `_decode`, where packets may show no frame of their own and the frame before is shown instead.
 
-        Those are hidden frames of some codecs, and the first ones of a file that begins in the middle of things.
+        These are hidden frames of some codecs, and the first packets of a file that was cut at its beginning.
         """
         context, awaited = self._context, sorted(run.shown)
         hides = context.codec.canonical_name in _HIDING
@@ -192,9 +197,9 @@ class SparsePictures:
             self._keep(current, run.shown[pts])
 
     def _renew(self, run: PacketRun) -> None:
-        """Make the decoder forget what it saw, but for what only a file's first packet tells.
+        """Reset the decoder, after it has seen the file's first packet.
 
-        There encoders sign, and decoders make up for the known errors of some of them.
+        Encoders sign there, and decoders correct known errors of some of them.
         """
         if not self._used and not run.first_of_file and self._first is not None:
             with suppress(FFmpegError, ValueError):
@@ -211,11 +216,11 @@ class SparsePictures:
 
 
 def seek(
-    container: InputContainer, guide: Stream, stamp: int, *streams: Stream, issues: set[str] | None = None
+    container: InputContainer, reading: Reading, guide: Stream, stamp: int, *streams: Stream, issues: set[str]
 ) -> Iterator[Packet]:
-    """The packets of `streams` from the last key frame of `guide` at or before `stamp` on."""
+    """The packets of `streams` from the last key frame of `guide` at or before `stamp`."""
     try:
         container.seek(stamp, stream=guide)
     except FFmpegError as error:
         raise Unplannable("the container does not seek") from error
-    return demux(container, *streams, issues=issues)
+    return demux(container, *streams, deadline=reading.deadline, issues=issues)

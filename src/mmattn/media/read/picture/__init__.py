@@ -1,1 +1,0 @@
-"""One decoded frame becomes upright RGB."""

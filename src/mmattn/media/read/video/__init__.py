@@ -1,0 +1,1 @@
+"""One decoded frame becomes upright RGB pixels."""

@@ -1,0 +1,1 @@
+"""A whole file as a series of windows, decoded once."""

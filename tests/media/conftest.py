@@ -1,0 +1,1 @@
+"""pytest puts this folder on sys.path, so that the folders below can import its helper modules."""
