@@ -23,15 +23,16 @@ from torch.utils.data import DataLoader
 from mmattn.config.compose import build, compose
 from mmattn.data.load.module import build_data
 from mmattn.model import build_model
+from mmattn.training.callbacks.log_steps import LogSteps
+from mmattn.training.callbacks.report import Report
+from mmattn.training.callbacks.seed import SeedSteps
+from mmattn.training.callbacks.stop_on_signal import StopOnSignal
 from mmattn.training.checkpoints.atomic import AtomicCheckpointIO
-from mmattn.training.launch.signals import StopOnSignal
-from mmattn.training.logging.loggers import JsonlLogger
-from mmattn.training.logging.steps import LogSteps
-from mmattn.training.loop.agreement import Agreement
-from mmattn.training.loop.callbacks import Report, SeedSteps
+from mmattn.training.distributed.consensus import Agreement
+from mmattn.training.logging.jsonl import JsonlLogger
 from mmattn.training.loop.module import TrainingModule
 from mmattn.training.loop.timetable import Timetable
-from mmattn.training.run.train import _quiet_lightning, _trainer
+from mmattn.training.run.trainer import _quiet_lightning, _trainer
 
 
 class Clock(lightning.Callback):

@@ -21,9 +21,9 @@ from safetensors.torch import load_file
 from mmattn.checkpoint import MODEL_FILE, load_model
 from mmattn.cli.main import main
 from mmattn.media.open.probe import probe
+from mmattn.training.callbacks.seed import SeedSteps
 from mmattn.training.checkpoints.atomic import LAST
-from mmattn.training.loop.callbacks import SeedSteps
-from mmattn.training.run.alone import alone
+from mmattn.training.directory.exclusive import alone
 
 
 def metrics_of(run: Path) -> list[dict]:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from mmattn.cli.main import main
-from mmattn.training.run.alone import alone
+from mmattn.training.directory.exclusive import alone
 from mmattn.weighting.clip_scores import load_clip_scores
 
 

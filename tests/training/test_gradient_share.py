@@ -11,8 +11,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mmattn.training.loop.module import TrainingModule
+from mmattn.training.optim.adamw import AdamWOneCycle
 from mmattn.training.optim.gradients import GradientMeter, gradient_norm
-from mmattn.training.optim.optim import AdamWOneCycle
 from mmattn.types import Batch
 
 

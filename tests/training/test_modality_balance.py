@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from mmattn.errors import UsageError
 from mmattn.model import AVModel
-from mmattn.training.optim.balance import OgmGe, UnimodalLosses
+from mmattn.training.modality_balance.ogm_ge import OgmGe
+from mmattn.training.modality_balance.unimodal_losses import UnimodalLosses
+from mmattn.training.optim.adamw import AdamWOneCycle
 from mmattn.training.optim.gradients import encoders
-from mmattn.training.optim.optim import AdamWOneCycle
 from mmattn.types import Batch, Fused
 
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from mmattn.errors import UsageError
-from mmattn.training.optim.multitask import FixedWeights, UncertaintyWeights
+from mmattn.training.multitask.uncertainty import UncertaintyWeights
+from mmattn.training.multitask.weights import FixedWeights
 from mmattn.training.optim.self_critical import SelfCritical
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tasks"))

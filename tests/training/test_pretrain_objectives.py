@@ -14,8 +14,9 @@ from torch import distributed, multiprocessing
 
 from mmattn.config.compose import compose
 from mmattn.errors import UsageError
+from mmattn.training.pretrain.cav_mae import CavMae
 from mmattn.training.pretrain.contrastive import Contrastive, gather
-from mmattn.training.pretrain.masked import CavMae, Masked
+from mmattn.training.pretrain.mae import Masked
 from mmattn.types import Tokens
 
 DIM = 16

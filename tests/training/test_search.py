@@ -12,9 +12,10 @@ import yaml
 from mmattn.cli.main import main
 from mmattn.config.compose import compose
 from mmattn.errors import MmattnError, Stopped, UsageError
-from mmattn.training.run.alone import alone
-from mmattn.training.sweep import optuna as searching
-from mmattn.training.sweep.engine import sweep
+from mmattn.training.directory.exclusive import alone
+from mmattn.training.sweep import search as searching
+from mmattn.training.sweep import trials
+from mmattn.training.sweep.multirun import sweep
 from mmattn.training.sweep.points import Point
 from mmattn.training.sweep.space import distribution, parsed_sweep
 from mmattn.training.sweep.work import Work
@@ -93,7 +94,7 @@ def trained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Trained:
     monkeypatch.chdir(tmp_path)
     stand_in = Trained()
     monkeypatch.setattr(Work, "train", lambda *given: stand_in(*given))
-    monkeypatch.setattr(searching, "curves", lambda found: {"val/mAP": 1 - abs(math.log10(found["rate"]) + 2)})
+    monkeypatch.setattr(trials, "curves", lambda found: {"val/mAP": 1 - abs(math.log10(found["rate"]) + 2)})
     return stand_in
 
 

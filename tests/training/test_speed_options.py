@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from mmattn.cli.main import main
 from mmattn.config.compose import compose
 from mmattn.errors import UsageError
+from mmattn.process.memory import peak_memory
 from mmattn.training.loop.module import TrainingModule
-from mmattn.training.optim.optim import AdamWOneCycle, depths, optim_of
-from mmattn.training.run.outlook import first, look_ahead, peak_memory
+from mmattn.training.optim.adamw import AdamWOneCycle, depths, optim_of
+from mmattn.training.run.dry_run import first, look_ahead
 from mmattn.training.sharding.blocks import blocks, compile_parts, recompute
 from mmattn.types import Batch
 

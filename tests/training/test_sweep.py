@@ -11,11 +11,11 @@ import yaml
 from mmattn.cli.main import main
 from mmattn.config.compose import Composer, compose
 from mmattn.errors import MmattnError, UsageError
-from mmattn.training.run.alone import alone
+from mmattn.training.directory.exclusive import alone
 from mmattn.training.sweep import grid as sweeping
-from mmattn.training.sweep.asked import with_grid
 from mmattn.training.sweep.budget import _closest
-from mmattn.training.sweep.engine import sweep
+from mmattn.training.sweep.multirun import sweep
+from mmattn.training.sweep.overrides import with_grid
 from mmattn.training.sweep.points import Point, plain_name
 from mmattn.training.sweep.work import Work
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mmattn.errors import UsageError
-from mmattn.training.pretrain.synchrony import Synchrony, turned
+from mmattn.training.pretrain.sync import Synchrony, turned
 from mmattn.types import Batch
 
 DIM = 16

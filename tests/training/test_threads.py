@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mmattn.training.loop.threads import threads_of
+from mmattn.training.callbacks.threads import threads_of
 
 
 @pytest.mark.parametrize(("threads", "devices", "expected"), [(0, 3, 2), (5, 3, 5), (0, 16, 1)])

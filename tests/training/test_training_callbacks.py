@@ -17,12 +17,14 @@ from torch.utils.data import DataLoader
 from mmattn.checkpoint import load_model
 from mmattn.data.prepare.clips import ClipSpec
 from mmattn.errors import UsageError
-from mmattn.training.loop.keep import KeepModel
+from mmattn.training.callbacks.freeze import FreezeEncoders
+from mmattn.training.callbacks.keep_model import KeepModel
 from mmattn.training.loop.module import TrainingModule
-from mmattn.training.optim.average import ExponentialAverage, StochasticAverage, WeightAverage
-from mmattn.training.optim.freeze import FreezeEncoders
+from mmattn.training.optim.adamw import AdamWOneCycle
 from mmattn.training.optim.gradients import encoders
-from mmattn.training.optim.optim import AdamWOneCycle
+from mmattn.training.weight_average.ema import ExponentialAverage
+from mmattn.training.weight_average.interface import WeightAverage
+from mmattn.training.weight_average.swa import StochasticAverage
 from mmattn.types import Batch
 
 pytestmark = [

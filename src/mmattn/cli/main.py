@@ -154,7 +154,7 @@ def _train(flags: Flags) -> None:
     name = flags.config_name or "train"
     _check_train_config(name)
     if flags.multirun:
-        from mmattn.training.sweep.engine import sweep
+        from mmattn.training.sweep.multirun import sweep
 
         print(sweep(overrides, name))
         return
@@ -164,16 +164,16 @@ def _train(flags: Flags) -> None:
     if config.get("search"):
         raise UsageError("search= tries many runs: mmattn train -m search=optuna optim.lr=interval(1e-4,1e-2)")
     if not config["resume"]:
-        from mmattn.training.run.beforehand import check_beforehand  # before torch is imported
+        from mmattn.training.run.preflight import check_beforehand  # before torch is imported
 
         check_beforehand(config)
     if config["dry_run"]:
-        from mmattn.training.run.outlook import dry_run
+        from mmattn.training.run.dry_run import dry_run
 
         print(dry_run(config))
         return
     others = [text for text in overrides if not text.startswith("resume=")]
-    from mmattn.training.launch.local import launch
+    from mmattn.training.launch.start import launch
 
     run = launch(config, others)
     print(run)
@@ -229,7 +229,7 @@ def _browse(overrides: list[str]) -> None:
 
 
 def _check_given(config: Config) -> None:
-    from mmattn.training.run.beforehand import check_given  # before torch is imported
+    from mmattn.training.run.preflight import check_given  # before torch is imported
 
     check_given(config)
 
@@ -335,7 +335,7 @@ def _data_label(overrides: list[str]) -> None:
 
 def _doctor(overrides: list[str]) -> None:
     config = compose("doctor", overrides)
-    from mmattn.training.doctor.doctor import doctor
+    from mmattn.training.doctor.report import doctor
 
     if found := doctor(config):
         print(found)

@@ -14,7 +14,7 @@ from mmattn.errors import MmattnError, Stopped, Unheard
 
 def main() -> int:
     try:
-        from mmattn.training.launch.signals import PIPE, stop_without
+        from mmattn.process.signals import PIPE, stop_without
         from mmattn.training.run.train import train
 
         if launcher := os.environ.pop(PIPE, None):

@@ -50,7 +50,7 @@ def evaluate_missing(runs: Sequence[Path], choice: str) -> None:
 def _seconds(run: Path, split: str) -> float:
     """What evaluating a run takes, from one batch of it."""
     from mmattn.data.load.module import build_data
-    from mmattn.training.run.directory import read_config
+    from mmattn.training.directory.frozen import read_config
 
     checkpoint, data = load_model(run), build_data(read_config(run)["data"])
     try:

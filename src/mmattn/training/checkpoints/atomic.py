@@ -16,7 +16,7 @@ from mmattn.errors import MmattnError, UsageError
 from mmattn.files import beside
 from mmattn.training.checkpoints.parts import damaged_part, read_rest, read_tensors, remove
 from mmattn.training.checkpoints.states import whole_checkpoint
-from mmattn.training.run.group import read_by_first
+from mmattn.training.distributed.group import read_by_first
 
 LAST = Path("checkpoints") / "last.ckpt"
 FOREIGN = (pickle.UnpicklingError, zipfile.BadZipFile, zlib.error)

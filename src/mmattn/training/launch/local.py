@@ -1,7 +1,4 @@
-"""From a composed config to trained weights: in this process, on this machine's devices, or on a cluster.
-
-Workers are started on the frozen run directory, so a command line is parsed once and never again.
-"""
+"""launcher=local: the processes of a run on this machine's devices."""
 
 from __future__ import annotations
 
@@ -10,8 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -21,18 +16,14 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 
 from mmattn.config.compose import Config
 from mmattn.data.manifest.splits import SplitData
-from mmattn.errors import MmattnError, Stopped, UsageError
-from mmattn.model import resolved
+from mmattn.errors import MmattnError
 from mmattn.process.openmp import SHORT_SPIN
-from mmattn.training.checkpoints.atomic import BEFORE, LAST
-from mmattn.training.launch.launcher import Launcher, launcher_of
+from mmattn.process.signals import APART_S, END_S, PIPE, stop_signals
+from mmattn.training.distributed.launcher import Launcher
+from mmattn.training.launch.outcome import STOPPED, _what_now, stopped_run
 from mmattn.training.launch.port import free_port
-from mmattn.training.launch.signals import APART_S, END_S, PIPE, stop_signals
-from mmattn.training.run.alone import alone
-from mmattn.training.run.directory import check_machine, create_run, on_other_machine, read_config
 
 GRACE_S = 30.0  # how long the others may take to end after one process has stopped
-STOPPED = (130, 138, 143)  # exit codes of processes that were asked to stop and did
 
 
 @dataclass(frozen=True)
@@ -54,47 +45,6 @@ class Local(Launcher):
 
     def environment(self) -> ClusterEnvironment:
         return LightningEnvironment()
-
-
-def launch(config: Config, changes: Sequence[str] = ()) -> Path:
-    """Train what `mmattn train` asked for; returns the run directory.
-
-    `changes`: the overrides beside resume=, which may say where a run goes on but not what it is.
-    """
-    if config["resume"]:
-        check_machine(changes)
-        run = Path(str(config["resume"]))
-        joins = launcher_of(read_config(run)).nodes > 1  # this node one that holds the run already, maybe
-        with nullcontext() if joins else alone(run):  # its config is not to change under who trains
-            frozen, data = on_other_machine(run, config, changes), None
-    else:
-        run, data = prepare(config)
-        frozen = read_config(run)
-    launcher_of(frozen).start(run, frozen, data)
-    return run
-
-
-def prepare(config: Config) -> tuple[Path, SplitData]:
-    """Check all that the run needs, then make its directory."""
-    from mmattn.data.features.read import with_frozen_encoders
-    from mmattn.training.run.train import check
-
-    config = with_frozen_encoders(with_devices(config))
-    data, model = check(config)
-    weights = sum(weight.numel() for weight in model.parameters())
-    return create_run(resolved(config, model), weights), data
-
-
-def with_devices(config: Config) -> Config:
-    """trainer.devices=0 written out: one for each GPU of this machine, one where there is none."""
-    if config["trainer"]["devices"]:
-        return config
-    if config["launcher"]["_target_"].endswith("Slurm"):
-        raise UsageError("trainer.devices=0: what a node of the cluster has is not known here; set trainer.devices=N")
-    import torch
-
-    gpus = torch.cuda.device_count() if config["trainer"]["accelerator"] != "cpu" else 0
-    return {**config, "trainer": {**config["trainer"], "devices": max(1, gpus)}}
 
 
 def _spawn(run: Path, devices: int) -> None:
@@ -136,24 +86,6 @@ def _spawn(run: Path, devices: int) -> None:
         error = MmattnError(f"{run}: a worker process ended with exit code {code}; {_what_now(run, code)}")
         error.exit_code = 2 if code == 2 else 1
         raise error
-
-
-def stopped_run(run: Path, code: int) -> Stopped:
-    stopped = Stopped(f"stopped; {_resume_hint(run) or 'before the first checkpoint'}")
-    stopped.exit_code = code
-    return stopped
-
-
-def _resume_hint(run: Path) -> str:
-    kept = (run / LAST).exists() or (run / BEFORE).exists()
-    return f"go on with: mmattn train resume={run}" if kept else ""
-
-
-def _what_now(run: Path, code: int) -> str:
-    """A process that a signal ended had nothing to say."""
-    killed = code > 128
-    said = f"signal {code - 128} ended it (was there memory enough?)" if killed else "its message is above"
-    return "; ".join([said, *([hint] if killed and (hint := _resume_hint(run)) else [])])
 
 
 def _wait(workers: list[subprocess.Popen], asked: list[float]) -> int:

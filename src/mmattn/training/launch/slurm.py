@@ -23,10 +23,10 @@ from mmattn.files import write_atomically
 from mmattn.progress import say
 from mmattn.text import counted
 from mmattn.training.checkpoints.atomic import LAST
-from mmattn.training.launch.launcher import Launcher, at_least_one
+from mmattn.training.directory.exclusive import alone
+from mmattn.training.directory.record import weights_of
+from mmattn.training.distributed.launcher import Launcher, at_least_one
 from mmattn.training.launch.submit import in_queue, keep_submitted, max_array, points_file, submit, tell_reason
-from mmattn.training.run.alone import alone
-from mmattn.training.run.directory import weights_of
 
 JOB_FILE = "job.sh"
 WARN_S = (

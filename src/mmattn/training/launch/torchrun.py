@@ -12,7 +12,7 @@ from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from mmattn.config.compose import Config
 from mmattn.data.manifest.splits import SplitData
 from mmattn.errors import MmattnError, UsageError
-from mmattn.training.launch.launcher import Launcher, at_least_one
+from mmattn.training.distributed.launcher import Launcher, at_least_one
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Torchrun(Launcher):
         from torch.distributed.elastic.rendezvous.api import RendezvousError
         from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-        from mmattn.training.launch.local import stopped_run
+        from mmattn.training.launch.outcome import stopped_run
 
         if data is not None:
             data.close()

@@ -9,8 +9,8 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 
 from mmattn.config.compose import Config
+from mmattn.training.directory.record import run_id
 from mmattn.training.logging.wandb_run import group_of
-from mmattn.training.run.directory import run_id
 
 
 class TrackioRun(Logger):

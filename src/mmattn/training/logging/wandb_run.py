@@ -11,7 +11,7 @@ from lightning.pytorch.loggers import WandbLogger
 
 from mmattn.config.compose import Config
 from mmattn.files import MODEL_FILE
-from mmattn.training.run.directory import run_id
+from mmattn.training.directory.record import run_id
 
 STEP = "trainer/global_step"  # as Lightning's wandb logger calls it
 GROUPS = ("sweep.json", "search.json")  # in a folder of runs that belong together

@@ -13,15 +13,16 @@ from mmattn.attention.regularisers import Regulariser
 from mmattn.model import AVModel
 from mmattn.tasks.counts import each_process
 from mmattn.training.checkpoints.left_out import drop_from, put_back
+from mmattn.training.distributed.consensus import Agreement
+from mmattn.training.distributed.meter import Meter, wide
 from mmattn.training.logging.curves import curves
 from mmattn.training.logging.loggers import log
-from mmattn.training.logging.meter import Meter, wide
-from mmattn.training.loop.agreement import Agreement
 from mmattn.training.loop.timetable import total_steps
-from mmattn.training.optim.balance import ModalityBalance
+from mmattn.training.modality_balance.interface import ModalityBalance
+from mmattn.training.multitask.interface import TaskWeights
+from mmattn.training.multitask.weights import FixedWeights
+from mmattn.training.optim.adamw import AdamWOneCycle
 from mmattn.training.optim.gradients import GradientMeter, gradient_norm
-from mmattn.training.optim.multitask import FixedWeights, TaskWeights
-from mmattn.training.optim.optim import AdamWOneCycle
 from mmattn.training.optim.self_critical import SelfCritical
 from mmattn.types import Batch, Fused
 from mmattn.weighting.evaluation import Evaluation

@@ -14,7 +14,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.utils import get_total_norm
 
 from mmattn.model import AVModel
-from mmattn.training.logging.meter import wide
+from mmattn.training.distributed.meter import wide
 from mmattn.types import MODALITIES, Modality
 
 

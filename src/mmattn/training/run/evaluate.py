@@ -23,8 +23,8 @@ from mmattn.errors import UsageError
 from mmattn.files import write_atomically
 from mmattn.progress import Progress
 from mmattn.text import counted
+from mmattn.training.directory.frozen import read_config
 from mmattn.training.logging.curves import headline
-from mmattn.training.run.directory import read_config
 from mmattn.weighting.evaluation import Evaluation
 
 PLAIN_VIEWS = {"spans": 1, "crops": 1, "flip": False}

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from mmattn.data.manifest.splits import SplitData
 from mmattn.text import counted
+from mmattn.training.directory.names import SWEEP_FILE
 from mmattn.training.logging.curves import headline
-from mmattn.training.run.directory import SWEEP_FILE
 
 EVALUATION_FILE = "evaluation.json"  # of the best epoch, on the validation clips
 

@@ -19,7 +19,7 @@ from mmattn.config.compose import Composer, Config, build
 from mmattn.errors import UsageError
 from mmattn.model import AVModel, build_model, tokenizer_of, vocabulary_of, with_frames
 from mmattn.progress import say
-from mmattn.training.run.outlook import first
+from mmattn.training.run.dry_run import first
 from mmattn.training.sweep.forecast import size_key
 from mmattn.training.sweep.points import Point
 from mmattn.training.sweep.work import Work

@@ -11,7 +11,7 @@ from pathlib import Path
 from mmattn.config.compose import Composer, group_choices, read_choice
 from mmattn.config.names import choices
 from mmattn.errors import UsageError
-from mmattn.training.sweep.asked import check_unnamed, folder_of, of_runs, with_grid
+from mmattn.training.sweep.overrides import check_unnamed, folder_of, of_runs, with_grid
 from mmattn.training.sweep.points import Point, point_in
 
 MOST = 10_000

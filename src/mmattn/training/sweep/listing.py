@@ -12,12 +12,11 @@ from typing import Any
 from mmattn.config.compose import Config
 from mmattn.errors import MmattnError, UsageError
 from mmattn.process.lease import Lease
+from mmattn.training.callbacks.keep_model import EVALUATION_FILE
+from mmattn.training.directory.exclusive import LEASE
 from mmattn.training.launch.submit import in_queue
 from mmattn.training.logging.curves import curves
-from mmattn.training.loop.keep import EVALUATION_FILE
-from mmattn.training.run.alone import LEASE
-from mmattn.training.sweep.engine import known_points
-from mmattn.training.sweep.points import SEARCH_FILE, Point
+from mmattn.training.sweep.points import SEARCH_FILE, Point, known_points
 
 STATES = ("done", "running", "queued", "stopped", "failed", "open")
 

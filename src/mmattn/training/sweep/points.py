@@ -11,8 +11,8 @@ from pathlib import Path
 
 from mmattn.errors import UsageError
 from mmattn.files import write_atomically
-from mmattn.training.run.directory import CONFIG_FILE, FINISHED_FILE
-from mmattn.training.run.directory import SWEEP_FILE as SWEEP_FILE
+from mmattn.training.directory.names import CONFIG_FILE, FINISHED_FILE
+from mmattn.training.directory.names import SWEEP_FILE as SWEEP_FILE
 
 SEARCH_FILE = "search.json"  # there too, of a search: what is searched, and how
 FAILED = ".failed"  # beside it: a file for each run that failed, with the reason
@@ -83,3 +83,11 @@ def read_points(folder: Path) -> dict[str, list[str]]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def known_points(folder: Path) -> list[Point]:
+    """Of a folder that a sweep left. Raises UsageError where it is none."""
+    found = read_points(folder)
+    if not found:
+        raise UsageError(f"{folder}: holds no sweep (no {SWEEP_FILE}); name the folder that mmattn train -m printed")
+    return [Point(folder / name, (), tuple(overrides)) for name, overrides in found.items()]

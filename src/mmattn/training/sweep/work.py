@@ -9,10 +9,10 @@ from mmattn.config.compose import Config
 from mmattn.data.load.module import build_data
 from mmattn.data.manifest.splits import SplitData
 from mmattn.files import write_atomically
-from mmattn.training.launch.launcher import launcher_of
-from mmattn.training.launch.local import prepare
-from mmattn.training.run.directory import read_config
+from mmattn.training.directory.frozen import read_config
+from mmattn.training.distributed.launcher import launcher_of
 from mmattn.training.run.evaluate import evaluate_run
+from mmattn.training.run.prepare import prepare
 from mmattn.training.sweep.points import Point
 
 
