@@ -83,12 +83,12 @@ def _overrides(config: Config, run: Path) -> list[str]:
 
 def _clear(out: Path, fusion: str) -> None:
     """A demo starts afresh; only what an earlier one left is removed, never a run of somebody's."""
-    from mmattn.training.directory.exclusive import alone
+    from mmattn.training.directory.exclusive import exclusive
 
     if (out / fusion).exists():
         if not (out / MARK).is_file():
             raise UsageError(f"{out / fusion}: exists and is not a demo's; set out= to another folder")
-        with alone(out / fusion):  # nor from under another demo
+        with exclusive(out / fusion):  # nor from under another demo
             pass
         shutil.rmtree(out / fusion)
     out.mkdir(parents=True, exist_ok=True)

@@ -40,7 +40,9 @@ class Progress:
             self._task = self._bar.add_task(self.title, total=self.total, completed=self.begun, rate="")
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._bar is not None:
             self._bar.stop()
         elif time.monotonic() - self._started >= PLAIN_INTERVAL_S and kind is None:

@@ -9,8 +9,11 @@ _FORMULA = ("=", "+", "-", "@", "\u2212")  # what a spreadsheet takes for the be
 
 
 def clean(text: str) -> str:
-    """Text that UTF-8 can hold and that shows as it is: control characters, lone surrogates (bytes of a file name that
-    are no UTF-8) and marks that turn the writing direction become visible escapes."""
+    """Text that is valid UTF-8 and displays as it is.
+
+    Control characters, lone surrogates (bytes of a file name that are not UTF-8) and marks that change the writing
+    direction become visible escapes.
+    """
     return "".join(_escaped(c) if _hidden(c) else c for c in text)
 
 
@@ -46,16 +49,6 @@ def counted(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else ending}"
 
 
-def _hidden(character: str) -> bool:
-    return unicodedata.category(character) in ("Cc", "Cs") or character in _TURNING
-
-
-def _escaped(character: str) -> str:
-    if ord(character) < 128:
-        return f"\\x{ord(character):02x}"
-    return character.encode("ascii", "backslashreplace").decode()
-
-
 def clock(seconds: float) -> str:
     """A length of time in its two largest units, as in 45 s, 1 min 25 s, 2 h 5 min."""
     whole = round(seconds)
@@ -65,3 +58,18 @@ def clock(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest} s"
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its type where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _hidden(character: str) -> bool:
+    return unicodedata.category(character) in ("Cc", "Cs") or character in _TURNING
+
+
+def _escaped(character: str) -> str:
+    if ord(character) < 128:
+        return f"\\x{ord(character):02x}"
+    return character.encode("ascii", "backslashreplace").decode()

@@ -103,11 +103,11 @@ from types import SimpleNamespace
 from mmattn.errors import Stopped
 from mmattn.process import signals
 from mmattn.training.callbacks.stop_on_signal import StopOnSignal
-from mmattn.training.distributed.consensus import Agreement
+from mmattn.training.distributed.consensus import StepConsensus
 from mmattn.training.loop.timetable import Timetable
 
 signals.END_S = 0.5
-stop = StopOnSignal(Path("r"), Agreement(), Timetable())
+stop = StopOnSignal(Path("r"), StepConsensus(), Timetable())
 stop.on_train_start(SimpleNamespace(global_step=0, is_global_zero=True), None)
 print("waits", flush=True)
 try:

@@ -23,7 +23,7 @@ from mmattn.cli.main import main
 from mmattn.media.open.probe import probe
 from mmattn.training.callbacks.seed import SeedSteps
 from mmattn.training.checkpoints.atomic import LAST
-from mmattn.training.directory.exclusive import alone
+from mmattn.training.directory.exclusive import exclusive
 
 
 def metrics_of(run: Path) -> list[dict]:
@@ -232,7 +232,7 @@ def test_processes_without_their_launcher_save_and_stop(small: list[str], tmp_pa
     _, errors = launcher.communicate(timeout=300)  # the pipe closes when the last process has gone
     assert "stopping: saving step" in errors
     assert torch.load(run / LAST, weights_only=True)["global_step"] > 0
-    with alone(run):
+    with exclusive(run):
         pass  # it is free
 
 

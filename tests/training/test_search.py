@@ -12,7 +12,7 @@ import yaml
 from mmattn.cli.main import main
 from mmattn.config.compose import compose
 from mmattn.errors import MmattnError, Stopped, UsageError
-from mmattn.training.directory.exclusive import alone
+from mmattn.training.directory.exclusive import exclusive
 from mmattn.training.sweep import search as searching
 from mmattn.training.sweep import trials
 from mmattn.training.sweep.multirun import sweep
@@ -169,7 +169,7 @@ def test_two_searches_do_not_share_a_folder_and_a_dry_run_only_tells(
 ) -> None:
     assert main([*COMMAND, "--dry-run", *SPACE]) == 0
     assert SPACE[0] in capsys.readouterr().out and not Path("runs").exists()
-    with alone(Path("runs/sweeps/mine")):
+    with exclusive(Path("runs/sweeps/mine")):
         assert main([*COMMAND, "search.trials=1", *SPACE]) == 2
     assert "another process" in capsys.readouterr().err and not trained.configs
 

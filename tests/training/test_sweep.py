@@ -11,7 +11,7 @@ import yaml
 from mmattn.cli.main import main
 from mmattn.config.compose import Composer, compose
 from mmattn.errors import MmattnError, UsageError
-from mmattn.training.directory.exclusive import alone
+from mmattn.training.directory.exclusive import exclusive
 from mmattn.training.sweep import grid as sweeping
 from mmattn.training.sweep.budget import _closest
 from mmattn.training.sweep.multirun import sweep
@@ -172,7 +172,7 @@ def test_the_exit_code_says_how_it_ended(
 
 
 def test_one_process_works_in_a_sweep(trained: list, capsys: pytest.CaptureFixture) -> None:
-    with alone(Path("runs/sweeps/mine")):
+    with exclusive(Path("runs/sweeps/mine")):
         assert main(["train", "-m", *MINE, "seed=0,1"]) == 2
     assert "another process" in capsys.readouterr().err and not trained
 

@@ -31,6 +31,7 @@ from mmattn.config.overrides import (
 )
 from mmattn.config.targets import check_target
 from mmattn.errors import UsageError
+from mmattn.text import first_line
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -75,7 +76,7 @@ class Composer:
             check_attends(overrides, before_resolving)
             return names.replace(OmegaConf.to_container(config, resolve=True) if resolve else before_resolving)
         except (HydraException, OmegaConfBaseException) as error:
-            raise UsageError(names.replace(_first_line(error))) from None
+            raise UsageError(names.replace(first_line(error))) from None
 
     def _base(self, choices: tuple[str, ...]) -> tuple[DictConfig, Config]:
         """The config with `choices`, as OmegaConf has it and plain."""
@@ -144,12 +145,17 @@ def build(spec: Any, **given: Any) -> Any:
         # Objects do not pass through OmegaConf (it takes a dataclass for a schema), so they join at the call.
         return instantiate({**spec, "_partial_": True}, _convert_="all")(**given)
     except (TypeError, ValueError, RuntimeError, OmegaConfBaseException) as error:
-        raise UsageError(f"{spec['_target_']}: {_first_line(error)}") from None
+        raise UsageError(f"{spec['_target_']}: {first_line(error)}") from None
     except InstantiationException as error:
         cause = error.__cause__
         if isinstance(cause, UsageError):
             raise cause from None
-        raise UsageError(f"{spec['_target_']}: {_first_line(cause or error)}") from None
+        raise UsageError(f"{spec['_target_']}: {first_line(cause or error)}") from None
+
+
+def build_optional(config: Config, group: str) -> Any:
+    """What an optional group of `config` chose; None for nothing, as in the config of a run older than the group."""
+    return build(config[group]) if config.get(group) else None
 
 
 def check_spec(spec: Any) -> None:
@@ -180,7 +186,3 @@ def read_choice(group: str, name: str) -> Config:
     file = config_file(f"{group}/{name}.yaml")
     assert file, f"group_choices({group!r}) has no {name!r}"
     return OmegaConf.to_container(OmegaConf.load(file))  # type: ignore[return-value]
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -21,6 +21,7 @@ from typing import Any
 from mmattn.config.folders import conf_dir, config_folders
 from mmattn.config.overrides import nearest
 from mmattn.errors import UsageError
+from mmattn.text import first_line
 
 TRUST = "MMATTN_TRUST"
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
@@ -84,7 +85,7 @@ def _read(file: Path) -> Any:
     try:
         return yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"{file}: not YAML ({str(error).splitlines()[0]})") from None
+        raise UsageError(f"{file}: not YAML ({first_line(error)})") from None
 
 
 def _targets(node: Any) -> Iterator[str]:

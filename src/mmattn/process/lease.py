@@ -151,7 +151,9 @@ class Lease:
             raise UsageError(f"{self.path}: held by {self.holder()}")
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.release()
 
     def _create(self, number: int) -> int | None:

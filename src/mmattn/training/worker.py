@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from mmattn.errors import MmattnError, Stopped, Unheard
+from mmattn.text import first_line
 
 
 def main() -> int:
@@ -32,7 +33,7 @@ def main() -> int:
     except RuntimeError as error:
         if not any(word in str(error) for word in ("gloo", "NCCL", "c10d", "TCPStore")):
             raise
-        print(f"mmattn: another process has gone ({str(error).splitlines()[0]})", file=sys.stderr)
+        print(f"mmattn: another process has gone ({first_line(error)})", file=sys.stderr)
         return 1
     return 0
 

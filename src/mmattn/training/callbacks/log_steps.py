@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from mmattn.training.callbacks.utilisation import Utilisation
-from mmattn.training.distributed.meter import Gather, alone
+from mmattn.training.distributed.meter import Gather, single_process
 from mmattn.training.logging.loggers import log
 from mmattn.training.loop.module import TrainingModule
 from mmattn.training.loop.timetable import steps_after
@@ -92,7 +92,7 @@ class LogSteps(Callback):
     def _gather(self) -> Gather:
         """From all processes, each of which has to ask."""
         if self._module is None or self._module.trainer.world_size == 1:
-            return alone
+            return single_process
         strategy = self._module.trainer.strategy
 
         def gather(value: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from mmattn.errors import Stopped
 from mmattn.process.signals import APART_S, ENDING, end_on_second, stop_signals
 from mmattn.progress import say
 from mmattn.training.checkpoints.atomic import LAST
-from mmattn.training.distributed.consensus import Agreement
+from mmattn.training.distributed.consensus import StepConsensus
 from mmattn.training.loop.timetable import Timetable, steps_after
 
 _JOB = re.compile(r"[0-9]+(_[0-9]+)?")
@@ -39,9 +39,9 @@ class StopOnSignal(Callback):
     epoch, after all that belongs to the epoch.
     """
 
-    def __init__(self, run: Path, agreement: Agreement, timetable: Timetable, save_every: int = 0) -> None:
+    def __init__(self, run: Path, consensus: StepConsensus, timetable: Timetable, save_every: int = 0) -> None:
         self.run = run
-        self.agreement = agreement
+        self.consensus = consensus
         self.timetable = timetable
         self.save_every = save_every
         self._at = 0.0  # when the first came
@@ -61,9 +61,9 @@ class StopOnSignal(Callback):
         threading.Thread(target=end_on_second, args=(reading,), name="signals", daemon=True).start()
 
     def _flag(self, number: int, frame: FrameType | None) -> None:
-        received = self.agreement.received
+        received = self.consensus.received
         if not received:
-            self.agreement.received, self._at = number, time.monotonic()
+            self.consensus.received, self._at = number, time.monotonic()
             if self._tells:  # not by print, which may be what was interrupted
                 os.write(2, b"stopping after this step; a second signal stops at once, without saving\n")
         elif {number, received} <= ENDING and time.monotonic() - self._at > APART_S:
@@ -77,10 +77,10 @@ class StopOnSignal(Callback):
     ) -> None:
         """Not within a step, whose half accumulated gradient would be lost."""
         if steps_after(trainer, batch_idx) and not self.timetable.owed and not trainer.is_last_batch:
-            self._save_or_stop(trainer, self.agreement.signal)
+            self._save_or_stop(trainer, self.consensus.signal)
 
     def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        self._save_or_stop(trainer, self.agreement.ask(trainer, pl_module))
+        self._save_or_stop(trainer, self.consensus.shared_signal(trainer, pl_module))
 
     def on_validation_batch_end(
         self,
@@ -91,11 +91,11 @@ class StopOnSignal(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        if received := self.agreement.ask(trainer, pl_module):
+        if received := self.consensus.shared_signal(trainer, pl_module):
             self._save_or_stop(trainer, received)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        self._save_or_stop(trainer, self.agreement.ask(trainer, pl_module), due=True)
+        self._save_or_stop(trainer, self.consensus.shared_signal(trainer, pl_module), due=True)
 
     def _save_or_stop(self, trainer: lightning.Trainer, received: int, due: bool = False) -> None:
         due = due or bool(self.save_every and trainer.global_step - self._saved >= self.save_every)

@@ -14,6 +14,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from mmattn.errors import MmattnError, UsageError
 from mmattn.files import beside
+from mmattn.text import first_line
 from mmattn.training.checkpoints.parts import damaged_part, read_rest, read_tensors, remove
 from mmattn.training.checkpoints.states import whole_checkpoint
 from mmattn.training.distributed.group import read_by_first
@@ -102,7 +103,3 @@ def damage(path: Path) -> str | None:
     except (OSError, EOFError, ValueError, KeyError, RuntimeError, *FOREIGN) as error:
         return first_line(error)
     return f"checksum of {member}" if member else None
-
-
-def first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

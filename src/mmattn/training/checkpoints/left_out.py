@@ -19,7 +19,7 @@ from mmattn.model import AVModel, without_files
 _KEY = "left_out"  # of a checkpoint: the digest
 
 
-def to_go_on(config: Config) -> Config:
+def resume_settings(config: Config) -> Config:
     """The settings of a model whose weights a checkpoint of training has, but for those that it leaves out."""
     captions = config.get("captions") or {}
     stays = captions.get("pretrained") is not None and captions.get("mode") in ("frozen", "lora")

@@ -12,7 +12,7 @@ import yaml
 from mmattn.config.compose import Config
 from mmattn.errors import UsageError
 from mmattn.files import check_utf8, expanded, fresh_folder, write_atomically
-from mmattn.training.directory.exclusive import alone
+from mmattn.training.directory.exclusive import exclusive
 from mmattn.training.directory.names import CONFIG_FILE, RUN_FILE
 from mmattn.training.directory.record import describe_run
 
@@ -27,7 +27,7 @@ def create_run(config: Config, weights: int | None = None) -> Path:
     try:
         run = run if config["run"] else fresh_folder(_fresh_name(name))
         check_utf8(run).mkdir(parents=True, exist_ok=True)
-        with alone(run):
+        with exclusive(run):
             if (run / CONFIG_FILE).exists():
                 raise UsageError(
                     f"{run}: holds a run already; go on with mmattn train resume={run}, or name another run="

@@ -14,7 +14,7 @@ LEASE = ".lease"  # in a run directory, or in a sweep's
 
 
 @contextmanager
-def alone(folder: Path, *, wait_s: float = 0.0) -> Iterator[Lease]:
+def exclusive(folder: Path, *, wait_s: float = 0.0) -> Iterator[Lease]:
     """While the body runs nobody else trains in `folder`. `wait_s`: for a holder that is known to have ended.
 
     Raises UsageError, naming who does.

@@ -10,6 +10,7 @@ import yaml
 from mmattn.config.compose import Config
 from mmattn.errors import UsageError
 from mmattn.files import write_atomically
+from mmattn.text import first_line
 from mmattn.training.directory.names import CONFIG_FILE
 
 # Where and how fast a run goes on, not what it is: these may change when it is resumed.
@@ -59,7 +60,7 @@ def read_config(run: Path) -> Config:
     except (OSError, UnicodeDecodeError):
         raise UsageError(f"{run}: not a run directory (no readable {CONFIG_FILE})") from None
     except yaml.YAMLError as error:
-        raise UsageError(f"{run / CONFIG_FILE}: not YAML ({str(error).splitlines()[0]})") from None
+        raise UsageError(f"{run / CONFIG_FILE}: not YAML ({first_line(error)})") from None
     if not isinstance(config, dict) or not {"data", "fusion", "trainer"} <= config.keys():
         raise UsageError(f"{run / CONFIG_FILE}: not the config of a run")
     return config

@@ -12,7 +12,7 @@ from mmattn.errors import MmattnError, Unheard
 from mmattn.training.distributed.meter import wide
 
 
-class Agreement:
+class StepConsensus:
     """A step that would spoil the weights ends every process; a signal to one of them is known to all.
 
     `received`: a signal of this process, by whoever catches it; 0 = none. `signal`: the one that all know of.
@@ -42,7 +42,7 @@ class Agreement:
             )
         return rows[:, 2:]
 
-    def ask(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> int:
+    def shared_signal(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> int:
         """The signal that any of the processes has by now; all of them have to ask."""
         self.signal = self.received
         if trainer.world_size > 1:

@@ -16,7 +16,7 @@ def wide(value: Tensor) -> Tensor:
     return value.detach().to(torch.float32 if value.device.type == "mps" else torch.float64)
 
 
-def alone(value: Tensor) -> Tensor:
+def single_process(value: Tensor) -> Tensor:
     """As Gather, of a single process."""
     return value[None]
 

@@ -15,6 +15,7 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from torch import distributed
 
 from mmattn.errors import MmattnError
+from mmattn.text import first_line
 
 BYTES = 64 << 20  # of what is reduced
 TIMES = 7  # of which the median counts
@@ -83,7 +84,7 @@ def exchange(own: Place) -> Exchange:
     except (RuntimeError, ValueError) as error:
         raise MmattnError(
             f"rank {own.rank} of {own.world} on {socket.gethostname()}: {backend} at {own.address}:{own.port}: "
-            f"{str(error).splitlines()[0]}"
+            f"{first_line(error)}"
         ) from None
     finally:
         if distributed.is_initialized():

@@ -23,7 +23,7 @@ from mmattn.files import write_atomically
 from mmattn.progress import say
 from mmattn.text import counted
 from mmattn.training.checkpoints.atomic import LAST
-from mmattn.training.directory.exclusive import alone
+from mmattn.training.directory.exclusive import exclusive
 from mmattn.training.directory.record import weights_of
 from mmattn.training.distributed.launcher import Launcher, at_least_one
 from mmattn.training.launch.submit import in_queue, keep_submitted, max_array, points_file, submit, tell_reason
@@ -78,7 +78,7 @@ class Slurm(Launcher):
         """Raises UsageError where the run is in Slurm's queue already."""
         if data is not None:
             data.close()
-        with alone(run):
+        with exclusive(run):
             if task := in_queue([run]).get(run):
                 raise UsageError(f"{run}: Slurm job {task} trains it (squeue --jobs={task}); scancel {task} ends that")
             job = run / JOB_FILE
@@ -99,7 +99,7 @@ class Slurm(Launcher):
                 "launcher apart"
             )
         folder = runs[0].parent
-        with alone(folder):
+        with exclusive(folder):
             there = in_queue(runs)
             if there:
                 say(f"{folder}: {len(there)} of {counted(len(runs), 'run')} are in Slurm's queue already")

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from mmattn.config.compose import Config
-from mmattn.training.directory.exclusive import alone
+from mmattn.training.directory.exclusive import exclusive
 from mmattn.training.directory.frozen import check_machine, on_other_machine, read_config
 from mmattn.training.distributed.launcher import launcher_of
 from mmattn.training.run.prepare import prepare
@@ -22,7 +22,7 @@ def launch(config: Config, changes: Sequence[str] = ()) -> Path:
         check_machine(changes)
         run = Path(str(config["resume"]))
         joins = launcher_of(read_config(run)).nodes > 1  # this node one that holds the run already, maybe
-        with nullcontext() if joins else alone(run):  # its config is not to change under who trains
+        with nullcontext() if joins else exclusive(run):  # its config is not to change under who trains
             frozen, data = on_other_machine(run, config, changes), None
     else:
         run, data = prepare(config)

@@ -80,7 +80,14 @@ def curves(evaluation: dict[str, Any]) -> dict[str, float]:
 
 
 def _numbers(evaluation: dict[str, Any]) -> Iterator[tuple[str, float | None]]:
-    metrics, shapley = evaluation["metrics"], evaluation["shapley"]
+    yield from _tag_numbers(evaluation["metrics"])
+    yield from _split_numbers(evaluation)
+    yield from _caption_numbers(evaluation.get("captions"))
+    yield from _modality_numbers(evaluation)
+    yield from _attention_numbers(evaluation["attention"])
+
+
+def _tag_numbers(metrics: dict[str, Any]) -> Iterator[tuple[str, float | None]]:
     yield from (("val/mAP", metrics["mAP"]), ("val/mean_accuracy", metrics["mean_accuracy"]))
     for family, value in metrics["mAP_by_family"].items():
         yield f"val/mAP/{family}", value
@@ -93,20 +100,29 @@ def _numbers(evaluation: dict[str, Any]) -> Iterator[tuple[str, float | None]]:
     for mean in ("macro", "micro"):
         yield f"val/f1/{mean}", metrics["f1"][mean]
         yield f"val/f1_at_half/{mean}", metrics["f1_at_half"][mean]
+
+
+def _split_numbers(evaluation: dict[str, Any]) -> Iterator[tuple[str, float | None]]:
+    shapley = evaluation["shapley"]
     for part in PARTS:
         yield f"val/shapley/{part}", shapley[part]
         for edge, value in zip(("low", "high"), shapley.get("interval", {}).get(part, ()), strict=False):
             yield f"val/shapley_{edge}/{part}", value
         for name, split in _named_splits(evaluation):
             yield f"val/shapley/{part}/{name}", split[part]
-    yield from _caption_numbers(evaluation.get("captions"))
+
+
+def _modality_numbers(evaluation: dict[str, Any]) -> Iterator[tuple[str, float | None]]:
     for modality in MODALITIES:
         yield f"val/confusion/{modality}", evaluation["confusion"][modality]["all"]
         if "permutation" in evaluation:
             yield f"val/permutation/{modality}", evaluation["permutation"][modality]["score"]
         if evaluation.get("gradient_share"):
             yield f"val/gradient_share/{modality}", evaluation["gradient_share"][modality]
-    for head in evaluation["attention"]:
+
+
+def _attention_numbers(heads: list[dict[str, Any]]) -> Iterator[tuple[str, float | None]]:
+    for head in heads:
         place = f"{head['layer']}/{head['stream']}/head{head['head']}"
         part = "audio" if "audio" in head["mass"] else "bottleneck"
         for measure in ("mass", "prior", "log_ratio"):

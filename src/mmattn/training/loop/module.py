@@ -13,7 +13,7 @@ from mmattn.attention.regularisers import Regulariser
 from mmattn.model import AVModel
 from mmattn.tasks.counts import each_process
 from mmattn.training.checkpoints.left_out import drop_from, put_back
-from mmattn.training.distributed.consensus import Agreement
+from mmattn.training.distributed.consensus import StepConsensus
 from mmattn.training.distributed.meter import Meter, wide
 from mmattn.training.logging.curves import curves
 from mmattn.training.logging.loggers import log
@@ -53,7 +53,7 @@ class TrainingModule(lightning.LightningModule):
         self.gradients = GradientMeter()
         self.epoch_meter = Meter()
         self.recent_meter = Meter()  # the loss since it was logged last
-        self.agreement = Agreement()
+        self.consensus = StepConsensus()
         self.wanted = False  # whether the numbers of the step to come are logged
         self.step_numbers: dict[str, float] = {}  # of the last step that was wanted, by name
         self.optim = optim
@@ -104,7 +104,7 @@ class TrainingModule(lightning.LightningModule):
             self.recent_meter.sums().flatten() if self.wanted else told[:0],
             told if self.wanted else told[:0],
         ]
-        rows = self.agreement.before_step(self.trainer, gradient_norm(self), torch.cat(parts))
+        rows = self.consensus.before_step(self.trainer, gradient_norm(self), torch.cat(parts))
         balances, losses, gradients = rows.split([len(part) for part in parts], dim=1)
         numbers: dict[str, float] = {}
         if self.wanted:

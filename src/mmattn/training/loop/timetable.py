@@ -12,6 +12,7 @@ from typing import Any
 import lightning
 from lightning.pytorch.callbacks import Callback
 
+from mmattn.config.compose import Config
 from mmattn.errors import UsageError
 
 _NEVER = sys.maxsize
@@ -88,6 +89,12 @@ class Timetable(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.owed = state_dict["owed"]
+
+
+def timetable_of(config: Config) -> Timetable:
+    """The timetable of a run. Raises UsageError."""
+    options = config["trainer"]
+    return Timetable(options["validate_every"], options.get("validate_every_steps", 0), options.get("max_steps", 0))
 
 
 def steps_after(trainer: lightning.Trainer, batch_idx: int) -> bool:

@@ -12,7 +12,7 @@ import yaml
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmattn.config.compose import Config, build
+from mmattn.config.compose import Config, build, build_optional
 from mmattn.data.manifest.splits import SplitData
 from mmattn.model import PARTS, AVModel, vocabulary_of, with_frames
 from mmattn.process.memory import peak_memory
@@ -102,10 +102,6 @@ def look_ahead(config: Config, data: SplitData, model: AVModel, nodes: int = 1) 
         flops=float(counter.get_total_flops()) * config["data"]["batch_size"] * options.get("accumulate", 1),
         memory=kept + one + (two - one) * (clips - 1) / (SAMPLE - 1),
     )
-
-
-def build_optional(config: Config, group: str) -> Any:
-    return build(config[group]) if config.get(group) else None
 
 
 def first(batch: Batch, count: int) -> Batch:

@@ -1,4 +1,4 @@
-"""What can be known of a training before anything is loaded: where it reads, where it writes. Needs no torch."""
+"""Checks of a config before torch is imported: the source exists, and the run directory is free and writable."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from mmattn.config.compose import Config
 from mmattn.errors import UsageError
 from mmattn.files import MODEL_FILE, expanded
 from mmattn.training.directory.exclusive import check_free
+from mmattn.training.directory.names import CONFIG_FILE
 
-CONFIG_FILE = "config.yaml"
-_ATTENDS = ("fusion", "captions")
+_WITH_HEADS = ("fusion", "captions")
 
 
-def check_beforehand(config: Config) -> None:
-    """Raises UsageError for a source that is not there, a run that cannot be written, and heads that do not divide."""
+def check_before_training(config: Config) -> None:
+    """Raises UsageError for a missing source, a run that cannot be written, and heads that do not divide `dim`."""
     _check_run(config)
     _check_source(config["data"])
-    for part in _ATTENDS:
+    for part in _WITH_HEADS:
         own = config.get(part) or {}
         dim, heads = own.get("dim"), own.get("heads")
         if isinstance(dim, int) and isinstance(heads, int) and (heads < 1 or dim % heads):
@@ -29,10 +29,10 @@ def check_beforehand(config: Config) -> None:
             raise UsageError(f"init_from={start}: no such run or model.safetensors")
 
 
-def check_given(config: Config) -> None:
-    """The same of a verb that reads: raises UsageError where its `run` or its source is not there."""
+def check_inputs(config: Config) -> None:
+    """Raises UsageError where the `run` or the source that a verb reads does not exist."""
     if (run := config.get("run")) is not None and not expanded(str(run)).exists():
-        raise UsageError(f"{run}: not a run directory, there is nothing of that name; train one with: mmattn train")
+        raise UsageError(f"{run}: no such run directory; train one with: mmattn train")
     if isinstance(config.get("data"), dict):
         _check_source(config["data"])
 
@@ -43,18 +43,18 @@ def _check_run(config: Config) -> None:
     run = Path(str(config["run"]))
     if (run / CONFIG_FILE).exists():
         check_free(run)
-        raise UsageError(f"{run}: holds a run already; go on with mmattn train resume={run}, or name another run=")
-    there = run.absolute()
-    while not there.exists() and there != there.parent:
-        there = there.parent
-    if not there.is_dir():
-        raise UsageError(f"{run}: cannot be written ({there} is no folder)")
-    if not os.access(there, os.W_OK):
-        raise UsageError(f"{run}: cannot be written ({there} is read-only)")
+        raise UsageError(f"{run}: already holds a run; continue it with mmattn train resume={run}, or set another run=")
+    parent = run.absolute()
+    while not parent.exists() and parent != parent.parent:
+        parent = parent.parent
+    if not parent.is_dir():
+        raise UsageError(f"{run}: cannot be written ({parent} is not a folder)")
+    if not os.access(parent, os.W_OK):
+        raise UsageError(f"{run}: cannot be written ({parent} is read-only)")
 
 
 def _check_source(data: Config) -> None:
-    """Of sources that read: a generated set is made where nothing is."""
+    """A generated data set is exempt: its folder is made when it is rendered."""
     source = data.get("source") or {}
     if str(source.get("_target_", "")).endswith("AVShapesSource"):
         return
@@ -62,6 +62,6 @@ def _check_source(data: Config) -> None:
     if not root.exists():
         raise UsageError(f"data.root={data['root']}: no such directory; set data.root=DIR to your videos")
     if not root.is_dir():
-        raise UsageError(f"data.root={data['root']}: not a directory; it is a folder of media, or with a manifest")
+        raise UsageError(f"data.root={data['root']}: not a directory; set it to a folder of media, or with a manifest")
     if (name := source.get("manifest")) and not (root / str(name)).is_file():
         raise UsageError(f"{root / str(name)}: no such manifest")

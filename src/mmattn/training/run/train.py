@@ -1,4 +1,4 @@
-"""Training one run in this process, from its frozen config. Ranks of a distributed run each call `train`."""
+"""Training one run in this process, from its frozen config. Each rank of a distributed run calls `train`."""
 
 from __future__ import annotations
 
@@ -12,147 +12,139 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import lightning
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import Callback
 
-from mmattn.config.compose import Config
+from mmattn.config.compose import Config, build_optional
 from mmattn.data.load.module import build_data
 from mmattn.data.load.passing import lost_worker
 from mmattn.data.manifest.splits import SplitData
 from mmattn.files import write_atomically
 from mmattn.model import build_model, tokenizer_of, vocabulary_of
-from mmattn.training.callbacks.keep_model import KeepModel
-from mmattn.training.callbacks.log_steps import LogSteps
-from mmattn.training.callbacks.machines import KeepMachines
-from mmattn.training.callbacks.place import KeepPlace
-from mmattn.training.callbacks.profile import ProfileSteps
-from mmattn.training.callbacks.report import Report
-from mmattn.training.callbacks.seed import SeedSteps
-from mmattn.training.callbacks.stop_on_signal import StopOnSignal
 from mmattn.training.callbacks.taken_over import StopIfTaken
-from mmattn.training.callbacks.threads import Threads, threads_of
-from mmattn.training.callbacks.utilisation import utilisation
-from mmattn.training.callbacks.wandb_charts import WandbCharts
+from mmattn.training.callbacks.threads import threads_of
 from mmattn.training.checkpoints.atomic import LAST, AtomicCheckpointIO, newest_whole
-from mmattn.training.checkpoints.left_out import to_go_on
-from mmattn.training.directory.exclusive import alone
+from mmattn.training.checkpoints.left_out import resume_settings
+from mmattn.training.directory.exclusive import exclusive
 from mmattn.training.directory.frozen import read_config
 from mmattn.training.directory.names import FINISHED_FILE, UNREADABLE_FILE
 from mmattn.training.distributed.group import from_first, joined
-from mmattn.training.logging.jsonl import JsonlLogger, KeepMetrics
 from mmattn.training.logging.loggers import closing, make_loggers
 from mmattn.training.loop.module import TrainingModule
+from mmattn.training.loop.timetable import Timetable, timetable_of
 from mmattn.training.optim.adamw import optim_of
-from mmattn.training.pretrain.module import KeepPretrained, PretrainModule
+from mmattn.training.pretrain.module import PretrainModule
 from mmattn.training.pretrain.start_from import start_from
+from mmattn.training.run.callbacks import callbacks_of
 from mmattn.training.run.summary import summary
-from mmattn.training.run.trainer import _optional, _processes, _quiet_lightning, _sharded, _timetable, _trainer
+from mmattn.training.run.trainer import is_sharded, make_trainer, processes_of, quiet_lightning
 from mmattn.training.sharding.blocks import compile_parts, recompute
 from mmattn.training.sharding.module import ShardedModule
 
-CALLBACKS = ("freeze", "weight_average")  # optional groups
-
-
-TIMEOUT_S = 1800.0  # of a run from before there was a choice
+TIMEOUT_S = 1800.0  # for a run created before there was a setting
+RESTART_WAIT_S = 90.0
 
 
 def train(run: Path, data: SplitData | None = None) -> None:
-    """Train to the end, or on from the last checkpoint if there is one; alone in `run`, for which rank 0 stands.
+    """Train to the end, from the last checkpoint if there is one. Rank 0 holds the lock of `run` meanwhile.
 
     Raises Stopped on SIGINT or SIGTERM, UsageError where another process trains in `run`.
     """
     config = read_config(run)
-    if "SLURM_JOB_ID" in os.environ:  # its warning must not end what has not begun to listen, here or in children
+    if "SLURM_JOB_ID" in os.environ:  # a warning before training handles it must not end it, here or in children
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    processes = _processes(config)
-    environment = processes[0]  # there is no trainer yet to ask for the rank
-    own = isinstance(environment, LightningEnvironment)
-    rank = environment.local_rank() if own else environment.global_rank()
-    # torchrun starts processes anew only when it has ended all there were, on whatever host
-    wait_s = 90.0 if int(os.environ.get("TORCHELASTIC_RESTART_COUNT") or 0) else 0.0
-    with alone(run, wait_s=wait_s) if rank == 0 else nullcontext() as lease:
+    processes = processes_of(config)
+    environment = processes[0]  # there is no trainer yet that knows the rank
+    on_this_machine = isinstance(environment, LightningEnvironment)
+    rank = environment.local_rank() if on_this_machine else environment.global_rank()
+    # torchrun restarts processes only after it has ended all of them, on whatever host
+    wait_s = RESTART_WAIT_S if int(os.environ.get("TORCHELASTIC_RESTART_COUNT") or 0) else 0.0
+    with exclusive(run, wait_s=wait_s) if rank == 0 else nullcontext() as lease:
         options = config["trainer"]
         with joined(processes, options["accelerator"], options.get("timeout_s", TIMEOUT_S)):
             _train(run, config, data, [StopIfTaken(run, lease)] if lease else [], rank)
 
 
-def _train(run: Path, config: Config, data: SplitData | None, first: list[Callback], rank_here: int) -> None:
-    ready = data or build_data(config["data"])
-    threads = threads_of(config)
-    torch.set_num_threads(threads)
-    torch.manual_seed(config["seed"])
+def _train(run: Path, config: Config, data: SplitData | None, first: list[Callback], rank: int) -> None:
+    """The steps of a training, in order."""
+    data = data or build_data(config["data"])
+    _set_threads_and_seed(config)
     last = from_first(lambda: newest_whole(run))
-    settings = to_go_on(config) if last else config  # the checkpoint has the weights
-    vocabulary, tokenizer = vocabulary_of(config, ready), tokenizer_of(config, ready)
-    model = build_model(settings, vocabulary, tokenizer)
-    model.load_state_dict(model.state_dict() | ready.encoder_weights())
-    options = [_optional(config, group) for group in ("regulariser", "modality_balance", "multitask", "self_critical")]
+    timetable = timetable_of(config)
+    module = _module(config, data, timetable, last, quiet=rank > 0)
+    quiet_lightning()
+    loggers = make_loggers(config, run)
+    callbacks = [*first, *callbacks_of(config, run, data, module, timetable, loggers)]
+    checkpoint_io = AtomicCheckpointIO(damaged_last=last is not None and last != run / LAST)
+    trainer = make_trainer(config, run, loggers, callbacks, checkpoint_io, processes_of(config))
+    data.quarantine.keep_in(run / UNREADABLE_FILE)
+    loaders = _loaders(config, data, module, trainer)
+    with closing(loggers):
+        _fit(trainer, module, loaders, last)
+    if trainer.is_global_zero:
+        _finish(run, data, trainer.global_step)
+
+
+def _set_threads_and_seed(config: Config) -> None:
+    torch.set_num_threads(threads_of(config))
+    torch.manual_seed(config["seed"])
+
+
+def _module(config: Config, data: SplitData, timetable: Timetable, last: Path | None, quiet: bool) -> TrainingModule:
+    """The model with what trains it. `last`: the checkpoint whose weights will be loaded over the model's."""
+    settings = resume_settings(config) if last else config
+    model = build_model(settings, vocabulary_of(config, data), tokenizer_of(config, data))
+    model.load_state_dict(model.state_dict() | data.encoder_weights())
+    groups = ("regulariser", "modality_balance", "multitask", "self_critical")
+    options = [build_optional(config, group) for group in groups]
     if config.get("init_from") and not last:
-        start_from(model, Path(config["init_from"]), quiet=rank_here > 0)
+        start_from(model, Path(config["init_from"]), quiet=quiet)
     if config["trainer"].get("recompute"):
         recompute(model)
-    objective, timetable = _optional(config, "pretrain"), _timetable(config["trainer"])
-    if objective:
+    if objective := build_optional(config, "pretrain"):
         module: TrainingModule = PretrainModule(model, optim_of(config), objective, timetable.max_steps)
     else:
-        kind = ShardedModule if _sharded(config["trainer"], _processes(config)) else TrainingModule
+        kind = ShardedModule if is_sharded(config, processes_of(config)) else TrainingModule
         module = kind(model, optim_of(config), *options, max_steps=timetable.max_steps)
     if config["trainer"].get("compile"):
         compile_parts(model)
     if module.self_critical:
-        module.self_critical.prepare([row.captions for row in ready.rows["train"] if row.captions])
-    _quiet_lightning()
-    loggers = make_loggers(config, run)
-    chosen = [callback for group in CALLBACKS if (callback := _optional(config, group))]
-    callbacks = [  # each place has a reason, which its docstring gives
-        *first,
-        timetable,
-        (KeepPretrained if objective else KeepModel)(run, config, ready.clip, **_kept_by(config)),
-        *chosen,
-        *([measured] if (measured := utilisation(config)) else []),
-        LogSteps(config["trainer"].get("log_every", 10), measured),
-        StopOnSignal(run, module.agreement, timetable, config["trainer"].get("save_every", 0)),
-        KeepPlace(ready.digest),
-        *(KeepMetrics(logger) for logger in loggers if isinstance(logger, JsonlLogger)),
-        SeedSteps(config["seed"]),
-        Threads(threads),
-        KeepMachines(run),
-        Report(run.name),
-    ]
-    if config["trainer"].get("profile"):
-        callbacks += [ProfileSteps(run)]
-    if not objective:
-        callbacks += [WandbCharts(vocabulary.families, config["logger"].get("clips", 0))]
-    keeping = AtomicCheckpointIO(damaged_last=last is not None and last != run / LAST)
-    trainer = _trainer(config, run, loggers, callbacks, keeping, _processes(config))
-    rank, world = trainer.global_rank, trainer.world_size
-    ready.quarantine.keep_in(run / UNREADABLE_FILE)
-    train_loader = ready.loader(
-        ready.dataset("train", train=True, vocabulary=vocabulary), train=True, rank=rank, world=world
+        module.self_critical.prepare([row.captions for row in data.rows["train"] if row.captions])
+    return module
+
+
+def _loaders(config: Config, data: SplitData, module: TrainingModule, trainer: lightning.Trainer) -> tuple[Any, Any]:
+    """For training and validation, this process's share of each."""
+    vocabulary = module.model.task.vocabulary
+    share = {"rank": trainer.global_rank, "world": trainer.world_size}
+    loaders = (
+        data.loader(data.dataset("train", train=True, vocabulary=vocabulary), train=True, **share),
+        data.loader(data.dataset("val", vocabulary=vocabulary), train=False, **share),
     )
-    val_loader = ready.loader(ready.dataset("val", vocabulary=vocabulary), train=False, rank=rank, world=world)
     on_gpu = trainer.strategy.root_device.type == "cuda"
-    for loader in (train_loader, val_loader):
+    for loader in loaders:
         loader.pin_memory = on_gpu and config["trainer"].get("pin_memory", True)
     if on_gpu:
         torch.set_float32_matmul_precision(config["trainer"].get("matmul", "highest"))
+    return loaders
+
+
+def _fit(trainer: lightning.Trainer, module: TrainingModule, loaders: tuple[Any, Any], last: Path | None) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")  # advice on workers and logging intervals
         warnings.filterwarnings("ignore", module="torch.optim.lr_scheduler")
         try:
-            with closing(loggers):
-                trainer.fit(module, train_loader, val_loader, ckpt_path=str(last) if last else None)
+            trainer.fit(module, *loaders, ckpt_path=str(last) if last else None)
         except RuntimeError as error:
             raise lost_worker(error) or error from None
-    if rank == 0:
-        record = {"step": trainer.global_step, "at": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
-        write_atomically(run / FINISHED_FILE, json.dumps(record).encode())
-        print(summary(run, ready), file=sys.stderr)
-    if rank == 0 and ready.quarantine.reasons:
-        print(f"{run}: {ready.quarantine.left_out()}", file=sys.stderr)
 
 
-def _kept_by(config: Config) -> dict[str, Any]:
-    options = config["trainer"]
-    return {"by": options.get("keep_by"), "mode": options.get("keep_mode"), "patience": options.get("patience", 0)}
+def _finish(run: Path, data: SplitData, step: int) -> None:
+    """Mark the run as finished, and print its summary."""
+    record = {"step": step, "at": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+    write_atomically(run / FINISHED_FILE, json.dumps(record).encode())
+    print(summary(run, data), file=sys.stderr)
+    if data.quarantine.reasons:
+        print(f"{run}: {data.quarantine.left_out()}", file=sys.stderr)

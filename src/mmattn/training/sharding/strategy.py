@@ -10,13 +10,14 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.optim import Optimizer
 
 from mmattn.errors import MmattnError
-from mmattn.training.checkpoints.atomic import AtomicCheckpointIO, first_line
+from mmattn.text import first_line
+from mmattn.training.checkpoints.atomic import AtomicCheckpointIO
 from mmattn.training.checkpoints.parts import read_parts, read_rest, remove, write_parts
 from mmattn.training.checkpoints.states import OPTIMIZERS, WEIGHTS, State, named, numbered, put_together, taken_apart
 from mmattn.training.distributed.group import from_first
 
 
-class Sharing(ModelParallelStrategy):
+class ShardedStrategy(ModelParallelStrategy):
     """`shard`: so many processes share the weights out, and there are copies of them on the others (HSDP); 0: all.
 
     `parts`: each process writes its part of a checkpoint. Both kinds can be read by any number of processes.

@@ -21,8 +21,8 @@ from mmattn.config.compose import Composer
 from mmattn.errors import MmattnError, Stopped, UsageError
 from mmattn.files import write_atomically
 from mmattn.progress import say
-from mmattn.text import clock, counted
-from mmattn.training.directory.exclusive import alone
+from mmattn.text import clock, counted, first_line
+from mmattn.training.directory.exclusive import exclusive
 from mmattn.training.sweep.points import Hopeless, Point
 from mmattn.training.sweep.work import Work
 
@@ -48,7 +48,7 @@ def opened(folder: Path) -> Any:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{folder}: cannot be written ({error.strerror})") from None
-    return alone(folder)
+    return exclusive(folder)
 
 
 def carry_out(folder: Path, points: Points, composer: Composer, evaluate: str | None) -> None:
@@ -80,7 +80,7 @@ def _tried(point: Point, points: Points, work: Work, composer: Composer) -> str 
         raise
     except (MmattnError, RuntimeError, OSError) as error:
         points.failed(point)
-        return (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return first_line(error)
     return None
 
 

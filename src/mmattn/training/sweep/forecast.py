@@ -14,7 +14,7 @@ from mmattn.config.compose import Composer, Config, build
 from mmattn.data.manifest.rows import SPLITS
 from mmattn.errors import MmattnError
 from mmattn.model import PARTS
-from mmattn.text import clock, counted
+from mmattn.text import clock, counted, first_line
 from mmattn.training.sweep.points import Point
 from mmattn.training.sweep.work import Work
 
@@ -82,7 +82,7 @@ def _timed(config: Config, work: Work) -> _Kind | str:
     try:
         step, forward = _step_times(model, batch)
     except (RuntimeError, ValueError) as error:
-        return str(error).splitlines()[0]
+        return first_line(error)
     finally:
         torch.set_num_threads(threads)
     size, options = config["data"]["batch_size"], config["trainer"]

@@ -12,6 +12,7 @@ from typing import Any
 from mmattn.config.compose import group_choices, read_choice
 from mmattn.config.overrides import nearest
 from mmattn.errors import UsageError
+from mmattn.text import first_line
 from mmattn.training.sweep.points import plain_name
 
 KEYS = ("values", "overrides")  # of a grid
@@ -45,7 +46,7 @@ def _read(name: str) -> dict[str, Any]:
         try:
             grid = yaml.safe_load(file.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise UsageError(f"grid={name}: not YAML ({str(error).splitlines()[0]})") from None
+            raise UsageError(f"grid={name}: not YAML ({first_line(error)})") from None
     else:
         raise UsageError(f"grid={name}: no such file, and no grid of that name{nearest(name, known)}")
     unknown = sorted(set(map(str, grid)) - set(KEYS)) if isinstance(grid, dict) else []
