@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from mmattn.config.compose import compose, conf_dir
-from mmattn.config.names import StandIns, as_text, choices, is_name, split
+from mmattn.config.names import Placeholders, as_text, choices, is_name, split
 from mmattn.config.overrides import default_of
 from mmattn.errors import UsageError
 from mmattn.files import expanded, matching
@@ -99,7 +99,7 @@ def test_names_reach_a_verb_as_they_were_typed(verb: str) -> None:
 
 
 def test_thousands_of_names_are_put_where_they_belong() -> None:
-    stand_ins, typed = StandIns(), names(7, 5000)
+    stand_ins, typed = Placeholders(), names(7, 5000)
     keys = [stand_ins.of(name) for name in typed]
     assert all(key.isalnum() for key in keys), "nothing of Hydra's grammar"
     node = {"a": list(keys), "b": {key: [f"{key}/x"] for key in keys[:9]}}

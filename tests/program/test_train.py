@@ -157,7 +157,7 @@ def test_no_secret_of_the_environment_is_written(
 def test_a_run_directory_is_not_written_over(trained: Path, small: list[str], capsys: pytest.CaptureFixture) -> None:
     before = (trained / "config.yaml").read_bytes()
     assert main(["train", *small, f"run={trained}"]) == 2
-    assert "holds a run already" in capsys.readouterr().err
+    assert "already holds a run" in capsys.readouterr().err
     assert (trained / "config.yaml").read_bytes() == before
 
 
@@ -278,7 +278,7 @@ def test_a_damaged_checkpoint_is_named(small: list[str], tmp_path: Path, capsys:
     whole = (run / LAST).read_bytes()
     (run / LAST).write_bytes(whole[: len(whole) // 2])
     assert main(["train", f"resume={run}"]) == 2
-    assert "not a whole checkpoint" in capsys.readouterr().err
+    assert "damaged, or not a checkpoint" in capsys.readouterr().err
 
 
 def test_a_gradient_that_is_not_finite_stops_the_run_with_one_line(

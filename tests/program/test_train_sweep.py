@@ -57,7 +57,7 @@ def test_a_sweep_from_its_dry_run_to_its_page(
         "fusion=late,seed=1": "stopped",
     }
     assert main(["sweep", "ls", str(tmp_path)]) == 2
-    assert "holds no sweep" in capsys.readouterr().err
+    assert "not the folder of a sweep" in capsys.readouterr().err
 
 
 def test_a_run_that_cannot_be_built_is_counted_and_the_others_are_trained(

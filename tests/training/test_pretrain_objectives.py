@@ -180,7 +180,7 @@ def test_a_clip_that_lacks_a_modality_does_no_harm(masked: Masked, make_batch: C
 
 def test_more_patches_than_places_are_told(make_batch: Callable) -> None:
     masked = Masked(DIM, 2, patch=4, rows=8, bands=6, places=15)  # of 16 x 16 pixels
-    with pytest.raises(UsageError, match=r"16 patches of 4 pixels.* places for 15"):
+    with pytest.raises(UsageError, match=r"16 patches of 4 pixels.* places=15"):
         masked.hide(make_batch(2, frames=2, rows=24), None)
 
 

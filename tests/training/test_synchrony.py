@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mmattn.errors import UsageError
-from mmattn.training.pretrain.sync import Synchrony, turned
+from mmattn.training.pretrain.sync import Synchrony, rolled
 from mmattn.types import Batch
 
 DIM = 16
@@ -23,7 +23,7 @@ def silent_wave(make_batch: Callable) -> Callable[..., Batch]:
 
 def test_what_leaves_at_the_end_comes_in_at_the_start(silent_wave: Callable) -> None:
     batch = silent_wave(2, frames=4, rows=24)
-    found = turned(batch, torch.tensor([1, 0]), torch.tensor([6, 23]))
+    found = rolled(batch, torch.tensor([1, 0]), torch.tensor([6, 23]))
     assert torch.equal(found.frames[0], batch.frames[0].roll(1, 0)) and torch.equal(found.frames[1], batch.frames[1])
     for clip, by in ((0, 6), (1, 23)):
         assert torch.equal(found.spectrogram[clip], batch.spectrogram[clip].roll(by, 0))

@@ -1,4 +1,4 @@
-"""The signals that stop training, and how a process ends on a second one. Needs no torch."""
+"""The signals that stop training, and ending a process on a second one. No torch."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ import time
 ENDING = {signal.SIGINT, signal.SIGTERM}
 
 
-APART_S = 1.0  # closer together they are one: a terminal's Ctrl-C and the same passed on by a launcher
+APART_S = 1.0  # signals closer together count as one: a terminal's Ctrl-C, and the same one forwarded by a launcher
 
 
-END_S = 10.0  # for a process to end by itself
+END_S = 10.0  # a process may take to end after a second signal
 
 
-PIPE = "MMATTN_LAUNCHER"  # the environment's name for the pipe that ends when a worker's launcher has gone
+PIPE = "MMATTN_LAUNCHER"  # environment variable: the pipe that closes when a worker's launcher ends
 
 
 def stop_signals() -> tuple[signal.Signals, ...]:
-    """What asks training to save and stop. Slurm's warning (--signal=USR1) counts only in a job of it."""
+    """Signals on which training saves and stops. Slurm's warning (--signal=USR1) counts only inside a Slurm job."""
     always = (signal.SIGINT, signal.SIGTERM)
     return (*always, signal.SIGUSR1) if "SLURM_JOB_ID" in os.environ else always
 
 
 def end_on_second(reading: int) -> None:
-    """End this process some time after a second signal, for whatever its main thread waits, in Python or not."""
+    """End this process `END_S` after a second signal, whatever its main thread is waiting for, in Python or not."""
     first = 0.0
     while number := os.read(reading, 1):
         now = time.monotonic()
@@ -41,7 +41,7 @@ def end_on_second(reading: int) -> None:
 
 
 def _closes(reading: int, until: float) -> bool:
-    """Whether the pipe ends before that time, because training has; what it holds is passed over."""
+    """Whether the pipe closes before that time, because training ended; its content is ignored."""
     while (left := until - time.monotonic()) > 0:
         if select.select([reading], [], [], left)[0] and not os.read(reading, 1):
             return True
@@ -49,7 +49,7 @@ def _closes(reading: int, until: float) -> bool:
 
 
 def stop_without(launcher: int) -> None:
-    """As if SIGTERM had come once, when whoever holds the other end of the pipe `launcher` is gone."""
+    """Send this process SIGTERM once when the process at the other end of the pipe `launcher` ends."""
 
     def wait() -> None:
         os.read(launcher, 1)  # nothing is ever written

@@ -18,7 +18,6 @@ from typing import Any
 from torch import Tensor
 
 from mmattn.errors import MmattnError
-from mmattn.progress import say
 
 SHARED_MEMORY = Path("/dev/shm")
 PREFETCHED = 2  # batches of each loader process that may wait, torch's own number

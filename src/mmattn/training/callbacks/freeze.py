@@ -1,4 +1,4 @@
-"""Encoders frozen at first and trained later, all at once or from the output down (Howard & Ruder 2018)."""
+"""Encoders frozen at first, then unfrozen at once or gradually from the output down (Howard & Ruder 2018)."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from mmattn.training.optim.gradients import encoders
 
 
 class FreezeEncoders(Callback):
-    """Nothing of the encoders is trained for `epochs`; then one of `stages` parts more each epoch, the last part first.
+    """Freezes the encoders for `epochs`, then unfreezes one of `stages` parts in each epoch, the last part first.
 
-    Parts are equal counts of weight tensors in the order in which the encoder defines them. An encoder that is not
-    trained as a whole is in eval mode: no dropout, and batch statistics stay. What is frozen for good stays so.
+    Parts have equal numbers of weight tensors, in the order in which the encoder defines them. An encoder that is not
+    fully unfrozen is in eval mode: no dropout, and batch statistics are kept. Weights frozen by the encoder stay so.
     """
 
     def __init__(self, epochs: int, stages: int) -> None:
@@ -36,15 +36,15 @@ class FreezeEncoders(Callback):
     def on_train_batch_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Not at the epoch's start, which a run that resumes within an epoch does not see again."""
+        """Not in on_train_epoch_start, which is not called again when a run resumes within an epoch."""
         assert isinstance(pl_module, TrainingModule)
         if trainer.current_epoch == self._epoch:
             return
         self._epoch = trainer.current_epoch
-        opened = min(max(self._epoch - self.epochs + 1, 0), self.stages)
+        unfrozen = min(max(self._epoch - self.epochs + 1, 0), self.stages)
         for name, encoder in encoders(pl_module.model).items():
             weights = self._trained[name]
-            first = len(weights) - round(len(weights) * opened / self.stages)  # of those that are trained
+            first = len(weights) - round(len(weights) * unfrozen / self.stages)  # that is trained
             for place, weight in enumerate(weights):
                 weight.requires_grad_(place >= first)
-            encoder.train(opened == self.stages)
+            encoder.train(unfrozen == self.stages)

@@ -1,4 +1,4 @@
-"""Which model of a run is kept: the one whose validation is best by a chosen number; and when to wait no longer."""
+"""Saves the best model of a run by a validated metric, and stops early when it no longer improves."""
 
 from __future__ import annotations
 
@@ -21,17 +21,16 @@ from mmattn.training.sharding.weights import whole_weights
 
 EVALUATION_FILE = "evaluation.json"
 NO_SCORE = -math.inf  # below every score
-LOWER = ("loss", "calibration_error")  # of these the lower is the better
+LOWER = ("loss", "calibration_error")  # lower is better
 HIGHER = ("mAP", "mean_accuracy", "accuracy", "top5_accuracy", "auroc", "d_prime", "f1", "f1_at_half", "captions")
 
 
 class KeepModel(Callback):
-    """Writes the model with its evaluation whenever a validation is no worse than all before: of equals the later has
-    seen more.
+    """Writes the model and its evaluation after each validation that is at least as good as all before it.
 
-    `by`: the number of `val/...` that decides, such as mAP, loss, f1/macro or captions/cider_d; null: see `score`.
-    `mode`: max or min, null for what suits it. `patience`: so many validations in a row that are worse end the run;
-    0 = never. Validations without the number come below all others.
+    `by`: the metric below `val/` that decides, such as mAP, loss, f1/macro or captions/cider_d; None: see `score`.
+    `mode`: max or min; None: as fits the metric. `patience`: worse validations in a row after which training stops;
+    0 = never. A validation without the metric ranks below all others.
     """
 
     def __init__(
@@ -65,7 +64,7 @@ class KeepModel(Callback):
         self._stop_early(trainer)
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """The first process decides for all."""
+        """Rank 0 decides for all processes."""
         assert isinstance(pl_module, TrainingModule)
         value = trainer.strategy.broadcast(self._value(pl_module))
         better = value >= self.best
@@ -79,7 +78,7 @@ class KeepModel(Callback):
             self._write(trainer, pl_module, weights)
 
     def _value(self, module: TrainingModule) -> float:
-        """Raises UsageError where the run has no such number."""
+        """The metric, with the sign for "higher is better". Raises UsageError where the run has no such metric."""
         name = f"val/{self.by}"
         if self.by is None:
             value = score(module.evaluation) if module.evaluation else None
@@ -88,7 +87,7 @@ class KeepModel(Callback):
             there = ", ".join(other for other in sorted(module.validated) if other.startswith(group))
             raise UsageError(f"trainer.keep_by={self.by}: this run has {there or f'no {group}'}")
         else:
-            value = module.validated.get(name)  # what is not defined for these clips is not there
+            value = module.validated.get(name)  # a metric that is undefined for these clips is missing
         return NO_SCORE if value is None or math.isnan(value) else self.sign * value
 
     def _stop_early(self, trainer: lightning.Trainer) -> None:
@@ -99,7 +98,9 @@ class KeepModel(Callback):
         evaluation = module.evaluation or {}
         info: dict[str, Any] = {"epoch": trainer.current_epoch, "step": trainer.global_step}
         info |= {f"val_{name}": number for name, number in headline(evaluation).items()}
-        info["gradient_share"] = evaluation["gradient_share"]  # of the training before it, so no other split has it
+        info["gradient_share"] = evaluation[
+            "gradient_share"
+        ]  # measured while training before it, so no other split has it
         vocabulary = module.model.task.vocabulary
         kept = Checkpoint(module.model, self.config, vocabulary, self.clip, info, module.thresholds)
         save_model(self.run / MODEL_FILE, kept, weights)

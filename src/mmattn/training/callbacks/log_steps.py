@@ -1,4 +1,4 @@
-"""What the steps find, logged: means over each epoch, and every so many steps how training is going."""
+"""Logs the means of each epoch, and every n steps loss, learning rate and speed."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from mmattn.training.loop.timetable import steps_after
 
 
 class LogSteps(Callback):
-    """`train/NAME`: an epoch's means over all processes' clips. Every `every` steps `train/step/loss`, the mean since
-    the line before, with the learning rate, clips a second, the share of time in which the first process waited for
-    data, its GPU's memory, the share of what the devices could compute (`utilisation`), and what the last step's
-    gradient told.
+    """Logs `train/NAME`, means of an epoch over the clips of all processes, and every `every` steps `train/step/...`.
 
-    Its place is before the callbacks that save a checkpoint, which then knows of all that is logged.
+    These are the mean loss since the last log, the learning rate, clips per second, the share of time that rank 0
+    waited for data, its peak GPU memory, model FLOPs utilisation, and the gradient shares of the last step.
+
+    Must come before the callbacks that save a checkpoint, so that the checkpoint includes all that is logged.
     """
 
     def __init__(self, every: int, utilisation: Utilisation | None = None) -> None:
@@ -32,9 +32,9 @@ class LogSteps(Callback):
         self._module: TrainingModule | None = None
         self._state: dict[str, Any] = {}
         self._rate = 0.0
-        self._since = self._ended = 0.0  # the line before, the last batch: when, s
-        self._waited = 0.0  # for data since then, s
-        self._clips = 0  # since then
+        self._since = self._ended = 0.0  # times of the last log and of the last batch, s
+        self._waited = 0.0  # for data since the last log, s
+        self._clips = 0  # since the last log
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         assert isinstance(pl_module, TrainingModule)
@@ -52,13 +52,13 @@ class LogSteps(Callback):
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         self._waited += time.perf_counter() - self._ended
-        self._rate = max(float(group["lr"]) for group in trainer.optimizers[0].param_groups)  # of the step to come
+        self._rate = max(float(group["lr"]) for group in trainer.optimizers[0].param_groups)  # of the next step
 
     def on_before_optimizer_step(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, optimizer: Any
     ) -> None:
         assert isinstance(pl_module, TrainingModule)
-        pl_module.wanted = (trainer.global_step + 1) % self.every == 0
+        pl_module.log_this_step = (trainer.global_step + 1) % self.every == 0
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -79,7 +79,7 @@ class LogSteps(Callback):
         self._paused = time.perf_counter()
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """A validation is neither training nor waiting for data."""
+        """Time in a validation counts neither as training nor as waiting for data."""
         took = time.perf_counter() - self._paused
         self._since, self._ended = self._since + took, self._ended + took
 
@@ -90,7 +90,7 @@ class LogSteps(Callback):
         log(trainer, {f"train/{name}": value for name, value in means.items()})
 
     def _gather(self) -> Gather:
-        """From all processes, each of which has to ask."""
+        """Gathers from all processes. Collective: every process has to call it."""
         if self._module is None or self._module.trainer.world_size == 1:
             return single_process
         strategy = self._module.trainer.strategy
@@ -111,9 +111,9 @@ class LogSteps(Callback):
 
 
 def _memory(device: torch.device) -> dict[str, float]:
-    """The most that was held since the last call, in GiB; nothing on a processor."""
+    """Peak GPU memory since the last call, GiB; nothing on a CPU."""
     if device.type != "cuda":
         return {}
-    most = torch.cuda.max_memory_allocated(device) / 2**30
+    peak = torch.cuda.max_memory_allocated(device) / 2**30
     torch.cuda.reset_peak_memory_stats(device)
-    return {"step/gpu_gib": most}
+    return {"step/gpu_gib": peak}

@@ -1,10 +1,9 @@
-"""On which machines a run was trained: hosts, GPUs, driver, NCCL, in run.json, once for each time it was started."""
+"""Records in run.json on which machines a run was trained: hosts, GPUs, driver, CUDA and NCCL, at each start."""
 
 from __future__ import annotations
 
 import json
 import socket
-import subprocess
 import time
 from collections import Counter
 from pathlib import Path
@@ -16,16 +15,17 @@ from lightning.pytorch.callbacks import Callback
 from torch import distributed
 
 from mmattn.files import write_atomically
+from mmattn.training.directory.machine import describe_machine
 from mmattn.training.directory.names import RUN_FILE
 
 
 def this_machine() -> dict[str, Any]:
-    """The host and what of it CUDA shows this process."""
+    """The host, and the GPUs that this process sees."""
     found: dict[str, Any] = {"host": socket.gethostname(), "gpus": [], "driver": None}
     found |= {"cuda": torch.version.cuda, "nccl": None}
     if torch.cuda.is_available():
         found["gpus"] = [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())]
-        found["driver"] = _driver()
+        found["driver"] = describe_machine().get("driver")
         if distributed.is_nccl_available():
             from torch.cuda import nccl
 
@@ -33,17 +33,8 @@ def this_machine() -> dict[str, Any]:
     return found
 
 
-def _driver() -> str | None:
-    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    try:
-        said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.split()
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return said[0] if said else None
-
-
 class KeepMachines(Callback):
-    """Adds to `machines` in run.json: when and at which step, and each host with how many processes it has."""
+    """Appends to `machines` in run.json: the time, the step, and each host with its number of processes."""
 
     def __init__(self, run: Path) -> None:
         self.run = run

@@ -1,4 +1,4 @@
-"""The place in the epoch, which a resumed run continues from."""
+"""The position in the data of an epoch, from which a resumed run continues."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from mmattn.errors import UsageError
 
 
 class KeepPlace(Callback):
-    """A resumed run goes on with the batch after the last one, in the order of its epoch.
+    """Makes a resumed run continue with the next batch of its epoch.
 
-    Lightning keeps the loader's state too, but does not restore it once a schedule has asked for the number of steps.
-    `clips`: SplitData.digest, by which other clips than those of the checkpoint are known and refused.
+    Lightning saves the loader's state too, but does not restore it once a schedule has read the number of steps.
+    `clips`: SplitData.digest; a checkpoint of other clips is rejected.
     """
 
     def __init__(self, clips: str) -> None:
@@ -31,11 +31,11 @@ class KeepPlace(Callback):
             self._loader.load_state_dict(self._place)
 
     def _check_same(self, batch: int) -> None:
-        """Raises UsageError where the place would mean another one now."""
+        """Raises UsageError where the position would now mean other clips."""
         if (before := self._place.get("global_batch", batch)) != batch:
             raise UsageError(
-                f"the checkpoint was made with batches of {before} clips over all processes, now they are {batch}: its "
-                "steps would be others. Set data.batch_size back, or start a new run"
+                f"the checkpoint was made with batches of {before} clips over all processes, now they have {batch}; "
+                "set data.batch_size back, or start a new run"
             )
         if self._place.get("clips", self.clips) != self.clips:
             raise UsageError(

@@ -14,12 +14,12 @@ from mmattn.errors import UsageError
 from mmattn.files import write_atomically
 
 FOLDER = "profile"
-WAIT, WARM_UP, STEPS = 2, 1, 3  # batches: the first ones are slower than the rest
+WAIT, WARM_UP, STEPS = 2, 1, 3  # batches; the first ones are slower than the rest
 KINDS = (None, "steps")
 
 
 class ProfileSteps(Callback):
-    """Of the first process. What a profiled batch takes is not what others take: no rate is to be read from it."""
+    """Profiles rank 0. Profiled batches are slower than others, so their times are no measure of speed."""
 
     def __init__(self, run: Path) -> None:
         self.folder = run / FOLDER
@@ -48,7 +48,7 @@ class ProfileSteps(Callback):
             self._profile.step()
 
     def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """A validation among the profiled batches would be most of what is seen."""
+        """Stops the profile, because a validation would dominate it."""
         self._end()
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -73,6 +73,6 @@ class ProfileSteps(Callback):
 
 
 def check_profile(kind: str | None) -> None:
-    """Raises UsageError."""
+    """Raises UsageError for an unknown kind of profile."""
     if kind not in KINDS:
         raise UsageError(f"trainer.profile={kind}: expected steps or null")

@@ -1,4 +1,4 @@
-"""Random numbers of a step, drawn from the seed and the step alone."""
+"""Seeds the random numbers of each step."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from lightning.pytorch.callbacks import Callback
 
 
 class SeedSteps(Callback):
-    """Dropout depends on (seed, step, rank) alone, so that a resumed run repeats what it would have done.
+    """Seeds torch from (seed, step, rank) before each batch, so that dropout is the same in a resumed run.
 
-    Of batches whose gradients are accumulated into one step each has its own.
+    Each batch of an accumulated step has a seed of its own.
     """
 
     def __init__(self, seed: int) -> None:

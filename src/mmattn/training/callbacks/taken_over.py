@@ -1,4 +1,4 @@
-"""Who was taken over by another trainer stops, and writes nothing more."""
+"""Stops a process whose run directory was taken over by another process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mmattn.process.lease import Lease
 
 
 class StopIfTaken(Callback):
-    """A process that stood still for so long that another took its run over writes nothing more."""
+    """Ends training when the lease was lost, because this process was paused so long that another took over."""
 
     def __init__(self, run: Path, lease: Lease) -> None:
         self.run = run
@@ -21,7 +21,7 @@ class StopIfTaken(Callback):
 
     def _check(self) -> None:
         if self.lease.lost():
-            raise MmattnError(f"{self.run}: taken over by {self.lease.holder()}, since this process stood still")
+            raise MmattnError(f"{self.run}: taken over by {self.lease.holder()}, because this process was paused")
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int

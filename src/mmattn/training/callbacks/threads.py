@@ -1,4 +1,4 @@
-"""How many threads torch computes with in each process, which its sums depend on."""
+"""The number of torch threads in each process, which rounding depends on."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from mmattn.process.openmp import cores
 
 
 class Threads(Callback):
-    """Lightning's launcher chooses a number by the processes of this machine, in place of ours; this sets ours again.
+    """Sets the number of threads again after Lightning's launcher has changed it.
 
-    Two nodes with one process each would round otherwise than one node with two.
+    Otherwise two nodes with one process each would round differently from one node with two.
     """
 
     def __init__(self, count: int) -> None:
@@ -25,9 +25,9 @@ class Threads(Callback):
 
 
 def threads_of(config: Config) -> int:
-    """trainer.threads, or the cores that there are for this machine's processes shared out among them.
+    """trainer.threads, or the available cores divided by the processes of this machine.
 
-    A task of Slurm's has cores of its own, whether or not it is bound to them.
+    A Slurm task has the cores that it was given, whether or not it is bound to them.
     """
     options = config["trainer"]
     slurm = str((config.get("launcher") or {}).get("_target_")).endswith("Slurm")

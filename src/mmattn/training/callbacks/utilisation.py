@@ -1,4 +1,4 @@
-"""Model FLOPs utilisation (Chowdhery et al. 2022): what training computes a second, of what its GPUs could at best."""
+"""Model FLOPs utilisation (Chowdhery et al. 2022): FLOP/s of training over the peak FLOP/s of its GPUs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mmattn.config.compose import Config
 
-# Dense bfloat16 (of V100 and T4: float16) with float32 sums, in TFLOP/s, by the makers' data sheets.
+# Dense bfloat16 (of V100 and T4: float16) with float32 sums, in TFLOP/s, from the vendors' data sheets.
 PEAKS = {
     **{"B200": 2250.0, "GH200": 989.0, "H200": 989.0, "H100 PCIe": 756.0, "H100": 989.0, "A100": 312.0},
     **{"L40S": 362.0, "A10G": 70.0, "A10": 125.0, "L4": 121.0, "V100": 125.0, "T4": 65.0},
@@ -21,7 +21,7 @@ PEAKS = {
 class Utilisation(Callback):
     """Counts the matrix products and convolutions of the first batch of training, forward and backward.
 
-    `peak`: of one process's device, FLOP/s. Blocks that run again (trainer.recompute) count again.
+    `peak`: of one process's device, FLOP/s. Recomputed blocks (trainer.recompute) count twice.
     """
 
     def __init__(self, peak: float) -> None:
@@ -52,14 +52,12 @@ class Utilisation(Callback):
             self._counter = None
 
     def share(self, clips_per_s: float, processes: int) -> float:
-        """`clips_per_s`: of all processes."""
+        """Utilisation, 0 to 1. `clips_per_s`: of all processes."""
         return self._by_clip * clips_per_s / (self.peak * processes)
 
 
 def utilisation(config: Config) -> Utilisation | None:
-    """None where it is not known what the device could do (trainer.peak_tflops says so), or what the model does, as
-    that of compiled parts.
-    """
+    """The callback; None where the device's peak is unknown (see trainer.peak_tflops), or the model is compiled."""
     options = config["trainer"]
     if options.get("compile"):
         return None

@@ -1,4 +1,4 @@
-"""An evaluation as tables, bars and clips in wandb."""
+"""Tables, bar charts and clips of an evaluation in wandb."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from mmattn.weighting.panel import ClipPanel, clip_panels
 
 
 class WandbCharts(Callback):
-    """After each validation, in wandb: tables of the weightings by tag, family and head, bars, and example clips.
+    """Logs to wandb after each validation: weightings by tag, family and head, bar charts, and example clips.
 
-    Whatever goes wrong in wandb is said once and does not stop training.
+    An error of wandb is printed once and does not stop training.
     """
 
     def __init__(self, families: dict[str, str], clips: int) -> None:
@@ -40,7 +40,7 @@ class WandbCharts(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Here the weights are those that are evaluated. Where processes share them out, each has to take part."""
+        """Here the model has the weights that are evaluated. Collective where the weights are sharded."""
         assert isinstance(pl_module, TrainingModule)
         if batch_idx or not self.clips:
             return
@@ -55,7 +55,7 @@ class WandbCharts(Callback):
             return
         try:
             self._log(experiment, pl_module.evaluation, trainer.global_step)
-        except Exception as error:  # whatever wandb does, training goes on
+        except Exception as error:  # whatever wandb does, training continues
             self._failed = True
             print(f"wandb: charts failed ({error}); the numbers are in the run directory", file=sys.stderr)
 
@@ -81,6 +81,6 @@ class WandbCharts(Callback):
 
 
 def _experiment(trainer: lightning.Trainer) -> Any | None:
-    """wandb's run, on the process that has it."""
+    """The wandb run, on the process that has it."""
     found = [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
     return found[0].experiment if found and trainer.is_global_zero else None

@@ -18,9 +18,9 @@ from mmattn.training.directory.record import describe_run
 
 
 def create_run(config: Config, weights: int | None = None) -> Path:
-    """Make the run directory with frozen config and run.json. Raises UsageError when it is taken or not writable.
+    """Create the run directory with config.yaml and run.json. Raises UsageError when it is taken or not writable.
 
-    `weights`: how many the model has.
+    `weights`: number of parameters of the model.
     """
     name = config["fusion"]["_target_"].rpartition(".")[2]
     run = Path(str(config["run"] or "runs"))
@@ -30,7 +30,7 @@ def create_run(config: Config, weights: int | None = None) -> Path:
         with exclusive(run):
             if (run / CONFIG_FILE).exists():
                 raise UsageError(
-                    f"{run}: holds a run already; go on with mmattn train resume={run}, or name another run="
+                    f"{run}: already holds a run; continue it with mmattn train resume={run}, or set another run="
                 )
             _freeze(run, config, weights)
     except OSError as error:
@@ -48,7 +48,7 @@ def _freeze(run: Path, config: Config, weights: int | None) -> None:
 
 
 def _with_absolute_root(data: Config) -> Config:
-    """So that the frozen config means the same from every directory."""
+    """The frozen config must mean the same from every working directory."""
     absolute = str(expanded(data["root"]).absolute())
     return {**data, "root": absolute, "source": {**data["source"], "root": absolute}}
 

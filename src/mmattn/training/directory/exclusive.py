@@ -1,4 +1,4 @@
-"""One trainer for a run directory, on whatever host: who comes second is refused. Needs no torch."""
+"""The lock of a run directory: one training process at a time, on any host. No torch."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ LEASE = ".lease"  # in a run directory, or in a sweep's
 
 @contextmanager
 def exclusive(folder: Path, *, wait_s: float = 0.0) -> Iterator[Lease]:
-    """While the body runs nobody else trains in `folder`. `wait_s`: for a holder that is known to have ended.
+    """Hold the lock of `folder` while the body runs. `wait_s`: how long to wait for a holder known to have ended.
 
-    Raises UsageError, naming who does.
+    Raises UsageError, naming the holder, where another process has it.
     """
     lease = Lease(folder / LEASE)
     until = time.monotonic() + wait_s
@@ -33,7 +33,7 @@ def exclusive(folder: Path, *, wait_s: float = 0.0) -> Iterator[Lease]:
 
 
 def check_free(folder: Path) -> None:
-    """Raises UsageError, naming who does, where somebody trains in `folder`."""
+    """Raises UsageError, naming the holder, where a process trains in `folder`."""
     if (lease := Lease(folder / LEASE)).is_held():
         raise _taken(folder, lease)
 
@@ -41,5 +41,5 @@ def check_free(folder: Path) -> None:
 def _taken(folder: Path, lease: Lease) -> UsageError:
     return UsageError(
         f"{folder}: another process trains here: {lease.holder()}; wait for it, stop it, or choose "
-        f"another folder (if it is dead, this is free {lease.stale_s:.0f} s after its last sign of life)"
+        f"another folder (if it has died, the folder is free {lease.stale_s:.0f} s after its last sign of life)"
     )

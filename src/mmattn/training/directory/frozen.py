@@ -13,7 +13,7 @@ from mmattn.files import write_atomically
 from mmattn.text import first_line
 from mmattn.training.directory.names import CONFIG_FILE
 
-# Where and how fast a run goes on, not what it is: these may change when it is resumed.
+# Keys that say where and how fast a run trains, not what it trains: they may change when it is resumed.
 MACHINE = (
     *("launcher", "logger", "data.workers", "data.cache_gb", "data.isolated", "data.deadline_s"),
     *(f"trainer.{key}" for key in ("devices", "accelerator", "strategy", "threads", "save_every", "log_every")),
@@ -23,20 +23,20 @@ MACHINE = (
 
 
 def check_machine(changes: Sequence[str]) -> None:
-    """Raises UsageError for a change of anything but the machine."""
+    """Raises UsageError for a change of any key that is not in MACHINE."""
     for text in changes:
         key = text.lstrip("+").partition("=")[0]
         if not any(key == name or key.startswith(f"{name}.") for name in MACHINE):
             raise UsageError(
-                f"resume goes on with the run's own frozen config; leave out {text}. Only the machine may be another: "
+                f"resume= uses the run's own frozen config; leave out {text}. Only these keys may change: "
                 + ", ".join(MACHINE)
             )
 
 
 def on_other_machine(run: Path, composed: Config, changes: Sequence[str]) -> Config:
-    """The frozen config of a run that goes on, with what `changes` say of the machine, which is frozen with it.
+    """Apply `changes` of the machine to the frozen config of a run, and return it.
 
-    `composed`: a config that they were applied to. See check_machine for what they may change.
+    `composed`: a config with the changes applied. See check_machine for what they may change.
     """
     config = before = read_config(run)
     for key in (text.lstrip("+").partition("=")[0] for text in changes):

@@ -1,4 +1,4 @@
-"""Which machine something ran on: times can only be compared within one host, one model of GPU and one driver."""
+"""Describes the machine: times are comparable only on one host with one GPU model and one driver."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 
 @cache
 def describe_machine() -> dict[str, str]:
-    """host, processor, and where there is one gpu (the models of all) and driver.
+    """Host, processor, and the models of its GPUs and their driver where it has any.
 
-    Asks the driver's own tool, so that no CUDA context is made in a process that will start others.
+    Uses nvidia-smi, so that no CUDA context is created in a process that will start others.
     """
     found = {"host": platform.node(), "processor": _processor()}
     tool = shutil.which("nvidia-smi")
@@ -21,17 +21,17 @@ def describe_machine() -> dict[str, str]:
         return found
     try:
         command = [tool, "--query-gpu=name,driver_version", "--format=csv,noheader"]
-        told = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.splitlines()
+        lines = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.splitlines()
     except (OSError, subprocess.SubprocessError):
         return found
-    cards = [tuple(part.strip() for part in line.rpartition(",")[::2]) for line in told if "," in line]
+    cards = [tuple(part.strip() for part in line.rpartition(",")[::2]) for line in lines if "," in line]
     if cards:
         found |= {"gpu": ", ".join(sorted({name for name, _ in cards})), "driver": cards[0][1]}
     return found
 
 
 def machine_name(facts: dict[str, str]) -> str:
-    """The machine in a line; "" for one that was not described."""
+    """The machine in one line; "" for an empty description."""
     gpu = f"{facts['gpu']}, driver {facts.get('driver', 'unknown')}" if facts.get("gpu") else facts.get("processor", "")
     return f"{gpu} in {facts['host']}" if facts.get("host") else ""
 

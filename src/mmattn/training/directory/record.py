@@ -1,4 +1,4 @@
-"""run.json: what made a run, and the id by which other programs know it."""
+"""run.json: the code, packages and machine that made a run, and its id."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from mmattn.training.directory.names import RUN_FILE
 
 
 def run_id(run: Path) -> str | None:
-    """By which other programs know the run however often it is resumed; None for one from before there were ids."""
+    """The id of the run in wandb and the like, the same after every resume; None for a run older than ids."""
     found = _described(run).get("id")
     return found if isinstance(found, str) and found.isalnum() else None
 
 
 def weights_of(run: Path) -> int:
-    """How many the run's model has; 0 where that is not known."""
+    """The number of parameters of the run's model; 0 where it is not known."""
     found = _described(run).get("weights")
     return found if isinstance(found, int) else 0
 
@@ -37,7 +37,7 @@ def _described(run: Path) -> dict[str, Any]:
 
 
 def describe_run() -> dict[str, Any]:
-    """What made this run: code, packages, FFmpeg, machine. It names no environment variable, so it holds no secrets."""
+    """Code, packages, FFmpeg and machine of this process. No environment variables, so no secrets."""
     import av
 
     commit = _git("rev-parse", "HEAD")
@@ -56,7 +56,7 @@ def describe_run() -> dict[str, Any]:
 
 
 def _git(*arguments: str) -> str | None:
-    """Of the code's own checkout, when it is one."""
+    """Output of git in the checkout of this code; None where it is not a checkout."""
     command = ["git", "-C", str(Path(__file__).parent), *arguments]
     try:
         result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)

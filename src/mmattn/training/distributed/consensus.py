@@ -1,4 +1,4 @@
-"""What all processes agree on before each step, in one exchange and one wait for the device."""
+"""What all processes agree on before each step, in one all-gather and one device synchronisation."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import lightning
 import torch
 from torch import Tensor
 
-from mmattn.errors import MmattnError, Unheard
+from mmattn.errors import MmattnError, PeerFailed
 from mmattn.training.distributed.meter import wide
 
 
 class StepConsensus:
-    """A step that would spoil the weights ends every process; a signal to one of them is known to all.
+    """A gradient that is not finite ends every process; a signal to one process reaches all of them.
 
-    `received`: a signal of this process, by whoever catches it; 0 = none. `signal`: the one that all know of.
+    `received`: the signal that this process got; 0 = none. `signal`: the one that all processes know of.
     """
 
     def __init__(self) -> None:
@@ -23,10 +23,10 @@ class StepConsensus:
         self.signal = 0
 
     def before_step(self, trainer: lightning.Trainer, norm: Tensor, more: Tensor) -> Tensor:
-        """`more` (N,) of each process -> (R, N) of all, on the processor. `norm`: of the gradient.
+        """`more` (N,) of each process -> (R, N) of all, on the CPU. `norm`: of the gradient.
 
-        Raises MmattnError where a gradient is not finite: the first process says so, for all. With 16-mixed, whose
-        scaler expects that now and then and skips those steps itself, it is not looked at.
+        Raises MmattnError where a gradient is not finite; rank 0 reports it for all. Not checked with 16-mixed, whose
+        scaler skips such steps itself.
         """
         own = torch.stack([norm, torch.full_like(norm, self.received)])
         rows = _rows(trainer, torch.cat([wide(own), wide(more)]))
@@ -35,7 +35,7 @@ class StepConsensus:
         broken = [rank for rank, value in enumerate(norms) if not math.isfinite(value)]
         if broken and trainer.precision != "16-mixed":
             if not trainer.is_global_zero:
-                raise Unheard.with_code(MmattnError.exit_code)
+                raise PeerFailed.with_code(MmattnError.exit_code)
             raise MmattnError(
                 f"step {trainer.global_step}: the gradient is not finite (norm {norms[broken[0]]} on rank {broken[0]});"
                 " lower optim.lr or set trainer.precision=32-true"
@@ -43,7 +43,7 @@ class StepConsensus:
         return rows[:, 2:]
 
     def shared_signal(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> int:
-        """The signal that any of the processes has by now; all of them have to ask."""
+        """The signal that any process has received by now. Collective: every process has to call it."""
         self.signal = self.received
         if trainer.world_size > 1:
             received = torch.tensor([float(self.received)], device=module.device)

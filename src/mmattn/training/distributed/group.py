@@ -1,4 +1,4 @@
-"""The processes of a run: joined before anything is built, so that the first decides for all and reads for all."""
+"""The process group of a run, joined before anything is built, so that rank 0 decides and reads for all."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from lightning.fabric.plugins.environments.cluster_environment import ClusterEnv
 from torch import Tensor, distributed
 from torch.utils._pytree import tree_map_only
 
-from mmattn.errors import MmattnError, Unheard
+from mmattn.errors import MmattnError, PeerFailed
 
-Processes = tuple[ClusterEnvironment, int, int]  # how a process knows its rank, processes of a node, nodes
+Processes = tuple[ClusterEnvironment, int, int]  # how a process finds its rank, processes of a node, nodes
 Answer = TypeVar("Answer")
 
 
 @contextmanager
 def joined(processes: Processes, accelerator: str, timeout_s: float) -> Iterator[None]:
-    """While the body runs this process can reach the others, of which Lightning then makes use.
+    """Join the process group while the body runs; Lightning then uses the same group.
 
-    `timeout_s`: how long it waits for one that is silent. Messages between processors go by gloo, between GPUs by NCCL.
+    `timeout_s`: how long to wait for a silent process. The backend is gloo for CPUs and NCCL for GPUs.
     """
     environment, here, nodes = processes
     if here * nodes == 1:
@@ -44,35 +44,35 @@ def joined(processes: Processes, accelerator: str, timeout_s: float) -> Iterator
     )
     try:
         yield
-        distributed.barrier()  # the first has what the others meet by, so it leaves last
+        distributed.barrier()  # rank 0 holds the store, so it leaves last
     except BaseException:
-        if gpu is None:  # NCCL would wait for the others, which may be gone
+        if gpu is None:  # NCCL would wait for the others, which may have ended
             distributed.destroy_process_group()
         raise
     distributed.destroy_process_group()
 
 
-def from_first(ask: Callable[[], Answer]) -> Answer:
-    """What the first process finds, for all of them. Where it raises MmattnError it alone says why, and all end."""
+def from_first(call: Callable[[], Answer]) -> Answer:
+    """The result of `call` on rank 0, for all processes. An MmattnError ends all; rank 0 reports it."""
     if not distributed.is_initialized():
-        return ask()
+        return call()
     found: list[Any] = [None, None]
     error: MmattnError | None = None
     if distributed.get_rank() == 0:
         try:
-            found[0] = ask()
+            found[0] = call()
         except MmattnError as failed:
             error, found[1] = failed, failed.exit_code
     distributed.broadcast_object_list(found)
     if error:
         raise error
     if found[1] is not None:
-        raise Unheard.with_code(found[1])
+        raise PeerFailed.with_code(found[1])
     return found[0]
 
 
 def read_by_first(read: Callable[[], Any]) -> Any:
-    """As from_first, of plain data with tensors on the processor, which are sent one by one."""
+    """As from_first, for plain data with CPU tensors, which are broadcast one by one."""
     if not distributed.is_initialized():
         return read()
     whole: list[Any] = []

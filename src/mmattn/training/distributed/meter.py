@@ -1,4 +1,4 @@
-"""Means over clips of what the steps find. They stay on the device, of each process, until somebody reads them."""
+"""Means over clips. Each process keeps its sums on its device until they are read."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ Gather = Callable[[Tensor], Tensor]  # (...) of this process -> (R, ...) of all 
 
 
 def wide(value: Tensor) -> Tensor:
-    """In float64, float32 where the device has none."""
+    """As float64, or float32 on a device without it."""
     return value.detach().to(torch.float32 if value.device.type == "mps" else torch.float64)
 
 
 def single_process(value: Tensor) -> Tensor:
-    """As Gather, of a single process."""
+    """A Gather for one process."""
     return value[None]
 
 
 class Meter:
-    """Each value is a mean over the batch's clips, and weighs as many. All processes add the same names."""
+    """Values are means over a batch, weighted by its clips. All processes add the same names."""
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}  # name -> (2,): sum over clips, clips
 
     def add(self, values: Mapping[str, Tensor], clips: Tensor) -> None:
-        """`clips`: how many, (). A value of none counts nowhere, whatever it is."""
+        """`clips`: their number, a scalar. A value over no clips is ignored."""
         count = wide(clips)
         for name, value in values.items():
             total = torch.where(count > 0, wide(value) * count, torch.zeros_like(count))
@@ -36,7 +36,7 @@ class Meter:
             self._sums[name] = self._sums[name] + pair if name in self._sums else pair
 
     def sums(self) -> Tensor:
-        """(N, 2) of this process since the last `reset`: sum over clips and clips, by the order of the names."""
+        """(N, 2) of this process since the last `reset`: sum over clips, and clips, sorted by name."""
         return torch.stack([self._sums[name] for name in sorted(self._sums)]) if self._sums else torch.zeros(0, 2)
 
     def means(self, sums: Tensor) -> dict[str, float]:
@@ -45,14 +45,14 @@ class Meter:
         return {name: total / clips for name, (total, clips) in found if clips}
 
     def read(self, gather: Gather) -> dict[str, float]:
-        """The means over all processes' clips, in one exchange and one wait for the device."""
+        """The means over the clips of all processes, in one all-gather and one device synchronisation."""
         return self.means(gather(self.sums()).cpu()) if self._sums else {}
 
     def reset(self) -> None:
         self._sums = {}
 
     def state_dict(self, gather: Gather) -> dict[str, Any]:
-        """Of every process by itself: sums in another order would round otherwise."""
+        """Per process: adding the sums in another order would round differently."""
         return {"names": sorted(self._sums), "sums": gather(self.sums()).cpu() if self._sums else torch.zeros(1, 0, 2)}
 
     def load_state_dict(self, state: dict[str, Any], rank: int, world: int, device: torch.device) -> None:

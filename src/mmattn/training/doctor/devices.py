@@ -13,6 +13,7 @@ from mmattn.training.doctor.finding import MachineFinding
 
 
 def gpus() -> Iterator[MachineFinding]:
+    """The GPUs that torch sees, and why it sees none where there is a driver."""
     import torch
 
     with warnings.catch_warnings(record=True) as caught:
@@ -21,11 +22,11 @@ def gpus() -> Iterator[MachineFinding]:
     if there:
         for number in range(torch.cuda.device_count()):
             facts = torch.cuda.get_device_properties(number)
-            said = f"{facts.name}, {facts.total_memory / 2**30:.0f} GB"
+            gpu = f"{facts.name}, {facts.total_memory / 2**30:.0f} GB"
             if torch.cuda.is_bf16_supported(including_emulation=False):
-                yield MachineFinding("ok", f"gpu {number}", said)
+                yield MachineFinding("ok", f"gpu {number}", gpu)
             else:
-                yield MachineFinding("note", f"gpu {number}", f"{said}; no bfloat16: use trainer.precision=16-mixed")
+                yield MachineFinding("note", f"gpu {number}", f"{gpu}; no bfloat16: use trainer.precision=16-mixed")
     elif shutil.which("nvidia-smi") and not torch.version.cuda:
         yield MachineFinding(
             "problem", "gpu", f"there is a driver, but torch {torch.__version__} is built without CUDA",
@@ -33,15 +34,16 @@ def gpus() -> Iterator[MachineFinding]:
             "(from the index for your CUDA that pytorch.org names)",
         )  # fmt: skip
     elif shutil.which("nvidia-smi"):
-        said = next((str(one.message).splitlines()[0] for one in caught), "the driver does not answer torch")
+        reason = next((str(one.message).splitlines()[0] for one in caught), "the driver does not answer torch")
         yield MachineFinding(
-            "problem", "gpu", said, "run nvidia-smi; update the driver, or install a torch for its CUDA"
+            "problem", "gpu", reason, "run nvidia-smi; update the driver, or install a torch for its CUDA"
         )
     else:
-        yield MachineFinding("note", "gpu", "none: training and tagging run on the processor")
+        yield MachineFinding("note", "gpu", "none: training and tagging run on the CPU")
 
 
 def processes() -> Iterator[MachineFinding]:
+    """The backends with which several processes train together."""
     import torch
     from torch import distributed
 
@@ -62,7 +64,7 @@ def processes() -> Iterator[MachineFinding]:
 
 
 def exchanges() -> Iterator[MachineFinding]:
-    """Of all processes that torchrun or srun started."""
+    """All-reduce over all processes that torchrun or srun started."""
     from mmattn.training.doctor.collective import exchange, place
 
     own = place()

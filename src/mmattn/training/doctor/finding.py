@@ -10,7 +10,7 @@ Level = Literal["ok", "note", "problem"]
 
 @dataclass(frozen=True)
 class MachineFinding:
-    """`fix`: what to do about a problem, as a command where there is one."""
+    """One line of the report. `fix`: what to do about a problem, as a command where there is one."""
 
     level: Level
     what: str

@@ -8,6 +8,7 @@ from mmattn.training.doctor.finding import MachineFinding
 
 
 def codecs() -> Iterator[MachineFinding]:
+    """FFmpeg decodes and encodes the usual codecs."""
     from mmattn.media.open.codecs import ffmpeg_version, missing_codecs
 
     read, written = missing_codecs()
@@ -20,7 +21,7 @@ def codecs() -> Iterator[MachineFinding]:
 
 
 def decoders() -> Iterator[MachineFinding]:
-    """What a decoder that a file took over may still do, by a decoder's own trying."""
+    """What a decoder that was exploited by a file could still do, tried out in a decoder process."""
     from mmattn.media import IsolatedReader
 
     with IsolatedReader() as reader:

@@ -13,7 +13,7 @@ MALICIOUS = {"lightning": ("2.6.2", "2.6.3")}
 
 
 def packages() -> Iterator[MachineFinding]:
-    """What mmattn asks for is there in the right version. Extras that are not there are nobody's fault."""
+    """The required packages are installed in versions that mmattn supports. Missing extras are no problem."""
     from packaging.requirements import Requirement
 
     wrong = []
@@ -50,7 +50,7 @@ def builds() -> Iterator[MachineFinding]:
     wanted = {"torchvision": f"0.{minor + 15}", "torchaudio": f"{major}.{minor}"}
     for name, family in wanted.items():
         own = _version(name)
-        if name == "torchaudio" and minor > 11:  # its releases have stopped keeping step: it has to load
+        if name == "torchaudio" and minor > 11:  # its version numbers no longer follow torch's, so it has to load
             fits = own is not None and _loads(name)
         else:
             fits = own is not None and ".".join(own.split(".")[:2]) == family

@@ -1,4 +1,4 @@
-"""`mmattn doctor`: is this machine fit to train and to predict? Each problem with its fix. Nothing is changed."""
+"""`mmattn doctor`: checks whether this machine can train and predict, and names a fix for each problem."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mmattn.config.compose import Config
 from mmattn.errors import MmattnError
+from mmattn.text import counted
 from mmattn.training.doctor.devices import exchanges, gpus, processes
 from mmattn.training.doctor.finding import MachineFinding
 from mmattn.training.doctor.media import codecs, decoders
@@ -16,9 +17,9 @@ from mmattn.training.doctor.services import slurm, wandb
 
 
 def doctor(config: Config) -> str:
-    """What was found, a line each. Raises MmattnError, after printing it, when there is a problem.
+    """The findings, one per line. Raises MmattnError, after printing them, when there is a problem.
 
-    Of several processes (torchrun, srun) all exchange, and the first looks at the rest and tells of all.
+    Of several processes (torchrun, srun) all take part in the exchange, and rank 0 does and reports the rest.
     """
     from mmattn.training.doctor.collective import place
 
@@ -38,5 +39,5 @@ def doctor(config: Config) -> str:
     problems = [finding.what for finding in found if finding.level == "problem"]
     if problems:
         print(text)
-        raise MmattnError(f"doctor: {len(problems)} to fix: {', '.join(problems)}")
+        raise MmattnError(f"doctor: {counted(len(problems), 'problem')} to fix: {', '.join(problems)}")
     return text

@@ -14,6 +14,7 @@ OPEN_FILES = 1024
 
 
 def disk(folder: Path, wanted_gb: float) -> Iterator[MachineFinding]:
+    """`folder` is writable, with enough space."""
     place = next((path for path in (folder.absolute(), *folder.absolute().parents) if path.is_dir()), Path("/"))
     free = shutil.disk_usage(place).free / 2**30
     if not os.access(place, os.W_OK):
@@ -28,6 +29,7 @@ def disk(folder: Path, wanted_gb: float) -> Iterator[MachineFinding]:
 
 
 def shared_memory(place: Path, wanted_gb: float) -> Iterator[MachineFinding]:
+    """`place` is large enough for the batches of loader processes."""
     if not place.is_dir():
         yield MachineFinding("note", "shared mem", f"no {place}; loader processes may fail: data.workers=0")
         return
@@ -40,6 +42,7 @@ def shared_memory(place: Path, wanted_gb: float) -> Iterator[MachineFinding]:
 
 
 def open_files() -> Iterator[MachineFinding]:
+    """Enough files may be open at once."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if 0 <= soft < OPEN_FILES:
         raised = min(65536, hard) if hard > 0 else 65536

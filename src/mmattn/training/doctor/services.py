@@ -10,7 +10,7 @@ from mmattn.training.doctor.finding import MachineFinding
 
 
 def wandb() -> Iterator[MachineFinding]:
-    """No connection is made."""
+    """The mode and login of wandb. Makes no connection."""
     mode = os.environ.get("WANDB_MODE")
     if mode == "disabled":
         yield MachineFinding("note", "wandb", "disabled by WANDB_MODE; metrics are in each run's metrics.jsonl")
@@ -18,13 +18,14 @@ def wandb() -> Iterator[MachineFinding]:
     from mmattn.training.logging.wandb_run import has_credentials
 
     if has_credentials():
-        said = "logged in; logger.online=true uploads" + (f", but WANDB_MODE={mode}" if mode == "offline" else "")
-        yield MachineFinding("ok", "wandb", said)
+        state = "logged in; logger.online=true uploads" + (f", but WANDB_MODE={mode}" if mode == "offline" else "")
+        yield MachineFinding("ok", "wandb", state)
     else:
         yield MachineFinding("note", "wandb", "not logged in, so runs stay offline; for uploads: wandb login")
 
 
 def slurm() -> Iterator[MachineFinding]:
+    """Slurm's commands are found, or none of them."""
     missing = [name for name in ("sbatch", "srun", "scontrol") if shutil.which(name) is None]
     if len(missing) == 3:
         yield MachineFinding("note", "slurm", "not here; launcher=slurm is for a login node of a cluster")

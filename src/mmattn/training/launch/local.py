@@ -23,7 +23,7 @@ from mmattn.training.distributed.launcher import Launcher
 from mmattn.training.launch.outcome import STOPPED, _what_now, stopped_run
 from mmattn.training.launch.port import free_port
 
-GRACE_S = 30.0  # how long the others may take to end after one process has stopped
+GRACE_S = 30.0  # the other processes may take to end after one has stopped
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,12 @@ class Local(Launcher):
 
 
 def _spawn(run: Path, devices: int) -> None:
-    """One worker a device on this machine. When one fails all stop; the first failure is the run's."""
+    """Start one worker for each device of this machine. When one fails all stop, and the first failure is reported."""
     rendezvous = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "NODE_RANK": "0"}
-    ends, held = os.pipe()  # this process holds the other end for as long as it is there
+    ends, held = os.pipe()  # closes for the workers when this process ends
     environment = {**SHORT_SPIN, **os.environ, **rendezvous, "LOCAL_WORLD_SIZE": str(devices), PIPE: str(ends)}
     command = [sys.executable, "-P", "-m", "mmattn.training.worker", str(run)]
-    # A session of their own: Ctrl-C reaches this process alone, which passes it on once.
+    # In a session of their own, so that Ctrl-C reaches only this process, which forwards it once.
     workers = [
         subprocess.Popen(
             command, env={**environment, "LOCAL_RANK": str(rank)}, start_new_session=True, pass_fds=(ends,)
@@ -61,17 +61,17 @@ def _spawn(run: Path, devices: int) -> None:
         for rank in range(devices)
     ]
 
-    asked: list[float] = []  # when a signal was passed on
+    signalled: list[float] = []  # times at which a signal was forwarded
 
-    def pass_on(number: int, frame: FrameType | None) -> None:
-        asked.append(time.monotonic())
+    def forward(number: int, frame: FrameType | None) -> None:
+        signalled.append(time.monotonic())
         for worker in workers:
             if worker.poll() is None:
                 worker.send_signal(number)
 
-    before = {number: signal.signal(number, pass_on) for number in stop_signals()}
+    before = {number: signal.signal(number, forward) for number in stop_signals()}
     try:
-        code = _wait(workers, asked)
+        code = _wait(workers, signalled)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -88,26 +88,26 @@ def _spawn(run: Path, devices: int) -> None:
         raise error
 
 
-def _wait(workers: list[subprocess.Popen], asked: list[float]) -> int:
+def _wait(workers: list[subprocess.Popen], signalled: list[float]) -> int:
     """The exit code of the first worker that failed, or 0.
 
-    A first signal may take as long as a step and a checkpoint do; after a second, or when one has failed, workers that
-    do not end in time are killed.
+    After a first signal workers may take as long as a step and a checkpoint; after a second, or when one worker has
+    failed, those that do not end in time are killed.
     """
     failed, since = 0, 0.0
-    while None in [worker.poll() for worker in workers]:  # all of them, so that all that ended are known
+    while None in [worker.poll() for worker in workers]:  # polls all of them, so that all that ended are known
         time.sleep(0.1)
         codes = [_exit_code(worker) for worker in workers if worker.returncode]
-        if codes and not failed:  # one that was killed is the cause of the others' losing it
+        if codes and not failed:  # a killed worker is why the others lost their connection
             killed = [code for code in codes if code > 128 and code not in STOPPED]
             failed, since = (killed or codes)[0], time.monotonic()
-        pressed = asked and asked[-1] - asked[0] > APART_S and time.monotonic() - asked[-1] > END_S + 5
-        if pressed or (failed and time.monotonic() - since > (GRACE_S if failed in STOPPED else 2.0)):
+        twice = signalled and signalled[-1] - signalled[0] > APART_S and time.monotonic() - signalled[-1] > END_S + 5
+        if twice or (failed and time.monotonic() - since > (GRACE_S if failed in STOPPED else 2.0)):
             for worker in workers:
                 worker.kill()
     return failed or next((_exit_code(worker) for worker in workers if worker.returncode), 0)
 
 
 def _exit_code(worker: subprocess.Popen) -> int:
-    """As a shell gives it: 128 + the signal for a process that a signal ended before it could answer."""
+    """As a shell reports it: 128 + the signal for a process that a signal killed."""
     return 128 - worker.returncode if worker.returncode < 0 else worker.returncode

@@ -11,6 +11,7 @@ STOPPED = (130, 138, 143)  # exit codes of processes that were asked to stop and
 
 
 def stopped_run(run: Path, code: int) -> Stopped:
+    """The error of a run that a signal stopped, with how to continue it."""
     stopped = Stopped(f"stopped; {_resume_hint(run) or 'before the first checkpoint'}")
     stopped.exit_code = code
     return stopped
@@ -18,11 +19,11 @@ def stopped_run(run: Path, code: int) -> Stopped:
 
 def _resume_hint(run: Path) -> str:
     kept = (run / LAST).exists() or (run / BEFORE).exists()
-    return f"go on with: mmattn train resume={run}" if kept else ""
+    return f"continue with: mmattn train resume={run}" if kept else ""
 
 
 def _what_now(run: Path, code: int) -> str:
-    """A process that a signal ended had nothing to say."""
+    """A process that was killed could not print a message."""
     killed = code > 128
-    said = f"signal {code - 128} ended it (was there memory enough?)" if killed else "its message is above"
-    return "; ".join([said, *([hint] if killed and (hint := _resume_hint(run)) else [])])
+    cause = f"signal {code - 128} ended it (was there enough memory?)" if killed else "its message is above"
+    return "; ".join([cause, *([hint] if killed and (hint := _resume_hint(run)) else [])])

@@ -14,15 +14,15 @@ from mmattn.training.run.prepare import prepare
 
 
 def launch(config: Config, changes: Sequence[str] = ()) -> Path:
-    """Train what `mmattn train` asked for; returns the run directory.
+    """Train a new run, or resume one; returns the run directory.
 
-    `changes`: the overrides beside resume=, which may say where a run goes on but not what it is.
+    `changes`: the overrides besides resume=, which may change where a run trains but not what it trains.
     """
     if config["resume"]:
         check_machine(changes)
         run = Path(str(config["resume"]))
-        joins = launcher_of(read_config(run)).nodes > 1  # this node one that holds the run already, maybe
-        with nullcontext() if joins else exclusive(run):  # its config is not to change under who trains
+        joins = launcher_of(read_config(run)).nodes > 1  # perhaps another node already holds the run
+        with nullcontext() if joins else exclusive(run):  # its config must not change while a process trains
             frozen, data = on_other_machine(run, config, changes), None
     else:
         run, data = prepare(config)

@@ -19,7 +19,7 @@ METRICS_FILE = "metrics.jsonl"
 
 
 class JsonlLogger(Logger):
-    """One JSON line for each time metrics are logged: step, epoch, seconds since the start, and the numbers."""
+    """One JSON line for each log: step, epoch, seconds since the start, and the metrics."""
 
     def __init__(self, run: Path) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class JsonlLogger(Logger):
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any) -> None:
-        """The config is in config.yaml; nothing to do."""
+        """Nothing to do: the config is in config.yaml."""
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
@@ -46,19 +46,19 @@ class JsonlLogger(Logger):
             file.write(json.dumps(record) + "\n")
 
     def place(self) -> dict[str, float]:
-        """How far the file and its clock are."""
+        """The length of the file, and its clock in seconds."""
         length = self._path.stat().st_size if self._path.is_file() else 0
         return {"bytes": length, "seconds": time.monotonic() - self._started}
 
-    def go_on(self, place: dict[str, float]) -> None:
-        """Drop the lines after `place`: what they tell will be done again."""
+    def continue_from(self, place: dict[str, float]) -> None:
+        """Drop the lines after `place`: their steps will be repeated."""
         self._started = time.monotonic() - place["seconds"]
         if self._path.is_file() and self._path.stat().st_size > place["bytes"]:
             os.truncate(self._path, int(place["bytes"]))
 
 
 class KeepMetrics(Callback):
-    """A resumed run's numbers go on after the last that its checkpoint knows of, none twice."""
+    """On resume, removes the lines that were logged after the checkpoint, so that no step appears twice."""
 
     def __init__(self, logger: JsonlLogger) -> None:
         self.logger = logger
@@ -66,7 +66,7 @@ class KeepMetrics(Callback):
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         if self._place and trainer.is_global_zero:
-            self.logger.go_on(self._place)
+            self.logger.continue_from(self._place)
 
     def state_dict(self) -> dict[str, Any]:
         return self.logger.place()

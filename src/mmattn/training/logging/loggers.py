@@ -1,7 +1,7 @@
-"""Where numbers go: always a local JSONL, which is the truth, and one of wandb, MLflow, ... beside it when asked.
+"""The loggers of a run: metrics.jsonl always, and the one that `logger=` names, such as wandb or MLflow.
 
-Lightning's own logging is not used: it writes what steps found after the callbacks that save have run, so that a
-checkpoint could not say which lines are before it.
+Lightning's own logging is not used: it writes the metrics of a step after the callbacks that save have run, so a
+checkpoint could not record which lines belong to it.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from mmattn.training.logging.wandb_run import WandbRun, wandb_run
 MODES = ("wandb", "mlflow", "trackio", "csv", "tensorboard", "none")
 
 
-EXTRAS = ("tensorboard", "mlflow", "trackio")  # packages that are installed when asked for
+EXTRAS = ("tensorboard", "mlflow", "trackio")  # extras, which have to be installed
 
 
 def log(trainer: lightning.Trainer, numbers: dict[str, float]) -> None:
-    """To all loggers of the run, on the process that has them, as of the steps done so far."""
+    """Log to all loggers of the run, on rank 0, at the current step."""
     numbers = {name: value for name, value in numbers.items() if math.isfinite(value)}
     if not trainer.is_global_zero or not numbers:
         return
@@ -48,7 +48,7 @@ def check_logger(config: Config) -> None:
 
 
 def make_loggers(config: Config, run: Path) -> list[Logger]:
-    """The JSONL logger and what `logger=` asks for."""
+    """The JSONL logger and the one that `logger=` chose."""
     loggers: list[Logger] = [JsonlLogger(run)]
     kind = config["logger"]["mode"]
     if kind == "csv":
@@ -61,7 +61,7 @@ def make_loggers(config: Config, run: Path) -> list[Logger]:
 
 
 def _service(kind: str, config: Config, run: Path) -> Logger | None:
-    """What has a process or a database of its own, which is for the first process alone."""
+    """A logger with a process or database of its own, which only rank 0 uses."""
     if kind == "wandb":
         return wandb_run(config, run)
     if kind == "mlflow":
@@ -77,7 +77,7 @@ def _service(kind: str, config: Config, run: Path) -> Logger | None:
 
 @contextmanager
 def closing(loggers: Sequence[Logger]) -> Iterator[None]:
-    """Tells the loggers how the body ended: well, stopped by a signal, or failed."""
+    """Close the loggers with how the body ended: finished, stopped by a signal, or failed."""
     try:
         yield
     except BaseException as error:

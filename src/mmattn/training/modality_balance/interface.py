@@ -1,7 +1,7 @@
-"""Options against one modality starving the other in joint training. None is on by default: report, don't force.
+"""Options against one modality holding back the other in joint training. None is on by default.
 
-What a modality says alone is what the model says on its missing-modality path: it works with every fusion and adds no
-weights, and it is the V(m) that the Shapley split will measure.
+The prediction from one modality alone is that of the model's missing-modality path: this works with every fusion, adds
+no weights, and is the V(m) that the Shapley split measures.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from mmattn.types import Batch, Tokens
 
 
 class ModalityBalance:
-    """What a balancing option may do: add terms to the loss, and change the step that is about to be taken.
+    """May add terms to the loss, and change the next optimizer step.
 
-    `sums` are added up over a step's batches and over processes before `before_step` reads them.
+    `sums` are summed over the batches of a step and over processes before `before_step` reads them.
     """
 
     def __init__(self) -> None:
@@ -27,5 +27,5 @@ class ModalityBalance:
         return {}
 
     def before_step(self, model: AVModel, optimizer: Optimizer, step: int) -> dict[str, float]:
-        """Changes gradients or rates in place; returns numbers to log."""
+        """Change gradients or learning rates in place; returns values to log."""
         return {}

@@ -19,12 +19,12 @@ from mmattn.weighting.causal import alone
 class OgmGe(ModalityBalance):
     """On-the-fly gradient modulation with generalization enhancement (Peng et al. 2022, eq. 6-10).
 
-    s_m is the score that the clips' own tags get from modality m alone, summed over a step's clips that have both, and
-    rho_v = s_v / s_a. The encoder that is ahead (rho > 1) takes a smaller step: k = 1 - tanh(alpha * rho), the other
-    k = 1. `noise` x a Gaussian as wide as each weight matrix' gradient is added to both encoders' steps, not shrunk.
+    s_m is the score of the clips' true tags from modality m alone, summed over the clips of a step that have both, and
+    rho_v = s_v / s_a. The stronger encoder (rho > 1) takes a smaller step, k = 1 - tanh(alpha * rho); the other has
+    k = 1. Gaussian noise with `noise` x the standard deviation of each weight matrix's gradient is added, unscaled.
 
-    The paper scales the gradient of SGD. Adam would normalise a scaled gradient away, so the encoder's learning rate is
-    scaled instead: under SGD that is the same step.
+    The paper scales the gradient of SGD. Adam would normalise the scale away, so the encoder's learning rate is scaled
+    instead, which is the same step under SGD.
     """
 
     def __init__(self, alpha: float, noise: float, seed: int) -> None:
@@ -39,9 +39,9 @@ class OgmGe(ModalityBalance):
         with torch.no_grad():
             counted = batch.real & video.present & audio.present
             truth = batch.targets["tags"] * counted[:, None]
-            share = truth / truth.sum(dim=1, keepdim=True).clamp(min=1e-9)  # of each of a clip's own tags
-            says = [model.task.scores(model.task(model.fuse(*alone(m, video, audio)))) for m in MODALITIES]
-            sums = torch.stack([(share * scores).sum() for scores in says]).double()
+            share = truth / truth.sum(dim=1, keepdim=True).clamp(min=1e-9)  # of each true tag of a clip
+            scored = [model.task.scores(model.task(model.fuse(*alone(m, video, audio)))) for m in MODALITIES]
+            sums = torch.stack([(share * scores).sum() for scores in scored]).double()
             self.sums = sums if self.sums is None else self.sums + sums
         return {}
 
@@ -50,14 +50,14 @@ class OgmGe(ModalityBalance):
             return {}
         factors = self.factors(*self.sums.tolist())
         self.sums = None
-        for group in optimizer.param_groups:  # the schedule sets each rate anew after the step
+        for group in optimizer.param_groups:  # the schedule sets each rate again after the step
             group["lr"] *= factors.get(group["part"], 1.0)
         if self.noise:
             self._add_noise(model, factors, step)
         return {f"balance/{name}": factor for name, factor in factors.items()}
 
     def factors(self, video: float, audio: float) -> dict[Modality, float]:
-        """k of each encoder, from the summed scores of each modality alone."""
+        """The factor k of each encoder, from the summed scores of each modality alone."""
 
         def k(own: float, other: float) -> float:
             ahead = own > other > 0
@@ -66,7 +66,7 @@ class OgmGe(ModalityBalance):
         return {"video": k(video, audio), "audio": k(audio, video)}
 
     def _add_noise(self, model: AVModel, factors: dict[Modality, float], step: int) -> None:
-        """By a stream of (seed, step) alone: every process draws the same, and a resumed run draws it again."""
+        """The noise depends only on (seed, step), so it is the same in every process and in a resumed run."""
         generators: dict[torch.device, torch.Generator] = {}
         for name, encoder in encoders(model).items():
             for weight in encoder.parameters():

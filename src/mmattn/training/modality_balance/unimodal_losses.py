@@ -15,8 +15,9 @@ from mmattn.weighting.causal import alone
 
 
 class UnimodalLosses(ModalityBalance):
-    """Adds `weight` x the losses of tags and captions with each modality alone, over clips that have it (after Wang et
-    al. 2020).
+    """Adds `weight` x the losses of tags and captions with each modality alone (after Wang et al. 2020).
+
+    Clips without the modality do not count.
     """
 
     def __init__(self, weight: float) -> None:

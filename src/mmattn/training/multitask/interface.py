@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class TaskWeights(nn.Module):
-    """Losses by task -> (the loss to minimise, numbers to log). Tasks that a model does not have are not in it."""
+    """Maps losses by task to (the loss to minimise, values to log). Only tasks that the model has are given."""
 
     @abstractmethod
     def forward(self, losses: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]: ...

@@ -13,7 +13,7 @@ from mmattn.training.multitask.interface import TaskWeights
 class UncertaintyWeights(TaskWeights):
     """sum of loss / sigma^2 + log sigma, each sigma learned (Kendall, Gal & Cipolla 2018, eq. 10, classification).
 
-    A task's weight 1 / sigma^2 tends to 1 / (2 loss). With one task the minimum is the same as without.
+    The weight 1 / sigma^2 of a task tends to 1 / (2 loss). With one task the minimum is the same as without weights.
     """
 
     def __init__(self) -> None:
@@ -23,6 +23,6 @@ class UncertaintyWeights(TaskWeights):
     def forward(self, losses: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         logs = {task: self.log_variance[task] for task in losses}
         total = torch.stack([loss * torch.exp(-logs[task]) + 0.5 * logs[task] for task, loss in losses.items()]).sum()
-        # Those of a task that the model lacks get a gradient of 0, so that no process waits for one.
+        # Weights of tasks that the model lacks get a gradient of 0, so that DDP does not wait for one.
         total = total + 0.0 * torch.stack(list(self.log_variance.values())).sum()
         return total, {f"weight_{task}": torch.exp(-log).detach() for task, log in logs.items()}

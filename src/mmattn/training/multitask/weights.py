@@ -12,7 +12,7 @@ from mmattn.training.multitask.interface import TaskWeights
 
 
 class FixedWeights(TaskWeights):
-    """sum of weight x loss."""
+    """The sum of weight x loss."""
 
     def __init__(self, tags: float = 1.0, captions: float = 1.0) -> None:
         super().__init__()

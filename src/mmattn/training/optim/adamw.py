@@ -20,15 +20,15 @@ from mmattn.types import Modality
 
 @dataclass(frozen=True)
 class AdamWOneCycle:
-    """`warmup` is the share of all steps in which the rate rises. Biases, norms and single vectors do not decay.
+    """`warmup`: share of all steps in which the learning rate rises. Biases, norms and vectors have no weight decay.
 
-    `encoder_lr` is the encoders' learning rate over that of the rest; `layer_decay` multiplies it once more for each
-    layer further from an encoder's output (Clark et al. 2020; Bao et al. 2022). Each encoder has parameter groups of
-    its own, with its modality as their `part`. `fused`: all of a step in one kernel; null: on a CUDA device, unless the
-    gradient has to be unscaled for clipping before (16-mixed).
+    `encoder_lr`: learning rate of the encoders relative to the rest; `layer_decay`: factor for each layer further from
+    an encoder's output (Clark et al. 2020; Bao et al. 2022). Each encoder has parameter groups of its own, with its
+    modality as their `part`. `fused`: AdamW in one kernel; None: on a CUDA device, unless gradients have to be unscaled
+    before clipping (16-mixed).
 
-    Where `encoder_lr` is None, networks that are fine-tuned from ready-made weights, whose modalities are `pretrained`,
-    learn at `pretrained_lr` with `pretrained_decay` a layer, as their papers fine-tune them; all else at `lr`.
+    Where `encoder_lr` is None, encoders of the modalities in `pretrained`, which are fine-tuned from pretrained
+    weights, train at `pretrained_lr` with `pretrained_decay` per layer, as in their papers; everything else at `lr`.
     """
 
     lr: float
@@ -55,7 +55,7 @@ class AdamWOneCycle:
     def build(
         self, model: AVModel, steps: int, more: Sequence[nn.Parameter] = (), scaled: bool = False
     ) -> tuple[torch.optim.Optimizer, LambdaLR]:
-        """`more`: parameters that are trained beside the model's. `scaled`: their gradients are, as 16-mixed does."""
+        """`more`: parameters besides those of the model. `scaled`: whether gradients are scaled (16-mixed)."""
         place_of = {
             id(weight): (name, factor)
             for name, encoder in encoders(model).items()
@@ -92,31 +92,31 @@ class AdamWOneCycle:
         return (on_cuda and not scaled) if self.fused is None else self.fused
 
     def _factors(self, name: Modality, encoder: nn.Module) -> list[tuple[nn.Parameter, float]]:
-        """Each weight's rate over `lr`. What was added to a ready-made network is new, and learns as the rest does."""
+        """The learning rate of each weight over `lr`. Weights added to a pretrained network train at `lr`."""
         if self.encoder_lr is not None or name not in self.pretrained:
             first = 1.0 if self.encoder_lr is None else self.encoder_lr
             decay = 1.0 if self.layer_decay is None else self.layer_decay
             return [(weight, first * decay**depth) for weight, depth in depths(encoder)]
         decay = self.pretrained_decay if self.layer_decay is None else self.layer_decay
-        ready_made = {id(weight) for weight in getattr(encoder, "backbone", encoder).parameters()}
+        pretrained = {id(weight) for weight in getattr(encoder, "backbone", encoder).parameters()}
         first = self.pretrained_lr / self.lr
         return [
-            (weight, first * decay**depth if id(weight) in ready_made else 1.0) for weight, depth in depths(encoder)
+            (weight, first * decay**depth if id(weight) in pretrained else 1.0) for weight, depth in depths(encoder)
         ]
 
 
 def optim_of(config: Config) -> AdamWOneCycle:
-    """The config group `optim`, which learns from the rest which encoders are fine-tuned from ready-made weights."""
+    """The config group `optim`, with the encoders that the config fine-tunes from pretrained weights."""
     parts: dict[str, Modality] = {"visual": "video", "audio": "audio"}
     tuned = [part for part in parts if config[part].get("pretrained") and config[part].get("mode") == "finetune"]
     return replace(build(config["optim"]), pretrained=tuple(parts[part] for part in tuned))
 
 
 def depths(encoder: nn.Module) -> list[tuple[nn.Parameter, int]]:
-    """How many layers stand between each weight and the encoder's output.
+    """The number of layers between each weight and the encoder's output.
 
-    Layers are the members of its largest list of them. What is defined before the list is one layer more than its
-    first, what is defined after it is at the output (depth 0). Without a list all is at the output.
+    Layers are the members of the encoder's largest layer list. Weights defined before the list are one layer deeper
+    than its first; weights defined after it, and all weights of an encoder without a list, have depth 0.
     """
     lists = {
         name: module

@@ -14,9 +14,7 @@ from mmattn.types import Batch
 
 
 class CavMae(Objective):
-    """Both: masked autoencoding, and `contrast` x the contrastive loss of the covered clips' encoders (CAV-MAE, Gong et
-    al. 2023, eq. 4).
-    """
+    """Masked autoencoding plus `contrast` x the contrastive loss of the masked clips (Gong et al. 2023, eq. 4)."""
 
     def __init__(self, masked: Masked, contrastive: Contrastive, contrast: float = 0.01) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""Masked pretraining: parts of picture and sound are hidden, and made again from what the fused streams know of them.
+"""pretrain=mae: masks parts of video and audio, and reconstructs them from the fused streams.
 
-The encoders may be of any kind, so what is hidden is covered (as in SimMIM), not left out (as in MAE): that costs their
-full time, and works with convolutions. Shape legend: B clips, T frames, P patches of a frame, N patches, V values.
+Masked patches are covered (as in SimMIM), not dropped (as in MAE): this works with any encoder, also convolutions, at
+the full cost of the encoders. Shape legend: B clips, T frames, P patches of a frame, N patches, V values.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ GREY = 127
 
 
 class Hidden(NamedTuple):
-    """Patches that were hidden: what they were (B, N, V), when (B, N) s, where (B, N), and which are real (B, N)."""
+    """The masked patches: values (B, N, V), times (B, N) in s, places (B, N), and which are real (B, N)."""
 
     values: Tensor
     times: Tensor
@@ -35,10 +35,10 @@ class Hidden(NamedTuple):
 class Masked(Objective):
     """Masked autoencoding of both streams (He et al. 2022; Xie et al. 2022; both streams: Gong et al. 2023).
 
-    Of each frame's patches of `patch` x `patch` pixels the share `video_ratio` is hidden, in all frames the same ones
-    (tubes, Tong et al. 2022); of the spectrogram's patches of `rows` x `bands` the share `audio_ratio`, each by itself.
-    A decoder of `layers` blocks asks the fused tokens of both streams for each hidden patch. The loss is the mean
-    squared error to its values, normalised within the patch.
+    Of the `patch` x `patch` pixel patches of a frame the share `video_ratio` is masked, the same in all frames (tubes,
+    Tong et al. 2022); of the `rows` x `bands` patches of the spectrogram the share `audio_ratio`, independently. A
+    decoder of `layers` blocks cross-attends to the fused tokens of both streams for each masked patch. The loss is the
+    mean squared error to the patch's values, normalised within the patch.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Masked(Objective):
         self.dim, self.places = dim, places
         self.place = nn.ModuleDict({name: nn.Embedding(places, dim) for name in ("video", "audio")})
         self.kind = nn.ParameterDict({name: torch.randn(dim) * 0.02 for name in ("video", "audio")})
-        self.blocks = nn.ModuleList([_Ask(dim, heads) for _ in range(layers)])
+        self.blocks = nn.ModuleList([_CrossBlock(dim, heads) for _ in range(layers)])
         self.norm = nn.LayerNorm(dim)
         values = {"video": 3 * patch * patch, "audio": rows * bands}
         self.read = nn.ModuleDict({name: nn.Linear(dim, count) for name, count in values.items()})
@@ -74,23 +74,23 @@ class Masked(Objective):
         return self.restore(model.fuse(video, audio), hidden, batch)
 
     def hide(self, batch: Batch, generator: torch.Generator | None) -> tuple[Batch, dict[str, Hidden]]:
-        """The batch with parts covered, and what was there. Raises UsageError for sizes that do not divide."""
+        """The masked batch, and the masked patches. Raises UsageError for sizes that do not divide."""
         if batch.waveform is not None:
             raise UsageError(
-                "pretrain: the audio encoder hears the waveform, in which nothing can be hidden; use audio=spectrogram "
+                "pretrain: the audio encoder reads the waveform, which cannot be masked; use audio=spectrogram "
                 "or audio=tiny, or pretrain=contrastive"
             )
         height, width = batch.frames.shape[-2:]
         bands = batch.spectrogram.shape[-1]
         if batch.features or height % self.patch or width % self.patch or bands % self.bands:
             raise UsageError(
-                f"pretrain: pictures of {width}x{height} and {bands} mel bands do not divide into patches of "
+                f"pretrain: frames of {width}x{height} and {bands} mel bands do not divide into patches of "
                 f"{self.patch} pixels and {self.bands} bands (and data=features has neither)"
             )
         if (count := (height // self.patch) * (width // self.patch)) > self.places:
             raise UsageError(
-                f"pretrain: pictures of {width}x{height} have {count} patches of {self.patch} pixels, and there are "
-                f"places for {self.places}; choose a larger patch"
+                f"pretrain: frames of {width}x{height} have {count} patches of {self.patch} pixels, more than "
+                f"places={self.places}; choose a larger patch"
             )
         frames, video = self._hide_frames(batch, generator)
         spectrogram, audio = self._hide_sound(batch, generator)
@@ -99,7 +99,7 @@ class Masked(Objective):
     def _hide_frames(self, batch: Batch, generator: torch.Generator | None) -> tuple[Tensor, Hidden]:
         clips, count, _, height, width = batch.frames.shape
         p, down, across = self.patch, height // self.patch, width // self.patch
-        chosen, mask = _choose(clips, down * across, self.video_ratio, batch.frames.device, generator)
+        chosen, mask = _random_mask(clips, down * across, self.video_ratio, batch.frames.device, generator)
         cover = mask.view(clips, 1, 1, down, across).repeat_interleave(p, -2).repeat_interleave(p, -1)
         patches = batch.frames.unflatten(-1, (across, p)).unflatten(-3, (down, p))  # B T 3 down p across p
         patches = patches.permute(0, 1, 3, 5, 2, 4, 6).flatten(4).flatten(2, 3)  # (B, T, P, V)
@@ -116,8 +116,8 @@ class Masked(Objective):
     def _hide_sound(self, batch: Batch, generator: torch.Generator | None) -> tuple[Tensor, Hidden]:
         clips, length, bands = batch.spectrogram.shape
         steps, up = length // self.rows, bands // self.bands
-        used = steps * self.rows  # rows at the end that fill no patch are never hidden
-        chosen, mask = _choose(clips, steps * up, self.audio_ratio, batch.spectrogram.device, generator)
+        used = steps * self.rows  # rows at the end that do not fill a patch are never masked
+        chosen, mask = _random_mask(clips, steps * up, self.audio_ratio, batch.spectrogram.device, generator)
         cover = mask.view(clips, steps, up).repeat_interleave(self.rows, 1).repeat_interleave(self.bands, 2)
         patches = batch.spectrogram[:, :used].unflatten(2, (up, self.bands)).unflatten(1, (steps, self.rows))
         patches = patches.permute(0, 1, 3, 2, 4).flatten(3).flatten(1, 2)  # (B, N, V)
@@ -137,7 +137,7 @@ class Masked(Objective):
             for block in self.blocks:
                 x = block(x, memory, keep)
             found = self.read[name](self.norm(x)).float()
-            error = (found - _standard(patches.values)).square().mean(dim=-1)
+            error = (found - _normalised(patches.values)).square().mean(dim=-1)
             counted = patches.real & batch.real[:, None]
             terms[f"loss_{name}"] = (error * counted).sum() / each_process(counted.sum())
         return {"loss": terms["loss_video"] + terms["loss_audio"], **terms}
@@ -148,8 +148,8 @@ class Masked(Objective):
         return torch.cat(values, dim=1), torch.cat([t.keep for t in streams.values()], dim=1)
 
 
-class _Ask(nn.Module):
-    """Queries read a memory, then an MLP."""
+class _CrossBlock(nn.Module):
+    """Cross-attention to a memory, then an MLP."""
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
@@ -160,22 +160,22 @@ class _Ask(nn.Module):
     def forward(
         self, x: Float[Tensor, "B N D"], memory: Float[Tensor, "B L D"], keep: Bool[Tensor, "B L"]
     ) -> Float[Tensor, "B N D"]:
-        keep = keep | ~keep.any(dim=1, keepdim=True)  # a clip of nothing reads zeros; its loss does not count
+        keep = keep | ~keep.any(dim=1, keepdim=True)  # a clip without tokens attends to zeros; its loss does not count
         x = x + self.attend(self.norm(x), memory, memory, key_padding_mask=~keep, need_weights=False)[0]
         return x + self.mlp(x)
 
 
-def _choose(
+def _random_mask(
     clips: int, patches: int, ratio: float, device: torch.device, generator: torch.Generator | None
 ) -> tuple[Int[Tensor, "B n"], Bool[Tensor, "B P"]]:
-    """For each clip the same number of places, drawn at random, in order; and the mask of them."""
+    """The same number of random places for each clip, sorted; and their mask."""
     count = min(max(1, round(ratio * patches)), patches - 1) if patches > 1 else 1
     drawn = torch.rand(clips, patches, generator=generator).to(device)
     chosen = drawn.argsort(dim=1)[:, :count].sort(dim=1).values
     return chosen, torch.zeros(clips, patches, dtype=torch.bool, device=device).scatter(1, chosen, True)
 
 
-def _standard(values: Float[Tensor, "B N V"]) -> Float[Tensor, "B N V"]:
+def _normalised(values: Float[Tensor, "B N V"]) -> Float[Tensor, "B N V"]:
     """Zero mean and unit variance within each patch (He et al. 2022, "normalized pixels")."""
     return (values - values.mean(dim=-1, keepdim=True)) / (values.var(dim=-1, keepdim=True) + 1e-6).sqrt()
 

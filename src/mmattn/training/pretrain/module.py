@@ -20,7 +20,7 @@ from mmattn.types import Batch
 
 
 class PretrainModule(TrainingModule):
-    """Trains by an objective instead of tasks. `mean_loss`: of the last validation, over all processes' clips."""
+    """Trains an objective instead of tasks. `mean_loss`: of the last validation, over the clips of all processes."""
 
     def __init__(self, model: AVModel, optim: AdamWOneCycle, objective: Objective, max_steps: int = 0) -> None:
         super().__init__(model, optim, max_steps=max_steps)
@@ -35,7 +35,7 @@ class PretrainModule(TrainingModule):
         self._found = []
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Masks are the same each time, so that losses can be compared."""
+        """Masks are the same in each validation, so that losses are comparable."""
         generator = torch.Generator().manual_seed(batch_idx)
         terms = self.objective(self.model, batch, generator)
         clips = float(each_process(batch.real.sum(), least=0.0))
@@ -58,7 +58,7 @@ class PretrainModule(TrainingModule):
 
 
 class KeepPretrained(KeepModel):
-    """Keeps the model of the last validation: a masked loss that falls is no measure of what is learned for tags."""
+    """Keeps the model of the last validation: a lower masked loss does not mean a better model for tags."""
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         assert isinstance(pl_module, PretrainModule)

@@ -11,9 +11,9 @@ from mmattn.model import AVModel
 
 
 def start_from(model: AVModel, path: Path, quiet: bool = False) -> None:
-    """Give `model` the encoders of a trained or pretrained run, and its fusion where that is the same.
+    """Load the encoders of a trained or pretrained run into `model`, and its fusion where it is the same.
 
-    Raises UsageError where the encoders do not fit.
+    Raises UsageError where the encoders differ.
     """
     other = load_model(path).model
     for name in ("visual", "audio", "fusion"):
@@ -23,9 +23,11 @@ def start_from(model: AVModel, path: Path, quiet: bool = False) -> None:
             getattr(model, name).load_state_dict(found)
         elif name == "fusion":
             if not quiet:
-                print(f"init_from={path}: its fusion is another one, so the fusion starts anew", file=sys.stderr)
+                print(
+                    f"init_from={path}: its fusion differs, so the fusion starts from random weights", file=sys.stderr
+                )
         else:
             raise UsageError(
-                f"init_from={path}: its {name} encoder is another one ({wrong[0]} and {len(wrong) - 1} more differ); "
+                f"init_from={path}: its {name} encoder differs ({wrong[0]} and {len(wrong) - 1} more weights); "
                 f"choose the same {name}=, dim= and settings"
             )

@@ -1,4 +1,4 @@
-"""Whether sound and picture run at the same time, as something to learn from without labels.
+"""pretrain=sync: learns whether audio and video are synchronous.
 
 Shape legend: B clips of this process, T frames, F rows of the spectrogram, L tokens, D channels.
 """
@@ -21,12 +21,12 @@ from mmattn.types import Batch, Fused, Tokens
 
 
 class Synchrony(Objective):
-    """Tell through the fusion a clip from itself with its sound at another time (Owens & Efros, Korbar et al., 2018).
+    """Tells a clip from the same clip with shifted audio, through the fusion (Owens & Efros; Korbar et al., 2018).
 
-    Both streams are turned round: what leaves at the end comes in at the start. Sound and picture of a pair in time are
-    turned alike, those of the other by `least_s` or more against each other. As each is turned by a time drawn
-    uniformly in both, neither alone shows which pair it is of. Clips that lack a modality, or that do not fill the time
-    (whose padding would tell), are not asked.
+    Both streams are rolled: what leaves at the end enters at the start. In a synchronous pair both are rolled by the
+    same time; in the other pair by times at least `least_s` apart. Each shift is uniform in both pairs, so neither
+    stream alone reveals the pair. Clips that lack a modality, or do not fill the time (padding would reveal the shift),
+    do not count.
     """
 
     def __init__(self, dim: int, least_s: float = 0.2) -> None:
@@ -39,23 +39,23 @@ class Synchrony(Objective):
     def forward(self, model: AVModel, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         if batch.waveform is not None or batch.features:
             raise UsageError(
-                "pretrain=sync turns pictures and spectrogram round, and the encoders read a waveform or features; use "
+                "pretrain=sync shifts frames and the spectrogram, and the encoders read a waveform or features; use "
                 "audio=spectrogram or audio=tiny, or pretrain=contrastive"
             )
-        picture, sound, other = self._turns(batch, generator)
-        video, audio = model.encode(turned(batch, picture, sound))
-        late = model.audio(turned(batch, picture, other))
-        answers = torch.stack([self._judge(model.fuse(video, heard)) for heard in (audio, late)], dim=1)  # (B, 2)
+        video_shift, audio_shift, late_shift = self._shifts(batch, generator)
+        video, audio = model.encode(rolled(batch, video_shift, audio_shift))
+        late = model.audio(rolled(batch, video_shift, late_shift))
+        answers = torch.stack([self._judge(model.fuse(video, other)) for other in (audio, late)], dim=1)  # (B, 2)
         truth = torch.tensor([1.0, 0.0], device=answers.device).expand_as(answers)
         whole = batch.frame_keep.all(dim=1) & batch.spectrogram_keep.all(dim=1)
-        asked = (batch.real & whole)[:, None].float()
+        counted = (batch.real & whole)[:, None].float()
         losses = binary_cross_entropy_with_logits(answers.float(), truth, reduction="none")
-        total = 2 * each_process(asked.sum())
-        right = ((answers > 0) == (truth > 0)) * asked
-        return {"loss": (losses * asked).sum() / total, "right": right.sum() / total}
+        total = 2 * each_process(counted.sum())
+        right = ((answers > 0) == (truth > 0)) * counted
+        return {"loss": (losses * counted).sum() / total, "right": right.sum() / total}
 
-    def _turns(self, batch: Batch, generator: torch.Generator | None) -> tuple[Tensor, Tensor, Tensor]:
-        """(B,) each: frames for the picture, rows for the sound in time with it, rows for the sound that is not."""
+    def _shifts(self, batch: Batch, generator: torch.Generator | None) -> tuple[Tensor, Tensor, Tensor]:
+        """(B,) each: the shift of frames, of rows in synchrony with them, and of rows out of synchrony."""
         clips, frames = batch.frame_keep.shape
         rows = batch.spectrogram.shape[1]
         drawn = torch.rand(2, clips, generator=generator).to(batch.frames.device)
@@ -67,26 +67,26 @@ class Synchrony(Objective):
         return picture, sound, sound + away.round().long()
 
     def _judge(self, fused: Fused) -> Float[Tensor, " B"]:
-        return self.judge(torch.cat([*_pools(fused.video), *_pools(fused.audio)], dim=1))[:, 0]
+        return self.judge(torch.cat([*_pooled(fused.video), *_pooled(fused.audio)], dim=1))[:, 0]
 
 
-def turned(batch: Batch, picture: Int[Tensor, " B"], sound: Int[Tensor, " B"]) -> Batch:
-    """Each clip's frames and rows later by so many, those from the end at the start. Times stay."""
+def rolled(batch: Batch, picture: Int[Tensor, " B"], sound: Int[Tensor, " B"]) -> Batch:
+    """The batch with frames and spectrogram rows of each clip rolled by these shifts. Times are kept."""
     return replace(
         batch,
-        frames=_turn(batch.frames, picture),
-        frame_keep=_turn(batch.frame_keep, picture),
-        spectrogram=_turn(batch.spectrogram, sound),
-        spectrogram_keep=_turn(batch.spectrogram_keep, sound),
+        frames=_roll(batch.frames, picture),
+        frame_keep=_roll(batch.frame_keep, picture),
+        spectrogram=_roll(batch.spectrogram, sound),
+        spectrogram_keep=_roll(batch.spectrogram_keep, sound),
     )
 
 
-def _turn(x: Tensor, by: Int[Tensor, " B"]) -> Tensor:
+def _roll(x: Tensor, by: Int[Tensor, " B"]) -> Tensor:
     place = (torch.arange(x.shape[1], device=x.device) - by[:, None]) % x.shape[1]
     return x[torch.arange(len(x), device=x.device)[:, None], place]
 
 
-def _pools(tokens: Tokens) -> tuple[Tensor, Tensor]:
+def _pooled(tokens: Tokens) -> tuple[Tensor, Tensor]:
     keep = tokens.keep[..., None]
     mean = (tokens.values * keep).sum(dim=1) / keep.sum(dim=1).clamp(min=1)
     highest = tokens.values.masked_fill(~keep, torch.finfo(tokens.values.dtype).min).amax(dim=1)

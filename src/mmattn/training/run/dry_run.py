@@ -1,4 +1,4 @@
-"""dry_run=true: what a training would be, before it is: config, weights, tokens, operations, memory, the job."""
+"""--dry-run: config, parameters, tokens, operations, memory and launch of a training, without training."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from mmattn.training.run.prepare import with_devices
 from mmattn.training.sharding.blocks import recompute
 from mmattn.types import Batch, Tokens
 
-SAMPLE = 2  # clips that are really run; more are extrapolated
+SAMPLE = 2  # clips that are really run; the rest is extrapolated
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Outlook:
 
 
 def dry_run(config: Config) -> str:
-    """The text of it. Nothing is written but what a generated data set renders."""
+    """The report. Nothing is written, except by a generated data set that is rendered."""
     from mmattn.data.features.read import with_frozen_encoders
 
     config = with_frozen_encoders(with_devices(config))
@@ -68,7 +68,7 @@ def dry_run(config: Config) -> str:
 
 
 def look_ahead(config: Config, data: SplitData, model: AVModel, nodes: int = 1) -> Outlook:
-    """Run one and two clips here, on the CPU, and go on from there: all that a step keeps grows by the clip."""
+    """Run one and two clips on the CPU, and extrapolate: what a step keeps in memory grows with the clips."""
     options, processes = config["trainer"], config["trainer"]["devices"] * nodes
     vocabulary = vocabulary_of(config, data)
     loader = data.loader(data.dataset("train", train=True, vocabulary=vocabulary), train=True)
@@ -78,17 +78,17 @@ def look_ahead(config: Config, data: SplitData, model: AVModel, nodes: int = 1) 
         recompute(model)
     module = TrainingModule(model.train(), build(config["optim"]), None, None, build_optional(config, "multitask"))
     clips = config["data"]["batch_size"] // processes
-    rough = _rough(options["precision"])
-    with rough, FlopCounterMode(display=False) as counter:
-        module.losses(first(batch, 1))["loss"].backward()  # leaves gradients, as every step but the first finds them
+    autocast = _autocast(options["precision"])
+    with autocast, FlopCounterMode(display=False) as counter:
+        module.losses(first(batch, 1))["loss"].backward()  # leaves gradients, as before every step but the first
     with torch.no_grad():
         video, audio = model.encode(first(batch, 1))
     tokens = {"video": video.keep.shape[1], "audio": audio.keep.shape[1]}
-    one, two = (peak_memory(lambda n=n: _pass(module, first(batch, n), rough)) for n in (1, SAMPLE))
+    one, two = (peak_memory(lambda n=n: _pass(module, first(batch, n), autocast)) for n in (1, SAMPLE))
     held = _bytes(model.parameters())
     learned = _bytes(weight for weight in model.parameters() if weight.requires_grad)
     share = processes if options.get("strategy") == "fsdp" else 1
-    copies = learned if processes > 1 and share == 1 else 0  # the buckets that DDP sends
+    copies = learned if processes > 1 and share == 1 else 0  # DDP's buckets
     kept = (held + learned + 2 * learned) / share + copies  # weights, gradients, two moments of Adam
     return Outlook(
         parameters={
@@ -119,15 +119,15 @@ def first(batch: Batch, count: int) -> Batch:
     return replace(batch, **{field.name: cut(getattr(batch, field.name)) for field in fields(batch) if field.init})
 
 
-def _pass(module: TrainingModule, batch: Batch, rough: AbstractContextManager) -> None:
-    """As Lightning does: the gradients of the step before go only after the forward pass."""
-    with rough:
+def _pass(module: TrainingModule, batch: Batch, autocast: AbstractContextManager) -> None:
+    """A step as in Lightning, which frees the previous gradients only after the forward pass."""
+    with autocast:
         loss = module.losses(batch)["loss"]
     module.zero_grad()
     loss.backward()
 
 
-def _rough(precision: str) -> AbstractContextManager:
+def _autocast(precision: str) -> AbstractContextManager:
     return torch.autocast("cpu", torch.bfloat16) if "16" in precision else nullcontext()
 
 

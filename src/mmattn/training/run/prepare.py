@@ -12,7 +12,7 @@ from mmattn.training.directory.create import create_run
 
 
 def prepare(config: Config) -> tuple[Path, SplitData]:
-    """Check all that the run needs, then make its directory."""
+    """Build and check everything the run needs, then create its directory. Raises UsageError."""
     from mmattn.data.features.read import with_frozen_encoders
     from mmattn.training.run.check import check
 
@@ -23,11 +23,11 @@ def prepare(config: Config) -> tuple[Path, SplitData]:
 
 
 def with_devices(config: Config) -> Config:
-    """trainer.devices=0 written out: one for each GPU of this machine, one where there is none."""
+    """trainer.devices=0 resolved: one for each GPU of this machine, or one without GPUs."""
     if config["trainer"]["devices"]:
         return config
     if config["launcher"]["_target_"].endswith("Slurm"):
-        raise UsageError("trainer.devices=0: what a node of the cluster has is not known here; set trainer.devices=N")
+        raise UsageError("trainer.devices=0: the GPUs of the cluster's nodes are not known here; set trainer.devices=N")
     import torch
 
     gpus = torch.cuda.device_count() if config["trainer"]["accelerator"] != "cpu" else 0

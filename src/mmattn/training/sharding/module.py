@@ -13,12 +13,12 @@ from mmattn.training.loop.module import TrainingModule
 from mmattn.training.sharding.blocks import blocks
 from mmattn.types import Batch, Fused, LayerStats, Tokens
 
-# What is called on the parts beside `forward`: there, too, their weights must be whole.
+# Methods of the parts besides `forward` that need their weights gathered.
 _CALLED = {"task": ("reads",), "captions": ("loss", "generate", "said")}
 
 
 class ShardedModule(TrainingModule):
-    """Blocks are gathered one at a time, in forward and backward; the parts' other weights with their part."""
+    """Gathers blocks one at a time in forward and backward, and the remaining weights of a part with the part."""
 
     def configure_model(self) -> None:
         from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
@@ -40,9 +40,9 @@ class ShardedModule(TrainingModule):
 
 
 def _precision(precision: str | None) -> Any:
-    """What is gathered and computed with. Gradients are summed, and weights kept, in 32 bits.
+    """The precision in which weights are gathered. Gradients are summed, and weights stored, in 32 bits.
 
-    Inputs stay as they are, times in seconds among them; autocast chooses what to compute with them.
+    Inputs, such as times in seconds, are not cast; autocast chooses the precision of each operation.
     """
     from torch.distributed.fsdp import MixedPrecisionPolicy
 
@@ -51,7 +51,7 @@ def _precision(precision: str | None) -> Any:
 
 
 def _let_through(*types: type[Any]) -> None:
-    """FSDP looks for tensors in what goes in and comes out of a module; it has to know our types for that."""
+    """Register our types, in which FSDP has to find the tensors that go into and come out of a module."""
     for kind in types:
         if kind not in pytree.SUPPORTED_NODES:
             torch.export.register_dataclass(kind, serialized_type_name=f"mmattn.{kind.__name__}")

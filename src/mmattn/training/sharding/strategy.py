@@ -1,4 +1,4 @@
-"""Lightning's strategy for FSDP2, with checkpoints of two kinds: one file by the first process, or a part by each."""
+"""Lightning's strategy for FSDP2, with checkpoints in one file, written by rank 0, or in a part per process."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from mmattn.errors import MmattnError
 from mmattn.text import first_line
 from mmattn.training.checkpoints.atomic import AtomicCheckpointIO
 from mmattn.training.checkpoints.parts import read_parts, read_rest, remove, write_parts
-from mmattn.training.checkpoints.states import OPTIMIZERS, WEIGHTS, State, named, numbered, put_together, taken_apart
+from mmattn.training.checkpoints.states import OPTIMIZERS, WEIGHTS, State, flatten, named, numbered, unflatten
 from mmattn.training.distributed.group import from_first
 
 
 class ShardedStrategy(ModelParallelStrategy):
-    """`shard`: so many processes share the weights out, and there are copies of them on the others (HSDP); 0: all.
+    """FSDP2 over `world` processes.
 
-    `parts`: each process writes its part of a checkpoint. Both kinds can be read by any number of processes.
+    `shard`: the number of processes that shard the weights; the other groups hold replicas (HSDP); 0: all processes.
+    `parts`: each process writes its part of a checkpoint. Any number of processes can read either kind.
     """
 
     def __init__(self, world: int, shard: int = 0, parts: bool = False) -> None:
@@ -43,9 +44,9 @@ class ShardedStrategy(ModelParallelStrategy):
         if not self.parts:
             super().save_checkpoint(checkpoint, filepath, storage_options)
             return
-        path, keeping = Path(filepath), self.checkpoint_io
-        assert isinstance(keeping, AtomicCheckpointIO)
-        tensors = taken_apart(checkpoint[WEIGHTS], checkpoint[OPTIMIZERS])
+        path, checkpoint_io = Path(filepath), self.checkpoint_io
+        assert isinstance(checkpoint_io, AtomicCheckpointIO)
+        tensors = flatten(checkpoint[WEIGHTS], checkpoint[OPTIMIZERS])
         groups = [optimizer["param_groups"] for optimizer in checkpoint[OPTIMIZERS]]
         rest = {name: value for name, value in checkpoint.items() if name != WEIGHTS} | {OPTIMIZERS: groups}
         part = path.with_name(f".{path.name}.part")
@@ -55,17 +56,17 @@ class ShardedStrategy(ModelParallelStrategy):
         except (OSError, RuntimeError) as error:
             cause = error.__cause__ or error.__context__ or error
             raise MmattnError(f"{path}: the checkpoint cannot be written ({first_line(cause)})") from None
-        from_first(lambda: keeping.put(part, path))
+        from_first(lambda: checkpoint_io.put(part, path))
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
-        path, keeping = Path(checkpoint_path), self.checkpoint_io
-        assert isinstance(keeping, AtomicCheckpointIO)
+        path, checkpoint_io = Path(checkpoint_path), self.checkpoint_io
+        assert isinstance(checkpoint_io, AtomicCheckpointIO)
         if from_first(path.is_dir):
             return self._load_parts(path)
         whole: list[State] = []
 
         def read() -> State:
-            whole.append(keeping.read(path))
+            whole.append(checkpoint_io.read(path))
             return {name: value for name, value in whole[0].items() if name not in (WEIGHTS, OPTIMIZERS)}
 
         rest = from_first(read)
@@ -76,9 +77,9 @@ class ShardedStrategy(ModelParallelStrategy):
     def _load_parts(self, path: Path) -> State:
         rest = from_first(lambda: read_rest(path))
         own = [self.optimizer_state(optimizer) for optimizer in self.optimizers]
-        tensors = taken_apart(self.lightning_module_state_dict(), own)
+        tensors = flatten(self.lightning_module_state_dict(), own)
         read_parts(path, tensors)
-        self._set(*put_together(tensors, rest[OPTIMIZERS]), from_first_process=False)
+        self._set(*unflatten(tensors, rest[OPTIMIZERS]), from_first_process=False)
         return {name: value for name, value in rest.items() if name != OPTIMIZERS}
 
     def _set(self, weights: State, states: list[State], from_first_process: bool) -> None:
@@ -96,7 +97,7 @@ class ShardedStrategy(ModelParallelStrategy):
             set_optimizer_state_dict(self.model, optimizer, by_name, options=how)
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
-        """Parts by name; or in one piece on the first process, as one process would have it."""
+        """Sharded and by name; or whole on rank 0, as one process would have it."""
         from torch.distributed.checkpoint.state_dict import StateDictOptions, get_optimizer_state_dict
 
         assert self.model is not None

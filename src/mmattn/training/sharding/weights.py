@@ -7,8 +7,9 @@ from torch.distributed.tensor import DTensor
 
 
 def whole_weights(model: nn.Module) -> dict[str, Tensor]:
-    """The state dict with every weight whole. Where processes share them out all have to call it; the first gets them,
-    in the processor's memory, the others nothing.
+    """The state dict with whole weights.
+
+    Where they are sharded it is collective: rank 0 gets them, in CPU memory, and the other processes get nothing.
     """
     if not any(isinstance(weight, DTensor) for weight in model.parameters()):
         return model.state_dict()

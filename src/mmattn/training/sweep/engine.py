@@ -1,9 +1,8 @@
-"""Many runs, whichever way they are chosen: a grid's points, or what a search asks for next.
+"""Trains the runs of a grid or search one after the other.
 
-Runs are trained one after the other, or handed to a launcher that trains them elsewhere. Each is named by what differs,
-goes on where it stopped, and is evaluated when sweep.evaluate says so; what failed is kept, said and tried again by the
-same command. One process works in a folder at a time. Exit code: 0 all done, 1 any failed, 130 interrupted (143 by
-SIGTERM), 2 asked wrongly.
+Each run is named by the values that differ, resumed where it stopped, and evaluated if sweep.evaluate is set. A failed
+run is reported and recorded, and the same command tries it again. One process works in a folder at a time. Exit codes:
+0 all done, 1 any failed, 130 interrupted (143 by SIGTERM), 2 usage error.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from typing import Any, Protocol
 from mmattn.config.compose import Composer
 from mmattn.errors import MmattnError, Stopped, UsageError
 from mmattn.files import write_atomically
-from mmattn.progress import say
+from mmattn.progress import log
 from mmattn.text import clock, counted, first_line
 from mmattn.training.directory.exclusive import exclusive
 from mmattn.training.sweep.points import Hopeless, Point
@@ -28,9 +27,9 @@ from mmattn.training.sweep.work import Work
 
 
 class Points(Protocol):
-    """`count`: how many there will be. Each is carried out before the next is asked for, and has finished or failed.
+    """The points of a sweep. `count`: how many there will be. Each is finished or failed before the next is requested.
 
-    `finished` raises MmattnError for a run that fails after all.
+    `finished` may raise MmattnError, which makes the run a failed one.
     """
 
     count: int
@@ -43,7 +42,7 @@ class Points(Protocol):
 
 
 def opened(folder: Path) -> Any:
-    """The sweep's folder, for this process alone."""
+    """Create the folder of a sweep and hold its lock."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -52,26 +51,26 @@ def opened(folder: Path) -> Any:
 
 
 def carry_out(folder: Path, points: Points, composer: Composer, evaluate: str | None) -> None:
-    """All that are not done, one after the other. Raises MmattnError when any failed, at the end."""
+    """Train and evaluate all points that are not done. Raises MmattnError at the end when any failed."""
     failed, begun, started = 0, 0, time.monotonic()
     with Work(evaluate) as work:
         for number, point in enumerate(points, start=1):
             if not point.is_done(evaluate):
                 took = time.monotonic() - started
                 left = f", about {clock(took / begun * (points.count - number + 1))} left" if begun else ""
-                say(f"[{number}/{points.count}] {point.run}{left}")
+                log(f"[{number}/{points.count}] {point.run}{left}")
                 begun += 1
-            wrong = _tried(point, points, work, composer)
-            _keep_outcome(point, wrong)
-            failed += wrong is not None
+            failure = _try(point, points, work, composer)
+            _record_outcome(point, failure)
+            failed += failure is not None
     if failed:
         many = f"{failed} of {counted(points.count, 'run')} failed"
         raise MmattnError(f"{folder}: {many}; the same command tries again (mmattn sweep ls {folder} lists them)")
-    say(f"{folder}: {counted(points.count, 'run')} done; next: mmattn compare sweep={shlex.quote(str(folder))}")
+    log(f"{folder}: {counted(points.count, 'run')} done; next: mmattn compare sweep={shlex.quote(str(folder))}")
 
 
-def _tried(point: Point, points: Points, work: Work, composer: Composer) -> str | None:
-    """What was wrong, in a line; None where it went well. A signal, and what no run can do, end the sweep."""
+def _try(point: Point, points: Points, work: Work, composer: Composer) -> str | None:
+    """Carry out a point; returns why it failed, or None. A signal, or a Hopeless error, ends the sweep."""
     try:
         if not point.is_done(work.evaluate):
             work.carry_out(point, composer.compose(point.overrides))
@@ -84,11 +83,11 @@ def _tried(point: Point, points: Points, work: Work, composer: Composer) -> str 
     return None
 
 
-def _keep_outcome(point: Point, wrong: str | None) -> None:
-    if wrong is None:
+def _record_outcome(point: Point, failure: str | None) -> None:
+    if failure is None:
         with suppress(FileNotFoundError):
             point.failure.unlink()
         return
-    print(f"{point.run}: failed, and is left out: {wrong}", file=sys.stderr)
+    print(f"{point.run}: failed, continuing without it: {failure}", file=sys.stderr)
     point.failure.parent.mkdir(exist_ok=True)
-    write_atomically(point.failure, json.dumps({"reason": wrong, "at": time.time()}).encode())
+    write_atomically(point.failure, json.dumps({"reason": failure, "at": time.time()}).encode())

@@ -9,7 +9,7 @@ from mmattn.config.compose import Composer, Config
 from mmattn.data.manifest.rows import SPLITS
 from mmattn.errors import UsageError
 from mmattn.files import fresh_folder
-from mmattn.progress import say
+from mmattn.progress import log
 from mmattn.text import counted
 from mmattn.training.directory.frozen import read_config
 from mmattn.training.distributed.launcher import launcher_of
@@ -21,39 +21,38 @@ from mmattn.training.sweep.work import make_run
 
 
 def sweep(overrides: Sequence[str], name: str = "train") -> str:
-    """Carry out what is not done of a grid, or with search= of a search; returns what to print.
+    """Train the runs of a grid, or of a search with search=, that are not done yet; returns what to print.
 
-    With dry_run=true it only tells. Raises UsageError for what no run can be, MmattnError when any fails, Stopped on a
-    signal.
+    With dry_run=true nothing is trained. Raises UsageError, MmattnError when any run fails, Stopped on a signal.
     """
     overrides, composer = with_grid(overrides), Composer(name)
-    settings = [text for text in overrides if text.startswith(("sweep.", "dry_run=", "budget="))]
-    asked = composer.compose([text for text in overrides if text.startswith("search=")] + settings, whole=False)
-    evaluate = asked["sweep"]["evaluate"]
+    chosen = [text for text in overrides if text.startswith(("sweep.", "dry_run=", "budget="))]
+    settings = composer.compose([text for text in overrides if text.startswith("search=")] + chosen, whole=False)
+    evaluate = settings["sweep"]["evaluate"]
     if evaluate not in (None, *SPLITS):
         raise UsageError(f"sweep.evaluate={evaluate}: expected {', '.join(SPLITS)}")
-    if asked.get("search"):
-        if asked["budget"]:
+    if settings.get("search"):
+        if settings["budget"]:
             raise UsageError("budget= solves the widths of a grid's rows; a search has none: leave one of them out")
         from mmattn.training.sweep.search import search
 
-        return search(overrides, evaluate, asked["dry_run"], composer)
+        return search(overrides, evaluate, settings["dry_run"], composer)
     folder, points = grid.plan(overrides)
     grid.check_points(points, composer)
-    points = _held(points, composer, asked)
-    if asked["dry_run"]:
+    points = _with_budget(points, composer, settings)
+    if settings["dry_run"]:
         from mmattn.training.sweep.forecast import forecast
 
         return f"{forecast(points, composer, evaluate)}\n{folder}"
     if not is_named(overrides) and (own := fresh_folder(folder)) != folder:
-        folder = own  # another began in the same second
-        points = _held(grid.plan([*overrides, f"sweep={own.name}"])[1], composer, asked)
+        folder = own  # another sweep started in the same second
+        points = _with_budget(grid.plan([*overrides, f"sweep={own.name}"])[1], composer, settings)
     with opened(folder):
         if (folder / SEARCH_FILE).is_file():
             raise UsageError(f"{folder}: holds a search; choose another sweep=NAME")
         keep_points(folder, points)
         done = sum(point.is_done(evaluate) for point in points)
-        say(f"{folder}: {counted(len(points), 'run')}, {done} of them done")
+        log(f"{folder}: {counted(len(points), 'run')}, {done} of them done")
     if not launcher_of(composer.compose(points[0].overrides)).here:
         if _submit(folder, points, composer) or not evaluate:
             return str(folder)
@@ -63,16 +62,16 @@ def sweep(overrides: Sequence[str], name: str = "train") -> str:
     return str(folder)
 
 
-def _held(points: list[Point], composer: Composer, asked: Config) -> list[Point]:
-    if asked["budget"] is None:
+def _with_budget(points: list[Point], composer: Composer, settings: Config) -> list[Point]:
+    if settings["budget"] is None:
         return points
     from mmattn.training.sweep.budget import with_budget
 
-    return with_budget(points, composer, asked["budget"], asked["sweep"]["evaluate"])
+    return with_budget(points, composer, settings["budget"], settings["sweep"]["evaluate"])
 
 
 def _submit(folder: Path, points: Sequence[Point], composer: Composer) -> bool:
-    """Make the runs that are not there yet, then all that are not finished as one array; False where none is left."""
+    """Create missing run directories, and submit all unfinished runs; returns whether there were any."""
     todo = [point for point in points if not point.finished]
     if not todo:
         return False

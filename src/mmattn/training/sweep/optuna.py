@@ -17,7 +17,7 @@ JOURNAL_FILE = "trials.log"
 
 @dataclass(frozen=True)
 class Optuna:
-    """`space`: key -> what it may be, in Hydra's sweep grammar. `metric`: see mmattn.training.logging.curves."""
+    """`space`: key -> its values in Hydra's sweep grammar. `metric`: see mmattn.training.logging.curves."""
 
     trials: int
     metric: str
@@ -37,7 +37,7 @@ class Optuna:
             raise UsageError("search: expected trials and warmup from 1 on, seed from 0 on")
 
     def sampler_of(self, number: int) -> BaseSampler:
-        """Of trial `number`: the same one whenever it is asked."""
+        """The sampler of trial `number`, always with the same seed."""
         from optuna.samplers import RandomSampler, TPESampler
 
         seed = (self.seed * 100_003 + number) % 2**32

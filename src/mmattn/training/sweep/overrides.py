@@ -1,4 +1,4 @@
-"""What `mmattn train -m` was asked for: values of keys in Hydra's grammar, typed or from a grid's file."""
+"""The overrides of `mmattn train -m`: values of keys in Hydra's grammar, typed or from the file of a grid."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KEYS = ("values", "overrides")  # of a grid
 
 
 def with_grid(overrides: Sequence[str]) -> list[str]:
-    """`overrides` with what grid=NAME, or grid=FILE.yaml, says of other keys. Raises UsageError."""
+    """`overrides` with those of grid=NAME or grid=FILE.yaml; typed ones take precedence. Raises UsageError."""
     named = [text.partition("=")[2] for text in overrides if text.startswith("grid=")]
     rest = [text for text in overrides if not text.startswith("grid=")]
     if not named or named[-1] == "null":
@@ -33,7 +33,7 @@ def with_grid(overrides: Sequence[str]) -> list[str]:
         if key not in typed
     ]
     if not any(text.startswith(("sweep=", "sweep.folder=")) for text in rest):
-        rest.append(f"sweep={Path(named[-1]).stem}")  # so that the same command goes on with it
+        rest.append(f"sweep={Path(named[-1]).stem}")  # so that the same command continues the sweep
     return [*common, *swept, *rest]
 
 
@@ -51,7 +51,7 @@ def _read(name: str) -> dict[str, Any]:
         raise UsageError(f"grid={name}: no such file, and no grid of that name{nearest(name, known)}")
     unknown = sorted(set(map(str, grid)) - set(KEYS)) if isinstance(grid, dict) else []
     if not isinstance(grid, dict) or unknown:
-        wrong = f"{unknown[0]} is no key of a grid" if unknown else "not a grid"
+        wrong = f"{unknown[0]} is not a key of a grid" if unknown else "not a grid"
         raise UsageError(f"grid={name}: {wrong}; expected {' and '.join(KEYS)}")
     values, common = grid.get("values"), grid.get("overrides") or []
     if not isinstance(values, dict) or not values or not all(isinstance(v, list) and v for v in values.values()):
@@ -62,24 +62,25 @@ def _read(name: str) -> dict[str, Any]:
 
 
 def _text(value: Any) -> str:
-    """A value of YAML in Hydra's grammar."""
+    """A YAML value in Hydra's grammar."""
     if not isinstance(value, str):
         return json.dumps(value)
     return value if re.fullmatch(r"[\w./+-]+", value) else "'" + value.replace("'", "\\'") + "'"
 
 
 def folder_of(overrides: Sequence[str]) -> Path:
-    """Of the runs of a sweep or search."""
+    """The folder of a sweep or search."""
     name = next((text.partition("=")[2] for text in overrides if text.startswith(("sweep=", "sweep.folder="))), None)
     return Path("runs") / "sweeps" / plain_name(name or time.strftime("%Y%m%d-%H%M%S"))
 
 
 def is_named(overrides: Sequence[str]) -> bool:
+    """Whether the sweep's name was typed."""
     return any(text.startswith(("sweep=", "sweep.folder=")) for text in overrides)
 
 
 def of_runs(overrides: Sequence[str]) -> list[str]:
-    """Those that say what a run is; the others say which runs there are, and what is done with them."""
+    """The overrides that configure the runs, without those that configure the sweep."""
     return [
         text
         for text in overrides
@@ -88,5 +89,6 @@ def of_runs(overrides: Sequence[str]) -> list[str]:
 
 
 def check_unnamed(overrides: Sequence[str]) -> None:
+    """Raises UsageError for run= or resume=, which a sweep sets itself."""
     if any(text.startswith(("run=", "resume=")) for text in overrides):
-        raise UsageError("train -m names its runs itself; give the folder a name with sweep=NAME")
+        raise UsageError("train -m names its runs itself; name the folder with sweep=NAME")

@@ -1,8 +1,8 @@
-"""`mmattn train -m search=optuna`: Optuna says which point of a space comes next, each trial is a run of its own.
+"""`mmattn train -m search=optuna`: Optuna chooses the points of a space; each trial is a run.
 
-Asked and told in this process, so that a trial is trained, stopped and resumed as any other run is. All that Optuna
-knows is in a journal in the sweep's folder; each trial's sampler has a seed of its own, so a search that was stopped
-asks for the same trials as one that was not.
+Uses Optuna's ask-and-tell interface, so that a trial is trained, stopped and resumed like any other run. Optuna's state
+is in a journal in the sweep's folder, and each trial's sampler has its own seed, so a search that was stopped continues
+with the same trials as one that was not.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mmattn.config.compose import Composer, build
 from mmattn.config.names import choices
 from mmattn.errors import MmattnError, Stopped, UsageError
 from mmattn.files import fresh_folder, write_atomically
-from mmattn.progress import say
+from mmattn.progress import log
 from mmattn.training.directory.exclusive import LEASE
 from mmattn.training.distributed.launcher import launcher_of
 from mmattn.training.sweep.engine import carry_out, opened
@@ -33,10 +33,10 @@ from mmattn.training.sweep.trials import Trials
 
 
 def search(overrides: Sequence[str], evaluate: str | None, dry_run: bool, composer: Composer) -> str:
-    """Train trials until there are as many as asked for; returns their table, with the folder at the end.
+    """Train trials until there are search.trials of them; returns their table and the folder.
 
-    Raises UsageError for what cannot be searched, MmattnError when a trial fails, Stopped on a signal: the same command
-    goes on with the trial it stopped.
+    Raises UsageError, MmattnError when a trial fails, Stopped on a signal; the same command then continues with the
+    stopped trial.
     """
     _check_installed()
     fixed, space, settings = plan(overrides, composer)
@@ -45,14 +45,14 @@ def search(overrides: Sequence[str], evaluate: str | None, dry_run: bool, compos
         from mmattn.training.sweep.forecast import forecast
 
         swept = [f"{key}={found.first}" for key, found in space.items()]
-        told = f"{settings.trials} trials, {settings.metric} to {settings.direction}; one of them, for example:"
+        heading = f"{settings.trials} trials, {settings.metric} to {settings.direction}; one of them, for example:"
         example = forecast([point_in(folder, swept, (*fixed, *swept))], composer, evaluate)
-        return "\n".join([*(found.text for found in space.values()), told, example])
+        return "\n".join([*(found.text for found in space.values()), heading, example])
     folder = folder if is_named(overrides) else fresh_folder(folder)
     with opened(folder):
         _keep_settings(folder, fixed, space, settings)
         trials = Trials(folder, fixed, space, settings, composer.compose(fixed))
-        say(f"{folder}: {trials.begun} of {settings.trials} trials begun")
+        log(f"{folder}: {trials.begun} of {settings.trials} trials begun")
         try:
             carry_out(folder, trials, composer, evaluate)
         except MmattnError as error:
@@ -63,7 +63,7 @@ def search(overrides: Sequence[str], evaluate: str | None, dry_run: bool, compos
 
 
 def plan(overrides: Sequence[str], composer: Composer | None = None) -> tuple[tuple[str, ...], dict[str, Grid], Optuna]:
-    """What is the same in every trial, what is searched, and how. Raises UsageError."""
+    """The fixed overrides, the space, and the settings of the search. Raises UsageError."""
     check_unnamed(overrides)
     composer = composer or Composer("train")
     how = [text for text in overrides if re.split("[=.]", text.lstrip("+"))[0] == "search"]
@@ -75,7 +75,7 @@ def plan(overrides: Sequence[str], composer: Composer | None = None) -> tuple[tu
     if not launcher_of(config).here:
         raise UsageError("search=optuna trains one trial after the other here; with launcher=slurm sweep over a grid")
     if config.get("pretrain"):
-        raise UsageError("search=optuna goes by a metric of tags or captions, and pretrain= has none")
+        raise UsageError("search=optuna needs a metric of tags or captions, and pretrain= has none")
     for key, text in _flat(settings.space):
         if not (found := parsed_sweep(f"{key}={text}")):
             raise UsageError(f"search.space: {key}: {text} has one value only; give a,b or range(...) or interval(...)")
@@ -86,15 +86,15 @@ def plan(overrides: Sequence[str], composer: Composer | None = None) -> tuple[tu
         )
     space = {found.key: found for found in swept.values()}
     if len(space) < len(swept):
-        raise UsageError("search: a key is searched twice; it stands in search.space or on the command line")
-    for key, found in space.items():  # so that a typo shows now
+        raise UsageError("search: a key is searched twice; give it in search.space or on the command line, not both")
+    for key, found in space.items():  # so that typos are reported now
         for value in found.values or (found.first,):
             composer.compose([*fixed, f"{key}={value}"])
     return fixed, space, settings
 
 
 def _flat(space: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """{optim.lr: ...} and {optim: {lr: ...}} are the same."""
+    """Pairs of dotted key and text; {optim.lr: ...} and {optim: {lr: ...}} are the same."""
     for key, value in space.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{key}.")
@@ -111,7 +111,7 @@ def _check_installed() -> None:
 
 
 def _keep_settings(folder: Path, fixed: Sequence[str], space: dict[str, Grid], settings: Optuna) -> None:
-    """Raises UsageError where the folder holds another search; more trials of the same may be asked for."""
+    """Write search.json. Raises UsageError where the folder holds another search; only `trials` may change."""
     how = {name: value for name, value in asdict(settings).items() if name not in ("trials", "space")}
     record = {"fixed": list(fixed), "space": {key: found.text for key, found in space.items()}, **how}
     file = folder / SEARCH_FILE

@@ -1,4 +1,4 @@
-"""The trials of a search: what Optuna asks for, and what is reported to it."""
+"""The trials of a search: points that Optuna chooses, and their results."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from mmattn.training.sweep.optuna import Optuna, _study
 BEST_FILE = "best.yaml"
 
 
-AGAIN = {"again": True}  # of a trial that stands for an earlier one that failed
+AGAIN = {"again": True}  # marks a trial that repeats an earlier one that failed
 
 
 class Trials:
-    """The points that Optuna asks for, and what is reported to it of them."""
+    """The points that Optuna chooses. Implements engine.Points."""
 
     def __init__(
         self, folder: Path, fixed: Sequence[str], space: dict[str, Grid], settings: Optuna, config: Config
@@ -38,52 +38,54 @@ class Trials:
         self.study = _study(folder, settings)
         self.begun = self._count_asked()
         self._space = {key: distribution(found, config) for key, found in space.items()}
-        self._asked: FrozenTrial | None = None
+        self._current: FrozenTrial | None = None
 
     def __iter__(self) -> Iterator[Point]:
-        """Those that failed before are tried again, for what they were asked for."""
+        """First the earlier trials, of which failed ones are repeated, then new ones."""
         for trial in self.study.get_trials():
             if trial.state.is_finished() and trial.params.keys() == self._space.keys():
-                self._asked = trial
+                self._current = trial
                 yield self.point(trial)
         while trial := self._next():
-            self._asked = trial
+            self._current = trial
             point = self.point(trial)
             keep_points(self.folder, [point])
             yield point
 
     def point(self, trial: FrozenTrial) -> Point:
+        """The run of a trial."""
         swept = [f"{key}={_rounded(value)}" for key, value in trial.params.items()]
         return point_in(self.folder, swept, (*self.fixed, *swept))
 
     def finished(self, point: Point) -> None:
-        """Raises Hopeless where no run will have the metric, MmattnError where this run's is no number."""
+        """Report the run's metric to Optuna. Raises Hopeless where no run has it, MmattnError if not finite."""
         from optuna.trial import TrialState, create_trial
 
-        asked, value = self._asked, value_of(point.run, self.settings.metric)
-        if asked is None or asked.state == TrialState.COMPLETE:
+        trial, value = self._current, value_of(point.run, self.settings.metric)
+        if trial is None or trial.state == TrialState.COMPLETE:
             return
-        if asked.state == TrialState.FAIL:  # its second try; what Optuna was told before stays
-            again = create_trial(params=asked.params, distributions=asked.distributions, value=value, user_attrs=AGAIN)
+        if trial.state == TrialState.FAIL:  # a repeated trial; Optuna keeps the failed one
+            again = create_trial(params=trial.params, distributions=trial.distributions, value=value, user_attrs=AGAIN)
             self.study.add_trial(again)
         else:
-            self.study.tell(asked.number, value)
+            self.study.tell(trial.number, value)
         self._keep_best()
 
     def failed(self, point: Point) -> None:
+        """Report the failure to Optuna."""
         from optuna.trial import TrialState
 
-        if self._asked is not None and not self._asked.state.is_finished():
-            self.study.tell(self._asked.number, state=TrialState.FAIL)
+        if self._current is not None and not self._current.state.is_finished():
+            self.study.tell(self._current.number, state=TrialState.FAIL)
 
     def _next(self) -> FrozenTrial | None:
-        """The trial that was stopped, one that failed, or a new one; None when there are enough."""
+        """A trial that was stopped, or a new one; None when there are enough."""
         from optuna.trial import TrialState
 
         for trial in self.study.get_trials(states=(TrialState.RUNNING,)):
             if trial.params.keys() == self._space.keys():
                 return trial
-            self.study.tell(trial.number, state=TrialState.FAIL)  # stopped before it was known what it was to be
+            self.study.tell(trial.number, state=TrialState.FAIL)  # stopped before its parameters were chosen
         number = self._count_asked()
         if number >= self.settings.trials:
             return None
@@ -127,12 +129,12 @@ def _rounded(value: Any) -> str:
 
 
 def value_of(run: Path, metric: str) -> float:
-    """Of the model that a finished run kept. Raises Hopeless where its evaluation has no such metric."""
+    """The metric of a finished run's saved model. Raises Hopeless where its evaluation has no such metric."""
     evaluation: dict[str, Any] = json.loads((run / EVALUATION_FILE).read_text(encoding="utf-8"))
     found = curves(evaluation)
     if metric not in found:
         some = ", ".join(name for name in found if name.count("/") == 1)
-        raise Hopeless(f"search.metric={metric}: {run} has none of that name; among others it has {some}")
+        raise Hopeless(f"search.metric={metric}: {run} has no such metric; it has, among others, {some}")
     if not math.isfinite(found[metric]):
         raise MmattnError(f"{metric} is {found[metric]}")
     return found[metric]

@@ -7,8 +7,9 @@ from mmattn.training.weight_average.interface import WeightAverage
 
 
 class ExponentialAverage(WeightAverage):
-    """average <- d * average + (1 - d) * weights, with d = min(decay, (1 + n) / (10 + n)) at the n-th step, so that a
-    short run is not held back by where it started (Polyak & Juditsky 1992; the warm-up is TensorFlow's).
+    """average <- d * average + (1 - d) * weights, with d = min(decay, (1 + n) / (10 + n)) at step n.
+
+    The warm-up, TensorFlow's, keeps the initial weights out of the average of a short run (Polyak & Juditsky 1992).
     """
 
     def __init__(self, decay: float) -> None:

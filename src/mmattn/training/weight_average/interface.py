@@ -1,4 +1,4 @@
-"""Weight averaging: validation and the saved model use the mean of many steps, training its own weights."""
+"""Weight averaging: validation and the saved model use averaged weights, training the current ones."""
 
 from __future__ import annotations
 
@@ -15,21 +15,24 @@ from mmattn.training.loop.module import TrainingModule
 
 
 class WeightAverage(Callback):
-    """The average of all floating weights and running statistics, in float32 or better, brought up to date each step.
+    """Averages all floating-point weights and running statistics after each step, in float32 or better.
 
-    It is part of the checkpoint, so a resumed run goes on with it. Its place is after the callback that saves the model
-    in a validation, and before the one that saves a checkpoint after a step. A checkpoint always has the own weights.
+    The average is part of the checkpoint, whose weights are always the current ones. Must come after the callback that
+    saves the model in a validation, and before the one that saves a checkpoint after a step.
     """
 
     def __init__(self) -> None:
         self._average: dict[str, Tensor] = {}
-        self._own: dict[str, Tensor] = {}  # the weights in training, while the average stands in their place
-        self._steps = 0  # that are in the average
+        self._own: dict[str, Tensor] = {}  # the current weights, while the model has the average
+        self._steps = 0  # in the average
         self._seen = 0  # optimizer steps
 
     @abstractmethod
     def share(self, progress: float) -> float | None:
-        """The new weights' share of the average after a step; None: this step does not count."""
+        """The share of the current weights in the new average; None: leave this step out.
+
+        `progress`: share of all steps done.
+        """
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self._average = {name: tensor.to(pl_module.device) for name, tensor in self._average.items()}
@@ -38,7 +41,7 @@ class WeightAverage(Callback):
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if trainer.global_step == self._seen:  # gradients are being accumulated
+        if trainer.global_step == self._seen:  # gradients are still being accumulated
             return
         self._seen = trainer.global_step
         assert isinstance(pl_module, TrainingModule)
@@ -78,7 +81,7 @@ class WeightAverage(Callback):
 
 
 def _weights(pl_module: lightning.LightningModule) -> dict[str, Tensor]:
-    """All that a saved model holds, but for counts and what stays as its files have it: the tensors themselves."""
+    """The tensors of a saved model, except integers and frozen weights from files."""
     assert isinstance(pl_module, TrainingModule)
     given, own = left_out(pl_module.model), pl_module.model.state_dict()
     return {name: tensor for name, tensor in own.items() if tensor.is_floating_point() and name not in given}
