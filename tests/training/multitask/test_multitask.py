@@ -14,7 +14,7 @@ from mmattn.training.multitask.uncertainty import UncertaintyWeights
 from mmattn.training.multitask.weights import FixedWeights
 from mmattn.training.optim.self_critical import SelfCritical
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tasks"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "tasks"))
 from caption_models import CAPTIONS, fused_clips, small_captioner
 from test_captioner import batch_of
 
