@@ -8,8 +8,6 @@ import pytest
 
 from mmattn.config.folders import CONFIG_DIR
 
-OWN = "_target_: mmattn.fusion.late.LateFusion\ndim: ${dim}\nlayers: 5\n"
-
 
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from config_verbs import NEEDED, VERBS
+from config_cases import CHOICES, NEEDED, OWN, VERBS
 from safetensors.torch import save_file
 
 from mmattn.config.compose import Composer, build, compose, conf_dir, group_choices, read_choice
@@ -15,8 +15,6 @@ from mmattn.config.overrides import GROUPS, OPTIONAL
 from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.errors import UsageError
 from mmattn.model import build_captioner
-
-CHOICES = [(group, name) for group in GROUPS for name in group_choices(group)]
 
 
 def _parts(config: dict) -> list[tuple[str, dict]]:

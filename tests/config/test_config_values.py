@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import yaml
-from config_verbs import NEEDED, VERBS
+from config_cases import CHOICES, NEEDED, VERBS
 
 from mmattn.config.compose import compose, conf_dir
 from mmattn.config.kinds import check_kinds, kind_of

@@ -18,6 +18,7 @@ from typing import Any
 from torch import Tensor
 
 from mmattn.errors import MmattnError
+from mmattn.progress import log
 
 SHARED_MEMORY = Path("/dev/shm")
 PREFETCHED = 2  # batches of each loader process that may wait, torch's own number
@@ -45,14 +46,14 @@ def is_short(workers: int, batch_bytes: int, processes: int = 1, place: Path = S
     needed = (workers * PREFETCHED + HELD) * batch_bytes
     if needed <= free_bytes:
         return False
-    _say_once(
+    _log_once(
         f"{place}: {free_bytes / 2**20:.0f} MB for this process where data.workers={workers} may need "
         f"{needed / 2**20:.0f} MB, so batches come through pipes, which is slower; in a container: --shm-size=8g"
     )
     return True
 
 
-_say_once = cache(say)  # not for each loader of a process
+_log_once = cache(log)  # not for each loader of a process
 
 
 def nbytes(value: Any) -> int:
