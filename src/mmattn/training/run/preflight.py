@@ -32,7 +32,7 @@ def check_before_training(config: Config) -> None:
 def check_inputs(config: Config) -> None:
     """Raises UsageError where the `run` or the source that a verb reads does not exist."""
     if (run := config.get("run")) is not None and not expanded(str(run)).exists():
-        raise UsageError(f"{run}: no such run directory; train one with: mmattn train")
+        raise UsageError(f"{run}: not a run directory, it does not exist; train one with: mmattn train")
     if isinstance(config.get("data"), dict):
         _check_source(config["data"])
 
