@@ -33,7 +33,7 @@ def test_what_leaves_at_the_end_comes_in_at_the_start(silent_wave: Callable) -> 
 def test_pairs_in_time_are_turned_alike_and_others_apart_and_neither_stream_tells(silent_wave: Callable) -> None:
     batch = silent_wave(4000, frames=8, rows=64)
     objective = Synchrony(DIM, least_s=0.1)  # 10 of 64 rows
-    picture, sound, other = objective._turns(batch, torch.Generator().manual_seed(0))
+    picture, sound, other = objective._shifts(batch, torch.Generator().manual_seed(0))
     assert torch.equal(sound, picture * 8)
     away = (other - sound) % 64
     assert away.min() >= 10 and away.max() <= 54
