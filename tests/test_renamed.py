@@ -20,8 +20,8 @@ from mmattn.files import write_atomically
 from mmattn.renamed import present_names, renamed
 from mmattn.training.checkpoints.atomic import AtomicCheckpointIO
 from mmattn.training.checkpoints.parts import read_parts, read_rest, read_tensors, write_parts
-from mmattn.training.checkpoints.states import put_together, taken_apart
-from mmattn.training.optim.average import ExponentialAverage
+from mmattn.training.checkpoints.states import unflatten, flatten
+from mmattn.training.weight_average.ema import ExponentialAverage
 
 BEFORE = Path(__file__).parent / "named_before"
 SECTIONS = [section.splitlines() for section in (BEFORE / "names.txt").read_text().split("[")[1:]]
@@ -96,17 +96,17 @@ def test_a_checkpoint_of_training_and_its_averages_are_renamed(tmp_path: Path) -
 def test_a_checkpoint_in_parts_is_renamed_with_its_optimizer(tmp_path: Path) -> None:
     old, new = "model.fusion.kind.video", "model.fusion.modality_embed.video"
     groups = [[{"lr": 0.1, "params": [old]}]]
-    stored = taken_apart({old: torch.ones(2)}, [{"state": {old: {"exp_avg": torch.arange(2.0)}}}])
+    stored = flatten({old: torch.ones(2)}, [{"state": {old: {"exp_avg": torch.arange(2.0)}}}])
     distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
     try:
         write_parts(tmp_path / "parts", stored, {"optimizer_states": groups})
-        into = taken_apart({new: torch.zeros(2)}, [{"state": {new: {"exp_avg": torch.zeros(2)}}}])
+        into = flatten({new: torch.zeros(2)}, [{"state": {new: {"exp_avg": torch.zeros(2)}}}])
         read_parts(tmp_path / "parts", into)
     finally:
         distributed.destroy_process_group()
     rest = read_rest(tmp_path / "parts")
     assert rest["optimizer_states"] == [[{"lr": 0.1, "params": [new]}]]
     for tensors in (into, read_tensors(tmp_path / "parts")):
-        weights, (optimizer,) = put_together(tensors, rest["optimizer_states"])
+        weights, (optimizer,) = unflatten(tensors, rest["optimizer_states"])
         assert {name: weight.tolist() for name, weight in weights.items()} == {new: [1.0, 1.0]}
         assert optimizer["state"][new]["exp_avg"].tolist() == [0.0, 1.0]

@@ -23,15 +23,15 @@ from torch.utils.data import DataLoader
 from mmattn.config.compose import build, compose
 from mmattn.data.build import build_data
 from mmattn.model import build_model
+from mmattn.training.callbacks.log_steps import LogSteps
+from mmattn.training.callbacks.report import Report
+from mmattn.training.callbacks.seed import SeedSteps
+from mmattn.training.callbacks.stop_on_signal import StopOnSignal
 from mmattn.training.checkpoints.atomic import AtomicCheckpointIO
-from mmattn.training.launch.signals import StopOnSignal
-from mmattn.training.logging.loggers import JsonlLogger
-from mmattn.training.logging.steps import LogSteps
-from mmattn.training.loop.agreement import Agreement
-from mmattn.training.loop.callbacks import Report, SeedSteps
+from mmattn.training.logging.jsonl import JsonlLogger
 from mmattn.training.loop.module import TrainingModule
 from mmattn.training.loop.timetable import Timetable
-from mmattn.training.run.train import _quiet_lightning, _trainer
+from mmattn.training.run.trainer import make_trainer, quiet_lightning
 
 
 class Clock(lightning.Callback):
@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=8)
     given, overrides = parser.parse_known_args()
     torch.set_num_threads(1)
-    _quiet_lightning()
+    quiet_lightning()
     common = ["data.isolated=false", "trainer.accelerator=cpu", "trainer.epochs=1", "logger=none", "trainer.threads=1"]
     config = compose("train", [*common, *overrides])
     data = build_data(config["data"])
@@ -101,10 +101,10 @@ def lightning_steps(config: Any, data: Any, batches: list[Any]) -> list[float]:
     module, clock = TrainingModule(build_model(config, data.vocabulary), build(config["optim"])), Clock()
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder)
-        agreement, timetable = Agreement(), Timetable()
-        saving = StopOnSignal(run, agreement, timetable)
-        callbacks = [timetable, agreement, LogSteps(10), saving, SeedSteps(0), Report("x"), clock]
-        trainer = _trainer(
+        timetable = Timetable()
+        saving = StopOnSignal(run, module.consensus, timetable)
+        callbacks = [timetable, LogSteps(10), saving, SeedSteps(0), Report("x"), clock]
+        trainer = make_trainer(
             config, run, [JsonlLogger(run)], callbacks, AtomicCheckpointIO(), (LightningEnvironment(), 1, 1)
         )
         trainer.fit(module, DataLoader(batches, batch_size=None))  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""mmattn: tags and captions for videos from picture and sound, and how much of each result came from which."""
+"""mmattn: tags and captions for videos from audio and video, with the contribution of each modality."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def load(run: Literal["pretrained"], *settings: str) -> Ready: ...
 @overload
 def load(run: str | Path, *, trust: str | None = None) -> Predictor: ...
 def load(run: str | Path, *settings: str, trust: str | None = None) -> Predictor | Ready:
-    """Open a trained run (its directory or its ``model.safetensors``); call it with a file, which gives a Result.
+    """Load a trained run (its directory or its ``model.safetensors``); calling it with a file returns a Result.
 
-    `trust`: an installed package whose classes a run from elsewhere may be built from.
+    `trust`: an installed package with classes that the run needs.
 
     >>> mmattn.load("runs/x")("clip.mp4").tags
 
-    ``"pretrained"`` opens the ready-made models that are installed, or some, with settings as on the command line; a
-    run of that name is ``"./pretrained"``.
+    ``"pretrained"`` loads the installed pretrained models, with settings as on the command line. A run of that name is
+    ``"./pretrained"``.
 
     >>> mmattn.load("pretrained", "annotators=[speech,sounds]")("clip.mp4").transcript
     """

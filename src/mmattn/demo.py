@@ -30,9 +30,10 @@ def demo(config: Config) -> Path:
     The files given are annotated by the ready-made models that are installed: what AVShapes teaches is its own.
     """
     from mmattn.reports.page.report import Options, write_report
-    from mmattn.training.run.directory import create_run
+    from mmattn.training.directory.create import create_run
+    from mmattn.training.run.check import check
     from mmattn.training.run.evaluate import evaluate_run
-    from mmattn.training.run.train import check, train
+    from mmattn.training.run.train import train
 
     started = time.monotonic()
     sources = [config["files"]] if isinstance(config["files"], str) else config["files"]
@@ -82,12 +83,12 @@ def _overrides(config: Config, run: Path) -> list[str]:
 
 def _clear(out: Path, fusion: str) -> None:
     """A demo starts afresh; only what an earlier one left is removed, never a run of somebody's."""
-    from mmattn.training.run.alone import alone
+    from mmattn.training.directory.exclusive import exclusive
 
     if (out / fusion).exists():
         if not (out / MARK).is_file():
             raise UsageError(f"{out / fusion}: exists and is not a demo's; set out= to another folder")
-        with alone(out / fusion):  # nor from under another demo
+        with exclusive(out / fusion):  # nor from under another demo
             pass
         shutil.rmtree(out / fusion)
     out.mkdir(parents=True, exist_ok=True)

@@ -1,11 +1,11 @@
-"""Every error a person may meet: one line saying what was wrong, where, and what to do."""
+"""Errors for users: one line that says what was wrong, where, and what to do."""
 
 from __future__ import annotations
 
 from typing import Literal, get_args
 
 MediaReason = Literal[
-    "unreadable",  # the operating system refuses it, or it is not a regular file
+    "unreadable",  # the operating system denies access, or it is not a regular file
     "not_media",  # no allowed container format recognises the bytes
     "no_streams",  # a container with neither a picture nor a sound stream that can be decoded
     "truncated",  # the container is cut off so that nothing can be decoded
@@ -20,26 +20,27 @@ MEDIA_REASONS: tuple[str, ...] = get_args(MediaReason)
 
 
 class MmattnError(Exception):
-    """Work failed for a reason a person can act on. The program ends with `exit_code` and the message alone."""
+    """Work failed for a reason that the user can act on. The program prints the message and exits with `exit_code`."""
 
     exit_code = 1
 
 
 class UsageError(MmattnError):
-    """What was asked for cannot be done: a wrong verb, key, value, path, manifest or label."""
+    """The request cannot be carried out: a wrong verb, key, value, path, manifest or label."""
 
     exit_code = 2
 
 
 class Stopped(MmattnError):
-    """Work was asked to stop by a signal and did, with what was done kept; `exit_code` is 128 + the signal."""
+    """A signal stopped the work, and what was done is saved; `exit_code` is 128 + the signal."""
 
 
-class Unheard(MmattnError):
-    """The first process of a run failed and says why; the others end with it and say nothing."""
+class PeerFailed(MmattnError):
+    """The first process of a run failed and reports why; the others exit with the same code and print nothing."""
 
     @classmethod
-    def with_code(cls, exit_code: int) -> Unheard:
+    def with_code(cls, exit_code: int) -> PeerFailed:
+        """The error of a process that exits as the first one does."""
         error = cls("see the first process")
         error.exit_code = exit_code
         return error

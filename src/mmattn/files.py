@@ -1,4 +1,4 @@
-"""Files inside files, and writing files that are whole or absent: beside the target, synced, put in its place."""
+"""Atomic writes (a temporary file beside the target, synced, renamed), and names of files and folders."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ByteRange:
 
 @contextmanager
 def beside(path: Path) -> Iterator[Path]:
-    """A hidden path beside `path` to write to; it takes `path`'s place when the body ends well, else it is removed."""
+    """A hidden path beside `path` to write to; it replaces `path` when the body succeeds, else it is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{secrets.token_hex(6)}.part")  # short: names of 255 bytes exist
     try:
@@ -43,7 +43,7 @@ def beside(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def folder_beside(path: Path) -> Iterator[Path]:
-    """As `beside`, for a folder: an empty hidden one, which takes the place of `path`, whatever that was."""
+    """As `beside`, for a folder: an empty hidden folder, which replaces whatever is at `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part, before = (path.with_name(f".{secrets.token_hex(6)}.part") for _ in range(2))
     part.mkdir()
@@ -58,7 +58,7 @@ def folder_beside(path: Path) -> Iterator[Path]:
 
 
 def fresh_folder(path: Path) -> Path:
-    """Make a folder that was not there: `path`, or path-2, path-3 where others were first."""
+    """Create a new folder: `path`, or path-2, path-3 and so on where those exist."""
     path.parent.mkdir(parents=True, exist_ok=True)
     for number in itertools.count(1):
         folder = path if number == 1 else path.with_name(f"{path.name}-{number}")
@@ -69,15 +69,15 @@ def fresh_folder(path: Path) -> Path:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """The whole of `data` at `path`, or what was there before."""
+    """Write `data` to `path`; after a failure the previous file is still there."""
     with beside(path) as part:
         part.write_bytes(data)
 
 
 def place_if_absent(part: Path, path: Path) -> bool:
-    """Give the whole, synced file `part` the name `path` unless there is a file of that name; whether it was given.
+    """Link the complete, synced file `part` as `path` unless `path` exists; returns whether it was linked.
 
-    `part` keeps its own name too. Of any number of callers at once one succeeds, on NFS too (a hard link is atomic).
+    `part` keeps its own name too. Of several callers at once one succeeds, on NFS too (a hard link is atomic).
     """
     try:
         os.link(part, path)
@@ -94,7 +94,7 @@ def place_if_absent(part: Path, path: Path) -> bool:
 
 
 def write_if_absent(path: Path, data: bytes) -> bool:
-    """The whole of `data` at `path` unless there is a file of that name; whether it was written."""
+    """Write `data` to `path` unless it exists; returns whether it was written."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{secrets.token_hex(6)}.part")
     try:
@@ -107,7 +107,7 @@ def write_if_absent(path: Path, data: bytes) -> bool:
 
 
 def expanded(name: str | Path) -> Path:
-    """`~/videos` in the home folder; a name as it stands where something is called so, or no user is."""
+    """`~/videos` in the home folder; unchanged where a file of that name exists, or no such user."""
     path = Path(name)
     if os.path.lexists(path):
         return path
@@ -118,16 +118,18 @@ def expanded(name: str | Path) -> Path:
 
 
 def check_utf8(folder: Path) -> Path:
-    """`folder`, which weights are to be kept in. Raises UsageError for a name that safetensors could not open."""
+    """`folder`, for weights. Raises UsageError for a name that safetensors cannot open."""
     try:
         str(folder.absolute()).encode()
     except UnicodeEncodeError:
-        raise UsageError(f"{folder}: its name is not UTF-8, as files of weights need it; choose another") from None
+        raise UsageError(
+            f"{folder}: its name is not UTF-8, which safetensors requires; choose another folder"
+        ) from None
     return folder
 
 
 def split_pattern(pattern: str) -> tuple[Path, str]:
-    """A pattern as the folder that is there, whatever its name looks like (`[2024] x`), and what is left to match."""
+    """Split a pattern into the folder that exists, even if its name looks like a pattern (`[2024] x`), and the rest."""
     folder, parts = Path("/" if pattern.startswith("/") else "."), list(Path(pattern).parts)
     parts = parts[1:] if pattern.startswith("/") else parts
     while len(parts) > 1 and os.path.lexists(folder / parts[0]):
@@ -136,7 +138,7 @@ def split_pattern(pattern: str) -> tuple[Path, str]:
 
 
 def matching(pattern: str) -> list[Path]:
-    """What a pattern matches, in the order of names; ** matches folders in folders."""
+    """The paths that a pattern matches, sorted by name; ** matches nested folders."""
     folder, rest = split_pattern(pattern)
     return sorted(folder / name for name in glob.glob(rest, root_dir=folder, recursive=True))  # noqa: PTH207
 
@@ -147,7 +149,7 @@ def is_address(path: Path) -> bool:
 
 
 def absolutes(paths: Iterable[Path]) -> Iterator[str]:
-    """Each path as one name for its file: absolute, the links among its folders followed, the file itself not."""
+    """Absolute paths with symlinks of the folders resolved, and that of the file itself kept."""
     folders: dict[str, str] = {}
     for path in paths:
         folder, slash, name = str(path).rpartition("/")

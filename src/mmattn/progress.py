@@ -13,9 +13,9 @@ PLAIN_INTERVAL_S = 5.0
 
 
 class Progress:
-    """`with Progress("decoding", total) as progress: progress.at(done)`. Work that is over at once prints nothing.
+    """`with Progress("decoding", total) as progress: progress.at(done)`. Work that ends at once prints nothing.
 
-    `begun`: how many were done before, which say nothing of how fast it goes.
+    `begun`: how many were done before the start; they do not count for the rate.
     """
 
     def __init__(self, title: str, total: int, begun: int = 0) -> None:
@@ -40,7 +40,9 @@ class Progress:
             self._task = self._bar.add_task(self.title, total=self.total, completed=self.begun, rate="")
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._bar is not None:
             self._bar.stop()
         elif time.monotonic() - self._started >= PLAIN_INTERVAL_S and kind is None:
@@ -48,11 +50,11 @@ class Progress:
             print(f"{self._title}: {self.done}/{self.total} in {took:.0f} s, {self._rate(took):.3g}/s", file=sys.stderr)
 
     def _rate(self, took: float) -> float:
-        """A second, of what was done in `took` s."""
+        """Per second, of what was done in `took` s."""
         return (self.done - self.begun) / took
 
     def at(self, done: int, note: str = "", *, failed: int = 0) -> None:
-        """Say how many of the total are done, and how many of these failed."""
+        """Report how many of the total are done, and how many of these failed."""
         self.done = done
         self._title = f"{self.title} {note}".rstrip() + (f" ({failed} failed)" if failed else "")
         now = time.monotonic()
@@ -66,6 +68,6 @@ class Progress:
             print(f"{self._title}: {done}/{self.total}, {left}", file=sys.stderr, flush=True)
 
 
-def say(text: str) -> None:
-    """A line for whoever watches; standard output is for results."""
+def log(text: str) -> None:
+    """Print a line for people to stderr; stdout is for results."""
     print(text, file=sys.stderr, flush=True)

@@ -13,7 +13,7 @@ import yaml
 
 from mmattn.cli.main import VERBS
 from mmattn.config.compose import compose
-from mmattn.training.launch.launcher import launcher_of
+from mmattn.training.distributed.launcher import launcher_of
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "cluster.md").read_text()

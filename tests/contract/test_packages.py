@@ -55,7 +55,7 @@ def test_what_is_built_can_be_published(built: Path) -> None:
 @pytest.mark.parametrize(
     "tests",
     [
-        pytest.param(["tests/test_text.py", "tests/test_moved.py", "tests/metrics"], id="few"),
+        pytest.param(["tests/test_text.py", "tests/config/test_moved.py", "tests/metrics"], id="few"),
         pytest.param(
             ["-m", "not slow", "--ignore=tests/contract/test_packages.py", "--ignore=tests/inference/test_ray.py"],
             id="all",

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from mmattn.training import worker
-from mmattn.training.loop.callbacks import Report
+from mmattn.training.callbacks.report import Report
 
 if __name__ == "__main__":
     plain = Report.on_train_end

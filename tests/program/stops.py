@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from mmattn.training.logging.steps import LogSteps
-from mmattn.training.loop.callbacks import SeedSteps
-from mmattn.training.loop.keep import KeepModel
+from mmattn.training.callbacks.keep_model import KeepModel
+from mmattn.training.callbacks.log_steps import LogSteps
+from mmattn.training.callbacks.seed import SeedSteps
 from mmattn.training.loop.module import TrainingModule
 
 

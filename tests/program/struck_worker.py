@@ -9,7 +9,7 @@ import os
 import sys
 
 from mmattn.training import worker
-from mmattn.training.loop.callbacks import SeedSteps
+from mmattn.training.callbacks.seed import SeedSteps
 
 if __name__ == "__main__":
     step, rank, number = os.environ["STRIKE"].split(",")

@@ -58,7 +58,7 @@ def test_a_config_of_ones_own_is_named(capsys: pytest.CaptureFixture, tmp_path: 
         (["train", "--experimental-rerun", "x"], "resume=RUN"),
         (["train", "--cfg", "hydra"], "--cfg job"),
         (["train", "--cfg"], "expected a value"),
-        (["train", "--resolve"], "goes with --cfg job"),
+        (["train", "--resolve"], "needs --cfg job"),
         (["train", "--cfg", "job", "-p", "optmi"], "no such part"),
         (["evaluate", "-m", "run=r"], "-m is for mmattn train"),
         (["evaluate", "--config-name", "x"], "evaluate.yaml"),

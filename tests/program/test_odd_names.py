@@ -16,7 +16,7 @@ from mmattn.config.compose import compose
 from mmattn.data.manifest.rows import read_manifest
 from mmattn.errors import UsageError
 from mmattn.media.write.video import write_video
-from mmattn.training.run.directory import create_run
+from mmattn.training.directory.create import create_run
 
 NAMES = ["José#1&2 {x}, a=b", "true", '[2024] caf\udce9 it\'s "q"!', "~x 100% $HOME \\ 🎬"]
 

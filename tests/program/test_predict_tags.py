@@ -9,7 +9,7 @@ import pytest
 
 from mmattn.checkpoint import load_model
 from mmattn.cli.main import main
-from mmattn.training.run.directory import read_config
+from mmattn.training.directory.frozen import read_config
 
 
 def _records(out: Path) -> list[dict]:

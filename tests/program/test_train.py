@@ -21,9 +21,9 @@ from safetensors.torch import load_file
 from mmattn.checkpoint import MODEL_FILE, load_model
 from mmattn.cli.main import main
 from mmattn.media.survey.probe import probe
+from mmattn.training.callbacks.seed import SeedSteps
 from mmattn.training.checkpoints.atomic import LAST
-from mmattn.training.loop.callbacks import SeedSteps
-from mmattn.training.run.alone import alone
+from mmattn.training.directory.exclusive import exclusive
 
 
 def metrics_of(run: Path) -> list[dict]:
@@ -157,7 +157,7 @@ def test_no_secret_of_the_environment_is_written(
 def test_a_run_directory_is_not_written_over(trained: Path, small: list[str], capsys: pytest.CaptureFixture) -> None:
     before = (trained / "config.yaml").read_bytes()
     assert main(["train", *small, f"run={trained}"]) == 2
-    assert "holds a run already" in capsys.readouterr().err
+    assert "already holds a run" in capsys.readouterr().err
     assert (trained / "config.yaml").read_bytes() == before
 
 
@@ -232,7 +232,7 @@ def test_processes_without_their_launcher_save_and_stop(small: list[str], tmp_pa
     _, errors = launcher.communicate(timeout=300)  # the pipe closes when the last process has gone
     assert "stopping: saving step" in errors
     assert torch.load(run / LAST, weights_only=True)["global_step"] > 0
-    with alone(run):
+    with exclusive(run):
         pass  # it is free
 
 
@@ -278,7 +278,7 @@ def test_a_damaged_checkpoint_is_named(small: list[str], tmp_path: Path, capsys:
     whole = (run / LAST).read_bytes()
     (run / LAST).write_bytes(whole[: len(whole) // 2])
     assert main(["train", f"resume={run}"]) == 2
-    assert "not a whole checkpoint" in capsys.readouterr().err
+    assert "damaged, or not a checkpoint" in capsys.readouterr().err
 
 
 def test_a_gradient_that_is_not_finite_stops_the_run_with_one_line(

@@ -16,8 +16,8 @@ import pytest
 from mmattn.config.compose import compose
 from mmattn.files import fresh_folder
 from mmattn.process.lease import Lease
-from mmattn.training.run.alone import LEASE
-from mmattn.training.run.directory import create_run
+from mmattn.training.directory.create import create_run
+from mmattn.training.directory.exclusive import LEASE
 
 Start = Callable[..., subprocess.Popen[str]]
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from mmattn.cli.main import main
+from mmattn.training.callbacks.seed import SeedSteps
 from mmattn.training.checkpoints.atomic import LAST
-from mmattn.training.loop.callbacks import SeedSteps
 
 OPTIONS = ["logger=none", "fusion=late", "trainer.epochs=2", "data.batch_size=4", "dropout=0.1"]
 

@@ -11,7 +11,7 @@ from mmattn.checkpoint import load_model
 from mmattn.cli.main import main
 from mmattn.data.prepare.tokenizer import CaptionTokenizer
 from mmattn.training.checkpoints.atomic import LAST
-from mmattn.training.run.directory import FINISHED_FILE
+from mmattn.training.directory.names import FINISHED_FILE
 
 transformers = pytest.importorskip("transformers")
 WIDTH = 64

@@ -16,8 +16,8 @@ import wandb
 from test_train import wandb_records
 
 from mmattn.cli.main import main
+from mmattn.training.directory.record import run_id
 from mmattn.training.logging import wandb_run
-from mmattn.training.run.directory import run_id
 
 OPTIONS = ["fusion=late", "trainer.epochs=1", "trainer.log_every=1", "data.batch_size=8"]
 

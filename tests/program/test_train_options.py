@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 
 from mmattn.checkpoint import MODEL_FILE
 from mmattn.cli.main import main
+from mmattn.training.callbacks.seed import SeedSteps
 from mmattn.training.checkpoints.atomic import LAST
 from mmattn.training.logging import loggers as logging
-from mmattn.training.loop.callbacks import SeedSteps
 
 OPTIONS = {
     "modulated, averaged, accumulated": [

@@ -180,7 +180,7 @@ def test_a_rest_that_holds_a_program_is_refused(parts: Path, tmp_path: Path) -> 
     shutil.copytree(parts, run)
     shutil.rmtree(run / BEFORE)
     torch.save({"files": {}, "program": Program()}, run / LAST / "rest.ckpt")
-    with pytest.raises(MmattnError, match="not a whole checkpoint"):
+    with pytest.raises(MmattnError, match="damaged, or not a checkpoint"):
         newest_whole(run)
     assert not (tmp_path / "ran").exists()
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from mmattn.cli.main import main
-from mmattn.training.run.alone import alone
+from mmattn.training.directory.exclusive import exclusive
 from mmattn.weighting.clip_scores import load_clip_scores
 
 
@@ -47,7 +47,7 @@ def test_a_sweep_from_its_dry_run_to_its_page(
     (folder / ".failed").mkdir()
     (folder / ".failed" / "fusion=cross,seed=1.json").write_text('{"reason": "no disk"}')
     (folder / "fusion=cross,seed=0" / "finished.json").unlink()
-    with alone(folder / "fusion=cross,seed=0"):
+    with exclusive(folder / "fusion=cross,seed=0"):
         assert main(["sweep", "ls", str(folder)]) == 0
     states = {line.split()[2].rstrip(":"): line.split()[0] for line in capsys.readouterr().out.splitlines()[1:5]}
     assert states == {
@@ -57,7 +57,7 @@ def test_a_sweep_from_its_dry_run_to_its_page(
         "fusion=late,seed=1": "stopped",
     }
     assert main(["sweep", "ls", str(tmp_path)]) == 2
-    assert "holds no sweep" in capsys.readouterr().err
+    assert "not the folder of a sweep" in capsys.readouterr().err
 
 
 def test_a_run_that_cannot_be_built_is_counted_and_the_others_are_trained(

@@ -1,4 +1,4 @@
-"""Tab completion: `eval "$(mmattn -sc install=bash)"` (zsh alike), or `mmattn -sc install=fish | source`. No torch."""
+"""Tab completion: `eval "$(mmattn -sc install=bash)"` (or zsh), or `mmattn -sc install=fish | source`. No torch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mmattn.config.folders import config_file, group_choices, packaged_groups
 from mmattn.config.overrides import group_of
 from mmattn.errors import UsageError
 
-QUERY = "--complete"  # what a shell asks: the words so far, without the program's name, the last one unfinished
+QUERY = "--complete"  # how the shell asks for completions of the words typed so far
 _BASH = f"""_mmattn() {{
     local line="${{COMP_LINE:0:COMP_POINT}}" words last
     read -ra words <<<"$line"
@@ -39,31 +39,31 @@ SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
 REMOVE = {"bash": "complete -r mmattn\n", "zsh": "compdef -d mmattn\n", "fish": "complete -c mmattn -e\n"}
 
 
-def script(asked: str) -> str:
-    """What `install=bash` or `uninstall=bash` prints, for the shell to run. Raises UsageError."""
-    action, _, shell = asked.partition("=")
+def script(request: str) -> str:
+    """The shell script for `install=bash` or `uninstall=bash`. Raises UsageError."""
+    action, _, shell = request.partition("=")
     chosen = {"install": SCRIPTS, "uninstall": REMOVE}.get(action, {}).get(shell)
     if chosen is None:
-        raise UsageError(f"--shell-completion {asked}: expected install= or uninstall= {', '.join(SCRIPTS)}")
+        raise UsageError(f"--shell-completion {request}: expected install= or uninstall= {', '.join(SCRIPTS)}")
     return chosen
 
 
 def candidates(words: Sequence[str], verbs: Sequence[str]) -> list[str]:
-    """What the last of `words` may become."""
+    """Completions of the last of `words`."""
     *before, word = words or [""]
     two = [verb for verb in verbs if " " in verb]
     if not before:
-        return _fitting([*dict.fromkeys(verb.split()[0] for verb in verbs)], word)
+        return _matching([*dict.fromkeys(verb.split()[0] for verb in verbs)], word)
     if len(before) == 1 and any(verb.startswith(f"{before[0]} ") for verb in two):
-        return _fitting([verb.split()[1] for verb in two if verb.startswith(f"{before[0]} ")], word)
+        return _matching([verb.split()[1] for verb in two if verb.startswith(f"{before[0]} ")], word)
     verb = next((v for v in (" ".join(before[:2]), before[0]) if v in verbs), None)
     if verb is None:
         return []
     if word.startswith("-"):
-        return _fitting(FLAGS, word)
+        return _matching(FLAGS, word)
     if verb == "show":
-        return _fitting(packaged_groups(), word)
-    return _fitting(_of_config(verb.replace(" ", "_"), before[len(verb.split()) :], word), word)
+        return _matching(packaged_groups(), word)
+    return _matching(_of_config(verb.replace(" ", "_"), before[len(verb.split()) :], word), word)
 
 
 def _of_config(name: str, before: Sequence[str], word: str) -> list[str]:
@@ -79,7 +79,7 @@ def _of_config(name: str, before: Sequence[str], word: str) -> list[str]:
         return [f"{word.partition('=')[0]}={choice}" for choice in group_choices(group)]
     try:
         config: Any = OmegaConf.to_container(load(name, [text for text in before if group_of(text)]))
-    except HydraException:  # a choice typed before that there is not
+    except HydraException:  # a choice typed before does not exist
         return []
     key, equals, _ = word.partition("=")
     if equals:
@@ -100,5 +100,5 @@ def _keys(config: Mapping[str, Any], typed: str) -> Iterator[str]:
         yield ".".join([*path, str(key)]) + ("." if isinstance(value, Mapping) and value else "=")
 
 
-def _fitting(found: Sequence[str], word: str) -> list[str]:
+def _matching(found: Sequence[str], word: str) -> list[str]:
     return [each for each in dict.fromkeys(found) if each.startswith(word)]

@@ -1,4 +1,4 @@
-"""The options of Hydra's command line: those that work here, and what to type in place of the others. No torch."""
+"""The options of Hydra's command line: those that mmattn supports, and what to type instead of the others. No torch."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ FLAGS = tuple(sorted((*SWITCHES, *WITH_VALUE, "--help")))
 INSTEAD = {
     "--config-path": "a folder of your own configs is --config-dir DIR",
     "--hydra-help": "mmattn VERB --help lists the keys; --cfg job shows the config",
-    "--experimental-rerun": "a run goes on, or is repeated, from its own frozen config: mmattn train resume=RUN",
-    "--shell-completion": 'it stands alone: eval "$(mmattn --shell-completion install=bash)"',
+    "--experimental-rerun": "resume a run from its own frozen config: mmattn train resume=RUN",
+    "--shell-completion": 'use it alone: eval "$(mmattn --shell-completion install=bash)"',
 }
 INFO = ("all", "config", "defaults", "defaults-tree", "searchpath")
 
 
 @dataclass(frozen=True)
 class Flags:
-    """`cfg`: "job" to show the config only; `package`: this part of it; `info`: where it came from."""
+    """Parsed words of a verb. `cfg`: "job" to show the config; `package`: a part of it; `info`: its files."""
 
     overrides: list[str] = field(default_factory=list)
     config_dir: str | None = None
@@ -38,7 +38,7 @@ class Flags:
 
 
 def parsed_flags(verb: str, arguments: Sequence[str]) -> Flags:
-    """Options may stand anywhere among the key=value. Raises UsageError for one that there is not."""
+    """Parse the words after a verb; options may appear anywhere. Raises UsageError for an unknown option."""
     values: dict[str, str] = {}
     switches: set[str] = set()
     overrides, trust = [], None
@@ -80,9 +80,9 @@ def parsed_flags(verb: str, arguments: Sequence[str]) -> Flags:
 
 def _check(verb: str, flags: Flags) -> None:
     if flags.cfg not in (None, "job"):
-        raise UsageError(f"--cfg {flags.cfg}: mmattn keeps no configuration of Hydra's own; --cfg job shows the verb's")
+        raise UsageError(f"--cfg {flags.cfg}: mmattn has no configuration of Hydra itself; --cfg job shows the verb's")
     if (flags.resolve or flags.package) and not flags.cfg:
-        raise UsageError(f"{'--resolve' if flags.resolve else '--package'} goes with --cfg job")
+        raise UsageError(f"{'--resolve' if flags.resolve else '--package'} needs --cfg job")
     if verb != "train":
         for name, given in (("-m", flags.multirun), ("--dry-run", flags.dry_run), ("--config-name", flags.config_name)):
             if given:

@@ -1,9 +1,8 @@
-"""Configs: one grammar (Hydra overrides), composed once, checked before anything is built.
+"""Composes configs from Hydra overrides, checks them, and builds what they name.
 
-`_target_` is the only registry, and it is a closed one (mmattn.config.targets): what configs on this machine name may
-be built, ours, those of a folder that the user named, and those of installed packages. So a config that came with a
-checkpoint cannot call anything of its own choosing, and a new mechanism is a class and a yaml file. This module needs
-no torch.
+`_target_` is the only registry, and a closed one (mmattn.config.targets): only classes named by configs on this machine
+(packaged, of the user's folder, of installed packages) are built. So a config that came with a checkpoint cannot call
+arbitrary code, and a new mechanism is a class and a yaml file. No torch.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from mmattn.config.folders import config_file, group_choices
 from mmattn.config.hydra_configs import changed, load, several
 from mmattn.config.kinds import check_kinds, check_no_settings, first_missing
 from mmattn.config.moved import with_present_targets
-from mmattn.config.names import StandIns, as_text, key_and_value
+from mmattn.config.names import Placeholders, as_text, key_and_value
 from mmattn.config.overrides import (
     as_choice,
     check_attends,
@@ -31,6 +30,7 @@ from mmattn.config.overrides import (
 )
 from mmattn.config.targets import check_target
 from mmattn.errors import UsageError
+from mmattn.text import first_line
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -41,13 +41,13 @@ Config = dict[str, Any]
 def compose(name: str, overrides: Sequence[str] = ()) -> Config:
     """The config `name` with Hydra overrides applied and resolved, as plain dicts.
 
-    Raises UsageError naming the unknown or wrong part and its nearest valid names.
+    Raises UsageError that names the wrong part and the closest valid names.
     """
     return Composer(name).compose(overrides)
 
 
 class Composer:
-    """Composes one config many times: files are read once for each set of group choices, `loaded` times in all."""
+    """Composes one config many times. Files are read once for each set of group choices; `loaded` counts the reads."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -55,12 +55,12 @@ class Composer:
         self._bases: dict[tuple[str, ...], tuple[DictConfig, Config]] = {}
 
     def compose(self, overrides: Sequence[str] = (), resolve: bool = True, whole: bool = True) -> Config:
-        """As `compose`. Without `resolve` values keep their references to others; not `whole`: some may be missing."""
+        """As `compose`. `resolve`: replace references to other keys; `whole`: raise UsageError for missing values."""
         from hydra.errors import HydraException
         from omegaconf import OmegaConf
         from omegaconf.errors import OmegaConfBaseException
 
-        names = StandIns()
+        names = Placeholders()
         try:
             overrides = [as_choice(text) for text in with_manifest(overrides)]
             base, plain = self._base(tuple(text for text in overrides if group_of(text)))
@@ -75,10 +75,10 @@ class Composer:
             check_attends(overrides, before_resolving)
             return names.replace(OmegaConf.to_container(config, resolve=True) if resolve else before_resolving)
         except (HydraException, OmegaConfBaseException) as error:
-            raise UsageError(names.replace(_first_line(error))) from None
+            raise UsageError(names.replace(first_line(error))) from None
 
     def _base(self, choices: tuple[str, ...]) -> tuple[DictConfig, Config]:
-        """The config with `choices`, as OmegaConf has it and plain."""
+        """The config with group `choices`, as OmegaConf and as plain dicts."""
         from omegaconf import OmegaConf
 
         if choices not in self._bases:
@@ -91,8 +91,8 @@ class Composer:
         return self._bases[choices]
 
 
-def _readable(text: str, base: Any, names: StandIns) -> str:
-    """`text` as Hydra can read it: with a stand-in for what is a name in the config `base`."""
+def _readable(text: str, base: Any, names: Placeholders) -> str:
+    """`text` with a placeholder for its value where the key holds a name in the config `base`."""
     key, value = key_and_value(text)
     check_no_settings(key, value, default_of(base, key))
     name = as_text(key, value, default_of(base, key))
@@ -102,13 +102,13 @@ def _readable(text: str, base: Any, names: StandIns) -> str:
 
 
 def _in_full(text: str, base: Config) -> str:
-    """`sweep=NAME` as sweep.folder=NAME, where that is a key of the config `base`."""
+    """`sweep=NAME` as sweep.folder=NAME, if that is a key of the config `base`."""
     is_short = text.startswith("sweep=") and isinstance(base.get("sweep"), Mapping)
     return f"sweep.folder={text.removeprefix('sweep=')}" if is_short else text
 
 
 def _is_choice(text: str) -> bool:
-    """Whether it is Hydra's key=a,b."""
+    """Whether the override is a sweep, such as key=a,b."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
@@ -144,12 +144,17 @@ def build(spec: Any, **given: Any) -> Any:
         # Objects do not pass through OmegaConf (it takes a dataclass for a schema), so they join at the call.
         return instantiate({**spec, "_partial_": True}, _convert_="all")(**given)
     except (TypeError, ValueError, RuntimeError, OmegaConfBaseException) as error:
-        raise UsageError(f"{spec['_target_']}: {_first_line(error)}") from None
+        raise UsageError(f"{spec['_target_']}: {first_line(error)}") from None
     except InstantiationException as error:
         cause = error.__cause__
         if isinstance(cause, UsageError):
             raise cause from None
-        raise UsageError(f"{spec['_target_']}: {_first_line(cause or error)}") from None
+        raise UsageError(f"{spec['_target_']}: {first_line(cause or error)}") from None
+
+
+def build_optional(config: Config, group: str) -> Any:
+    """What an optional group of `config` chose; None for nothing, as in the config of a run older than the group."""
+    return build(config[group]) if config.get(group) else None
 
 
 def check_spec(spec: Any) -> None:
@@ -158,13 +163,13 @@ def check_spec(spec: Any) -> None:
         if "_target_" in key.split("."):
             check_target(key, value)
         if isinstance(value, str) and "${" in value:
-            raise UsageError(f"{key}: {value!r} refers to something outside the config")
+            raise UsageError(f"{key}: {value!r} refers to a key outside the config")
 
 
 def choice_text(group: str, name: str) -> str:
-    """The yaml file of one choice as it stands, with its comments; below it those that it takes over keys from."""
+    """The yaml file of one choice with its comments, followed by the files that it inherits from."""
     if name == "null":
-        return f"{group}=null: nothing of {group}\n"
+        return f"{group}=null: none\n"
     file = config_file(f"{group}/{name}.yaml")
     assert file, f"group_choices({group!r}) has no {name!r}"
     text = file.read_text(encoding="utf-8").strip() + "\n"
@@ -174,13 +179,9 @@ def choice_text(group: str, name: str) -> str:
 
 
 def read_choice(group: str, name: str) -> Config:
-    """What the yaml file of one choice says by itself, nothing filled in from elsewhere: quick, unlike `compose`."""
+    """The yaml file of one choice alone, not composed."""
     from omegaconf import OmegaConf
 
     file = config_file(f"{group}/{name}.yaml")
     assert file, f"group_choices({group!r}) has no {name!r}"
     return OmegaConf.to_container(OmegaConf.load(file))  # type: ignore[return-value]
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,8 +1,8 @@
-"""Where configs lie: a folder that the user named, the packaged conf/, and those that installed packages offer.
+"""The folders of configs: the user's, the packaged conf/, and those of installed packages, in this order.
 
-The user names one with `--config-dir DIR` or MMATTN_CONFIG_DIR; a package offers its own by an entry point of the group
-`mmattn.configs`, whose value is the folder written as a module: `my_fusion = "my_fusion.conf"`. A file of the user's
-stands for one of ours of the same name; one of a package's does not. This module needs no torch and imports no package.
+The user sets one with `--config-dir DIR` or MMATTN_CONFIG_DIR. A package registers its own by an entry point of the
+group `mmattn.configs`, whose value is the folder as a module path: `my_fusion = "my_fusion.conf"`. A file of the user
+replaces one of ours of the same name; a file of a package does not. No torch, and no package is imported.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def conf_dir() -> Path:
 
 
 def named_folder() -> Path | None:
-    """What the user named. Raises UsageError where it is no folder."""
+    """The user's folder, if set. Raises UsageError where it does not exist."""
     if not (named := os.environ.get(CONFIG_DIR)):
         return None
     folder = Path(named).expanduser()
@@ -40,20 +40,20 @@ def named_folder() -> Path | None:
 
 
 def config_folders() -> list[Path]:
-    """The first that has a file decides."""
+    """In order of precedence: a file is taken from the first folder that has it."""
     named = named_folder()
     return [*([named] if named else []), conf_dir(), *offered_folders().values()]
 
 
 @cache
 def offered_folders() -> dict[str, Path]:
-    """Of installed packages: name of the entry point -> folder. One that is not there is left out."""
+    """Folders of installed packages by entry point; missing folders are skipped."""
     found = {point.name: _folder_of(point) for point in entry_points(group=ENTRY_POINTS)}
     return {name: folder for name, folder in sorted(found.items()) if folder is not None}
 
 
 def _folder_of(point: EntryPoint) -> Path | None:
-    """Only the top package is looked up, which imports nothing."""
+    """Looks up only the top package, which imports nothing."""
     package, *inside = point.value.replace(":", ".").split(".")
     spec = find_spec(package)
     places = [Path(place).joinpath(*inside) for place in (spec.submodule_search_locations or ())] if spec else []
@@ -61,18 +61,18 @@ def _folder_of(point: EntryPoint) -> Path | None:
 
 
 def config_file(relative: str) -> Path | None:
-    """The file that decides, as "fusion/cross.yaml"."""
+    """The file such as "fusion/cross.yaml" that takes precedence, or None."""
     return next((file for folder in config_folders() if (file := folder / relative).is_file()), None)
 
 
 def group_choices(group: str) -> list[str]:
-    """What `group=` may be."""
+    """The choices of a group."""
     return sorted({path.stem for folder in config_folders() for path in (folder / group).glob("*.yaml")})
 
 
 @cache
 def _defaults() -> list[tuple[str, str | None]]:
-    """(group, its default choice) of all our verbs, those of train first. A group may be there more than once."""
+    """(group, default choice) in the defaults lists of all verbs, those of train first. Groups may repeat."""
     import yaml
 
     found = []
@@ -87,18 +87,18 @@ def _defaults() -> list[tuple[str, str | None]]:
 
 
 def packaged_groups() -> tuple[str, ...]:
-    """Config groups that verbs choose from, in the order of their defaults lists."""
+    """The groups of all verbs, in the order of their defaults lists."""
     return tuple(dict.fromkeys(group for group, _ in _defaults()))
 
 
 def optional_groups() -> tuple[str, ...]:
-    """Groups of train of which nothing may be chosen, with =null: their default is null in some verb."""
+    """Groups that accept =null: their default is null wherever they appear."""
     always = {group for group, choice in _defaults() if choice is not None}
     return tuple(dict.fromkeys(group for group, choice in _defaults() if choice is None and group not in always))
 
 
 def is_group(name: str) -> bool:
-    """Of ours, or a folder of yaml files that the user or a package brings."""
+    """Whether `name` is a packaged group, or a folder of yaml files of the user or a package."""
     if name in packaged_groups():
         return True
     own = [folder for folder in config_folders() if folder != conf_dir()]

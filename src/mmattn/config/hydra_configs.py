@@ -1,7 +1,7 @@
-"""Hydra, as a library: the config folders in their order, its defaults lists and its overrides.
+"""Hydra as a library: config folders, defaults lists and overrides.
 
-`hydra.compose` reads every file anew for each call and takes one folder first, so its parts are used by themselves:
-a config is loaded once for each set of group choices, and values are applied to copies. This module needs no torch.
+`hydra.compose` reads every file again in each call, so its parts are used directly: a config is loaded once for each
+set of group choices, and values are applied to copies. No torch.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def load(name: str, choices: Sequence[str]) -> DictConfig:
 
     none = {text: group for text in choices if (group := group_of(text)) in OPTIONAL and text.endswith("=null")}
     loader = _loader()
-    # Hydra refuses GROUP=null: the group is taken away instead, with what an experiment says of its settings.
+    # Hydra rejects GROUP=null: the group is removed instead, with an experiment's settings of it.
     elements = _elements(loader, name, [f"~{none[text]}" if text in none else text for text in choices])
     config = loader._compose_config_from_defaults_list(defaults=elements, repo=loader.repository)
     with open_dict(config):
@@ -40,9 +40,9 @@ def load(name: str, choices: Sequence[str]) -> DictConfig:
 
 
 def changed(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
-    """A copy with values set (`optim.lr=1e-3`, `+search.space.dim=...`) as Hydra sets them.
+    """A copy with overrides applied (`optim.lr=1e-3`, `+search.space.dim=...`).
 
-    Raises UsageError for several values at once, HydraException, OmegaConfBaseException.
+    Raises UsageError for several values of a key, HydraException, OmegaConfBaseException.
     """
     import copy
 
@@ -59,15 +59,16 @@ def changed(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
 
 
 def several(text: str) -> str:
+    """The message for a key with several values outside a sweep."""
     return f"{text}: one value is expected; mmattn train -m {text} trains a run for each of several"
 
 
 def described(name: str, choices: Sequence[str]) -> str:
-    """Where configs are looked for, and which files make up `name`, in order."""
+    """The config folders, and the files that make up `name`, in order."""
     elements = [each for each in _elements(_loader(), name, choices) if each.config_path]
-    lines = ["folders, the first that has a file decides:", *(f"  {folder}" for folder in config_folders())]
-    lines += ["files, a later one over an earlier:"]
-    lines += [f"  {each.config_path} -> {each.package or 'the top'}" for each in elements]
+    lines = ["folders, in order of precedence:", *(f"  {folder}" for folder in config_folders())]
+    lines += ["files, where later ones override earlier ones:"]
+    lines += [f"  {each.config_path} -> {each.package or 'the top level'}" for each in elements]
     return "\n".join(lines)
 
 
@@ -86,7 +87,7 @@ def _loader() -> ConfigLoaderImpl:
     path = ConfigSearchPathImpl()
     for number, folder in enumerate(config_folders()):
         path.append("main" if number == 0 else str(number), f"file://{folder}")
-    path.append("schema", "structured://")  # which Hydra wants last
+    path.append("schema", "structured://")  # Hydra requires it last
     loader = ConfigLoaderImpl(path)
     loader.repository = CachingConfigRepository(loader.repository)  # type: ignore[assignment]
     return loader

@@ -1,7 +1,7 @@
-"""What kind of value each key takes, held against what was typed, so that a slip is one line before anything is built.
+"""Checks that each value is of the kind that its key takes, before anything is built.
 
-A key takes what its default is: a number, a switch, text, a list, or settings. Where the default is null the name of
-the key tells, by the tables here. This module needs no torch.
+A key takes the kind of its default: a number, a switch, text, a list, or settings. Where the default is null, the
+tables here give the kind by the name of the key. No torch.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from mmattn.config.names import LISTS, NAMES, is_name
 from mmattn.config.overrides import OPTIONAL, default_of
 from mmattn.errors import UsageError
 
-OR_AUTO = frozenset(("batch_size",))  # numbers that may be left to mmattn
-# The last part of keys whose default is none.
+OR_AUTO = frozenset(("batch_size",))  # numbers that may be auto
+# Last parts of keys whose default is null.
 NUMBERS = frozenset(
     (
         *("threshold", "seconds", "span_step_s", "deadline_s", "window_s", "warn_s", "clips_per_epoch", "encoder_lr"),
@@ -38,20 +38,20 @@ _EXPECTED = {
 
 
 def check_kinds(base: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-    """Raises UsageError where a value of `config` is of another kind than the one that `base` has there."""
+    """Raises UsageError where a value of `config` is of another kind than that in `base`."""
     for key, value in config.items():
         if key in base and not (value is None and key in OPTIONAL):
             _check(str(key), base[key], value, base)
 
 
 def check_no_settings(key: str, typed: str, default: Any) -> None:
-    """Raises UsageError for settings where a list belongs, which Hydra cannot put together."""
+    """Raises UsageError for settings where the key takes a list, which Hydra cannot merge."""
     if isinstance(default, list) and typed.startswith("{") and key.rpartition(".")[2] not in TEXTS | TEXT_LISTS:
         raise UsageError(f"{key}={typed}: expected a list, such as {_typed(default)}")
 
 
 def first_missing(node: Any, prefix: str = "") -> str | None:
-    """The first key that has to be set and is not."""
+    """The first mandatory key (???) that is not set."""
     if isinstance(node, Mapping):
         found = (first_missing(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in node.items())
         return next((key for key in found if key), None)
@@ -59,9 +59,9 @@ def first_missing(node: Any, prefix: str = "") -> str | None:
 
 
 def _check(key: str, old: Any, value: Any, base: Mapping[str, Any]) -> None:
-    if value is None and _refers(old) and kind_of(key):  # one of those that may be none, here by default another key's
+    if value is None and _refers(old) and kind_of(key):  # an optional key that by default refers to another
         return
-    old = _meant(old, base)
+    old = _followed(old, base)
     if _refers(old) or _refers(value):
         return
     if isinstance(old, Mapping):
@@ -124,7 +124,7 @@ def _check_unset(key: str, value: Any) -> None:
 
 
 def kind_of(key: str) -> str | None:
-    """Of a key whose default is none; None where the name does not tell."""
+    """The kind of a key whose default is null; None where it is not known."""
     name = key.rpartition(".")[2]
     if name not in TEXT_LISTS and is_name(key):
         return "text"
@@ -139,8 +139,8 @@ def kind_of(key: str) -> str | None:
     return next((kind for kind, names in tables.items() if name in names), None)
 
 
-def _meant(value: Any, base: Mapping[str, Any]) -> Any:
-    """What a value that refers to one other key, `${dim}`, comes to."""
+def _followed(value: Any, base: Mapping[str, Any]) -> Any:
+    """The value after following references such as `${dim}`."""
     for _ in range(10):
         if not (isinstance(value, str) and value.startswith("${") and value.endswith("}") and ":" not in value):
             break
@@ -157,7 +157,7 @@ def _wrong(key: str, value: Any, expected: str) -> UsageError:
 
 
 def _typed(value: Any) -> str:
-    """As one would type it."""
+    """A value as one would type it."""
     if isinstance(value, list):
         return f"[{','.join(map(_typed, value))}]"
     if isinstance(value, Mapping):

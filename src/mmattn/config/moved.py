@@ -1,6 +1,6 @@
-"""Configs of earlier runs and checkpoints name our classes by the module in which they stood then.
+"""Finds classes that configs of earlier runs and checkpoints name by a former module.
 
-A class keeps its name when it moves, and no two that a config may name share one: so the name alone finds it.
+A class keeps its name when it moves, and no two classes in configs have the same name, so the name identifies it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def with_present_targets(spec: Any) -> Any:
 
 
 def present_target(target: Any) -> Any:
-    """The present name of what `target` named; anything that is not a class of ours in a packaged config stays."""
+    """The present name of a target; unchanged unless it is the name of a class in a packaged config."""
     if isinstance(target, str) and target.startswith("mmattn."):
         return _by_class().get(_own_name(target), target)
     return target

@@ -1,11 +1,8 @@
-"""Names on the command line: files, folders, labels. They are text whatever they look like, and Hydra never reads them.
+"""Names on the command line (files, folders, labels), which are text whatever they look like. No torch.
 
-Hydra's grammar takes `true`, `1e3`, `[2024] x.mp4`, `a=b` or `José#1` for something else or for nothing at all. So a
-key that holds a name is composed with a stand-in, and the name is put in its place afterwards, where the stand-in
-came to (`${data.root}` takes it to other keys). A list of names is `[a,b]`; `'...'` or `"..."` around one of them
-keeps its commas.
-
-This module needs no torch.
+Hydra's grammar would parse `true`, `1e3`, `[2024] x.mp4`, `a=b` or `José#1` as something else, or fail. So a key that
+holds a name is composed with a placeholder, which is replaced by the name afterwards, also in keys that refer to it
+(`${data.root}`). A list of names is `[a,b]`; quotes around a name (`'...'` or `"..."`) keep its commas.
 """
 
 from __future__ import annotations
@@ -15,7 +12,7 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-# The last part of keys that hold a name though their default is none, or refers to another key.
+# Last parts of keys that hold a name although their default is null or a reference.
 NAMES = frozenset(
     (
         *("run", "resume", "sweep", "init_from", "source", "out", "job", "root", "folder", "videos", "python"),
@@ -25,7 +22,7 @@ NAMES = frozenset(
         *("endpoint", "key_env", "device_map"),
     )
 )
-LISTS = frozenset(("runs", "files", "factors", "classes", "annotators"))  # of names, or one name
+LISTS = frozenset(("runs", "files", "factors", "classes", "annotators"))  # keys of a list of names, or of one name
 _FILES = re.compile(r"data\.source\.files\.\w+")
 
 
@@ -36,14 +33,14 @@ def key_and_value(text: str) -> tuple[str, str]:
 
 
 def is_name(key: str) -> bool:
-    """By the key alone. A key whose default is text holds text, too."""
+    """Whether the key holds a name. Keys whose default is text hold text too."""
     return key.rpartition(".")[2] in NAMES | LISTS or _FILES.fullmatch(key) is not None
 
 
 def as_text(key: str, value: str, default: Any) -> str | list[str] | None:
-    """What `key=value` says where the key holds text, else None: it is for Hydra to read.
+    """The value as text, or as a list of texts, where the key holds text; None where Hydra has to parse it.
 
-    null leaves an optional name out; where a name is needed, or there is one already, it is a name as any other.
+    null unsets an optional name; where the default is a name, or one is required, it is a name itself.
     """
     if isinstance(default, (bool, int, float)):
         return None
@@ -66,7 +63,7 @@ _ITEM = re.compile(r"""\s*(?:'((?:\\'|[^'])*)'|"((?:\\"|[^"])*)"|([^,]*))\s*(?:,
 
 
 def split(text: str) -> list[str]:
-    """The names between commas, without blanks and quotes around them: a, 'b, c' are two."""
+    """Split at commas outside quotes, and strip blanks and quotes: a, 'b, c' are two names."""
     names, at = [], 0
     while at < len(text):
         found = _ITEM.match(text, at)
@@ -83,26 +80,27 @@ def split(text: str) -> list[str]:
 
 
 def choices(text: str) -> list[str] | None:
-    """`key=a,b` of a sweep as key=a and key=b, without quotes; None where the key holds no name, or a list of them."""
+    """`key=a,b` of a sweep as key=a and key=b, without quotes; None where the key does not hold one name."""
     key, value = key_and_value(text)
     if not is_name(key) or key.rpartition(".")[2] in LISTS:
         return None
     return [f"{key}={name}" for name in split(value)] or [text]
 
 
-class StandIns:
-    """Words that Hydra reads as they are, each for one name."""
+class Placeholders:
+    """Placeholders for names, which Hydra parses as plain words."""
 
     def __init__(self) -> None:
         self._prefix = f"name{secrets.token_hex(8)}x"
         self._texts: list[str | list[str]] = []
 
     def of(self, text: str | list[str]) -> str:
+        """A new placeholder for `text`."""
         self._texts.append(text)
         return f"{self._prefix}{len(self._texts) - 1}x"
 
     def replace(self, node: Any) -> Any:
-        """A config with the names in their places."""
+        """A config with the placeholders replaced by their names."""
         if isinstance(node, Mapping):
             return {key: self.replace(value) for key, value in node.items()}
         if isinstance(node, list):

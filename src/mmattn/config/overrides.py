@@ -1,7 +1,4 @@
-"""What was typed, `key=value`, held against the config that it changes, before anything is built.
-
-This module needs no torch.
-"""
+"""Checks of typed overrides, `key=value`, against the config that they change. No torch."""
 
 from __future__ import annotations
 
@@ -13,20 +10,19 @@ from typing import Any
 from mmattn.config.folders import is_group, optional_groups, packaged_groups
 from mmattn.errors import UsageError
 
-# As the defaults lists of conf/ have them.
 GROUPS = packaged_groups()
-OPTIONAL = optional_groups()  # groups of which nothing may be chosen, with =null
+OPTIONAL = optional_groups()  # groups that accept =null
 
 
 def group_of(text: str) -> str | None:
-    """`attention=NAME`, or `attention@captions.attention=NAME` for a choice in another place than the group's own."""
+    """The group of `attention=NAME`, or of `attention@captions.attention=NAME`; None for a plain key."""
     key, equals, _ = text.lstrip("+").partition("=")
     group = key.partition("@")[0]
     return group if equals and is_group(group) else None
 
 
 def as_choice(text: str) -> str:
-    """`~captions`, Hydra's way to leave an optional group out, as captions=null; anything else as it is."""
+    """`~captions`, Hydra's syntax to remove an optional group, as captions=null; anything else unchanged."""
     group = text[1:].partition("=")[0]
     return f"{group}=null" if text.startswith("~") and group in OPTIONAL else text
 
@@ -46,7 +42,7 @@ _GRAMMAR = re.compile(r"[\[{'\"$].*|\w+\(.*\)", re.DOTALL)  # a list, settings, 
 
 
 def quoted(text: str) -> str:
-    """What Hydra's grammar would not read as it stands, in quotes, so that it is refused for what it is."""
+    """Quote a value that Hydra's grammar cannot parse, so that the error is about the value."""
     key, equals, value = text.partition("=")
     if not equals or _PLAIN.fullmatch(value) or _GRAMMAR.fullmatch(value):
         return text
@@ -55,7 +51,7 @@ def quoted(text: str) -> str:
 
 
 def with_manifest(overrides: Iterable[str]) -> list[str]:
-    """`data.manifest=lists/m.jsonl` as the folder's data.root and its data.source.manifest; all else as it is."""
+    """Replace `data.manifest=lists/m.jsonl` by data.root=lists data.source.manifest=m.jsonl."""
     given = list(overrides)
     key = "data.manifest="
     if not (named := [text for text in given if text.startswith(key)]):
@@ -68,7 +64,7 @@ def with_manifest(overrides: Iterable[str]) -> list[str]:
 
 
 def check_choice(text: str, group: str, choices: Collection[str]) -> None:
-    """Raises UsageError where `text` chooses what the group does not have, naming the nearest that it has."""
+    """Raises UsageError, naming the closest choices, where the group does not have the choice in `text`."""
     choice = text.partition("=")[2]
     if "," in choice and all(each.strip() in choices for each in choice.split(",")):
         raise UsageError(f"{text}: one {group} is expected; mmattn train -m {text} trains a run for each of several")
@@ -77,12 +73,12 @@ def check_choice(text: str, group: str, choices: Collection[str]) -> None:
 
 
 def check_key(text: str, base: Any) -> None:
-    """Raises UsageError for a key that the config `base` does not have, naming the nearest that it has."""
+    """Raises UsageError, naming the closest keys, for a key that the config `base` does not have."""
     from omegaconf import OmegaConf
 
     key, equals, _ = text.partition("=")
     if text.startswith("~"):
-        raise UsageError(f"{text}: keys cannot be taken away, every one is needed; set it to another value")
+        raise UsageError(f"{text}: keys cannot be removed; set it to another value")
     if key.lstrip("+").startswith(("hydra.", "hydra/")):
         raise UsageError(f"{text}: {_INSTEAD_OF_HYDRA.get(re.split('[./]', key)[1], _NO_HYDRA)}")
     key = key.lstrip("+")
@@ -93,13 +89,13 @@ def check_key(text: str, base: Any) -> None:
         names = [str(name) for name in node] if OmegaConf.is_dict(node) else []
         if part not in names:
             if text.startswith("+") and (node is None or (OmegaConf.is_dict(node) and _is_open(node))):
-                return  # a place for settings of any name, or the arguments of a class, which knows its own
+                return  # free settings, or arguments of a class, which checks them itself
             prefix = ".".join(key.split(".")[:depth])
             valid = [f"{prefix}.{name}" if prefix else name for name in [*names, *(GROUPS if depth == 0 else ())]]
             raise UsageError(f"{key}: no such key{nearest(key, valid)}")
         node = node._get_node(part)
         if OmegaConf.is_interpolation(node):
-            return  # what it refers to decides
+            return  # the key it refers to is checked instead
         node = node if OmegaConf.is_config(node) and not node._is_none() else None
 
 
@@ -108,7 +104,7 @@ def _is_open(node: Any) -> bool:
 
 
 def default_of(base: Mapping[str, Any], key: str) -> Any:
-    """What the plain config `base` has at `key`; None where it has nothing."""
+    """The value of the dotted `key` in the plain config `base`, or None."""
     node: Any = base
     for part in key.split("."):
         node = node.get(part) if isinstance(node, Mapping) else None
@@ -116,7 +112,7 @@ def default_of(base: Mapping[str, Any], key: str) -> Any:
 
 
 def check_attends(given: Iterable[str], config: Mapping[str, Any]) -> None:
-    """Raises UsageError where an attention was asked for and the chosen fusion has none."""
+    """Raises UsageError where an attention was typed and the chosen fusion has none."""
     asked = [text for text in given if text.lstrip("+").startswith(("attention=", "attention."))]
     fusion = config.get("fusion")
     if asked and isinstance(fusion, Mapping):
@@ -127,12 +123,13 @@ def check_attends(given: Iterable[str], config: Mapping[str, Any]) -> None:
 
 
 def takes_attention(name: str, fusion: Mapping[str, Any]) -> None:
-    """Raises UsageError for the config of a fusion that attends to nothing."""
+    """Raises UsageError for the config of a fusion without attention."""
     if "attention" not in fusion:
         raise UsageError(f"{name} takes no attention")
 
 
 def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Pairs of dotted key and value of all leaves of a config."""
     if isinstance(node, Mapping):
         for key, value in node.items():
             yield from leaves(value, f"{prefix}.{key}" if prefix else str(key))
@@ -144,7 +141,7 @@ def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def nearest(name: str, valid: Collection[str]) -> str:
-    """A hint with the names closest to a wrong one."""
+    """A hint for error messages with the names closest to a wrong one."""
     valid = sorted(set(valid))
     near = difflib.get_close_matches(name, valid, n=3, cutoff=0.5) or valid[:12]
     return f"; did you mean {' or '.join(near)}?" if near else ""

@@ -1,8 +1,8 @@
-"""Which `_target_` may be built: what configs on this machine name, and classes of packages that the user trusts.
+"""Which `_target_` may be built: those named by configs on this machine, and classes of trusted packages. No torch.
 
-A frozen config comes with a run or a checkpoint, perhaps from elsewhere, so it may not call anything of its own
-choosing. Exact names of `config_folders` may be built. `trust=PACKAGE` (or MMATTN_TRUST) adds the classes that PACKAGE
-itself defines, for a run whose configs are not here. This module needs no torch.
+A frozen config may come from elsewhere with a run or a checkpoint, so it must not call arbitrary code. Exact names in
+`config_folders` may be built. `trust=PACKAGE` (or MMATTN_TRUST) adds the classes that PACKAGE itself defines, for a run
+whose configs are not on this machine.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from typing import Any
 from mmattn.config.folders import conf_dir, config_folders
 from mmattn.config.overrides import nearest
 from mmattn.errors import UsageError
+from mmattn.text import first_line
 
 TRUST = "MMATTN_TRUST"
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
-_PLAIN = re.compile(r"^\s*_target_:\s*([\w.]+)\s*$", re.MULTILINE)  # as all of our own files have it
+_PLAIN = re.compile(r"^\s*_target_:\s*([\w.]+)\s*$", re.MULTILINE)  # the form in all packaged files
 
 
 def check_target(key: str, value: Any) -> None:
@@ -39,8 +40,8 @@ def check_target(key: str, value: Any) -> None:
     _check_installed(key, value)
     if package not in trusted():
         raise UsageError(
-            f"{key}: {value!r} may not be built, as no config here names it; to trust {package} add trust={package}, "
-            "or name its configs with --config-dir DIR"
+            f"{key}: {value!r} may not be built, because no config on this machine names it; to trust {package} add "
+            f"trust={package}, or name its configs with --config-dir DIR"
         )
     _check_own_class(key, value, package)
 
@@ -55,7 +56,7 @@ def _check_installed(key: str, target: str) -> None:
 
 
 def _check_own_class(key: str, target: str, package: str) -> None:
-    """What a trusted package has only imported is not its own: my_fusion.os.system."""
+    """Rejects what a trusted package only imports, such as my_fusion.os.system."""
     module, _, name = target.rpartition(".")
     try:
         found = getattr(import_module(module), name, None)
@@ -66,7 +67,7 @@ def _check_own_class(key: str, target: str, package: str) -> None:
 
 
 def packaged_targets() -> frozenset[str]:
-    """What the packaged configs name: our own classes, all of which may be built."""
+    """The targets in the packaged configs, all of which may be built."""
     return _named_in(conf_dir())
 
 
@@ -84,7 +85,7 @@ def _read(file: Path) -> Any:
     try:
         return yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"{file}: not YAML ({str(error).splitlines()[0]})") from None
+        raise UsageError(f"{file}: not YAML ({first_line(error)})") from None
 
 
 def _targets(node: Any) -> Iterator[str]:
@@ -99,11 +100,12 @@ def _targets(node: Any) -> Iterator[str]:
 
 
 def trusted() -> frozenset[str]:
+    """The packages in MMATTN_TRUST."""
     return frozenset(name for name in os.environ.get(TRUST, "").split(",") if name)
 
 
 def check_trust(packages: Iterable[str]) -> str:
-    """`packages` as MMATTN_TRUST has them. Raises UsageError for what is no package of somebody's."""
+    """`packages` in the form of MMATTN_TRUST. Raises UsageError for mmattn, the standard library and invalid names."""
     for package in packages:
         if not package.isidentifier() or package == "mmattn" or package in sys.stdlib_module_names:
             raise UsageError(f"trust={package}: expected the name of an installed package, such as trust=my_fusion")
@@ -112,7 +114,7 @@ def check_trust(packages: Iterable[str]) -> str:
 
 @contextmanager
 def environment(**changes: str | None) -> Iterator[None]:
-    """Variables of the environment, which processes that are started here inherit; None: as it is."""
+    """Set environment variables while the body runs, also for processes started in it; None: unchanged."""
     changed = {name: value for name, value in changes.items() if value is not None}
     before = {name: os.environ.get(name) for name in changed}
     os.environ.update(changed)

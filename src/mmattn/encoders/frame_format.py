@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from mmattn.media.read.picture.resample import Resample
+from mmattn.media.read.video.resample import Resample
 
 
 @dataclass(frozen=True)

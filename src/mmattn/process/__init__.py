@@ -1,1 +1,1 @@
-"""Which process this is, what it holds, which cores it has. Needs no torch."""
+"""Processes: leases, signals, cores, memory, Slurm's queue. No torch at import."""

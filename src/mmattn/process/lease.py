@@ -1,16 +1,16 @@
-"""A lease: one holder at a time for a piece of work, over processes and hosts that share a folder. No torch, no flock.
+"""A lease: one holder at a time for a piece of work, among processes and hosts that share a folder. No flock.
 
 The lease is a small folder of numbered files, and the file with the highest number is the holder's. Two rules make it
 safe on NFS and under any order of events:
 
-- Numbers only grow. A lease is taken by creating the next number with O_EXCL, so of many who try one succeeds, and the
-  file with the highest number is never removed: who acted on an old state finds a higher number and steps back.
-- A holder writes to its own file only. One that was taken over meanwhile (stopped, suspended) changes nothing.
+- Numbers only grow. A lease is taken by creating the next number with O_EXCL, so one of several attempts succeeds. The
+  file with the highest number is never removed: a process that acted on an old state finds a higher one and gives up.
+- A holder writes only to its own file. A holder that lost the lease meanwhile (stopped, suspended) changes nothing.
 
-The holder touches its file every `beat_s`. It is free again when it was released, when the holder's process is dead (as
-its own host can tell), when Slurm started the holder's job anew, or when it was not touched for `stale_s`. That age is
-between two times of the file server, so clocks of hosts do not matter, and it counts only if no touch follows within
-three beats of watching, so a clock that jumps or a machine that wakes up does not matter either.
+The holder touches its file every `beat_s`. The lease is free when it was released, when the holder's process has
+ended (checked on its own host), when Slurm restarted the holder's job, or when it was not touched for `stale_s`. That
+age is between two times of the file server, so clocks of hosts do not matter. It counts only if no touch follows
+within three beats, so a clock that jumps or a machine that wakes up does not matter either.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from typing import Any
 from mmattn.errors import UsageError
 from mmattn.process.owner import describe_self, is_dead, is_requeued
 
-HELD, FREE = b"held\n", b"free\n"  # how the file begins; of one length, so that one write turns it
+HELD, FREE = b"held\n", b"free\n"  # how the file begins; equally long, so that one write changes the state
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class _Seen:
 class Lease:
     """`with Lease(path) as lease:` or `take()` and `release()`. `path` is a folder of its own, made when needed.
 
-    `stale_s` is how long a holder may be silent; a few `beat_s`, and far more than this process may stand still.
+    `stale_s`: how long a holder may go without touching its file; far longer than a process is ever paused.
     """
 
     def __init__(self, path: Path | str, *, beat_s: float = 5.0, stale_s: float = 60.0) -> None:
@@ -64,7 +64,7 @@ class Lease:
         self._beating: threading.Thread | None = None
 
     def take(self) -> bool:
-        """Whether the lease is now ours. It takes over a lapsed one, and waits only to be sure of that (three beats).
+        """Try to take the lease; returns whether it is ours. Taking over a lapsed lease waits three beats to be sure.
 
         Raises OSError where the folder cannot be written.
         """
@@ -73,7 +73,7 @@ class Lease:
         self._forget()
         for _ in range(2):
             self.path.mkdir(parents=True, exist_ok=True)
-            with suppress(FileNotFoundError):  # a holder that was done has removed the folder just now
+            with suppress(FileNotFoundError):  # the last holder has just removed the folder
                 return self._take()
         return False
 
@@ -95,9 +95,9 @@ class Lease:
         return True
 
     def lost(self) -> bool:
-        """Whether it is not ours: never taken, released, or taken over after this process stood still.
+        """Whether the lease is not ours: never taken, released, or taken over while this process was paused.
 
-        It costs nothing while the last beat is recent, so it may be asked at each step.
+        It costs nothing while the last beat is recent, so it can be called at each step.
         """
         if self._pid != os.getpid():  # a fork of the holder is not the holder
             return True
@@ -106,15 +106,15 @@ class Lease:
         return self._lost
 
     def is_held(self) -> bool:
-        """Whether anybody holds it. Waits, as `take` does, only where a holder seems to be silent."""
+        """Whether any process holds it. Waits, as `take` does, only where the holder seems to have stopped."""
         try:
             last = self._last()
             return last is not None and not self._lapsed(last)
-        except FileNotFoundError:  # removed by a holder that was done
+        except FileNotFoundError:  # removed by the last holder
             return False
 
     def holder(self) -> str:
-        """Who holds it, for people: process, host, since when, and how long ago it last gave a sign of life."""
+        """The holder, for messages: process, host, since when, and how long ago it touched its file."""
         last = self._last()
         if last is None or last.free:
             return "nobody"
@@ -127,9 +127,9 @@ class Lease:
         return f"process {last.owner['pid']} on {last.owner['host']}{job} since {since} ({sign})"
 
     def release(self, *, done: bool = False) -> None:
-        """Give it back, at once free for others. No effect on a lease that is not ours any more.
+        """Release it for others. No effect on a lease that is no longer ours.
 
-        `done`: its folder is removed as well, so that nothing of it is left.
+        `done`: also remove its folder.
         """
         if self._pid != os.getpid():
             return
@@ -137,7 +137,7 @@ class Lease:
         if self._beating is not None:
             self._over.set()
             self._beating.join()
-        if ours:  # out of sight while it still counts as held, so that nobody takes what is being removed
+        if ours:  # renamed while still held, so that nobody takes a lease that is being removed
             removed = self.path.with_name(f".{secrets.token_hex(6)}.part")
             with suppress(OSError):
                 self.path.rename(removed)
@@ -151,11 +151,13 @@ class Lease:
             raise UsageError(f"{self.path}: held by {self.holder()}")
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.release()
 
     def _create(self, number: int) -> int | None:
-        """The holder's file of that number, open; None when others were first."""
+        """Create and open the file of that number; None when another process was first."""
         try:
             fd = os.open(self._file(number), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         except FileExistsError:
@@ -165,7 +167,7 @@ class Lease:
             mine = {**describe_self(), "beat_s": self.beat_s, "stale_s": self.stale_s}
             os.write(fd, HELD + json.dumps(mine).encode())
             os.fsync(fd)
-            late = max(self._numbers(), default=0) != number  # others have come and gone since we looked
+            late = max(self._numbers(), default=0) != number  # other holders came and went meanwhile
         finally:
             if late:
                 os.close(fd)
@@ -186,7 +188,7 @@ class Lease:
                 if self._lost:
                     return
                 os.utime(self._fd)
-            except OSError:  # a server that does not answer: no beat, until it does
+            except OSError:  # the server does not answer: retry at the next beat
                 continue
             self._beaten = begun
 
@@ -195,7 +197,7 @@ class Lease:
 
     def _numbers(self) -> list[int]:
         try:
-            self._server_ns()  # touches the folder, so that NFS does not answer from its memory
+            self._server_ns()  # touches the folder, so that NFS does not answer from its cache
             return [int(name) for entry in self.path.iterdir() if (name := entry.name).isdecimal()]
         except FileNotFoundError:
             return []
@@ -204,7 +206,7 @@ class Lease:
         return self.path / str(number)
 
     def _last(self) -> _Seen | None:
-        """The holder's file. It is opened, not only looked up, since NFS then asks the server."""
+        """The holder's file. It is opened, not only looked up, because only then NFS asks the server."""
         while numbers := self._numbers():
             try:
                 with self._file(max(numbers)).open("rb") as file:
@@ -219,8 +221,8 @@ class Lease:
         return None
 
     def _server_ns(self) -> int:
-        """Now, by the clock that stamps the holder's file."""
-        with suppress(PermissionError):  # who may only look goes by its last change
+        """The current time of the clock that stamps the holder's file."""
+        with suppress(PermissionError):  # without write access, its last change is used
             os.utime(self.path)
         return self.path.stat().st_mtime_ns
 
@@ -240,5 +242,5 @@ class Lease:
 
 
 def _now() -> float:
-    """Seconds that also pass while the machine sleeps, and that no one can set."""
+    """Seconds of a clock that cannot be set, and that also runs while the machine sleeps."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))

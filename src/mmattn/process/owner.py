@@ -1,4 +1,4 @@
-"""Which process this is, in words that others can check: whether the one that wrote them is gone for certain."""
+"""A record that identifies a process, by which other processes can check whether it has ended."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 
 def describe_self() -> dict[str, Any]:
+    """The record of this process: pid, start time, host, pid namespace and Slurm job."""
     pid = os.getpid()
     return {
         **{"pid": pid, "started": _started(pid), "host": socket.gethostname(), "place": _place(), "since": time.time()},
@@ -19,7 +20,7 @@ def describe_self() -> dict[str, Any]:
 
 
 def _place() -> str | None:
-    """Where process ids mean the same: one boot of one machine, one namespace of processes (containers have others)."""
+    """Identifies where process ids are comparable: one boot of one machine and one pid namespace."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
@@ -28,7 +29,7 @@ def _place() -> str | None:
 
 
 def _started(pid: int) -> str | None:
-    """When the process began, so that another that got its number is not taken for it; None where that is hidden."""
+    """The start time of a process, which tells it from a later one with the same id; None where it is hidden."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except OSError:
@@ -37,7 +38,7 @@ def _started(pid: int) -> str | None:
 
 
 def is_dead(owner: Mapping[str, Any]) -> bool:
-    """Known only where its process could be seen."""
+    """Whether the owner's process has certainly ended; False where this process could not see it."""
     place = _place()
     if place is None or owner.get("place") != place:
         return False
@@ -61,5 +62,5 @@ def _restart() -> int:
 
 
 def is_requeued(owner: Mapping[str, Any]) -> bool:
-    """Slurm ends all of a job before it starts the job again."""
+    """Whether this is a later start of the owner's Slurm job; Slurm ends all of a job before it restarts it."""
     return bool(owner.get("job")) and owner.get("job") == _job() and _restart() > owner.get("restart", 0)

@@ -1,6 +1,6 @@
-"""What Slurm's queue says of jobs: which of them will still run, and why some never start.
+"""Jobs in Slurm's queue: which are waiting or running, and why some do not start.
 
-It is asked by squeue. sacct, which submitit asks, needs accounting, and many clusters have none.
+Uses squeue. sacct, which submitit uses, needs accounting, and many clusters have none.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ _LIMITS = ("Assoc", "QOS", "MaxMemPerLimit", "MaxCpuPerAccount", "MaxGRESPerAcco
 
 @dataclass(frozen=True)
 class Queued:
-    """`tasks`: ids such as "12_0" of those that wait or run. `reasons`: why some of them do not start by themselves."""
+    """`tasks`: ids such as "12_0" that wait or run. `reasons`: why some of them will not start without a change."""
 
     tasks: frozenset[str]
     reasons: frozenset[str]
 
 
 def queued(tasks: Iterable[str]) -> Queued | None:
-    """None where Slurm does not answer."""
+    """Look up jobs by their task ids; None where Slurm does not answer."""
     jobs = ",".join(sorted({task.partition("_")[0] for task in tasks}))
     command = ["squeue", "--noheader", "--array", "--format=%i|%T|%r", f"--jobs={jobs}"]
     try:
-        said = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    if said.returncode and "Invalid job id" not in said.stderr:  # which it says of jobs that ended a while ago
+    if answer.returncode and "Invalid job id" not in answer.stderr:  # which it prints for jobs that ended a while ago
         return None
-    rows = [line.strip().split("|") for line in said.stdout.splitlines() if line.count("|") == 2]
+    rows = [line.strip().split("|") for line in answer.stdout.splitlines() if line.count("|") == 2]
     waiting = {reason for _, state, reason in rows if state == "PENDING"}
     return Queued(
         frozenset(task for task, _, _ in rows),
@@ -44,10 +44,10 @@ def queued(tasks: Iterable[str]) -> Queued | None:
 
 
 def explain(reason: str) -> str:
-    """What one of `Queued.reasons` means for who waits."""
+    """What one of `Queued.reasons` means for whoever submitted the job."""
     if reason.startswith(_NEVER):
-        return f"wait for {reason} (squeue), which ends only when the request or cluster changes"
+        return f"wait for {reason} (squeue) and start only when the request or the cluster changes"
     return (
-        f"wait for {reason} (squeue), a limit of the account: they start when its other jobs end, and never where one "
-        "alone asks for more"
+        f"wait for {reason} (squeue), a limit of the account: they start when its other jobs end, or never if one "
+        "alone exceeds the limit"
     )

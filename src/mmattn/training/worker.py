@@ -1,6 +1,6 @@
-"""One process of a distributed run: python -m mmattn.training.worker RUN_DIR, with the ranks in the environment.
+"""One process of a distributed run: python -m mmattn.training.worker RUN_DIR, with the rank in the environment.
 
-Its launcher starts it: `mmattn train`, torchrun (torchrun ... -m mmattn.training.worker RUN_DIR) or srun.
+Started by `mmattn train`, torchrun (torchrun ... -m mmattn.training.worker RUN_DIR) or srun.
 """
 
 from __future__ import annotations
@@ -9,20 +9,22 @@ import os
 import sys
 from pathlib import Path
 
-from mmattn.errors import MmattnError, Stopped, Unheard
+from mmattn.errors import MmattnError, PeerFailed, Stopped
+from mmattn.text import first_line
 
 
 def main() -> int:
+    """Train the run of the command line; returns the exit code."""
     try:
-        from mmattn.training.launch.signals import PIPE, stop_without
+        from mmattn.process.signals import PIPE, stop_without
         from mmattn.training.run.train import train
 
         if launcher := os.environ.pop(PIPE, None):
             stop_without(int(launcher))
         train(Path(sys.argv[1]))
     except Stopped as stopped:
-        return stopped.exit_code  # the launcher says it once for all
-    except Unheard as error:
+        return stopped.exit_code  # the launcher reports it once for all processes
+    except PeerFailed as error:
         return error.exit_code
     except MmattnError as error:
         print(f"mmattn: {error}", file=sys.stderr)
@@ -32,7 +34,7 @@ def main() -> int:
     except RuntimeError as error:
         if not any(word in str(error) for word in ("gloo", "NCCL", "c10d", "TCPStore")):
             raise
-        print(f"mmattn: another process has gone ({str(error).splitlines()[0]})", file=sys.stderr)
+        print(f"mmattn: lost another process of the run ({first_line(error)})", file=sys.stderr)
         return 1
     return 0
 

@@ -101,12 +101,13 @@ import ctypes, queue, sys
 from pathlib import Path
 from types import SimpleNamespace
 from mmattn.errors import Stopped
-from mmattn.training.launch import signals
-from mmattn.training.loop.agreement import Agreement
+from mmattn.process import signals
+from mmattn.training.callbacks.stop_on_signal import StopOnSignal
+from mmattn.training.distributed.consensus import StepConsensus
 from mmattn.training.loop.timetable import Timetable
 
 signals.END_S = 0.5
-stop = signals.StopOnSignal(Path("r"), Agreement(), Timetable())
+stop = StopOnSignal(Path("r"), StepConsensus(), Timetable())
 stop.on_train_start(SimpleNamespace(global_step=0, is_global_zero=True), None)
 print("waits", flush=True)
 try:

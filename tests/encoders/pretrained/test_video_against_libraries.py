@@ -238,7 +238,7 @@ def test_a_run_decodes_for_its_encoder_and_says_when_it_is_random(
     small = ["data.batch_size=4", "data.clip.fps=2", "fusion=late", "dim=16", "heads=2", "trainer.epochs=1"]
     quick = ["logger=none", "trainer.accelerator=cpu", "trainer.threads=1", f"run={tmp_path / 'run'}"]
     assert main(["train", *data, *small, *quick, "visual=clip", weights]) == 0
-    note = "visual: TransformersFrames starts from random weights; set visual.pretrained= for those it is known for"
+    note = "visual: TransformersFrames starts from random weights; set visual.pretrained= to its pretrained weights"
     assert capsys.readouterr().err.splitlines().count(note) == (not pretrained)
     clip = load_model(tmp_path / "run").clip
     assert (clip.height, clip.width, clip.fit, clip.resample) == (32, 32, "crop", "transformers_bicubic")

@@ -15,7 +15,7 @@ class _Slow(MetaPathFinder):
     """Changes one method of a module when that is imported, and imports nothing before its time."""
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        if name != "mmattn.training.logging.steps":
+        if name != "mmattn.training.callbacks.log_steps":
             return None
         sys.meta_path.remove(self)
         spec = find_spec(name)

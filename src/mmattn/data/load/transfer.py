@@ -18,7 +18,7 @@ from typing import Any
 from torch import Tensor
 
 from mmattn.errors import MmattnError
-from mmattn.progress import say
+from mmattn.progress import log
 
 SHARED_MEMORY = Path("/dev/shm")
 PREFETCHED = 2  # batches that wait for each loader process, torch's default
@@ -56,7 +56,7 @@ def is_short(workers: int, batch_bytes: int, processes: int = 1, place: Path = S
     return True
 
 
-_log_once = cache(say)  # not for each loader of a process
+_log_once = cache(log)  # not for each loader of a process
 
 
 def nbytes(value: Any) -> int:

@@ -10,7 +10,6 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from mmattn.encoders.pretrained.precision import full_precision
-from mmattn.media.read.picture.resample import Resample
 from mmattn.media.read.video.resample import Resample
 
 Interpolation = Literal["bicubic", "bilinear"]

@@ -16,8 +16,6 @@ import torch
 from torch import Tensor
 
 from mmattn.encoders.pretrained.yamnet.network import HOP, PATCH, RATE
-from mmattn.media.read.views import FrameView
-from mmattn.encoders.pretrained.yamnet.yamnet import HOP, PATCH, RATE
 from mmattn.media.read.windows.views import FrameView
 from mmattn.types import MODALITIES, Frames, Modality
 

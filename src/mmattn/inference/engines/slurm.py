@@ -22,7 +22,7 @@ from mmattn.inference.jobs.job import Job
 from mmattn.inference.jobs.orders import Tally
 from mmattn.process.squeue import explain, queued
 from mmattn.process.startup import SAFE, safe_children
-from mmattn.progress import Progress, say
+from mmattn.progress import Progress, log
 
 _LOOK_S = 2.0
 _QUEUE_S = 10.0  # how often Slurm is asked for its queue
@@ -128,7 +128,7 @@ class SlurmEngine:
                     under_way = [each for each in under_way if each.job_id in found.tasks]
                     for reason in found.reasons - reported:
                         reported.add(reason)
-                        say(f"tasks {explain(reason)}")
+                        log(f"tasks {explain(reason)}")
 
 
 def _has_ended(task: Any, cluster: str) -> bool:

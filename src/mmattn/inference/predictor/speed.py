@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import nn
 
 from mmattn.errors import UsageError
+from mmattn.process.memory import MemoryMeter
 
 PRECISIONS = {"32": None, "bf16": torch.bfloat16, "16": torch.float16}
 AUTO = "auto"
@@ -56,7 +56,7 @@ def batch_sizes(run: Callable[[int], None], device: str) -> dict[str, float]:
     `run` calls the model with a batch of that size.
     """
     tried: dict[str, float] = {}
-    memory, began, fruitless = _Memory(device), time.monotonic(), 0
+    memory, began, fruitless = MemoryMeter(device), time.monotonic(), 0
     # On a processor its own time: other work on the machine says nothing of the size.
     clock = time.process_time if memory.device.type == "cpu" else time.monotonic
     for size in SIZES:
@@ -84,31 +84,3 @@ def chosen(tried: dict[str, float]) -> int:
     """The smallest of the sizes that were tried within GAIN of the best."""
     best = max(tried.values())
     return next(int(size) for size, rate in tried.items() if rate * GAIN >= best)
-
-
-class _Memory:
-    """Of a device: what was free at first, bytes, and the most that was taken of it since."""
-
-    def __init__(self, device: str) -> None:
-        self.device = torch.device(device)
-        if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.device)
-            self.free = torch.cuda.mem_get_info(self.device)[0]
-        else:
-            self.free = _figure(Path("/proc/meminfo"), "MemAvailable") or 1 << 62
-        self.before = self._now()
-
-    def taken(self) -> int:
-        return self._now() - self.before
-
-    def _now(self) -> int:
-        if self.device.type == "cuda":
-            return torch.cuda.max_memory_reserved(self.device)
-        return _figure(Path("/proc/self/status"), "VmHWM")
-
-
-def _figure(path: Path, name: str) -> int:
-    """Bytes; 0 where the system does not tell."""
-    if not path.exists():
-        return 0
-    return next((int(line.split()[1]) << 10 for line in path.read_text().splitlines() if line.startswith(name)), 0)

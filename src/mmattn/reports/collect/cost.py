@@ -29,7 +29,7 @@ from mmattn.files import MODEL_FILE, write_atomically
 from mmattn.model import AVModel
 from mmattn.reports.collect.timing import OnGpu, Timed, timed, timed_on_gpu
 from mmattn.text import counted
-from mmattn.training.run.machine import describe_machine
+from mmattn.training.directory.machine import describe_machine
 from mmattn.types import Batch, Clip
 
 COST_FILE = "cost.json"

@@ -10,7 +10,7 @@ from pathlib import Path
 from mmattn.checkpoint import load_model
 from mmattn.config.compose import compose
 from mmattn.errors import MmattnError, UsageError
-from mmattn.progress import say
+from mmattn.progress import log
 from mmattn.reports.collect.runs import TEST_FILE
 from mmattn.text import clock, counted
 from mmattn.weighting.clip_scores import scores_file
@@ -35,22 +35,22 @@ def evaluate_missing(runs: Sequence[Path], choice: str) -> None:
         needed = f", about {clock(_seconds(lacking[0], split) * len(lacking))}"
     except (MmattnError, RuntimeError, StopIteration) as error:
         needed = f" (its time is not known: {str(error).splitlines()[0] if str(error) else 'no clips'})"
-    say(f"{counted(len(lacking), 'run')} to evaluate on the {split} clips, for intervals and tests{needed}")
+    log(f"{counted(len(lacking), 'run')} to evaluate on the {split} clips, for intervals and tests{needed}")
     if choice == "ask" and input("evaluate now? [y/N] ").strip().lower() not in ("y", "yes"):
         return
     from mmattn.training.run.evaluate import evaluate
 
     for run in lacking:
         try:
-            say(evaluate(compose("evaluate", ["run=RUN"]) | {"run": str(run), "split": split}))
+            log(evaluate(compose("evaluate", ["run=RUN"]) | {"run": str(run), "split": split}))
         except MmattnError as error:
-            say(f"{run}: not evaluated: {error}")
+            log(f"{run}: not evaluated: {error}")
 
 
 def _seconds(run: Path, split: str) -> float:
     """What evaluating a run takes, from one batch of it."""
     from mmattn.data.build import build_data
-    from mmattn.training.run.directory import read_config
+    from mmattn.training.directory.frozen import read_config
 
     checkpoint, data = load_model(run), build_data(read_config(run)["data"])
     try:

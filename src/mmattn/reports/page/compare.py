@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mmattn.config.compose import Config
 from mmattn.errors import UsageError
-from mmattn.progress import say
+from mmattn.progress import log
 from mmattn.reports.collect.missing import evaluate_missing
 from mmattn.reports.collect.runs import EVALUATION_FILE
 from mmattn.reports.collect.select import select_runs, unfinished
@@ -81,9 +81,9 @@ def _watch(config: Config, predictions: Path | None, out: Path, options: Options
             note = f"Written {time.strftime('%Y-%m-%d %H:%M:%S')}, again when a run has something new."
             write_report(ready, predictions, out, notes=[note, *notes], options=options)
             seen = now
-            say(f"{out}: {counted(len(ready), 'run')}")
+            log(f"{out}: {counted(len(ready), 'run')}")
             said = True
         elif not said and notes:
-            say(f"waiting: {notes[0]}")
+            log(f"waiting: {notes[0]}")
             said = True
         time.sleep(options.refresh_s or 10.0)

@@ -11,7 +11,7 @@ from typing import Any
 from mmattn.errors import UsageError
 from mmattn.files import write_atomically
 from mmattn.media.isolate.reader import IsolatedReader
-from mmattn.progress import say
+from mmattn.progress import log
 from mmattn.reports.budget import noise_sweep, training_seconds
 from mmattn.reports.collect.cost import Cost, measure_costs, read_cost
 from mmattn.reports.collect.groups import Group, group_runs
@@ -129,7 +129,7 @@ def _facts(groups: Sequence[Group], measure: str) -> tuple[table.Facts, list[str
     if measure == "none":
         found: list[Cost | str | None] = [read_cost(path) for path in paths]
     else:
-        found = list(measure_costs(paths, say, again=measure == "all"))
+        found = list(measure_costs(paths, log, again=measure == "all"))
     costs = {str(path): cost for path, cost in zip(paths, found, strict=True) if isinstance(cost, Cost)}
     failed = [f"{path}: cost not measured ({why})" for path, why in zip(paths, found, strict=True)
               if isinstance(why, str)]  # fmt: skip

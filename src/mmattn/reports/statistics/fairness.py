@@ -11,7 +11,7 @@ from mmattn.reports.statistics.uncertainty import LEAST_SEEDS
 from mmattn.reports.statistics.verdicts import Finding
 from mmattn.reports.text import listing
 from mmattn.text import clock
-from mmattn.training.run.machine import machine_name
+from mmattn.training.directory.machine import machine_name
 
 HELD = {"params": "the number of parameters", "flops": "the operations of one clip"}  # by budget=
 _NAMED = 6  # settings that a sentence names

@@ -18,7 +18,7 @@ from mmattn.files import write_atomically
 from mmattn.reports.collect.runs import METRICS_FILE
 from mmattn.reports.collect.select import select_runs
 from mmattn.text import counted
-from mmattn.training.run.directory import run_id
+from mmattn.training.directory.record import run_id
 
 STEP = "trainer/global_step"  # the axis that training logs
 _TABLES = ("val/families", "val/tags", "val/heads")

@@ -1,1 +1,1 @@
-"""Training checkpoints: whole or absent, from one process or in parts."""
+"""Training checkpoints: atomic, verified, in one file or one part per process."""

@@ -1,4 +1,4 @@
-"""Training checkpoints: whole or absent, the last two kept, looked through before they are used."""
+"""Atomic training checkpoints: the last two are kept, and verified before they are loaded."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from mmattn.errors import MmattnError, UsageError
 from mmattn.files import beside
 from mmattn.renamed import renamed
+from mmattn.text import first_line
 from mmattn.training.checkpoints.parts import damaged_part, read_rest, read_tensors, remove
 from mmattn.training.checkpoints.states import WEIGHTS, whole_checkpoint
-from mmattn.training.run.group import read_by_first
+from mmattn.training.distributed.group import read_by_first
 
 LAST = Path("checkpoints") / "last.ckpt"
 FOREIGN = (pickle.UnpicklingError, zipfile.BadZipFile, zlib.error)
-BEFORE = LAST.with_name("before.ckpt")  # the one that was the last before it
+BEFORE = LAST.with_name("before.ckpt")  # the checkpoint before LAST
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Written beside the target, synced, then put in its place; loading executes nothing.
+    """Writes beside the target, syncs, then renames; loading never executes code.
 
-    `damaged_last`: what stands at LAST is no good, so the first save replaces it instead of keeping it as BEFORE.
+    `damaged_last`: LAST is damaged, so the first save replaces it instead of keeping it as BEFORE.
     """
 
     def __init__(self, damaged_last: bool = False) -> None:
@@ -40,17 +41,17 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 with part.open("wb") as file:  # a stream: a copy in memory would be as large as model and optimizer
                     torch.save(checkpoint, file)
                 self._make_way(path)
-        except (OSError, RuntimeError) as error:  # torch's writer makes a full disk a RuntimeError
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
             cause = error.__cause__ or error.__context__ or error
             raise MmattnError(f"{path}: the checkpoint cannot be written ({first_line(cause)})") from None
 
     def put(self, part: Path, path: Path) -> None:
-        """A folder that is written to its end takes the place of what stands at `path`."""
+        """Move the completely written folder `part` to `path`."""
         self._make_way(path)
         part.replace(path)
 
     def _make_way(self, path: Path) -> None:
-        """What stands at `path` becomes the one before, if it is any good."""
+        """Keep what is at `path` as BEFORE, unless it is damaged."""
         if path.exists() and not self._damaged_last:
             remove(before := path.with_name(BEFORE.name))
             path.replace(before)
@@ -58,18 +59,18 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         self._damaged_last = False
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        """The first process reads it, for all."""
+        """Rank 0 reads the checkpoint for all processes."""
         return read_by_first(lambda: self.read(Path(path)))
 
     def read(self, path: Path) -> dict[str, Any]:
-        """In this process alone, on the processor, of either kind."""
+        """Read a checkpoint of either kind in this process, on the CPU. Raises UsageError."""
         try:
             if path.is_dir():
                 return whole_checkpoint(read_rest(path), read_tensors(path))
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
             return {**checkpoint, WEIGHTS: renamed(checkpoint[WEIGHTS])} if WEIGHTS in checkpoint else checkpoint
         except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
-            raise UsageError(f"{path}: not a whole checkpoint ({first_line(error)})") from None
+            raise UsageError(f"{path}: damaged, or not a checkpoint ({first_line(error)})") from None
 
 
 def newest_whole(run: Path) -> Path | None:
@@ -83,18 +84,18 @@ def newest_whole(run: Path) -> Path | None:
             continue
         if (fault := damage(path)) is None:
             if faults:
-                print(f"{faults[0]}; going on from the one before, {path}", file=sys.stderr)
+                print(f"{faults[0]}; continuing from the one before it, {path}", file=sys.stderr)
             return path
-        faults.append(f"{path}: not a whole checkpoint ({fault})")
+        faults.append(f"{path}: damaged, or not a checkpoint ({fault})")
     if faults:
-        raise UsageError(f"{faults[0]}; and there is no other. Start again in a new run directory")
+        raise UsageError(f"{faults[0]}; there is no other checkpoint. Start a new run")
     return None
 
 
 def damage(path: Path) -> str | None:
-    """What is wrong with the file or folder, None if every byte of it is as it was written.
+    """What is wrong with the file or folder; None if every byte is as it was written.
 
-    A checkpoint in one file is a zip archive, whose checksums torch itself does not look at.
+    A checkpoint in one file is a zip archive, whose checksums torch itself does not verify.
     """
     try:
         if path.is_dir():
@@ -104,7 +105,3 @@ def damage(path: Path) -> str | None:
     except (OSError, EOFError, ValueError, KeyError, RuntimeError, *FOREIGN) as error:
         return first_line(error)
     return f"checksum of {member}" if member else None
-
-
-def first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

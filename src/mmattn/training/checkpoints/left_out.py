@@ -1,6 +1,6 @@
-"""Frozen weights that lie in files anyway: a checkpoint of training names them by a digest instead of holding them.
+"""Frozen weights of a language model from files, which a training checkpoint replaces by a digest.
 
-The model that a run saves for use still holds everything.
+The model that a run saves for inference still contains everything.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from mmattn.model import AVModel, without_files
 _KEY = "left_out"  # of a checkpoint: the digest
 
 
-def to_go_on(config: Config) -> Config:
-    """The settings of a model whose weights a checkpoint of training has, but for those that it leaves out."""
+def resume_settings(config: Config) -> Config:
+    """The config of a model whose weights come from a training checkpoint, except those that it leaves out."""
     captions = config.get("captions") or {}
     stays = captions.get("pretrained") is not None and captions.get("mode") in ("frozen", "lora")
     return without_files(config) | ({"captions": captions} if stays else {})
 
 
 def left_out(model: AVModel) -> dict[str, Tensor]:
-    """By its name in the model: what is frozen of a language model that came from files.
+    """Frozen weights of a language model that came from files, by their names in the model.
 
-    Nothing where processes share the weights out: each saves its part.
+    Empty where the weights are sharded: each process saves its part.
     """
     captions = model.captions
     if captions is None or not getattr(captions, "from_files", False):
@@ -42,7 +42,7 @@ def left_out(model: AVModel) -> dict[str, Tensor]:
 
 
 def drop_from(checkpoint: dict[str, Any], model: AVModel) -> None:
-    """Take them out of a checkpoint of Lightning's."""
+    """Remove them from a Lightning checkpoint."""
     if found := left_out(model):
         for name in found:
             checkpoint["state_dict"].pop(f"model.{name}", None)
@@ -50,13 +50,13 @@ def drop_from(checkpoint: dict[str, Any], model: AVModel) -> None:
 
 
 def put_back(checkpoint: dict[str, Any], model: AVModel) -> None:
-    """From the model, which has them from the files. Raises UsageError if those are not what it was trained with."""
+    """Restore them from the model, which loaded the files. Raises UsageError if the files have changed."""
     if _KEY not in checkpoint:
         return
     found = left_out(model)
     if not found:
         raise UsageError(
-            "the checkpoint names its language model instead of holding it; go on as it was trained: with "
+            "the checkpoint does not contain its frozen language model; continue as it was trained: with "
             "captions.pretrained, and without trainer.strategy=fsdp"
         )
     if _digest(found) != checkpoint[_KEY]:

@@ -1,6 +1,6 @@
-"""A checkpoint of which every process writes its own part: a folder of safetensors, and all that is no tensor in REST.
+"""A checkpoint as a folder: each process writes its tensors as safetensors, and everything else is in REST.
 
-Loading executes nothing: torch's own distributed format is a pickle.
+Loading never executes code; torch's own distributed format is a pickle.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _CHUNK = 1 << 24  # bytes
 
 
 def write_parts(folder: Path, tensors: dict[str, Tensor], rest: dict[str, Any]) -> None:
-    """All processes have to call it. Synced; `folder` is new."""
+    """Write the checkpoint to the new `folder`, synced. Collective: every process has to call it."""
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
     from torch.distributed.checkpoint.state_dict_saver import save
 
@@ -47,6 +47,7 @@ def write_parts(folder: Path, tensors: dict[str, Tensor], rest: dict[str, Any]) 
 
 
 def read_rest(folder: Path) -> dict[str, Any]:
+    """Everything but the tensors."""
     rest = torch.load(folder / REST, map_location="cpu", weights_only=True)
     rest = {name: value for name, value in rest.items() if name != "files"}
     for groups in rest.get(OPTIMIZERS, []):
@@ -57,7 +58,7 @@ def read_rest(folder: Path) -> dict[str, Any]:
 
 
 def read_parts(folder: Path, tensors: dict[str, Tensor]) -> None:
-    """Fill `tensors`, which may be shared out among any number of processes. All of them have to call it."""
+    """Load into `tensors`, which may be sharded over any number of processes. Collective."""
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
     from torch.distributed.checkpoint.state_dict_loader import load
 
@@ -67,7 +68,7 @@ def read_parts(folder: Path, tensors: dict[str, Tensor]) -> None:
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
-    """All of them, whole, in this process alone."""
+    """All tensors, unsharded, in this process."""
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
     from torch.distributed.checkpoint.metadata import TensorStorageMetadata
     from torch.distributed.checkpoint.state_dict_loader import load
@@ -80,13 +81,13 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
         if isinstance(one, TensorStorageMetadata)
     }
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "torch.distributed is disabled")  # as is meant
+        warnings.filterwarnings("ignore", "torch.distributed is disabled")  # on purpose
         load(tensors, storage_reader=reader, no_dist=True)
     return renamed(tensors)
 
 
 def damaged_part(folder: Path, damage: Callable[[Path], str | None]) -> str | None:
-    """What is wrong with the folder, None if every byte of it is as it was written. `damage`: of REST."""
+    """What is wrong with the folder; None if every byte is as it was written. `damage`: checks REST."""
     if fault := damage(folder / REST):
         return f"{REST}: {fault}"
     files = torch.load(folder / REST, map_location="cpu", weights_only=True)["files"]
@@ -99,7 +100,7 @@ def damaged_part(folder: Path, damage: Callable[[Path], str | None]) -> str | No
 
 
 def remove(path: Path) -> None:
-    """A checkpoint of either kind, if there is one."""
+    """Remove a checkpoint of either kind, if it exists."""
     if path.is_dir():
         shutil.rmtree(path)
     else:

@@ -1,6 +1,6 @@
-"""A training checkpoint as tensors with names and the rest, and the optimizer's state by name or by number.
+"""Flattens a training checkpoint to named tensors, and converts optimizer states between names and numbers.
 
-Lightning and torch number the parameters of an optimizer; where processes share them out, they go by name.
+Lightning and torch number the parameters of an optimizer; where weights are sharded, they are identified by name.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ WEIGHTS, OPTIMIZERS = "state_dict", "optimizer_states"
 State = dict[str, Any]
 
 
-def taken_apart(weights: State, optimizers: list[State]) -> dict[str, Tensor]:
-    """Every tensor by a name of its own. `optimizers`: by name."""
+def flatten(weights: State, optimizers: list[State]) -> dict[str, Tensor]:
+    """All tensors under unique names. `optimizers`: states by name."""
     tensors = {f"{WEIGHTS}/{name}": weight for name, weight in weights.items()}
     for number, optimizer in enumerate(optimizers):
         for name, values in optimizer["state"].items():
@@ -23,8 +23,8 @@ def taken_apart(weights: State, optimizers: list[State]) -> dict[str, Tensor]:
     return tensors
 
 
-def put_together(tensors: dict[str, Tensor], groups: list[list[State]]) -> tuple[State, list[State]]:
-    """Weights and optimizers, by name, from what `taken_apart` made. `groups`: of each optimizer."""
+def unflatten(tensors: dict[str, Tensor], groups: list[list[State]]) -> tuple[State, list[State]]:
+    """The inverse of `flatten`: weights and optimizer states by name. `groups`: of each optimizer."""
     weights: State = {}
     optimizers: list[State] = [{"state": {}, "param_groups": own} for own in groups]
     for place, tensor in tensors.items():
@@ -38,18 +38,19 @@ def put_together(tensors: dict[str, Tensor], groups: list[list[State]]) -> tuple
 
 
 def whole_checkpoint(rest: State, tensors: dict[str, Tensor]) -> State:
-    """As one process would have saved it."""
-    weights, optimizers = put_together(tensors, rest[OPTIMIZERS])
+    """The checkpoint as one process would have saved it."""
+    weights, optimizers = unflatten(tensors, rest[OPTIMIZERS])
     return {**rest, WEIGHTS: weights, OPTIMIZERS: [numbered(optimizer) for optimizer in optimizers]}
 
 
 def numbered(optimizer: State) -> State:
+    """An optimizer state by name as one by number."""
     names = [name for group in optimizer["param_groups"] for name in group["params"]]
     return _renamed(optimizer, {name: number for number, name in enumerate(names)})
 
 
 def named(optimizer: State, own: Optimizer, model: nn.Module) -> State:
-    """The state of as many parameters in the same groups, whatever they are called, as that of `own`."""
+    """An optimizer state by number as one by the parameter names of `model`, in the order of `own`."""
     name_of = {id(parameter): name for name, parameter in model.named_parameters()}
     names = [name_of[id(parameter)] for group in own.param_groups for parameter in group["params"]]
     keys = [key for group in optimizer["param_groups"] for key in group["params"]]

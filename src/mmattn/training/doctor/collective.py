@@ -1,4 +1,4 @@
-"""`mmattn doctor` with torchrun or srun in front: do all processes meet, how fast do they exchange, is one slow?"""
+"""`mmattn doctor` under torchrun or srun: connects all processes, measures all-reduce, and finds slow ones."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from torch import distributed
 
 from mmattn.errors import MmattnError
+from mmattn.text import first_line
 
-BYTES = 64 << 20  # of what is reduced
-TIMES = 7  # of which the median counts
-SLOW = 1.5  # as long as the median process takes for work of its own
+BYTES = 64 << 20  # size of the all-reduced tensor
+TIMES = 7  # repetitions; the median counts
+SLOW = 1.5  # times the median of the processes' local work
 WAIT_S = 120.0
 
 
 @dataclass(frozen=True)
 class Place:
-    """Of this process among all."""
+    """The rank of this process, and where the processes meet."""
 
     rank: int
     world: int
@@ -35,7 +36,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Exchange:
-    """`gb_per_s`: bus bandwidth, 2 (n - 1) / n bytes for each that is reduced. `slow`: by how much, of its own work."""
+    """`gb_per_s`: bus bandwidth, 2 (n - 1) / n times the reduced bytes. `slow`: process -> time over the median."""
 
     backend: str
     hosts: dict[str, int]  # -> processes
@@ -52,7 +53,7 @@ class Exchange:
 
 
 def place() -> Place | None:
-    """None for a process on its own, as one in the shell of a Slurm job is."""
+    """This process among several; None for a single process, also one in the shell of a Slurm job."""
     known = os.environ
     if "TORCHELASTIC_RUN_ID" in known:
         rank, world, local = (int(known[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
@@ -65,7 +66,7 @@ def place() -> Place | None:
 
 
 def exchange(own: Place) -> Exchange:
-    """By all processes at once; each is given the same. Raises MmattnError where they do not meet."""
+    """Measure the exchange. Collective, with the same result for all. Raises MmattnError where they do not connect."""
     cuda = torch.cuda.is_available()
     device = torch.device("cuda", own.local_rank % torch.cuda.device_count()) if cuda else torch.device("cpu")
     backend = "nccl" if cuda and distributed.is_nccl_available() else "gloo"
@@ -83,7 +84,7 @@ def exchange(own: Place) -> Exchange:
     except (RuntimeError, ValueError) as error:
         raise MmattnError(
             f"rank {own.rank} of {own.world} on {socket.gethostname()}: {backend} at {own.address}:{own.port}: "
-            f"{str(error).splitlines()[0]}"
+            f"{first_line(error)}"
         ) from None
     finally:
         if distributed.is_initialized():
@@ -118,7 +119,7 @@ def _measure(device: torch.device, backend: str) -> Exchange:
 
 
 def _time(call: Callable[[], None], device: torch.device) -> float:
-    """The median, s; all processes begin together."""
+    """Median seconds of `call`, with all processes starting together."""
     took = []
     for _ in range(TIMES + 2):
         distributed.barrier()

@@ -1,1 +1,1 @@
-"""The processes of a run: here, by torchrun, by Slurm."""
+"""Launchers: the processes of a run on this machine, by torchrun, or by Slurm."""

@@ -1,20 +1,20 @@
-"""A port on which the processes of one machine meet."""
+"""A free port for the rendezvous of processes on one machine."""
 
 from __future__ import annotations
 
 import random
 import socket
 
-# Below the ports that systems hand to outgoing connections (Linux: from 32768): between the moment in which one of
-# those is found free and the moment in which rank 0 listens on it, any connection of this machine may get it.
+# Below the ephemeral ports (Linux: from 32768): an outgoing connection could take one of those between the moment it is
+# found free and the moment rank 0 listens on it.
 PORTS = range(20000, 32768)
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 on which nobody listens, chosen at random, so that two runs choose two."""
+    """A free TCP port of 127.0.0.1, chosen at random, so that two runs choose different ones."""
     for port in random.SystemRandom().sample(PORTS, 200):
         with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as who listens there later
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the later listener does
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:

@@ -1,4 +1,4 @@
-"""launcher=torchrun: an agent on each node starts this node's processes and starts all again when one has died."""
+"""launcher=torchrun: an agent on each node starts its processes, and restarts all of them when one has died."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from mmattn.config.compose import Config
 from mmattn.data.load.splits import SplitData
 from mmattn.errors import MmattnError, UsageError
-from mmattn.training.launch.launcher import Launcher, at_least_one
+from mmattn.training.distributed.launcher import Launcher, at_least_one
 
 
 @dataclass(frozen=True)
 class Torchrun(Launcher):
-    """`endpoint`: host:port of one node, where all meet. Each node runs the same number of processes.
+    """`endpoint`: host:port of one node, where all nodes meet. Each node runs the same number of processes.
 
-    `min_nodes`: with fewer than `nodes` but so many training begins, and goes on when others are lost; when one comes
-    (back), all start again from the last checkpoint with it. None: `nodes`.
+    `min_nodes`: training starts with this many nodes, and continues when others are lost; when a node joins, all
+    processes restart from the last checkpoint with it. None: `nodes`.
     """
 
     nodes: int
@@ -41,7 +41,7 @@ class Torchrun(Launcher):
 
     @property
     def least(self) -> int:
-        """Nodes with which training goes on."""
+        """The number of nodes with which training starts and continues."""
         return self.nodes if self.min_nodes is None else self.min_nodes
 
     def start(self, run: Path, config: Config, data: SplitData | None) -> None:
@@ -50,7 +50,7 @@ class Torchrun(Launcher):
         from torch.distributed.elastic.rendezvous.api import RendezvousError
         from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-        from mmattn.training.launch.local import stopped_run
+        from mmattn.training.launch.outcome import stopped_run
 
         if data is not None:
             data.close()

@@ -1,1 +1,1 @@
-"""Where numbers go, and which numbers."""
+"""Loggers, and the numbers of an evaluation."""

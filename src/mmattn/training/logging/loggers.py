@@ -1,95 +1,34 @@
-"""Where numbers go: always a local JSONL, which is the truth, and one of wandb, MLflow, ... beside it when asked.
+"""The loggers of a run: metrics.jsonl always, and the one that `logger=` names, such as wandb or MLflow.
 
-Lightning's own logging is not used: it writes what steps found after the callbacks that save have run, so that a
-checkpoint could not say which lines are before it.
+Lightning's own logging is not used: it writes the metrics of a step after the callbacks that save have run, so a
+checkpoint could not record which lines belong to it.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import time
-from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import lightning
-from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from mmattn.config.compose import Config
 from mmattn.errors import MmattnError, Stopped, UsageError
+from mmattn.training.logging.jsonl import JsonlLogger
 from mmattn.training.logging.wandb_run import WandbRun, wandb_run
 
 MODES = ("wandb", "mlflow", "trackio", "csv", "tensorboard", "none")
-EXTRAS = ("tensorboard", "mlflow", "trackio")  # packages that are installed when asked for
-METRICS_FILE = "metrics.jsonl"
 
 
-class JsonlLogger(Logger):
-    """One JSON line for each time metrics are logged: step, epoch, seconds since the start, and the numbers."""
-
-    def __init__(self, run: Path) -> None:
-        super().__init__()
-        self._path = run / METRICS_FILE
-        self._started = time.monotonic()
-
-    @property
-    def name(self) -> str:
-        return "jsonl"
-
-    @property
-    def version(self) -> str:
-        return ""
-
-    @rank_zero_only
-    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any) -> None:
-        """The config is in config.yaml; nothing to do."""
-
-    @rank_zero_only
-    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        numbers = {name: value for name, value in metrics.items() if math.isfinite(value)}
-        record = {"step": step, "time": round(time.monotonic() - self._started, 3), **numbers}
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
-
-    def place(self) -> dict[str, float]:
-        """How far the file and its clock are."""
-        length = self._path.stat().st_size if self._path.is_file() else 0
-        return {"bytes": length, "seconds": time.monotonic() - self._started}
-
-    def go_on(self, place: dict[str, float]) -> None:
-        """Drop the lines after `place`: what they tell will be done again."""
-        self._started = time.monotonic() - place["seconds"]
-        if self._path.is_file() and self._path.stat().st_size > place["bytes"]:
-            os.truncate(self._path, int(place["bytes"]))
-
-
-class KeepMetrics(Callback):
-    """A resumed run's numbers go on after the last that its checkpoint knows of, none twice."""
-
-    def __init__(self, logger: JsonlLogger) -> None:
-        self.logger = logger
-        self._place: dict[str, float] | None = None
-
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        if self._place and trainer.is_global_zero:
-            self.logger.go_on(self._place)
-
-    def state_dict(self) -> dict[str, Any]:
-        return self.logger.place()
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._place = state_dict
+EXTRAS = ("tensorboard", "mlflow", "trackio")  # extras, which have to be installed
 
 
 def log(trainer: lightning.Trainer, numbers: dict[str, float]) -> None:
-    """To all loggers of the run, on the process that has them, as of the steps done so far."""
+    """Log to all loggers of the run, on rank 0, at the current step."""
     numbers = {name: value for name, value in numbers.items() if math.isfinite(value)}
     if not trainer.is_global_zero or not numbers:
         return
@@ -109,7 +48,7 @@ def check_logger(config: Config) -> None:
 
 
 def make_loggers(config: Config, run: Path) -> list[Logger]:
-    """The JSONL logger and what `logger=` asks for."""
+    """The JSONL logger and the one that `logger=` chose."""
     loggers: list[Logger] = [JsonlLogger(run)]
     kind = config["logger"]["mode"]
     if kind == "csv":
@@ -122,7 +61,7 @@ def make_loggers(config: Config, run: Path) -> list[Logger]:
 
 
 def _service(kind: str, config: Config, run: Path) -> Logger | None:
-    """What has a process or a database of its own, which is for the first process alone."""
+    """A logger with a process or database of its own, which only rank 0 uses."""
     if kind == "wandb":
         return wandb_run(config, run)
     if kind == "mlflow":
@@ -138,7 +77,7 @@ def _service(kind: str, config: Config, run: Path) -> Logger | None:
 
 @contextmanager
 def closing(loggers: Sequence[Logger]) -> Iterator[None]:
-    """Tells the loggers how the body ended: well, stopped by a signal, or failed."""
+    """Close the loggers with how the body ended: finished, stopped by a signal, or failed."""
     try:
         yield
     except BaseException as error:

@@ -1,4 +1,4 @@
-"""logger=mlflow: MLflow's own store on this machine or a server, through Lightning's logger. One run there too."""
+"""logger=mlflow: a local MLflow store or a server. A resumed run stays one run in MLflow."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mmattn.config.compose import Config
 from mmattn.files import write_atomically
 from mmattn.training.logging.wandb_run import group_of
 
-ID_FILE = "mlflow.id"  # MLflow gives a run its id; here it is kept for when the run goes on
+ID_FILE = "mlflow.id"  # MLflow chooses the id of a run; stored for when the run is resumed
 
 
 def mlflow_run(config: Config, run: Path) -> MLFlowLogger:

@@ -1,4 +1,4 @@
-"""logger=trackio: trackio's database on this machine (trackio show). One run there too."""
+"""logger=trackio: trackio's local database (trackio show). A resumed run stays one run in trackio."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 
 from mmattn.config.compose import Config
+from mmattn.training.directory.record import run_id
 from mmattn.training.logging.wandb_run import group_of
-from mmattn.training.run.directory import run_id
 
 
 class TrackioRun(Logger):
-    """Trackio keeps its projects in one folder of the user's, or in the one that TRACKIO_DIR names."""
+    """Trackio stores projects in the user's folder, or in TRACKIO_DIR."""
 
     def __init__(self, config: Config, run: Path) -> None:
         import trackio  # type: ignore[reportMissingImports]  (an extra)
@@ -40,7 +40,7 @@ class TrackioRun(Logger):
         return ""
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any) -> None:
-        """They were given at the start."""
+        """Nothing to do: they were passed to init."""
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         self._run.log(metrics, step=step)

@@ -1,1 +1,1 @@
-"""One training step after another, and what happens around it."""
+"""The Lightning module, and when it validates and stops."""

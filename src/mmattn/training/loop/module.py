@@ -1,4 +1,4 @@
-"""The Lightning module: it trains an AVModel and knows nothing else. The model itself has no Lightning in it."""
+"""The Lightning module that trains an AVModel. The model itself does not depend on Lightning."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ from mmattn.attention.regularisers import Regulariser
 from mmattn.model import AVModel
 from mmattn.tasks.distributed import each_process
 from mmattn.training.checkpoints.left_out import drop_from, put_back
+from mmattn.training.distributed.consensus import StepConsensus
+from mmattn.training.distributed.meter import Meter, wide
 from mmattn.training.logging.curves import curves
 from mmattn.training.logging.loggers import log
-from mmattn.training.logging.meter import Meter, wide
-from mmattn.training.loop.agreement import Agreement
 from mmattn.training.loop.timetable import total_steps
-from mmattn.training.optim.balance import ModalityBalance
+from mmattn.training.modality_balance.interface import ModalityBalance
+from mmattn.training.multitask.interface import TaskWeights
+from mmattn.training.multitask.weights import FixedWeights
+from mmattn.training.optim.adamw import AdamWOneCycle
 from mmattn.training.optim.gradients import GradientMeter, gradient_norm
-from mmattn.training.optim.multitask import FixedWeights, TaskWeights
-from mmattn.training.optim.optim import AdamWOneCycle
 from mmattn.training.optim.self_critical import SelfCritical
 from mmattn.types import Batch, Fused
 from mmattn.weighting.evaluation import Evaluation
 
-RESAMPLED = 200  # times the clips are drawn anew for the intervals of a validation
+RESAMPLED = 200  # bootstrap resamples for the intervals of a validation
 
 
 class TrainingModule(lightning.LightningModule):
-    """Steps and logging. The last validation is in `evaluation` afterwards, the tags' `thresholds` beside it."""
+    """Training and validation steps. `evaluation` and `thresholds` hold the result of the last validation."""
 
     def __init__(
         self,
@@ -51,14 +52,14 @@ class TrainingModule(lightning.LightningModule):
         self.max_steps = max_steps
         self.gradients = GradientMeter()
         self.epoch_meter = Meter()
-        self.recent_meter = Meter()  # the loss since it was logged last
-        self.agreement = Agreement()
-        self.wanted = False  # whether the numbers of the step to come are logged
-        self.step_numbers: dict[str, float] = {}  # of the last step that was wanted, by name
+        self.recent_meter = Meter()  # the loss since the last log
+        self.consensus = StepConsensus()
+        self.log_this_step = False  # whether the next step is logged
+        self.step_numbers: dict[str, float] = {}  # of the last logged step, by name
         self.optim = optim
         self.evaluation: dict[str, Any] | None = None
-        self.validated: dict[str, float] = {}  # its numbers, by the names that they are logged under
-        self.thresholds: dict[str, float] = {}  # that it was evaluated with
+        self.validated: dict[str, float] = {}  # its metrics, by their logged names
+        self.thresholds: dict[str, float] = {}  # used for it
         self._running: Evaluation | None = None
         self._losses: list[tuple[float, float]] = []  # (sum over clips, clips) of each validation batch
 
@@ -91,22 +92,22 @@ class TrainingModule(lightning.LightningModule):
         return {"loss": loss, **more, **weights, **log}
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Measure the gradient, agree with all processes on the step, and let what balances the modalities change it.
+        """Measure the gradient, agree with all processes on the step, and apply the modality balance.
 
-        All that is read of a step is read here, at once: the device is waited for once a step.
+        All values of a step are read here together, so the device is synchronised once per step.
         """
         shares = self.gradients.update(self.model)
-        told = torch.stack(list(shares.values()))
+        measured = torch.stack(list(shares.values()))
         balance = self.balance.sums if self.balance else None
         parts = [
-            told[:0] if balance is None else wide(balance),
-            self.recent_meter.sums().flatten() if self.wanted else told[:0],
-            told if self.wanted else told[:0],
+            measured[:0] if balance is None else wide(balance),
+            self.recent_meter.sums().flatten() if self.log_this_step else measured[:0],
+            measured if self.log_this_step else measured[:0],
         ]
-        rows = self.agreement.before_step(self.trainer, gradient_norm(self), torch.cat(parts))
+        rows = self.consensus.before_step(self.trainer, gradient_norm(self), torch.cat(parts))
         balances, losses, gradients = rows.split([len(part) for part in parts], dim=1)
         numbers: dict[str, float] = {}
-        if self.wanted:
+        if self.log_this_step:
             means = self.recent_meter.means(losses.unflatten(1, (-1, 2)))
             self.recent_meter.reset()
             numbers |= {f"step/{name}": value for name, value in means.items()}
@@ -160,7 +161,7 @@ class TrainingModule(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def beside(self) -> list[nn.Parameter]:
-        """Parameters that are trained beside the model's."""
+        """Parameters that are trained besides those of the model."""
         return list(self.multitask.parameters())
 
     @property

@@ -1,7 +1,7 @@
-"""When a run validates and when it is over: by epochs or steps, whichever comes first.
+"""When a run validates and when it ends: by epochs or steps, whichever comes first.
 
-Lightning is told batch by batch (`val_check_batch`, `should_stop`); its own max_steps and intervals cannot be resumed
-with a validation still to come.
+Controls Lightning batch by batch (`val_check_batch`, `should_stop`), because with its own max_steps and intervals a
+run cannot be resumed before a validation that is due.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 import lightning
 from lightning.pytorch.callbacks import Callback
 
+from mmattn.config.compose import Config
 from mmattn.errors import UsageError
 
 _NEVER = sys.maxsize
@@ -19,16 +20,16 @@ _VAL_PROGRESS = "epoch_loop.val_loop.batch_progress"
 
 
 def total_steps(trainer: lightning.Trainer, max_steps: int = 0) -> int:
-    """Optimizer steps of a whole run: those of its epochs, or `max_steps` (0 = no limit) where these are fewer."""
+    """Optimizer steps of a whole run: those of its epochs, or `max_steps` (0 = no limit) if fewer."""
     steps = int(trainer.estimated_stepping_batches)
     return min(steps, max_steps) if max_steps else steps
 
 
 class Timetable(Callback):
-    """`validate_every` epochs, or `validate_every_steps` if that is not 0, and after the last step in any case.
+    """Validates every `validate_every` epochs, or `validate_every_steps` if not 0, and always after the last step.
 
-    A checkpoint written while a validation is `owed` says so, and a run that goes on from it begins with it. Its place
-    is before all callbacks that ask for it.
+    A checkpoint records whether a validation is due (`owed`); a run resumed from it begins with the validation. Must
+    come before the callbacks that read `owed`.
     """
 
     def __init__(self, validate_every: int = 1, validate_every_steps: int = 0, max_steps: int = 0) -> None:
@@ -42,22 +43,22 @@ class Timetable(Callback):
         self.validate_every = validate_every
         self.validate_every_steps = validate_every_steps
         self.max_steps = max_steps
-        self.owed = False  # a validation, of the steps done so far
+        self.owed = False  # whether a validation of the current step is due
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        self._tell(trainer)
+        self._set_validation(trainer)
         trainer.should_stop = not self.owed and self._over(trainer)
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self.owed = steps_after(trainer, batch_idx) and self._due(trainer)
-        self._tell(trainer)
+        self._set_validation(trainer)
         trainer.should_stop = trainer.should_stop or self._over(trainer)
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self.owed = False
-        self._tell(trainer)
+        self._set_validation(trainer)
         trainer.should_stop = trainer.should_stop or self._over(trainer)
 
     def _due(self, trainer: lightning.Trainer) -> bool:
@@ -71,13 +72,13 @@ class Timetable(Callback):
     def _over(self, trainer: lightning.Trainer) -> bool:
         return trainer.global_step >= total_steps(trainer, self.max_steps)
 
-    def _tell(self, trainer: lightning.Trainer) -> None:
+    def _set_validation(self, trainer: lightning.Trainer) -> None:
         trainer.val_check_batch = 1 if self.owed else _NEVER
 
     def on_save_checkpoint(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Lightning, restarted with a validation of which a batch was begun and none done, runs it from its start."""
+        """Makes Lightning run the due validation from its start: one batch started, none completed."""
         if self.owed:
             progress = checkpoint["loops"]["fit_loop"][_VAL_PROGRESS]
             progress["total"] |= {"ready": 1, "started": 1, "processed": 0, "completed": 0}
@@ -90,6 +91,12 @@ class Timetable(Callback):
         self.owed = state_dict["owed"]
 
 
+def timetable_of(config: Config) -> Timetable:
+    """The timetable of a run. Raises UsageError."""
+    options = config["trainer"]
+    return Timetable(options["validate_every"], options.get("validate_every_steps", 0), options.get("max_steps", 0))
+
+
 def steps_after(trainer: lightning.Trainer, batch_idx: int) -> bool:
-    """Whether the batch ends a step, and none of which the gradient is half accumulated."""
+    """Whether an optimizer step was done after the batch, so that no gradient is partly accumulated."""
     return (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch

@@ -1,1 +1,1 @@
-"""How weights are trained: optimizer, averaging, freezing, balance between modalities and tasks."""
+"""The optimizer with its schedule, gradient shares, and self-critical training."""

@@ -1,6 +1,6 @@
-"""Gradient share: which encoder training works on, |g_m| / (|g_video| + |g_audio|) with L2 norms over all its weights.
+"""Gradient share of each encoder: |g_m| / (|g_video| + |g_audio|), with L2 norms over all its weights.
 
-Read from the gradient that the optimizer is about to use: summed over accumulated batches, averaged over processes,
+Measured on the gradient that the optimizer is about to use: summed over accumulated batches, averaged over processes,
 unscaled, before clipping (which would not change the share).
 """
 
@@ -14,26 +14,26 @@ from torch.distributed.tensor import DTensor
 from torch.nn.utils import get_total_norm
 
 from mmattn.model import AVModel
-from mmattn.training.logging.meter import wide
+from mmattn.training.distributed.meter import wide
 from mmattn.types import MODALITIES, Modality
 
 
 def encoders(model: AVModel) -> dict[Modality, nn.Module]:
-    """The encoder that each modality comes through."""
+    """The encoder of each modality."""
     return {"video": model.visual, "audio": model.audio}
 
 
 def gradient_norm(module: nn.Module) -> Tensor:
-    """L2 norm over all the gradients that there are; 0 where there is none, as in a frozen encoder."""
+    """L2 norm over all gradients; 0 where there are none, as in a frozen encoder."""
     gradients = [p.grad for p in module.parameters() if p.grad is not None]
     if not gradients:
         return torch.zeros((), device=next((p.device for p in module.parameters()), None))
     norm = get_total_norm(gradients)
-    return norm.full_tensor() if isinstance(norm, DTensor) else norm  # of shares that several processes hold
+    return norm.full_tensor() if isinstance(norm, DTensor) else norm  # sharded over several processes
 
 
 class GradientMeter:
-    """The share of each step, and its mean over the steps since the last `reset`. On the device until it is read."""
+    """Gradient shares of each step, and their means since the last `reset`. Kept on the device until read."""
 
     _NAMES = (*(f"share/{m}" for m in MODALITIES), *(f"norm/{m}" for m in MODALITIES))
 
@@ -44,8 +44,9 @@ class GradientMeter:
         self._sums = torch.zeros(1 + len(self._NAMES), dtype=torch.float64)  # steps, then the sums of each name
 
     def update(self, model: AVModel) -> dict[str, Tensor]:
-        """This step's numbers: share and norm by modality. NaN when no encoder has a finite gradient to share: both
-        are frozen, or a 16-bit overflow, whose step is skipped.
+        """Share and norm of this step by modality.
+
+        NaN when no encoder has a finite gradient: both are frozen, or fp16 overflowed and the step is skipped.
         """
         norms = torch.stack([wide(gradient_norm(encoder)) for encoder in encoders(model).values()])
         total = norms.sum()
@@ -56,7 +57,7 @@ class GradientMeter:
         return dict(zip(self._NAMES, torch.where(counted, values, torch.nan), strict=True))
 
     def result(self) -> dict[str, Any] | None:
-        """Means over the steps; None when no step had a gradient in an encoder."""
+        """Means over the steps; None when no step had a gradient in any encoder."""
         steps, *totals = self._sums.tolist()
         if not steps:
             return None

@@ -1,4 +1,4 @@
-"""Self-critical training: captions that score better than the model's own greedy ones become likelier."""
+"""Self-critical training: raises the likelihood of captions that score better than the model's greedy ones."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from mmattn.types import Batch, Fused
 class SelfCritical:
     """-(r(sample) - r(greedy)) log p(sample), the mean over a batch's tokens; r is CIDEr-D (Rennie et al. 2017, eq. 9).
 
-    Documents for its word weights are the training clips. Until epoch `from_epoch` there is none of it; then its loss
-    counts for `weight` of that of the captions.
+    The word weights of CIDEr-D come from the captions of the training clips. Starts at epoch `from_epoch`; from then on
+    its loss is the share `weight` of the caption loss.
     """
 
     def __init__(self, from_epoch: int, weight: float, temperature: float = 1.0) -> None:
@@ -36,25 +36,26 @@ class SelfCritical:
         self.reward: Cider | None = None
 
     def prepare(self, references: Sequence[Sequence[str]]) -> None:
-        """`references`: the captions of each training clip."""
+        """Build the reward. `references`: the captions of each training clip."""
         self.reward = Cider([[words_of(text) for text in captions] for captions in references])
 
     def loss(self, captioner: Captioner, fused: Fused, batch: Batch, seed: int) -> tuple[Tensor, Tensor]:
-        """The loss, and the mean reward of the greedy captions. Clips without captions, or not real, stay out."""
+        """The loss, and the mean reward of the greedy captions, over real clips with captions."""
         training = captioner.training
-        captioner.eval()  # what is compared differs in the draws of words alone
+        captioner.eval()  # the captions compared must differ only in the sampled words
         greedy = replace(captioner.decoding, method="greedy")
         sample = replace(greedy, method="sample", top_p=1.0, temperature=self.temperature, seed=seed)
         drawn = captioner.generate(fused, sample, batch.ids)
         baseline = self.rewards(captioner, captioner.generate(fused, greedy), batch)
         captioner.train(training)
-        told = torch.tensor([bool(captions) for captions in batch.captions], device=baseline.device) & batch.real
-        better = (self.rewards(captioner, drawn, batch) - baseline) * told
+        captioned = torch.tensor([bool(captions) for captions in batch.captions], device=baseline.device) & batch.real
+        better = (self.rewards(captioner, drawn, batch) - baseline) * captioned
         found, _ = captioner.log_probs(fused, drawn)
-        tokens = each_process((drawn.keep & told[:, None]).sum())
-        return -(better[:, None] * found).sum() / tokens, (baseline * told).sum() / each_process(told.sum())
+        tokens = each_process((drawn.keep & captioned[:, None]).sum())
+        return -(better[:, None] * found).sum() / tokens, (baseline * captioned).sum() / each_process(captioned.sum())
 
     def rewards(self, captioner: Captioner, decoded: DecodedCaptions, batch: Batch) -> Tensor:
+        """(B,) CIDEr-D of the decoded captions."""
         assert self.reward is not None, "prepare comes first"
         texts = captioner.texts(decoded)
         values = [

@@ -1,4 +1,4 @@
-"""Contrastive pretraining: picture and sound of a clip find each other among those of the whole global batch.
+"""Contrastive pretraining: matches the video and audio of a clip among all clips of the global batch.
 
 Shape legend: B clips of this process, G clips of all processes, D channels, E channels compared.
 """
@@ -24,8 +24,8 @@ MAX_SCALE = 100.0  # of the logits, as in CLIP
 class Contrastive(Objective):
     """Symmetric InfoNCE (van den Oord et al. 2018; Radford et al. 2021, fig. 3) on the means of the encoders' tokens.
 
-    Clips that lack a modality, or could not be read, are neither asked nor answers. In validation, where processes may
-    have batches of different sizes or one less, each compares its own clips.
+    Clips that lack a modality, or could not be read, are neither queries nor candidates. In validation, where processes
+    may have different numbers of batches and clips, each process compares its own clips.
     """
 
     def __init__(self, dim: int, embed: int = 128, temperature: float = 0.07) -> None:
@@ -54,12 +54,12 @@ class Contrastive(Objective):
         place = torch.arange(len(both), device=both.device)[own]
         ways = [scale * mine[own] @ other.T for mine, other in ((v, a), (a, v))]  # (B, G)
         ways = [logits.float().masked_fill(~both, torch.finfo(torch.float32).min) for logits in ways]
-        asked, total = both[own], both.sum().clamp(min=1)
-        sums = [(cross_entropy(logits, place, reduction="none") * asked).sum() for logits in ways]
-        found = [((logits.argmax(dim=1) == place) & asked).sum() for logits in ways]
+        queries, total = both[own], both.sum().clamp(min=1)
+        sums = [(cross_entropy(logits, place, reduction="none") * queries).sum() for logits in ways]
+        found = [((logits.argmax(dim=1) == place) & queries).sum() for logits in ways]
         return {
             "loss": (sums[0] + sums[1]) / 2 * world / total,
-            "retrieved": (found[0] + found[1]) / 2 * world / total,  # at the first place
+            "retrieved": (found[0] + found[1]) / 2 * world / total,  # in first place
             "temperature": 1 / scale.detach(),
         }
 

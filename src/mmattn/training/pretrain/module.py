@@ -1,29 +1,26 @@
-"""Pretraining without labels: the training module and the keeper of the model; and weights to start from."""
+"""Pretraining without labels: the training module, and the callback that keeps its model."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
 from torch import Tensor, nn
 
-from mmattn.checkpoint import MODEL_FILE, Checkpoint, load_model, save_model
-from mmattn.errors import UsageError
+from mmattn.checkpoint import MODEL_FILE, Checkpoint, save_model
 from mmattn.model import AVModel
 from mmattn.tasks.distributed import each_process
+from mmattn.training.callbacks.keep_model import KeepModel
 from mmattn.training.logging.loggers import log
-from mmattn.training.loop.keep import KeepModel
 from mmattn.training.loop.module import TrainingModule
-from mmattn.training.optim.optim import AdamWOneCycle
+from mmattn.training.optim.adamw import AdamWOneCycle
 from mmattn.training.pretrain.objective import Objective
 from mmattn.types import Batch
 
 
 class PretrainModule(TrainingModule):
-    """Trains by an objective instead of tasks. `mean_loss`: of the last validation, over all processes' clips."""
+    """Trains an objective instead of tasks. `mean_loss`: of the last validation, over the clips of all processes."""
 
     def __init__(self, model: AVModel, optim: AdamWOneCycle, objective: Objective, max_steps: int = 0) -> None:
         super().__init__(model, optim, max_steps=max_steps)
@@ -38,7 +35,7 @@ class PretrainModule(TrainingModule):
         self._found = []
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Masks are the same each time, so that losses can be compared."""
+        """Masks are the same in each validation, so that losses are comparable."""
         generator = torch.Generator().manual_seed(batch_idx)
         terms = self.objective(self.model, batch, generator)
         clips = float(each_process(batch.real.sum(), least=0.0))
@@ -61,7 +58,7 @@ class PretrainModule(TrainingModule):
 
 
 class KeepPretrained(KeepModel):
-    """Keeps the model of the last validation: a masked loss that falls is no measure of what is learned for tags."""
+    """Keeps the model of the last validation: a lower masked loss does not mean a better model for tags."""
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         assert isinstance(pl_module, PretrainModule)
@@ -70,24 +67,3 @@ class KeepPretrained(KeepModel):
         info = {"epoch": trainer.current_epoch, "step": trainer.global_step, "val_loss": pl_module.mean_loss}
         kept = Checkpoint(pl_module.model, self.config, pl_module.model.task.vocabulary, self.clip, info)
         save_model(self.run / MODEL_FILE, kept)
-
-
-def start_from(model: AVModel, path: Path, quiet: bool = False) -> None:
-    """Give `model` the encoders of a trained or pretrained run, and its fusion where that is the same.
-
-    Raises UsageError where the encoders do not fit.
-    """
-    other = load_model(path).model
-    for name in ("visual", "audio", "fusion"):
-        own, found = getattr(model, name).state_dict(), getattr(other, name).state_dict()
-        wrong = sorted(own.keys() ^ found.keys()) or [k for k in own if own[k].shape != found[k].shape]
-        if not wrong:
-            getattr(model, name).load_state_dict(found)
-        elif name == "fusion":
-            if not quiet:
-                print(f"init_from={path}: its fusion is another one, so the fusion starts anew", file=sys.stderr)
-        else:
-            raise UsageError(
-                f"init_from={path}: its {name} encoder is another one ({wrong[0]} and {len(wrong) - 1} more differ); "
-                f"choose the same {name}=, dim= and settings"
-            )

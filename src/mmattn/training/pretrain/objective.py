@@ -1,4 +1,4 @@
-"""What a self-supervised objective is: a batch without labels in, a loss out."""
+"""The interface of self-supervised objectives: a loss from a batch without labels."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from mmattn.types import Batch
 
 
 class Objective(nn.Module):
-    """Its own weights (projections, decoders) are trained with the model's and thrown away afterwards."""
+    """Its weights (projections, decoders) are trained with the model, and discarded afterwards."""
 
     @abstractmethod
     def forward(self, model: AVModel, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
-        """Terms to log; `loss` is the one to minimise. `generator`: of masks; None = torch's own, seeded by the step.
+        """Terms to log; `loss` is the one to minimise. `generator`: for masks; None = the global one.
 
         In distributed training the mean of the processes' losses is the loss of the global batch.
         """

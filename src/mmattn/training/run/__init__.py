@@ -1,1 +1,1 @@
-"""One run: its directory, its training, its evaluation."""
+"""One run: checks before it, its training, its evaluation."""

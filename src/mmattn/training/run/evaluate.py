@@ -24,18 +24,18 @@ from mmattn.errors import UsageError
 from mmattn.files import write_atomically
 from mmattn.progress import Progress
 from mmattn.text import counted
+from mmattn.training.directory.frozen import read_config
 from mmattn.training.logging.curves import headline
-from mmattn.training.run.directory import read_config
 from mmattn.weighting.evaluation import Evaluation
 
 PLAIN_VIEWS = {"spans": 1, "crops": 1, "flip": False}
-RESAMPLED = 1000  # times the clips are drawn anew for the intervals
+RESAMPLED = 1000  # bootstrap resamples for the intervals
 
 
 def evaluate(config: Config, changes: Sequence[str] = ()) -> str:
-    """Writes the evaluation as JSON and returns a line for a person.
+    """Write the evaluation as JSON; returns one line with the main scores.
 
-    `changes`: the overrides that put another attention into the model; the file is named after them.
+    `changes`: overrides that replace the model's attention; the file is named after them.
     """
     split = config["split"]
     if split not in SPLITS:
@@ -65,10 +65,10 @@ def evaluate(config: Config, changes: Sequence[str] = ()) -> str:
         _looks(config["views"], data),
     )
     write_atomically(out, json.dumps(record, indent=1).encode())
-    return f"{run} on {counted(record['clips'], f'{split} clip')}: {_told(record)} -> {out}"
+    return f"{run} on {counted(record['clips'], f'{split} clip')}: {_scores(record)} -> {out}"
 
 
-def _told(record: dict[str, Any]) -> str:
+def _scores(record: dict[str, Any]) -> str:
     metrics, captions = record["metrics"], record.get("captions")
     parts = [f"{name} {value:.3f}" for name, value in headline(record).items()]
     parts += [f"{family} {value:.3f}" for family, value in metrics["mAP_by_family"].items() if value]
@@ -80,18 +80,18 @@ def _told(record: dict[str, Any]) -> str:
 
 
 def _short(change: str) -> str:
-    """attention=time_window is time_window, attention.pattern.past_s=0.1 is past_s=0.1, fit for a file's name."""
+    """attention=time_window as time_window, attention.pattern.past_s=0.1 as past_s=0.1, for file names."""
     key, _, value = change.partition("=")
     return (value if key == "attention" else f"{key.rpartition('.')[2]}={value}").replace("/", "_")
 
 
 def _looks(views: Config, data: SplitData) -> list[ClipView | None]:
-    """How often each clip is looked at, and how; [None]: as in training."""
+    """The views of each clip; [None]: the view of training."""
     chosen = clip_views(views["spans"], Views(views["crops"], views["flip"]), data.clip)
     if len(chosen) == 1:
         return [None]
     if not isinstance(data, ClipData):
-        raise UsageError("views are cut from media, and this run's data are features; evaluate it with data of clips")
+        raise UsageError("views are cut from media, and this run's data are features; set views.spans=1 views.crops=1")
     return list(chosen)
 
 
@@ -105,7 +105,7 @@ def _dataset(
 
 
 def _video(row: Row) -> str:
-    """What a clip was cut from: a file, or a member of an archive. Clips of one video are not independent."""
+    """The file or archive member that a clip was cut from. Clips of one video are not independent."""
     return str(row.path) if row.offset is None else f"{row.path}@{row.offset}"
 
 
@@ -128,11 +128,11 @@ def evaluate_run(
     decoding: Config | None = None,
     views: Sequence[ClipView | None] = (None,),
 ) -> dict:
-    """The record of `Evaluation.result` for the run's model, on clips as `augment` makes them.
+    """The record of `Evaluation.result` for the run's model, on clips augmented by `augment`.
 
-    `attention`: the mechanism to attend with instead of the one that was trained. `by_clip`: a file X-clips.jsonl for
-    the record of each clip; beside it X-scores.safetensors has what it scored for each tag. `decoding`: what to change
-    in how captions are searched for. `views`: the scores are the means over these, a pass over the data each.
+    `attention`: replaces the mechanism that was trained. `by_clip`: a file X-clips.jsonl for a record of each clip;
+    X-scores.safetensors beside it gets the scores of each tag. `decoding`: changes to the decoding of captions.
+    `views`: scores are means over these, with one pass over the data for each.
     """
     checkpoint = load_model(run, attention, decoding)
     rows = data.rows[split]

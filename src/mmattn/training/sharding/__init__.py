@@ -1,1 +1,1 @@
-"""FSDP2: each process holds a share of the model."""
+"""FSDP2: each process holds a shard of the model."""

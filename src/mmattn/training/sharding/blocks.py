@@ -1,4 +1,4 @@
-"""The repeated blocks of encoders and fusion: what is run again, compiled or shared out piece by piece."""
+"""The repeated blocks of encoders and fusion, which are recomputed, compiled or sharded one by one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mmattn.model import AVModel
 
 
 def blocks(model: AVModel) -> list[nn.Module]:
-    """Members with weights of every list of layers in encoders and fusion, the outermost where they are nested."""
+    """Modules with weights in the layer lists of encoders and fusion; of nested lists, the outermost."""
     found: list[nn.Module] = []
     for part in (model.visual, model.audio, model.fusion):
         inside: tuple[str, ...] = ()
@@ -27,20 +27,20 @@ def blocks(model: AVModel) -> list[nn.Module]:
 
 
 def recompute(model: AVModel) -> None:
-    """Activation checkpointing (Chen et al. 2016): a block keeps its inputs only and runs again in the backward pass.
+    """Activation checkpointing (Chen et al. 2016): a block keeps only its inputs and runs again in the backward pass.
 
-    Random numbers are drawn again as they were, so gradients stay the same. Names of weights stay, too.
+    The same random numbers are drawn again, so gradients are the same. Parameter names do not change.
     """
     for block in blocks(model):
-        block.forward = partial(_again, block.forward)
+        block.forward = partial(_checkpointed, block.forward)
 
 
-def _again(forward: Any, *args: Any, **options: Any) -> Any:
+def _checkpointed(forward: Any, *args: Any, **options: Any) -> Any:
     return checkpoint(forward, *args, use_reentrant=False, **options)
 
 
 def compile_parts(model: AVModel) -> None:
-    """torch.compile of what training calls apart, in place: names of weights stay. The fusion is one graph."""
+    """torch.compile encoders, fusion and task in place, keeping parameter names. The fusion is one graph."""
     for part in (model.visual, model.audio, model.task):
         part.compile()
     model.fusion.compile(fullgraph=model.fusion.one_graph)

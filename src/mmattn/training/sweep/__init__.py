@@ -1,1 +1,1 @@
-"""Many runs as one: grids, searches, budgets."""
+"""Sweeps of many runs: grids, searches, budgets."""

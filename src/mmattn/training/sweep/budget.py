@@ -1,8 +1,8 @@
-"""`budget=params|flops`: `dim` is solved for each row of a sweep, so that all are as large, or as costly, as the first.
+"""`budget=params|flops`: solves `dim` for each row of a sweep, so that all models match the size or cost of the first.
 
-The first point's own `dim` sets the size. Of every other row the width whose model comes closest to it is taken:
-parameters of the whole model, or operations of one clip's forward pass (matrix products, convolutions and attention; a
-multiply-add is two).
+The `dim` of the first point sets the target. Every other row gets the `dim` whose model comes closest to it in the
+parameters of the whole model, or in the operations of one clip's forward pass (matrix products, convolutions and
+attention; a multiply-add counts as two).
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from mmattn.config.compose import Composer, Config, build
 from mmattn.errors import UsageError
 from mmattn.model import AVModel, build_model, tokenizer_of, vocabulary_of, with_frames
-from mmattn.progress import say
-from mmattn.training.run.outlook import first
+from mmattn.progress import log
+from mmattn.training.run.dry_run import first
 from mmattn.training.sweep.forecast import size_key
 from mmattn.training.sweep.points import Point
 from mmattn.training.sweep.work import Work
 
 BUDGETS = {"params": "parameters", "flops": "operations"}
-NOTED = 0.05  # a row that is further off is named
+NOTED = 0.05  # rows further off are reported
 
 
 def with_budget(points: Sequence[Point], composer: Composer, budget: str, evaluate: str | None) -> list[Point]:
@@ -46,9 +46,9 @@ def with_budget(points: Sequence[Point], composer: Composer, budget: str, evalua
             dims[key] = _closest(sized, target, config["dim"], config["heads"])
             found = sized(dims[key])
             far = abs(found / target - 1) > NOTED
-            say(
+            log(
                 f"{' '.join(point.swept)}: dim={dims[key]}, {found:,} {BUDGETS[budget]}"
-                + (f", {found / target - 1:+.0%} of the first row's, the closest there is" if far else "")
+                + (f", {found / target - 1:+.0%} of the first row's, the closest possible" if far else "")
             )
     solved = [dims[size_key(composer.compose(point.overrides))] for point in points]
     return [
@@ -85,7 +85,7 @@ class _Sized:
 
 
 def count_flops(model: AVModel, batch: Any) -> int:
-    """Of a forward pass. Attention is spelled out, since the counter does not know the CPU's fused kernel."""
+    """Operations of a forward pass, with unfused attention, because the counter does not know the fused CPU kernel."""
     model = model.eval().requires_grad_(False)
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         model.fuse(*model.encode(batch))
@@ -93,10 +93,10 @@ def count_flops(model: AVModel, batch: Any) -> int:
 
 
 def _closest(size: Callable[[int], int], target: int, dim: int, heads: int) -> int:
-    """The width with an even number of channels a head for which `size`, which grows with it, comes closest."""
+    """The dim, with an even number of channels per head, whose `size` is closest to `target`. `size` is increasing."""
     if size(dim) == target:
         return dim
-    step = 2 * heads  # position embeddings turn pairs of channels
+    step = 2 * heads  # position embeddings rotate pairs of channels
     low, high = 1, max(1, dim // step)
     while size(high * step) < target:
         low, high = high, 2 * high

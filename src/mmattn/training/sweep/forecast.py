@@ -1,4 +1,4 @@
-"""What a sweep would be: its runs, how large each is, and how long all take. Each model is built once and timed."""
+"""--dry-run of a sweep: its runs, their sizes, and the time they take. Each model is built once and timed."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from mmattn.config.compose import Composer, Config, build
 from mmattn.data.manifest.rows import SPLITS
 from mmattn.errors import MmattnError
 from mmattn.model import PARTS
-from mmattn.text import clock, counted
+from mmattn.text import clock, counted, first_line
 from mmattn.training.sweep.points import Point
 from mmattn.training.sweep.work import Work
 
-STEPS = 3  # timed, after one that is not
-EVALUATED = 2.5  # forward passes that an evaluation of a batch takes, about (docs/weighting.md)
-SAME = ("batch_size", "clip", "source", "root", "clips")  # of data, what decides how long a step takes
+STEPS = 3  # timed, after a warm-up step
+EVALUATED = 2.5  # cost of evaluating a batch, in forward passes, about (docs/weighting.md)
+SAME = ("batch_size", "clip", "source", "root", "clips")  # keys of data that a step's time depends on
 
 
 @dataclass(frozen=True)
 class _Kind:
-    """Runs that are as large and take as long: `seconds` with training, validations and the evaluation."""
+    """Runs of equal size and time. `seconds`: training, validations and the evaluation."""
 
     parameters: int
     seconds: float
 
 
 def forecast(points: Sequence[Point], composer: Composer, evaluate: str | None) -> str:
-    """A line for each run: parameters, time, where it is; below how long all that is not done takes on this machine."""
+    """A line for each run with parameters, time and state, and the total time of unfinished runs on this machine."""
     kinds: dict[str, _Kind | str] = {}
     lines, seconds, todo, broken = [f"{'parameters':>12}  {'time':>9}  run"], 0.0, 0, 0
     with Work(evaluate) as work:
@@ -58,13 +58,13 @@ def forecast(points: Sequence[Point], composer: Composer, evaluate: str | None) 
 
 
 def size_key(config: Config) -> str:
-    """What decides how large a run is and how long it takes."""
+    """Equal for runs of the same size and duration."""
     parts = {name: config.get(name) for name in (*PARTS, "trainer")}
     return json.dumps([parts, {name: config["data"].get(name) for name in SAME}], default=str)
 
 
 def _timed(config: Config, work: Work) -> _Kind | str:
-    """Or why it cannot be built."""
+    """Build and time a run's model; returns why not where it cannot be built."""
     from mmattn.data.features.source import with_frozen_encoders
     from mmattn.model import build_model, tokenizer_of, vocabulary_of, with_frames
 
@@ -82,7 +82,7 @@ def _timed(config: Config, work: Work) -> _Kind | str:
     try:
         step, forward = _step_times(model, batch)
     except (RuntimeError, ValueError) as error:
-        return str(error).splitlines()[0]
+        return first_line(error)
     finally:
         torch.set_num_threads(threads)
     size, options = config["data"]["batch_size"], config["trainer"]
@@ -96,7 +96,7 @@ def _timed(config: Config, work: Work) -> _Kind | str:
 
 
 def _step_times(model: Any, batch: Any) -> tuple[float, float]:
-    """Seconds of a forward and backward pass, and of a forward pass: the quickest of a few."""
+    """Seconds of a forward and backward pass, and of a forward pass; the fastest of a few."""
     steps, forwards = [], []
     for _ in range(STEPS + 1):
         started = time.monotonic()

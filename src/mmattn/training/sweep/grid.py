@@ -11,14 +11,14 @@ from pathlib import Path
 from mmattn.config.compose import Composer, group_choices, read_choice
 from mmattn.config.names import choices
 from mmattn.errors import UsageError
-from mmattn.training.sweep.asked import check_unnamed, folder_of, of_runs, with_grid
+from mmattn.training.sweep.overrides import check_unnamed, folder_of, of_runs, with_grid
 from mmattn.training.sweep.points import Point, point_in
 
 MOST = 10_000
 
 
 class GridPoints:
-    """The points of a grid, one after the other. What became of one decides about no other."""
+    """The points of a grid. The outcome of one does not affect the others."""
 
     def __init__(self, points: Sequence[Point]) -> None:
         self.points = points
@@ -35,7 +35,7 @@ class GridPoints:
 
 
 def plan(overrides: Sequence[str]) -> tuple[Path, list[Point]]:
-    """The folder and the points. A fusion that takes no attention is there once, not with each attention."""
+    """The folder and the points. A fusion without attention appears once, not with each attention."""
     check_unnamed(overrides)
     overrides = with_grid(overrides)
     values_of = [_choices(text) for text in of_runs(overrides)]
@@ -44,13 +44,13 @@ def plan(overrides: Sequence[str]) -> tuple[Path, list[Point]]:
         raise UsageError("train -m: nothing to sweep over; give a key several values, such as fusion=late,cross")
     if (count := math.prod(map(len, values_of))) > MOST:
         raise UsageError(
-            f"train -m: {count:,} points, and at most {MOST:,} at once; give parts of it the same sweep=NAME"
+            f"train -m: {count:,} points, and at most {MOST:,} at once; split it into commands with the same sweep=NAME"
         )
     if any(len(set(values)) < len(values) for values in values_of):
         raise UsageError("train -m: a value is listed twice")
     folder, points = folder_of(overrides), {}
     for values in itertools.product(*values_of):
-        left_out = _needless(values)
+        left_out = _unused_attention(values)
         own = [values[k] for k in swept if values[k] != left_out]
         point = point_in(folder, own, [value for value in values if value != left_out])
         points.setdefault(point.run, point)
@@ -58,7 +58,7 @@ def plan(overrides: Sequence[str]) -> tuple[Path, list[Point]]:
 
 
 def check_points(points: Sequence[Point], composer: Composer) -> None:
-    """Raises UsageError for a typo: every value is composed once, not every combination of them."""
+    """Raises UsageError for a typo: composes every value once, not every combination."""
     seen: set[str] = set()
     for point in points:
         if new := set(point.swept) - seen:
@@ -66,8 +66,8 @@ def check_points(points: Sequence[Point], composer: Composer) -> None:
             seen |= new
 
 
-def _needless(values: Sequence[str]) -> str | None:
-    """The attention of a fusion that takes none."""
+def _unused_attention(values: Sequence[str]) -> str | None:
+    """The attention override of a fusion without attention."""
     fusion = next((text.partition("=")[2] for text in reversed(values) if text.startswith("fusion=")), "")
     if fusion not in group_choices("fusion") or _attends(fusion):
         return None
@@ -80,7 +80,7 @@ def _attends(fusion: str) -> bool:
 
 
 def _choices(text: str) -> list[str]:
-    """The overrides that one with Hydra's choice or range sweep (a,b or range(1,4)) stands for; else itself."""
+    """The overrides of a Hydra sweep (a,b or range(1,4)); of another override, itself."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 

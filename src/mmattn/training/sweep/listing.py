@@ -1,4 +1,4 @@
-"""`mmattn sweep ls DIR`: of each run of a sweep where it is, and the best of those that are done."""
+"""`mmattn sweep ls DIR`: the state of each run of a sweep, and the best finished run."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ from typing import Any
 from mmattn.config.compose import Config
 from mmattn.errors import MmattnError, UsageError
 from mmattn.process.lease import Lease
+from mmattn.training.callbacks.keep_model import EVALUATION_FILE
+from mmattn.training.directory.exclusive import LEASE
 from mmattn.training.launch.submit import in_queue
 from mmattn.training.logging.curves import curves
-from mmattn.training.loop.keep import EVALUATION_FILE
-from mmattn.training.run.alone import LEASE
-from mmattn.training.sweep.engine import known_points
-from mmattn.training.sweep.points import SEARCH_FILE, Point
+from mmattn.training.sweep.points import SEARCH_FILE, Point, known_points
 
 STATES = ("done", "running", "queued", "stopped", "failed", "open")
 
 
 def listed(config: Config) -> str:
-    """A line for each run, the best first, then by state; a line of counts. Raises UsageError."""
+    """A line for each run, the best first, then by state; and a line of counts. Raises UsageError."""
     if config["folder"] is None:
         raise UsageError("name the folder of a sweep: mmattn sweep ls runs/sweeps/NAME")
     folder = Path(str(config["folder"]))
@@ -35,7 +34,7 @@ def listed(config: Config) -> str:
         state, reason = _state(point, queue)
         rows.append((state, _value(point, metric) if state == "done" else None, point.run.name, reason))
     if rows and not any(row[1] is not None for row in rows) and any(row[0] == "done" for row in rows):
-        raise UsageError(f"metric={metric}: no run that is done has it; {_known(points)}")
+        raise UsageError(f"metric={metric}: no finished run has it; {_known(points)}")
     sign = -1 if direction == "maximize" else 1
     rows.sort(key=lambda row: (STATES.index(row[0]), math.inf if row[1] is None else sign * row[1]))
     lines = [f"{'state':7}  {metric:>10}  run"]
@@ -63,7 +62,7 @@ def _by(config: Config, folder: Path) -> tuple[str, str]:
 
 
 def _queue(runs: Sequence[Path]) -> set[Path]:
-    """Those that wait for Slurm, or that it trains; none where it does not answer."""
+    """Runs that wait or train in Slurm; empty where Slurm does not answer."""
     try:
         return set(in_queue(runs))
     except MmattnError:
@@ -71,7 +70,7 @@ def _queue(runs: Sequence[Path]) -> set[Path]:
 
 
 def _state(point: Point, queue: set[Path]) -> tuple[str, str]:
-    """And why, of one that failed."""
+    """The state of a run, and why it failed."""
     if point.finished and not point.failure.is_file():
         return "done", ""
     if (point.run / LEASE).is_dir() and Lease(point.run / LEASE).is_held():

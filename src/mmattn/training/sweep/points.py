@@ -1,4 +1,4 @@
-"""The runs of a sweep: each is a point, named by what makes it another than the others, in the sweep's folder."""
+"""The points of a sweep: runs in its folder, each named by the values that differ."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from pathlib import Path
 
 from mmattn.errors import UsageError
 from mmattn.files import write_atomically
-from mmattn.training.run.directory import CONFIG_FILE, FINISHED_FILE
-from mmattn.training.run.directory import SWEEP_FILE as SWEEP_FILE
+from mmattn.training.directory.names import CONFIG_FILE, FINISHED_FILE
+from mmattn.training.directory.names import SWEEP_FILE as SWEEP_FILE
 
-SEARCH_FILE = "search.json"  # there too, of a search: what is searched, and how
-FAILED = ".failed"  # beside it: a file for each run that failed, with the reason
+SEARCH_FILE = "search.json"  # in the folder of a search: its space and settings
+FAILED = ".failed"  # folder with the reason of each failed run
 MOST_BYTES = 200  # of a run's name: file systems take 255
 
 
 class Hopeless(UsageError):
-    """What no run of the sweep can do, so that the sweep ends."""
+    """An error that every run of the sweep would meet, so the sweep ends."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """One run of a sweep. `swept`: what makes it this point, `overrides`: all, with its run directory."""
+    """One run of a sweep. `swept`: the overrides that differ; `overrides`: all of them, with run=."""
 
     run: Path
     swept: tuple[str, ...]
@@ -40,11 +40,11 @@ class Point:
         return (self.run / FINISHED_FILE).is_file()
 
     def is_done(self, evaluate: str | None) -> bool:
-        """Finished, and evaluated on that split."""
+        """Whether the run has finished and was evaluated on that split."""
         return self.finished and (evaluate is None or all(file.is_file() for file in self.evaluation(evaluate)))
 
     def evaluation(self, split: str) -> tuple[Path, Path]:
-        """Its record, written last, and what each clip scored."""
+        """The files of an evaluation: the record, written last, and the scores of each clip."""
         return self.run / f"evaluation-{split}.json", self.run / f"evaluation-{split}-scores.safetensors"
 
     @property
@@ -53,12 +53,13 @@ class Point:
 
 
 def point_in(folder: Path, swept: Sequence[str], others: Sequence[str]) -> Point:
+    """The point whose run directory is named by `swept`."""
     run = folder / plain_name(",".join(swept))
     return Point(run, tuple(swept), (*others, f"run={run}"))
 
 
 def plain_name(name: str) -> str:
-    """A file name for it. Where it would be too long, a digest at its end tells it from others that begin alike."""
+    """A file name for `name`. One that is too long ends in a digest, which keeps it unique."""
     plain = re.sub(r"[^\w.,=+-]+", "_", name) or "_"
     if len(plain.encode()) <= MOST_BYTES:
         return plain
@@ -67,7 +68,7 @@ def plain_name(name: str) -> str:
 
 
 def keep_points(folder: Path, points: Sequence[Point]) -> None:
-    """Beside those that were there. Raises UsageError where the folder holds another sweep."""
+    """Add points to sweep.json. Raises UsageError where the folder holds another sweep."""
     record = {point.run.name: list(point.overrides) for point in points}
     before = read_points(folder)
     if any(before.get(name, wanted) != wanted for name, wanted in record.items()):
@@ -77,9 +78,19 @@ def keep_points(folder: Path, points: Sequence[Point]) -> None:
 
 
 def read_points(folder: Path) -> dict[str, list[str]]:
-    """Of a sweep's folder; none where there is no sweep."""
+    """Run name -> overrides of the sweep in `folder`; empty where there is none."""
     try:
         found = json.loads((folder / SWEEP_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def known_points(folder: Path) -> list[Point]:
+    """The points of the sweep in `folder`. Raises UsageError where there is none."""
+    found = read_points(folder)
+    if not found:
+        raise UsageError(
+            f"{folder}: not the folder of a sweep (no {SWEEP_FILE}); name the one that mmattn train -m printed"
+        )
+    return [Point(folder / name, (), tuple(overrides)) for name, overrides in found.items()]

@@ -1,4 +1,4 @@
-"""What one key may be in a search, in Hydra's sweep grammar, and the same for Optuna."""
+"""The values of one key in a search: from Hydra's sweep grammar to Optuna's distributions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Grid:
-    """`values`: the choices; or from `low` to `high`, by `step` unless None, `log`: evenly in their logarithm."""
+    """`values`: choices; or a range from `low` to `high`, in steps of `step` if given, on a log scale with `log`."""
 
     key: str
     text: str
@@ -67,7 +67,7 @@ def _of_values(key: str, text: str, values: list[str]) -> Grid:
 
 
 def distribution(grid: Grid, config: Config) -> BaseDistribution:
-    """For Optuna. Keys that are whole numbers in `config` stay whole numbers."""
+    """Optuna's distribution. Keys that are integers in `config` stay integers."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if grid.values:
@@ -79,6 +79,8 @@ def distribution(grid: Grid, config: Config) -> BaseDistribution:
 
 
 def is_whole(key: str, config: Config) -> bool:
+    """Whether the value of the dotted `key` is an integer."""
+
     def inner(node: Any, name: str) -> Any:
         return node.get(name) if isinstance(node, dict) else None
 

@@ -1,4 +1,4 @@
-"""One run of a sweep: trained, or trained on, and evaluated. Runs on the same data share the clips that were read."""
+"""Trains and evaluates one run of a sweep. Runs on the same data share the loaded clips."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from mmattn.config.compose import Config
 from mmattn.data.build import build_data
 from mmattn.data.load.splits import SplitData
 from mmattn.files import write_atomically
-from mmattn.training.launch.launcher import launcher_of
-from mmattn.training.launch.local import prepare
-from mmattn.training.run.directory import read_config
+from mmattn.training.directory.frozen import read_config
+from mmattn.training.distributed.launcher import launcher_of
 from mmattn.training.run.evaluate import evaluate_run
+from mmattn.training.run.prepare import prepare
 from mmattn.training.sweep.points import Point
 
 
@@ -31,21 +31,21 @@ class Work:
         self._close()
 
     def carry_out(self, point: Point, config: Config) -> None:
-        """What is missing of it. Raises MmattnError where it fails, Stopped on a signal."""
+        """Do what is missing of the point. Raises MmattnError where it fails, Stopped on a signal."""
         if not point.finished:
             self.train(point, config)
         if self.evaluate and not point.is_done(self.evaluate):
             self._evaluate(point, self.evaluate)
 
     def train(self, point: Point, config: Config) -> None:
-        """On the config's launcher; a run that was begun goes on by its frozen config."""
+        """Train with the config's launcher; an existing run is resumed with its frozen config."""
         make_run(point, config)
         frozen = read_config(point.run)
-        alone = frozen["trainer"]["devices"] == 1
-        launcher_of(frozen).start(point.run, frozen, self.data(frozen) if alone else None)
+        in_process = frozen["trainer"]["devices"] == 1
+        launcher_of(frozen).start(point.run, frozen, self.data(frozen) if in_process else None)
 
     def data(self, config: Config) -> SplitData:
-        """Of a run; the last run's where it is the same."""
+        """The data of a run; the previous run's where it is the same."""
         if self._data is None or config["data"] != self._data_config:
             self._close()
             self._data, self._data_config = build_data(config["data"]), config["data"]
@@ -64,7 +64,7 @@ class Work:
 
 
 def make_run(point: Point, config: Config) -> None:
-    """The point's run directory, if it is not there yet."""
+    """Create the run directory of the point if it does not exist."""
     if not point.begun:
         _, data = prepare(config)
         data.close()

@@ -1,0 +1,1 @@
+"""multitask: how the losses of tags and captions become one."""

@@ -1,0 +1,144 @@
+"""Builds and checks everything a run needs, before anything is written."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+
+from mmattn.config.compose import Config, build, build_optional
+from mmattn.data.build import build_data
+from mmattn.data.load.clip_data import ClipData
+from mmattn.data.load.splits import SplitData
+from mmattn.data.load.used import media_used
+from mmattn.errors import UsageError
+from mmattn.model import NO_TAGS, AVModel, build_model, tokenizer_of, vocabulary_of, with_frames
+from mmattn.training.callbacks.profile import check_profile
+from mmattn.training.checkpoints.atomic import AtomicCheckpointIO
+from mmattn.training.distributed.launcher import launcher_of
+from mmattn.training.logging.loggers import check_logger
+from mmattn.training.loop.timetable import timetable_of
+from mmattn.training.pretrain.start_from import start_from
+from mmattn.training.run.trainer import make_trainer, quiet_lightning
+from mmattn.training.sharding.check import check_shardable
+
+BY_TAGS = "mmattn.training.modality_balance.ogm_ge.OgmGe"
+NO_ENCODER = "mmattn.encoders.none.NoEncoder"
+OPTIONAL_PARTS = ("modality_balance", "multitask", "self_critical", "freeze", "weight_average")
+CHOICES = {  # of keys of trainer, with the value of a run created before the key existed
+    "strategy": ("ddp", ("ddp", "fsdp")),
+    "precision": ("32-true", ("32", "32-true", "bf16-mixed", "16-mixed")),
+    "matmul": ("high", ("highest", "high", "medium")),
+}
+
+
+def check(config: Config) -> tuple[SplitData, AVModel]:
+    """Build everything a run needs, so that a fault shows before anything is written. Raises UsageError.
+
+    Devices of other machines are not checked. Up to the data no clip is needed; building a generated set renders it.
+    """
+    _check_settings(config)
+    _check_processes(config)
+    check_logger(config)
+    parts = _check_parts(config)
+    _check_tasks(config)
+    data = build_data(with_frames(config, parts["visual"])["data"])
+    model = build_model(config, vocabulary_of(config, data), tokenizer_of(config, data), parts)
+    if config.get("init_from"):
+        start_from(model, Path(config["init_from"]))
+    data.check_readable()
+    if isinstance(data, ClipData) and (share := media_used(data)):
+        print(share, file=sys.stderr)
+    _note_random_weights(config)
+    return data, model
+
+
+def _check_settings(config: Config) -> None:
+    options: Mapping[str, Any] = config["trainer"]
+    if not config["seed"] >= 0:
+        raise UsageError(f"seed={config['seed']}: expected 0 or more")
+    for key, least in (("epochs", 1), ("devices", 1), ("accumulate", 1), ("log_every", 1), ("save_every", 0)):
+        if options.get(key, least) < least:
+            raise UsageError(f"trainer.{key}={options[key]}: expected {least} or more")
+    timetable_of(config)
+    check_profile(options.get("profile"))
+    if options.get("timeout_s", 1) <= 0:
+        raise UsageError(f"trainer.timeout_s={options['timeout_s']}: expected more than 0")
+    for key, (default, known) in CHOICES.items():
+        if (value := str(options.get(key, default))) not in known:
+            raise UsageError(f"trainer.{key}={value}: expected one of {', '.join(known)}")
+    if build(config["optim"]).fused and options["precision"] == "16-mixed":
+        raise UsageError("optim.fused=true cannot clip gradients that trainer.precision=16-mixed scales; leave it out")
+
+
+def _check_processes(config: Config) -> None:
+    """How many there are, that the batch divides among them, and that this machine has their devices."""
+    launcher, devices, batch = launcher_of(config), config["trainer"]["devices"], config["data"]["batch_size"]
+    check_shardable(config, devices * launcher.nodes)
+    for nodes in range(launcher.least, launcher.nodes + 1):
+        if batch % (devices * nodes):
+            raise UsageError(
+                f"data.batch_size={batch} does not divide among trainer.devices={devices}"
+                + (f" on each of launcher.nodes={nodes}" if launcher.nodes > 1 else "")
+            )
+    quiet_lightning()
+    if launcher.here:
+        make_trainer(config, Path(), [], [], AtomicCheckpointIO(), (LightningEnvironment(), devices, 1))
+
+
+def _check_parts(config: Config) -> dict[str, Any]:
+    """The encoders and the fusion, built."""
+    parts = {name: build(config[name]) for name in ("visual", "audio", "fusion")}
+    if regulariser := build_optional(config, "regulariser"):
+        regulariser.check(parts["fusion"], config["dim"])
+    for group in OPTIONAL_PARTS:
+        build_optional(config, group)
+    return parts
+
+
+def _note_random_weights(config: Config) -> None:
+    """Print a line for each pretrained network that starts without its pretrained weights."""
+    for part in ("visual", "audio"):
+        if "pretrained" in config[part] and not config[part]["pretrained"] and not config.get("init_from"):
+            name = config[part]["_target_"].rpartition(".")[2]
+            print(
+                f"{part}: {name} starts from random weights; set {part}.pretrained= to its pretrained weights",
+                file=sys.stderr,
+            )
+
+
+def _check_tasks(config: Config) -> None:
+    """Raises UsageError for what the chosen tasks cannot be trained with."""
+    for group in ("pretrain", "modality_balance"):
+        if config.get(group) and (lacking := [m for m in ("visual", "audio") if config[m]["_target_"] == NO_ENCODER]):
+            raise UsageError(f"{group} is between audio and video, and {lacking[0]}=none; set {group}=null")
+    if config.get("pretrain"):
+        _check_pretraining(config)
+    elif config.get("captions"):
+        _check_captions(config)
+    elif config["task"]["_target_"] == NO_TAGS:
+        raise UsageError("task=none and captions=null leave nothing to learn; choose captions=transformer")
+    elif config.get("self_critical"):
+        raise UsageError("self_critical rewards captions, and captions=null; choose captions=transformer")
+
+
+def _check_captions(config: Config) -> None:
+    if config["data"].get("augment", {}).get("mixup"):
+        raise UsageError("data.augment.mixup mixes clips, but captions of two clips cannot be mixed; set it to 0")
+    if (config.get("modality_balance") or {}).get("_target_") == BY_TAGS and config["task"]["_target_"] == NO_TAGS:
+        raise UsageError("modality_balance=ogm_ge needs tags, and task=none has none; choose unimodal_losses, or null")
+
+
+def _check_pretraining(config: Config) -> None:
+    """Raises UsageError for options that have no effect without tasks."""
+    for group in ("captions", "self_critical", "modality_balance", "weight_average", "regulariser"):
+        if config.get(group):
+            raise UsageError(f"pretrain learns without tasks, so {group} has no effect; set {group}=null")
+    if config["trainer"].get("strategy") == "fsdp":
+        raise UsageError("pretrain trains with copies of the weights; set trainer.strategy=ddp")
+    if config["data"].get("augment", {}).get("mixup"):
+        raise UsageError("pretrain compares and restores clips, and mixup mixes them; set data.augment.mixup=0")
+    build(config["pretrain"])
