@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from mmattn.inference.annotators.tags.pretrained import PretrainedTagger
+from mmattn.inference.annotators.pretrained import PretrainedTagger
 from mmattn.media.isolate.reader import IsolatedReader
 
 ESC10 = {

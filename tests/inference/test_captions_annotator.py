@@ -16,13 +16,13 @@ from omni_models import CAPTIONERS, save_captioner
 
 from mmattn.cli.main import main
 from mmattn.errors import UsageError
-from mmattn.inference.annotators.captions.captions import Captions
-from mmattn.inference.annotators.captions.levels import Told, chapters, one_sentence
+from mmattn.inference.annotators.base.interface import Setting
+from mmattn.inference.annotators.base.shared_decode import Annotators
+from mmattn.inference.annotators.captions.annotator import Captions
+from mmattn.inference.annotators.captions.chapters import Told, chapters, one_sentence
 from mmattn.inference.annotators.captions.spans import smaller
-from mmattn.inference.annotators.interface import Setting
-from mmattn.inference.annotators.together import Annotators
-from mmattn.inference.result.result import Result, schema
-from mmattn.inference.writers.subtitles.levels import side_by_side
+from mmattn.inference.records.result import Result, schema
+from mmattn.inference.writers.caption_levels import side_by_side
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.media.write.clips import write_video
 
@@ -337,7 +337,7 @@ def test_chapters_and_the_summary_are_written_by_the_model(
 def test_sentences_are_embedded_as_the_library_does(tmp_path: Path) -> None:
     from zero_shot_models import tokenizer
 
-    from mmattn.inference.sentences import Sentences
+    from mmattn.inference.sentences.embedder import Sentences
 
     config = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
     torch.manual_seed(0)
@@ -355,7 +355,7 @@ def test_sentences_are_embedded_as_the_library_does(tmp_path: Path) -> None:
 
 def test_the_package_tells_chapters_by_what_sentences_mean() -> None:
     pytest.importorskip("all_minilm_l6_v2")
-    from mmattn.inference.sentences import PACKAGE, Sentences
+    from mmattn.inference.sentences.embedder import PACKAGE, Sentences
 
     texts = [
         "A man plays a guitar on a stage.",

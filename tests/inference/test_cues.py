@@ -5,8 +5,8 @@ from itertools import pairwise
 
 import pytest
 
-from mmattn.inference.result.records import Captions
-from mmattn.inference.writers.subtitles.subtitles import cues_of
+from mmattn.inference.records.build import Captions
+from mmattn.inference.writers.subtitles.cues import cues_of
 from mmattn.weighting.captions import WeighedCaption
 
 

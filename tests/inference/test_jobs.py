@@ -17,7 +17,7 @@ import job_worker
 import pytest
 
 from mmattn.errors import MmattnError, UsageError
-from mmattn.inference.engines.processes import run_local
+from mmattn.inference.engines.local_driver import run_local
 from mmattn.inference.jobs.job import Job
 from mmattn.inference.jobs.listing import Entry, list_source, reaches
 from mmattn.inference.jobs.shard import answer_shard
@@ -27,7 +27,7 @@ DRIVER = """
 import sys
 from pathlib import Path
 from mmattn.inference.jobs.job import Job
-from mmattn.inference.engines.processes import run_local, stopping
+from mmattn.inference.engines.local_driver import run_local, stopping
 job = Job(Path(sys.argv[1]))
 with stopping():
     run_local(job, job.open_shards(), [sys.executable, sys.argv[2], sys.argv[1]], ["cpu", "cpu"], 1)

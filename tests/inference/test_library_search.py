@@ -201,5 +201,5 @@ def test_a_wrong_question_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_it_loads_no_torch() -> None:
-    code = "import sys, mmattn.inference.search.search; print('torch' in sys.modules)"
+    code = "import sys, mmattn.inference.commands.search; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

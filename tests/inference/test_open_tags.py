@@ -16,11 +16,11 @@ from zero_shot_models import ZERO_SHOT, save_zero_shot, tokenizer
 from mmattn.cli.main import main
 from mmattn.errors import UsageError
 from mmattn.inference.annotators import interface, model_folders
-from mmattn.inference.annotators.interface import Setting
-from mmattn.inference.annotators.open_tags.open_tags import OpenTags
-from mmattn.inference.annotators.tags.smooth import Smoother
-from mmattn.inference.annotators.together import Annotators
-from mmattn.inference.result.result import Result, schema
+from mmattn.inference.annotators.base.interface import Setting
+from mmattn.inference.annotators.base.shared_decode import Annotators
+from mmattn.inference.annotators.open_tags.annotator import OpenTags
+from mmattn.inference.annotators.open_tags.smoother import Smoother
+from mmattn.inference.records.result import Result, schema
 from mmattn.media import read_clip
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.media.write.clips import write_video

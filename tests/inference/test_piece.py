@@ -11,8 +11,8 @@ from tagging_rules import rules, write_film
 
 from mmattn.data.load.reading import ClipReader
 from mmattn.inference.jobs.listing import list_source
-from mmattn.inference.predictor.piece import Piece
 from mmattn.inference.predictor.pipeline import Predictor
+from mmattn.inference.reading.piece import Piece
 from mmattn.media import Request, read_clip
 from mmattn.media.read.windows import Windows
 

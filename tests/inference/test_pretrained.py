@@ -22,9 +22,9 @@ from safetensors.torch import save_file
 from mmattn.cli.main import main
 from mmattn.encoders.pretrained.yamnet.yamnet import CLASS_NAMES, CLASSES, WEIGHTS, YAMNet, YamnetLogMel, to_patches
 from mmattn.errors import UsageError
-from mmattn.inference.annotators.interface import STEP_S
-from mmattn.inference.annotators.tags.pretrained import PretrainedTagger
-from mmattn.inference.result.result import schema
+from mmattn.inference.annotators.base.interface import STEP_S
+from mmattn.inference.annotators.pretrained import PretrainedTagger
+from mmattn.inference.records.result import schema
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.media.write.clips import write_video
 

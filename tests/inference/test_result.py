@@ -10,7 +10,7 @@ import xml.etree.ElementTree as ET
 import pytest
 from test_writers import FAILED, HOSTILE, record
 
-from mmattn.inference.result.result import Result, Tag
+from mmattn.inference.records.result import Result, Tag
 
 LINES = [
     record("a.mp4", "a dog barks", "rain"),

@@ -16,9 +16,9 @@ from record_kinds import ANNOTATED, FAILED, KINDS, TRAINED, drawn_record
 from test_result import LINES
 
 from mmattn.errors import MEDIA_REASONS
-from mmattn.inference.result import result as results
-from mmattn.inference.result.result import Result, schema
-from mmattn.inference.writers.formats.json_lines import JSONLines
+from mmattn.inference.records import result as results
+from mmattn.inference.records.result import Result, schema
+from mmattn.inference.writers.formats.jsonl import JSONLines
 from mmattn.inference.writers.formats.parquet import Parquet
 
 jsonschema = pytest.importorskip("jsonschema")

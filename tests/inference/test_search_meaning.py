@@ -12,8 +12,8 @@ import torch
 
 from mmattn.cli.main import main
 from mmattn.errors import UsageError
-from mmattn.inference import sentences as module
-from mmattn.inference.sentences import Sentences
+from mmattn.inference.sentences import embedder as module
+from mmattn.inference.sentences.embedder import Sentences
 
 WORDS = "[PAD] [UNK] [CLS] [SEP] a dog barks loudly rain falls in the street people talk about cooking".split()
 TEXTS = ["a dog barks", "rain falls in the street", "people talk about cooking a dog", "in"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mmattn.inference.predictor.segments import Segment, Segments
+from mmattn.inference.records.segments import Segment, Segments
 
 
 def _of(rows: list[list[float]], threshold: float = 0.5, parts: int = 1) -> dict[int, list[Segment]]:

@@ -13,9 +13,9 @@ from tagging_rules import CLIP, FPS, RATE, rules, write_film
 
 from mmattn.data.load.reading import ClipReader
 from mmattn.errors import UsageError
-from mmattn.inference.predictor.piece import Piece
 from mmattn.inference.predictor.pipeline import Predictor
-from mmattn.inference.shots.shots import ShotReader, find_cuts
+from mmattn.inference.reading.piece import Piece
+from mmattn.inference.shots.cuts import ShotReader, find_cuts
 from mmattn.media.write.clips import write_video
 
 pytest.importorskip("scenedetect")

@@ -14,7 +14,7 @@ import webvtt
 from test_writers import HOSTILE, record
 
 from mmattn.inference.writers.interface import Cue
-from mmattn.inference.writers.subtitles.subtitles import SubRip, WebVTT, cues_of
+from mmattn.inference.writers.subtitles.cues import SubRip, WebVTT, cues_of
 from mmattn.inference.writers.subtitles.tracks import Tracks
 
 PROSE = (

@@ -12,8 +12,8 @@ from tagging_rules import CLIP, FPS, RATE, rules, write_film
 
 from mmattn.data.load.reading import ClipReader
 from mmattn.errors import UsageError
-from mmattn.inference.predictor.piece import Piece
 from mmattn.inference.predictor.pipeline import Predictor
+from mmattn.inference.reading.piece import Piece
 from mmattn.media.write.clips import write_video
 
 BRIGHT, LOUD, SECONDS = (3.0, 6.0), (8.0, 10.0), 12.5

@@ -22,7 +22,7 @@ from mmattn.errors import MmattnError, UsageError
 from mmattn.inference.writers.interface import FileFormat, FolderFormat, TrackFormat
 from mmattn.inference.writers.output import Output, output_of
 from mmattn.inference.writers.places import fitting, places
-from mmattn.inference.writers.subtitles.subtitles import SubRip, WebVTT, cues_of
+from mmattn.inference.writers.subtitles.cues import SubRip, WebVTT, cues_of
 from mmattn.inference.writers.subtitles.tracks import Tracks
 
 HOSTILE = [

@@ -14,7 +14,7 @@ from pyarrow import parquet
 
 import mmattn
 from mmattn.cli.main import main
-from mmattn.inference.result.result import schema
+from mmattn.inference.records.result import schema
 
 
 @pytest.fixture(scope="module")

@@ -203,7 +203,7 @@ def _predict(overrides: list[str]) -> None:
     from mmattn.inference.annotators.catalogue import reaching
 
     config = compose("predict", reaching(overrides))
-    from mmattn.inference.predict import predict
+    from mmattn.inference.commands.predict import predict
 
     print(predict(config))
 
@@ -215,7 +215,7 @@ def _search(overrides: list[str]) -> None:
         "search",
         _named(overrides, ("library", "query"), ("kinds", "limit", "each", "index", "embeddings", "least_similarity")),
     )
-    from mmattn.inference.search.search import search_library
+    from mmattn.inference.commands.search import search_library
 
     if found := search_library(config, *forms[-1:]):
         print(found)
@@ -300,14 +300,14 @@ def _data_shard(overrides: list[str]) -> None:
 def _data_features(overrides: list[str]) -> None:
     config = compose("data_features", overrides)
     _check_given(config)
-    from mmattn.inference.features import make_features
+    from mmattn.inference.commands.features import make_features
 
     print(make_features(config))
 
 
 def _data_prompts(overrides: list[str]) -> None:
     config = compose("data_prompts", overrides)
-    from mmattn.inference.embed_tags import make_prompts
+    from mmattn.inference.commands.embed_tags import make_prompts
 
     print(make_prompts(config))
 
@@ -328,7 +328,7 @@ def _data_manifest(overrides: list[str]) -> None:
 
 def _data_label(overrides: list[str]) -> None:
     config = compose("data_label", overrides)
-    from mmattn.inference.label import label
+    from mmattn.inference.commands.label import label
 
     print(label(config))
 

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 from mmattn.config.overrides import nearest
 from mmattn.errors import UsageError
 from mmattn.files import expanded, is_address
-from mmattn.inference.annotators.model_folders import captions_lack, open_tags_lack
+from mmattn.inference.annotators.base.model_folder import captions_lack, open_tags_lack
 from mmattn.inference.tag_list import given_tags
 
 AUTO = "auto"

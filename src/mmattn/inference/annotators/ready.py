@@ -8,9 +8,9 @@ from typing import Any
 
 from mmattn.config.compose import build, compose
 from mmattn.inference.annotators import catalogue
-from mmattn.inference.annotators.interface import Setting
-from mmattn.inference.annotators.together import Annotators
-from mmattn.inference.result.result import Result
+from mmattn.inference.annotators.base.interface import Setting
+from mmattn.inference.annotators.base.shared_decode import Annotators
+from mmattn.inference.records.result import Result
 from mmattn.media.isolate.reader import IsolatedReader
 
 

@@ -6,9 +6,9 @@ from itertools import pairwise
 
 from torch import nn
 
-from mmattn.inference.annotators.interface import Annotation, Annotator, Findings, Setting, Window, package_version
+from mmattn.inference.annotators.base.interface import Annotation, Annotator, Findings, Setting, Window, package_version
 from mmattn.inference.shots import transnet
-from mmattn.inference.shots.shots import FPS, SIZE, CutFinder, check_installed
+from mmattn.inference.shots.cuts import FPS, SIZE, CutFinder, check_installed
 from mmattn.media.read.views import FrameView
 
 Finder = CutFinder | transnet.TransNetFinder

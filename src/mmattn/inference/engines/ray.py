@@ -19,7 +19,7 @@ from typing import Any
 
 from mmattn.errors import MmattnError, UsageError
 from mmattn.inference.jobs.job import Job
-from mmattn.inference.jobs.orders import Orders, Tally, hopeless
+from mmattn.inference.jobs.scheduling import Orders, Tally, hopeless
 from mmattn.inference.jobs.shard import Answering, answer_shard
 from mmattn.process.openmp import cores
 from mmattn.progress import Progress
@@ -181,7 +181,7 @@ class _Asked:
 
 
 def _load(job: Job, decoders: int, device: str) -> AbstractContextManager[Answering]:
-    from mmattn.inference.predictor.answer import answering
+    from mmattn.inference.engines.answering import answering
 
     return answering(job, decoders, device)
 

@@ -19,7 +19,7 @@ from typing import Any
 from mmattn.errors import MmattnError, UsageError
 from mmattn.inference.engines.local import LocalEngine, check_workers
 from mmattn.inference.jobs.job import Job
-from mmattn.inference.jobs.orders import Tally
+from mmattn.inference.jobs.scheduling import Tally
 from mmattn.process.squeue import explain, queued
 from mmattn.process.startup import SAFE, safe_children
 from mmattn.progress import Progress, say

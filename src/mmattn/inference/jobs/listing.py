@@ -22,7 +22,7 @@ from mmattn.data.manifest.textfiles import decoded
 from mmattn.data.manifest.walk import HIDDEN, nothing_in, why_path_left_out
 from mmattn.errors import MediaError, UsageError
 from mmattn.files import ByteRange, absolutes, expanded, is_address, matching, split_pattern
-from mmattn.inference.predictor.piece import Piece
+from mmattn.inference.reading.piece import Piece
 from mmattn.media.open.source import open_source
 from mmattn.progress import Progress
 

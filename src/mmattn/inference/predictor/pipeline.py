@@ -21,13 +21,13 @@ from mmattn.data.load.reading import ClipReader
 from mmattn.data.prepare.clips import Reader, Sample
 from mmattn.data.prepare.views import Views
 from mmattn.errors import MediaError, UsageError
-from mmattn.inference.predictor.noticed import Noticed
-from mmattn.inference.predictor.piece import Piece, as_piece
 from mmattn.inference.predictor.speed import Speed
 from mmattn.inference.predictor.timeline import Sliding, Timeline
-from mmattn.inference.result.records import Captions, Record, attention_mass, tag_records, thresholds_of
-from mmattn.inference.result.result import Result
-from mmattn.inference.shots.shots import ShotReader
+from mmattn.inference.reading.issues import Noticed
+from mmattn.inference.reading.piece import Piece, as_piece
+from mmattn.inference.records.build import Captions, Record, attention_mass, tag_records, thresholds_of
+from mmattn.inference.records.result import Result
+from mmattn.inference.shots.cuts import ShotReader
 from mmattn.metrics.tags import decisions
 from mmattn.tasks.captioning.interface import Captioner
 from mmattn.types import MODALITIES, ByteRange, Clip

@@ -18,9 +18,9 @@ from mmattn.data.load.reading import ClipReader
 from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.data.prepare.clips import Canvas, ClipSpec, Sample
 from mmattn.errors import UsageError
-from mmattn.inference.predictor.piece import Piece
-from mmattn.inference.predictor.segments import Segments, until_error
-from mmattn.inference.result.records import Captions, Record, tag_records
+from mmattn.inference.reading.piece import Piece
+from mmattn.inference.records.build import Captions, Record, tag_records
+from mmattn.inference.records.segments import Segments, until_error
 from mmattn.media.read.request import Request
 from mmattn.media.read.windows import Windows
 from mmattn.metrics.tags import decisions

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mmattn.errors import UsageError
 from mmattn.files import expanded
-from mmattn.inference.result.result import Result
+from mmattn.inference.records.result import Result
 from mmattn.text import clean
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mmattn.files import write_atomically
 from mmattn.inference.search.query import Hit
-from mmattn.inference.sentences import Sentences
+from mmattn.inference.sentences.embedder import Sentences
 from mmattn.progress import Progress
 
 SUFFIX = ".embeddings"

@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from mmattn.errors import MediaError
 from mmattn.inference.writers.interface import Cue, Record
 from mmattn.inference.writers.ledger import Ledger, open_ledger
-from mmattn.inference.writers.subtitles.subtitles import TAG_MARK, cues_of
+from mmattn.inference.writers.subtitles.cues import TAG_MARK, cues_of
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.media.read.replay import even_size, replay
 from mmattn.media.write.clips import writing_video

@@ -24,9 +24,9 @@ from torch import Tensor
 
 from mmattn.encoders.pretrained.yamnet.yamnet import RATE
 from mmattn.errors import MmattnError, UsageError
+from mmattn.inference.annotators.base.model_folder import is_loopback
+from mmattn.inference.annotators.captions.language_model import Writer
 from mmattn.inference.annotators.captions.spans import Seen
-from mmattn.inference.annotators.captions.writer import Writer
-from mmattn.inference.annotators.model_folders import is_loopback
 from mmattn.types import MODALITIES, Modality
 
 _AGAIN = (408, 429, 500, 502, 503, 504)  # answers after which it is worth asking again

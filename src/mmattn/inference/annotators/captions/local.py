@@ -18,10 +18,10 @@ from mmattn.encoders.pretrained.transformers.models import quiet
 from mmattn.encoders.pretrained.transformers.whole import load_processor, load_whole
 from mmattn.encoders.pretrained.yamnet.yamnet import RATE
 from mmattn.errors import UsageError
+from mmattn.inference.annotators.base.interface import package_version
+from mmattn.inference.annotators.base.model_folder import CAPTIONERS
+from mmattn.inference.annotators.captions.language_model import Writer
 from mmattn.inference.annotators.captions.spans import Seen
-from mmattn.inference.annotators.captions.writer import Writer
-from mmattn.inference.annotators.interface import package_version
-from mmattn.inference.annotators.model_folders import CAPTIONERS
 from mmattn.types import Modality
 
 _MEDIA = ("pixel_values", "input_features")

@@ -11,8 +11,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from mmattn.encoders.pretrained.yamnet.yamnet import RATE
-from mmattn.inference.annotators.interface import Window
-from mmattn.inference.shots.shots import CutFinder
+from mmattn.inference.annotators.base.interface import Window
+from mmattn.inference.shots.cuts import CutFinder
 from mmattn.types import Modality
 
 _LAG_S, _LAG_FRAMES = 0.8, 6  # a cut is known so much later at most

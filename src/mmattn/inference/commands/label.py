@@ -18,7 +18,7 @@ from mmattn.data.manifest.sources import held_out
 from mmattn.data.manifest.writing import write_manifest
 from mmattn.errors import UsageError
 from mmattn.files import expanded
-from mmattn.inference.result.result import Result, Tag
+from mmattn.inference.records.result import Result, Tag
 from mmattn.inference.search.library import library_path, read_library
 from mmattn.text import counted
 

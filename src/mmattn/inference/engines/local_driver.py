@@ -20,7 +20,7 @@ from typing import IO, Any
 
 from mmattn.errors import MmattnError, Stopped
 from mmattn.inference.jobs.job import Job
-from mmattn.inference.jobs.orders import Orders, hopeless
+from mmattn.inference.jobs.scheduling import Orders, hopeless
 from mmattn.process.openmp import SHORT_SPIN
 from mmattn.progress import Progress
 

@@ -16,8 +16,7 @@ from mmattn.encoders.pretrained.efficientnet_lite import MEAN, STD, is_packaged,
 from mmattn.encoders.pretrained.pixels import Pixels
 from mmattn.errors import UsageError
 from mmattn.files import expanded
-from mmattn.inference.annotators.catalogue import NETWORKS
-from mmattn.inference.annotators.interface import (
+from mmattn.inference.annotators.base.interface import (
     STEP_S,
     STEPS,
     Annotation,
@@ -27,7 +26,8 @@ from mmattn.inference.annotators.interface import (
     Window,
     package_version,
 )
-from mmattn.inference.annotators.tags.finder import TagFinder
+from mmattn.inference.annotators.base.tag_finder import TagFinder
+from mmattn.inference.annotators.catalogue import NETWORKS
 from mmattn.media.read.views import FrameView
 from mmattn.metrics.summary import HALF
 

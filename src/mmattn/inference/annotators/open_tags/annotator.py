@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mmattn.encoders.pretrained.transformers.whole import folder_of
 from mmattn.errors import UsageError
-from mmattn.inference.annotators.interface import (
+from mmattn.inference.annotators.base.interface import (
     HOP_S,
     Annotation,
     Annotator,
@@ -22,10 +22,10 @@ from mmattn.inference.annotators.interface import (
     Window,
     package_version,
 )
-from mmattn.inference.annotators.model_folders import TAGGERS, check_kind, check_prompts, check_step, kind_of
+from mmattn.inference.annotators.base.model_folder import TAGGERS, check_kind, check_prompts, check_step, kind_of
+from mmattn.inference.annotators.base.tag_finder import TagFinder
+from mmattn.inference.annotators.open_tags.smoother import Smoother
 from mmattn.inference.annotators.open_tags.zero_shot import Step, ZeroShot, load_zero_shot
-from mmattn.inference.annotators.tags.finder import TagFinder
-from mmattn.inference.annotators.tags.smooth import Smoother
 from mmattn.inference.tag_list import given_tags
 from mmattn.media.read.views import FrameView
 from mmattn.metrics.summary import HALF

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from mmattn.encoders.pretrained.yamnet.yamnet import RATE
 from mmattn.errors import MediaError
-from mmattn.inference.annotators.interface import HOP_S, WINDOW_S, Annotation, Annotator, Findings, Window
-from mmattn.inference.predictor.noticed import Noticed
-from mmattn.inference.predictor.piece import Piece, as_piece
-from mmattn.inference.predictor.segments import until_error
+from mmattn.inference.annotators.base.interface import HOP_S, WINDOW_S, Annotation, Annotator, Findings, Window
 from mmattn.inference.predictor.speed import Speed
+from mmattn.inference.reading.issues import Noticed
+from mmattn.inference.reading.piece import Piece, as_piece
+from mmattn.inference.records.segments import until_error
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.media.read.picture.tone_map import Hdr
 from mmattn.media.read.request import Request

@@ -26,7 +26,7 @@ from mmattn.encoders.pretrained.yamnet.yamnet import (
 )
 from mmattn.errors import UsageError
 from mmattn.files import expanded
-from mmattn.inference.annotators.interface import (
+from mmattn.inference.annotators.base.interface import (
     STEP_S,
     STEPS,
     Annotation,
@@ -36,7 +36,7 @@ from mmattn.inference.annotators.interface import (
     Window,
     package_version,
 )
-from mmattn.inference.annotators.tags.finder import TagFinder
+from mmattn.inference.annotators.base.tag_finder import TagFinder
 from mmattn.metrics.summary import HALF
 
 WANTED = f"YAMNet's TensorFlow Lite file (google/yamnet, 521 classes) as yamnet.tflite, with {CLASS_NAMES}"

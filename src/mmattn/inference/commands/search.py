@@ -55,7 +55,7 @@ def _sentences(config: Config):
         raise UsageError(f"least_similarity={config['least_similarity']}: expected -1 to 1")
     if config["embeddings"] is None:
         return None
-    from mmattn.inference.sentences import Sentences  # with torch
+    from mmattn.inference.sentences.embedder import Sentences  # with torch
 
     return Sentences(str(config["embeddings"]))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from mmattn.inference.result.result import Caption, Result, Tag, Utterance, Word
+from mmattn.inference.records.result import Caption, Result, Tag, Utterance, Word
 from mmattn.text import clean
 
 MAX_TAGS, MAX_CAPTIONS, MAX_WORDS = 20, 50, 200

@@ -17,8 +17,8 @@ from mmattn.data.manifest.library import root_of
 from mmattn.data.prepare.views import Views
 from mmattn.errors import UsageError
 from mmattn.files import expanded, write_if_absent
-from mmattn.inference.annotators.interface import Setting
-from mmattn.inference.annotators.together import Annotators
+from mmattn.inference.annotators.base.interface import Setting
+from mmattn.inference.annotators.base.shared_decode import Annotators
 from mmattn.inference.annotators.trained import NAME, Trained
 from mmattn.inference.jobs.job import Job
 from mmattn.inference.jobs.shard import Answering

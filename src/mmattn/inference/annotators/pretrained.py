@@ -10,10 +10,10 @@ from torch import Tensor
 
 from mmattn.errors import UsageError
 from mmattn.files import expanded
-from mmattn.inference.annotators.interface import Setting
-from mmattn.inference.annotators.tags.sounds import Sounds
-from mmattn.inference.annotators.tags.things import Things
-from mmattn.inference.annotators.together import Annotators, _placed
+from mmattn.inference.annotators.base.interface import Setting
+from mmattn.inference.annotators.base.shared_decode import Annotators, _placed
+from mmattn.inference.annotators.sounds import Sounds
+from mmattn.inference.annotators.things import Things
 from mmattn.inference.predictor.speed import Speed
 from mmattn.media.read.picture.tone_map import Hdr
 from mmattn.types import MODALITIES, Clip, Modality

@@ -21,8 +21,8 @@ from torch import Tensor
 from mmattn.data.load.reading import ClipReader
 from mmattn.data.prepare.clips import Canvas, ClipSpec
 from mmattn.errors import MediaError, UsageError
-from mmattn.inference.predictor.piece import Piece
-from mmattn.inference.predictor.segments import until_error
+from mmattn.inference.reading.piece import Piece
+from mmattn.inference.records.segments import until_error
 from mmattn.media.read.request import Request
 from mmattn.media.read.windows import Windows
 from mmattn.types import Clip

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mmattn.data.manifest.labels import TagVocabulary
-from mmattn.inference.predictor.segments import Segment
+from mmattn.inference.records.segments import Segment
 from mmattn.metrics.summary import HALF
 from mmattn.types import MODALITIES
 from mmattn.weighting.captions import WeighedCaption

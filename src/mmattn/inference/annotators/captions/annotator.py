@@ -11,19 +11,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from mmattn.encoders.pretrained.transformers.whole import folder_of
-from mmattn.inference.annotators.captions.levels import Told, chapters, one_sentence, whole
-from mmattn.inference.annotators.captions.spans import Seen, SpanGatherer
-from mmattn.inference.annotators.captions.writer import Writer
-from mmattn.inference.annotators.interface import Annotation, Annotator, Findings, Setting, Window
-from mmattn.inference.annotators.model_folders import (
+from mmattn.inference.annotators.base.interface import Annotation, Annotator, Findings, Setting, Window
+from mmattn.inference.annotators.base.model_folder import (
     CAPTIONERS,
     check_captions,
     check_kind,
     embeddings_of,
     kind_of,
 )
-from mmattn.inference.sentences import Sentences
-from mmattn.inference.shots.shots import FPS, SIZE, check_installed
+from mmattn.inference.annotators.captions.chapters import Told, chapters, one_sentence, whole
+from mmattn.inference.annotators.captions.language_model import Writer
+from mmattn.inference.annotators.captions.spans import Seen, SpanGatherer
+from mmattn.inference.sentences.embedder import Sentences
+from mmattn.inference.shots.cuts import FPS, SIZE, check_installed
 from mmattn.media.read.views import FrameView
 from mmattn.types import MODALITIES, Modality
 

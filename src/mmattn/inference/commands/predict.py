@@ -19,7 +19,7 @@ from mmattn.errors import MmattnError, UsageError
 from mmattn.files import MODEL_FILE, expanded, is_address
 from mmattn.inference.annotators import catalogue
 from mmattn.inference.engines.local import LocalEngine
-from mmattn.inference.engines.processes import stopping
+from mmattn.inference.engines.local_driver import stopping
 from mmattn.inference.engines.ray import RayEngine
 from mmattn.inference.engines.slurm import SlurmEngine
 from mmattn.inference.jobs.job import Job, Update
@@ -121,7 +121,7 @@ def _check(config: Config) -> None:
         if config["model"] == "pretrained" or step is not None:
             why = "model=pretrained looks at every 0.48 s" if step is None else "span_step_s is another way to read"
             raise UsageError(f"shots=true is for spans of trained models, and {why}; choose one")
-        from mmattn.inference.shots.shots import check_installed  # with torch
+        from mmattn.inference.shots.cuts import check_installed  # with torch
 
         check_installed()
     if config["views"] != PLAIN_VIEWS:

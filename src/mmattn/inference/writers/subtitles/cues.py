@@ -13,8 +13,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
+from mmattn.inference.writers.caption_levels import side_by_side
 from mmattn.inference.writers.interface import Cue, Kind, Record, TrackFormat
-from mmattn.inference.writers.subtitles.levels import side_by_side
 from mmattn.inference.writers.subtitles.sound_cues import sound_cues
 from mmattn.inference.writers.subtitles.speech_cues import speech_cues
 from mmattn.inference.writers.subtitles.spoken import tokens_of

@@ -8,8 +8,8 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from mmattn.inference.annotators.interface import STEP_S
-from mmattn.inference.predictor.segments import Segments
+from mmattn.inference.annotators.base.interface import STEP_S
+from mmattn.inference.records.segments import Segments
 from mmattn.types import MODALITIES, Modality
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mmattn.inference.writers.formats.spreadsheet import cell
+from mmattn.inference.writers.formats.csv import cell
 from mmattn.inference.writers.interface import FileFormat, Record
 from mmattn.text import one_line
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from mmattn import text
+from mmattn.inference.writers.caption_levels import side_by_side
 from mmattn.inference.writers.interface import FileFormat, Record
-from mmattn.inference.writers.subtitles.levels import side_by_side
 from mmattn.text import one_line
 
 MODALITIES = ("video", "audio")  # as in types, which needs torch

@@ -20,7 +20,7 @@ SCHEMA = "record.schema.json"
 
 def schema() -> dict[str, Any]:
     """The JSON Schema of a record."""
-    return json.loads(resources.files("mmattn.inference.predictor").joinpath(SCHEMA).read_text(encoding="utf-8"))
+    return json.loads(resources.files("mmattn.inference.records").joinpath(SCHEMA).read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ class Result:
         return {**named, **{name: value for name, value in plain.items() if name not in absent}}
 
     def _repr_html_(self) -> str:
-        from mmattn.inference.result.html import render
+        from mmattn.inference.records.html import render
 
         return render(self)
 
