@@ -58,7 +58,7 @@ def main() -> None:
 
 def sentences(speech: Speech, sound: np.ndarray) -> list[dict]:
     spans = speech.speech_in(sound)
-    return speech.said_in(sound, spans, 0.0) if spans else []
+    return speech.transcribe(sound, spans, 0.0) if spans else []
 
 
 def noisy(rows: list[Row], number: int, snr_db: float | None) -> np.ndarray:

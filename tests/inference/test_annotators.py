@@ -14,9 +14,11 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from mmattn.cli.main import main
-from mmattn.inference.annotators import catalogue, model_folders
+from mmattn.inference.annotators import catalogue, requirements
 from mmattn.inference.annotators.base.interface import Annotator, Setting
 from mmattn.inference.annotators.base.shared_decode import Annotators
+from mmattn.inference.annotators.captions import requirements as captions
+from mmattn.inference.annotators.open_tags import requirements as open_tags
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.media.write.clips import write_video
 
@@ -111,7 +113,7 @@ def test_larger_networks_see_larger_pictures(film: Path, reader: IsolatedReader)
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["annotators=[smells]"], "no annotator is named so"),
+        (["annotators=[smells]"], "no such annotator"),
         (["annotators=[]"], "annotators is empty"),
         (["annotators=[sounds]", "modalities=[video]"], "sounds needs the audio"),
         (["annotators=[things]", "things.threshhold=0.1"], "things.threshold"),
@@ -143,11 +145,11 @@ def test_what_is_not_for_a_trained_model_is_refused(
     assert f"{argument.partition('=')[0]}=" in error and "is for model=pretrained" in error and error.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", sorted(catalogue.ROWS))
+@pytest.mark.parametrize("name", sorted(catalogue.ENTRIES))
 def test_what_is_not_installed_is_named_with_the_command(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    for module in (catalogue, model_folders):
+    for module in (requirements, captions, open_tags):
         monkeypatch.setattr(module, "find_spec", lambda module: None)
     monkeypatch.setenv("PATH", str(tmp_path))
     (tmp_path / "a.mp4").write_bytes(b"")

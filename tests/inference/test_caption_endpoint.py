@@ -21,10 +21,10 @@ from PIL import Image
 
 from mmattn.cli.main import main
 from mmattn.errors import MmattnError, UsageError
-from mmattn.inference.annotators.base.model_folder import is_loopback
 from mmattn.inference.annotators.captions import endpoint as endpoints
-from mmattn.inference.annotators.captions.endpoint import EndpointWriter
-from mmattn.inference.annotators.captions.spans import Seen
+from mmattn.inference.annotators.captions.endpoint import EndpointModel
+from mmattn.inference.annotators.captions.requirements import is_loopback
+from mmattn.inference.annotators.captions.spans import CaptionSpan
 from mmattn.media.write.clips import write_video
 
 
@@ -95,16 +95,16 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endpoints, "_WAIT_S", 0.01)
 
 
-def _writer(server: Server, **settings: Any) -> EndpointWriter:
+def _writer(server: Server, **settings: Any) -> EndpointModel:
     given = {"model": None, "max_tokens": 12, "timeout_s": 20.0, "retries": 2, "at_once": 4} | settings
-    return EndpointWriter(server.address, **given)
+    return EndpointModel(server.address, **given)
 
 
-def _span(seed: int = 0, frames: int = 2, sound: bool = True) -> Seen:
+def _span(seed: int = 0, frames: int = 2, sound: bool = True) -> CaptionSpan:
     draw = torch.Generator().manual_seed(seed)
     shown = (torch.arange(frames)[:, None, None, None] * 90 + 40).to(torch.uint8).expand(-1, 3, 36, 64).contiguous()
     heard = 0.3 * torch.randn(8000, generator=draw) if sound else None
-    return Seen(0.0, 0.5, shown if frames else None, heard)
+    return CaptionSpan(0.0, 0.5, shown if frames else None, heard)
 
 
 def _decoded(url: str, kind: str) -> bytes:
@@ -244,7 +244,7 @@ def test_a_server_that_fails_stops_the_job_and_the_same_command_goes_on(
     server.failing = [200, 401]
     assert main(command) == 1
     error = capsys.readouterr().err
-    assert "HTTP 401: no luck 401" in error and "the same command goes on" in error and not out.exists()
+    assert "HTTP 401: no luck 401" in error and "run the same command again" in error and not out.exists()
     asked = len(server.asked)
     assert main([*command, "captions.max_tokens=3"]) == 2, "other captions are another job"
     command[-2] = "captions.retries=1"

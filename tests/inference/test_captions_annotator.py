@@ -19,7 +19,7 @@ from mmattn.errors import UsageError
 from mmattn.inference.annotators.base.interface import Setting
 from mmattn.inference.annotators.base.shared_decode import Annotators
 from mmattn.inference.annotators.captions.annotator import Captions
-from mmattn.inference.annotators.captions.chapters import Told, chapters, one_sentence
+from mmattn.inference.annotators.captions.chapters import TimedText, chapters, one_sentence
 from mmattn.inference.annotators.captions.spans import smaller
 from mmattn.inference.records.result import Result, schema
 from mmattn.inference.writers.caption_levels import side_by_side
@@ -155,7 +155,7 @@ def test_whole_models_and_other_weights_say_the_same(
     assert _record([whole], reader, tmp_path / "a.mkv")["captions"][0] == wanted
     assert kind in whole.version and "thinker" not in whole.version
     half = _captions(part, by="windows", dtype="bf16")
-    assert half.writer.model.dtype == torch.bfloat16  # type: ignore[attr-defined]
+    assert half.language_model.model.dtype == torch.bfloat16  # type: ignore[attr-defined]
     assert len(_record([half], reader, tmp_path / "a.mkv")["captions"]) == 2
     if importlib.util.find_spec("accelerate") is not None:
         spread = _captions(part, by="windows", device_map="auto")
@@ -175,8 +175,8 @@ def test_one_span_a_batch_and_sixteen_say_the_same(
     assert len({each["text"] for each in shots}) > 1
     one = _captions(folder_of(kind))
     batches: list[int] = []
-    describe = one.writer.describe
-    one.writer.describe = lambda spans, prompt: batches.append(len(spans)) or describe(spans, prompt)  # type: ignore
+    describe = one.language_model.describe
+    one.language_model.describe = lambda spans, prompt: batches.append(len(spans)) or describe(spans, prompt)  # type: ignore
     _record([one], reader, film)
     assert batches[0] == 4, "real batches"
 
@@ -193,7 +193,7 @@ def test_spans_follow_each_other_whatever_the_cuts(
     ):
         captions = _captions(folder_of("qwen2_5_omni_thinker"), max_tokens=1, **{"levels": ["shots"], **settings})
         seen: list = []
-        captions.writer.describe = lambda spans, prompt, seen=seen: seen.extend(spans) or ["x"] * len(spans)  # type: ignore
+        captions.language_model.describe = lambda spans, prompt, seen=seen: seen.extend(spans) or ["x"] * len(spans)  # type: ignore
         found = _record([captions], reader, film)["captions"]
         assert [each["start"] for each in found] == [pytest.approx(edge, abs=0.1) for edge in expected]
         assert len(found) == len(expected)
@@ -216,7 +216,7 @@ def test_a_shot_between_two_frames_is_seen_as_it_is(
     write_video(tmp_path / "a.mkv", frames, 12)
     seen: list = []
     captions = _captions(folder_of("qwen2_5_omni_thinker"), levels=["shots"])
-    captions.writer.describe = lambda spans, prompt: seen.extend(spans) or ["x"] * len(spans)  # type: ignore
+    captions.language_model.describe = lambda spans, prompt: seen.extend(spans) or ["x"] * len(spans)  # type: ignore
     _record([captions], reader, tmp_path / "a.mkv")
     assert [round(span.start, 2) for span in seen] == [
         0,
@@ -282,7 +282,7 @@ class _Words:
 
 def test_neighbours_that_are_alike_make_a_chapter() -> None:
     texts = ["dog", "dog dog", "sea", "sea dog sea", "dog", "car"]
-    told = [Told(float(i), i + 1.0, text) for i, text in enumerate(texts)]
+    told = [TimedText(float(i), i + 1.0, text) for i, text in enumerate(texts)]
     groups = chapters(told, _Words()(texts), 0.8)
     assert [[one.text for one in group] for group in groups] == [
         ["dog", "dog dog"],
@@ -318,8 +318,8 @@ def test_chapters_and_the_summary_are_written_by_the_model(
         asked.append(prompt)
         return f"answer {len(asked)}"
 
-    captions.writer.describe = lambda spans, prompt: [next(shots) for _ in spans]  # type: ignore
-    captions.writer.answer, captions.embed = answer, _Words()  # type: ignore
+    captions.language_model.describe = lambda spans, prompt: [next(shots) for _ in spans]  # type: ignore
+    captions.language_model.answer, captions.embed = answer, _Words()  # type: ignore
     found = _record([captions], reader, film)["captions"]
     levels = {level: [each for each in found if each["level"] == level] for level in ("shot", "chapter", "summary")}
     assert [len(each) for each in levels.values()] == [5, 3, 1]
@@ -355,7 +355,8 @@ def test_sentences_are_embedded_as_the_library_does(tmp_path: Path) -> None:
 
 def test_the_package_tells_chapters_by_what_sentences_mean() -> None:
     pytest.importorskip("all_minilm_l6_v2")
-    from mmattn.inference.sentences.embedder import PACKAGE, Sentences
+    from mmattn.inference.sentences.embedder import Sentences
+    from mmattn.inference.sentences.source import PACKAGE
 
     texts = [
         "A man plays a guitar on a stage.",
@@ -365,7 +366,7 @@ def test_the_package_tells_chapters_by_what_sentences_mean() -> None:
         "Someone fries vegetables in a pan.",
         "Waves break on a beach at sunset.",
     ]
-    told = [Told(float(i), i + 1.0, text) for i, text in enumerate(texts)]
+    told = [TimedText(float(i), i + 1.0, text) for i, text in enumerate(texts)]
     assert [len(group) for group in chapters(told, Sentences(PACKAGE)(texts), 0.5)] == [3, 2, 1]
 
 
@@ -401,7 +402,7 @@ def test_what_cannot_be_is_one_line_before_anything_is_read(
         ([], "hf download"),
         (["captions.pretrained=nowhere"], "no such folder; or fetch a name of the hub with hub=true"),
         (["captions.pretrained=clip"], "holds a 'clip' model; expected qwen2_5_omni"),
-        ([given, here], "one of both"),
+        ([given, here], "give either captions.pretrained= or"),
         ([given, "captions.by=scenes"], "expected shots or windows"),
         ([given, "captions.dtype=int4"], "expected auto or bf16"),
         ([given, "captions.levels=[shots,acts]"], "expected some of shots, chapters, summary"),

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from mmattn.inference.records.build import Captions
+from mmattn.inference.records.caption_timeline import CaptionTimeline
 from mmattn.inference.writers.subtitles.cues import cues_of
 from mmattn.weighting.captions import WeighedCaption
 
@@ -15,7 +15,7 @@ def caption(text: str, score: float = 0.0) -> WeighedCaption:
 
 
 def said(*spans: tuple[float, float, str]) -> list[tuple[float, float, str]]:
-    captions = Captions()
+    captions = CaptionTimeline()
     for start, end, text in spans:
         captions.add(start, end, caption(text))
     return [(each["start"], each["end"], each["text"]) for each in captions.records()]

@@ -21,7 +21,7 @@ from test_jobs import DRIVER, WORKER, check_whole, made, names, run
 from mmattn.errors import MmattnError
 from mmattn.inference.jobs.job import Job
 from mmattn.inference.jobs.journal import Journal
-from mmattn.inference.jobs.shard import Answering, answer_shard
+from mmattn.inference.jobs.shard import EntryProcessor, process_shard
 from mmattn.process.lease import Lease
 
 
@@ -56,8 +56,8 @@ def test_whatever_holders_do_in_whatever_order_the_first_commit_stays(seed: int,
         assert committed is None or done.read_bytes() == committed
     for journal in holders.values():
         journal.close()
-    answer_shard(job, 0, job_worker.ANSWERING, lambda message: None)
-    assert len(job.answers(0)) == 4
+    process_shard(job, 0, job_worker.PROCESSOR, lambda message: None)
+    assert len(job.records_of(0)) == 4
     job.tidy()
     assert not any((job.root / "part").iterdir())
 
@@ -73,7 +73,7 @@ def test_a_holder_goes_on_where_the_furthest_before_it_ended(tmp_path: Path):
         for at in (4, 5):
             journal.add(answer(job, "d", at))
         journal.commit()
-    assert [record["by"] for record in job.answers(0)] == ["b", "b", "b", "b", "d", "d"]
+    assert [record["by"] for record in job.records_of(0)] == ["b", "b", "b", "b", "d", "d"]
 
 
 def test_a_file_system_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -88,16 +88,16 @@ def test_a_file_system_without_hard_links(tmp_path: Path, monkeypatch: pytest.Mo
             second.add(answer(job, "second", at))
         first.commit()
         second.commit()
-    assert {record["by"] for record in job.answers(0)} == {"first"}
+    assert {record["by"] for record in job.records_of(0)} == {"first"}
 
 
 def test_a_shard_in_hand_is_left_to_its_holder(tmp_path: Path):
     job = made(tmp_path, names(4))
     with job.lease(0):
-        assert not answer_shard(job, 0, job_worker.ANSWERING, lambda message: None)
-    assert answer_shard(job, 0, job_worker.ANSWERING, lambda message: None)
+        assert not process_shard(job, 0, job_worker.PROCESSOR, lambda message: None)
+    assert process_shard(job, 0, job_worker.PROCESSOR, lambda message: None)
     with job.lease(0):
-        assert answer_shard(job, 0, job_worker.ANSWERING, lambda message: None), "it is done"
+        assert process_shard(job, 0, job_worker.PROCESSOR, lambda message: None), "it is done"
 
 
 def test_a_holder_that_stood_still_stops_when_it_notices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -115,7 +115,7 @@ def test_a_holder_that_stood_still_stops_when_it_notices(tmp_path: Path, monkeyp
 
     finished = []
     first = threading.Thread(
-        target=lambda: finished.append(answer_shard(job, 0, Answering(slowly, 1), lambda message: None))
+        target=lambda: finished.append(process_shard(job, 0, EntryProcessor(slowly, 1), lambda message: None))
     )
     first.start()
     standing.wait()
@@ -132,7 +132,7 @@ def test_a_holder_that_stood_still_stops_when_it_notices(tmp_path: Path, monkeyp
         first.join()
         assert finished == [False]
         journal.commit()
-    assert Counter(record["by"] for record in job.answers(0)) == {"first": 4, "second": 28}
+    assert Counter(record["by"] for record in job.records_of(0)) == {"first": 4, "second": 28}
     other.release()
 
 

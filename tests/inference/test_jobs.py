@@ -18,9 +18,10 @@ import pytest
 
 from mmattn.errors import MmattnError, UsageError
 from mmattn.inference.engines.local_driver import run_local
+from mmattn.inference.jobs.entry import Entry
 from mmattn.inference.jobs.job import Job
-from mmattn.inference.jobs.listing import Entry, list_source, reaches
-from mmattn.inference.jobs.shard import answer_shard
+from mmattn.inference.jobs.listing import list_source, reaches
+from mmattn.inference.jobs.shard import process_shard
 
 WORKER = str(Path(job_worker.__file__))
 DRIVER = """
@@ -131,8 +132,8 @@ def test_a_file_that_changes_at_any_look_gets_no_answer_of_another(tmp_path: Pat
     """Every third look at a file finds it changed."""
     job, looks = made(tmp_path, names(40)), iter(range(1000))
     monkeypatch.setattr(Entry, "changed", lambda entry: next(looks) % 3 == 2)
-    answer_shard(job, 0, job_worker.ANSWERING, lambda message: None)
-    records = job.answers(0)
+    process_shard(job, 0, job_worker.PROCESSOR, lambda message: None)
+    records = job.records_of(0)
     assert all(record.get("text", record["id"]) == record["id"] for record in records)
     assert {record.get("reason", "ok") for record in records} == {"ok", "changed"}
 
@@ -145,13 +146,13 @@ def test_failures_are_tried_again_on_demand_and_nothing_else_is(tmp_path: Path):
     files = names(20, n3="bad3.mp4")
     job = made(tmp_path, files)
     run(job, ("cpu",))
-    before = job.answers(0), job.answers(1)
+    before = job.records_of(0), job.records_of(1)
     assert job.update(listed(tmp_path), 16).todo == 0
     assert job.update(listed(tmp_path), 16, retry_failed=True).todo == 1
     assert job.update(listed(tmp_path), 16, retry_failed=True).todo == 0, "it is under way"
     assert [entry.id for entry in job.entries(2)] == ["bad3.mp4"]
     run(job, ("cpu",))
-    assert (job.answers(0), job.answers(1)) == before, "what is done is never changed"
+    assert (job.records_of(0), job.records_of(1)) == before, "what is done is never changed"
     assert Counter(record["id"] for record in job.records()) == Counter(files)
 
 
@@ -161,7 +162,7 @@ def test_a_file_that_was_replaced_is_answered_again(tmp_path: Path):
     run(job, ("cpu",))
     (tmp_path / "source" / "clip0004.mp4").write_text("another")
     update = job.update(listed(tmp_path), 16)
-    assert (update.todo, update.changed, update.gone) == (1, 1, frozenset())
+    assert (update.todo, update.changed, update.removed) == (1, 1, frozenset())
     assert job.update(listed(tmp_path), 16).todo == 0, "asked for again before it was answered"
     run(job, ("cpu",))
     answers = {record["id"]: record["text"] for record in job.records()}
@@ -186,12 +187,12 @@ def test_files_that_are_gone_have_no_record(tmp_path: Path):
     kept = tmp_path / "elsewhere"
     (tmp_path / "source" / files[2]).rename(kept)
     update = job.update(listed(tmp_path), 16)
-    assert update.gone == {files[2]}
-    assert [record["id"] for record in job.records(update.gone)] == files[:2] + files[3:]
+    assert update.removed == {files[2]}
+    assert [record["id"] for record in job.records(update.removed)] == files[:2] + files[3:]
     kept.rename(tmp_path / "source" / files[2])
     update = job.update(listed(tmp_path), 16)
-    assert (update.todo, update.gone) == (0, frozenset()), "it is the same file again"
-    assert [record["id"] for record in job.records(update.gone)] == files
+    assert (update.todo, update.removed) == (0, frozenset()), "it is the same file again"
+    assert [record["id"] for record in job.records(update.removed)] == files
 
 
 def test_what_other_commands_listed_is_kept_up_to_date_too(tmp_path: Path):
@@ -201,7 +202,7 @@ def test_what_other_commands_listed_is_kept_up_to_date_too(tmp_path: Path):
     (tmp_path / "source" / files[0]).write_text("another")
     (tmp_path / "source" / files[1]).unlink()
     update = job.update(listed(tmp_path)[2:], 16)
-    assert (update.todo, update.changed, update.gone) == (1, 1, {files[1]})
+    assert (update.todo, update.changed, update.removed) == (1, 1, {files[1]})
 
 
 def test_content_tells_files_apart_where_that_is_asked_for(tmp_path: Path):
@@ -244,24 +245,24 @@ def test_answers_of_one_file_are_not_taken_for_another_of_its_name(tmp_path: Pat
 def test_a_journal_with_a_broken_end_goes_on_before_it(tail: bytes, tmp_path: Path):
     job = made(tmp_path, names(6))
     records = []
-    answer_shard(job, 0, job_worker.ANSWERING, records.append)
+    process_shard(job, 0, job_worker.PROCESSOR, records.append)
     lines = (job.root / "done" / "000000.jsonl").read_bytes().splitlines(keepends=True)
     (job.root / "done" / "000000.jsonl").unlink()
     (job.root / "part" / "000000.dead.jsonl").write_bytes(b"".join(lines[:2]))
     (job.root / "part" / "000000.jsonl").write_bytes(b"".join(lines[:3]) + tail)
     assert job.done_count(0) >= 3
     told = []
-    answer_shard(job, 0, job_worker.ANSWERING, told.append)
+    process_shard(job, 0, job_worker.PROCESSOR, told.append)
     assert [message["done"] for message in told] == [4, 5, 6]
     assert (job.root / "done" / "000000.jsonl").read_bytes() == b"".join(lines)
 
 
 def test_answers_that_were_tampered_with_are_not_taken(tmp_path: Path):
     job = made(tmp_path, names(3))
-    answer_shard(job, 0, job_worker.ANSWERING, lambda message: None)
+    process_shard(job, 0, job_worker.PROCESSOR, lambda message: None)
     done = job.root / "done" / "000000.jsonl"
     done.write_bytes(b"".join(done.read_bytes().splitlines(keepends=True)[:2]))
-    with pytest.raises(MmattnError, match="does not answer its shard"):
+    with pytest.raises(MmattnError, match="does not hold the records of its shard"):
         list(job.records())
     done.write_bytes(b"no json\n")
     with pytest.raises(MmattnError, match="damaged"):
@@ -273,14 +274,14 @@ def test_what_a_worker_cannot_begin_with_ends_the_job_with_its_words(tmp_path: P
     with pytest.raises(MmattnError, match="no weights") as caught:
         run(job, ("broken",))
     assert caught.value.exit_code == 2
-    with pytest.raises(MmattnError, match="ended with exit code 9 before it answered"):
+    with pytest.raises(MmattnError, match="ended with exit code 9 before it processed"):
         run(job, ("dying",))
 
 
 def test_a_full_disk_stops_the_job_and_leaves_what_is_committed(tmp_path: Path):
     """No file may grow beyond 1 KB: to a program, that is what a full disk is."""
     job = made(tmp_path, names(40))
-    answer_shard(job, 0, job_worker.ANSWERING, lambda message: None)
+    process_shard(job, 0, job_worker.PROCESSOR, lambda message: None)
     whole = (job.root / "done" / "000000.jsonl").read_bytes()
     command = ["bash", "-c", 'ulimit -f 1; exec "$@"', "-", sys.executable, "-c", DRIVER, str(job.root), WORKER]
     quiet = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}

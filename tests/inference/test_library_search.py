@@ -18,7 +18,7 @@ from mmattn.cli.main import main
 from mmattn.errors import UsageError
 from mmattn.inference.search.index import open_index
 from mmattn.inference.search.library import read_library
-from mmattn.inference.search.query import Hit, search, terms_of
+from mmattn.inference.search.query import Hit, find, terms_of
 
 ALL = ("transcript", "caption", "tag", "text")
 
@@ -31,7 +31,7 @@ def library(folder: Path, *records: dict) -> Path:
 
 def found(path: Path, question: str, **more: int) -> list[Hit]:
     with open_index(path) as (database, _):
-        return search(database, terms_of(question), ALL, more.get("limit", 20), more.get("each", 3))
+        return find(database, terms_of(question), ALL, more.get("limit", 20), more.get("each", 3))
 
 
 def tagged(name: str, *tags: str, **more: object) -> dict:
@@ -96,7 +96,7 @@ def test_what_is_typed_is_text_and_never_syntax(tmp_path: Path) -> None:
         for _ in range(500):
             question = draw.choice(("", " ")).join(draw.choices([*pieces, *HOSTILE], k=draw.randint(1, 8)))
             terms = terms_of(question)
-            for hit in search(database, terms, ALL, 20, 3):
+            for hit in find(database, terms, ALL, 20, 3):
                 assert set(hit.terms) <= set(terms)
     assert [hit.text for hit in found(path, "HYPERLINK")] == ["=HYPERLINK(1)"]
 
@@ -140,7 +140,7 @@ def test_what_others_keep_there_stays(tmp_path: Path) -> None:
 def test_a_folder_that_takes_no_files_needs_none(tmp_path: Path) -> None:
     path = library(tmp_path, TRAINED)
     with open_index(path, Path("/proc/self/fdinfo/index")) as (database, _):
-        assert search(database, ["rain"], ALL, 9, 9)
+        assert find(database, ["rain"], ALL, 9, 9)
 
 
 NO_RECORDS = [

@@ -15,9 +15,10 @@ from zero_shot_models import ZERO_SHOT, save_zero_shot, tokenizer
 
 from mmattn.cli.main import main
 from mmattn.errors import UsageError
-from mmattn.inference.annotators import interface, model_folders
+from mmattn.inference.annotators.base import interface
 from mmattn.inference.annotators.base.interface import Setting
 from mmattn.inference.annotators.base.shared_decode import Annotators
+from mmattn.inference.annotators.open_tags import requirements
 from mmattn.inference.annotators.open_tags.annotator import OpenTags
 from mmattn.inference.annotators.open_tags.smoother import Smoother
 from mmattn.inference.records.result import Result, schema
@@ -151,7 +152,7 @@ def test_scores_are_those_of_the_library_step_by_step(
     together = Annotators([tagger])
     clips = list(reader.windows(film, together.windows()))
     for i, clip in enumerate(clips):
-        together.look([annotation], clip, i == 0, i == len(clips) - 1)
+        together.update([annotation], clip, i == 0, i == len(clips) - 1)
     annotation.findings()
     assert len(clips) == 3
     assert found[0][0] == 0 and found[-1][1] == pytest.approx(20.4, abs=0.1)
@@ -286,7 +287,7 @@ def test_what_cannot_be_is_one_line_before_anything_is_read(
         ([tags, "open_tags.pretrained=bert"], "holds a 'bert' model; expected clip, siglip"),
         ([clip, "open_tags.tags=no.txt"], "open_tags.tags=no.txt: no such file"),
         ([clip, "open_tags.tags=[]"], "expected tags, or a file"),
-        ([clip, tags, "open_tags.step_s=1"], "open_tags.step_s=1: expected a whole part of 9.6 s"),
+        ([clip, tags, "open_tags.step_s=1"], "open_tags.step_s=1: expected 9.6 s divided by a whole number"),
         ([clip, tags, "open_tags.templates=[dog]"], "where the tag stands"),
         ([clip, tags, "modalities=[audio]"], "a clip model needs the video, and modalities=[audio] leaves that out"),
     ):
@@ -323,4 +324,4 @@ def test_a_folder_that_would_fetch_or_lacks_weights_is_refused(
 
 
 def test_the_hop_that_is_known_without_torch_is_that_of_the_windows() -> None:
-    assert pytest.approx(interface.HOP_S) == model_folders.HOP_S
+    assert pytest.approx(interface.HOP_S) == requirements.HOP_S

@@ -195,8 +195,8 @@ needs_shared = pytest.mark.skipif(not (SHARED / "yamnet").is_dir(), reason="no s
 @pytest.mark.slow
 def test_ten_kinds_of_sound_are_told_apart_without_training(reader: IsolatedReader) -> None:
     tagger = PretrainedTagger(weights=str(SHARED / "yamnet"), modalities=["audio"])
-    assert tagger.listener is not None
-    places = {name: [tagger.listener.names.index(tag) for tag in tags] for name, tags in ESC10.items()}
+    assert tagger.sounds is not None
+    places = {name: [tagger.sounds.names.index(tag) for tag in tags] for name, tags in ESC10.items()}
     right, files = 0, sorted((SHARED / "esc10").rglob("*.ogg"))
     for path in files:
         scores = torch.cat([tagger.scores(clip)["audio"] for clip in reader.windows(path, tagger.windows())])
@@ -209,8 +209,8 @@ def test_ten_kinds_of_sound_are_told_apart_without_training(reader: IsolatedRead
 def test_pictures_of_imagenet_are_recognised(reader: IsolatedReader) -> None:
     """Every third, through the whole pipeline. On all 100: 87 right, 97 among the first five."""
     tagger = PretrainedTagger(modalities=["video"])
-    assert tagger.watcher is not None
-    names = [name.lower().replace(" ", "_") for name in tagger.watcher.names]
+    assert tagger.things is not None
+    names = [name.lower().replace(" ", "_") for name in tagger.things.names]
     files = sorted((SHARED / "imagenet_sample").glob("*.JPEG"))[::3]
     right = 0
     for path in files:

@@ -18,7 +18,7 @@ from mmattn.errors import MmattnError, UsageError
 from mmattn.inference.engines.ray import RayEngine, _connected
 from mmattn.inference.jobs.job import Job
 from mmattn.inference.jobs.listing import list_source
-from mmattn.inference.jobs.shard import Answering
+from mmattn.inference.jobs.shard import EntryProcessor
 
 pytest.importorskip("ray")
 pytestmark = pytest.mark.timeout(240)
@@ -34,7 +34,7 @@ def cluster() -> Iterator[None]:
 
 
 @contextmanager
-def load(job: Job, decoders: int, device: str) -> Iterator[Answering]:
+def load(job: Job, decoders: int, device: str) -> Iterator[EntryProcessor]:
     """As job_worker.py does it; the settings say how it goes wrong."""
     settings = job.settings()
     if settings.get("broken") == "usage":
@@ -45,7 +45,7 @@ def load(job: Job, decoders: int, device: str) -> Iterator[Answering]:
         os._exit(9)
     if settings.get("pids"):
         (Path(settings["pids"]) / str(os.getpid())).touch()
-    yield job_worker.ANSWERING
+    yield job_worker.PROCESSOR
 
 
 def made(tmp_path: Path, names: list[str], shard_files: int = 16, **settings: str) -> Job:

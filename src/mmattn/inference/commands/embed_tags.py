@@ -1,4 +1,4 @@
-"""`mmattn data prompts`: an embedding for each tag by a ready-made text encoder, as task=prompted reads them."""
+"""`mmattn data prompts`: embeds tags with a ready-made text encoder, for task=prompted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SUFFIX = ".safetensors"
 
 
 def make_prompts(config: Config) -> str:
-    """Write the file `out`; returns a line for a person. Raises UsageError."""
+    """Write the file `out`; returns a summary. Raises UsageError."""
     out, templates = expanded(str(config["out"])), config["templates"]
     if out.suffix != SUFFIX or out.is_dir():
         raise UsageError(f"out={config['out']}: expected the name of a file that ends in {SUFFIX}")
@@ -36,7 +36,7 @@ def make_prompts(config: Config) -> str:
 
 
 def embeddings(encoder: TextEncoder, described: Mapping[str, str], templates: Sequence[str]) -> dict[str, Tensor]:
-    """Each tag's mean over the templates, of length 1 (prompt ensembling: Radford et al. 2021, section 3.1.4)."""
+    """The embedding of each tag: the mean over the templates, of length 1 (Radford et al. 2021, section 3.1.4)."""
     texts = [template.replace("{}", words) for words in described.values() for template in templates]
     parts: list[Float[Tensor, "n E"]] = []
     with Progress("embedding", len(texts)) as progress:

@@ -1,7 +1,7 @@
-"""`mmattn data features`: the encoders of a trained run see every clip once; their tokens are kept.
+"""`mmattn data features`: runs the encoders of a trained run on every clip once and stores their tokens.
 
-Resumable: files of some clips each, whole or absent, are made in the order of the rows; a run that was killed goes on
-after the last one. Batches are the same whoever makes them, so the files are too.
+Tokens are written in files of some clips each, complete or absent, in the order of the rows. A run that was killed
+continues after the last file. Batches do not depend on where a run starts, so neither do the files.
 """
 
 from __future__ import annotations
@@ -39,21 +39,21 @@ from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.data.manifest.rows import Row
 from mmattn.data.manifest.writing import write_manifest
 from mmattn.data.prepare.clips import PaddedClip, Sample
-from mmattn.errors import UsageError
+from mmattn.errors import UsageError, first_line
 from mmattn.files import check_utf8, expanded, write_atomically
 from mmattn.model import AVModel, without_files
 from mmattn.progress import Progress
 from mmattn.text import counted
 from mmattn.types import MODALITIES, Batch
 
-FILE_BYTES = 256 << 20  # large tokens make a file of fewer clips
-BATCH = 16  # clips at once
+FILE_BYTES = 256 << 20  # at most; a file has fewer clips if tokens are large
+BATCH = 16  # clips
 UNREADABLE_FILE = "unreadable.jsonl"
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
 def make_features(config: Config) -> str:
-    """Fill the folder `out`; returns a line for a person. Raises UsageError for another recipe in the same folder."""
+    """Fill the folder `out`; returns a summary. Raises UsageError if the folder was made with another recipe."""
     from safetensors.torch import save
 
     if config["dtype"] not in DTYPES:
@@ -81,7 +81,7 @@ def make_features(config: Config) -> str:
         if not is_finished(root, FEATURES_FILE):
             write_atomically(root / ENCODERS_FILE, save({k: v.contiguous() for k, v in weights.items()}))
             model, dtype = _on(checkpoint, config["device"]), DTYPES[config["dtype"]]
-            made = _Making(root, data, rows, model, dtype, config["clips_per_file"]).write()
+            made = _FeatureWriter(root, data, rows, model, dtype, config["clips_per_file"]).write()
             made |= {**encoders, "dim": checkpoint.model.visual.dim, "labels": labels_hash(rows)}
             finished(root, FEATURES_FILE, recipe, made)
         refresh_labels(root, FEATURES_FILE, root / MANIFEST_FILE, rows, _labelled)
@@ -92,11 +92,11 @@ def _on(checkpoint: Checkpoint, device: str) -> AVModel:
     try:
         return checkpoint.model.to(device)
     except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"device={device}: {str(error).splitlines()[0]}") from None
+        raise UsageError(f"device={device}: {first_line(error)}") from None
 
 
 @dataclass
-class _Making:
+class _FeatureWriter:
     root: Path
     data: ClipData
     rows: Sequence[Row]
@@ -105,13 +105,13 @@ class _Making:
     clips_per_file: int
 
     def write(self) -> dict[str, Any]:
-        """All files, then the manifest; returns what was made."""
+        """Write all files, then the manifest; returns a description of them."""
         size = self._clips_in_file()
         files = [self.root / f"features-{k:06d}.safetensors" for k in range(-(-len(self.rows) // size))]
-        there = next((k for k, file in enumerate(files) if not file.is_file()), len(files))
-        with Progress("encoding", len(self.rows), begun=min(there * size, len(self.rows))) as progress:
-            batches = self._batches(self.rows[there * size :])
-            for k in range(there, len(files)):
+        done = next((k for k, file in enumerate(files) if not file.is_file()), len(files))
+        with Progress("encoding", len(self.rows), begun=min(done * size, len(self.rows))) as progress:
+            batches = self._batches(self.rows[done * size :])
+            for k in range(done, len(files)):
                 count = min(size, len(self.rows) - k * size)
                 write_atomically(files[k], _file(itertools.islice(batches, -(-count // BATCH)), self.data.quarantine))
                 progress.at(k * size + count)
@@ -129,13 +129,13 @@ class _Making:
         return {"clips": len(good), "unreadable": len(bad), "files": sizes}
 
     def _clips_in_file(self) -> int:
-        """Whole batches that make a file of at most about 256 MB."""
+        """Clips of a file of at most about 256 MB: a whole number of batches."""
         empty = stack_samples([self.data.clip.finish(missing_clip(self.data.clip))], [""], self.data.clip)
         size = sum(tensor.nbytes for tensor in self._tokens(empty).values())
         return max(1, min(self.clips_per_file, FILE_BYTES // size) // BATCH) * BATCH
 
     def _batches(self, rows: Sequence[Row]) -> Iterator[tuple[Batch, dict[str, Tensor]]]:
-        """Each batch of `rows` with the tokens of its clips, as a file names them."""
+        """Each batch of `rows` with the tokens of its clips, under their names in a file."""
         data, span = self.data, "center" if self.data.span == "random" else self.data.span
         untagged = [replace(row, tags=()) for row in rows]
         cache: ClipCache[PaddedClip | Sample] = ClipCache(len(rows), data.clip.finish(missing_clip(data.clip)), 0)
@@ -158,7 +158,7 @@ class _Making:
 
 
 def _file(batches: Iterator[tuple[Batch, dict[str, Tensor]]], quarantine: Quarantine) -> bytes:
-    """The tokens of the clips that could be read, with their ids, and why the others could not."""
+    """A file with the tokens and ids of the clips that could be read, and the reasons for the others."""
     from safetensors.torch import save
 
     ids: list[str] = []

@@ -1,7 +1,7 @@
-"""`mmattn data label`: what was found in a library becomes a manifest, for a small model to learn from large ones.
+"""`mmattn data label`: turns the records of a library into a manifest, to train a small model on tags of large ones.
 
-How sure a tag is stays with it (`tag_scores`) and is its target in training (knowledge distillation, Hinton et al.
-2015). All clips of a file are in one split.
+The scores of the tags (`tag_scores`) are the targets in training (knowledge distillation, Hinton et al. 2015). All
+clips of a file are in the same split.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from mmattn.inference.records.result import Result, Tag
 from mmattn.inference.search.library import library_path, read_library
 from mmattn.text import counted
 
-LEAST_S = 0.5  # of a clip's seconds, the last clip of a file has at least this share
+MIN_SHARE = 0.5  # of a clip's length, for the last clip of a file
 
 
 def label(config: Config) -> str:
-    """Write `out`; returns a summary. Raises UsageError where no tag is sure enough to train and to validate on."""
+    """Write `out`; returns a summary. Raises UsageError for a wrong setting, and if no tag reaches `min_score`."""
     out = expanded(str(config["out"]))
     suffixes = [Path(name).suffix for name in MANIFEST_NAMES]
     if out.suffix not in suffixes or out.is_dir():
@@ -51,11 +51,11 @@ def label(config: Config) -> str:
 
 
 def _rows(library: Path, config: Config) -> tuple[list[Row], Counter[str]]:
-    """Clips that have a tag, and of how many files there is none, and why."""
+    """The clips that have a tag, and how many files have no clip for each reason."""
     rows: list[Row] = []
     skipped: Counter[str] = Counter()
-    asked = config["annotators"]
-    wanted = None if asked is None else {asked} if isinstance(asked, str) else set(asked)
+    named = config["annotators"]
+    wanted = None if named is None else {named} if isinstance(named, str) else set(named)
     for result in read_library(library):
         if not result.ok:
             skipped["failed"] += 1
@@ -79,7 +79,7 @@ def _clips(result: Result, tags: Sequence[Tag], seconds: float | None, split: st
             yield _row(path, str(path), 0.0, None, tags, split)
         return
     end = max((end for _, end in result.spans), default=0.0)
-    for number in range(max(1, math.ceil(end / seconds - LEAST_S))):
+    for number in range(max(1, math.ceil(end / seconds - MIN_SHARE))):
         start, stop = number * seconds, min((number + 1) * seconds, end)
         here = [tag for tag in tags if _reaches(tag, start, stop)]
         if here and stop > start:
@@ -87,12 +87,12 @@ def _clips(result: Result, tags: Sequence[Tag], seconds: float | None, split: st
 
 
 def _reaches(tag: Tag, start: float, end: float) -> bool:
-    """Tags without times are of all of the file."""
+    """Whether a tag is present in [start, end) s. A tag without times holds for the whole file."""
     return tag.segments is None or any(first < end and last > start for first, last in tag.segments)
 
 
 def _row(path: Path, name: str, start: float, end: float | None, tags: Sequence[Tag], split: str) -> Row:
-    """Of a tag that several annotators found the highest score counts."""
+    """A clip with its tags. For a tag of several annotators the highest score counts."""
     scores: dict[str, float] = {}
     for tag in tags:
         scores[tag.tag] = max(tag.score, scores.get(tag.tag, 0.0))
@@ -100,7 +100,10 @@ def _row(path: Path, name: str, start: float, end: float | None, tags: Sequence[
 
 
 def _learnable(rows: list[Row]) -> tuple[list[Row], int]:
-    """Without tags that only validation clips have. Where all files fell to one split, every fifth is moved."""
+    """The clips without tags that only validation clips have, and how many tags these are.
+
+    If all files are in one split, every fifth is moved to the other.
+    """
     files = list(dict.fromkeys(row.path for row in rows))
     if len({row.split for row in rows}) == 1 and len(files) > 1:
         moved = {path: "val" if number % 5 == 1 else "train" for number, path in enumerate(files)}

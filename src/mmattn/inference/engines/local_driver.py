@@ -1,7 +1,7 @@
-"""The engine on one machine: processes that each hold the model answer shards until none is left.
+"""Runs worker processes on one machine until no shard is left.
 
-A process that dies costs nothing but the time: its shard goes on where its journal ends, one entry at a time where the
-culprit must be, and an entry that ends three processes in a row is put aside.
+A worker that dies costs only time: its shard continues where its journal ends, one entry at a time where one of them
+may be the cause. An entry that ends three processes is quarantined.
 """
 
 from __future__ import annotations
@@ -12,19 +12,18 @@ import selectors
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from types import FrameType
 from typing import IO, Any
 
-from mmattn.errors import MmattnError, Stopped
+from mmattn.errors import MmattnError
 from mmattn.inference.jobs.job import Job
-from mmattn.inference.jobs.scheduling import Orders, hopeless
+from mmattn.inference.jobs.scheduling import ShardQueue, no_progress
 from mmattn.process.openmp import SHORT_SPIN
 from mmattn.progress import Progress
 
-_LOOK_S = 1.0  # how often shards that others hold are looked at
+_CHECK_S = 1.0  # from one check of the shards that others hold to the next
 
 
 @dataclass
@@ -32,43 +31,43 @@ class _Worker:
     device: str
     process: subprocess.Popen[bytes]
     shard: int | None = None
-    alone: str | None = None  # the entry it works on, when it works on one only
-    ahead: int | None = None  # entries that may be under way at once; None: it is not ready
-    rest: bytes = b""  # of a message that has not come in whole
+    alone: str | None = None  # the entry it works on, if it works on one only
+    ahead: int | None = None  # entries it may work on at once; None: it is not ready
+    rest: bytes = b""  # of an incomplete message
 
     @property
     def out(self) -> IO[bytes]:
         assert self.process.stdout is not None
         return self.process.stdout
 
-    def hear(self) -> list[dict[str, Any]] | None:
-        """What it has said since, None when it has died."""
-        heard = os.read(self.out.fileno(), 1 << 16)
-        *lines, self.rest = (self.rest + heard).split(b"\n")
-        return [json.loads(line) for line in lines] if heard else None
+    def receive(self) -> list[dict[str, Any]] | None:
+        """The messages since the last call, None if the process has died."""
+        data = os.read(self.out.fileno(), 1 << 16)
+        *lines, self.rest = (self.rest + data).split(b"\n")
+        return [json.loads(line) for line in lines] if data else None
 
     def end(self) -> int:
-        """Its exit code, once it is gone."""
+        """Kill the process; returns its exit code."""
         self.process.kill()
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
                 pipe.close()
         return self.process.wait()
 
-    def order(self, shard: int, alone_until: int) -> None:
+    def start_shard(self, shard: int, alone_until: int) -> None:
         self.shard, self.alone = shard, None
         assert self.process.stdin is not None
-        with suppress(BrokenPipeError):  # its death is noticed where its answers come from
+        with suppress(BrokenPipeError):  # its death is noticed when its output is read
             self.process.stdin.write(json.dumps({"shard": shard, "alone_until": alone_until}).encode() + b"\n")
 
 
 def run_local(
     job: Job, shards: Sequence[int], command: Sequence[str], devices: Sequence[str], threads: int, wait: bool = True
 ) -> None:
-    """Do `shards` with a process for each of `devices`, which `command` followed by the device starts (see worker).
+    """Process `shards` with a worker for each of `devices`, started by `command` followed by the device (see worker).
 
-    `threads`: of the processor, for each. `wait`: until shards that other commands work on are done as well; no process
-    is kept for that. Raises MmattnError where work cannot go on. Whatever ends it, what is answered is kept.
+    `threads`: CPU threads of each. `wait`: also until shards that other commands hold are done; no worker is kept for
+    that. Raises MmattnError if work cannot continue. Records made so far are always kept.
     """
     total = sum(job.count(shard) - job.done_count(shard) for shard in shards)
     with Progress("predicting", total) as progress:
@@ -83,47 +82,47 @@ class _Driver:
         self.command = command
         self.threads = threads
         self.progress = progress
-        self.orders = Orders(job, shards)
+        self.queue = ShardQueue(job, shards)
         self.failed = 0
         self.selector = selectors.DefaultSelector()
         self.workers: list[_Worker] = []
-        self.free: list[str] = []  # devices without a process
-        self.looked = time.monotonic()
+        self.free: list[str] = []  # devices without a worker
+        self.checked = time.monotonic()
 
     def run(self, devices: Sequence[str], wait: bool) -> None:
         self.free = list(devices)
         try:
-            while self.orders.left and (wait or not self.orders.only_held):
-                self._staff()
-                for key, _ in self.selector.select(_LOOK_S):
+            while self.queue.left and (wait or not self.queue.only_held):
+                self._assign()
+                for key, _ in self.selector.select(_CHECK_S):
                     worker: _Worker = key.data
-                    messages = worker.hear()
+                    messages = worker.receive()
                     if messages is None:
                         self._died(worker)
                     for message in messages or ():
                         self._handle(worker, message)
-                if time.monotonic() - self.looked >= _LOOK_S:
-                    self.orders.look_again()
-                    self.looked = time.monotonic()
-            if not self.orders.left:
+                if time.monotonic() - self.checked >= _CHECK_S:
+                    self.queue.check_held()
+                    self.checked = time.monotonic()
+            if not self.queue.left:
                 self.job.tidy()
         finally:
             for worker in self.workers:
                 worker.end()
             self.selector.close()
 
-    def _staff(self) -> None:
-        """Work for the idle, processes for work that waits, and none where others do all that is left."""
+    def _assign(self) -> None:
+        """Give shards to idle workers, start workers for waiting shards, and end all if others hold what is left."""
         for worker in self.workers:
-            if worker.ahead is not None and worker.shard is None and (order := self.orders.next()):
-                worker.order(*order)
+            if worker.ahead is not None and worker.shard is None and (order := self.queue.next()):
+                worker.start_shard(*order)
         starting = sum(worker.ahead is None for worker in self.workers)
-        while self.free and self.orders.waiting > starting:
+        while self.free and self.queue.waiting > starting:
             self._start(self.free.pop(0))
             starting += 1
-        if self.orders.only_held:
+        if self.queue.only_held:
             for worker in list(self.workers):
-                self._dismiss(worker)
+                self._end(worker)
 
     def _start(self, device: str) -> None:
         process = subprocess.Popen(
@@ -132,14 +131,14 @@ class _Driver:
             stdout=subprocess.PIPE,
             bufsize=0,
             env={**SHORT_SPIN, **os.environ, "OMP_NUM_THREADS": str(self.threads)},
-            start_new_session=True,  # Ctrl-C is for the driver
+            start_new_session=True,  # Ctrl-C goes to the driver alone
         )
         worker = _Worker(device, process)
         self.workers.append(worker)
         self.selector.register(worker.out, selectors.EVENT_READ, worker)
 
-    def _dismiss(self, worker: _Worker) -> int:
-        """End a process; returns its exit code."""
+    def _end(self, worker: _Worker) -> int:
+        """End a worker; returns its exit code."""
         self.selector.unregister(worker.out)
         self.workers.remove(worker)
         self.free.append(worker.device)
@@ -156,36 +155,20 @@ class _Driver:
             worker.alone = message["alone"]
         elif "done" in message:
             worker.alone = None
-            self.orders.answered()
+            self.queue.progressed()
             self.failed += message["failed"]
             self.progress.at(self.progress.done + 1, failed=self.failed)
         elif "finished" in message:
             worker.shard = None
-            self.orders.finished()
+            self.queue.finished()
         elif "held" in message:
             worker.shard = None
-            self.orders.held(message["held"])
+            self.queue.held(message["held"])
 
     def _died(self, worker: _Worker) -> None:
-        """Its shard goes on with another process."""
-        code = self._dismiss(worker)
+        """Put the shard of a dead worker back."""
+        code = self._end(worker)
         how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
         if code >= 0 and worker.ahead is None:
-            raise hopeless(self.job, how)
-        self.orders.died(how, worker.shard, worker.alone, worker.ahead or 1)
-
-
-@contextmanager
-def stopping() -> Iterator[None]:
-    """SIGTERM ends the body as Ctrl-C does, with its own exit code."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        stopped = Stopped("stopped; the same command goes on")
-        stopped.exit_code = 128 + number
-        raise stopped
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+            raise no_progress(self.job, how)
+        self.queue.worker_died(how, worker.shard, worker.alone, worker.ahead or 1)

@@ -1,4 +1,4 @@
-"""Which shards of a job are still to do, how carefully, and how far they are: what every engine keeps account of."""
+"""Which shards of a job are still to do, and how far they are; every engine uses it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from mmattn.errors import MmattnError
 from mmattn.inference.jobs.job import Job
 from mmattn.process.lease import Lease
 
-FRUITLESS = 10  # deaths in a row without one answer: it is not the files
+MAX_FAILURES = 10  # deaths in a row without one record: the files are not to blame
 
 
-class Orders:
-    """Shards for processes that may die. What is left of a dead one's shard is done again, one entry at a time where
-    the culprit must be. A shard that a process of another command holds is left to it, for as long as it lives.
+class ShardQueue:
+    """The shards that are left, for workers that may die.
+
+    After a death the rest of the shard is done again, one entry at a time where one of them may be the cause. A shard
+    held by a worker of another command is left to it while that lives.
     """
 
     def __init__(self, job: Job, shards: Sequence[int]) -> None:
@@ -23,24 +25,24 @@ class Orders:
         self._waiting = deque(shards)
         self._held: dict[int, Lease] = {}  # by others
         self._alone_until: dict[int, int] = {}
-        self._fruitless = 0
+        self._failures = 0
 
     @property
     def waiting(self) -> int:
-        """How many shards nobody works on."""
+        """How many shards no worker has."""
         return len(self._waiting)
 
     @property
     def only_held(self) -> bool:
-        """Whether all that is left is in the hands of other commands."""
+        """Whether other commands hold all that is left."""
         return len(self._held) == self.left > 0
 
     def held(self, shard: int) -> None:
-        """A process of another command works on it."""
+        """Note that a worker of another command holds the shard."""
         self._held[shard] = self._job.lease(shard)
 
-    def look_again(self) -> None:
-        """Shards that others held: they may be done by now, or nobody may hold them any more."""
+    def check_held(self) -> None:
+        """Check the shards that others held: some may be done, and some released."""
         for shard, lease in list(self._held.items()):
             if self._job.is_done(shard):
                 del self._held[shard]
@@ -50,7 +52,7 @@ class Orders:
                 self._waiting.append(shard)
 
     def next(self) -> tuple[int, int] | None:
-        """A shard, and before which of its entries to go one by one."""
+        """The next shard, and up to which of its entries to go one by one; None if no shard is waiting."""
         while self._waiting:
             shard = self._waiting.popleft()
             if not self._job.is_done(shard):
@@ -58,33 +60,37 @@ class Orders:
             self.finished()  # by another command
         return None
 
-    def answered(self) -> None:
-        self._fruitless = 0
+    def progressed(self) -> None:
+        """Note that a record was made."""
+        self._failures = 0
 
     def finished(self) -> None:
+        """Note that a shard is done."""
         self.left -= 1
 
-    def died(self, how: str, shard: int | None, alone: str | None, ahead: int) -> None:
-        """A process did, as `how` tells, with `shard` in hand, up to `ahead` of its entries or `alone` under way.
+    def worker_died(self, how: str, shard: int | None, alone: str | None, ahead: int) -> None:
+        """Put the shard of a dead worker back.
 
-        Raises MmattnError when one after another dies and nothing is answered.
+        `how`: it died. `alone`: the entry it had, if it had one only; otherwise it had up to `ahead` entries. Raises
+        MmattnError if workers die one after another and no record is made.
         """
-        self._fruitless += 1
-        if self._fruitless >= FRUITLESS:
-            raise hopeless(self._job, how)
+        self._failures += 1
+        if self._failures >= MAX_FAILURES:
+            raise no_progress(self._job, how)
         if shard is not None:
             if alone is not None:
-                self._job.note_try(shard, alone)
+                self._job.add_try(shard, alone)
             self._alone_until[shard] = self._job.done_count(shard) + ahead
             self._waiting.appendleft(shard)
 
 
-def hopeless(job: Job, how: str) -> MmattnError:
-    return MmattnError(f"{job.root}: a working process ended {how} before it answered anything")
+def no_progress(job: Job, how: str) -> MmattnError:
+    """The error for workers that die before they make a record."""
+    return MmattnError(f"{job.root}: a worker process ended {how} before it processed any file")
 
 
-class Tally:
-    """How far some shards are, seen from outside: `total` entries were to answer when it was made."""
+class JobProgress:
+    """How far some shards are, read from the job's folder. `total`: entries that were left at first."""
 
     def __init__(self, job: Job, shards: Sequence[int]) -> None:
         self._job = job
@@ -92,11 +98,11 @@ class Tally:
         self.total = sum(self._left.values())
         self.failed = 0  # in the shards that were done since
 
-    def answered(self) -> int:
-        """How many of them are. What is done or not begun is not looked into again."""
+    def done(self) -> int:
+        """How many of these entries are done. Only shards in progress are read again."""
         for shard in set(self._job.done_shards()) & self._left.keys():
             del self._left[shard]
-            self.failed += sum(record["status"] != "ok" for record in self._job.answers(shard))
-        under_way = self._left.keys() & set(self._job.begun_shards())
-        self._left.update({shard: self._job.count(shard) - self._job.done_count(shard) for shard in under_way})
+            self.failed += sum(record["status"] != "ok" for record in self._job.records_of(shard))
+        in_progress = self._left.keys() & set(self._job.begun_shards())
+        self._left.update({shard: self._job.count(shard) - self._job.done_count(shard) for shard in in_progress})
         return self.total - sum(self._left.values())

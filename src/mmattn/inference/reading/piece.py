@@ -1,4 +1,4 @@
-"""What a record is about: a file, or a part of it."""
+"""A file or a part of it: the unit that has one record."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from mmattn.files import ByteRange
 from mmattn.media.open.source import name_of
 
-if TYPE_CHECKING:  # what drives a job needs no torch
+if TYPE_CHECKING:  # the driver of a job needs no torch
     from torch import Tensor
 
     from mmattn.data.load.reading import ClipReader
@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # what drives a job needs no torch
 
 @dataclass(frozen=True)
 class Piece:
-    """`media` from `start` to `end` s; None: to its end."""
+    """`media` from `start` to `end` in seconds. `end` None: to the end of the file."""
 
     media: Path | ByteRange
     start: float = 0.0
@@ -30,12 +30,13 @@ class Piece:
 
     @property
     def name(self) -> str:
+        """The path, with the member's place if the media is inside a tar."""
         return name_of(self.media)
 
     def windows(self, reader: ClipReader | IsolatedReader, windows: Windows) -> Iterator[Clip]:
-        """What iter_windows would give if the file were this part of it; times stay those of the file.
+        """The windows of this part. Times are those of the whole file, which is decoded from its beginning.
 
-        The file is decoded from its beginning. Raises MediaError.
+        Raises MediaError.
         """
         request = replace(windows.request, start=self.start, end=self.start + windows.window_s)
         windows = replace(windows, request=request)
@@ -46,19 +47,19 @@ class Piece:
                     return
 
     def _cut(self, clip: Clip, rates: tuple[int, ...]) -> Clip:
-        """Without what comes after the end. `rates`: of clip.sounds, Hz."""
+        """`clip` without what comes after the end. `rates`: sample rates of clip.sounds, Hz."""
         if self.end is None:
             return clip
         end = self.end
 
         def before(frames: Tensor | None, times: Tensor) -> tuple[Tensor | None, Tensor]:
-            there = times < end
-            return None if frames is None else frames[there], times[there]
+            kept = times < end
+            return None if frames is None else frames[kept], times[kept]
 
         frames, frame_times = before(clip.frames, clip.frame_times)
 
-        def heard(sound: Tensor | None, rate: int) -> Tensor | None:
-            kept = None if sound is None else sound[: max(0, round((end - clip.audio_start) * rate))]
+        def samples(waveform: Tensor | None, rate: int) -> Tensor | None:
+            kept = None if waveform is None else waveform[: max(0, round((end - clip.audio_start) * rate))]
             return kept if kept is not None and len(kept) else None
 
         return replace(
@@ -66,11 +67,12 @@ class Piece:
             frames=frames,
             frame_times=frame_times,
             views=tuple(type(view)(*before(view.frames, view.times)) for view in clip.views),
-            waveform=heard(clip.waveform, clip.sample_rate),
-            sounds=tuple(heard(sound, rate) for sound, rate in zip(clip.sounds, rates, strict=True)),
+            waveform=samples(clip.waveform, clip.sample_rate),
+            sounds=tuple(samples(sound, rate) for sound, rate in zip(clip.sounds, rates, strict=True)),
             duration=None if clip.duration is None else min(clip.duration, self.end),
         )
 
 
-def as_piece(given: Path | ByteRange | Piece) -> Piece:
-    return given if isinstance(given, Piece) else Piece(given)
+def as_piece(media: Path | ByteRange | Piece) -> Piece:
+    """`media` as a piece: a whole file, unless it is one already."""
+    return media if isinstance(media, Piece) else Piece(media)

@@ -1,15 +1,18 @@
-"""A result as a notebook shows it: no script, nothing loaded, every text escaped, the notebook's own colours."""
+"""A result as HTML for a notebook: no script, no external resource, every text escaped, the notebook's own colours."""
 
 from __future__ import annotations
 
 from html import escape
+from typing import TYPE_CHECKING
 
-from mmattn.inference.records.result import Caption, Result, Tag, Utterance, Word
 from mmattn.text import clean
 
+if TYPE_CHECKING:
+    from mmattn.inference.records.result import Caption, Result, Tag, Utterance, Word
+
 MAX_TAGS, MAX_CAPTIONS, MAX_WORDS = 20, 50, 200
-_NATS = 0.5  # a word that owes less than this is not shaded in full, though it owes more than the others
-_BLUE, _ORANGE = "86,180,233", "242,142,60"  # picture, sound: apart for the colour-blind, on light and on dark
+_NATS = 0.5  # least scale of the shading, so that words with small shares stay pale
+_BLUE, _ORANGE = "86,180,233", "242,142,60"  # video, audio: distinct for the colour-blind, on light and dark
 _STYLE = f"""<style>
 .mmattn-result{{font:13px/1.5 system-ui,sans-serif;max-width:46em;color:inherit}}
 .mmattn-result .line{{display:grid;grid-template-columns:minmax(6em,14em) 3em 1fr;gap:.6em;align-items:center}}
@@ -24,7 +27,7 @@ _STYLE = f"""<style>
 
 
 def render(result: Result) -> str:
-    """An HTML fragment."""
+    """`result` as an HTML fragment."""
     head = f'<p class="name"><b>{_text(result.path)}</b></p>'
     if not result.ok:
         detail = f": {_text(result.detail)}" if result.detail else ""
@@ -63,20 +66,21 @@ def _tag(tag: Tag) -> str:
     scale = 100 * min(max(tag.score, 0.0), 1.0) / ((video + audio + neither) or 1.0)
     widths = zip("van", (video, audio, neither), strict=True)
     bar = "".join(f'<span class="{name}" style="width:{scale * width:.1f}%"></span>' for name, width in widths)
-    told = f"picture {tag.video or 0:+.2f}, sound {tag.audio or 0:+.2f}, together {tag.synergy or 0:+.2f}"
+    title = f"picture {tag.video or 0:+.2f}, sound {tag.audio or 0:+.2f}, together {tag.synergy or 0:+.2f}"
     if tag.segments:
-        told += "; at " + ", ".join(f"{start:g}\u2013{end:g} s" for start, end in tag.segments[:8])
-        told += ", \u2026" if len(tag.segments) > 8 else ""
+        title += "; at " + ", ".join(f"{start:g}\u2013{end:g} s" for start, end in tag.segments[:8])
+        title += ", \u2026" if len(tag.segments) > 8 else ""
     name = f'<span class="name">{_text(tag.tag)}</span><span class="num">{tag.score:.2f}</span>'
-    return f'<div class="line" title="{told}">{name}<span class="bar" role="img" aria-label="{told}">{bar}</span></div>'
+    bar = f'<span class="bar" role="img" aria-label="{title}">{bar}</span>'
+    return f'<div class="line" title="{title}">{name}{bar}</div>'
 
 
 def _caption(caption: Caption) -> str:
     known = caption.words or ()
     words = known[:MAX_WORDS]
     most = max([_NATS, *(part for word in words for part in (word.video, word.audio))])
-    said = " ".join(_word(word, most) for word in words) + (" \u2026" if len(known) > MAX_WORDS else "")
-    return f'<p>{_times(caption)} <span class="name">{said if words else _text(caption.text)}</span></p>'
+    words_html = " ".join(_word(word, most) for word in words) + (" \u2026" if len(known) > MAX_WORDS else "")
+    return f'<p>{_times(caption)} <span class="name">{words_html if words else _text(caption.text)}</span></p>'
 
 
 def _utterance(utterance: Utterance) -> str:
@@ -89,19 +93,19 @@ def _times(part: Caption | Utterance) -> str:
 
 def _word(word: Word, most: float) -> str:
     blue, orange = (0.75 * max(part, 0.0) / most for part in (word.video, word.audio))
-    told = f"picture {word.video:+.2f}, sound {word.audio:+.2f} nats"
+    title = f"picture {word.video:+.2f}, sound {word.audio:+.2f} nats"
     shade = f"linear-gradient(90deg,rgba({_BLUE},{blue:.2f}),rgba({_ORANGE},{orange:.2f}))"
-    return f'<mark style="background:{shade}" title="{told}">{_text(word.word)}</mark>'
+    return f'<mark style="background:{shade}" title="{title}">{_text(word.word)}</mark>'
 
 
 def _foot(result: Result) -> str:
-    told = []
+    parts = []
     if (use := result.modality) is not None:
-        told.append(f"{' and '.join(use.used) or 'neither video nor audio'} used")
+        parts.append(f"{' and '.join(use.used) or 'neither video nor audio'} used")
         if use.attention is not None:
-            told.append(
+            parts.append(
                 f"share of attention on sound {use.attention.audio:.2f} (uniform attention: {use.attention.prior:.2f})"
             )
     if result.issues:
-        told.append(f"noticed: {_text(', '.join(result.issues))}")
-    return f'<p class="dim">{"; ".join(told)}</p>' if told else ""
+        parts.append(f"noticed: {_text(', '.join(result.issues))}")
+    return f'<p class="dim">{"; ".join(parts)}</p>' if parts else ""

@@ -1,6 +1,6 @@
-"""What is known of one file, typed; the record of the JSONL output is the same as plain data.
+"""What is known of one file, as typed objects. A record, a line of the JSONL output, is the same as plain data.
 
-record.schema.json says of each key what it holds; a test holds these classes and docs/schema.md against it.
+record.schema.json describes each key. A test compares these classes and docs/schema.md with it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Literal
 
-if TYPE_CHECKING:  # who reads a library needs no torch
+if TYPE_CHECKING:  # reading a library needs no torch
     from mmattn.types import Modality
 
 Span = tuple[float, float]  # start and end, s
@@ -25,10 +25,11 @@ def schema() -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Tag:
-    """`score` in [0, 1]. `video`, `audio`: its Shapley split; `synergy`: what the two give only together.
+    """A tag of a file. `score` is in [0, 1].
 
-    `modality`: the only one it was looked for in (model=pretrained), which then has the whole score. `source`: the
-    annotator that gave it, "from" in a record. `segments`: when it lasts, where that is known.
+    `video`, `audio`: its Shapley split; `synergy`: what the two give only together. `modality`: the only modality that
+    the annotator uses (model=pretrained), which then has the whole score. `source`: the annotator, "from" in a record.
+    `segments`: when the tag is present, if that is known.
     """
 
     tag: str
@@ -43,7 +44,10 @@ class Tag:
 
 @dataclass(frozen=True)
 class Word:
-    """`video`, `audio`, `synergy`: the split of its log probability, nats. `attention`: mass on sound, in [0, 1]."""
+    """A word of a caption.
+
+    `video`, `audio`, `synergy`: the split of its log probability, nats. `attention`: mass on audio, in [0, 1].
+    """
 
     word: str
     video: float
@@ -54,10 +58,10 @@ class Word:
 
 @dataclass(frozen=True)
 class Caption:
-    """What is said of [`start`, `end`) s. `score`: its log probability, as the search for it counted.
+    """A caption of [`start`, `end`) s. `score`: its log probability in the decoding.
 
-    `words` None: what each owes to what was not measured. `source`: the annotator, "from" in a record. `level`: what
-    it is said of: a shot, a window, a chapter, or with summary all of the file; None: a span of a trained model.
+    `words`: with their splits; None if these were not measured. `source`: the annotator, "from" in a record. `level`:
+    what the caption describes: shot, window, chapter or summary (the whole file); None: a span of a trained model.
     """
 
     start: float
@@ -71,6 +75,8 @@ class Caption:
 
 @dataclass(frozen=True)
 class SpokenWord:
+    """A word of an utterance, spoken in [`start`, `end`) s. `probability`: how sure the recogniser is, in [0, 1]."""
+
     start: float
     end: float
     word: str
@@ -79,7 +85,7 @@ class SpokenWord:
 
 @dataclass(frozen=True)
 class Utterance:
-    """What is spoken in [`start`, `end`) s. `words` None: only the whole has times. `language`: as ISO 639 has it."""
+    """Speech in [`start`, `end`) s. `words` None: only the utterance has times. `language`: an ISO 639 code."""
 
     start: float
     end: float
@@ -90,7 +96,7 @@ class Utterance:
 
 @dataclass(frozen=True)
 class ReadText:
-    """What can be read in the picture in [`start`, `end`) s."""
+    """Text that can be read in the video in [`start`, `end`) s."""
 
     start: float
     end: float
@@ -107,7 +113,7 @@ class Shares:
 
 @dataclass(frozen=True)
 class AttentionUse:
-    """The mean attention mass on sound, and what even attention would give it."""
+    """The mean attention mass on audio, and the mass that uniform attention would give it."""
 
     audio: float
     prior: float
@@ -115,7 +121,7 @@ class AttentionUse:
 
 @dataclass(frozen=True)
 class ModalityUse:
-    """`used`: what the file has. None: no tag to split, or nothing reads both."""
+    """`used`: the modalities of the file. `shapley` None: no tag. `attention` None: no layer reads both modalities."""
 
     used: tuple[Modality, ...]
     shapley: Shares | None
@@ -124,11 +130,12 @@ class ModalityUse:
 
 @dataclass(frozen=True)
 class Result:
-    """`status` "failed": `reason` (a MediaReason) and `detail` say why, and all else is empty.
+    """All that is known of one file.
 
-    `spans`: what was read, s. `issues`: what was odd. `captions`, `transcript`, `shots` and `texts` are empty where
-    none were found and where none were looked for; `looked_for` tells these apart. `versions` and `used`: of each
-    annotator its model, and the streams that it used.
+    `status` "failed": `reason` (a MediaReason) and `detail` say why, and all else is empty. `spans`: what was read, s.
+    `issues`: anomalies of the file. `captions`, `transcript`, `shots` and `texts` are empty both if nothing was found
+    and if nothing looked for them; `looked_for` holds the names of those looked for. `versions` and `used`: the model
+    of each annotator, and the modalities that it used.
     """
 
     path: str
@@ -150,16 +157,17 @@ class Result:
 
     @property
     def ok(self) -> bool:
+        """Whether the file was read."""
         return self.status == "ok"
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Result:
-        """From a record. Raises TypeError, KeyError or ValueError for what is none."""
+        """Build a result from a record. Raises TypeError, KeyError or ValueError for anything else."""
         parts = {name: _typed(name, value) for name, value in record.items()}
         return cls(**parts, looked_for=frozenset(record).intersection(_LISTS))
 
     def to_dict(self) -> dict[str, Any]:
-        """The record, as a line of the JSONL output has it."""
+        """The record, as in a line of the JSONL output."""
         named = {} if self.id is None else {"id": self.id}
         if not self.ok:
             return {**named, "path": self.path, "status": self.status, "reason": self.reason, "detail": self.detail}
@@ -178,7 +186,7 @@ class Result:
 
 
 _LISTS = ("captions", "transcript", "shots", "texts")  # absent from a record where nothing looked for them
-_PARTS: dict[str, dict[str, type]] = {  # what the elements of these lists are
+_PARTS: dict[str, dict[str, type]] = {  # the type of the elements of these lists
     "Result": {"tags": Tag, "captions": Caption, "transcript": Utterance, "texts": ReadText},
     "Caption": {"words": Word},
     "Utterance": {"words": SpokenWord},
@@ -191,11 +199,11 @@ _OPTIONAL = {  # left out of a record where they are None
     Utterance: ("words", "language"),
     Result: ("versions", "used"),
 }
-_ORDER = {  # what comes first in a record
+_ORDER = {  # keys that come first in a record
     Tag: ("tag", "score", "modality"),
     Result: ("path", "status", "tags", "captions", "transcript", "shots", "texts", "modality"),
 }
-_RENAMED = {"from": "source"}  # `from` is a word of Python's own
+_RENAMED = {"from": "source"}  # `from` is a keyword of Python
 _RENAMED_BACK = {name: key for key, name in _RENAMED.items()}
 
 
@@ -219,8 +227,8 @@ def _typed(name: str, value: Any, owner: str = "Result") -> Any:
     return value
 
 
-def _part(kind: type, told: Mapping[str, Any]) -> Any:
-    return kind(**{_RENAMED.get(key, key): _typed(key, value, kind.__name__) for key, value in told.items()})
+def _part(kind: type, record: Mapping[str, Any]) -> Any:
+    return kind(**{_RENAMED.get(key, key): _typed(key, value, kind.__name__) for key, value in record.items()})
 
 
 def _spans(pairs: Sequence[Sequence[float]]) -> tuple[Span, ...]:
@@ -234,7 +242,7 @@ def _plain(value: Any) -> Any:
         return value
     kind, names = type(value), [each.name for each in fields(value)]
     first = _ORDER.get(kind, ())
-    told = {name: _plain(getattr(value, name)) for name in [*first, *(name for name in names if name not in first)]}
+    plain = {name: _plain(getattr(value, name)) for name in [*first, *(name for name in names if name not in first)]}
     optional = _OPTIONAL.get(kind, ())
-    kept = {name: each for name, each in told.items() if each is not None or name not in optional}
+    kept = {name: each for name, each in plain.items() if each is not None or name not in optional}
     return {_RENAMED_BACK.get(name, name): each for name, each in kept.items()}

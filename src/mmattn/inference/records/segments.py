@@ -1,21 +1,18 @@
-"""Answers over time become segments: when a class was there, and how sure that was at its surest."""
+"""Turns scores over time into segments: when a class is present, and its highest score in that time."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mmattn.errors import MediaError
-from mmattn.types import Clip
-
 
 @dataclass(frozen=True)
 class Segment:
-    """[start, end) in s; the highest score in it."""
+    """[`start`, `end`) in seconds and the highest score in it."""
 
     start: float
     end: float
@@ -23,18 +20,18 @@ class Segment:
 
 
 class Segments:
-    """When each class was there, gathered step by step with memory for those alone.
+    """Collects the segments of each class, step by step. Memory grows only with the segments found.
 
-    Steps of a class that touch, or leave out less than `gap_s`, are one segment.
+    Steps of a class become one segment if the gap between them is less than `gap_s` seconds.
     """
 
     def __init__(self, gap_s: float) -> None:
         self.gap_s = gap_s
         self._found: dict[int, list[Segment]] = defaultdict(list)
 
-    def add(self, scores: Float[Tensor, "S K"], there: Bool[Tensor, "S K"], bounds: Sequence[float]) -> None:
-        """The next S steps, in order; step i stands for [bounds[i], bounds[i + 1]) s."""
-        for step, label in there.nonzero().tolist():
+    def add(self, scores: Float[Tensor, "S K"], present: Bool[Tensor, "S K"], bounds: Sequence[float]) -> None:
+        """Add the next S steps in order. Step i covers [bounds[i], bounds[i + 1]) s."""
+        for step, label in present.nonzero().tolist():
             here = Segment(bounds[step], bounds[step + 1], float(scores[step, label]))
             before = self._found[label]
             if before and here.start - before[-1].end < self.gap_s:
@@ -43,17 +40,5 @@ class Segments:
                 before.append(here)
 
     def best(self) -> dict[int, list[Segment]]:
-        """Of each class, its segments in time; the class with the highest score first."""
+        """The segments of each class in time order, with the class of the highest score first."""
         return dict(sorted(self._found.items(), key=lambda found: -max(segment.score for segment in found[1])))
-
-
-def until_error(windows: Iterator[Clip], issues: set[str]) -> Iterator[tuple[Clip, bool]]:
-    """The windows that could be read, and whether each is the last. The first one's error is raised, others noted."""
-    before = next(windows)
-    try:
-        for clip in windows:
-            yield before, False
-            before = clip
-    except MediaError as error:
-        issues.add(f"span_{error.reason}")
-    yield before, True

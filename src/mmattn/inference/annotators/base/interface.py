@@ -1,7 +1,7 @@
-"""What an annotator is: it says what it needs of a file, looks at it window by window, and then says what it found.
+"""The interface of an annotator: it says what it needs of a file, gets the file window by window, and returns findings.
 
-All annotators that are asked for share one decode of a file. Its windows are those of `WINDOWS`: 9.6 s from one to the
-next, with a little of the next one at their end, so that a step of 0.975 s may begin anywhere before it.
+All annotators of a command share one decode of a file. A window starts every 9.6 s and overlaps the next one a little,
+so that a patch of 0.975 s may start anywhere before the next window.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -27,9 +28,10 @@ WINDOW_S = STEP_S * (STEPS - 1) + PATCH / RATE
 
 @dataclass(frozen=True)
 class Setting:
-    """What all annotators are given. `threshold`: of tags, instead of each annotator's own; None: its own.
+    """The settings that all annotators share.
 
-    `modalities`: the streams that may be used, of annotators that can use either.
+    `weights`: a folder. `hub`: whether weights may be fetched. `threshold`: of tags; None: each annotator's own.
+    `modalities`: those that may be used.
     """
 
     weights: str | None = None
@@ -39,40 +41,40 @@ class Setting:
     modalities: tuple[Modality, ...] = MODALITIES
 
 
-@dataclass(frozen=True)
-class Window:
-    """One window of a file, with the frames of the annotator's own view.
+@dataclass(frozen=True, kw_only=True)
+class FileWindow:
+    """A window of a file, with the frames of the annotator's own view.
 
-    `waveform` is mono at `rate` Hz from `start` s on, silent where the sound begins late. What lies from `own_end` on
-    belongs to the next window.
+    Media from `own_end` s on belong to the next window. `waveform`: mono at `rate` Hz from `start` s on, silent where
+    the audio starts late. `duration`: of the file, if it is known. `fps`: of the frames. `beside`: the frames of the
+    annotator's other views, at `beside_fps`.
     """
 
     start: float
     own_end: float
     frames: Frames
     waveform: Tensor | None
-    duration: float | None  # of the file, where it is known
+    duration: float | None
     is_first: bool
     is_last: bool
-    fps: float | None = None  # of the frames
-    rate: int = RATE  # of the waveform
-    beside: tuple[Frames, ...] = ()  # of the annotator's other views
+    fps: float | None = None
+    rate: int = RATE
+    beside: tuple[Frames, ...] = ()
     beside_fps: tuple[float, ...] = ()
 
     @property
     def own_frames(self) -> Frames:
-        """Without those of the next window."""
-        there = self.frames.times < self.own_end
-        return Frames(None if self.frames.frames is None else self.frames.frames[there], self.frames.times[there])
+        """The frames that do not belong to the next window."""
+        return self.own(self.frames)
 
     def own(self, frames: Frames) -> Frames:
-        """Those of a view without those of the next window, unless there is none."""
-        there = frames.times < (math.inf if self.is_last else self.own_end)
-        return Frames(None if frames.frames is None else frames.frames[there], frames.times[there])
+        """The frames of a view that do not belong to the next window."""
+        kept = frames.times < (math.inf if self.is_last else self.own_end)
+        return Frames(None if frames.frames is None else frames.frames[kept], frames.times[kept])
 
     @property
     def own_waveform(self) -> Tensor | None:
-        """Without what belongs to the next window."""
+        """The audio that does not belong to the next window."""
         if self.waveform is None:
             return None
         return self.waveform if self.is_last else self.waveform[: round((self.own_end - self.start) * self.rate)]
@@ -80,9 +82,9 @@ class Window:
 
 @dataclass
 class Findings:
-    """What was found in a file: parts of its record, such as {"shots": [[0.0, 2.5]]}; empty where nothing applies.
+    """What an annotator found in a file: parts of its record, such as {"shots": [[0.0, 2.5]]}; {} if nothing applies.
 
-    `used`: the streams it came from. `end`: how far it looked, s.
+    `used`: the modalities that it used. `end`: how far it read, s.
     """
 
     parts: dict[str, list[Any]] = field(default_factory=dict)
@@ -91,20 +93,22 @@ class Findings:
 
 
 class Annotation(ABC):
-    """An annotator at work on one file, in memory that does not grow with its length but for what it finds."""
+    """An annotator's work on one file. Its memory may grow with what it finds, but not with the file's duration."""
 
     @abstractmethod
-    def look(self, window: Window) -> None: ...
+    def update(self, window: FileWindow) -> None:
+        """Take in the next window."""
 
     @abstractmethod
-    def findings(self) -> Findings: ...
+    def findings(self) -> Findings:
+        """What was found, after the last window."""
 
 
 class Annotator(ABC):
-    """`view`: the frames it needs, None for none; `needs_audio`: whether it hears. `version`: of its model.
+    """A ready-made model that annotates files. `version`: of the model.
 
-    `own_rate`: rather at the file's own frame rate, where that is below the view's. `beside`: other views of the
-    picture that it needs too. `audio_rate`: of the sound, Hz.
+    `view`: the frames it needs, None for none. `own_rate`: use the file's own frame rate if it is lower than the
+    view's. `beside`: further views it needs. `needs_audio`: whether it needs the waveform, at `audio_rate` Hz.
     """
 
     name: str
@@ -117,15 +121,13 @@ class Annotator(ABC):
 
     @abstractmethod
     def begin(self, start: float) -> Annotation:
-        """For a file, or a part of one, that begins at `start` s."""
+        """Begin a file, or a part of one that starts at `start` s."""
 
     def networks(self) -> Sequence[torch.nn.Module]:
-        """What torch.compile may compile."""
+        """The modules that torch.compile may compile."""
         return ()
 
 
 def package_version(name: str) -> str:
     """`name` and its installed version."""
-    from importlib.metadata import version
-
     return f"{name} {version(name)}"

@@ -1,4 +1,4 @@
-"""Scores of each step become tags with times."""
+"""Turns scores of time steps into an annotator's tags with segments."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from mmattn.inference.annotators.base.interface import STEP_S
+from mmattn.inference.annotators.base.interface import STEP_S, Findings
+from mmattn.inference.records.build import span_list
 from mmattn.inference.records.segments import Segments
 from mmattn.types import MODALITIES, Modality
 
 
 class TagFinder:
-    """The tags of one annotator that reach `threshold` in some step of a file.
+    """Collects the tags of one annotator that reach `threshold` in some step of a file.
 
-    `modality`: the one stream that it looks at; None: both, and a tag owes no known share to either.
+    `modality`: the only one the annotator uses, which has the whole score; None: the shares are not known.
     """
 
     def __init__(
@@ -27,29 +28,36 @@ class TagFinder:
         threshold: float,
         step_s: float = STEP_S,
     ) -> None:
-        self.annotator, self.names, self.modality, self.threshold = annotator, names, modality, threshold
+        self.annotator, self.names, self.threshold = annotator, names, threshold
+        self.modality: Modality | None = modality
         self.end = 0.0
-        self.used = False
+        self._used = False
         self._segments = Segments(1.1 * step_s)
 
     def add(self, scores: Float[Tensor, "S K"], bounds: Sequence[float]) -> None:
-        """The next S steps; step i stands for [bounds[i], bounds[i + 1]) s."""
+        """Add the next S steps; step i covers [bounds[i], bounds[i + 1]) s."""
         self._segments.add(scores, scores >= self.threshold, bounds)
-        self.end, self.used = max(self.end, bounds[-1]), True
+        self.end, self._used = max(self.end, bounds[-1]), True
+
+    def findings(self) -> Findings:
+        """The tags, of an annotator that uses one modality."""
+        assert self.modality is not None
+        return Findings({"tags": self.tags()}, (self.modality,) if self._used else (), self.end)
 
     def tags(self) -> list[dict[str, Any]]:
+        """The entries of a record's `tags`, highest score first."""
         found = []
         for label, segments in self._segments.best().items():
             score = round(max(segment.score for segment in segments), 4)
-            whole = {name: score if name == self.modality else 0.0 for name in MODALITIES}
+            shares = {name: score if name == self.modality else 0.0 for name in MODALITIES}
             found.append(
                 {
                     "tag": self.names[label],
                     "score": score,
                     **({} if self.modality is None else {"modality": self.modality}),
                     "from": self.annotator,
-                    **({} if self.modality is None else {**whole, "synergy": 0.0}),
-                    "segments": [[round(segment.start, 2), round(segment.end, 2)] for segment in segments],
+                    **({} if self.modality is None else {**shares, "synergy": 0.0}),
+                    "segments": span_list((segment.start, segment.end) for segment in segments),
                 }
             )
         return found

@@ -1,6 +1,6 @@
-"""From sentences about spans to chapters and a summary of the file, both written by the language model.
+"""Joins the captions of spans into chapters and a summary of the file, which the language model writes.
 
-Neighbouring spans whose sentences are alike make a chapter: by the cosine of their embeddings.
+Neighbouring spans with similar captions, by the cosine of their embeddings, form a chapter.
 """
 
 from __future__ import annotations
@@ -12,38 +12,43 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-_LINES = 50  # that a model is given at once
+_MAX_LINES = 50  # that a model gets at once
 
 
 @dataclass(frozen=True)
-class Told:
-    """What is said of [start, end) s."""
+class TimedText:
+    """A caption of [start, end) s."""
 
     start: float
     end: float
     text: str
 
 
-def chapters(told: Sequence[Told], rows: Float[Tensor, "N E"], similarity: float) -> list[list[Told]]:
-    """Each sentence joins the chapter before it if its embedding has that cosine with the chapter's mean, or more."""
+def chapters(captions: Sequence[TimedText], rows: Float[Tensor, "N E"], similarity: float) -> list[list[TimedText]]:
+    """Group captions: each joins the chapter before it if its cosine with the chapter's mean is at least `similarity`.
+
+    `rows`: the embeddings of the captions.
+    """
     groups: list[list[int]] = []
     units = normalize(rows, dim=1)
-    for i in range(len(told)):
+    for i in range(len(captions)):
         if groups and float(units[i] @ normalize(units[groups[-1]].mean(dim=0), dim=0)) >= similarity:
             groups[-1].append(i)
         else:
             groups.append([i])
-    return [[told[i] for i in group] for group in groups]
+    return [[captions[i] for i in group] for group in groups]
 
 
 def one_sentence(texts: Sequence[str], prompt: str, answer: Callable[[str], str]) -> str:
-    """What the model makes of several; of one alone, that one. Many are summarised in parts first."""
-    while len(texts) > _LINES:
-        texts = [one_sentence(texts[i : i + _LINES], prompt, answer) for i in range(0, len(texts), _LINES)]
+    """The model's summary of several texts; a single text is returned as it is. Many are summarised in parts first."""
+    while len(texts) > _MAX_LINES:
+        parts = [texts[i : i + _MAX_LINES] for i in range(0, len(texts), _MAX_LINES)]
+        texts = [one_sentence(part, prompt, answer) for part in parts]
     if len(texts) == 1:
         return texts[0]
     return answer(prompt + "\n" + "\n".join(f"- {text}" for text in texts))
 
 
-def whole(group: Sequence[Told], text: str) -> Told:
-    return Told(group[0].start, group[-1].end, text)
+def joined(group: Sequence[TimedText], text: str) -> TimedText:
+    """`text` as the caption of the whole time of `group`."""
+    return TimedText(group[0].start, group[-1].end, text)

@@ -1,24 +1,24 @@
-"""Who writes sentences about what is seen and heard: a model in this process, or one behind an address."""
+"""The interface of a language model that describes video and audio: in this process, or behind an address."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from mmattn.inference.annotators.captions.spans import Seen
+from mmattn.inference.annotators.captions.spans import CaptionSpan
 from mmattn.types import Modality
 
 
-class Writer(ABC):
-    """`streams`: what it can take in. `version`: of the model."""
+class LanguageModel(ABC):
+    """`modalities`: those that it can take in. `version`: of the model."""
 
-    streams: tuple[Modality, ...]
+    modalities: tuple[Modality, ...]
     version: str
 
     @abstractmethod
-    def describe(self, spans: Sequence[Seen], prompt: str) -> list[str]:
-        """What it says of each span when it is asked `prompt`. All spans have the same streams, which it takes in."""
+    def describe(self, spans: Sequence[CaptionSpan], prompt: str) -> list[str]:
+        """The answer to `prompt` about each span. All spans have the same modalities."""
 
     @abstractmethod
     def answer(self, prompt: str) -> str:
-        """What it says to a text alone."""
+        """The answer to a text alone."""

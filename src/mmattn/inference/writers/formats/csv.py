@@ -1,4 +1,4 @@
-"""CSV for spreadsheets: a row a file, with what fits a cell. No cell is a formula."""
+"""CSV for spreadsheets: one row for each file, with what fits into cells. No cell is a formula."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from mmattn import text
+from mmattn.inference.records.build import Record
 from mmattn.inference.writers.caption_levels import side_by_side
-from mmattn.inference.writers.interface import FileFormat, Record
+from mmattn.inference.writers.interface import FileFormat
 from mmattn.text import one_line
 
-MODALITIES = ("video", "audio")  # as in types, which needs torch
+MODALITIES = ("video", "audio")  # those of types, which needs torch
 COLUMNS = ("id", "path", "status", "reason", "detail", "tags", "score", "captions", "used", "video", "audio", "issues")
 
 
 class CSV(FileFormat):
-    """`score`: of the best tag; `video`, `audio`: the mean over the tags of what they owe to each."""
+    """`score`: of the best tag. `video`, `audio`: the mean shares of the tags."""
 
     suffix = ".csv"
 
@@ -45,11 +46,11 @@ def _cells(record: Record) -> dict[str, Any]:
 
 
 def _shares(tags: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Of annotators' tags, each of which owes its whole score to one stream."""
+    """The mean shares of annotators' tags, which have no mean split of their own."""
     found = {name: [tag[name] for tag in tags if tag.get(name) is not None] for name in MODALITIES}
     return {name: round(sum(each) / len(each), 4) for name, each in found.items() if each}
 
 
 def cell(value: str | float | None) -> str | float | None:
-    """Numbers as they are; text as a cell may hold it."""
+    """Numbers unchanged; text made safe for a cell."""
     return text.cell(value) if isinstance(value, str) else value

@@ -1,4 +1,4 @@
-"""CSV for spreadsheets and SQL: a row for each time at which a tag of a file lasts, with its score."""
+"""CSV for spreadsheets and SQL: one row for each segment of each tag, with its score."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from mmattn.inference.records.build import Record
 from mmattn.inference.writers.formats.csv import cell
-from mmattn.inference.writers.interface import FileFormat, Record
+from mmattn.inference.writers.interface import FileFormat
 from mmattn.text import one_line
 
 COLUMNS = ("id", "path", "tag", "from", "modality", "score", "start", "end", "video", "audio", "synergy")
 
 
 class TagRows(FileFormat):
-    """A tag without times has one row, with empty `start` and `end`; a file without tags has none."""
+    """A tag without times has one row with empty `start` and `end`; a file without tags has no row."""
 
     suffix = ".csv"
 

@@ -1,4 +1,4 @@
-"""A folder that Hugging Face's `datasets` loads: the records in Parquet, and a card that says where they are."""
+"""A folder that Hugging Face's `datasets` loads: the records in Parquet, and a card."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mmattn.errors import UsageError
+from mmattn.inference.records.build import Record
 from mmattn.inference.writers.formats.parquet import Parquet
-from mmattn.inference.writers.interface import FolderFormat, Record
+from mmattn.inference.writers.interface import FolderFormat
 
 _DATA = "train.parquet"
 _CARD = f"""---
@@ -19,12 +20,13 @@ configs:
 ---
 # Tags, captions and transcripts of a library of videos
 
-A row a file, as `mmattn predict` found it; times in seconds. `path` says where each file lay; no media are in here.
+One row for each file, as `mmattn predict` wrote it. Times are in seconds. `path` is where the file was; the folder
+holds no media.
 """
 
 
 class HuggingFace(FolderFormat):
-    """Columns as in format=parquet."""
+    """The columns of format=parquet."""
 
     names = ("README.md", _DATA)
 

@@ -1,4 +1,4 @@
-"""JSON Lines: the complete record of each file, ASCII, a line each."""
+"""JSON Lines: the complete record of each file on a line, in ASCII."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from mmattn.inference.writers.interface import FileFormat, Record
+from mmattn.inference.records.build import Record
+from mmattn.inference.writers.interface import FileFormat
 
 
 class JSONLines(FileFormat):
+    """The default format, and the one that other verbs read."""
+
     suffix = ".jsonl"
 
     def write(self, records: Iterable[Record], part: Path) -> None:
