@@ -78,7 +78,7 @@ def _open_job(config: Config, output: Output) -> Job:
 
 def _run(engine: LocalEngine | SlurmEngine | RayEngine, job: Job, todo: list[int]) -> None:
     try:
-        with _stopping_on_sigterm():
+        with stopping_on_sigterm():
             engine.run(job, todo)
     except (KeyboardInterrupt, MmattnError) as error:
         counts = [(job.done_count(shard), job.count(shard)) for shard in job.shards()]
@@ -92,7 +92,7 @@ def _run(engine: LocalEngine | SlurmEngine | RayEngine, job: Job, todo: list[int
 
 
 @contextmanager
-def _stopping_on_sigterm() -> Iterator[None]:
+def stopping_on_sigterm() -> Iterator[None]:
     """Makes SIGTERM end the body as Ctrl-C does, with its own exit code."""
 
     def stop(number: int, frame: FrameType | None) -> None:

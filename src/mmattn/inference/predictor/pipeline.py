@@ -79,19 +79,18 @@ class Predictor:
         self.clip = checkpoint.clip
         self.calibrated = checkpoint.thresholds
         self.threshold = threshold
-        self.views = views
-        canvas = views.canvas(checkpoint.clip)
+        self.views, self.canvas = views, views.canvas(checkpoint.clip)
         if shots and span_step_s is not None:
             raise UsageError("shots=true and span_step_s are two ways to read a file; choose one")
         self.over_time: Sliding | ShotReader | None = None
         if shots:
-            self.over_time = ShotReader(self.clip, canvas)
+            self.over_time = ShotReader(self.clip, self.canvas)
         elif span_step_s is not None:
-            self.over_time = Sliding(self.clip, span_step_s, canvas)
+            self.over_time = Sliding(self.clip, span_step_s, self.canvas)
         if self.over_time and not (reader is None or isinstance(reader, ClipReader)):
             raise ValueError("span_step_s and shots need a ClipReader, or None to read in this process")
         self.reader = reader
-        self._spans = SpanReader(self.clip, views, canvas, windows, reader)
+        self._spans = SpanReader(self.clip, views, self.canvas, windows, reader)
         self._runner = SpanModel(self.model, self.clip, device, speed, batch_size)
         speed.prepare(self.model.children(), lambda: self.run_noise(2))
 

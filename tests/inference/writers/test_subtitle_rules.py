@@ -11,7 +11,7 @@ from typing import Any
 import pysubs2
 import pytest
 import webvtt
-from test_writers import HOSTILE, record
+from hostile_records import HOSTILE, record
 
 from mmattn.inference.writers.formats.srt import SubRip
 from mmattn.inference.writers.formats.vtt import WebVTT

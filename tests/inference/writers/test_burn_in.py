@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from test_writers import HOSTILE, record
+from hostile_records import HOSTILE, record
 
 from mmattn.inference.writers.burn_in import BurnIn
 from mmattn.media.isolate.reader import IsolatedReader
@@ -16,12 +15,6 @@ from mmattn.media.read.request import Request
 from mmattn.media.write.clips import write_video
 
 FPS, SIZE, RATE = 25, (96, 128), 16000
-
-
-@pytest.fixture(scope="module")
-def reader() -> Iterator[IsolatedReader]:
-    with IsolatedReader() as reader:
-        yield reader
 
 
 @pytest.fixture

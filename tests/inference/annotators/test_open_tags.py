@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,7 +20,6 @@ from mmattn.inference.annotators.base.interface import Setting
 from mmattn.inference.annotators.base.shared_decode import Annotators
 from mmattn.inference.annotators.open_tags import requirements
 from mmattn.inference.annotators.open_tags.annotator import OpenTags
-from mmattn.inference.annotators.open_tags.smoother import Smoother
 from mmattn.inference.records.result import Result, schema
 from mmattn.media import read_clip
 from mmattn.media.isolate.reader import IsolatedReader
@@ -30,12 +29,6 @@ TAGS = ["dog", "red_cat", "rain on roof"]
 TEMPLATES = ["a video of {}", "the sound of {}"]
 HEARS = ("clap", "pe_audio_video")
 RATE = 48000
-
-
-@pytest.fixture(scope="module")
-def reader() -> Iterator[IsolatedReader]:
-    with IsolatedReader() as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")
@@ -231,19 +224,6 @@ def test_a_tag_does_not_depend_on_the_others(
         many = {tag["tag"]: tag["score"] for tag in _record([_tagger(folder_of(kind))], reader, film)["tags"]}
         (alone,) = _record([_tagger(folder_of(kind), tags=["dog"])], reader, film)["tags"]
         assert alone["score"] == pytest.approx(many["dog"], abs=1e-4)
-
-
-@pytest.mark.parametrize("reach", [0, 1, 3])
-@pytest.mark.parametrize("parts", [[7], [1] * 7, [3, 4], [2, 1, 4]])
-def test_smoothing_in_parts_is_smoothing_at_once(reach: int, parts: list[int]) -> None:
-    rows = torch.randn(7, 2, generator=torch.Generator().manual_seed(0))
-    smoother = Smoother(reach)
-    given = [smoother.add(part) for part in rows.split(parts)]
-    rest = smoother.finish()
-    assert rest is not None
-    wanted = torch.stack([rows[max(0, i - reach) : i + reach + 1].mean(dim=0) for i in range(7)])
-    torch.testing.assert_close(torch.cat([*given, rest]), wanted)
-    assert Smoother(reach).finish() is None
 
 
 def test_the_modalities_asked_for_are_the_streams_looked_at(

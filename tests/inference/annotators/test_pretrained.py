@@ -10,7 +10,6 @@ import csv
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import jsonschema
@@ -28,7 +27,7 @@ from mmattn.inference.records.result import schema
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.media.write.clips import write_video
 
-SHARED = Path(os.environ.get("MMATTN_SHARED", Path(__file__).parents[3] / "shared")) / "data"
+SHARED = Path(os.environ.get("MMATTN_SHARED", Path(__file__).parents[4] / "shared")) / "data"
 NOISE = 3  # the class
 ESC10 = {  # to AudioSet's classes of that name, no others
     "baby_cry": ["Baby cry, infant cry"],
@@ -64,12 +63,6 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rows.writerow(["index", "mid", "display_name"])
         rows.writerows([i, f"/m/{i}", "Noise, hiss" if i == NOISE else f"class {i}"] for i in range(CLASSES))
     return folder
-
-
-@pytest.fixture(scope="module")
-def reader() -> Iterator[IsolatedReader]:
-    with IsolatedReader() as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")

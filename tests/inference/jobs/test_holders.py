@@ -16,7 +16,7 @@ from pathlib import Path
 
 import job_worker
 import pytest
-from test_jobs import DRIVER, WORKER, check_whole, made, names, run
+from job_files import DRIVER, WORKER, check_whole, made, names, run
 
 from mmattn.errors import MmattnError
 from mmattn.inference.jobs.job import Job
