@@ -57,22 +57,12 @@ class Predictor:
         speed: Speed = FULL,
         reader: Reader | ClipReader | None = None,
     ) -> None:
-        """Set up how files are read and the model is run.
+        """`threshold`: from which tags are listed; None: each tag's calibrated one, 0.5 where it has none.
 
-        Args:
-            checkpoint: The trained model.
-            device: As torch names it.
-            threshold: Score from which tags are listed; None: each tag's calibrated one, 0.5 where it has none.
-            windows: Most spans in which a longer file is read.
-            span_step_s: Read spans that slide by this many seconds instead; tags then have segments.
-            shots: Read spans that cross no cut instead; tags then have segments.
-            views: Each span's scores are the means over its views; its caption is that of the first.
-            batch_size: Spans that the model gets at once.
-            speed: Precision and compilation.
-            reader: Reads files; a ClipReader or None with `span_step_s` and `shots`.
-
-        Raises UsageError for a step longer than a span, for `span_step_s` with `shots`, and for a model that cannot be
-        compiled.
+        A longer file is read in up to `windows` spans; with `span_step_s` in spans that slide by it, with `shots` in
+        spans that cross no cut. With these two tags have segments, and `reader` is a ClipReader or None. The scores of
+        a span are the means over its `views`, its caption is that of the first. Raises UsageError for a step longer
+        than a span, for both ways at once, and for a model that cannot be compiled.
         """
         self.model = checkpoint.model.to(device)
         self.vocabulary = checkpoint.vocabulary
@@ -80,13 +70,7 @@ class Predictor:
         self.calibrated = checkpoint.thresholds
         self.threshold = threshold
         self.views, self.canvas = views, views.canvas(checkpoint.clip)
-        if shots and span_step_s is not None:
-            raise UsageError("shots=true and span_step_s are two ways to read a file; choose one")
-        self.over_time: Sliding | ShotReader | None = None
-        if shots:
-            self.over_time = ShotReader(self.clip, self.canvas)
-        elif span_step_s is not None:
-            self.over_time = Sliding(self.clip, span_step_s, self.canvas)
+        self.over_time = self._way_over_time(span_step_s, shots)
         if self.over_time and not (reader is None or isinstance(reader, ClipReader)):
             raise ValueError("span_step_s and shots need a ClipReader, or None to read in this process")
         self.reader = reader
@@ -102,6 +86,13 @@ class Predictor:
     def __call__(self, path: str | Path) -> Result:
         """What the model finds in one file."""
         return Result.from_dict(next(self.records([Path(path)])))
+
+    def _way_over_time(self, span_step_s: float | None, shots: bool) -> Sliding | ShotReader | None:
+        if shots:
+            if span_step_s is not None:
+                raise UsageError("shots=true and span_step_s are two ways to read a file; choose one")
+            return ShotReader(self.clip, self.canvas)
+        return None if span_step_s is None else Sliding(self.clip, span_step_s, self.canvas)
 
     @property
     def batch_size(self) -> int:

@@ -23,7 +23,7 @@ from mmattn.inference.annotators.open_tags.zero_shot import Step, ZeroShot
 _CLASSES = {"clip": "CLIPModel", "siglip": "SiglipModel", "siglip2": "Siglip2Model", "clap": "ClapModel"}
 
 
-class Contrastive(ZeroShot):
+class ContrastiveZeroShot(ZeroShot):
     """Scores from the cosine of two embeddings.
 
     With a bias (SigLIP) a score is the probability that the sentence fits, as in training: sigmoid(logit). Without one
@@ -54,7 +54,7 @@ class Contrastive(ZeroShot):
         """Embeddings of length 1."""
 
 
-class ImageText(Contrastive):
+class ImageText(ContrastiveZeroShot):
     """CLIP, SigLIP or SigLIP 2, on one frame of a step."""
 
     modalities = ("video",)
@@ -69,7 +69,7 @@ class ImageText(Contrastive):
         return normalize(_pooled(self.model.get_image_features(**inputs)), dim=1)
 
 
-class AudioText(Contrastive):
+class AudioText(ContrastiveZeroShot):
     """CLAP, on one step at a time: for several, its processor marks a random one as longer than it is."""
 
     modalities = ("audio",)
