@@ -43,5 +43,5 @@ def test_what_does_not_go_together_is_said(
     assert main(["predict", f"run={trained}", f"source={film}", "shots=true", "span_step_s=1", out]) == 2
     assert "choose one" in capsys.readouterr().err
     assert main(["predict", "model=pretrained", f"source={film}", "shots=true", out]) == 2
-    assert "choose one" in capsys.readouterr().err
+    assert "shots=true is for trained models" in capsys.readouterr().err
     assert {path.name for path in tmp_path.iterdir()} == {"films"}
