@@ -26,7 +26,7 @@ tests() { # SECONDS ARGUMENTS...
 }
 # pytest-xdist 3.8 waits for ever once a worker has died and another was started in its place. Ray may take the process
 # that it is used in with it, so its tests have one of their own.
-ray=tests/inference/test_ray.py
+ray=tests/inference/engines/test_ray.py
 tests "$most_s" -n 2 --dist loadfile --max-worker-restart=0 --ignore="$ray"
 tests 600 "$ray"
 exit "$status"

@@ -20,7 +20,7 @@ from mmattn.files import write_atomically
 from mmattn.renamed import present_names, renamed
 from mmattn.training.checkpoints.atomic import AtomicCheckpointIO
 from mmattn.training.checkpoints.parts import read_parts, read_rest, read_tensors, write_parts
-from mmattn.training.checkpoints.states import unflatten, flatten
+from mmattn.training.checkpoints.states import flatten, unflatten
 from mmattn.training.weight_average.ema import ExponentialAverage
 
 BEFORE = Path(__file__).parent / "named_before"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mmattn.inference.writers.formats.spreadsheet import CSV
+from mmattn.inference.writers.formats.csv import CSV
 from mmattn.reports.page.export import to_csv
 from mmattn.text import cell, counted
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
 from mmattn.encoders.pretrained.yamnet.network import fill_last_patch, patch_count, to_patches
-from mmattn.inference.annotators.tags.pretrained import PretrainedTagger
+from mmattn.inference.annotators.pretrained import PretrainedTagger
 from mmattn.media import read_clip
 
 SHOTS, DRAWS = (1, 2, 5), 5

@@ -30,7 +30,7 @@ from mmattn.data.load.splits import SplitData
 from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.data.shards.write import shard
 from mmattn.errors import MediaError
-from mmattn.inference.features import make_features
+from mmattn.inference.commands.features import make_features
 from mmattn.media.survey.probe import probe
 from mmattn.model import build_model
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from mmattn.inference.annotators.tags.pretrained import PretrainedTagger
+from mmattn.inference.annotators.pretrained import PretrainedTagger
 from mmattn.media.isolate.reader import IsolatedReader
 
 ESC10 = {
@@ -35,8 +35,8 @@ ESC10 = {
 
 
 def sounds(tagger: PretrainedTagger, reader: IsolatedReader, folder: Path) -> None:
-    assert tagger.listener is not None
-    places = {name: [tagger.listener.names.index(tag) for tag in tags] for name, tags in ESC10.items()}
+    assert tagger.sounds is not None
+    places = {name: [tagger.sounds.names.index(tag) for tag in tags] for name, tags in ESC10.items()}
     files, right, taken = sorted(folder.rglob("*.ogg")), Counter(), Counter()
     started = time.monotonic()
     for path in files:
@@ -51,8 +51,8 @@ def sounds(tagger: PretrainedTagger, reader: IsolatedReader, folder: Path) -> No
 
 
 def pictures(tagger: PretrainedTagger, reader: IsolatedReader, folder: Path) -> None:
-    assert tagger.watcher is not None
-    names = [name.lower().replace(" ", "_") for name in tagger.watcher.names]
+    assert tagger.things is not None
+    names = [name.lower().replace(" ", "_") for name in tagger.things.names]
     files, first, five = sorted(folder.glob("*.JPEG")), 0, 0
     started = time.monotonic()
     for path in files:

@@ -20,7 +20,7 @@ from torchaudio.functional import edit_distance
 
 from mmattn.data.manifest.rows import Row, read_manifest
 from mmattn.errors import MediaError
-from mmattn.inference.annotators.interface import Setting
+from mmattn.inference.annotators.base.interface import Setting
 from mmattn.inference.annotators.speech import Speech
 from mmattn.media import read_clip
 
@@ -58,7 +58,7 @@ def main() -> None:
 
 def sentences(speech: Speech, sound: np.ndarray) -> list[dict]:
     spans = speech.speech_in(sound)
-    return speech.said_in(sound, spans, 0.0) if spans else []
+    return speech.transcribe(sound, spans, 0.0) if spans else []
 
 
 def noisy(rows: list[Row], number: int, snr_db: float | None) -> np.ndarray:

@@ -27,9 +27,10 @@ import torch
 
 from mmattn.checkpoint import load_model
 from mmattn.data.load.reader import ClipReader
+from mmattn.inference.jobs.entry import Entry
 from mmattn.inference.jobs.job import Job
-from mmattn.inference.jobs.listing import Entry, list_source
-from mmattn.inference.jobs.shard import Answering, answer_shard
+from mmattn.inference.jobs.listing import list_source
+from mmattn.inference.jobs.shard import EntryProcessor, process_shard
 from mmattn.inference.predictor.pipeline import Predictor
 from mmattn.media.write.video import write_video
 
@@ -102,8 +103,8 @@ def measured(predictor: Predictor, entries: list[Entry], which: int) -> list[lis
         with tempfile.TemporaryDirectory() as folder:
             job = Job(Path(folder))
             job.update(entries[:count], count)
-            answering = Answering(lambda some: predictor.records(entry.piece for entry in some), BATCH)
-            answer_shard(job, 0, answering, lambda message: None)
+            answering = EntryProcessor(lambda some: predictor.records(entry.piece for entry in some), BATCH)
+            process_shard(job, 0, answering, lambda message: None)
 
     parts = {"reading alone": read, "the model alone": model, "predict": both}
     rounds = [[timed(work, len(entries)) for work in parts.values()] for _ in range(ROUNDS)]

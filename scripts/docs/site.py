@@ -39,8 +39,8 @@ PUBLIC = (  # what other programs build on, in the order of the rooms
     "mmattn.model",
     "mmattn.checkpoint",
     "mmattn.inference.predictor.pipeline",
-    "mmattn.inference.result.result",
-    "mmattn.inference.annotators.interface",
+    "mmattn.inference.records.result",
+    "mmattn.inference.annotators.base.interface",
     "mmattn.errors",
 )
 

@@ -112,7 +112,7 @@ def _annotating(files: Sequence[Path], out: Path) -> Config:
 
 def _annotate(config: Config) -> None:
     """The library, and a page of it."""
-    from mmattn.inference.predict import predict
+    from mmattn.inference.commands.predict import predict
     from mmattn.reports.library.browse import browse
 
     library = Path(config["out"])

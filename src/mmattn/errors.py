@@ -57,3 +57,13 @@ class MediaError(MmattnError):
 
     def __str__(self) -> str:
         return f"{self.path}: {self.reason}" + (f" ({self.detail})" if self.detail else "")
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, or the name of its type where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def last_line(error: BaseException) -> str:
+    """The last line of an error's text, where tracebacks name the cause; or the name of its type."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()

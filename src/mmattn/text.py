@@ -66,11 +66,6 @@ def clock(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its type where it has none."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
 def _hidden(character: str) -> bool:
     return unicodedata.category(character) in ("Cc", "Cs") or character in _TURNING
 

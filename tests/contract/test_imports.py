@@ -29,7 +29,7 @@ def test_starting_the_program_loads_nothing_heavy() -> None:
 
 
 def test_inference_loads_neither_lightning_nor_wandb() -> None:
-    loaded = _loaded("mmattn.inference.predict", "mmattn.inference.predictor.pipeline")
+    loaded = _loaded("mmattn.inference.commands.predict", "mmattn.inference.predictor.pipeline")
     assert "torch" in loaded
     assert not loaded & {"lightning", "wandb"}
 

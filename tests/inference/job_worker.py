@@ -12,9 +12,9 @@ from itertools import islice
 from pathlib import Path
 
 from mmattn.errors import UsageError
+from mmattn.inference.jobs.entry import Entry
 from mmattn.inference.jobs.job import Job, Record
-from mmattn.inference.jobs.listing import Entry
-from mmattn.inference.jobs.shard import Answering
+from mmattn.inference.jobs.shard import EntryProcessor
 from mmattn.inference.jobs.worker import serve
 
 BATCH = 8
@@ -41,7 +41,7 @@ def records(entries: Iterable[Entry]) -> Iterator[Record]:
             yield {"path": entry.path, **bad, "text": Path(entry.path).read_text()}
 
 
-ANSWERING = Answering(records, BATCH)
+PROCESSOR = EntryProcessor(records, BATCH)
 
 
 @contextmanager
@@ -51,7 +51,7 @@ def answering():
         raise UsageError("no weights")
     if sys.argv[2] == "dying":
         os._exit(9)
-    yield ANSWERING
+    yield PROCESSOR
 
 
 if __name__ == "__main__":

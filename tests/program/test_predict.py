@@ -168,7 +168,7 @@ def test_the_same_command_again_does_nothing_and_new_files_are_added(
     first = out.read_bytes()
     before = {path: path.stat().st_mtime_ns for path in [out, *tmp_path.rglob("*.jsonl")]}
     assert main(command) == 0
-    assert "all known before" in capsys.readouterr().out
+    assert "nothing new" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in before} == before
     shutil.copy(library / "d_sound_only.m4a", source / "aa.m4a")
     assert main(command) == 0
@@ -195,7 +195,7 @@ def test_other_settings_or_another_model_do_not_mix_with_what_is_done(
         assert main([*command, "threshold=0.3", "resume=false"]) == 2
     assert "another process is filling it now" in capsys.readouterr().err
     assert main(command) == 0, "its work is still there"
-    assert "all known before" in capsys.readouterr().out
+    assert "nothing new" in capsys.readouterr().out
     assert main([*command, "threshold=0.3", "resume=false"]) == 0
 
 

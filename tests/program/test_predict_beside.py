@@ -11,7 +11,7 @@ import pytest
 
 from mmattn.checkpoint import load_model
 from mmattn.cli.main import main
-from mmattn.inference.result.result import schema
+from mmattn.inference.records.result import schema
 from mmattn.media.write.video import write_video
 
 RATE = 16000

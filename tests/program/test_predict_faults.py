@@ -93,7 +93,7 @@ def test_nothing_is_lost_nothing_is_twice_and_nothing_is_stale(engine: str, trai
             assert record.get("reason") == REASONS.get(kind), record
         stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
         again = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
-        assert "all known before" in again.stdout
+        assert "nothing new" in again.stdout
         assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == {
             path: stamp for path, stamp in stamps.items() if path.is_file()
         }

@@ -14,7 +14,7 @@ from pyarrow import parquet
 
 import mmattn
 from mmattn.cli.main import main
-from mmattn.inference.result.result import schema
+from mmattn.inference.records.result import schema
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_another_format_is_written_from_the_answers_that_are_there(
     capsys.readouterr()
 
     assert main([*command, "threshold=0.2", "format=csv"]) == 0
-    assert "all known before" in capsys.readouterr().out
+    assert "nothing new" in capsys.readouterr().out
     with out.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["id"] for row in rows] == ["a.mp4", "bad.mp4", "sub/=b.mp4"]
@@ -98,7 +98,7 @@ def test_tracks_lie_beside_the_videos_or_in_a_folder(
     command = ["predict", f"run={captioning}", f"source={films}", f"out={out}"]
     assert main([*command, "tracks=beside"]) == 0
     said = capsys.readouterr().out
-    assert "1 track; 1 track of others kept, which overwrite_tracks=true replaces" in said
+    assert "1 track; 1 track of others kept; overwrite_tracks=true replaces them" in said
     assert sorted(path.name for path in films.rglob("*.vtt")) == ["=b.vtt", "a.vtt"]
     assert (films / "a.vtt").read_text() == "a person's"
     texts = {json.loads(line)["id"]: json.loads(line).get("captions") for line in out.read_text().splitlines()}
@@ -109,7 +109,7 @@ def test_tracks_lie_beside_the_videos_or_in_a_folder(
 
     folder = tmp_path / "tracks"
     assert main([*command[:-1], "format=srt", f"out={folder}", f"job={out}.job"]) == 0
-    assert "all known before -> " in capsys.readouterr().out
+    assert "nothing new -> " in capsys.readouterr().out
     assert sorted(str(path.relative_to(folder)) for path in folder.rglob("*.srt")) == ["a.srt", "sub/=b.srt"]
 
     drawn = tmp_path / "drawn"
@@ -135,7 +135,7 @@ def test_a_wrong_wish_is_one_line(trained: Path, films: Path, tmp_path: Path, ca
         (["out=t.srt", "format=vtt"], "add format=srt"),
         (["out=t.csv", "format=fiftyone"], "a folder of its own files; add format=csv"),
         (["format=fiftyone", f"out={tmp_path / 'file'}"], "is a file; out= names the folder for the data.json"),
-        (["format=huggingface", f"out={tmp_path / 'folder'}"], "holds precious, which is not of such a folder"),
+        (["format=huggingface", f"out={tmp_path / 'folder'}"], "holds precious, which the format does not write"),
         (["format=cvs"], "did you mean csv"),
         (["format=vtt", f"out={tmp_path / 'file'}"], "is a file; out= names the folder"),
         (["format=csv", f"out={tmp_path / 'folder'}"], "is a directory"),

@@ -114,12 +114,12 @@ def test_a_second_driver_is_refused_and_files_that_change_are_taken_as_they_are(
     first.terminate()
     first.send_signal(signal.SIGCONT)
     said = first.communicate(timeout=180)[1]
-    assert first.returncode == 143 and "the same command goes on" in said
+    assert first.returncode == 143 and "run the same command again" in said
     assert not out.exists()
     (source / "079.mp4").write_bytes((source / "000.mp4").read_bytes())
     (source / "078.mp4").unlink()
     said = ran(arguments).stdout
-    assert "1 had changed and were answered again; 1 of before are gone, and their records left out" in said
+    assert "1 changed since the last run and processed again; 1 no longer there and left out" in said
     records = read(out)
     assert list(records) == [*(f"{i:03d}.mp4" for i in range(78)), "079.mp4"]
     old, new = ({**records[name], "id": 0, "path": 0} for name in ("000.mp4", "079.mp4"))

@@ -33,7 +33,7 @@ def test_each_shot_is_answered_by_itself(trained: Path, film: Path, tmp_path: Pa
     ends = {end for tag in record["tags"] for _, end in tag["segments"]}
     grouped = [tag for tag in record["tags"] if "/" in tag["tag"]]
     assert grouped and starts | ends <= {0.0, 2.5, 4.75, 7.0, *(e for e in ends if e > 6.9)}
-    assert main([*command, "shots=true"]) == 0, "all known before"
+    assert main([*command, "shots=true"]) == 0, "nothing new"
 
 
 def test_what_does_not_go_together_is_said(
@@ -43,5 +43,5 @@ def test_what_does_not_go_together_is_said(
     assert main(["predict", f"run={trained}", f"source={film}", "shots=true", "span_step_s=1", out]) == 2
     assert "choose one" in capsys.readouterr().err
     assert main(["predict", "model=pretrained", f"source={film}", "shots=true", out]) == 2
-    assert "choose one" in capsys.readouterr().err
+    assert "shots=true is for trained models" in capsys.readouterr().err
     assert {path.name for path in tmp_path.iterdir()} == {"films"}

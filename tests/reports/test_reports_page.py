@@ -14,7 +14,7 @@ from safetensors.torch import save
 
 from mmattn.config.compose import compose
 from mmattn.errors import UsageError
-from mmattn.inference.result.result import Caption, Result
+from mmattn.inference.records.result import Caption, Result
 from mmattn.media.write.video import write_video
 from mmattn.reports.page.compare import compare
 from mmattn.reports.page.report import EXAMPLES, write_report

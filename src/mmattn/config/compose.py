@@ -29,8 +29,7 @@ from mmattn.config.overrides import (
     with_manifest,
 )
 from mmattn.config.targets import check_target
-from mmattn.errors import UsageError
-from mmattn.text import first_line
+from mmattn.errors import UsageError, first_line
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

@@ -20,8 +20,7 @@ from typing import Any
 
 from mmattn.config.folders import conf_dir, config_folders
 from mmattn.config.overrides import nearest
-from mmattn.errors import UsageError
-from mmattn.text import first_line
+from mmattn.errors import UsageError, first_line
 
 TRUST = "MMATTN_TRUST"
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)

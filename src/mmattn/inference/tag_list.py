@@ -1,4 +1,4 @@
-"""A list of tags and what is said of each, as a person writes it: a file, or names in the config. Needs no torch."""
+"""Reads a list of tags and the words for each, from a file or from the command line. Needs no torch."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from mmattn.files import expanded
 
 
 def read_tags(path: Path, key: str = "tags") -> dict[str, str]:
-    """What is said of each tag: of a .txt file's lines, after a tab where there is one; of a manifest's rows, the tags.
+    """The words for each tag of a file: a .txt file with a tag a line (after a tab: words for it), or a manifest.
 
-    Without words of its own a tag is known by its name: what stands after its group, blanks for underscores. `key`:
-    the setting that named the file. Raises UsageError.
+    A tag without words is described by its name, see `spoken`. `key`: the setting that named the file. Raises
+    UsageError.
     """
     if not path.is_file():
         raise UsageError(f"{key}={path}: no such file; expected a .txt file with a tag a line, or a manifest")
@@ -31,10 +31,7 @@ def read_tags(path: Path, key: str = "tags") -> dict[str, str]:
 
 
 def given_tags(given: str | Sequence[str], key: str) -> dict[str, str]:
-    """The same of a file's name, or of a list of tags, which the command line has as [dog,red cat].
-
-    Raises UsageError.
-    """
+    """As read_tags, for the name of a file, or for a list of tags, on the command line [dog,red cat]."""
     if isinstance(given, str) and not (given[:1] == "[" and given[-1:] == "]"):
         return read_tags(expanded(given), key)
     names = [str(name).strip() for name in (split(given[1:-1]) if isinstance(given, str) else given)]
@@ -44,4 +41,5 @@ def given_tags(given: str | Sequence[str], key: str) -> dict[str, str]:
 
 
 def spoken(tag: str) -> str:
+    """The words for a tag: its name after the group, with spaces for underscores."""
     return tag.rpartition("/")[2].replace("_", " ")

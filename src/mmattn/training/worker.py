@@ -9,8 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from mmattn.errors import MmattnError, PeerFailed, Stopped
-from mmattn.text import first_line
+from mmattn.errors import MmattnError, PeerFailed, Stopped, first_line
 
 
 def main() -> int:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmattn.inference.predictor.piece import Piece
+from mmattn.inference.reading.piece import Piece
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.media.read.request import Request
 from mmattn.media.read.windows.iterate import decode_windows

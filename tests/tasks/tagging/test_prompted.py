@@ -14,7 +14,7 @@ from mmattn.checkpoint import MODEL_FILE, Checkpoint, load_model, save_model
 from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.data.prepare.clips import ClipSpec
 from mmattn.errors import UsageError
-from mmattn.inference.predictor.prompts import asking
+from mmattn.inference.predictor.prompts import with_prompts
 from mmattn.metrics.tags import average_precision
 from mmattn.model import build_model
 from mmattn.tasks.tagging.embeddings import read_embeddings
@@ -120,7 +120,7 @@ def test_a_checkpoint_needs_no_file_and_may_be_asked_for_other_tags(
     file.unlink()
     loaded, batch = load_model(tmp_path), make_batch(3)
     torch.testing.assert_close(loaded.model(batch), model(batch))
-    other = asking(loaded, tmp_path / "new.npz")
+    other = with_prompts(loaded, tmp_path / "new.npz")
     assert other.vocabulary.names == ("a/cat", "dog") and other.thresholds == {}
     assert other.model(batch).shape == (3, 2)
     torch.testing.assert_close(other.model.task.embeddings, new / new.norm(dim=1, keepdim=True))
@@ -129,7 +129,7 @@ def test_a_checkpoint_needs_no_file_and_may_be_asked_for_other_tags(
 def test_a_model_with_tags_of_its_own_cannot_be_asked_for_others(tiny_model: Callable, file: Path) -> None:
     model = tiny_model()
     with pytest.raises(UsageError, match="train with task=prompted"):
-        asking(Checkpoint(model, {}, model.task.vocabulary, ClipSpec(), {}), file)
+        with_prompts(Checkpoint(model, {}, model.task.vocabulary, ClipSpec(), {}), file)
 
 
 def test_files_of_embeddings_are_checked(tmp_path: Path) -> None:

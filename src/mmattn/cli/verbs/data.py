@@ -17,13 +17,13 @@ def _shard(config: Config, overrides: Sequence[str]) -> object:
 
 def _features(config: Config, overrides: Sequence[str]) -> object:
     check_inputs(config)
-    from mmattn.inference.features import make_features
+    from mmattn.inference.commands.features import make_features
 
     return make_features(config)
 
 
 def _prompts(config: Config, overrides: Sequence[str]) -> object:
-    from mmattn.inference.embed_tags import make_prompts
+    from mmattn.inference.commands.embed_tags import make_prompts
 
     return make_prompts(config)
 
@@ -41,7 +41,7 @@ def _manifest(config: Config, overrides: Sequence[str]) -> object:
 
 
 def _label(config: Config, overrides: Sequence[str]) -> object:
-    from mmattn.inference.label import label
+    from mmattn.inference.commands.label import label
 
     return label(config)
 

@@ -11,13 +11,13 @@ _SEARCH_KEYS = ("kinds", "limit", "each", "index", "embeddings", "least_similari
 
 
 def _predict_overrides(typed: list[str]) -> list[str]:
-    from mmattn.inference.annotators.catalogue import reaching
+    from mmattn.inference.annotators.catalogue import with_full_keys
 
-    return reaching(typed)
+    return with_full_keys(typed)
 
 
 def _predict(config: Config, overrides: Sequence[str]) -> object:
-    from mmattn.inference.predict import predict
+    from mmattn.inference.commands.predict import predict
 
     return predict(config)
 
@@ -27,7 +27,7 @@ def _search_overrides(typed: list[str]) -> list[str]:
 
 
 def _search(config: Config, overrides: Sequence[str]) -> object:
-    from mmattn.inference.search.search import search_library
+    from mmattn.inference.commands.search import search_library
 
     plain = (text.removeprefix("search.") for text in overrides)
     forms = [text.partition("=")[2] for text in plain if text.startswith("format=")]  # no choice of writers here

@@ -25,7 +25,7 @@ from mmattn.data.manifest.columns import (
     texts,
 )
 from mmattn.data.manifest.tables import read_csv, read_jsonl, read_parquet
-from mmattn.errors import UsageError
+from mmattn.errors import UsageError, first_line
 from mmattn.files import ByteRange
 
 __all__ = ["COLUMNS", "MANIFEST_NAMES", "SPLITS", "Row", "read_manifest"]
@@ -80,7 +80,7 @@ def read_manifest(path: Path) -> list[Row]:
                 seen[row.id] = line
                 rows.append(row)
     except (OSError, ValueError) as error:  # Arrow's errors are among them
-        raise UsageError(f"{path}: cannot be read ({(str(error).splitlines() or [''])[0]})") from None
+        raise UsageError(f"{path}: cannot be read ({first_line(error)})") from None
     if not rows:
         raise UsageError(f"{path}: the manifest has no rows")
     return rows

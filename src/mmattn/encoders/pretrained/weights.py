@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmattn.errors import UsageError
+from mmattn.errors import UsageError, first_line
 from mmattn.files import expanded
 
 _INDEX = "model.safetensors.index.json"
@@ -108,8 +108,3 @@ def load_into(net: nn.Module, tensors: dict[str, Tensor], source: Path, *, dropp
     if missing or unexpected:
         found = f"missing {missing[0]}" if missing else f"unexpected {unexpected[0]}"
         raise UsageError(f"{source}: weights of another architecture ({found})")
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or the name of its class."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

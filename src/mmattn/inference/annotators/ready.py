@@ -1,4 +1,4 @@
-"""`mmattn.load("pretrained")`: all annotators that are installed, as one object in Python."""
+"""`mmattn.load("pretrained")`: the annotators that are installed, as one object in Python."""
 
 from __future__ import annotations
 
@@ -8,25 +8,26 @@ from typing import Any
 
 from mmattn.config.compose import build, compose
 from mmattn.inference.annotators import catalogue
-from mmattn.inference.annotators.interface import Setting
-from mmattn.inference.annotators.together import Annotators
-from mmattn.inference.result.result import Result
+from mmattn.inference.annotators.base.interface import Setting
+from mmattn.inference.annotators.base.shared_decode import Annotators
+from mmattn.inference.records.result import Result
 from mmattn.media.isolate.reader import IsolatedReader
 
 
 class Ready:
-    """`Ready()("clip.mp4")` gives the Result of one file, `records` those of many, as plain data.
+    """`Ready()("clip.mp4")` returns the Result of one file; `records` yields the records of many.
 
-    Raises nothing for a bad file. `annotators`: some by name, else all that are installed. A context manager: what
-    decodes is a process of its own, which `close` ends.
+    A file that cannot be read raises nothing; its record says what is wrong. `left_out`: annotators that are not
+    installed, with what is missing. Files are decoded in a process of its own, which `close`, or the end of a `with`
+    block, ends.
     """
 
     def __init__(self, *settings: str, device: str = "cpu") -> None:
-        """`settings`: as `mmattn predict model=pretrained` takes them, "annotators=[speech]", "sounds.threshold=.3".
+        """`settings`: those of `mmattn predict model=pretrained`, such as "annotators=[speech]", "sounds.threshold=.3".
 
-        Raises UsageError for wrong ones, and where nothing is installed.
+        Raises UsageError for wrong settings, and if no annotator is installed.
         """
-        given = [*catalogue.reaching(settings), "model=pretrained", "source=."]
+        given = [*catalogue.with_full_keys(settings), "model=pretrained", "source=."]
         config = compose("predict", given)
         names, self.left_out = catalogue.choose(config)
         weights = None if config["weights"] is None else str(config["weights"])
@@ -36,13 +37,15 @@ class Ready:
         self._reader = IsolatedReader(follow_symlinks=True, deadline_s=config["deadline_s"])
 
     def __call__(self, path: str | Path) -> Result:
+        """What the annotators find in one file."""
         return Result.from_dict(next(self.records([path])))
 
     def records(self, paths: Iterable[str | Path]) -> Iterator[dict[str, Any]]:
-        """One record a file, in order."""
+        """Yield one record for each file, in order."""
         return self._annotators.records(map(Path, paths), self._reader)
 
     def close(self) -> None:
+        """End the decoding process."""
         self._reader.close()
 
     def __enter__(self) -> Ready:

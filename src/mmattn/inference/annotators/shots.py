@@ -1,4 +1,4 @@
-"""Where one shot of the picture ends and the next begins, to a frame: by PySceneDetect, or by TransNetV2."""
+"""Finds the shots of a video, exact to a frame, with PySceneDetect or TransNetV2."""
 
 from __future__ import annotations
 
@@ -6,21 +6,29 @@ from itertools import pairwise
 
 from torch import nn
 
-from mmattn.inference.annotators.interface import Annotation, Annotator, Findings, Setting, Window, package_version
+from mmattn.inference.annotators.base.interface import (
+    Annotation,
+    Annotator,
+    FileWindow,
+    Findings,
+    Setting,
+    package_version,
+)
+from mmattn.inference.records.build import span_list
 from mmattn.inference.shots import transnet
-from mmattn.inference.shots.shots import FPS, SIZE, CutFinder, check_installed
+from mmattn.inference.shots.cuts import FPS, SIZE, CutFinder, check_installed
 from mmattn.media.read.windows.views import FrameView
 
 Finder = CutFinder | transnet.TransNetFinder
 
 
 class Shots(Annotator):
-    """Small frames at the file's own rate, or 25 a second where that is higher."""
+    """Compares small frames at the file's own rate, at most 25 a second."""
 
     own_rate = True
 
     def __init__(self, setting: Setting, name: str = "shots", detector: str = "adaptive") -> None:
-        """`detector`: adaptive or transnetv2. Raises UsageError where its package is not installed."""
+        """`detector`: adaptive or transnetv2. Raises UsageError if its package is not installed."""
         self.name, self.device = name, setting.device
         self.network: nn.Module | None = None
         if detector == "transnetv2":
@@ -33,19 +41,20 @@ class Shots(Annotator):
         self.version = f"AdaptiveDetector ({package_version('scenedetect-headless')})"
 
     def begin(self, start: float) -> Annotation:
-        return _Shots(self, start)
+        return _ShotFinding(self, start)
 
     def finder(self, fps: float) -> Finder:
+        """What finds the cuts in frames at `fps`."""
         return CutFinder(fps) if self.network is None else transnet.TransNetFinder(self.network, fps, self.device)
 
 
-class _Shots(Annotation):
+class _ShotFinding(Annotation):
     def __init__(self, shots: Shots, start: float) -> None:
         self._shots, self._start = shots, start
         self._finder: Finder | None = None
 
-    def look(self, window: Window) -> None:
-        frames = window.frames if window.is_last else window.own_frames
+    def update(self, window: FileWindow) -> None:
+        frames = window.own_frames
         if frames.frames is None or not len(frames.frames):
             return
         if self._finder is None:
@@ -58,5 +67,4 @@ class _Shots(Annotation):
         self._finder.finish()
         end = self._finder.end or self._start
         edges = [self._start, *(cut for cut in self._finder.cuts if self._start < cut < end), end]
-        spans = [[round(first, 3), round(last, 3)] for first, last in pairwise(edges)]
-        return Findings({"shots": spans}, ("video",), end)
+        return Findings({"shots": span_list(pairwise(edges), digits=3)}, ("video",), end)

@@ -1,6 +1,6 @@
-"""What can be read in the picture, by the program tesseract on a frame every two seconds.
+"""Reads text in the video with the program tesseract, on a frame every two seconds.
 
-Words that it is sure of make the text of a frame; the same text in frames that follow each other is there once.
+The text of a frame is the words that tesseract is sure of. Consecutive frames with the same text give one entry.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ from PIL import Image
 from torch import Tensor
 
 from mmattn.errors import UsageError
-from mmattn.inference.annotators.interface import Annotation, Annotator, Findings, Setting, Window
+from mmattn.inference.annotators.base.interface import Annotation, Annotator, FileWindow, Findings, Setting
 from mmattn.media.read.windows.views import FrameView
 
-_WORD = "5"  # as tesseract numbers the rows of its table
-_WITHIN_S = 60.0  # for a frame
-_LEAST_LETTERS = 3  # of a text
+_WORD = "5"  # the level of words in tesseract's table
+_TIMEOUT_S = 60.0  # for a frame
+_MIN_LETTERS = 3  # of a text
 
 
 class Text(Annotator):
-    """`languages`: as tesseract calls its data (eng+deu). `step_s`: a frame every so many seconds. `height`: pixels.
-    `min_confidence`: of a word, 0 to 100.
+    """`languages`: tesseract's names for them (eng+deu). `step_s`: seconds from frame to frame.
+
+    `height`: of the frames, pixels. `min_confidence`: of a word, 0 to 100.
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class Text(Annotator):
         height: int = 720,
         min_confidence: float = 70,
     ) -> None:
-        """Raises UsageError where the program or its data are not there."""
+        """Raises UsageError if the program or the data of a language is missing."""
         if not step_s > 0:
             raise UsageError(f"{name}.step_s={step_s}: expected a number of seconds above 0")
         self.name, self.languages, self.min_confidence = name, languages, min_confidence
@@ -47,37 +48,37 @@ class Text(Annotator):
         self.view = FrameView(1 / step_s, (height, height * 16 // 9), "pad")
 
     def begin(self, start: float) -> Annotation:
-        return _Reading(self)
+        return _TextReading(self)
 
     def read(self, frame: Tensor) -> str:
-        """The text of a frame (3, H, W) uint8, in lines."""
+        """The text of a frame (3, H, W) uint8, line by line."""
         picture = io.BytesIO()
         Image.fromarray(np.ascontiguousarray(frame.permute(1, 2, 0).numpy())).save(picture, "bmp")
-        options = ["-l", self.languages, "--psm", "11", "tsv"]  # 11: text wherever it stands
-        told = _run(["tesseract", "stdin", "stdout", *options], picture.getvalue())
+        options = ["-l", self.languages, "--psm", "11", "tsv"]  # 11: sparse text
+        table = _run(["tesseract", "stdin", "stdout", *options], picture.getvalue())
         lines: dict[tuple[str, ...], list[str]] = {}
-        for row in csv.DictReader(io.StringIO(told), delimiter="\t", quoting=csv.QUOTE_NONE):
+        for row in csv.DictReader(io.StringIO(table), delimiter="\t", quoting=csv.QUOTE_NONE):
             word = (row["text"] or "").strip()
             if row["level"] == _WORD and float(row["conf"]) >= self.min_confidence and any(map(str.isalnum, word)):
                 lines.setdefault((row["block_num"], row["par_num"], row["line_num"]), []).append(word)
         text = "\n".join(" ".join(words) for words in lines.values())
-        return text if sum(map(str.isalnum, text)) >= _LEAST_LETTERS else ""
+        return text if sum(map(str.isalnum, text)) >= _MIN_LETTERS else ""
 
 
-class _Reading(Annotation):
+class _TextReading(Annotation):
     def __init__(self, text: Text) -> None:
         self._text = text
         self._found: list[dict[str, Any]] = []
         self._before: tuple[bytes, str] | None = None  # the last frame and its text
         self._used, self._end, self._from = False, 0.0, float("-inf")
 
-    def look(self, window: Window) -> None:
-        frames = window.frames if window.is_last else window.own_frames
+    def update(self, window: FileWindow) -> None:
+        frames = window.own_frames
         if frames.frames is None:
             return
         for time, frame in zip(frames.times.tolist(), frames.frames.cpu(), strict=True):
             if time < self._from:
-                continue  # a window begins anew: its first frame may follow the last one closely
+                continue  # the first frame of a window may follow the last one closely
             self._from = time + 0.5 * self._text.step_s
             end = time + self._text.step_s
             self._used, self._end = True, end if window.duration is None else max(time, min(end, window.duration))
@@ -87,7 +88,7 @@ class _Reading(Annotation):
         return Findings({"texts": self._found} if self._used else {}, ("video",) if self._used else (), self._end)
 
     def _read(self, frame: Tensor) -> str:
-        """A still picture is read once."""
+        """The text of a frame. Identical frames in a row are read once."""
         pixels = frame.numpy().tobytes()
         if self._before is None or self._before[0] != pixels:
             self._before = pixels, self._text.read(frame)
@@ -102,21 +103,22 @@ class _Reading(Annotation):
 
 
 def _version(name: str, languages: str) -> str:
+    """The version of the program. Raises UsageError."""
     try:
-        held = _run(["tesseract", "--list-langs"]).split()
-        told = _run(["tesseract", "--version"]).splitlines()[0].strip()
+        installed = _run(["tesseract", "--list-langs"]).split()
+        version = _run(["tesseract", "--version"]).splitlines()[0].strip()
     except FileNotFoundError:
         raise UsageError(f"{name} needs tesseract: apt-get install tesseract-ocr tesseract-ocr-eng") from None
-    if lacking := [one for one in languages.split("+") if one not in held]:
-        raise UsageError(f"{name}.languages={languages}: apt-get install tesseract-ocr-{lacking[0]}")
-    return told
+    if missing := [one for one in languages.split("+") if one not in installed]:
+        raise UsageError(f"{name}.languages={languages}: apt-get install tesseract-ocr-{missing[0]}")
+    return version
 
 
 def _run(command: list[str], given: bytes = b"") -> str:
-    """What the program prints, by one thread. One that fails on a picture or takes too long reads nothing there."""
+    """The output of the program, run on one thread; no text if it fails or takes too long."""
     try:
         done = subprocess.run(
-            command, input=given, capture_output=True, timeout=_WITHIN_S, env={**os.environ, "OMP_THREAD_LIMIT": "1"}
+            command, input=given, capture_output=True, timeout=_TIMEOUT_S, env={**os.environ, "OMP_THREAD_LIMIT": "1"}
         )
     except subprocess.TimeoutExpired:
         return ""

@@ -1,1 +1,1 @@
-"""Who does the open shards of a predict job: processes here, or tasks of a cluster."""
+"""Runs the open shards of a predict job: in processes here, in Slurm tasks, or in Ray actors."""

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmattn.errors import UsageError
-from mmattn.inference.engines.processes import run_local
+from mmattn.inference.engines.local_driver import run_local
 from mmattn.inference.jobs.job import Job
 from mmattn.process.openmp import cores
 
 
 @dataclass(frozen=True)
 class LocalEngine:
-    """`workers`: processes that hold the model; 0: one for each GPU, or for each core. Settings are the job's."""
+    """`workers`: processes that hold the model; 0: one for each GPU, or for each core. All else is in the job."""
 
     workers: int
 
@@ -23,29 +23,31 @@ class LocalEngine:
         check_workers(self.workers)
 
     def run(self, job: Job, shards: Sequence[int], wait: bool = True) -> None:
-        """`wait`: also until what others work on is done. Raises MmattnError where work cannot go on; what is answered
-        stays."""
+        """Process `shards`. `wait`: also until those that other commands hold are done.
+
+        Raises MmattnError if work cannot continue; records made so far are kept.
+        """
         settings = job.settings()
         devices = _devices(str(settings["device"]), self.workers, len(shards))
         command = [sys.executable, "-P", "-m", "mmattn.inference.engines.process", str(job.root)]
-        decoders = settings["decoders"] or max(1, cores() // len(devices))
         threads = max(1, cores() // len(devices))
-        run_local(job, shards, [*command, str(decoders)], devices, threads, wait)
+        run_local(job, shards, [*command, str(settings["decoders"] or threads)], devices, threads, wait)
 
 
 def check_workers(workers: int) -> None:
+    """Raise UsageError for a negative number."""
     if workers < 0:
         raise UsageError(f"engine.workers={workers}: expected 0 or more")
 
 
-def _devices(asked: str, workers: int, shards: int) -> list[str]:
-    """One for each working process. Never more than shards."""
-    if asked in ("auto", "cuda"):
-        found = Path("/dev/nvidiactl").exists() or Path("/dev/kfd").exists()
-        if found or asked == "cuda":
+def _devices(device: str, workers: int, shards: int) -> list[str]:
+    """The device of each worker, at most as many as shards."""
+    if device in ("auto", "cuda"):
+        has_gpu = Path("/dev/nvidiactl").exists() or Path("/dev/kfd").exists()
+        if has_gpu or device == "cuda":
             import torch
 
             if count := torch.cuda.device_count():
                 return [f"cuda:{k % count}" for k in range(min(workers or count, shards))]
-        asked = "cpu" if asked == "auto" else asked
-    return [asked] * min(workers or (cores() if asked == "cpu" else 1), shards)
+        device = "cpu" if device == "auto" else device
+    return [device] * min(workers or (cores() if device == "cpu" else 1), shards)

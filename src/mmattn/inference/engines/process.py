@@ -1,4 +1,4 @@
-"""A process that answers shards of a predict job: python -m mmattn.inference.engines.process JOB DECODERS DEVICE."""
+"""The worker process of a predict job: python -m mmattn.inference.engines.process JOB DECODERS DEVICE."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mmattn.inference.jobs.job import Job
-from mmattn.inference.jobs.shard import Answering
+from mmattn.inference.jobs.shard import EntryProcessor
 from mmattn.inference.jobs.worker import serve
 
 
 def main() -> int:
+    """Process the shards that the driver sends; returns the exit code."""
     job = Job(Path(sys.argv[1]))
 
     @contextmanager
-    def load() -> Iterator[Answering]:
-        from mmattn.inference.predictor.answer import answering
+    def load() -> Iterator[EntryProcessor]:
+        from mmattn.inference.engines.processor import open_processor
 
-        with answering(job, int(sys.argv[2]), sys.argv[3]) as ready:
-            yield ready
+        with open_processor(job, int(sys.argv[2]), sys.argv[3]) as processor:
+            yield processor
 
     return serve(job, load)
 

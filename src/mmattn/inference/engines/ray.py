@@ -1,8 +1,8 @@
-"""engine=ray: actors of a Ray cluster, each with the model and decoding processes of its own, one shard at a time.
+"""engine=ray: actors of a Ray cluster, each with the model and its own decoding processes, one shard at a time.
 
-Ray only places the actors and tells which have died: what is answered, and what is tried again, is in the job's folder
-as with every engine. An exception costs the file that raised it, inside the actor. An actor that dies, with its node or
-by a signal, is replaced, and its shard goes on where the journal ends. Actors end with the process that began them.
+Ray only places the actors and reports which have died. Records and retries are in the job's folder, as with every
+engine. An exception fails the file that raised it, inside the actor. An actor that dies, with its node or by a signal,
+is replaced, and its shard continues where the journal ends. Actors end with the process that started them.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmattn.errors import MmattnError, UsageError
+from mmattn.errors import MmattnError, UsageError, last_line
 from mmattn.inference.jobs.job import Job
-from mmattn.inference.jobs.orders import Orders, Tally, hopeless
-from mmattn.inference.jobs.shard import Answering, answer_shard
+from mmattn.inference.jobs.scheduling import JobProgress, ShardQueue, no_progress
+from mmattn.inference.jobs.shard import EntryProcessor, process_shard
 from mmattn.process.openmp import cores
 from mmattn.progress import Progress
 
-Load = Callable[[Job, int, str], AbstractContextManager[Answering]]
-FAILED_STARTS = 3  # deaths before any actor was ready: it is not the files
-_LOOK_S = 1.0
-_STORE_BYTES = 80 << 20  # the least that Ray takes; nothing of ours passes through it
+Load = Callable[[Job, int, str], AbstractContextManager[EntryProcessor]]
+MAX_FAILED_STARTS = 3  # deaths before any actor was ready
+_CHECK_S = 1.0
+_STORE_BYTES = 80 << 20  # Ray's minimum; nothing of ours uses it
 
 
 @dataclass(frozen=True)
 class RayEngine:
-    """`address`: of a cluster, None for a Ray of this process; one that it is connected to already is used.
+    """`address`: of a cluster; None starts Ray on this machine. An existing connection is used.
 
-    `actors`: at once at most, 0: as many as there is room for; each with `cpus` cores and `gpus` GPUs.
+    `actors`: most at once, 0: as many as fit; each has `cpus` cores and `gpus` GPUs.
     """
 
     address: str | None
@@ -48,46 +48,47 @@ class RayEngine:
                 raise UsageError(f"engine.{key}={getattr(self, key)}: expected {least} or more")
 
     def run(self, job: Job, shards: Sequence[int], load: Load | None = None) -> None:
-        """Raises UsageError without Ray or room for an actor, MmattnError where work cannot go on."""
+        """Process `shards`. Raises UsageError without Ray or room for an actor, MmattnError if work cannot continue."""
         device = _device(str(job.settings()["device"]), self.gpus)
         with _connected(self.address) as ray:
             count = min(self._room(ray.cluster_resources()), len(shards))
-            kind = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_restarts=0, max_task_retries=0)(Holder)
+            resources = {"num_cpus": self.cpus, "num_gpus": self.gpus}
+            actor_class = ray.remote(**resources, max_restarts=0, max_task_retries=0)(ShardActor)
             given = str(job.root.absolute()), job.settings()["decoders"] or self.cpus, device, load or _load
-            tally = Tally(job, shards)
-            with Progress("predicting", tally.total) as progress:
-                _Driver(job, shards, ray, lambda: kind.remote(*given)).run(count, tally, progress)
+            job_progress = JobProgress(job, shards)
+            with Progress("predicting", job_progress.total) as progress:
+                _Driver(job, shards, ray, lambda: actor_class.remote(*given)).run(count, job_progress, progress)
 
     def _room(self, found: dict[str, float]) -> int:
-        """How many actors. Raises UsageError for none."""
+        """How many actors fit. Raises UsageError for none."""
         room = int(found.get("CPU", 0) // self.cpus)
         if self.gpus:
             room = min(room, int(found.get("GPU", 0) / self.gpus))
         if room < 1:
-            there = f"{found.get('CPU', 0):g} CPUs and {found.get('GPU', 0):g} GPUs"
-            raise UsageError(f"engine.cpus={self.cpus} engine.gpus={self.gpus}: Ray has {there}")
+            resources = f"{found.get('CPU', 0):g} CPUs and {found.get('GPU', 0):g} GPUs"
+            raise UsageError(f"engine.cpus={self.cpus} engine.gpus={self.gpus}: Ray has {resources}")
         return min(room, self.actors) if self.actors else room
 
 
-class Holder:
-    """The actor. It raises nothing: what its methods return says what went wrong, and as whose fault."""
+class ShardActor:
+    """The actor. Its methods raise nothing: they return {"result"}, or {"error", "exit_code"}."""
 
     def __init__(self, root: str, decoders: int, device: str, load: Load) -> None:
         self._job = Job(Path(root))
         self._load = lambda: load(self._job, decoders, device)
-        self._held = ExitStack()
+        self._open = ExitStack()
 
     def ready(self) -> dict[str, Any]:
         """Load the model."""
-        return _said(self._begin)
+        return _outcome(self._begin)
 
     def do(self, shard: int, alone_until: int) -> dict[str, Any]:
-        """Its result is False where a process of another command works on the shard."""
-        return _said(lambda: answer_shard(self._job, shard, self._answering, lambda message: None, alone_until))
+        """Process a shard; the result is False if a process of another command holds it."""
+        return _outcome(lambda: process_shard(self._job, shard, self._processor, lambda message: None, alone_until))
 
     def _begin(self) -> int:
-        self._answering = self._held.enter_context(self._load())
-        return self._answering.ahead
+        self._processor = self._open.enter_context(self._load())
+        return self._processor.ahead
 
 
 class _Driver:
@@ -95,123 +96,119 @@ class _Driver:
         self.job = job
         self.ray = ray
         self.start = start
-        self.orders = Orders(job, shards)
-        self.asked: dict[Any, _Asked] = {}  # by the reference of what it will say
-        self.begun = False  # an actor was ready once
+        self.queue = ShardQueue(job, shards)
+        self.requests: dict[Any, _Request] = {}  # by the reference of its result
+        self.has_started = False  # an actor was ready once
         self.failed_starts = 0
 
-    def run(self, count: int, tally: Tally, progress: Progress) -> None:
+    def run(self, count: int, job_progress: JobProgress, progress: Progress) -> None:
         for _ in range(count):
-            self._hire()
+            self._start_actor()
         try:
-            while self.orders.left:
-                if self.asked:
-                    for reference in self.ray.wait(list(self.asked), timeout=_LOOK_S)[0]:
-                        self._handle(self.asked.pop(reference), reference)
-                else:  # others do all that is left
-                    time.sleep(_LOOK_S)
-                self.orders.look_again()
-                while self.orders.waiting > self._starting and len(self.asked) < count:
-                    self._hire()
-                progress.at(tally.answered(), failed=tally.failed)
+            while self.queue.left:
+                if self.requests:
+                    for reference in self.ray.wait(list(self.requests), timeout=_CHECK_S)[0]:
+                        self._handle(self.requests.pop(reference), reference)
+                else:  # others hold all that is left
+                    time.sleep(_CHECK_S)
+                self.queue.check_held()
+                while self.queue.waiting > self._starting and len(self.requests) < count:
+                    self._start_actor()
+                progress.at(job_progress.done(), failed=job_progress.failed)
             self.job.tidy()
         finally:
-            for each in self.asked.values():
+            for each in self.requests.values():
                 self.ray.kill(each.actor)
 
-    def _hire(self) -> None:
+    def _start_actor(self) -> None:
         actor = self.start()
-        self.asked[actor.ready.remote()] = _Asked(actor)
+        self.requests[actor.ready.remote()] = _Request(actor)
 
     @property
     def _starting(self) -> int:
-        return sum(asked.shard is None for asked in self.asked.values())
+        return sum(request.shard is None for request in self.requests.values())
 
-    def _handle(self, asked: _Asked, reference: Any) -> None:
+    def _handle(self, request: _Request, reference: Any) -> None:
         try:
-            said = self.ray.get(reference)
+            outcome = self.ray.get(reference)
         except self.ray.exceptions.RayError as error:
             died = isinstance(error, self.ray.exceptions.RayActorError)
-            if not died or error.actor_init_failed:  # a node without mmattn, say
-                raise MmattnError(f"engine=ray: {_last_line(error)}") from None
-            self._died(asked, f"({_last_line(error)})")
+            if not died or error.actor_init_failed:  # such as a node without mmattn
+                raise MmattnError(f"engine=ray: {last_line(error)}") from None
+            self._died(request, f"({last_line(error)})")
             return
-        if "error" in said:
-            error = MmattnError(said["error"])
-            error.exit_code = said["exit_code"]
+        if "error" in outcome:
+            error = MmattnError(outcome["error"])
+            error.exit_code = outcome["exit_code"]
             raise error
-        if asked.shard is None:
-            asked.ahead, self.begun = said["result"], True
-        elif said["result"]:
-            self.orders.answered()
-            self.orders.finished()
+        if request.shard is None:
+            request.ahead, self.has_started = outcome["result"], True
+        elif outcome["result"]:
+            self.queue.progressed()
+            self.queue.finished()
         else:
-            self.orders.held(asked.shard)
-        if order := self.orders.next():
-            asked.shard, asked.alone_until = order
-            asked.done = self.job.done_count(asked.shard)
-            self.asked[asked.actor.do.remote(*order)] = asked
+            self.queue.held(request.shard)
+        if order := self.queue.next():
+            request.shard, request.alone_until = order
+            request.done = self.job.done_count(request.shard)
+            self.requests[request.actor.do.remote(*order)] = request
         else:
-            self.ray.kill(asked.actor)
+            self.ray.kill(request.actor)
 
-    def _died(self, asked: _Asked, how: str) -> None:
-        """It has died. Its shard goes on with another actor."""
-        self.failed_starts += not self.begun
-        if self.failed_starts >= FAILED_STARTS:
-            raise hopeless(self.job, how)
+    def _died(self, request: _Request, how: str) -> None:
+        """Put the shard of a dead actor back."""
+        self.failed_starts += not self.has_started
+        if self.failed_starts >= MAX_FAILED_STARTS:
+            raise no_progress(self.job, how)
         alone = None
-        if asked.shard is not None:
-            done = self.job.done_count(asked.shard)
-            if done > asked.done:
-                self.orders.answered()
-            if done < min(asked.alone_until, self.job.count(asked.shard)):
-                alone = self.job.entries(asked.shard)[done].id
-        self.orders.died(how, asked.shard, alone, asked.ahead)
+        if request.shard is not None:
+            done = self.job.done_count(request.shard)
+            if done > request.done:
+                self.queue.progressed()
+            if done < min(request.alone_until, self.job.count(request.shard)):
+                alone = self.job.entries(request.shard)[done].id
+        self.queue.worker_died(how, request.shard, alone, request.ahead)
 
 
 @dataclass
-class _Asked:
-    """An actor that was asked something."""
+class _Request:
+    """A call of an actor that has not returned."""
 
     actor: Any
-    shard: int | None = None  # None: to get ready
+    shard: int | None = None  # None: the call loads the model
     alone_until: int = 0
-    done: int = 0  # entries of the shard that were answered when it was asked
+    done: int = 0  # entries of the shard that were done before the call
     ahead: int = 1
 
 
-def _load(job: Job, decoders: int, device: str) -> AbstractContextManager[Answering]:
-    from mmattn.inference.predictor.answer import answering
+def _load(job: Job, decoders: int, device: str) -> AbstractContextManager[EntryProcessor]:
+    from mmattn.inference.engines.processor import open_processor
 
-    return answering(job, decoders, device)
+    return open_processor(job, decoders, device)
 
 
-def _said(do: Callable[[], Any]) -> dict[str, Any]:
+def _outcome(do: Callable[[], Any]) -> dict[str, Any]:
     try:
         return {"result": do()}
     except MmattnError as error:
         return {"error": str(error), "exit_code": error.exit_code}
     except Exception as error:
-        return {"error": f"{type(error).__name__}: {_last_line(error)}", "exit_code": 1}
+        return {"error": f"{type(error).__name__}: {last_line(error)}", "exit_code": 1}
 
 
-def _device(asked: str, gpus: float) -> str:
-    """Ray shows an actor its own GPUs alone, the first as 0."""
-    if asked.startswith("cuda") and not gpus:
-        raise UsageError(f"device={asked} with engine=ray needs engine.gpus=1")
-    return ("cuda:0" if gpus else "cpu") if asked in ("auto", "cuda") else asked
-
-
-def _last_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
+def _device(device: str, gpus: float) -> str:
+    """The device of an actor. Ray shows it only its own GPUs, the first as 0."""
+    if device.startswith("cuda") and not gpus:
+        raise UsageError(f"device={device} with engine=ray needs engine.gpus=1")
+    return ("cuda:0" if gpus else "cpu") if device in ("auto", "cuda") else device
 
 
 @contextmanager
 def _connected(address: str | None) -> Iterator[Any]:
-    """Ray, connected. One of its own is reached from this machine alone, reports nothing and leaves nothing behind."""
+    """Ray, connected. One that is started here uses loopback alone, reports nothing and leaves no files."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if address is None:
-        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # on every system: loopback, no other machine
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # binds to loopback on every system
     try:
         import ray
         from ray.job_config import JobConfig
@@ -222,7 +219,7 @@ def _connected(address: str | None) -> Iterator[Any]:
         return
     from ray.job_config import JobConfig
 
-    # As of a client: else Ray puts the current folder in front of the path of every actor.
+    # As a client job: otherwise Ray prepends the current folder to sys.path of every actor.
     quiet = {"log_to_driver": False, "logging_level": "ERROR", "job_config": JobConfig(_client_job=True)}
     temporary = None
     try:
@@ -234,7 +231,7 @@ def _connected(address: str | None) -> Iterator[Any]:
             ray.init(address, **quiet)
         yield ray
     except ConnectionError as error:
-        raise UsageError(f"engine.address={address}: {_last_line(error)}") from None
+        raise UsageError(f"engine.address={address}: {last_line(error)}") from None
     finally:
         ray.shutdown()
         if temporary is not None:

@@ -1,8 +1,8 @@
 """engine=slurm: an array of Slurm tasks, submitted through submitit.
 
-Each task begins with shards of its own and goes on with what no other task works on. One that is preempted goes back
-into the queue, and its shards on where their journals end; what a lost one leaves is submitted again. When this process
-ends, the tasks go on; the same command then finds what they have done.
+Each task starts with its own shards and continues with those that no other task holds. A preempted task is requeued,
+and its shards continue where their journals end; the shards of a lost task are submitted again. The tasks continue when
+this process ends, and the same command then finds what they have done.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmattn.errors import MmattnError, UsageError
+from mmattn.errors import MmattnError, UsageError, first_line
 from mmattn.inference.engines.local import LocalEngine, check_workers
 from mmattn.inference.jobs.job import Job
-from mmattn.inference.jobs.orders import Tally
+from mmattn.inference.jobs.scheduling import JobProgress
 from mmattn.process.squeue import explain, queued
 from mmattn.process.startup import SAFE, safe_children
 from mmattn.progress import Progress, log
 
-_LOOK_S = 2.0
-_QUEUE_S = 10.0  # how often Slurm is asked for its queue
+_CHECK_S = 2.0
+_QUEUE_S = 10.0  # from one query of Slurm's queue to the next
 
 
 @dataclass(frozen=True)
 class SlurmEngine:
-    """`tasks` at once at most, each with `cpus` cores, `gpus` GPUs and `memory_gb` for at most `minutes`.
+    """At most `tasks` at once, each with `cpus` cores, `gpus` GPUs and `memory_gb` for at most `minutes`.
 
-    `cluster`: slurm, or local to try it out on this machine. `workers`: as of the local engine, in each task.
+    `cluster`: slurm, or local to run the tasks on this machine. `workers`: of the local engine in each task.
     """
 
     tasks: int
@@ -53,22 +53,22 @@ class SlurmEngine:
         check_workers(self.workers)
 
     def run(self, job: Job, shards: Sequence[int]) -> None:
-        """Submit, and wait until all is done. Raises UsageError without submitit or Slurm, MmattnError for a task."""
+        """Process `shards`. Raises UsageError without submitit or Slurm, MmattnError for a failed task."""
         executor = self._executor(job)
-        tally = Tally(job, shards)
-        todo, answered, failure = list(shards), -1, None
-        with Progress("predicting", tally.total) as progress:
+        job_progress = JobProgress(job, shards)
+        todo, done_before, failure = list(shards), -1, None
+        with Progress("predicting", job_progress.total) as progress:
             while todo:
                 if free := [shard for shard in todo if not job.lease(shard).is_held()]:
-                    if tally.answered() == answered:
+                    if job_progress.done() == done_before:
                         raise failure or MmattnError(
-                            f"{job.root}: its tasks answered nothing; see their logs in slurm/"
+                            f"{job.root}: its tasks processed nothing; see their logs in slurm/"
                         )
-                    answered = tally.answered()
-                    failure = self._round(executor, job, free, tally, progress)
-                else:  # tasks of an earlier command do what is left
-                    time.sleep(_LOOK_S)
-                    progress.at(tally.answered(), failed=tally.failed)
+                    done_before = job_progress.done()
+                    failure = self._run_array(executor, job, free, job_progress, progress)
+                else:  # tasks of an earlier command hold what is left
+                    time.sleep(_CHECK_S)
+                    progress.at(job_progress.done(), failed=job_progress.failed)
                 todo = [shard for shard in todo if not job.is_done(shard)]
         job.tidy()
 
@@ -80,7 +80,7 @@ class SlurmEngine:
         try:
             executor = submitit.AutoExecutor(folder=str(job.root.absolute() / "slurm"), cluster=self.cluster)
         except RuntimeError as error:
-            raise UsageError(f"engine=slurm: {str(error).splitlines()[0]}") from None
+            raise UsageError(f"engine=slurm: {first_line(error)}") from None
         executor.update_parameters(
             name="mmattn-predict",
             timeout_min=self.minutes,
@@ -93,21 +93,21 @@ class SlurmEngine:
         )
         return executor
 
-    def _round(
-        self, executor: Any, job: Job, shards: list[int], tally: Tally, progress: Progress
+    def _run_array(
+        self, executor: Any, job: Job, shards: list[int], job_progress: JobProgress, progress: Progress
     ) -> MmattnError | None:
-        """One array of tasks, until all have ended; what went wrong with one of them."""
+        """Run one array of tasks to its end; returns the error of a failed task."""
         count = min(self.tasks, len(shards))
         task = _Task(str(job.root.absolute()), self.workers)
         try:
-            # Each begins with other shards than the rest, and may go on with any.
-            # submitit prints what it raises, too; its own command has no -P
+            # Each task starts with its own shards and may continue with any.
+            # submitit also prints the errors it raises; its own command has no -P
             with redirect_stderr(io.StringIO()), safe_children():
                 tasks = executor.map_array(task, [shards[k::count] + _without(shards, k, count) for k in range(count)])
-        except Exception as error:  # submitit raises its own, and what its call of sbatch does
+        except Exception as error:  # submitit's own, and those of sbatch
             raise UsageError(f"engine=slurm: cannot submit: {_reason(error)}") from None
         try:
-            self._wait(tasks, tally, progress)
+            self._wait(tasks, job_progress, progress)
         except KeyboardInterrupt:
             if self.cluster == "local":
                 for each in tasks:
@@ -115,17 +115,17 @@ class SlurmEngine:
             raise
         return next((fault for each in tasks if (fault := _fault(each))), None)
 
-    def _wait(self, tasks: list[Any], tally: Tally, progress: Progress) -> None:
-        """Until each has said how it ended, or is in no queue any more."""
-        asked, reported, under_way = time.monotonic(), set(), list(tasks)
-        while under_way:
-            time.sleep(_LOOK_S)
-            progress.at(tally.answered(), failed=tally.failed)
-            under_way = [each for each in under_way if not _has_ended(each, self.cluster)]
-            if self.cluster == "slurm" and time.monotonic() - asked >= _QUEUE_S:
-                asked = time.monotonic()
-                if found := queued(each.job_id for each in under_way):
-                    under_way = [each for each in under_way if each.job_id in found.tasks]
+    def _wait(self, tasks: list[Any], job_progress: JobProgress, progress: Progress) -> None:
+        """Wait until each task has left a result, or is in no queue."""
+        queried, reported, running = time.monotonic(), set(), list(tasks)
+        while running:
+            time.sleep(_CHECK_S)
+            progress.at(job_progress.done(), failed=job_progress.failed)
+            running = [each for each in running if not _has_ended(each, self.cluster)]
+            if self.cluster == "slurm" and time.monotonic() - queried >= _QUEUE_S:
+                queried = time.monotonic()
+                if found := queued(each.job_id for each in running):
+                    running = [each for each in running if each.job_id in found.tasks]
                     for reason in found.reasons - reported:
                         reported.add(reason)
                         log(f"tasks {explain(reason)}")
@@ -136,27 +136,27 @@ def _has_ended(task: Any, cluster: str) -> bool:
         return task.done()
     folder = task.paths.folder
     with suppress(OSError):
-        os.utime(folder)  # so that NFS looks again
+        os.utime(folder)  # makes NFS refresh the folder
     return task.paths.result_pickle.exists()
 
 
 def _fault(task: Any) -> MmattnError | None:
-    """What went wrong with a task that has ended."""
+    """The error of a task that has ended, None if it succeeded."""
     log = f"its log is {task.paths.stderr}"
     if not task.paths.result_pickle.exists():
-        return MmattnError(f"task {task.job_id} ended without a word: cancelled, or lost with its node; {log}")
+        return MmattnError(f"task {task.job_id} ended without a result: cancelled, or lost with its node; {log}")
     error = task.exception()
     return MmattnError(f"task {task.job_id}: {_reason(error)}; {log}") if error else None
 
 
 def _without(shards: list[int], k: int, count: int) -> list[int]:
-    """All but every `count`-th from `k` on, those after it first."""
+    """The shards of the other tasks, starting after those of task `k`."""
     own = set(shards[k::count])
     return [shard for shard in [*shards[k:], *shards[:k]] if shard not in own]
 
 
 def _reason(error: BaseException) -> str:
-    """The last line that says something; of a failed command, what it wrote."""
+    """The last line of an error that is not empty; for a failed command, of its stderr."""
     text = getattr(error, "stderr", None) or str(error)
     lines = [line.strip() for line in (text if isinstance(text, str) else text.decode()).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
@@ -164,19 +164,19 @@ def _reason(error: BaseException) -> str:
 
 @dataclass(frozen=True)
 class _Task:
-    """Travels to the task. SIGTERM is submitit's to handle there: it waits for the signal that says what comes next."""
+    """What a task runs. submitit handles SIGTERM there: it waits for the signal that follows."""
 
     root: str
     workers: int
 
     def __call__(self, shards: list[int]) -> None:
         job = Job(Path(self.root))
-        still = set(job.open_shards())
-        if todo := [shard for shard in shards if shard in still]:
+        is_open = set(job.open_shards())
+        if todo := [shard for shard in shards if shard in is_open]:
             LocalEngine(self.workers).run(job, todo, wait=False)
 
     def checkpoint(self, shards: list[int]) -> Any:
-        """What submitit puts into the queue when the task is preempted."""
+        """What submitit requeues when the task is preempted."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self, shards)

@@ -1,1 +1,1 @@
-"""Work over a whole library of files: listed once, done in shards, each file answered exactly once."""
+"""A job: the files of a library, listed once and processed in shards, each file exactly once."""

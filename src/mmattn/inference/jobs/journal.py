@@ -1,4 +1,4 @@
-"""The answers of one process to one shard, in a file of its own; `commit` makes them the shard's unless it has some."""
+"""The records of one process for one shard, in a file of its own until `commit` makes them the shard's."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from mmattn.errors import MmattnError
 from mmattn.files import place_if_absent
+from mmattn.inference.records.build import Record
 
 
 class Journal:
-    """`own`: where this process writes; `done`: where the shard's answers are put; `parts`: lists what all processes
-    wrote of the shard; `ids`: of its entries, in order.
+    """Starts with the records of earlier processes, so that none is made again.
 
-    It begins with what any process before has answered, so nothing is answered again. Two that work on one shard at
-    once each write their own file, and the first to commit wins. Raises MmattnError where the disk takes no more.
+    `own`: the file of this process; `done`: the file of the shard's records; `parts`: lists the files of all processes;
+    `ids`: of the shard's entries, in order. If two processes work on a shard, the first to commit wins. Raises
+    MmattnError if the disk is full.
     """
 
     def __init__(self, own: Path, done: Path, parts: Callable[[], Sequence[Path]], ids: Sequence[str]) -> None:
@@ -29,16 +29,17 @@ class Journal:
         self.count = 0
         before = b""
         for part in () if self.committed else parts():
-            answered, count = _valid(part, ids)
+            lines, count = _valid(part, ids)
             if count > self.count:
-                before, self.count = answered, count
+                before, self.count = lines, count
         try:
             self._file = own.open("xb")
         except OSError as error:
             raise self._full(error) from None
         self._write(before)
 
-    def add(self, record: dict[str, Any]) -> None:
+    def add(self, record: Record) -> None:
+        """Append the record of the next entry."""
         self._write(json.dumps(record, allow_nan=False).encode("ascii") + b"\n")
         self.count += 1
 
@@ -50,14 +51,14 @@ class Journal:
             raise self._full(error) from None
 
     def commit(self) -> None:
-        """Put the answers in place, if the shard has none, and remove what any process wrote on the way."""
+        """Make the records the shard's, unless it has some, and remove the files of all processes."""
         if not self.committed:
             try:
                 os.fsync(self._file.fileno())
                 place_if_absent(self._own, self._done)
-            except FileNotFoundError:  # another holder has committed and cleared
+            except FileNotFoundError:  # another process has committed and cleaned up
                 if not self._done.is_file():
-                    raise MmattnError(f"{self._own}: was removed; give the same command again") from None
+                    raise MmattnError(f"{self._own}: was removed; run the same command again") from None
             except OSError as error:
                 raise MmattnError(f"{self._done}: cannot be written ({error.strerror})") from None
             self.committed = True
@@ -65,7 +66,8 @@ class Journal:
             part.unlink(missing_ok=True)
 
     def close(self) -> None:
-        with suppress(OSError):  # what a full disk did not take is not in the journal
+        """Close the file."""
+        with suppress(OSError):  # records that did not fit on the disk are not in the journal
             self._file.close()
 
     def _full(self, error: OSError) -> MmattnError:
@@ -73,7 +75,7 @@ class Journal:
 
 
 def _valid(part: Path, ids: Sequence[str]) -> tuple[bytes, int]:
-    """The lines of a journal, and how many, that answer the entries in their order."""
+    """The lines that are the records of the first entries in order, and how many they are."""
     lines: list[bytes] = []
     with suppress(FileNotFoundError), part.open("rb") as file:
         for line, name in zip(file, ids, strict=False):
@@ -87,7 +89,7 @@ def _valid(part: Path, ids: Sequence[str]) -> tuple[bytes, int]:
 
 
 def count_lines(path: Path) -> int:
-    """How many whole lines it has; 0 where it is not there."""
+    """How many complete lines a file has; 0 if it does not exist."""
     with suppress(FileNotFoundError), path.open("rb") as file:
         return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
     return 0

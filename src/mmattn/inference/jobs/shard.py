@@ -1,7 +1,7 @@
-"""Answering one shard: in order, each entry once, whatever any of them does to the model or its process.
+"""Processes one shard: in order, each entry once, even if an entry ends the process or raises.
 
-Whoever works on a shard holds its lease. A process that is stopped for so long that its lease lapses ends its work on
-the shard when it notices, and what it commits before counts only where no other process has committed.
+Only the holder of a shard's lease works on it. A process that stands still for so long that its lease expires stops
+when it notices. If it commits before that, its records count only if no other process has committed.
 """
 
 from __future__ import annotations
@@ -11,39 +11,38 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from mmattn.errors import MmattnError
+from mmattn.errors import MmattnError, first_line
+from mmattn.inference.jobs.entry import Entry
 from mmattn.inference.jobs.job import Job, Record
 from mmattn.inference.jobs.journal import Journal
-from mmattn.inference.jobs.listing import Entry
+from mmattn.inference.records.build import failed_record
 from mmattn.process.lease import Lease
 from mmattn.text import counted
 
-Tell = Callable[[dict[str, Any]], None]
+Send = Callable[[dict[str, Any]], None]
 MAX_TRIES = 3
 
 
 @dataclass(frozen=True)
-class Answering:
-    """`records` gives a record for each entry, in order. `ahead`: how many it may have taken beyond those answered."""
+class EntryProcessor:
+    """`records` yields a record for each entry, in order. `ahead`: how many entries it may take before a record."""
 
     records: Callable[[Iterable[Entry]], Iterator[Record]]
     ahead: int
 
 
-def answer_shard(job: Job, shard: int, answering: Answering, tell: Tell, alone_until: int = 0) -> bool:
-    """Answer what is left of a shard and commit it; False where another process works on it. `tell` hears of each
-    answer.
+def process_shard(job: Job, shard: int, processor: EntryProcessor, send: Send, alone_until: int = 0) -> bool:
+    """Process the rest of a shard and commit it; False if another process holds it.
 
-    Entries before `alone_until` are worked on one by one, because one of them may have ended a process: `tell` hears
-    of each before it is begun. An exception costs the entry that raises it, once it is alone.
+    `send` gets a message for each record. Entries before `alone_until` are processed one by one, because one of them
+    may have ended a process, and `send` gets a message before each. An exception fails the entry that raises it alone.
     """
     lease = job.lease(shard)
     if not lease.take():
         return job.is_done(shard)
     try:
         with closing(job.journal(shard)) as journal:
-            work = _Work(job, shard, answering, tell, journal, lease, alone_until)
-            if not work.through():
+            if not _Work(job, shard, processor, send, journal, lease).run(alone_until):
                 return False
             journal.commit()
         lease.release(done=True)
@@ -52,75 +51,75 @@ def answer_shard(job: Job, shard: int, answering: Answering, tell: Tell, alone_u
         lease.release()
 
 
+@dataclass
 class _Work:
-    """What is left of a shard, for the holder of its lease."""
+    """The rest of a shard, for the holder of its lease."""
 
-    def __init__(
-        self, job: Job, shard: int, answering: Answering, tell: Tell, journal: Journal, lease: Lease, alone_until: int
-    ) -> None:
-        self.entries, self.tries = job.entries(shard), job.tries(shard)
-        self.answering, self.tell = answering, tell
-        self.journal, self.lease = journal, lease
-        self.alone_until = alone_until
+    job: Job
+    shard: int
+    processor: EntryProcessor
+    send: Send
+    journal: Journal
+    lease: Lease
 
-    def through(self) -> bool:
-        """Answer entry by entry; False once the lease is lost."""
+    def __post_init__(self) -> None:
+        self.entries, self.tries = self.job.entries(self.shard), self.job.tries(self.shard)
+
+    def run(self, alone_until: int) -> bool:
+        """Process all entries; False once the lease is lost."""
         while not self.journal.committed and (at := self.journal.count) < len(self.entries):
-            alone = at < self.alone_until
-            run = self.entries[at : at + 1] if alone else self.entries[at:]
-            if alone:
-                self.tell({"alone": run[0].id})
+            is_alone = at < alone_until
+            part = self.entries[at : at + 1] if is_alone else self.entries[at:]
+            if is_alone:
+                self.send({"alone": part[0].id})
             try:
-                with closing(_answers(run, self.settled, self.answering)) as records:
+                with closing(self._records(part)) as records:
                     for record in records:
                         if self.lease.lost():
                             return False
-                        self.note(record)
+                        self._add(record)
             except MmattnError:
-                raise  # of the job, not of an entry
+                raise  # concerns the job, not an entry
             except Exception as error:
-                if len(run) > 1:
-                    self.alone_until = self.journal.count + self.answering.ahead
+                if len(part) > 1:
+                    alone_until = self.journal.count + self.processor.ahead
                 else:
-                    self.note(_raised(run[0], error))
+                    self._add(_raised(part[0], error))
         return True
 
-    def note(self, record: Record) -> None:
+    def _add(self, record: Record) -> None:
         self.journal.add(record)
-        self.tell({"done": self.journal.count, "failed": record["status"] != "ok"})
+        self.send({"done": self.journal.count, "failed": record["status"] != "ok"})
 
-    def settled(self, entry: Entry) -> Record | None:
-        """The answer to an entry that needs no model."""
+    def _records(self, part: list[Entry]) -> Generator[Record]:
+        """The records of `part`. Whether an entry needs the model is decided once, because its file may change."""
+        decided: dict[str, Record | None] = {}
+
+        def decision(entry: Entry) -> Record | None:
+            if entry.id not in decided:
+                decided[entry.id] = self._without_model(entry)
+            return decided[entry.id]
+
+        results = self.processor.records(entry for entry in part if decision(entry) is None)
+        for entry in part:
+            record = decision(entry) or next(results)
+            yield {"id": entry.id, **record, "path": entry.path}
+
+    def _without_model(self, entry: Entry) -> Record | None:
+        """The record of an entry that is not processed; None for all others."""
         if self.tries[entry.id] >= MAX_TRIES:
             detail = f"ended the process that worked on it, {counted(self.tries[entry.id], 'time')}"
-            return _failed(entry, "quarantined", detail)
+            return failed_record(entry.path, "quarantined", detail)
         if entry.changed():
-            return _failed(entry, "changed", "replaced since it was listed; the same command takes it as it is now")
+            detail = "replaced since it was listed; the same command processes it as it is now"
+            return failed_record(entry.path, "changed", detail)
         return None
 
 
-def _answers(run: list[Entry], settled: Callable[[Entry], Record | None], answering: Answering) -> Generator[Record]:
-    """`settled` is asked once an entry: its file may change between two looks, and answers would go to others."""
-    decided: dict[str, Record | None] = {}
-
-    def decision(entry: Entry) -> Record | None:
-        if entry.id not in decided:
-            decided[entry.id] = settled(entry)
-        return decided[entry.id]
-
-    results = answering.records(entry for entry in run if decision(entry) is None)
-    for entry in run:
-        record = decision(entry) or next(results)
-        yield {"id": entry.id, **record, "path": entry.path}
-
-
 def _raised(entry: Entry, error: Exception) -> Record:
-    first = (str(error).splitlines() or [""])[0]
-    return _failed(entry, "too_large" if _is_out_of_memory(error) else "crashed", f"{type(error).__name__}: {first}")
-
-
-def _failed(entry: Entry, reason: str, detail: str) -> Record:
-    return {"id": entry.id, "path": entry.path, "status": "failed", "reason": reason, "detail": detail}
+    reason = "too_large" if _is_out_of_memory(error) else "crashed"
+    text = first_line(error) if str(error).strip() else ""
+    return {"id": entry.id, **failed_record(entry.path, reason, f"{type(error).__name__}: {text}")}
 
 
 def _is_out_of_memory(error: Exception) -> bool:

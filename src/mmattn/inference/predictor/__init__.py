@@ -1,1 +1,1 @@
-"""Trained models answer files."""
+"""Turns files into records with a trained model."""

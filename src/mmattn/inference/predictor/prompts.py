@@ -1,4 +1,4 @@
-"""A model trained with task=prompted is asked for other tags than those it was trained on."""
+"""Gives a model trained with task=prompted other tags than those it was trained on."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from mmattn.tasks.tagging.embeddings import read_embeddings
 from mmattn.tasks.tagging.prompted import PromptedTagging
 
 
-def asking(checkpoint: Checkpoint, path: Path) -> Checkpoint:
-    """The same model for the tags of which `path` has embeddings. They stand alone, and nothing is calibrated.
+def with_prompts(checkpoint: Checkpoint, path: Path) -> Checkpoint:
+    """The same model with the tags whose embeddings are in `path`. Tags are independent, and none is calibrated.
 
-    The checkpoint's own model is changed. Raises UsageError for a model that was trained otherwise, or embeddings of
-    another encoder.
+    Changes the checkpoint's own model. Raises UsageError for a model of another task, or embeddings of another encoder.
     """
     task = checkpoint.model.task
     if not isinstance(task, PromptedTagging):

@@ -1,1 +1,1 @@
-"""What was found in a library, found again: every text with its times in an index, and questions to it."""
+"""Searches a library: an index of all texts with their times, and queries by words or by meaning."""

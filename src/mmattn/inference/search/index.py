@@ -1,4 +1,4 @@
-"""The index of a library: sqlite's FTS5 over its passages, beside the file, made anew when the file has changed."""
+"""The index of a library: sqlite's FTS5 over its passages, stored beside the file and rebuilt when it changes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mmattn.inference.search.library import passages, read_library
 from mmattn.text import clean, utf8
 
 SUFFIX = ".index"
-_ID = 0x6D6D6174  # "mmat": says that a database is ours
+_ID = 0x6D6D6174  # "mmat", the application id of our databases
 _VERSION = 1
 _TABLES = f"""
 PRAGMA application_id = {_ID};
@@ -30,30 +30,33 @@ _UNSPACED = re.compile("([\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\u
 
 
 def spaced(text: str) -> str:
-    """Characters of scripts that put no blanks between words each as a word of its own."""
+    """`text` with spaces around each character of scripts that do not separate words."""
     return _UNSPACED.sub(r" \1 ", text)
 
 
 @contextmanager
 def open_index(library: Path, place: Path | None = None) -> Iterator[tuple[sqlite3.Connection, Path]]:
-    """The index of `library` as it is now, and where it is: at `place` (None: beside it), in a temporary folder where
-    that cannot be written. Raises UsageError for a place where something else lies, MmattnError where sqlite fails."""
+    """Open the current index of `library`; yields the database and its path.
+
+    The index is at `place` (None: beside the library), or in a temporary folder if it cannot be written there. Raises
+    UsageError if `place` is another file, MmattnError if sqlite fails.
+    """
     place = place or library.with_name(library.name + SUFFIX)
     try:
         if os.path.lexists(place) and not _is_ours(place):
-            raise UsageError(f"{clean(str(place))}: is no index of mmattn search; name another with index=FILE")
+            raise UsageError(f"{clean(str(place))}: is no index of mmattn search; name another file with index=FILE")
         with tempfile.TemporaryDirectory() as folder:
             if not _is_current(place, library):
                 try:
                     with beside(place) as part:
                         _build(library, part)
-                except (OSError, sqlite3.OperationalError):  # a folder of others, or on a disk that only reads
+                except (OSError, sqlite3.OperationalError):  # a read-only folder or disk
                     place = Path(folder) / "index"
                     _build(library, place)
             with closing(_opened(place)) as database:
                 yield database, place
     except sqlite3.Error as error:
-        raise MmattnError(f"{clean(str(place))}: {error}; remove it, and it is made anew") from None
+        raise MmattnError(f"{clean(str(place))}: {error}; remove it, and the next search rebuilds it") from None
 
 
 def _opened(place: Path) -> sqlite3.Connection:
@@ -63,7 +66,7 @@ def _opened(place: Path) -> sqlite3.Connection:
 
 
 def _is_ours(place: Path) -> bool:
-    """By its head alone, so that one that is damaged further on is made anew."""
+    """Whether a file is an index, by its header alone, so that a damaged index is rebuilt."""
     if not place.is_file():
         return False
     with place.open("rb") as file:
@@ -88,8 +91,8 @@ def _stamp(library: Path) -> tuple[str, int, int]:
 
 
 def _build(library: Path, part: Path) -> None:
-    """Raises UsageError for what is no library."""
-    stamp = _stamp(library)  # before it is read: what changes meanwhile is read again
+    """Write the index to `part`. Raises UsageError if `library` is none."""
+    stamp = _stamp(library)  # taken before reading, so that a change during it is noticed
     with closing(sqlite3.connect(part)) as database:
         database.executescript(f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; {_TABLES}")
         for number, result in enumerate(read_library(library)):

@@ -1,4 +1,4 @@
-"""A library: the JSONL output of mmattn predict, read record by record."""
+"""Reads a library, the JSONL output of mmattn predict, record by record."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 
 from mmattn.errors import UsageError
 from mmattn.files import expanded
-from mmattn.inference.result.result import Result
+from mmattn.inference.records.result import Result
 from mmattn.text import clean
 
 
 @dataclass(frozen=True)
 class Passage:
-    """A text of a file, and when it is there (s); None: that is not known. `kind`: transcript, caption, tag or text."""
+    """A text of a file with its times in s, None if they are not known. `kind`: transcript, caption, tag or text."""
 
     kind: str
     text: str
@@ -24,7 +24,7 @@ class Passage:
 
 
 def library_path(name: object) -> Path:
-    """Raises UsageError unless it is a file that may be a library."""
+    """The path of a library. Raises UsageError if there is no such file."""
     path = expanded(str(name))
     if not path.is_file():
         raise UsageError(f"{clean(str(name))}: no such file; name the .jsonl that mmattn predict wrote")
@@ -32,7 +32,7 @@ def library_path(name: object) -> Path:
 
 
 def read_library(path: Path) -> Iterator[Result]:
-    """Its records, in order. Raises UsageError that names the line that is none."""
+    """Yield the results in order. Raises UsageError with the number of a line that is no record."""
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
@@ -48,7 +48,7 @@ def read_library(path: Path) -> Iterator[Result]:
 
 
 def passages(result: Result) -> Iterator[Passage]:
-    """All that is said, written or named in a file."""
+    """The texts of a file: transcript, captions, text in the video, and tags."""
     for each in result.transcript:
         yield Passage("transcript", each.text, each.start, each.end)
     for each in result.captions:
@@ -61,7 +61,7 @@ def passages(result: Result) -> Iterator[Passage]:
 
 
 def _check_times(result: Result) -> None:
-    """Raises TypeError for what the index could not hold."""
+    """Raise TypeError for values that the index cannot hold."""
     names = [result.path, result.id or "", *(passage.text for passage in passages(result))]
     times = [time for passage in passages(result) for time in (passage.start, passage.end) if time is not None]
     if not all(isinstance(name, str) for name in names) or not all(isinstance(time, (int, float)) for time in times):

@@ -1,4 +1,4 @@
-"""Passages by meaning: vectors of all of a library's, kept beside its index, and the nearest to a question."""
+"""Finds passages by meaning: embeddings of a library's passages, stored beside its index."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mmattn.files import write_atomically
 from mmattn.inference.search.query import Hit
-from mmattn.inference.sentences import Sentences
+from mmattn.inference.sentences.embedder import Sentences
 from mmattn.progress import Progress
 
 SUFFIX = ".embeddings"
@@ -33,13 +33,16 @@ def nearest(
     vectors = _vectors(rows, database, place.with_name(place.name + SUFFIX), sentences)
     if not rows:
         return []
-    alike = vectors.float() @ sentences([question])[0]
-    order = alike.argsort(descending=True, stable=True).tolist()
-    return [(Hit(*rows[i], terms=()), float(alike[i])) for i in order if alike[i] >= least and rows[i][2] in kinds]
+    cosines = vectors.float() @ sentences([question])[0]
+    order = cosines.argsort(descending=True, stable=True).tolist()
+    return [(Hit(*rows[i], terms=()), float(cosines[i])) for i in order if cosines[i] >= least and rows[i][2] in kinds]
 
 
 def merged(by_words: Sequence[Hit], by_meaning: Sequence[tuple[Hit, float]], limit: int, each: int) -> list[Hit]:
-    """Both lists as one, by the sum of 1 / (60 + rank); a passage of both has its terms and its similarity."""
+    """Merge both lists by the sum of 1 / (60 + rank). A passage in both keeps its terms and its similarity.
+
+    At most `limit` passages, at most `each` of a file.
+    """
     found: dict[tuple, Hit] = {}
     score: dict[tuple, float] = {}
     for rank, hit in enumerate(by_words, start=1):
@@ -47,7 +50,7 @@ def merged(by_words: Sequence[Hit], by_meaning: Sequence[tuple[Hit, float]], lim
         score[_key(hit)] = 1 / (RANK_OFFSET + rank)
     for rank, (hit, similarity) in enumerate(by_meaning, start=1):
         key = _key(hit)
-        found[key] = found.get(key, hit).alike(similarity)
+        found[key] = found.get(key, hit).with_similarity(similarity)
         score[key] = score.get(key, 0.0) + 1 / (RANK_OFFSET + rank)
     kept: list[Hit] = []
     count: dict[str, int] = {}
@@ -64,16 +67,16 @@ def _key(hit: Hit) -> tuple:
 
 
 def _vectors(rows: Sequence[tuple], database: sqlite3.Connection, file: Path, sentences: Sentences) -> Tensor:
-    """(N, D) in half precision, from the file or made anew; a place that cannot be written keeps nothing."""
+    """(N, D) in half precision, from `file` if it is current; else computed, and written if the folder allows it."""
     stamp = repr(database.execute("SELECT * FROM library").fetchone())
-    about = {"library": stamp.encode("unicode_escape").decode(), "model": sentences.version, "count": str(len(rows))}
+    metadata = {"library": stamp.encode("unicode_escape").decode(), "model": sentences.version, "count": str(len(rows))}
     try:
         with safe_open(file, framework="pt") as kept:
-            if kept.metadata() == about:
+            if kept.metadata() == metadata:
                 return kept.get_tensor("vectors")
-    except (OSError, SafetensorError):  # none, or damaged
+    except (OSError, SafetensorError):  # absent or damaged
         pass
-    texts = list(dict.fromkeys(row[5] for row in rows))  # tags come again and again
+    texts = list(dict.fromkeys(row[5] for row in rows))  # tags repeat
     parts = []
     with Progress("embedding", len(texts)) as progress:
         for first in range(0, len(texts), _CHUNK):
@@ -81,6 +84,6 @@ def _vectors(rows: Sequence[tuple], database: sqlite3.Connection, file: Path, se
             progress.at(min(first + _CHUNK, len(texts)))
     place = {text: i for i, text in enumerate(texts)}
     vectors = torch.cat(parts)[[place[row[5]] for row in rows]] if rows else torch.zeros(0, 0)
-    with suppress(OSError):  # in a folder of others they are made again for the next question, as the index is
-        write_atomically(file, save({"vectors": vectors.contiguous()}, about))
+    with suppress(OSError):  # in a read-only folder they are computed for each question, as the index is
+        write_atomically(file, save({"vectors": vectors.contiguous()}, metadata))
     return vectors

@@ -1,4 +1,4 @@
-"""A question in plain words becomes one to FTS5. What a person types is text: none of FTS5's syntax is passed on."""
+"""Turns a question in plain words into a query of FTS5. None of FTS5's own syntax in the question has an effect."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from mmattn.inference.search.index import spaced
 from mmattn.text import utf8
 
-_MOST_TERMS = 16
+_MAX_TERMS = 16
 _TERM = re.compile(r'"([^"]*)"|([^\s"]+)')
 _COMMON = frozenset(
     "a an and are as at be by for from has have he her his i in is it its me my of on or our she so that the their "
@@ -20,9 +20,9 @@ _COMMON = frozenset(
 
 @dataclass(frozen=True)
 class Hit:
-    """A passage with the terms of the question that it has; `start`, `end` in s, None where they are not known.
+    """A passage that matches, with the terms of the question that it contains.
 
-    `similarity`: its cosine to the question, where it was found by meaning.
+    `start`, `end`: s, None if they are not known. `similarity`: its cosine to the question, if it was found by meaning.
     """
 
     file: str
@@ -34,28 +34,31 @@ class Hit:
     terms: tuple[str, ...]
     similarity: float | None = None
 
-    def alike(self, similarity: float) -> Hit:
+    def with_similarity(self, similarity: float) -> Hit:
+        """The same hit, found by meaning."""
         return replace(self, similarity=similarity)
 
 
 def terms_of(question: str) -> list[str]:
-    """Words, and "phrases in quotes"; a * at a word's end stands for any ending. Words that every text has are left
-    out where others are asked for."""
+    """The words and "phrases in quotes" of a question; a * at the end of a word stands for any ending.
+
+    Common words are left out if there are others.
+    """
     found = [phrase or word for phrase, word in _TERM.findall(utf8(question))]
     terms = list(dict.fromkeys(term for term in found if any(c.isalnum() for c in term)))
-    telling = [term for term in terms if term.casefold() not in _COMMON]
-    return (telling or terms)[:_MOST_TERMS]
+    specific = [term for term in terms if term.casefold() not in _COMMON]
+    return (specific or terms)[:_MAX_TERMS]
 
 
-def search(
-    database: sqlite3.Connection, terms: Sequence[str], kinds: Sequence[str], limit: int, each: int
-) -> list[Hit]:
-    """At most `limit` passages with any of the terms, `each` of a file: files with more of the terms first, in them
-    passages with more, then by bm25."""
+def find(database: sqlite3.Connection, terms: Sequence[str], kinds: Sequence[str], limit: int, each: int) -> list[Hit]:
+    """At most `limit` passages with any of the terms, at most `each` of a file.
+
+    Files with more of the terms come first, then passages with more of them, then by bm25.
+    """
     if not terms:
         return []
     matches = " UNION ALL ".join("SELECT rowid, ?, bm25(words) FROM words WHERE words MATCH ?" for _ in terms)
-    asked = [value for number, term in enumerate(terms) for value in (number, _match(term))]
+    values = [value for number, term in enumerate(terms) for value in (number, _match(term))]
     places = ", ".join("?" for _ in kinds)
     rows = database.execute(
         f"""
@@ -75,12 +78,12 @@ def search(
         FROM ordered JOIN file ON file.id = ordered.file WHERE place <= ?
         ORDER BY file_many DESC, file_rank, ordered.file, place LIMIT ?
         """,
-        [*asked, *kinds, *kinds, each, limit],
+        [*values, *kinds, *kinds, each, limit],
     )
     return [Hit(*row, terms=tuple(terms[k] for k in sorted(map(int, known.split(","))))) for *row, known in rows]
 
 
 def _match(term: str) -> str:
-    """FTS5's expression for a term: a phrase in quotes, in which nothing but quotes means anything."""
+    """The expression of FTS5 for a term: a phrase in quotes, in which only quotes are special."""
     plain = spaced(term.rstrip("*")).replace('"', " ").replace("\0", " ")
     return f'"{plain}"' + ("*" if term.endswith("*") else "")

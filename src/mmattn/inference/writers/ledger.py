@@ -1,6 +1,6 @@
-"""A file for each record, beside its video or in a folder: whole or absent, each its own, and what others wrote stays.
+"""Writes a file for each record, beside its video or in a folder, and keeps files that others wrote.
 
-What the job wrote stands in a database on disk, so that memory does not grow with the number of files.
+The files that the job wrote are listed in a database on disk, so that memory does not grow with their number.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from typing import Literal
 
 from mmattn.errors import MmattnError
 from mmattn.files import beside
-from mmattn.inference.writers.interface import Record
+from mmattn.inference.records.build import Record
 from mmattn.inference.writers.places import places
 from mmattn.text import clean
 
 _TABLE = "CREATE TABLE IF NOT EXISTS file (path BLOB PRIMARY KEY, kind TEXT, size INT, mtime INT, mark TEXT, round INT)"
-_BATCH = 1000  # files between commits; of one that was written and not yet noted its content tells
+_BATCH = 1000  # files between commits; one that was written but not noted is recognised by its content
 
 
 class Ledger:
-    """Files of one kind, written in rounds. One that was changed since is no longer the job's.
+    """Files of one kind, written in rounds. A file that was changed since then is no longer the job's.
 
-    `folder` None: beside each video. `overwrite`: also files that this job did not write. `other`: the suffix of
-    files of another kind that the job writes there too, whose places are taken.
+    `folder` None: beside each video. `overwrite`: also replace files that this job did not write. `other`: the suffix
+    of files of another kind that the job writes to the same place.
     """
 
     def __init__(
@@ -44,14 +44,14 @@ class Ledger:
         self._noted = 0
 
     def write(self, record: Record, data: bytes) -> Literal["written", "kept"]:
-        """The record's file with `data`; "kept" where another's file is there. Raises MmattnError."""
+        """Write `data` to the record's file; "kept" if a file of others is there. Raises MmattnError."""
         mark = hashlib.sha256(data).hexdigest()
         return self.make(record, mark, lambda part: part.write_bytes(data), data)
 
     def make(
         self, record: Record, mark: str, make: Callable[[Path], object], data: bytes | None = None
     ) -> Literal["written", "kept"]:
-        """As `write`; `make` writes to the path it is given, and is not called where the job's file has that `mark`."""
+        """As `write`, but `make` writes to the path it is given. It is not called if the job's file has that `mark`."""
         place = next(path for path in places(record, self._folder, self._suffix) if not self._taken(path))
         try:
             self._check_inside(place)
@@ -70,7 +70,7 @@ class Ledger:
         return "written"
 
     def remove_stale(self) -> None:
-        """Files of this kind that an earlier round wrote and this one did not."""
+        """Remove the files of this kind that an earlier round wrote and this one did not."""
         stale = (self._kind, self._round)
         for (raw,) in self._database.execute("SELECT path FROM file WHERE kind = ? AND round < ?", stale):
             path = Path(os.fsdecode(raw))
@@ -79,15 +79,15 @@ class Ledger:
         self._database.execute("DELETE FROM file WHERE kind = ? AND round < ?", stale)
 
     def _taken(self, path: Path) -> bool:
-        """Whether it was given to another record in this round, or to a file of the other kind."""
-        asked = (os.fsencode(path), self._round, self._other_kind)
-        found = self._database.execute("SELECT 1 FROM file WHERE path = ? AND (round = ? OR kind = ?)", asked)
+        """Whether the path belongs to another record of this round, or to a file of the other kind."""
+        values = (os.fsencode(path), self._round, self._other_kind)
+        found = self._database.execute("SELECT 1 FROM file WHERE path = ? AND (round = ? OR kind = ?)", values)
         return found.fetchone() is not None
 
     def _known(self, path: Path) -> str | None:
-        """The mark of a file that the job wrote and nobody changed."""
-        asked = (os.fsencode(path),)
-        found = self._database.execute("SELECT size, mtime, mark FROM file WHERE path = ?", asked).fetchone()
+        """The mark of a file that the job wrote and that was not changed since; else None."""
+        values = (os.fsencode(path),)
+        found = self._database.execute("SELECT size, mtime, mark FROM file WHERE path = ?", values).fetchone()
         return found[2] if found is not None and found[:2] == _stamp(path) else None
 
     def _note(self, path: Path, mark: str) -> None:
@@ -96,7 +96,7 @@ class Ledger:
         self._noted += 1
 
     def _check_inside(self, place: Path) -> None:
-        """Links in the folder are not followed out of it."""
+        """Raise MmattnError if a link in the folder leads out of it."""
         if self._root is not None and not Path(os.path.realpath(place.parent)).is_relative_to(self._root):
             raise MmattnError(f"{clean(str(place))}: a link leads out of {self._folder}; remove it")
 
@@ -105,7 +105,7 @@ class Ledger:
 def open_ledger(
     database: Path, folder: Path | None, suffix: str, overwrite: bool, other: str | None = None
 ) -> Iterator[Ledger]:
-    """Raises MmattnError where the database fails."""
+    """Open the ledger of one kind of file. Raises MmattnError if the database fails."""
     try:
         connection = sqlite3.connect(database)
         try:
@@ -115,7 +115,7 @@ def open_ledger(
             connection.close()
     except sqlite3.Error as error:
         raise MmattnError(
-            f"{database}: cannot be used ({error}); if it is removed, what it lists counts as written by others"
+            f"{database}: cannot be used ({error}); if you remove it, files that it lists count as written by others"
         ) from None
 
 
@@ -125,7 +125,7 @@ def _holds(path: Path, data: bytes) -> bool:
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
-    """Size and time. None: no regular file is there."""
+    """Size and time of change; None if there is no regular file."""
     if path.is_symlink() or not path.is_file():
         return None
     found = path.stat()

@@ -1,4 +1,4 @@
-"""All that a predict command writes from the answers of its job; it is written again only where it would differ."""
+"""Everything that a predict command writes from the records of its job. It is written again only if it would change."""
 
 from __future__ import annotations
 
@@ -17,118 +17,121 @@ from mmattn.files import beside, expanded, folder_beside, write_atomically
 from mmattn.inference.jobs.job import Job
 from mmattn.inference.jobs.listing import reaches
 from mmattn.inference.writers.interface import FileFormat, FolderFormat, TrackFormat
-from mmattn.inference.writers.subtitles.tracks import Tracks, demand_beside
+from mmattn.inference.writers.subtitles.tracks import Tracks, check_beside
 from mmattn.text import clean, counted
 
 if TYPE_CHECKING:
     from mmattn.inference.writers.burn_in import BurnIn
 
-_WRITTEN = "written.json"  # in the job: what the output is, once it is whole
+_WRITTEN = "written.json"  # in the job: the settings of the output, once it is complete
 _TRACKS = "tracks.sqlite"
-_ASKED = ("format", "tracks", "track_format", "overwrite_tracks", "burn_in", "burn_in_height")
+_KEYS = ("format", "tracks", "track_format", "overwrite_tracks", "burn_in", "burn_in_height")
 
 
 @dataclass(frozen=True)
 class Output:
-    """`out`: a file, or a folder of tracks. `tracks`: those asked for beside it. `burn_in`: videos with text in them,
-    with the arguments of the reader for their files. `asked`: the settings that decide all of it."""
+    """`out`: a file or folder in the format `style`. `tracks`, `burn_in`: what is written besides.
+
+    `reading`: arguments of the reader for `burn_in`. `settings`: all that the output depends on besides the records.
+    """
 
     out: Path
     style: FileFormat | FolderFormat | TrackFormat
     tracks: Tracks | None
     burn_in: BurnIn | None
     reading: dict[str, Any]
-    asked: dict[str, Any]
+    settings: dict[str, Any]
 
     def check(self, sources: Sequence[Path]) -> None:
-        """Raises UsageError, before any work, for a place that cannot be written to. `sources`: paths of the media."""
-        demand_writable(self.out if isinstance(self.style, TrackFormat) else self.out.parent, f"out={self.out}")
+        """Raise UsageError, before any work, for a place that cannot be written. `sources`: paths of the media."""
+        check_writable(self.out if isinstance(self.style, TrackFormat) else self.out.parent, f"out={self.out}")
         if self.burn_in is not None:
             if members := [source for source in sources if source.suffix.lower() == ".tar"]:
                 raise UsageError(f"{clean(str(members[0]))}: burn_in= reads files, not members of a tar")
-            demand_writable(self.burn_in.folder, f"burn_in={self.burn_in.folder}")
+            check_writable(self.burn_in.folder, f"burn_in={self.burn_in.folder}")
         if self.tracks is not None and self.tracks.folder is not None:
-            demand_writable(self.tracks.folder, f"tracks={self.tracks.folder}")
+            check_writable(self.tracks.folder, f"tracks={self.tracks.folder}")
         elif self.tracks is not None:
             folders: dict[Path, None] = {}
             for source in sources:
-                demand_beside(source)
+                check_beside(source)
                 folders[source.parent] = None
             for folder in folders:
-                if folder.is_dir():  # of a file that is not there nothing is written
-                    demand_writable(folder, "tracks=beside")
+                if folder.is_dir():  # nothing is written for a file that does not exist
+                    check_writable(folder, "tracks=beside")
 
-    def is_written(self, job: Job, gone: frozenset[str]) -> bool:
+    def is_written(self, job: Job, removed: frozenset[str]) -> bool:
+        """Whether the output is complete, for the same settings and removed files."""
         try:
             written = json.loads((job.root / _WRITTEN).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return False
-        return written == self._told(gone) and self.out.exists()
+        return written == self._stamp(removed) and self.out.exists()
 
-    def _told(self, gone: frozenset[str]) -> dict[str, Any]:
-        """What decides the output, but for the answers."""
-        left_out = hashlib.sha256("\0".join(sorted(gone)).encode("utf-8", "surrogateescape")).hexdigest()
-        return {**self.asked, **({"gone": left_out} if gone else {})}
+    def _stamp(self, removed: frozenset[str]) -> dict[str, Any]:
+        """What the output depends on besides the records."""
+        left_out = hashlib.sha256("\0".join(sorted(removed)).encode("utf-8", "surrogateescape")).hexdigest()
+        return {**self.settings, **({"gone": left_out} if removed else {})}
 
     def forget(self, job: Job) -> None:
-        """Answers are about to change."""
+        """Mark the output as out of date, before records change."""
         (job.root / _WRITTEN).unlink(missing_ok=True)
 
-    def write(self, job: Job, gone: frozenset[str]) -> list[str]:
-        """All answers but those of the ids `gone`. Returns what is to be said of it.
+    def write(self, job: Job, removed: frozenset[str]) -> list[str]:
+        """Write all records except those of the ids `removed`; returns notes for the summary.
 
-        Raises UsageError where it cannot be written, MmattnError.
+        Raises UsageError if the output cannot be written, MmattnError for its tracks.
         """
         self.forget(job)
-        said = []
+        notes = []
         try:
             if isinstance(self.style, TrackFormat):
                 self.out.mkdir(parents=True, exist_ok=True)
-                tracks = Tracks(self.style, self.out.absolute(), bool(self.asked["overwrite_tracks"]))
-                said += _write_tracks(tracks, job, gone)
+                tracks = Tracks(self.style, self.out.absolute(), bool(self.settings["overwrite_tracks"]))
+                notes += _write_tracks(tracks, job, removed)
             else:
                 with (beside if isinstance(self.style, FileFormat) else folder_beside)(self.out) as part:
-                    self.style.write(job.records(gone), part)
+                    self.style.write(job.records(removed), part)
         except OSError as error:
             raise UsageError(
                 f"{self.out}: cannot be written ({error.strerror}); the records are in {job.root}"
             ) from None
         if self.tracks is not None:
-            said += _write_tracks(self.tracks, job, gone)
+            notes += _write_tracks(self.tracks, job, removed)
         if self.burn_in is not None:
             from mmattn.media.isolate.reader import IsolatedReader
 
             with IsolatedReader(**self.reading) as reader:
-                said += _said(
-                    self.burn_in.write(job.records(gone), job.root / _TRACKS, reader), "video with text drawn in"
+                notes += _notes(
+                    self.burn_in.write(job.records(removed), job.root / _TRACKS, reader), "video with text drawn in"
                 )
-        write_atomically(job.root / _WRITTEN, json.dumps(self._told(gone), indent=1).encode())
-        return said
+        write_atomically(job.root / _WRITTEN, json.dumps(self._stamp(removed), indent=1).encode())
+        return notes
 
 
-def _write_tracks(tracks: Tracks, job: Job, gone: frozenset[str]) -> list[str]:
-    said = _said(tracks.write(job.records(gone), job.root / _TRACKS))
-    counts = tracks.write(job.records(gone), job.root / _TRACKS, "descriptions")
-    del counts["nothing"]  # of which the subtitles have told
-    return said + (_said(counts, "track of descriptions") if counts else [])
+def _write_tracks(tracks: Tracks, job: Job, removed: frozenset[str]) -> list[str]:
+    notes = _notes(tracks.write(job.records(removed), job.root / _TRACKS))
+    counts = tracks.write(job.records(removed), job.root / _TRACKS, "descriptions")
+    del counts["nothing"]  # already counted for the subtitles
+    return notes + (_notes(counts, "track of descriptions") if counts else [])
 
 
-def demand_writable(folder: Path, asked: str) -> None:
-    """Raises UsageError for a folder in which, or in whose nearest parent that is there, no file can be made."""
+def check_writable(folder: Path, setting: str) -> None:
+    """Raise UsageError if no file can be made in the folder, or in its nearest existing parent."""
     there = folder.absolute()
     while not there.exists() and there != there.parent:
         there = there.parent
     if not there.is_dir():
-        raise UsageError(f"{asked}: {there} is no folder")
+        raise UsageError(f"{setting}: {there} is no folder")
     try:
         with tempfile.TemporaryFile(dir=there):
             return
     except OSError as error:
-        raise UsageError(f"{asked}: cannot write in {there} ({error.strerror}); name another folder") from None
+        raise UsageError(f"{setting}: cannot write in {there} ({error.strerror}); name another folder") from None
 
 
 def output_of(config: Config) -> Output:
-    """Raises UsageError for what cannot be written so."""
+    """The output that a command asks for. Raises UsageError for settings that cannot be written."""
     style = build(config["format"])
     is_file = isinstance(style, FileFormat)
     if not isinstance(style, TrackFormat):
@@ -142,24 +145,24 @@ def output_of(config: Config) -> Output:
         raise UsageError(f"{name}: is a file; out= names the folder for the {what}")
     there = {path.name for path in out.iterdir()} if isinstance(style, FolderFormat) and out.is_dir() else set()
     if isinstance(style, FolderFormat) and (others := sorted(there.difference(style.names))):
-        raise UsageError(f"{name}: holds {clean(others[0])}, which is not of such a folder; name a new one")
+        raise UsageError(f"{name}: holds {clean(others[0])}, which the format does not write; name a new folder")
     if other := _other(out.suffix, style):
         kind = f"a {style.suffix} file" if is_file else f"a folder of {style.suffix or 'its own'} files"
         raise UsageError(f"out={name}: the format writes {kind}; add format={other}, or give it another suffix")
-    asked = {"out": str(out.absolute()), **{key: config[key] for key in _ASKED}}
+    settings = {"out": str(out.absolute()), **{key: config[key] for key in _KEYS}}
     reading = {name: config[name] for name in ("deadline_s", "follow_symlinks")}
-    return Output(out, style, _tracks(config), _burn_in(config), reading, asked)
+    return Output(out, style, _tracks(config), _burn_in(config), reading, settings)
 
 
 def _other(suffix: str, style: FileFormat | FolderFormat | TrackFormat) -> str | None:
-    """The format that a name with such a suffix promises, where it is not the one that was asked for.
+    """The format that a suffix belongs to, if it is not the one that is written.
 
-    A name may promise none (`tags`, `tags.txt`), and JSON Lines are often called .json.
+    A suffix may belong to none (`tags`, `tags.txt`), and JSON Lines are often called .json.
     """
     styles = {name: build(read_choice("format", name)) for name in group_choices("format")}
-    promised = [name for name, each in styles.items() if suffix and each.suffix == suffix.lower()]
+    matching = [name for name, each in styles.items() if suffix and each.suffix == suffix.lower()]
     fits = style.suffix == suffix.lower() or (style.suffix, suffix.lower()) == (".jsonl", ".json")
-    return None if fits or not promised else promised[0]
+    return None if fits or not matching else matching[0]
 
 
 def _tracks(config: Config) -> Tracks | None:
@@ -188,19 +191,19 @@ def _burn_in(config: Config) -> BurnIn | None:
         raise UsageError(f"burn_in={config['burn_in']}: is a file; name a folder")
     if reaches(str(config["source"]), folder):
         raise UsageError(
-            f"burn_in={config['burn_in']}: lies in the source, which would grow by it; name another folder"
+            f"burn_in={config['burn_in']}: lies in the source, which would then contain it; name another folder"
         )
     return BurnIn(folder, int(config["burn_in_height"]), bool(config["overwrite_tracks"]))
 
 
-def _said(counts: Counter[str], what: str = "track") -> list[str]:
-    """`what`: the noun, with what belongs to it after a blank."""
+def _notes(counts: Counter[str], what: str = "track") -> list[str]:
+    """Counts as notes for the summary. `what`: a noun, and after a space its complement."""
     noun, blank, rest = what.partition(" ")
-    said = [counted(counts["written"], noun) + blank + rest]
+    notes = [counted(counts["written"], noun) + blank + rest]
     if counts["nothing"]:
-        said.append(f"{counted(counts['nothing'], 'file')} with nothing to show over time")
+        notes.append(f"{counted(counts['nothing'], 'file')} with nothing to show over time")
     if counts["unreadable"]:
-        said.append(f"{counted(counts['unreadable'], 'file')} can no longer be read")
+        notes.append(f"{counted(counts['unreadable'], 'file')} can no longer be read")
     if counts["kept"]:
-        said.append(f"{counted(counts['kept'], noun)} of others kept, which overwrite_tracks=true replaces")
-    return said
+        notes.append(f"{counted(counts['kept'], noun)} of others kept; overwrite_tracks=true replaces them")
+    return notes

@@ -1,4 +1,4 @@
-"""Where the file that belongs to a record is put: beside its video, or in a folder under its id. Never outside it."""
+"""Where the file of a record is written: beside its video, or in a folder under its id, never outside of it."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
-from mmattn.inference.writers.interface import Record
+from mmattn.inference.records.build import Record
 
-NAME_BYTES = 255  # of a name, in the usual file systems
-_PATH_BYTES = 2000  # of an id as a path; a longer one is no path
+NAME_BYTES = 255  # of a name in common file systems
+_PATH_BYTES = 2000  # of an id that is used as a path
 
 
 def places(record: Record, folder: Path | None, suffix: str) -> Iterator[Path]:
-    """Where its file may lie, the best first: a.vtt for a.mp4, else a.mp4.vtt, a.mp4.2.vtt and so on.
+    """The possible paths of the file, best first: a.vtt for a.mp4, else a.mp4.vtt, a.mp4.2.vtt and so on.
 
-    `folder` None: beside the video. The same record gives the same places.
+    `folder` None: beside the video. The same record always gives the same paths.
     """
     media = Path(record["path"])
     if folder is None:
@@ -32,7 +32,7 @@ def places(record: Record, folder: Path | None, suffix: str) -> Iterator[Path]:
 
 
 def fitting(name: str, suffix: str) -> str:
-    """`name` and `suffix`, the name cut where both have more than 255 bytes; then a hash tells it from others."""
+    """`name` + `suffix`; a name that is too long is cut and gets a hash, so that it stays unique."""
     raw = os.fsencode(name)
     room = NAME_BYTES - len(os.fsencode(suffix))
     if len(raw) <= room:
@@ -43,7 +43,7 @@ def fitting(name: str, suffix: str) -> str:
 
 
 def _parts(name: str) -> list[str]:
-    """An id as folders and a name: no part is empty, `.` or `..`, and the file system takes all their characters."""
+    """An id as folders and a name: no part is empty, `.` or `..`, and every character is allowed in file names."""
     parts = [_plain(part) for part in name.split("/") if part]
     if not parts or len(os.fsencode("/".join(parts))) > _PATH_BYTES:
         return [hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()]
@@ -51,12 +51,12 @@ def _parts(name: str) -> list[str]:
 
 
 def _plain(part: str) -> str:
-    plain = "".join("_" if _refused(c) else c for c in part)
+    plain = "".join("_" if _is_forbidden(c) else c for c in part)
     return plain if plain.strip(".") else "_" * len(plain)
 
 
-def _refused(character: str) -> bool:
-    """Control characters, and surrogates that stand for no byte of a name."""
+def _is_forbidden(character: str) -> bool:
+    """Whether a character is a control character, or a surrogate that stands for no byte of a name."""
     category = unicodedata.category(character)
     return category == "Cc" or (category == "Cs" and not "\udc80" <= character <= "\udcff")
 

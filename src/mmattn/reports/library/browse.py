@@ -20,7 +20,7 @@ from markupsafe import Markup
 from mmattn.config.compose import Config
 from mmattn.errors import UsageError
 from mmattn.files import beside, expanded
-from mmattn.inference.result.result import Result
+from mmattn.inference.records.result import Result
 from mmattn.inference.search.library import library_path, read_library
 from mmattn.reports import html
 from mmattn.text import clean, counted, one_line

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mmattn.config.compose import Config
-from mmattn.errors import MmattnError, UsageError
+from mmattn.errors import MmattnError, UsageError, first_line
 from mmattn.files import write_atomically
 from mmattn.reports.collect.runs import METRICS_FILE
 from mmattn.reports.collect.select import select_runs
@@ -173,7 +173,7 @@ def _send(config: Config, sections: Sequence[Section], which: RunFilter) -> list
         workspace.save()
         report.save()
     except Exception as error:  # whatever the service answers
-        why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        why = first_line(error)
         raise MmattnError(f"wandb project {config['project']}: the dashboard was not made ({why})") from None
     return [str(workspace.url), str(report.url)]
 

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mmattn.errors import UsageError
+from mmattn.errors import UsageError, first_line
 
 
 def read_embeddings(path: Path, names: Sequence[str] | None = None) -> tuple[tuple[str, ...], Float[Tensor, "K E"]]:
@@ -49,4 +49,4 @@ def _vectors(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file") from None
     except (SafetensorError, BadZipFile, OSError, TypeError, ValueError, KeyError, EOFError) as error:
-        raise UsageError(f"{path}: cannot read embeddings ({(str(error).splitlines() or ['damaged'])[0]})") from None
+        raise UsageError(f"{path}: cannot read embeddings ({first_line(error)})") from None

@@ -12,10 +12,9 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
-from mmattn.errors import MmattnError, UsageError
+from mmattn.errors import MmattnError, UsageError, first_line
 from mmattn.files import beside
 from mmattn.renamed import renamed
-from mmattn.text import first_line
 from mmattn.training.checkpoints.parts import damaged_part, read_rest, read_tensors, remove
 from mmattn.training.checkpoints.states import WEIGHTS, whole_checkpoint
 from mmattn.training.distributed.group import read_by_first

@@ -8,9 +8,8 @@ from pathlib import Path
 import yaml
 
 from mmattn.config.compose import Config
-from mmattn.errors import UsageError
+from mmattn.errors import UsageError, first_line
 from mmattn.files import write_atomically
-from mmattn.text import first_line
 from mmattn.training.directory.names import CONFIG_FILE
 
 # Keys that say where and how fast a run trains, not what it trains: they may change when it is resumed.

@@ -14,8 +14,7 @@ import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from torch import distributed
 
-from mmattn.errors import MmattnError
-from mmattn.text import first_line
+from mmattn.errors import MmattnError, first_line
 
 BYTES = 64 << 20  # size of the all-reduced tensor
 TIMES = 7  # repetitions; the median counts

@@ -16,8 +16,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
 from mmattn.config.compose import Config
-from mmattn.errors import UsageError
-from mmattn.text import first_line
+from mmattn.errors import UsageError, first_line
 from mmattn.training.checkpoints.atomic import AtomicCheckpointIO
 from mmattn.training.distributed.group import Processes
 from mmattn.training.distributed.launcher import launcher_of

@@ -9,8 +9,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from torch.distributed.device_mesh import init_device_mesh
 from torch.optim import Optimizer
 
-from mmattn.errors import MmattnError
-from mmattn.text import first_line
+from mmattn.errors import MmattnError, first_line
 from mmattn.training.checkpoints.atomic import AtomicCheckpointIO
 from mmattn.training.checkpoints.parts import read_parts, read_rest, remove, write_parts
 from mmattn.training.checkpoints.states import OPTIMIZERS, WEIGHTS, State, flatten, named, numbered, unflatten

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mmattn.config.compose import Composer
-from mmattn.errors import MmattnError, Stopped, UsageError
+from mmattn.errors import MmattnError, Stopped, UsageError, first_line
 from mmattn.files import write_atomically
 from mmattn.progress import log
-from mmattn.text import clock, counted, first_line
+from mmattn.text import clock, counted
 from mmattn.training.directory.exclusive import exclusive
 from mmattn.training.sweep.points import Hopeless, Point
 from mmattn.training.sweep.work import Work

@@ -12,9 +12,9 @@ import torch
 
 from mmattn.config.compose import Composer, Config, build
 from mmattn.data.manifest.rows import SPLITS
-from mmattn.errors import MmattnError
+from mmattn.errors import MmattnError, first_line
 from mmattn.model import PARTS
-from mmattn.text import clock, counted, first_line
+from mmattn.text import clock, counted
 from mmattn.training.sweep.points import Point
 from mmattn.training.sweep.work import Work
 

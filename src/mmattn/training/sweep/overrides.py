@@ -11,8 +11,7 @@ from typing import Any
 
 from mmattn.config.compose import group_choices, read_choice
 from mmattn.config.overrides import nearest
-from mmattn.errors import UsageError
-from mmattn.text import first_line
+from mmattn.errors import UsageError, first_line
 from mmattn.training.sweep.points import plain_name
 
 KEYS = ("values", "overrides")  # of a grid

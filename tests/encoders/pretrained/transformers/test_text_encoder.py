@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from mmattn.cli.main import main
 from mmattn.encoders.pretrained.transformers.text_encoder import TextEncoder
 from mmattn.errors import UsageError
-from mmattn.inference.embed_tags import embeddings
+from mmattn.inference.commands.embed_tags import embeddings
 from mmattn.inference.tag_list import read_tags
 from mmattn.tasks.tagging.embeddings import read_embeddings
 

@@ -17,8 +17,8 @@ from torch import Tensor
 from mmattn.encoders.pretrained.transformers.config import build_config, config_fields
 from mmattn.encoders.pretrained.transformers.library import quiet, transformers_library
 from mmattn.encoders.pretrained.transformers.preprocessing import SEPARATE_FILES, read_preprocessing
-from mmattn.encoders.pretrained.weights import first_line, locate, read_json, read_tensors
-from mmattn.errors import UsageError
+from mmattn.encoders.pretrained.weights import locate, read_json, read_tensors
+from mmattn.errors import UsageError, first_line
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,7 @@ from typing import Any
 
 from mmattn.encoders.pretrained.timm import UNSAFE
 from mmattn.encoders.pretrained.transformers.library import transformers_library
-from mmattn.encoders.pretrained.weights import first_line
-from mmattn.errors import UsageError
+from mmattn.errors import UsageError, first_line
 
 _TIMM_FIELDS = ("architecture", "do_pooling", "num_classes", "global_pool", "initializer_range")
 

@@ -15,8 +15,8 @@ from typing import Any
 from mmattn.encoders.pretrained.timm import UNSAFE
 from mmattn.encoders.pretrained.transformers.build import check_none_missing
 from mmattn.encoders.pretrained.transformers.library import quiet
-from mmattn.encoders.pretrained.weights import first_line, read_json
-from mmattn.errors import UsageError
+from mmattn.encoders.pretrained.weights import read_json
+from mmattn.errors import UsageError, first_line
 from mmattn.files import expanded
 
 _PATTERNS = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]

@@ -18,8 +18,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mmattn.encoders.pretrained.transformers.build import Family, build_model
-from mmattn.encoders.pretrained.weights import first_line, locate, read_json
-from mmattn.errors import UsageError
+from mmattn.encoders.pretrained.weights import locate, read_json
+from mmattn.errors import UsageError, first_line
 
 _WANTED = "the config.json, tokenizer.json and *.safetensors of a CLIP, SigLIP or CLAP model into one folder"
 _PUNCTUATION = str.maketrans("", "", string.punctuation)

@@ -1,1 +1,1 @@
-"""Sentences by a language model: of shots, of chapters, of a whole file."""
+"""The annotator captions: sentences by a language model on shots, chapters and the whole file."""

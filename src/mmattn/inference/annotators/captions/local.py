@@ -1,7 +1,7 @@
-"""Language models of transformers that see and hear: Qwen2.5-Omni, Qwen3-Omni, Gemma 4, and SmolVLM2, which only sees.
+"""Language models of transformers: Qwen2.5-Omni, Qwen3-Omni and Gemma 4 for video and audio, SmolVLM2 for video.
 
-Prompts and media go through the model's own processor and chat template. Answers are greedy, so that the same clip has
-the same caption in every batch, but for rounding.
+Prompts and media go through the model's own processor and chat template. Decoding is greedy, so a clip gets the same
+caption in every batch, except for rounding.
 Sources: Xu et al. 2025 (Qwen2.5-Omni, Qwen3-Omni), Marafioti et al. 2025 (SmolVLM2).
 """
 
@@ -18,10 +18,10 @@ from mmattn.encoders.pretrained.transformers.library import quiet
 from mmattn.encoders.pretrained.transformers.local_models import load_processor, load_whole
 from mmattn.encoders.pretrained.yamnet.network import RATE
 from mmattn.errors import UsageError
-from mmattn.inference.annotators.captions.spans import Seen
-from mmattn.inference.annotators.captions.writer import Writer
-from mmattn.inference.annotators.interface import package_version
-from mmattn.inference.annotators.model_folders import CAPTIONERS
+from mmattn.inference.annotators.base.interface import package_version
+from mmattn.inference.annotators.captions.language_model import LanguageModel
+from mmattn.inference.annotators.captions.requirements import CAPTIONERS
+from mmattn.inference.annotators.captions.spans import CaptionSpan
 from mmattn.types import Modality
 
 _MEDIA = ("pixel_values", "input_features")
@@ -31,31 +31,34 @@ DTYPES = {"auto": "auto", "bf16": torch.bfloat16, "16": torch.float16, "32": tor
 
 @dataclass(frozen=True)
 class _Kind:
-    """`woven`: the sound of a video has its place inside the video's, as Qwen's Omni models were trained.
+    """`interleaved`: audio tokens lie between those of the video, as Qwen's Omni models were trained.
 
-    `closed`: its processor makes spectra of what it padded to the longest of a batch, so that a sound has to end in
-    silence and with a whole hop to be heard there as it is alone. `same_counts`: only clips with as many frames share
-    a batch, because its processor tells all the largest count.
+    `ends_silent`: the processor computes spectra after padding to the longest of a batch, so audio must end in silence
+    and with a whole hop to give the same spectrum as alone. `same_counts`: only clips with equally many frames share a
+    batch, because the processor uses the largest count for all.
     """
 
     model: str
-    woven: bool = False
-    closed: bool = False
+    interleaved: bool = False
+    ends_silent: bool = False
     same_counts: bool = False
 
 
 _KINDS = {
-    "qwen2_5_omni": _Kind("Qwen2_5OmniThinkerForConditionalGeneration", woven=True),
-    "qwen2_5_omni_thinker": _Kind("Qwen2_5OmniThinkerForConditionalGeneration", woven=True),
-    "qwen3_omni_moe": _Kind("Qwen3OmniMoeThinkerForConditionalGeneration", woven=True, closed=True),
-    "qwen3_omni_moe_thinker": _Kind("Qwen3OmniMoeThinkerForConditionalGeneration", woven=True, closed=True),
+    "qwen2_5_omni": _Kind("Qwen2_5OmniThinkerForConditionalGeneration", interleaved=True),
+    "qwen2_5_omni_thinker": _Kind("Qwen2_5OmniThinkerForConditionalGeneration", interleaved=True),
+    "qwen3_omni_moe": _Kind("Qwen3OmniMoeThinkerForConditionalGeneration", interleaved=True, ends_silent=True),
+    "qwen3_omni_moe_thinker": _Kind("Qwen3OmniMoeThinkerForConditionalGeneration", interleaved=True, ends_silent=True),
     "gemma4": _Kind("Gemma4ForConditionalGeneration"),
     "smolvlm": _Kind("SmolVLMForConditionalGeneration", same_counts=True),
 }
 
 
-class LocalWriter(Writer):
-    """`device_map`: as accelerate has it, such as auto: over all GPUs; None: on `device`. `dtype`: of the weights."""
+class LocalModel(LanguageModel):
+    """A model in this process. `dtype`: of the weights.
+
+    `device_map`: as in accelerate, such as auto for all GPUs; None: the model is on `device`.
+    """
 
     def __init__(
         self,
@@ -69,7 +72,7 @@ class LocalWriter(Writer):
         device_map: str | None = None,
     ) -> None:
         """Raises UsageError for weights that cannot be loaded."""
-        self._kind, self.streams, self._fps, self._max_tokens = _KINDS[kind], CAPTIONERS[kind], fps, max_tokens
+        self._kind, self.modalities, self._fps, self._max_tokens = _KINDS[kind], CAPTIONERS[kind], fps, max_tokens
         spread = {} if device_map is None else {"device_map": device_map}
         self.processor = load_processor("AutoProcessor", folder)
         if getattr(self.processor, "chat_template", None) is None:
@@ -78,53 +81,54 @@ class LocalWriter(Writer):
         self.model = model if device_map is not None else model.to(device)
         self.version = f"{kind} {folder.name} ({package_version('transformers')})"
 
-    def describe(self, spans: Sequence[Seen], prompt: str) -> list[str]:
+    def describe(self, spans: Sequence[CaptionSpan], prompt: str) -> list[str]:
         if self._kind.same_counts and len({_count(span) for span in spans}) > 1:
             return self._by_counts(spans, prompt)
-        return self._generate([self._asked(spans[0].streams, prompt)] * len(spans), **self._media(spans))
+        return self._generate([self._chat(spans[0].modalities, prompt)] * len(spans), **self._media(spans))
 
-    def _by_counts(self, spans: Sequence[Seen], prompt: str) -> list[str]:
-        told: dict[int, str] = {}
+    def _by_counts(self, spans: Sequence[CaptionSpan], prompt: str) -> list[str]:
+        found: dict[int, str] = {}
         for count in {_count(span) for span in spans}:
             places = [i for i, span in enumerate(spans) if _count(span) == count]
-            told.update(zip(places, self.describe([spans[i] for i in places], prompt), strict=True))
-        return [told[i] for i in range(len(spans))]
+            found.update(zip(places, self.describe([spans[i] for i in places], prompt), strict=True))
+        return [found[i] for i in range(len(spans))]
 
     def answer(self, prompt: str) -> str:
-        return self._generate([self._asked((), prompt)])[0]
+        return self._generate([self._chat((), prompt)])[0]
 
-    def _asked(self, streams: Sequence[Modality], prompt: str) -> str:
-        """The prompt as the model's chat has it, with a place for each stream."""
-        apart = [stream for stream in streams if not (stream == "audio" and self._is_woven(streams))]
-        content = [*({"type": stream} for stream in apart), {"type": "text", "text": prompt}]
+    def _chat(self, modalities: Sequence[Modality], prompt: str) -> str:
+        """The prompt in the model's chat template, with a placeholder for each modality."""
+        apart = [each for each in modalities if not (each == "audio" and self._is_interleaved(modalities))]
+        content = [*({"type": each} for each in apart), {"type": "text", "text": prompt}]
         chat = [{"role": "user", "content": content}]
         return self.processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
 
-    def _is_woven(self, streams: Sequence[Modality]) -> bool:
-        return self._kind.woven and "video" in streams and "audio" in streams
+    def _is_interleaved(self, modalities: Sequence[Modality]) -> bool:
+        return self._kind.interleaved and {"video", "audio"} <= set(modalities)
 
-    def _media(self, spans: Sequence[Seen]) -> dict[str, Any]:
-        """What the processor is given beside the texts."""
+    def _media(self, spans: Sequence[CaptionSpan]) -> dict[str, Any]:
+        """The processor's arguments beside the texts."""
         given: dict[str, Any] = {}
         if frames := [span.frames for span in spans if span.frames is not None]:
             given["videos"] = frames
-            given["videos_kwargs"] = {"do_sample_frames": False, "video_metadata": [self._about(one) for one in frames]}
-            if self._kind.woven:
+            metadata = [self._metadata(one) for one in frames]
+            given["videos_kwargs"] = {"do_sample_frames": False, "video_metadata": metadata}
+            if self._kind.interleaved:
                 given["videos_kwargs"] |= {"fps": self._fps}
-        if sounds := [self._heard(span.waveform) for span in spans if span.waveform is not None]:
-            given |= {"audio": sounds, "audio_kwargs": {"sampling_rate": RATE}}
-            if self._is_woven(spans[0].streams):
+        if waveforms := [self._samples(span.waveform) for span in spans if span.waveform is not None]:
+            given |= {"audio": waveforms, "audio_kwargs": {"sampling_rate": RATE}}
+            if self._is_interleaved(spans[0].modalities):
                 given |= {"load_audio_from_video": True, "audio_from_video_indices": list(range(len(spans)))}
         return given
 
-    def _heard(self, waveform: torch.Tensor) -> Any:
-        if not self._kind.closed or len(waveform) < 4 * _HOP:
+    def _samples(self, waveform: torch.Tensor) -> Any:
+        if not self._kind.ends_silent or len(waveform) < 4 * _HOP:
             return waveform.numpy()
-        closed = waveform[: len(waveform) // _HOP * _HOP].clone()
-        closed[-2 * _HOP :] = 0
-        return closed.numpy()
+        silenced = waveform[: len(waveform) // _HOP * _HOP].clone()
+        silenced[-2 * _HOP :] = 0
+        return silenced.numpy()
 
-    def _about(self, frames: torch.Tensor) -> Any:
+    def _metadata(self, frames: torch.Tensor) -> Any:
         from transformers.video_utils import VideoMetadata
 
         count = len(frames)
@@ -135,16 +139,16 @@ class LocalWriter(Writer):
     def _generate(self, texts: list[str], **media: Any) -> list[str]:
         padded = {"padding": True, "padding_side": "left"}
         with quiet():
-            made = self.processor(text=texts, return_tensors="pt", text_kwargs=padded, **media).to(self.model.device)
-            given = {name: self._cast(name, value) for name, value in made.items()}
-            told = self.model.generate(**given, max_new_tokens=self._max_tokens, do_sample=False)
-        new = told[:, given["input_ids"].shape[1] :]
+            inputs = self.processor(text=texts, return_tensors="pt", text_kwargs=padded, **media).to(self.model.device)
+            given = {name: self._cast(name, value) for name, value in inputs.items()}
+            tokens = self.model.generate(**given, max_new_tokens=self._max_tokens, do_sample=False)
+        new = tokens[:, given["input_ids"].shape[1] :]
         return [" ".join(text.split()) for text in self.processor.batch_decode(new, skip_special_tokens=True)]
 
     def _cast(self, name: str, value: Any) -> Any:
-        """What is seen and heard in the precision of the weights; times stay exact."""
+        """Frames and spectra in the precision of the weights; times stay exact."""
         return value.to(self.model.dtype) if name.startswith(_MEDIA) and value.is_floating_point() else value
 
 
-def _count(span: Seen) -> int:
+def _count(span: CaptionSpan) -> int:
     return 0 if span.frames is None else len(span.frames)

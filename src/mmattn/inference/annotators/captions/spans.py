@@ -1,4 +1,4 @@
-"""Spans of a file with what is seen and heard in each, cut at shots or at even times, in bounded memory."""
+"""Cuts a file into spans with their frames and audio, at shots or at even times, in bounded memory."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from mmattn.encoders.pretrained.yamnet.network import RATE
-from mmattn.inference.annotators.interface import Window
-from mmattn.inference.shots.shots import CutFinder
+from mmattn.inference.annotators.base.interface import FileWindow
+from mmattn.inference.shots.cuts import CutFinder
 from mmattn.types import Modality
 
-_LAG_S, _LAG_FRAMES = 0.8, 6  # a cut is known so much later at most
-_LEAST_S = 0.1  # of sound that is worth hearing, and of a last shot
+_LAG_S, _LAG_FRAMES = 0.8, 6  # how late a cut is found at most
+_MIN_S = 0.1  # of audio that is used, and of a last shot
 _EDGE_S = 1e-3
 
 
 @dataclass(frozen=True)
-class Seen:
-    """[start, end) s of a file. `frames`: None without a picture; `waveform`: at 16 kHz, None without sound."""
+class CaptionSpan:
+    """[start, end) s of a file. `frames`: None without video. `waveform`: at 16 kHz, None without audio."""
 
     start: float
     end: float
@@ -30,63 +30,66 @@ class Seen:
     waveform: Float[Tensor, " N"] | None
 
     @property
-    def streams(self) -> tuple[Modality, ...]:
+    def modalities(self) -> tuple[Modality, ...]:
+        """Those that the span has."""
         return (*(("video",) if self.frames is not None else ()), *(("audio",) if self.waveform is not None else ()))
 
 
 class SpanGatherer:
-    """`add` gives the spans that are complete, `finish` the rest. What is kept is one span and a little more.
+    """`add` yields the spans that are complete, `finish` the rest. Memory holds little more than one span.
 
-    `by_shots`: shots are spans, and what is longer than `max_s` is several; else all is one long shot. Spans of a shot
-    are `max_s` long as they come, and even once its end is known, so that none is a crumb.
+    `by_shots`: spans are shots; else the file counts as one shot. A shot longer than `max_s` becomes several spans: of
+    `max_s` each while its end is not known, then of equal length, so that none is very short.
     """
 
-    def __init__(self, start: float, max_s: float, fps: float, longest_side: int, by_shots: bool) -> None:
+    def __init__(self, start: float, max_s: float, fps: float, longest_side: int, *, by_shots: bool) -> None:
         self.max_s, self.fps, self.longest_side, self.by_shots = max_s, fps, longest_side, by_shots
         self._start = self._end = start
-        self._sound_from = start
+        self._audio_start = start
         self._frames: list[tuple[float, Tensor]] = []
-        self._small: list[tuple[float, Tensor]] = []  # those that cuts are looked for in
+        self._small: list[tuple[float, Tensor]] = []  # in which cuts are searched
         self._before: tuple[float, Tensor] | None = None  # the last frame of the spans before
-        self._sound: list[Tensor] = []
+        self._audio: list[Tensor] = []
         self._finder: CutFinder | None = None
         self._lag_s = 0.0
 
-    def add(self, window: Window) -> Iterator[Seen]:
-        own = window.own(window.frames)
+    def add(self, window: FileWindow) -> Iterator[CaptionSpan]:
+        """Add a window; yields the spans that are complete."""
+        own = window.own_frames
         if own.frames is not None:
             small = smaller(own.frames, self.longest_side)
             self._frames += zip(own.times.tolist(), small, strict=True)
             shown = self._frames[-1][0] + 1 / self.fps
             self._end = max(self._end, shown if window.duration is None else min(shown, window.duration))
-        self._hear(window)
+        self._add_audio(window)
         if self.by_shots and window.beside:
-            self._look_for_cuts(window)
+            self._find_cuts(window)
         if not window.is_last:
             self._end = max(self._end, window.own_end)
             yield from self._cut(self._end - self._lag_s)
 
-    def finish(self) -> Iterator[Seen]:
+    def finish(self) -> Iterator[CaptionSpan]:
+        """End the file; yields the remaining spans."""
         if self._finder is not None:
             self._finder.finish()
-        yield from self._cut(self._end - _LEAST_S)
+        yield from self._cut(self._end - _MIN_S)
         if self._end - self._start > _EDGE_S:
             yield from self._even(self._end)
 
     @property
     def has_shots(self) -> bool:
-        """Whether there was a picture to find cuts in."""
+        """Whether there were frames to find cuts in."""
         return self._finder is not None
 
-    def _hear(self, window: Window) -> None:
+    def _add_audio(self, window: FileWindow) -> None:
         sound = window.own_waveform
         if sound is None:
             return
-        missing = round((window.start - self._sound_from) * RATE) - sum(map(len, self._sound))
-        self._sound += [*([torch.zeros(missing)] if missing > 0 else []), sound.float().cpu()]
+        missing = round((window.start - self._audio_start) * RATE) - sum(map(len, self._audio))
+        self._audio += [*([torch.zeros(missing)] if missing > 0 else []), sound.float().cpu()]
         self._end = max(self._end, window.start + len(sound) / RATE)
 
-    def _look_for_cuts(self, window: Window) -> None:
+    def _find_cuts(self, window: FileWindow) -> None:
         frames = window.own(window.beside[0])
         if frames.frames is not None and len(frames.frames):
             if self._finder is None:
@@ -95,8 +98,8 @@ class SpanGatherer:
             self._finder.add(frames.frames, frames.times.tolist())
             self._small += zip(frames.times.tolist(), frames.frames, strict=True)
 
-    def _cut(self, known: float) -> Iterator[Seen]:
-        """The spans that are known when all cuts before `known` s are."""
+    def _cut(self, known: float) -> Iterator[CaptionSpan]:
+        """The spans that are complete once all cuts before `known` s are found."""
         while True:
             cuts = self._finder.cuts if self._finder is not None else []
             cut = next((each for each in cuts if self._start + _EDGE_S < each <= known), None)
@@ -107,30 +110,30 @@ class SpanGatherer:
             else:
                 return
 
-    def _even(self, end: float) -> Iterator[Seen]:
-        """What is left of a shot up to its end, in as few even spans as may be, up to a tenth longer than asked."""
+    def _even(self, end: float) -> Iterator[CaptionSpan]:
+        """The rest of a shot in as few spans of equal length as possible, at most a tenth longer than `max_s`."""
         start, count = self._start, max(1, math.ceil((end - self._start) / self.max_s - 0.1))
         for k in range(1, count):
             yield self._span(start + (end - start) * k / count)
         yield self._span(end)
 
-    def _span(self, until: float) -> Seen:
-        """Up to `until` s, which is no longer kept."""
+    def _span(self, until: float) -> CaptionSpan:
+        """The span up to `until` s, which is then dropped from the buffers."""
         frames = [each for each in self._frames if each[0] < until - _EDGE_S]
-        sound = torch.cat(self._sound) if self._sound else torch.zeros(0)
-        at = max(0, round((until - self._sound_from) * RATE))
-        heard, rest = sound[:at], sound[at:]
-        audible = len(heard) >= _LEAST_S * RATE and bool(heard.any())
+        audio = torch.cat(self._audio) if self._audio else torch.zeros(0)
+        at = max(0, round((until - self._audio_start) * RATE))
+        own, rest = audio[:at], audio[at:]
+        is_audible = len(own) >= _MIN_S * RATE and bool(own.any())
         shown = torch.stack([frame for _, frame in frames]) if frames else self._between(until)
-        span = Seen(self._start, until, shown, heard if audible else None)
+        span = CaptionSpan(self._start, until, shown, own if is_audible else None)
         self._before = frames[-1] if frames else self._before
         self._frames = self._frames[len(frames) :]
         self._small = [each for each in self._small if each[0] >= until - _EDGE_S]
-        self._sound, self._sound_from, self._start = [rest], until, until
+        self._audio, self._audio_start, self._start = [rest], until, until
         return span
 
     def _between(self, until: float) -> Tensor | None:
-        """What is shown in a span that ends before the next frame: a small one of its own, or the frame before."""
+        """The frame of a span that ends before its first frame is due: a small one of its own, or the frame before."""
         own = [frame for time, frame in self._small if self._start - _EDGE_S <= time < until - _EDGE_S]
         if own:
             return own[len(own) // 2][None]
@@ -139,7 +142,7 @@ class SpanGatherer:
 
 
 def smaller(frames: UInt8[Tensor, "T 3 H W"], longest: int) -> UInt8[Tensor, "T 3 h w"]:
-    """With no side longer than `longest` pixels, in the same shape; 0: as they are."""
+    """Scale frames down so that no side is longer than `longest` pixels; 0 leaves them unchanged."""
     height, width = frames.shape[-2:]
     if not longest or max(height, width) <= longest:
         return frames

@@ -1,1 +1,1 @@
-"""Tags from your own list, by models that compare text with pictures and sounds."""
+"""The annotator open_tags: tags from your own list, by models that compare sentences with video and audio."""

@@ -1,1 +1,1 @@
-"""One file of a format for all records."""
+"""The formats of conf/format, a file each."""

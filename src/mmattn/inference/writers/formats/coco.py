@@ -1,7 +1,6 @@
-"""COCO's results of captioning, which pycocoevalcap reads: [{"image_id": ..., "caption": ...}, ...], one a file.
+"""COCO's caption results, which pycocoevalcap reads: [{"image_id": ..., "caption": ...}, ...], one for each file.
 
-Several captions of a file become one, in the order of time, because the evaluation takes one. Files without captions
-are not in it.
+The captions of a file are joined in time order, because the evaluation takes one. Files without captions are left out.
 """
 
 from __future__ import annotations
@@ -13,14 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmattn.errors import UsageError
-from mmattn.inference.writers.interface import FileFormat, Record
-from mmattn.inference.writers.subtitles.levels import side_by_side
+from mmattn.inference.records.build import Record
+from mmattn.inference.writers.caption_levels import side_by_side
+from mmattn.inference.writers.interface import FileFormat
 from mmattn.text import one_line, utf8
 
 
 @dataclass(frozen=True)
 class COCOCaptions(FileFormat):
-    """`numbers`: an id that is a whole number is written as one, as COCO's own are."""
+    """`numbers`: write an id that is a whole number as a number, as COCO does."""
 
     numbers: bool = True
     suffix = ".json"
@@ -38,7 +38,7 @@ class COCOCaptions(FileFormat):
             file.write("\n]\n")
 
     def _id(self, name: str) -> str | int:
-        is_number = re.fullmatch("0|[1-9][0-9]{0,17}", name) is not None  # of 64 bits
+        is_number = re.fullmatch("0|[1-9][0-9]{0,17}", name) is not None  # fits 64 bits
         return int(name) if self.numbers and is_number else utf8(name)
 
 

@@ -1,6 +1,6 @@
 """A FiftyOne dataset of videos with temporal detections (fiftyone.types.FiftyOneTemporalDetectionDataset).
 
-`data.json` says where each file lies, `labels.json` which classes there are and when each lasts; no file is copied.
+`data.json` holds the path of each file, `labels.json` the classes and their times. No media are copied.
 """
 
 from __future__ import annotations
@@ -10,13 +10,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from mmattn.inference.writers.interface import FolderFormat, Record
+from mmattn.inference.records.build import Record
+from mmattn.inference.writers.interface import FolderFormat
 from mmattn.text import one_line, utf8
 
 
 class FiftyOne(FolderFormat):
-    """Files that were read; of their tags those that have times. The names of samples are numbers, because FiftyOne
-    takes what stands behind a dot for a suffix."""
+    """The files that were read, with their tags that have times.
+
+    Samples are named by numbers, because FiftyOne takes anything after a dot for a suffix.
+    """
 
     names = ("data.json", "labels.json")
 
@@ -42,6 +45,6 @@ def _detections(record: Record, classes: dict[str, int]) -> list[dict[str, Any]]
     for tag in record["tags"]:
         label = classes.setdefault(one_line(tag["tag"]), len(classes))
         more = {name: tag[name] for name in ("modality", "from") if tag.get(name) is not None}
-        said = {"label": label, "confidence": tag["score"], "attributes": more}
-        found += [{**said, "timestamps": span} for span in tag.get("segments") or []]
+        detection = {"label": label, "confidence": tag["score"], "attributes": more}
+        found += [{**detection, "timestamps": span} for span in tag.get("segments") or []]
     return found

@@ -1,1 +1,1 @@
-"""What is shown when: cues of speech, sounds and captions, and tracks of them."""
+"""Turns records into subtitles: cues of speech, sounds and captions."""

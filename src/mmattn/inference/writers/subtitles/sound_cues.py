@@ -1,4 +1,4 @@
-"""Sounds that matter, as `[dog barking]`, in the pauses of what is spoken (WCAG 1.2.2)."""
+"""Cues for notable sounds, as `[dog barking]`, in the pauses of the speech (WCAG 1.2.2)."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 from mmattn.inference.writers.interface import Cue
 from mmattn.inference.writers.subtitles.sound_names import GENERAL, UNNAMED, shown_name
-from mmattn.inference.writers.subtitles.speech_cues import LEAST_MS
+from mmattn.inference.writers.subtitles.speech_cues import MIN_MS
 from mmattn.inference.writers.subtitles.spoken import LINE
 from mmattn.text import one_line
 
-SHOWN_MS = 3000  # a sound that lasts is named when it begins
-_AGAIN_MS = 5000  # one that pauses for less is the same sound
+SHOWN_MS = 3000  # of a long sound, from its start
+_AGAIN_MS = 5000  # a shorter pause does not end a sound
 _LATE_MS = 500  # how long after a sound it may still be named
 _LINES = 2
 
@@ -27,10 +27,10 @@ class _Sound:
 
 
 def sound_cues(tags: Sequence[dict[str, Any]], spoken: Sequence[Cue]) -> list[Cue]:
-    """Of tags that were heard and have times; none overlaps another or one of the cues `spoken`, which are in order.
+    """The cues of audio tags with times, without overlap with each other or with `spoken`, which are in order.
 
-    Sounds that begin together stand in one cue. One that lasts less than a cue's second stays that long where it can;
-    one that is over before a pause of the speech is not named.
+    Sounds that start together share a cue. A sound shorter than a second is shown for a second if there is room. A
+    sound that ends before the next pause of the speech is left out.
     """
     waiting = _sounds(tags)
     found: list[Cue] = []
@@ -41,12 +41,12 @@ def sound_cues(tags: Sequence[dict[str, Any]], spoken: Sequence[Cue]) -> list[Cu
             if waiting[0].end + _LATE_MS <= start:
                 waiting.pop(0)
                 continue
-            if begins is not None and start + LEAST_MS > begins:
+            if begins is not None and start + MIN_MS > begins:
                 break
-            near = [each for each in waiting if each.start <= start + LEAST_MS // 2 and each.end + _LATE_MS > start]
+            near = [each for each in waiting if each.start <= start + MIN_MS // 2 and each.end + _LATE_MS > start]
             together = near[:_LINES]
             waiting = [each for each in waiting if each not in together]
-            last = max(min(max(each.end for each in together), start + SHOWN_MS), start + LEAST_MS)
+            last = max(min(max(each.end for each in together), start + SHOWN_MS), start + MIN_MS)
             end = last if begins is None else min(last, begins)
             found.append(Cue(start, end, "\n".join(f"[{each.name}]" for each in together)))
             free = end
@@ -55,7 +55,7 @@ def sound_cues(tags: Sequence[dict[str, Any]], spoken: Sequence[Cue]) -> list[Cu
 
 
 def _sounds(tags: Sequence[dict[str, Any]]) -> list[_Sound]:
-    """In the order of their starts; a name that pauses for a moment goes on."""
+    """Sounds in the order of their starts, with short pauses closed."""
     parts: list[_Sound] = []
     for tag in tags:
         if tag.get("modality") != "audio" or tag["tag"] in UNNAMED:

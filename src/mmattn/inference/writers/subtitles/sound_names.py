@@ -1,8 +1,8 @@
-"""How a sound is named to people who cannot hear it: `[dog barking]` for AudioSet's Bark, Bow-wow and Dog."""
+"""Names of sounds for subtitles: `dog barking` for AudioSet's Bark, Bow-wow and Dog."""
 
 from __future__ import annotations
 
-# What subtitles do not name: speech stands there in words; silence, rooms and hiss are no event.
+# Classes without a cue: speech is transcribed; silence, rooms and hiss are no events.
 UNNAMED = frozenset(
     (
         *("Speech", "Child speech, kid speaking", "Conversation", "Narration, monologue", "Speech synthesizer"),
@@ -13,7 +13,7 @@ UNNAMED = frozenset(
         *("Pulse", "Hum", "Wind noise (microphone)", "Effects unit", "Chorus effect", "Mechanisms", "Hands", "Liquid"),
     )
 )
-# Names for many kinds: left out while one of the kinds is named.
+# Classes of many kinds, left out while one of the kinds is shown.
 GENERAL = frozenset(
     (
         *("Animal", "Domestic animals, pets", "Livestock, farm animals, working animals", "Wild animals", "Vehicle"),
@@ -80,6 +80,6 @@ _BY_CLASS = {name: shown for shown, names in _NAMES.items() for name in names}
 
 
 def shown_name(name: str) -> str:
-    """Other names in small letters, up to the first comma or bracket."""
+    """The name shown for a class; for other classes in lower case up to the first comma or bracket."""
     plain = name.partition(",")[0].partition("(")[0].strip() or name
     return _BY_CLASS.get(name, plain.lower())

@@ -1,4 +1,4 @@
-"""A transcript as timed tokens: what may stand alone at the beginning of a line, each with when it is said."""
+"""Splits a transcript into timed tokens, the units that lines can be broken between."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LINE = 42  # columns of a line of subtitles
 
 @dataclass(frozen=True)
 class Token:
-    """`text` without blanks, said from `start` to `end` ms; `space`: a blank stands before it."""
+    """`text` without spaces, spoken from `start` to `end` ms. `space`: whether a space is before it."""
 
     start: int
     end: int
@@ -23,16 +23,17 @@ class Token:
 
 
 def columns(text: str) -> int:
-    """How wide it is shown: a character of Chinese, Japanese or Korean counts two."""
+    """The width of a text in columns; a character of Chinese, Japanese or Korean has two."""
     return sum(1 + is_wide(c) for c in text)
 
 
 def is_wide(character: str) -> bool:
+    """Whether a character has two columns."""
     return unicodedata.east_asian_width(character) in "WF"
 
 
 def tokens_of(transcript: Sequence[dict[str, Any]]) -> list[Token]:
-    """In the order in which they are said; none begins before the one before it. None is wider than a line."""
+    """The tokens of a transcript in time order. No token is wider than a line."""
     found: list[Token] = []
     for utterance in sorted(transcript, key=lambda each: (each["start"], each["end"])):
         for token in _joined(_pieces(utterance)):
@@ -42,7 +43,7 @@ def tokens_of(transcript: Sequence[dict[str, Any]]) -> list[Token]:
 
 
 def _pieces(utterance: dict[str, Any]) -> Iterator[Token]:
-    """Words and parts of words; what stands between two in the utterance's text says whether a blank does."""
+    """Words and parts of words. The text of the utterance decides where spaces are."""
     text = one_line(utterance["text"])
     words = [(each["start"], each["end"], one_line(each["word"])) for each in utterance.get("words") or []]
     words = [each for each in words if each[2]] or [(utterance["start"], utterance["end"], text)]
@@ -56,7 +57,7 @@ def _pieces(utterance: dict[str, Any]) -> Iterator[Token]:
 
 
 def _split(token: Token) -> Iterator[Token]:
-    """At blanks, between wide characters, and where it is longer than a line; each part has its share of the time."""
+    """Split at spaces, between wide characters, and at the width of a line. Each part gets its share of the time."""
     parts: list[tuple[str, bool]] = []
     for k, word in enumerate(token.text.split()):
         space = token.space if k == 0 else True
@@ -68,15 +69,15 @@ def _split(token: Token) -> Iterator[Token]:
             part += character
         parts.append((part, space))
     letters = sum(len(part) for part, _ in parts)
-    said, long = 0, token.end - token.start
+    count, duration = 0, token.end - token.start
     for part, space in parts:
-        start = token.start + long * said // letters
-        said += len(part)
-        yield Token(start, token.start + long * said // letters, part, space)
+        start = token.start + duration * count // letters
+        count += len(part)
+        yield Token(start, token.start + duration * count // letters, part, space)
 
 
 def _joined(pieces: Iterable[Token]) -> Iterator[Token]:
-    """Parts between which nothing breaks become one: a word and its comma, 'do' and "n't"."""
+    """Join parts that a line must not break between: a word and its comma, 'do' and "n't"."""
     before: Token | None = None
     for piece in pieces:
         if before is None:
@@ -93,7 +94,7 @@ def _joined(pieces: Iterable[Token]) -> Iterator[Token]:
 
 
 def _may_break(before: str, after: str) -> bool:
-    """Between two characters without a blank: around wide ones, but not before what closes or after what opens."""
+    """Whether a line may break between two characters without a space: next to wide ones, but not inside brackets."""
     closes = unicodedata.category(after) in ("Po", "Pe", "Pf")
     return (is_wide(before) or is_wide(after)) and not closes and unicodedata.category(before) not in ("Ps", "Pi")
 

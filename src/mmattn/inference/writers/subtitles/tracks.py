@@ -1,4 +1,4 @@
-"""A subtitle track for each video, and one of descriptions where it has a transcript too; beside it or in a folder."""
+"""Writes a subtitle track for each video, and a track of descriptions if it also has a transcript."""
 
 from __future__ import annotations
 
@@ -8,22 +8,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmattn.errors import UsageError
-from mmattn.inference.writers.interface import Kind, Record, TrackFormat
+from mmattn.inference.records.build import Record
+from mmattn.inference.writers.interface import Kind, TrackFormat
 from mmattn.inference.writers.ledger import open_ledger
-from mmattn.inference.writers.subtitles.subtitles import cues_of
+from mmattn.inference.writers.subtitles.cues import cues_of
 from mmattn.text import clean
 
 
 @dataclass(frozen=True)
 class Tracks:
-    """`folder` None: beside each video. `overwrite`: also files that this job did not write."""
+    """Tracks of one format. `folder` None: beside each video.
+
+    `overwrite`: also replace files that this job did not write.
+    """
 
     style: TrackFormat
     folder: Path | None
     overwrite: bool
 
     def write(self, records: Iterable[Record], database: Path, kind: Kind = "subtitles") -> Counter[str]:
-        """How many were "written", "kept" as others had written them, or had "nothing" to show. Raises MmattnError."""
+        """How many tracks were "written", "kept" (written by others), or had "nothing" to show. Raises MmattnError."""
         counts: Counter[str] = Counter()
         suffix, other = self._suffix(kind), self._suffix("descriptions" if kind == "subtitles" else "subtitles")
         with open_ledger(database, self.folder, suffix, self.overwrite, other) as ledger:
@@ -39,7 +43,7 @@ class Tracks:
         return self.style.suffix if kind == "subtitles" else f".{kind}{self.style.suffix}"
 
 
-def demand_beside(media: Path) -> None:
-    """Raises UsageError for a file beside which no track can lie."""
+def check_beside(media: Path) -> None:
+    """Raise UsageError for a member of a tar, which can have no track beside it."""
     if media.suffix.lower() == ".tar":
-        raise UsageError(f"{clean(str(media))}: nothing lies beside what is in it; name a folder: tracks=DIR")
+        raise UsageError(f"{clean(str(media))}: a member of a tar has no place beside it; name a folder: tracks=DIR")

@@ -1,0 +1,1 @@
+"""What every annotator builds on: the interface, the shared decode, tags with times, model folders."""

@@ -1,1 +1,0 @@
-"""Tags of fixed lists: AudioSet by YAMNet, ImageNet by EfficientNet-Lite."""

@@ -1,0 +1,1 @@
+"""Reads a file, or a part of it, and collects the issues met on the way."""

@@ -1,1 +1,0 @@
-"""What is known of one file: typed, as plain data, and as a notebook shows it."""

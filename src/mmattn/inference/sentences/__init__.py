@@ -1,0 +1,1 @@
+"""Embeddings of sentences, for search by meaning and for chapters."""
