@@ -13,7 +13,7 @@ from mmattn.cli.main import main
 from mmattn.reports.collect.cost import Cost, measure_costs, read_cost
 from mmattn.reports.collect.groups import group_runs
 from mmattn.reports.collect.runs import collect_runs
-from mmattn.reports.page.table import plain_score
+from mmattn.reports.page.rows import plain_score
 from mmattn.reports.statistics.significance import compare_groups
 from mmattn.weighting.clip_scores import load_clip_scores, scores_file
 

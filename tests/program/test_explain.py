@@ -16,7 +16,7 @@ from mmattn.data.prepare.clips import ClipSpec
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.media.read.decode import read_clip
 from mmattn.media.write.clips import write_video
-from mmattn.reports.explain.explained import Explained, Steps, Window
+from mmattn.reports.explain.explained import Explained, ExplainedWindow, Steps
 from mmattn.reports.explain.video import LINE, write_overlay
 from mmattn.weighting.causal import SUBSETS
 
@@ -131,7 +131,7 @@ def test_every_frame_shows_the_picture_and_the_weighting_of_its_time(film: Path,
     causal[0, 2] = 1.0
     steps = Steps(times, causal, None, None, None)
     scores = {subset: torch.tensor([0.5]) for subset in SUBSETS}
-    window = Window(0.0, 0.0, 5.0, torch.zeros(0, 64), scores, {"video": steps}, {})
+    window = ExplainedWindow(0.0, 0.0, 5.0, torch.zeros(0, 64), scores, {"video": steps}, {})
     found = Explained(film, ["tag"], [window], [])
     with IsolatedReader() as reader:
         stills = write_overlay(found, ClipSpec(), reader, tmp_path / "out.mp4", 48)

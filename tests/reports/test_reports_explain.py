@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mmattn.media.write.clips import write_video
-from mmattn.reports.explain.explained import Explained, Steps, Window
+from mmattn.reports.explain.explained import Explained, ExplainedWindow, Steps
 from mmattn.reports.explain.page import render, verdict
 from mmattn.reports.explain.video import Still, _jpeg, heat_of, hottest
 from mmattn.weighting.causal import SUBSETS
@@ -27,7 +27,7 @@ def steps(places: int, looked: torch.Tensor | None = None) -> Steps:
 def explained(path: Path) -> Explained:
     scores = {subset: torch.tensor([0.2 + 0.2 * i] * 4) for i, subset in enumerate(SUBSETS)}
     streams: Any = {"video": steps(4), "audio": steps(1)}
-    window = Window(0.0, 0.0, 4.0, torch.zeros(8, 4), scores, streams, {})
+    window = ExplainedWindow(0.0, 0.0, 4.0, torch.zeros(8, 4), scores, streams, {})
     return Explained(path, ["dog", "cat", "bird", "fish"], [window], [])
 
 

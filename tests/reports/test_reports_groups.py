@@ -15,19 +15,19 @@ from report_runs import FAMILIES, evaluation, make_grid, make_run
 
 from mmattn.config.compose import compose
 from mmattn.errors import UsageError
-from mmattn.reports.budget import noise_sweep, training_seconds
 from mmattn.reports.collect.choices import choice_of
 from mmattn.reports.collect.cost import Cost, Length
 from mmattn.reports.collect.groups import group_runs
+from mmattn.reports.collect.noise import noise_sweep, training_seconds
 from mmattn.reports.collect.runs import collect_runs
 from mmattn.reports.collect.select import select_runs
 from mmattn.reports.collect.timing import Timed
-from mmattn.reports.page.charts import curves
+from mmattn.reports.page.charts.bars import curves
+from mmattn.reports.page.charts.scatter import CostPoint, front, scatter
 from mmattn.reports.page.compare import compare
+from mmattn.reports.page.disagreements import disagreements
 from mmattn.reports.page.export import to_csv
-from mmattn.reports.page.plots import Point, front, scatter
 from mmattn.reports.page.report import Options, write_report
-from mmattn.reports.page.samples import disagreements
 from mmattn.reports.statistics.fairness import factors_of, fairness
 
 
@@ -151,8 +151,8 @@ def test_training_times_are_of_one_host_gpu_and_driver(tmp_path: Path, machines:
 
 
 def test_labels_stay_inside_and_dots_do_not_hide_each_other() -> None:
-    points = [Point(i, f"a rather long name of row {i}", 10.0**i, 0.5 + 0.1 * i) for i in range(4)]
-    chart = scatter([*points, Point(4, "hidden", 1.0, 0.5), Point(5, "too", 1.0, 0.5)], "MFLOP", "mAP")
+    points = [CostPoint(i, f"a rather long name of row {i}", 10.0**i, 0.5 + 0.1 * i) for i in range(4)]
+    chart = scatter([*points, CostPoint(4, "hidden", 1.0, 0.5), CostPoint(5, "too", 1.0, 0.5)], "MFLOP", "mAP")
     assert chart.count('class="ring') == 2 and 'r="8"' in chart and 'r="11"' in chart, "around the dot below them"
     labels = re.findall(r'<text class="([^"]*)" x="([\d.]+)%" y="[^"]*" dx="-?\d+">(a rather[^<]*)<', chart)
     assert len(labels) == 4 and any("\u2026" in text for *_, text in labels)
@@ -185,11 +185,11 @@ def test_noise_sweeps_are_read_by_loudness(tmp_path: Path) -> None:
 
 
 def test_the_front_is_what_nothing_cheaper_beats() -> None:
-    points = [Point(i, str(i), x, y) for i, (x, y) in enumerate([(1, 0.5), (2, 0.4), (3, 0.9), (4, 0.9), (2, 0.7)])]
+    points = [CostPoint(i, str(i), x, y) for i, (x, y) in enumerate([(1, 0.5), (2, 0.4), (3, 0.9), (4, 0.9), (2, 0.7)])]
     assert [point.run for point in front(points)] == [0, 4, 2]
     for dominated in set(points) - set(front(points)):
         assert any(p.x <= dominated.x and p.y >= dominated.y for p in front(points))
-    same = [Point(0, "<b>", 5.0, 0.5), Point(1, "b", 5.0, 0.5)]
+    same = [CostPoint(0, "<b>", 5.0, 0.5), CostPoint(1, "b", 5.0, 0.5)]
     assert "&lt;b&gt;" in scatter(same, "x", "y") and "nan" not in scatter(same, "x", "y")
 
 

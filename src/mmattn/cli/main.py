@@ -250,7 +250,7 @@ def _named(overrides: list[str], places: tuple[str, ...], keys: tuple[str, ...])
 def _explain(overrides: list[str]) -> None:
     config = compose("explain", overrides)
     _check_given(config)
-    from mmattn.reports.explain.explain import explain
+    from mmattn.reports.explain.command import explain
 
     print(explain(config))
 

@@ -11,10 +11,10 @@ import jinja2
 from mmattn.reports import text
 
 
-def environment(folder: str) -> jinja2.Environment:
+def environment() -> jinja2.Environment:
     """For the templates of a folder of this package. All that they print is escaped; a name they lack is an error."""
     made = jinja2.Environment(
-        loader=jinja2.PackageLoader("mmattn.reports", folder),
+        loader=jinja2.PackageLoader("mmattn.reports", "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         finalize=text.finalize,
@@ -27,7 +27,9 @@ def environment(folder: str) -> jinja2.Environment:
 
 def source(*names: str) -> str:
     """Style sheets or scripts beside the templates, one after the other, as in page/report.css."""
-    return "".join(resources.files("mmattn.reports").joinpath(name).read_text(encoding="utf-8") for name in names)
+    return "".join(
+        resources.files("mmattn.reports").joinpath("templates", name).read_text(encoding="utf-8") for name in names
+    )
 
 
 def digest(inline: str) -> str:

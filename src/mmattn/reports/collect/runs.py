@@ -16,7 +16,7 @@ import yaml
 
 from mmattn.errors import UsageError
 from mmattn.reports.collect.choices import choice_of
-from mmattn.reports.collect.made import read_made_with, read_model_header
+from mmattn.reports.collect.provenance import read_made_with, read_model_header
 
 CONFIG_FILE = "config.yaml"
 EVALUATION_FILE = "evaluation.json"

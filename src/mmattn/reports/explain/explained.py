@@ -31,7 +31,7 @@ class Steps:
 
 
 @dataclass(frozen=True)
-class Window:
+class ExplainedWindow:
     """One window of the file. What happens in [shown, end) is said by this one; it saw all from `start` on."""
 
     start: float
@@ -49,7 +49,7 @@ class Explained:
 
     path: Path
     tags: list[str]
-    windows: list[Window]
+    windows: list[ExplainedWindow]
     issues: list[str]
 
     def has(self, name: Modality) -> bool:

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from mmattn.reports import html, text
 from mmattn.reports.explain.explained import Explained, mean_mass, split_of
 from mmattn.reports.explain.video import Still, hottest
-from mmattn.reports.page import charts
+from mmattn.reports.page.charts import bars as charts
 from mmattn.types import MODALITIES
 
 _EVEN = 0.05  # of a score: shares that differ by less are called alike
@@ -27,10 +27,10 @@ def render(found: Explained, stills: Sequence[Still], video: str, attention: boo
     splits = [tag[part] for tag in tags for part in ("video", "audio", "synergy")]
     mass = mean_mass(found)
     page = (
-        html.environment("explain")
+        html.environment()
         .get_template("explain.html.j2")
         .render(
-            style=Markup(html.source("page/report.css")),  # ours
+            style=Markup(html.source("report.css")),  # ours
             name=found.path.name,
             video=video,
             burned_in_attention=attention,

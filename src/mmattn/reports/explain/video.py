@@ -21,7 +21,7 @@ from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.media.open.probe import probe
 from mmattn.media.read.replay import even_size, replay
 from mmattn.media.write.clips import writing_video
-from mmattn.reports.explain.explained import Explained, Steps, Window, split_of
+from mmattn.reports.explain.explained import Explained, ExplainedWindow, Steps, split_of
 from mmattn.reports.text import clean
 from mmattn.types import Modality
 
@@ -114,7 +114,7 @@ class _Canvas:
     def __init__(self, found: Explained, layout: Layout, spec: ClipSpec, attention: bool) -> None:
         self.found, self.layout, self.spec, self.attention = found, layout, spec, attention
         self.font = ImageFont.load_default(13)
-        self._window: Window | None = None
+        self._window: ExplainedWindow | None = None
         self._base = Image.new("RGB", (layout.width, layout.height), PAPER)
         self._heat: dict[int, np.ndarray] = {}
         self.hottest = hottest(found, attention) or 1.0
@@ -140,11 +140,11 @@ class _Canvas:
         pen.text((self.layout.width - 62, 2), f"{time:7.2f} s", fill=INK, font=self.font)
         return np.asarray(image)
 
-    def _across(self, window: Window, time: float) -> float:
+    def _across(self, window: ExplainedWindow, time: float) -> float:
         span = max(window.end - window.shown, 1e-6)
         return (self.layout.width - 1) * min(max((time - window.shown) / span, 0.0), 1.0)
 
-    def _heated(self, window: Window, time: float, picture: np.ndarray) -> np.ndarray:
+    def _heated(self, window: ExplainedWindow, time: float, picture: np.ndarray) -> np.ndarray:
         steps = window.streams.get("video")
         if steps is None:
             return picture
@@ -153,7 +153,7 @@ class _Canvas:
             self._heat[step] = spread(self._heat_of(steps)[step] / self.hottest, picture.shape[:2])
         return blend(picture, self._heat[step])
 
-    def _draw_base(self, window: Window) -> Image.Image:
+    def _draw_base(self, window: ExplainedWindow) -> Image.Image:
         image = Image.new("RGB", (self.layout.width, self.layout.height), PAPER)
         pen = ImageDraw.Draw(image)
         pen.text((6, 2), "tag, score: owed to picture / sound / both (Shapley, whole file)", fill=DIM, font=self.font)
@@ -168,7 +168,7 @@ class _Canvas:
         self._draw_spectrum(image, window, low + 2 * LINE + STRIP)
         return image
 
-    def _draw_strip(self, pen: ImageDraw.ImageDraw, window: Window, top: int) -> None:
+    def _draw_strip(self, pen: ImageDraw.ImageDraw, window: ExplainedWindow, top: int) -> None:
         """Attention mass on sound (descriptive) as a line; what the tag owes to each stream's moments as bars."""
         key = "causal: picture up, sound down; line: share of attention on sound"
         pen.text((6, top + 1), key, fill=DIM, font=self.font)
@@ -199,7 +199,7 @@ class _Canvas:
                 if len(points) > 1:
                     pen.line(points, fill=INK, width=1)
 
-    def _draw_spectrum(self, image: Image.Image, window: Window, top: int) -> None:
+    def _draw_spectrum(self, image: Image.Image, window: ExplainedWindow, top: int) -> None:
         pen = ImageDraw.Draw(image)
         steps = window.streams.get("audio")
         if steps is None or not len(window.spectrogram):

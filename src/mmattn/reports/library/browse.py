@@ -47,8 +47,8 @@ def browse(config: Config) -> str:
 
 def _write(library: Path, out: Path, part: Path, picture: Picture | None) -> int:
     """The page, with a part of the records in memory. Returns their number."""
-    style, script = html.source("library/browse.css"), html.source("library/browse.js")
-    template = html.environment("library").get_template("browse.html.j2")
+    style, script = html.source("browse.css"), html.source("browse.js")
+    template = html.environment().get_template("browse.html.j2")
     parts, count = _parts(library, out.absolute().parent, picture), 0
 
     def told() -> Iterator[str]:

@@ -85,9 +85,9 @@ def _counted(counter: Counter[str]) -> str:
 
 def render(checked: Checked) -> bytes:
     """The page as UTF-8 HTML."""
-    environment = html.environment("library")
+    environment = html.environment()
     environment.filters.update(size=size, clock=clock)
-    style, script = html.source("page/report.css", "library/library.css"), html.source("library/library.js")
+    style, script = html.source("report.css", "library.css"), html.source("library.js")
     found = checked.summary
     page = environment.get_template("library.html.j2").render(
         found=found,

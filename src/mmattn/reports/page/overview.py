@@ -10,8 +10,8 @@ from typing import Any
 from mmattn.reports import text
 from mmattn.reports.collect.groups import Group, mean_of
 from mmattn.reports.collect.runs import Number
-from mmattn.reports.page import plots
-from mmattn.reports.page.table import Row
+from mmattn.reports.page.charts import scatter as plots
+from mmattn.reports.page.rows import Row
 from mmattn.reports.statistics.comparison import Comparison, Estimate
 from mmattn.text import clock
 
@@ -166,7 +166,7 @@ def pareto(rows: Sequence[Row], metric: str, lengths: Sequence[Row]) -> list[tup
     found = []
     for key, unit, title in COSTS:
         points = [
-            plots.Point(place, row["name"], row[key] / unit, row["score"])
+            plots.CostPoint(place, row["name"], row[key] / unit, row["score"])
             for place, row in enumerate(rows)
             if row[key] and row["score"] is not None
         ]

@@ -12,15 +12,15 @@ from mmattn.errors import UsageError
 from mmattn.files import write_atomically
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.progress import say
-from mmattn.reports.budget import noise_sweep, training_seconds
 from mmattn.reports.collect.cost import Cost, measure_costs, read_cost
 from mmattn.reports.collect.groups import Group, group_runs
+from mmattn.reports.collect.noise import noise_sweep, training_seconds
 from mmattn.reports.collect.predictions import Failure, Prediction, read_predictions, spread
 from mmattn.reports.collect.runs import collect_runs
-from mmattn.reports.page import table
+from mmattn.reports.page import rows as table
+from mmattn.reports.page.disagreements import disagreements
 from mmattn.reports.page.export import write_tables
-from mmattn.reports.page.page import Example, Page, render
-from mmattn.reports.page.samples import disagreements
+from mmattn.reports.page.render import Example, Page, render
 from mmattn.reports.page.thumbnails import thumbnails
 from mmattn.reports.statistics.bundle import Statistics, statistics, with_intervals
 from mmattn.reports.statistics.comparison import Comparison

@@ -9,8 +9,9 @@ from markupsafe import Markup
 
 from mmattn.reports.collect.groups import Group
 from mmattn.reports.collect.runs import Head, Number, RunRecord, Split
-from mmattn.reports.page import charts, plots
-from mmattn.reports.page.table import Facts, noise_rows, weightings
+from mmattn.reports.page.charts import bars as charts
+from mmattn.reports.page.charts import scatter as plots
+from mmattn.reports.page.rows import Facts, noise_rows, weightings
 from mmattn.reports.statistics import agreement, verdicts
 from mmattn.reports.statistics.bundle import Statistics
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mmattn.reports.budget import Noise, noise_sweep
 from mmattn.reports.collect.groups import Group
+from mmattn.reports.collect.noise import Noise, noise_sweep
 from mmattn.reports.collect.runs import Number
 from mmattn.reports.statistics.comparison import ALPHA
 from mmattn.reports.statistics.draws import draw

@@ -18,9 +18,10 @@ from mmattn.reports import html
 from mmattn.reports.collect.groups import Group, differing
 from mmattn.reports.collect.predictions import Failure, Prediction
 from mmattn.reports.collect.runs import RunRecord
-from mmattn.reports.page import charts, overview, sections
-from mmattn.reports.page.samples import Sample
-from mmattn.reports.page.table import Facts, group_rows, length_rows, run_rows, score_of
+from mmattn.reports.page import overview, sections
+from mmattn.reports.page.charts import bars as charts
+from mmattn.reports.page.disagreements import Disagreement
+from mmattn.reports.page.rows import Facts, group_rows, length_rows, run_rows, score_of
 from mmattn.reports.statistics import verdicts
 from mmattn.reports.statistics.bundle import Statistics
 from mmattn.reports.statistics.fairness import fairness
@@ -47,7 +48,7 @@ class Page:
     facts: Facts
     factors: Sequence[str] = ()
     notes: list[str] = field(default_factory=list)
-    samples: list[Sample] = field(default_factory=list)
+    samples: list[Disagreement] = field(default_factory=list)
     predictions: str | None = None  # the file they came from
     files_read: int = 0
     examples: list[Example] = field(default_factory=list)
@@ -63,10 +64,10 @@ class Page:
 
 def render(page: Page) -> bytes:
     """The page as UTF-8 HTML."""
-    environment = html.environment("page")
+    environment = html.environment()
     environment.globals.update(run_class=charts.run_class, split_bars=charts.split_bars, mass_bar=charts.mass_bar)
     environment.globals.update(tag_bars=charts.tag_bars, word_class=sections.word_class)
-    style, script = html.source("page/report.css"), html.source("page/compare.js")
+    style, script = html.source("report.css"), html.source("compare.js")
     runs = page.runs
     shown = environment.get_template("report.html.j2").render(
         page=page,

@@ -24,7 +24,7 @@ from mmattn.files import expanded, write_atomically
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.model import AVModel
 from mmattn.progress import Progress
-from mmattn.reports.explain.explained import Explained, Steps, Window, record
+from mmattn.reports.explain.explained import Explained, ExplainedWindow, Steps, record
 from mmattn.types import MODALITIES, LayerStats, Modality
 from mmattn.weighting.causal import SUBSETS, Subset, subset_scores
 from mmattn.weighting.faithful import Faithfulness, faithfulness
@@ -100,7 +100,7 @@ def _explained(
             streams, faithful = _window(clip, tags, start, config["masks"])
             heard = sample.spectrogram[sample.spectrogram_keep]
             of_tags = {subset: value[tags].cpu() for subset, value in of_all.items()}
-            windows.append(Window(start, shown, end, heard, of_tags, streams, faithful))
+            windows.append(ExplainedWindow(start, shown, end, heard, of_tags, streams, faithful))
             progress.at(len(windows))
     return Explained(source, [names[i] for i in tags], windows, sorted(issues))
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mmattn.reports.budget import Noise
 from mmattn.reports.collect.cost import Cost
 from mmattn.reports.collect.groups import Group, mean_of
+from mmattn.reports.collect.noise import Noise
 from mmattn.reports.collect.runs import Number, RunRecord
 from mmattn.reports.statistics.bundle import Statistics
 from mmattn.reports.statistics.comparison import Comparison

@@ -35,7 +35,7 @@ _MANIFEST = "manifest.jsonl"
 
 
 @dataclass(frozen=True)
-class Word:
+class CaptionWord:
     """A word of a caption and what it owes to picture and sound."""
 
     text: str
@@ -53,11 +53,11 @@ class Said:
     video: Number
     audio: Number
     synergy: Number
-    caption: tuple[Word, ...] = ()
+    caption: tuple[CaptionWord, ...] = ()
 
 
 @dataclass(frozen=True)
-class Sample:
+class Disagreement:
     """One clip. Pictures, sound and spectrogram are data: URIs; `trouble` says why there are none."""
 
     id: str
@@ -81,7 +81,7 @@ class _Media:
     path: str | None = field(default=None)
 
 
-def disagreements(groups: Sequence[Group], count: int) -> list[Sample]:
+def disagreements(groups: Sequence[Group], count: int) -> list[Disagreement]:
     """The `count` clips whose scores differ most between the groups that kept what each clip scored."""
     if len(groups) < 2 or count < 1:
         return []
@@ -103,7 +103,7 @@ def disagreements(groups: Sequence[Group], count: int) -> list[Sample]:
         command = f"mmattn explain {shlex.quote(f'run={kept[0][1].runs[0].path}')} "
         command += shlex.quote(f"source={found.path}") if found.path else "source=FILE"
         samples.append(
-            Sample(name, first["tags"], first["references"], spreads[name], tuple(shown), found.pictures, found.sound,
+            Disagreement(name, first["tags"], first["references"], spreads[name], tuple(shown), found.pictures, found.sound,
                    found.spectrogram, found.trouble, command)
         )  # fmt: skip
     return samples
@@ -144,10 +144,11 @@ def _clip(record: Mapping[str, Any]) -> dict[str, Any]:
     if score is None:
         score = number((captioning.get("metrics") or {}).get("rouge_l"))
     words = [
-        Word(str(w.get("word")), number(w.get("video")), number(w.get("audio"))) for w in captioning.get("words") or ()
+        CaptionWord(str(w.get("word")), number(w.get("video")), number(w.get("audio")))
+        for w in captioning.get("words") or ()
     ]
     if not words and captioning.get("caption"):
-        words = [Word(str(captioning["caption"]), None, None)]
+        words = [CaptionWord(str(captioning["caption"]), None, None)]
     return {
         "tags": tuple(map(str, record.get("tags") or ())),
         "references": tuple(map(str, captioning.get("references") or ())),

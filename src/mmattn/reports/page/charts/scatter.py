@@ -14,7 +14,7 @@ from itertools import pairwise
 from markupsafe import Markup
 
 from mmattn.reports.collect.runs import Number
-from mmattn.reports.page.charts import group_of, run_class, svg, text_at
+from mmattn.reports.page.charts.bars import group_of, run_class, svg, text_at
 from mmattn.reports.statistics.comparison import Estimate
 from mmattn.reports.text import fixed
 
@@ -25,7 +25,7 @@ _CHARACTER = 2.3  # per cent of the narrowest card that a character takes
 
 
 @dataclass(frozen=True)
-class Point:
+class CostPoint:
     """One run: `run` is its place on the page."""
 
     run: int
@@ -52,7 +52,7 @@ def whisker(estimate: Estimate, low: float, high: float) -> Markup:
     return svg(16, body, title)
 
 
-def front(points: Sequence[Point]) -> list[Point]:
+def front(points: Sequence[CostPoint]) -> list[CostPoint]:
     """Those for which no other is cheaper or as cheap, scores as high or higher, and is better in one (Pareto)."""
     return sorted(
         (p for p in points if not any(q.x <= p.x and q.y >= p.y and (q.x < p.x or q.y > p.y) for q in points)),
@@ -60,7 +60,7 @@ def front(points: Sequence[Point]) -> list[Point]:
     )
 
 
-def scatter(points: Sequence[Point], across: str, up: str) -> Markup:
+def scatter(points: Sequence[CostPoint], across: str, up: str) -> Markup:
     """Score against cost (logarithmic), the Pareto front joined by steps and named."""
     low, high = _padded_log([p.x for p in points])
     bottom, top = _padded([p.y for p in points])
