@@ -16,8 +16,9 @@ from mmattn.data.prepare.clips import ClipSpec
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.media.read.decode import read_clip
 from mmattn.media.write.clips import write_video
+from mmattn.reports.explain.canvas import LINE
 from mmattn.reports.explain.explained import Explained, ExplainedWindow, Steps
-from mmattn.reports.explain.video import LINE, write_overlay
+from mmattn.reports.explain.video import write_overlay
 from mmattn.weighting.causal import SUBSETS
 
 FPS = 10

@@ -13,7 +13,9 @@ from report_runs import make_run
 from wandb_stand_in import stand_in
 
 from mmattn.cli.main import main
-from mmattn.reports.workspace.dashboard import STEP, RunFilter, build, metric_names, run_filter, views
+from mmattn.reports.workspace.dashboard import metric_names
+from mmattn.reports.workspace.send import RunFilter, build, run_filter
+from mmattn.reports.workspace.views import STEP, views
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # wandb's own, on import
 LOGGED = [

@@ -11,8 +11,9 @@ import torch
 
 from mmattn.media.write.clips import write_video
 from mmattn.reports.explain.explained import Explained, ExplainedWindow, Steps
+from mmattn.reports.explain.heat import heat_of, hottest
 from mmattn.reports.explain.page import render, verdict
-from mmattn.reports.explain.video import Still, _jpeg, heat_of, hottest
+from mmattn.reports.explain.video import Still, _jpeg
 from mmattn.weighting.causal import SUBSETS
 
 SHOTS = Path(__file__).parents[2] / "build" / "screenshots"
@@ -37,7 +38,7 @@ def explained(path: Path) -> Explained:
         (TAG, 0.49, "depends more on the sound (picture \u22120.10, sound +0.57). Attention leans to neither (49"),
         (TAG, 0.80, "depends more on the sound (picture \u22120.10, sound +0.57). Attention leans to the sound too"),
         (TAG, 0.20, "Attention leans to the picture instead"),
-        (TAG | {"video": 0.55}, 0.80, "depends on picture and sound about alike (picture +0.55, sound +0.57). Att"),
+        (TAG | {"video": 0.55}, 0.80, "depends on picture and sound about equally (picture +0.55, sound +0.57). Att"),
     ],
 )  # fmt: skip
 def test_what_a_score_depends_on_is_said_whatever_attention_does(tag: dict, audio: float, says: str) -> None:
@@ -68,5 +69,8 @@ def test_the_first_screen_holds_the_player_and_the_tags(driver: Any, tmp_path: P
     assert len(cards) == 4 and all(card.rect["x"] >= video.rect["x"] + video.rect["width"] for card in cards)
     assert cards[0].rect["y"] + cards[0].rect["height"] < height
     shown = driver.find_element("css selector", "main").text
-    assert f"Full colour is {hottest(found, False):.2g}" in shown and "all of one moment together count up to" in shown
+    assert (
+        f"Full colour is {hottest(found, False):.2g}" in shown
+        and "all of one moment together change it by up to" in shown
+    )
     assert len(driver.find_elements("css selector", "#moments img")) == 1, "one picture a moment"

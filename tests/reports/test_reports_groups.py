@@ -18,11 +18,12 @@ from mmattn.errors import UsageError
 from mmattn.reports.collect.choices import choice_of
 from mmattn.reports.collect.cost import Cost, Length
 from mmattn.reports.collect.groups import group_runs
-from mmattn.reports.collect.noise import noise_sweep, training_seconds
+from mmattn.reports.collect.metrics import training_seconds
+from mmattn.reports.collect.noise import noise_sweep
 from mmattn.reports.collect.runs import collect_runs
 from mmattn.reports.collect.select import select_runs
 from mmattn.reports.collect.timing import Timed
-from mmattn.reports.page.charts.bars import curves
+from mmattn.reports.page.charts.lines import lines
 from mmattn.reports.page.charts.scatter import CostPoint, front, scatter
 from mmattn.reports.page.compare import compare
 from mmattn.reports.page.disagreements import disagreements
@@ -73,7 +74,7 @@ def test_a_pattern_leaves_out_what_is_not_finished_and_says_so(tmp_path: Path, m
     (make_run(tmp_path / "runs" / "b") / "evaluation.json").unlink()
     config = compose("compare", ["runs=runs/*", "measure=none"])
     page = compare(config).read_text(encoding="utf-8")
-    assert "Left out, as no validation has finished: runs/b." in page
+    assert "Left out because no validation has finished: runs/b." in page
     (tmp_path / "runs" / "a" / "evaluation.json").unlink()
     with pytest.raises(UsageError, match="none of the 2 runs has finished"):
         compare(config)
@@ -102,7 +103,7 @@ def test_what_differs_beside_the_factor_is_said(tmp_path: Path) -> None:
     groups = group_runs(collect_runs([make_run(tmp_path / "a"), make_run(tmp_path / "b", "late", lr=0.5)]))
     assert factors_of(groups, None) == ("fusion",)
     beside, seeds, *_ = fairness(groups, ("fusion",), {}, {})
-    assert "differ in optim.lr too" in beside.text and beside.weight == "caution"
+    assert "also differ in optim.lr," in beside.text and beside.weight == "caution"
     assert "One seed each" in seeds.text
     beside, *_ = fairness(groups, ("fusion", "optim"), {}, {})
     assert "All other settings are the same" in beside.text and beside.weight == "plain"
@@ -134,10 +135,10 @@ def test_encoders_are_what_is_compared_though_they_bring_their_own_clips(tmp_pat
     ("machines", "says"),
     [
         ([{"host": "n1", "gpu": "A", "driver": "1"}] * 2, "in all."),
-        ([{"host": "n1", "gpu": "A", "driver": "1"}, {"host": "n1", "gpu": "B", "driver": "1"}], "on 2 machines (A, "),
+        ([{"host": "n1", "gpu": "A", "driver": "1"}, {"host": "n1", "gpu": "B", "driver": "1"}], "2 machines (A, "),
         ([{"host": "n1", "gpu": "A", "driver": "1"}, {"host": "n1", "gpu": "A", "driver": "2"}], "not comparable."),
         ([{"host": "n1", "processor": "x"}, {"host": "n2", "processor": "x"}], "(x in n1; x in n2)"),
-        ([{"host": "n1", "processor": "x"}, {}], "not recorded of all runs"),
+        ([{"host": "n1", "processor": "x"}, {}], "Some runs do not record their machine"),
     ],
 )  # fmt: skip
 def test_training_times_are_of_one_host_gpu_and_driver(tmp_path: Path, machines: list[dict], says: str) -> None:
@@ -162,10 +163,9 @@ def test_labels_stay_inside_and_dots_do_not_hide_each_other() -> None:
 
 
 def test_one_validation_is_a_dot_at_its_epoch() -> None:
-    chart = curves([(0, "a", [(3.0, 0.5)]), (1, "b", [(3.0, 0.7)])], 1.0)
-    assert chart.count("alone") == 2 and chart.count("epoch 3") == 1 and ">3<" not in chart
-    points = re.findall(r'points="([\d.]+),[\d.]+ ([\d.]+),', chart)
-    assert points == [("50.00", "50.00")] * 2
+    chart = lines([(0, "a", [(3.0, 0.5)]), (1, "b", [(3.0, 0.7)])], "epoch", "mAP", (0.0, 1.0))
+    assert re.findall(r'class="dots" d="M([\d.]+),([\d.]+)h0"', chart) == [("50.00", "30.00"), ("50.00", "50.00")]
+    assert chart.count(">3<") == 1 and "polyline" not in chart
 
 
 def test_training_time_counts_every_part_of_a_resumed_run(tmp_path: Path) -> None:
@@ -230,7 +230,7 @@ def test_the_clips_that_runs_disagree_on_come_first(tmp_path: Path) -> None:
     for sample in found:
         late, cross = ((lines[sample.id][a] + lines[sample.id][b]) / 2 for a, b in (runs[:2], runs[2:]))
         assert sample.spread == pytest.approx(abs(late - cross) / 2)
-        assert [word.text for word in sample.said[0].caption] == ["<i>dog", "barks"]
+        assert [word.text for word in sample.rows[0].caption] == ["<i>dog", "barks"]
     assert disagreements(groups[:1], 3) == [] and disagreements(groups, 0) == []
     (runs[0] / "evaluation-val-clips.jsonl").unlink()
     assert disagreements(groups, 3) == [], "only one row is left"

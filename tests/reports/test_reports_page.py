@@ -47,7 +47,7 @@ def test_the_page_has_the_numbers_of_its_runs(pair, tmp_path):
     assert f"chance 0.362 0.400 0.300 0.300 0.450 {NOTHING}" in text
     assert f"synergy/x {NOTHING} 0.450 0.810 0.450" in text  # no model file, so no family
     assert "cross has the highest mAP, 0.912 (late 0.823); not tested" in text
-    assert "Scores rest on 400 val clips" in text
+    assert "Scores are from 400 val clips" in text
     assert "0 62 % 44 % +0.34" in text
     assert "No cross-modal attention: in this run (late)" in text
     assert "optim.lr 0.001 0.002" in text
@@ -61,7 +61,7 @@ def test_intervals_exchanges_and_gradient_shares_are_shown_as_what_they_are(tmp_
     out = tmp_path / "report.html"
     write_report([make_run(tmp_path / "a", record=record)], None, out)
     shown = " ".join(out.read_text(encoding="utf-8").split())
-    assert "synergy +0.31 to +0.42" in shown and shown.count("resampled clip sets") == 1
+    assert "synergy +0.31 to +0.42" in shown and shown.count("95 % interval:") == 1
     weighted = " ".join(Seen(out).text.split())
     assert "a +0.34 +0.26 +0.29 \u22120.08 0.438 0.312 0.312" in weighted
     del record["permutation"], record["gradient_share"]  # an evaluation from before there were any
@@ -152,7 +152,7 @@ def test_undefined_fields_are_dashes(tmp_path):
     (run / "run.json").unlink()
     text = Seen(write_report([run], None, tmp_path / "report.html")).text
     assert f"a {NOTHING} {NOTHING} 0.900 400 val" in text
-    assert f"{NOTHING} undefined" in text and "No run kept its metrics." in text and "None" not in text
+    assert f"{NOTHING} undefined" in text and "No run has logged metrics." in text and "None" not in text
 
 
 def split_of_nothing():
@@ -183,19 +183,21 @@ def test_what_cannot_be_compared_is_said_in_one_line(pair, tmp_path):
     assert "not a run directory (no config.yaml)" in message(runs=[str(tmp_path)])
     assert "nothing to compare" in message(runs=[])
     assert "expected a list" in message(runs=7)
-    assert "name what to compare" in message(runs=None) and "name what to compare" in message(sweep=str(tmp_path))
+    assert "set either runs= or sweep=" in message(runs=None) and "set either runs= or sweep=" in message(
+        sweep=str(tmp_path)
+    )
     assert "it matches nothing" in message(runs=str(tmp_path / "z*"))
     assert "none of the 1 it matches is a run" in message(runs=f"{tmp_path}/[a]")
-    assert "holds no run directory" in message(runs=None, sweep=str(pair[0]))
+    assert "no run directory below it" in message(runs=None, sweep=str(pair[0]))
     assert "expected missing, all, none" in message(measure="maybe")
-    assert "no row is named so; there are late, cross" in message(baseline="bottleneck")
+    assert "no such row; choose from late, cross" in message(baseline="bottleneck")
     assert "mmattn predict" in message(predictions=str(tmp_path / "none.jsonl"))
     (tmp_path / "bad.jsonl").write_text('{"path": "a", "status": "ok", "tags": []}\n[1]\n')
     assert "line 2 is not a prediction" in message(predictions=str(tmp_path / "bad.jsonl"))
     (tmp_path / "file").write_text("")
     assert "cannot be written" in message(out=str(tmp_path / "file" / "report.html"))
     (pair[1] / "evaluation.json").write_text('{"clips": 3}')
-    assert "not a whole evaluation" in message()
+    assert "incomplete evaluation" in message()
     (pair[1] / "evaluation.json").unlink()
     assert "no validation has finished" in message()
     assert not out.exists()

@@ -18,7 +18,8 @@ from mmattn.reports.collect.runs import collect_runs
 from mmattn.reports.page.report import write_report
 from mmattn.reports.statistics.comparison import Comparison
 from mmattn.reports.statistics.letters import rank_letters
-from mmattn.reports.statistics.significance import compare_groups
+from mmattn.reports.statistics.scored import Scored
+from mmattn.reports.statistics.significance import compare
 from mmattn.weighting.causal import SUBSETS
 from mmattn.weighting.clip_scores import ClipScores, scores_file
 
@@ -54,7 +55,7 @@ def grid(tmp_path: Path, skills: dict[str, float], seeds: int = 1, **more) -> li
 def test_scores_are_those_of_the_clips_and_the_intervals_hold_them(tmp_path: Path) -> None:
     groups = grid(tmp_path, {"weak": 0.3, "strong": 2.0}, seeds=3)
     assert [len(group.runs) for group in groups] == [3, 3]
-    found = compare_groups(groups, "mAP")
+    found = compare(Scored(groups), "mAP")
     for number, estimate in enumerate(found.estimates):
         own = []
         for seed in range(3):
@@ -74,7 +75,7 @@ def test_scores_are_those_of_the_clips_and_the_intervals_hold_them(tmp_path: Pat
 
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_fewer_than_three_seeds_are_not_tested(tmp_path: Path, seeds: int) -> None:
-    found = compare_groups(grid(tmp_path, {"weak": 0.3, "strong": 2.0}, seeds=seeds), "mAP")
+    found = compare(Scored(grid(tmp_path, {"weak": 0.3, "strong": 2.0}, seeds=seeds)), "mAP")
     delta = found.difference(1, 0)
     assert delta and delta.low > 0, "over clips"
     assert not delta.tested and not delta.differs and not found.tested
@@ -88,14 +89,14 @@ def test_fewer_than_three_seeds_are_not_tested(tmp_path: Path, seeds: int) -> No
 def test_rows_of_enough_seeds_are_tested_beside_others_that_are_not(tmp_path: Path) -> None:
     groups = grid(tmp_path, {"weak": 0.3, "strong": 2.0, "few": 1.0}, seeds=3)
     one = groups[2].runs[0]
-    found = compare_groups([*groups[:2], Group("few", (one,), one)], "mAP")
+    found = compare(Scored([*groups[:2], Group("few", (one,), one)]), "mAP")
     assert [estimate.letters for estimate in found.estimates if estimate] == ["b", "a", ""]
     assert [pair for pair, each in found.pairs.items() if each.tested] == [(0, 1)]
 
 
 def test_pairing_sees_what_single_intervals_do_not(tmp_path: Path) -> None:
     """Hard clips are hard for both, so the difference is known better than either score."""
-    found = compare_groups(grid(tmp_path, {"a": 0.9, "b": 1.1}, seeds=3, noise=0.02), "mAP")
+    found = compare(Scored(grid(tmp_path, {"a": 0.9, "b": 1.1}, seeds=3, noise=0.02)), "mAP")
     a, b = found.estimates
     delta = found.difference(1, 0)
     assert a and b and delta and delta.high - delta.low < 0.5 * (a.high - a.low)
@@ -112,7 +113,7 @@ def test_seeds_are_paired_by_number_and_not_by_place(tmp_path: Path) -> None:
             (run / "config.yaml").write_text((run / "config.yaml").read_text() + f"seed: {seed}\n")
             clip_scores(skills[seed] + better, int(seed), noise=0.02).save(scores_file(run, "val"))
             paths.append(run)
-    found = compare_groups(group_runs(collect_runs(paths)), "mAP")
+    found = compare(Scored(group_runs(collect_runs(paths))), "mAP")
     delta = found.difference(1, 0)
     assert found.paired and delta and delta.low > 0 and delta.high < 0.15
     a, b = found.estimates
@@ -123,15 +124,15 @@ def test_the_same_model_twice_does_not_differ_from_itself(tmp_path: Path) -> Non
     groups = grid(tmp_path, {"a": 1.0, "b": 1.0}, seeds=3)
     for seed in range(3):
         clip_scores(1.0, seed).save(scores_file(groups[1].runs[seed].path, "val"))
-    delta = compare_groups(groups, "mAP").difference(1, 0)
+    delta = compare(Scored(groups), "mAP").difference(1, 0)
     assert delta and (delta.value, delta.low, delta.high, delta.differs) == (0.0, 0.0, 0.0, False)
 
 
 def test_seeds_that_disagree_widen_the_interval(tmp_path: Path) -> None:
     groups = grid(tmp_path, {"a": 1.0}, seeds=3)
-    narrow = compare_groups(groups, "mAP").estimates[0]
+    narrow = compare(Scored(groups), "mAP").estimates[0]
     clip_scores(3.0, 7).save(scores_file(groups[0].runs[1].path, "val"))
-    wide = compare_groups(groups, "mAP").estimates[0]
+    wide = compare(Scored(groups), "mAP").estimates[0]
     assert narrow and wide and wide.high - wide.low > 2 * (narrow.high - narrow.low)
 
 
@@ -146,12 +147,12 @@ def test_clips_of_one_video_are_drawn_together(tmp_path: Path) -> None:
         scores = {subset: values.repeat_interleave(4, dim=0) for subset, values in once.scores.items()}
         replace(once, ids=names, targets=once.targets.repeat_interleave(4, dim=0), scores=scores,
                 videos=videos).save(path)  # fmt: skip
-        found = compare_groups(groups, "mAP")
+        found = compare(Scored(groups), "mAP")
         assert found.estimates[0] and found.videos == (len(names) if videos is None else CLIPS)
         return found.estimates[0].high - found.estimates[0].low
 
     once.save(path)
-    known = compare_groups(groups, "mAP").estimates[0]
+    known = compare(Scored(groups), "mAP").estimates[0]
     assert known
     by_video = width(tuple(name for name in once.ids for _ in range(4)))
     assert by_video == pytest.approx(known.high - known.low, rel=0.15) and width(None) < 0.65 * by_video
@@ -167,7 +168,7 @@ def test_other_metrics(tmp_path: Path, metric: str) -> None:
         for run in group.runs:
             path = run.path / "evaluation-val-clips.jsonl"
             path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    found = compare_groups(groups, metric)
+    found = compare(Scored(groups), metric)
     a, b = found.estimates
     delta = found.difference(1, 0)
     assert a and b and a.value < b.value and delta and delta.differs
@@ -183,7 +184,7 @@ def test_other_metrics(tmp_path: Path, metric: str) -> None:
 def test_clips_that_only_some_have_stay_out(tmp_path: Path) -> None:
     groups = grid(tmp_path, {"a": 0.5, "b": 2.5})
     clip_scores(2.5, 3, ids=range(20, CLIPS)).save(scores_file(groups[1].runs[0].path, "val"))
-    found = compare_groups(groups, "mAP")
+    found = compare(Scored(groups), "mAP")
     assert (found.clips, found.left_out) == (CLIPS - 20, 20)
 
 
@@ -191,12 +192,12 @@ def test_runs_without_scores_are_named_and_have_no_estimate(tmp_path: Path) -> N
     groups = grid(tmp_path, {"a": 0.5, "b": 2.5, "c": 1.0})
     path = groups[1].runs[0].path
     scores_file(path, "val").unlink()
-    found: Comparison = compare_groups(groups, "mAP")
+    found: Comparison = compare(Scored(groups), "mAP")
     assert found.missing == (path,) and [bool(e) for e in found.estimates] == [True, False, True]
     with pytest.raises(UsageError, match="mAP/sound"):
-        compare_groups(groups, "mAP/birds")
+        compare(Scored(groups), "mAP/birds")
     with pytest.raises(UsageError):
-        compare_groups(groups, "beauty")
+        compare(Scored(groups), "beauty")
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 8])
@@ -223,8 +224,8 @@ def test_scores_of_another_model_than_the_evaluation_are_told(tmp_path: Path) ->
     record = json.loads((path / "evaluation.json").read_text()) | {"clips": CLIPS}
     (path / "evaluation.json").write_text(json.dumps(record))
     page = write_report([path], None, tmp_path / "page.html").read_text(encoding="utf-8")
-    assert "its evaluation says 0.912" in page
+    assert "its evaluation has 0.912" in page
     scores = clip_scores(1.0, 0)
     record["metrics"]["mAP"] = float(average_precision(scores.scores["both"], scores.targets).mean())
     (path / "evaluation.json").write_text(json.dumps(record))
-    assert "its evaluation says" not in write_report([path], None, tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "its evaluation has" not in write_report([path], None, tmp_path / "page.html").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What training a run took, and how scores bear noise: read from what lies in the run directory."""
+"""How scores bear noise in the audio: the evaluations with noise that lie in a run directory."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmattn.reports.collect.runs import METRICS_FILE, Number, number
+from mmattn.reports.collect.records import Number, number
 
-_NOISE = re.compile(r"^evaluation-(\w+?)-(\w+)([+-][\d.]+)dB\.json$")
+_NOISY = re.compile(r"^evaluation-(\w+?)-(\w+)([+-][\d.]+)dB\.json$")
 
 
 @dataclass(frozen=True)
 class Noise:
-    """One evaluation with noise added to the sound: `snr_db` sound over noise, mAP and its Shapley split."""
+    """One evaluation with noise added to the audio: `snr_db` audio over noise, mAP and its Shapley split."""
 
     split: str
     kind: str
@@ -26,37 +26,11 @@ class Noise:
     audio: Number
 
 
-def training_seconds(run: Path) -> float | None:
-    """Wall time of training with its validations, summed over resumed parts; None where nothing was logged.
-
-    A part that was cut off is counted up to what it logged last.
-    """
-    total = last = 0.0
-    seen = False
-    try:
-        lines = (run / METRICS_FILE).read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return None
-    for line in lines:
-        try:
-            node = json.loads(line)
-        except ValueError:
-            continue
-        time = number(node.get("time")) if isinstance(node, dict) else None
-        if time is None:
-            continue
-        seen = True
-        if time < last:  # the clock starts again where a run was resumed
-            total += last
-        last = time
-    return total + last if seen else None
-
-
 def noise_sweep(run: Path) -> tuple[Noise, ...]:
-    """All evaluations with noise beside the run, by split, kind and loudness. One that is damaged is left out."""
+    """All evaluations with noise of the run, by split, kind and loudness. A damaged one is left out."""
     found = []
     for path in run.glob("evaluation-*dB.json"):
-        match = _NOISE.match(path.name)
+        match = _NOISY.match(path.name)
         if match is None:
             continue
         try:
@@ -66,4 +40,4 @@ def noise_sweep(run: Path) -> tuple[Noise, ...]:
             found.append(Noise(match[1], match[2], float(match[3]), *map(number, values)))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue
-    return tuple(sorted(found, key=lambda one: (one.split, one.kind, one.snr_db)))
+    return tuple(sorted(found, key=lambda noise: (noise.split, noise.kind, noise.snr_db)))

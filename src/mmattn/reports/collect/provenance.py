@@ -1,4 +1,4 @@
-"""What a run was made with. All of it is optional: a report without it is still a report."""
+"""Code, packages, machine and size of a run. All of it is optional: a report can do without."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _HEADER_BYTES = 64 << 20  # a safetensors header above this is not read
 
 
 def read_made_with(path: Path) -> dict[str, str]:
-    """What a run.json says of code, packages and machine; {} when there is none."""
+    """Code, packages and machine from a run.json; {} without one."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         packages = record.get("packages") or {}
@@ -25,14 +25,15 @@ def read_made_with(path: Path) -> dict[str, str]:
         return {}
 
 
-def read_model_header(path: Path) -> tuple[dict[str, str], int | None]:
-    """Tag -> family and the number of weights, from the model file's JSON header; no tensor is read."""
+def read_model_header(path: Path) -> tuple[dict[str, str], dict[str, float], int | None]:
+    """Tag -> family, tag -> threshold and the number of weights, from the model file's header; no tensor is read."""
     try:
         with path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(size)) if 0 < size <= _HEADER_BYTES else {}
         record = json.loads(header.pop("__metadata__")["mmattn"])
         families = {str(tag): str(family) for tag, family in record["vocabulary"]["families"].items()}
-        return families, sum(math.prod(tensor["shape"]) for tensor in header.values())
+        thresholds = {str(tag): float(value) for tag, value in record.get("thresholds", {}).items()}
+        return families, thresholds, sum(math.prod(tensor["shape"]) for tensor in header.values())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}, None
+        return {}, {}, None

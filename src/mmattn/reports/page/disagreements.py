@@ -1,37 +1,21 @@
-"""The clips on which runs disagree most: what each run made of them, with pictures, sound and spectrogram."""
+"""The clips on which runs disagree most, and what each row of the page made of them."""
 
 from __future__ import annotations
 
-import base64
-import io
-import json
 import shlex
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import torch
-from markupsafe import Markup
-from PIL import Image
-
-from mmattn.config.compose import build, check_spec
-from mmattn.data.load.reading import ClipReader
-from mmattn.data.manifest.rows import Row, read_manifest
-from mmattn.data.prepare.clips import ClipSpec
-from mmattn.errors import MediaError, MmattnError, UsageError
-from mmattn.media.read.request import Request
-from mmattn.media.write.encode import encode_sound
+from mmattn.errors import UsageError
+from mmattn.reports.collect.clips import clips_file, read_clips
 from mmattn.reports.collect.groups import Group, mean_of
-from mmattn.reports.collect.runs import CONFIG_FILE, Number, number, read_yaml
-from mmattn.reports.page.thumbnails import to_jpegs
+from mmattn.reports.collect.records import Number, number
+from mmattn.reports.page.clip_media import ClipMedia, read_media
 
-SHOWN_RUNS = 8  # of a clip: the best and the worst
-FRAMES, MOST_S, RATE = 4, 4.0, 16000
-_DEADLINE_S = 20.0
-_MANIFEST = "manifest.jsonl"
+_MOST_ROWS = 8  # of a clip: the best and the worst
+_NUMBERS = ("score", "video", "audio", "synergy")
 
 
 @dataclass(frozen=True)
@@ -44,7 +28,7 @@ class CaptionWord:
 
 
 @dataclass(frozen=True)
-class Said:
+class ClipResult:
     """What one row of the page made of a clip: the mean score of the clip's own tags, its split, its caption."""
 
     place: int
@@ -58,31 +42,19 @@ class Said:
 
 @dataclass(frozen=True)
 class Disagreement:
-    """One clip. Pictures, sound and spectrogram are data: URIs; `trouble` says why there are none."""
+    """One clip with its results by row, its pictures and sound, and a command that explains it."""
 
     id: str
     tags: tuple[str, ...]
     references: tuple[str, ...]
     spread: float  # standard deviation of the rows' scores
-    said: tuple[Said, ...]
-    pictures: tuple[str, ...] = ()
-    sound: str | None = None
-    spectrogram: str | None = None
-    trouble: str | None = None
-    command: str = ""
-
-
-@dataclass(frozen=True)
-class _Media:
-    pictures: tuple[str, ...] = ()
-    sound: str | None = None
-    spectrogram: str | None = None
-    trouble: str | None = None
-    path: str | None = field(default=None)
+    rows: tuple[ClipResult, ...]
+    media: ClipMedia
+    command: str
 
 
 def disagreements(groups: Sequence[Group], count: int) -> list[Disagreement]:
-    """The `count` clips whose scores differ most between the groups that kept what each clip scored."""
+    """The `count` clips whose scores differ most between the groups that kept them."""
     if len(groups) < 2 or count < 1:
         return []
     split = groups[0].mean.scores.split
@@ -90,23 +62,23 @@ def disagreements(groups: Sequence[Group], count: int) -> list[Disagreement]:
     if len(kept) < 2:
         return []
     shared = set.intersection(*(set(clips) for _, _, clips in kept))
-    spreads = {name: _spread([clips[name]["score"] for _, _, clips in kept]) for name in shared}
-    chosen = sorted(shared, key=lambda name: (-spreads[name], name))[:count]
-    media = _read_media(groups[0].runs[0].path, split, chosen)
-    samples = []
-    for name in chosen:
-        said = [_said(place, group, clips[name]) for place, group, clips in kept]
-        said.sort(key=lambda one: -(one.score if one.score is not None else -1.0))
-        half = SHOWN_RUNS // 2
-        shown = said if len(said) <= SHOWN_RUNS else [*said[:half], *said[-half:]]
-        first, found = kept[0][2][name], media[name]
-        command = f"mmattn explain {shlex.quote(f'run={kept[0][1].runs[0].path}')} "
-        command += shlex.quote(f"source={found.path}") if found.path else "source=FILE"
-        samples.append(
-            Disagreement(name, first["tags"], first["references"], spreads[name], tuple(shown), found.pictures, found.sound,
-                   found.spectrogram, found.trouble, command)
-        )  # fmt: skip
-    return samples
+    spreads = {id_: _spread([clips[id_]["score"] for _, _, clips in kept]) for id_ in shared}
+    chosen = sorted(shared, key=lambda id_: (-spreads[id_], id_))[:count]
+    media = read_media(groups[0].runs[0].path, split, chosen)
+    explain = f"mmattn explain {shlex.quote(f'run={kept[0][1].runs[0].path}')} "
+    found = []
+    for id_ in chosen:
+        first, source = kept[0][2][id_], media[id_].path
+        rows = tuple(_best_and_worst([_result(place, group, clips[id_]) for place, group, clips in kept]))
+        command = explain + (shlex.quote(f"source={source}") if source else "source=FILE")
+        found.append(Disagreement(id_, first["tags"], first["references"], spreads[id_], rows, media[id_], command))
+    return found
+
+
+def _best_and_worst(results: list[ClipResult]) -> list[ClipResult]:
+    results.sort(key=lambda one: -(one.score if one.score is not None else -1.0))
+    half = _MOST_ROWS // 2
+    return results if len(results) <= _MOST_ROWS else [*results[:half], *results[-half:]]
 
 
 def _spread(scores: Sequence[Number]) -> float:
@@ -115,37 +87,31 @@ def _spread(scores: Sequence[Number]) -> float:
 
 
 def _clips(group: Group, split: str) -> dict[str, dict[str, Any]]:
-    """By id: means over the group's seeds; {} unless all of them kept their clips."""
-    each = [_read_clips(run.path / f"evaluation-{split}-clips.jsonl") for run in group.runs]
-    shared = set.intersection(*map(set, each))
+    """By id, means over the group's seeds; {} unless all of them kept their clips."""
+    files = [clips_file(run.path, split) for run in group.runs]
+    if not all(file.is_file() for file in files):
+        return {}
+    seeds = []
+    for file in files:
+        try:
+            seeds.append({id_: _clip(record) for id_, record in read_clips(file).items()})
+        except (KeyError, TypeError, AttributeError) as error:
+            raise UsageError(f"{file}: cannot be read ({type(error).__name__}); evaluate the run again") from None
     return {
-        name: {
-            **each[0][name],
-            **{key: mean_of([one[name][key] for one in each]) for key in ("score", "video", "audio", "synergy")},
-        }
-        for name in shared
+        id_: seeds[0][id_] | {key: mean_of([clips[id_][key] for clips in seeds]) for key in _NUMBERS}
+        for id_ in set.intersection(*map(set, seeds))
     }
 
 
-def _read_clips(path: Path) -> dict[str, dict[str, Any]]:
-    try:
-        records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        return {str(record["id"]): _clip(record) for record in records}
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{path}: cannot be read ({type(error).__name__}); evaluate the run again") from None
-
-
 def _clip(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A clip is judged by its own tags, or where it has none by its caption."""
+    """A clip is judged by its own tags, or by its caption where it has none."""
     captioning = record.get("captioning") or {}
     score = number(record["value"].get("both"))
     if score is None:
         score = number((captioning.get("metrics") or {}).get("rouge_l"))
     words = [
-        CaptionWord(str(w.get("word")), number(w.get("video")), number(w.get("audio")))
-        for w in captioning.get("words") or ()
+        CaptionWord(str(word.get("word")), number(word.get("video")), number(word.get("audio")))
+        for word in captioning.get("words") or ()
     ]
     if not words and captioning.get("caption"):
         words = [CaptionWord(str(captioning["caption"]), None, None)]
@@ -158,72 +124,5 @@ def _clip(record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _said(place: int, group: Group, clip: Mapping[str, Any]) -> Said:
-    parts = (clip[key] for key in ("score", "video", "audio", "synergy", "caption"))
-    return Said(place, group.name, *parts)
-
-
-def _read_media(run: Path, split: str, names: Sequence[str]) -> dict[str, _Media]:
-    """What can be seen and heard of the clips of a run's data set, as far as it is still where it was."""
-    try:
-        data = read_yaml(run / CONFIG_FILE).get("data") or {}
-        rows = {row.id: row for row in _rows(data) if (row.split or "train") == split}
-        clip = build(data["clip"])
-    except (MmattnError, OSError, KeyError, TypeError, AttributeError) as error:
-        why = str(error).splitlines()[0] if isinstance(error, MmattnError) else type(error).__name__
-        return dict.fromkeys(names, _Media(trouble=f"the clips cannot be shown: {why}"))
-    bundles = str((data.get("source") or {}).get("_target_", "")).endswith("ShardSource")
-    reader = ClipReader(deadline_s=_DEADLINE_S, bundles=bundles)
-    try:
-        return {
-            name: _media(rows[name], clip, reader) if name in rows
-            else _Media(trouble="the data set has no such clip any more") for name in names
-        }  # fmt: skip
-    finally:
-        reader.close()
-
-
-def _rows(data: Mapping[str, Any]) -> list[Row]:
-    """The rows of the run's data set; nothing is made that is not there."""
-    root = Path(str(data["root"]))
-    if not root.exists():
-        raise UsageError(f"{root} is not here")
-    if (root / _MANIFEST).is_file():
-        return read_manifest(root / _MANIFEST)
-    check_spec(data["source"])
-    if str(data["source"].get("_target_", "")).endswith("AVShapesSource"):
-        raise UsageError(f"{root} has not been rendered here")
-    return build(data["source"]).rows()
-
-
-def _media(row: Row, spec: ClipSpec, reader: ClipReader) -> _Media:
-    start = row.start
-    end = min(start + MOST_S, start + spec.seconds, row.end if row.end is not None else float("inf"))
-    times = tuple(start + (end - start) * (k + 0.5) / FRAMES for k in range(FRAMES))
-    try:
-        clip = reader(row.media, Request(times=times, start=start, end=end, audio_rate=RATE))
-    except (MediaError, ValueError, OSError) as error:
-        return _Media(trouble=f"cannot be read: {error}", path=str(row.path))
-    pictures = () if clip.frames is None else tuple(map(Markup, to_jpegs(clip.frames)))
-    heard = clip.waveform is not None and bool(clip.waveform.any())
-    assert clip.waveform is not None or not heard
-    sound = spectrogram = None
-    if heard and clip.waveform is not None:
-        sound = _uri("audio/flac", encode_sound(clip.waveform.numpy(), clip.sample_rate, "flac"))
-        spectrogram = _spectrogram(clip.waveform, spec)
-    return _Media(pictures, sound, spectrogram, None, str(row.path))
-
-
-def _spectrogram(waveform: torch.Tensor, spec: ClipSpec) -> str:
-    """Log-mel, low bands below, from black (the quietest) to white."""
-    rows = spec.front_end(waveform) if spec.sample_rate == RATE else ClipSpec().front_end(waveform)
-    low, high = float(rows.quantile(0.05)), float(rows.max())
-    grey = ((rows - low) / max(high - low, 1e-6)).clamp(0, 1).mul(255).byte().T.flip(0).contiguous().numpy()
-    data = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(grey)).save(data, format="PNG", optimize=True)
-    return _uri("image/png", data.getvalue())
-
-
-def _uri(kind: str, data: bytes) -> Markup:
-    """Nothing in it is to be escaped, and it is long."""
-    return Markup(f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}")
+def _result(place: int, group: Group, clip: Mapping[str, Any]) -> ClipResult:
+    return ClipResult(place, group.name, **{key: clip[key] for key in (*_NUMBERS, "caption")})

@@ -1,4 +1,4 @@
-"""The rows of a comparison as plain values: what the page's tables show and compare.json and the CSVs hold."""
+"""The rows of a comparison as plain values, for the page's tables, compare.json and the CSVs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 from mmattn.reports.collect.cost import Cost
 from mmattn.reports.collect.groups import Group, mean_of
 from mmattn.reports.collect.noise import Noise
-from mmattn.reports.collect.runs import Number, RunRecord
+from mmattn.reports.collect.records import Number, RunRecord
+from mmattn.reports.page.disagreements import Disagreement
 from mmattn.reports.statistics.bundle import Statistics
 from mmattn.reports.statistics.comparison import Comparison
 from mmattn.reports.statistics.verdicts import families, lean
@@ -19,7 +20,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of runs beside their scores, by the path of the run."""
+    """Costs, seconds of training and evaluations in noise, by the path of the run."""
 
     costs: Mapping[str, Cost]
     seconds: Mapping[str, float | None]
@@ -27,7 +28,7 @@ class Facts:
 
 
 def group_rows(groups: Sequence[Group], found: Statistics, facts: Facts) -> list[Row]:
-    """A row for each group: who it is, its score with interval and rank, what it costs, what it owes to what."""
+    """A row for each group: its choices, its score with interval and rank, its costs and weightings."""
     rows, main = [], found.main
     for place, (group, estimate) in enumerate(zip(groups, main.estimates, strict=True)):
         delta = None if place == main.baseline else main.difference(place, main.baseline)
@@ -54,13 +55,13 @@ def group_rows(groups: Sequence[Group], found: Statistics, facts: Facts) -> list
 
 
 def score_of(run: RunRecord, comparison: Comparison, place: int) -> Number:
-    """A row's score from its clips, or, where these are not known, as its evaluation has it."""
+    """A row's score from its clips, or from its evaluation where per-clip scores are missing."""
     estimate = comparison.estimates[place]
     return plain_score(run, comparison.metric) if estimate is None else estimate.value
 
 
 def pair_rows(groups: Sequence[Group], found: Statistics) -> list[Row]:
-    """A row for each test: metric, the two rows, their difference, p alone and adjusted (Holm, over the metric's)."""
+    """A row for each test: metric, the two rows, their difference, p raw and adjusted (Holm, within the metric)."""
     named = {found.main.metric: found.main, **{f"mAP/{name}": one for name, one in found.families.items()}}
     named |= found.weightings
     return [
@@ -73,7 +74,7 @@ def pair_rows(groups: Sequence[Group], found: Statistics) -> list[Row]:
 
 
 def weighting_rows(groups: Sequence[Group], found: Statistics) -> list[Row]:
-    """A row for each row and weighting, with its interval and letters."""
+    """A row for each group and weighting, with its interval and letters."""
     return [
         {"name": group.name, "weighting": metric, "value": own.value, "low": own.low, "high": own.high,
          "interval_over_seeds": own.tested, "rank": own.letters}
@@ -96,7 +97,7 @@ def run_rows(groups: Sequence[Group], metric: str, facts: Facts) -> list[Row]:
 
 
 def plain_score(run: RunRecord, metric: str) -> Number:
-    """The metric as the run's evaluation has it."""
+    """A metric from the run's evaluation."""
     kind, _, family = metric.partition("/")
     if kind == "mAP":
         return run.scores.by_family.get(family) if family else run.scores.mean
@@ -118,27 +119,29 @@ def _weighting(run: RunRecord, kind: str, part: str, name: str) -> Number:
 
 
 def _costs(group: Group, facts: Facts) -> Row:
-    """Means over the seeds; parameters and operations are those of each."""
+    """Means over the seeds, which share parameters and operations."""
     paths = [str(run.path) for run in group.runs]
     costs = [cost for path in paths if (cost := facts.costs.get(path))]
-    known = len(costs) == len(paths)
+    gpus = [cost.gpu for cost in costs if cost.gpu]
+    known = costs if len(costs) == len(paths) else []
+    on_gpu = gpus if len(gpus) == len(paths) else []
     return {
         "parameters": group.mean.weights,
-        "flops": costs[0].flops if known else None,
-        "latency_ms": mean_of([cost.time.ms for cost in costs]) if known else None,
-        "latency_low": min(cost.time.low for cost in costs) if known else None,
-        "latency_high": max(cost.time.high for cost in costs) if known else None,
-        "gpu_ms": mean_of([cost.gpu.time.ms if cost.gpu else None for cost in costs]) if known else None,
-        "gpu_low": min((cost.gpu.time.low for cost in costs if cost.gpu), default=None),
-        "gpu_high": max((cost.gpu.time.high for cost in costs if cost.gpu), default=None),
-        "gpu_peak_bytes": costs[0].gpu.peak_bytes if known and costs[0].gpu else None,
-        "peak_bytes": costs[0].peak_bytes if known else None,
+        "flops": known[0].flops if known else None,
+        "latency_ms": mean_of([cost.time.ms for cost in known]),
+        "latency_low": min((cost.time.low for cost in known), default=None),
+        "latency_high": max((cost.time.high for cost in known), default=None),
+        "gpu_ms": mean_of([gpu.time.ms for gpu in on_gpu]),
+        "gpu_low": min((gpu.time.low for gpu in on_gpu), default=None),
+        "gpu_high": max((gpu.time.high for gpu in on_gpu), default=None),
+        "gpu_peak_bytes": on_gpu[0].peak_bytes if on_gpu else None,
+        "peak_bytes": known[0].peak_bytes if known else None,
         "training_s": mean_of([facts.seconds.get(path) for path in paths]),
     }
 
 
 def weightings(run: RunRecord) -> Row:
-    """The three kinds of weighting, side by side."""
+    """The descriptive, causal and training weightings of a run."""
     split = run.scores.shapley
     return {
         "looks_at_sound": lean(run.scores.heads) if run.scores.heads else None,  # descriptive: mean log-ratio
@@ -156,7 +159,7 @@ def weightings(run: RunRecord) -> Row:
 
 
 def family_rows(groups: Sequence[Group]) -> list[Row]:
-    """A row for each group and family (and all tags): score, its split and what the split is made of."""
+    """A row for each group and family (and all tags): score, its split and the scores it is computed from."""
     rows = []
     for group in groups:
         scores = group.mean.scores
@@ -167,6 +170,7 @@ def family_rows(groups: Sequence[Group]) -> list[Row]:
 
 
 def tag_rows(groups: Sequence[Group]) -> list[Row]:
+    """A row for each group and tag, as `family_rows`."""
     rows = []
     for group in groups:
         scores = group.mean.scores
@@ -183,13 +187,12 @@ def _split_row(score: Number, split: Any) -> Row:
 
 
 def head_rows(groups: Sequence[Group]) -> list[Row]:
-    return [
-        {"name": group.name, **vars(head)} for group in groups for head in group.mean.scores.heads
-    ]  # fmt: skip
+    """A row for each group and attention head."""
+    return [{"name": group.name, **vars(head)} for group in groups for head in group.mean.scores.heads]
 
 
 def curve_rows(groups: Sequence[Group]) -> list[Row]:
-    """Every logged number of every run over epochs."""
+    """A row for each run, metric and epoch."""
     return [
         {"name": run.name, "group": group.name, "metric": metric, "epoch": epoch, "value": value}
         for group in groups
@@ -200,6 +203,7 @@ def curve_rows(groups: Sequence[Group]) -> list[Row]:
 
 
 def noise_rows(groups: Sequence[Group], facts: Facts) -> list[Row]:
+    """A row for each run and evaluation in noise."""
     return [
         {"name": run.name, "group": group.name, **vars(noise)}
         for group in groups
@@ -216,3 +220,14 @@ def length_rows(groups: Sequence[Group], facts: Facts) -> list[Row]:
         if (cost := facts.costs.get(str(group.runs[0].path)))
         for length in cost.lengths
     ]
+
+
+def sample_rows(samples: Sequence[Disagreement]) -> list[Row]:
+    """A row for each clip on which runs disagree and each group shown for it."""
+    return [
+        {"id": clip.id, "spread": clip.spread, "tags": list(clip.tags), "name": one.name, "score": one.score,
+         "video": one.video, "audio": one.audio, "synergy": one.synergy,
+         "caption": " ".join(word.text for word in one.caption) or None}
+        for clip in samples
+        for one in clip.rows
+    ]  # fmt: skip
