@@ -6,15 +6,17 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from mmattn.reports.collect.groups import Group
+from mmattn.reports.collect.groups import Group, differing, settings
 from mmattn.reports.collect.records import RunRecord
 from mmattn.reports.page.charts.lines import Series, lines
+from mmattn.reports.page.charts.parallel import Axis, parallel
 from mmattn.reports.page.charts.scatter import CostPoint, scatter
 from mmattn.reports.page.main_table import COSTS, metric_name
 from mmattn.reports.page.rows import Row
 from mmattn.reports.page.sections import chance_of, first_known
 from mmattn.reports.statistics import verdicts
 
+_MOST_AXES = 8
 Figure = tuple[str, Markup]  # caption and chart
 _CURVES = {
     "train/loss": "training loss",
@@ -44,6 +46,20 @@ def costs(rows: Sequence[Row], metric: str, lengths: Sequence[Row]) -> list[Figu
         if series:
             found.append((f"{title} over the clip's length", lines(series, "s", title)))
     return found
+
+
+def settings_chart(groups: Sequence[Group], rows: Sequence[Row], metric: str) -> Markup | None:
+    """Parallel coordinates of the settings that differ and the score; None for fewer than three settings."""
+    configs = [settings(group.mean) for group in groups]
+    keys = [key for key in differing(configs) if not key.startswith("fusion.") and "_target_" not in key]
+    chosen = [(key, [row[key] or "none" for row in rows]) for key in ("fusion", "attention")]
+    chosen += [(key, [config.get(key, "none") for config in configs]) for key in keys]
+    chosen = [(key, values) for key, values in chosen if len(set(values)) > 1]
+    if len(chosen) < 3 or any(row["score"] is None for row in rows):
+        return None
+    axes = [Axis(key.removeprefix("optim."), values) for key, values in chosen[:_MOST_AXES]]
+    axes.append(Axis(metric_name(metric), [f"{row['score']:.4f}" for row in rows]))
+    return parallel([group.name for group in groups], axes)
 
 
 def noise(groups: Sequence[Group], rows: Sequence[Row]) -> list[Figure]:

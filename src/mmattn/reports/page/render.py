@@ -71,6 +71,7 @@ def _overview(page: Page) -> dict[str, Any]:
         "fairness": page.fairness,
         "costs_known": any(row["flops"] for row in rows),
         "heat": heat_map(rows),
+        "settings": figures.settings_chart(groups, rows, main.metric),
         "pareto": figures.costs(rows, main.metric, length_rows(groups, page.facts)),
         "evaluate_commands": [_evaluate(path, groups[0].mean.scores.split) for path in main.missing],
         **main_table(groups, rows, run_rows(groups, main.metric, page.facts), main),
