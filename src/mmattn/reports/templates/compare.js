@@ -1,6 +1,6 @@
 "use strict";
-// Sorts, filters and brings out what the page holds. It reads and writes attributes only, never markup.
-// What was chosen is kept in the address, so that it outlives a reload and can be passed on.
+// Sorts, filters and highlights what is on the page. It reads and writes attributes only, never markup.
+// The choices are kept in the address, so that they survive a reload and can be shared.
 const root = document.documentElement;
 const table = document.getElementById("main");
 const rows = Array.from(table.tBodies);
@@ -45,10 +45,10 @@ function filter() {
   for (const chip of chips) chip.setAttribute("aria-pressed", String(state.chips.includes(named(chip))));
 }
 
-// Chips of one kind are alternatives, those of different kinds must all fit.
+// Chips of one kind are alternatives; chips of different kinds must all match.
 function chosen(kind, own) {
-  const asked = state.chips.filter((chip) => chip.startsWith(kind + ":"));
-  return !asked.length || asked.includes(kind + ":" + own);
+  const wanted = state.chips.filter((chip) => chip.startsWith(kind + ":"));
+  return !wanted.length || wanted.includes(kind + ":" + own);
 }
 
 function named(chip) {
@@ -72,7 +72,7 @@ function sort() {
   table.append(...keyed.map(([, , row]) => row));
 }
 
-function bringOut() {
+function highlight() {
   root.classList.toggle("picked", state.pick.length > 0);
   for (const one of document.querySelectorAll("[data-run]")) {
     one.classList.toggle("lit", state.pick.includes(one.dataset.run));
@@ -115,7 +115,7 @@ for (const chip of chips) {
 for (const name of names) {
   name.addEventListener("click", () => {
     state.pick = toggle(state.pick, name.dataset.pick);
-    bringOut();
+    highlight();
     keep();
   });
 }
@@ -139,7 +139,7 @@ search.value = state.find;
 dress();
 filter();
 if (state.sort) sort();
-bringOut();
+highlight();
 const refresh = Number(document.body.dataset.refresh || 0);
 if (refresh > 0) {
   setInterval(() => {
