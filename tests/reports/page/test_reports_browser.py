@@ -19,7 +19,7 @@ from report_runs import make_grid
 from mmattn.media.write.clips import write_video
 from mmattn.reports.page.report import Options, write_report
 
-SHOTS = Path(__file__).parents[2] / "build" / "screenshots"
+SHOTS = Path(__file__).parents[3] / "build" / "screenshots"
 HOSTILE = '<img src=x onerror="document.title=1">'
 
 

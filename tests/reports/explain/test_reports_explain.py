@@ -16,7 +16,7 @@ from mmattn.reports.explain.page import render, verdict
 from mmattn.reports.explain.video import Still, _jpeg
 from mmattn.weighting.causal import SUBSETS
 
-SHOTS = Path(__file__).parents[2] / "build" / "screenshots"
+SHOTS = Path(__file__).parents[3] / "build" / "screenshots"
 TAG = {"tag": "dog", "video": -0.10, "audio": 0.57}
 
 

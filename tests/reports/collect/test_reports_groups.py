@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import math
-import re
 from pathlib import Path
 
 import pytest
 import yaml
-from report_runs import FAMILIES, evaluation, make_grid, make_run
+from report_runs import FAMILIES, evaluation, make_run
 
 from mmattn.config.compose import compose
 from mmattn.errors import UsageError
@@ -23,12 +19,7 @@ from mmattn.reports.collect.noise import noise_sweep
 from mmattn.reports.collect.runs import collect_runs
 from mmattn.reports.collect.select import select_runs
 from mmattn.reports.collect.timing import Timed
-from mmattn.reports.page.charts.lines import lines
-from mmattn.reports.page.charts.scatter import CostPoint, front, scatter
 from mmattn.reports.page.compare import compare
-from mmattn.reports.page.disagreements import disagreements
-from mmattn.reports.page.export import to_csv
-from mmattn.reports.page.report import Options, write_report
 from mmattn.reports.statistics.fairness import factors_of, fairness
 
 
@@ -151,23 +142,6 @@ def test_training_times_are_of_one_host_gpu_and_driver(tmp_path: Path, machines:
     assert says in text and "1 min 25 s" in text and "2 min 5 s" in text
 
 
-def test_labels_stay_inside_and_dots_do_not_hide_each_other() -> None:
-    points = [CostPoint(i, f"a rather long name of row {i}", 10.0**i, 0.5 + 0.1 * i) for i in range(4)]
-    chart = scatter([*points, CostPoint(4, "hidden", 1.0, 0.5), CostPoint(5, "too", 1.0, 0.5)], "MFLOP", "mAP")
-    assert chart.count('class="ring') == 2 and 'r="8"' in chart and 'r="11"' in chart, "around the dot below them"
-    labels = re.findall(r'<text class="([^"]*)" x="([\d.]+)%" y="[^"]*" dx="-?\d+">(a rather[^<]*)<', chart)
-    assert len(labels) == 4 and any("\u2026" in text for *_, text in labels)
-    for css, x, text in labels:
-        reach = float(x) - 2.3 * len(text) if "end" in css else float(x) + 2.3 * len(text)
-        assert -3 < reach < 103, text
-
-
-def test_one_validation_is_a_dot_at_its_epoch() -> None:
-    chart = lines([(0, "a", [(3.0, 0.5)]), (1, "b", [(3.0, 0.7)])], "epoch", "mAP", (0.0, 1.0))
-    assert re.findall(r'class="dots" d="M([\d.]+),([\d.]+)h0"', chart) == [("50.00", "30.00"), ("50.00", "50.00")]
-    assert chart.count(">3<") == 1 and "polyline" not in chart
-
-
 def test_training_time_counts_every_part_of_a_resumed_run(tmp_path: Path) -> None:
     lines = [{"time": 3.0}, {"time": 10.5, "x": 1}, {"time": 2.0}, {"time": 4.0}]
     (tmp_path / "metrics.jsonl").write_text("\n".join([*map(json.dumps, lines), '{"time": 9', "[1]"]))
@@ -182,55 +156,3 @@ def test_noise_sweeps_are_read_by_loudness(tmp_path: Path) -> None:
     (tmp_path / "evaluation-test-time_window.json").write_text(json.dumps(evaluation()))
     found = [(one.split, one.kind, one.snr_db) for one in noise_sweep(tmp_path)]
     assert found == [("test", "babble", -10.0), ("test", "babble", 5.0), ("test", "white", 0.0), ("val", "babble", 2.5)]
-
-
-def test_the_front_is_what_nothing_cheaper_beats() -> None:
-    points = [CostPoint(i, str(i), x, y) for i, (x, y) in enumerate([(1, 0.5), (2, 0.4), (3, 0.9), (4, 0.9), (2, 0.7)])]
-    assert [point.run for point in front(points)] == [0, 4, 2]
-    for dominated in set(points) - set(front(points)):
-        assert any(p.x <= dominated.x and p.y >= dominated.y for p in front(points))
-    same = [CostPoint(0, "<b>", 5.0, 0.5), CostPoint(1, "b", 5.0, 0.5)]
-    assert "&lt;b&gt;" in scatter(same, "x", "y") and "nan" not in scatter(same, "x", "y")
-
-
-def test_cells_that_a_spreadsheet_would_run_are_quoted() -> None:
-    rows = [{"a": "=1+1", "b": -0.5, "c": None}, {"a": 'x,\n"y', "b": math.nan, "d": ["-1", None, "b"]}]
-    cells = list(csv.reader(io.StringIO(to_csv(rows))))
-    assert cells == [["a", "b", "c", "d"], ["'=1+1", "-0.5", "", ""], ['x,\n"y', "", "", "'-1 b"]]
-
-
-def test_all_that_is_shown_lies_beside_the_page(tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    runs = make_grid(tmp_path / "runs", {"late": "late", "cross": "cross"}, ["dense", "linear"], 2, data)
-    out = write_report(runs, None, tmp_path / "c.html", options=Options(samples=2, baseline="cross dense"))
-    found = json.loads((tmp_path / "c.json").read_text())
-    assert found["baseline"] == "cross dense" and found["factors"] == ["fusion", "attention"]
-    assert [row["name"] for row in found["rows"]] == ["late dense", "late linear", "cross dense", "cross linear"]
-    assert len(found["runs"]) == 8 and len(found["noise"]) == 24
-    page = out.read_text(encoding="utf-8")
-    for name in ("rows", "runs", "families", "tags", "heads", "curves", "noise", "samples"):
-        lines = list(csv.DictReader(io.StringIO((tmp_path / f"c-{name}.csv").read_text(encoding="utf-8"))))
-        assert len(lines) == len(found[name]) > 0, name
-    for row in found["rows"]:
-        assert f"{row['score']:.3f}" in page
-    assert "accuracy in babble noise, val" in page and f"the clips cannot be shown: {data} is not here" in page
-
-
-def test_the_clips_that_runs_disagree_on_come_first(tmp_path: Path) -> None:
-    runs = make_grid(tmp_path / "runs", {"late": "late", "cross": "cross"}, ["dense"], 2, tmp_path)
-    groups = group_runs(collect_runs(runs))
-    found = disagreements(groups, 3)
-    assert [sample.spread for sample in found] == sorted((sample.spread for sample in found), reverse=True)
-    assert {sample.id for sample in found} == {"one", "two <b>", "three"}
-    lines = {}
-    for run in runs:
-        for line in (run / "evaluation-val-clips.jsonl").read_text().splitlines():
-            record = json.loads(line)
-            lines.setdefault(record["id"], {})[run] = record["value"]["both"]
-    for sample in found:
-        late, cross = ((lines[sample.id][a] + lines[sample.id][b]) / 2 for a, b in (runs[:2], runs[2:]))
-        assert sample.spread == pytest.approx(abs(late - cross) / 2)
-        assert [word.text for word in sample.rows[0].caption] == ["<i>dog", "barks"]
-    assert disagreements(groups[:1], 3) == [] and disagreements(groups, 0) == []
-    (runs[0] / "evaluation-val-clips.jsonl").unlink()
-    assert disagreements(groups, 3) == [], "only one row is left"
