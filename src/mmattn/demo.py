@@ -41,7 +41,7 @@ def demo(config: Config) -> Path:
     files = [file for source in sources for file in list_files(Path(source))]
     out = Path(config["out"])
     annotating = _annotating(files, out) if files else None
-    steps = Steps(3 + len(config["fusions"]) + bool(files))
+    steps = _StepLog(3 + len(config["fusions"]) + bool(files))
     steps.next(f"rendering {config['clips']} short videos with sound (AVShapes)")
     runs, data = _train(config, out, steps)
     steps.next(f"tagging {HELD_OUT_SHOWN} held-out clips")
@@ -58,7 +58,7 @@ def demo(config: Config) -> Path:
     return report
 
 
-class Steps:
+class _StepLog:
     """Numbers the steps of the demo in what it logs."""
 
     def __init__(self, total: int) -> None:
@@ -70,7 +70,7 @@ class Steps:
         say(f"[{self._now}/{self._total}] {what}")
 
 
-def _train(config: Config, out: Path, steps: Steps) -> tuple[list[Path], Any]:
+def _train(config: Config, out: Path, steps: _StepLog) -> tuple[list[Path], Any]:
     """Train and evaluate each fusion; returns the runs and their data, which is read once."""
     from mmattn.training.run.directory import create_run
     from mmattn.training.run.evaluate import evaluate_run

@@ -34,7 +34,7 @@ class Layout:
         return total + total % 2
 
 
-class Canvas:
+class FrameCanvas:
     """Draws moments in order of time; what is the same for a window is drawn once."""
 
     def __init__(self, found: Explained, layout: Layout, spec: ClipSpec, attention: bool) -> None:

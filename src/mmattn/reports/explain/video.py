@@ -19,7 +19,7 @@ from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.media.open.probe import probe
 from mmattn.media.read.replay import even_size, replay
 from mmattn.media.write.clips import writing_video
-from mmattn.reports.explain.canvas import LINE, WIDTH, Canvas, Layout
+from mmattn.reports.explain.canvas import LINE, WIDTH, FrameCanvas, Layout
 from mmattn.reports.explain.explained import Explained
 
 MAX_FPS, SOUND_HZ = 30, 48000
@@ -47,7 +47,7 @@ def write_overlay(
     tall, wide = size or (0, WIDTH)
     layout = Layout(max(WIDTH, wide), tall, LINE * (len(found.tags) + 1))
     end = found.windows[-1].end
-    canvas = Canvas(found, layout, spec, attention)
+    canvas = FrameCanvas(found, layout, spec, attention)
     rate = SOUND_HZ if found.has("audio") or streams.audio is not None else None
     moments = [end * (k + 0.5) / STILLS for k in range(STILLS)]
     stills: list[Still] = []
