@@ -63,7 +63,7 @@ def test_the_tag_to_look_at_can_be_named(trained: Path, film: Path, tmp_path: Pa
     name = explain(trained, film, tmp_path / "a")["tags"][2]["tag"]
     assert explain(trained, film, tmp_path / "b", f"tag={name}", "tags=2")["tags"][0]["tag"] == name
     assert main(["explain", f"run={trained}", f"source={film}", f"out={tmp_path / 'c'}", "tag=unicorn"]) == 2
-    assert "tag=unicorn: the model does not know it" in capsys.readouterr().err
+    assert "tag=unicorn: not a tag of this model" in capsys.readouterr().err
     assert not (tmp_path / "c").exists()
 
 
@@ -93,7 +93,7 @@ def test_sounds_and_pictures_alone_are_explained_too(trained: Path, film: Path, 
         assert {key for window in record["windows"] for key in window["streams"]} == {sense}
         assert set(record["windows"][0]["faithfulness"]) == {sense}
         assert record["attention"] is None
-        assert "one sense only" in (tmp_path / f"out-{name}" / "explain.html").read_text()
+        assert "only one of picture and sound" in (tmp_path / f"out-{name}" / "explain.html").read_text()
 
 
 def test_a_hostile_name_is_text(trained: Path, film: Path, tmp_path: Path):

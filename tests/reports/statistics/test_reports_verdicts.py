@@ -117,7 +117,7 @@ def test_without_enough_seeds_the_highest_is_named_and_nothing_is_tested(tmp_pat
 
 def test_equal_rows_are_not_called_better(tmp_path):
     first, *_ = told({"a": 1.0, "b": 1.0, "c": 1.0}, 4, tmp_path)
-    assert "no difference is shown from every other row" in first
+    assert "no difference is shown from any other row" in first
 
 
 def test_rows_without_clip_scores_still_have_a_highest_one(tmp_path):

@@ -42,7 +42,8 @@ def _ranked(runs: Sequence[RunRecord], main: Comparison, scores: Sequence[float 
     if ahead:
         parts.append(f"it is ahead of {_names(runs, ahead, len(known) - 1)}")
     if like:
-        parts.append(f"no difference is shown from {_names(runs, like, len(known) - 1)}")
+        others = "any other row" if len(like) == len(known) - 1 > 1 else _names(runs, like, len(known) - 1)
+        parts.append(f"no difference is shown from {others}")
     if untested:
         parts.append(f"{counted(untested, 'row')} with fewer than {LEAST_SEEDS} seeds could not be tested")
     return Finding(f"{score}: {'; '.join(parts)}.", "main")
