@@ -25,8 +25,8 @@ def explain(config: Config) -> str:
     checkpoint = load_model(Path(str(config["run"])))
     if not checkpoint.vocabulary.names:
         raise UsageError(
-            f"run={config['run']}: this model has no tags to explain; mmattn predict shows what each word of its "
-            "captions depends on"
+            f"run={config['run']}: this model only captions, so it has no tags to explain; mmattn predict shows what "
+            "each word depends on"
         )
     source = expanded(str(config["source"]))
     if source.is_dir():
