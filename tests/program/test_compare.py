@@ -11,6 +11,7 @@ import torch
 
 from mmattn.cli.main import main
 from mmattn.reports.collect import cost
+from mmattn.reports.collect.counting import count
 
 
 def test_operations_and_memory_are_counted_exactly() -> None:
@@ -24,7 +25,7 @@ def test_operations_and_memory_are_counted_exactly() -> None:
         del a, b
         return c @ x
 
-    flops, peak = cost._count(forward)
+    flops, peak = count(forward)
     assert flops == 3 * 2 * 64**3 and peak == 3 * size
 
 
@@ -41,7 +42,7 @@ def test_what_a_model_costs_is_measured_once(trained: Path, capsys: pytest.Captu
     assert [one["seconds"] for one in lengths] == [3.0, 6.0, 12.0]
     assert lengths[0]["flops"] < lengths[1]["flops"] < lengths[2]["flops"]
     page = out.read_text(encoding="utf-8")
-    assert "mmattn evaluate" in page and "without the scores of each clip" in page
+    assert "mmattn evaluate" in page and "without per-clip scores" in page
     assert main(["compare", f"runs=[{run}]", f"out={out}"]) == 0
     assert "measuring" not in capsys.readouterr().err
     known = cost.read_cost(run)

@@ -13,8 +13,9 @@ from mmattn.cli.main import main
 from mmattn.reports.collect.cost import Cost, measure_costs, read_cost
 from mmattn.reports.collect.groups import group_runs
 from mmattn.reports.collect.runs import collect_runs
-from mmattn.reports.page.table import plain_score
-from mmattn.reports.statistics.significance import compare_groups
+from mmattn.reports.page.rows import plain_score
+from mmattn.reports.statistics.scored import Scored
+from mmattn.reports.statistics.significance import compare
 from mmattn.weighting.clip_scores import load_clip_scores, scores_file
 
 
@@ -28,7 +29,7 @@ def test_every_weighting_of_an_evaluation_follows_from_its_clips(trained: Path, 
     assert groups[0].mean.scores.split == "test"
     for metric in ("mAP", "shapley/video", "shapley/audio", "shapley/synergy", "shapley/balance", "permutation/audio",
                    "permutation/video", "attention", "accuracy", "shapley/audio/synergy", "mAP/sound"):  # fmt: skip
-        found = compare_groups(groups, metric).estimates[0]
+        found = compare(Scored(groups), metric).estimates[0]
         assert found is not None, metric
         assert found.value == pytest.approx(plain_score(groups[0].mean, metric), abs=2e-3), metric
         assert found.low <= found.value <= found.high

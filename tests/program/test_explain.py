@@ -16,8 +16,9 @@ from mmattn.data.prepare.clips import ClipSpec
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.media.read.decode import read_clip
 from mmattn.media.write.video import write_video
-from mmattn.reports.explain.explained import Explained, Steps, Window
-from mmattn.reports.explain.video import LINE, write_overlay
+from mmattn.reports.explain.canvas import LINE
+from mmattn.reports.explain.explained import Explained, ExplainedWindow, Steps
+from mmattn.reports.explain.video import write_overlay
 from mmattn.weighting.causal import SUBSETS
 
 FPS = 10
@@ -62,7 +63,7 @@ def test_the_tag_to_look_at_can_be_named(trained: Path, film: Path, tmp_path: Pa
     name = explain(trained, film, tmp_path / "a")["tags"][2]["tag"]
     assert explain(trained, film, tmp_path / "b", f"tag={name}", "tags=2")["tags"][0]["tag"] == name
     assert main(["explain", f"run={trained}", f"source={film}", f"out={tmp_path / 'c'}", "tag=unicorn"]) == 2
-    assert "tag=unicorn: the model does not know it" in capsys.readouterr().err
+    assert "tag=unicorn: not a tag of this model" in capsys.readouterr().err
     assert not (tmp_path / "c").exists()
 
 
@@ -92,7 +93,7 @@ def test_sounds_and_pictures_alone_are_explained_too(trained: Path, film: Path, 
         assert {key for window in record["windows"] for key in window["streams"]} == {sense}
         assert set(record["windows"][0]["faithfulness"]) == {sense}
         assert record["attention"] is None
-        assert "one sense only" in (tmp_path / f"out-{name}" / "explain.html").read_text()
+        assert "only one of picture and sound" in (tmp_path / f"out-{name}" / "explain.html").read_text()
 
 
 def test_a_hostile_name_is_text(trained: Path, film: Path, tmp_path: Path):
@@ -131,7 +132,7 @@ def test_every_frame_shows_the_picture_and_the_weighting_of_its_time(film: Path,
     causal[0, 2] = 1.0
     steps = Steps(times, causal, None, None, None)
     scores = {subset: torch.tensor([0.5]) for subset in SUBSETS}
-    window = Window(0.0, 0.0, 5.0, torch.zeros(0, 64), scores, {"video": steps}, {})
+    window = ExplainedWindow(0.0, 0.0, 5.0, torch.zeros(0, 64), scores, {"video": steps}, {})
     found = Explained(film, ["tag"], [window], [])
     with IsolatedReader() as reader:
         stills = write_overlay(found, ClipSpec(), reader, tmp_path / "out.mp4", 48)

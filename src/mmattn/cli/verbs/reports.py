@@ -17,7 +17,7 @@ def _browse(config: Config, overrides: Sequence[str]) -> object:
 
 def _explain(config: Config, overrides: Sequence[str]) -> object:
     check_inputs(config)
-    from mmattn.reports.explain.explain import explain
+    from mmattn.reports.explain.command import explain
 
     return explain(config)
 

@@ -1,1 +1,1 @@
-"""What runs left behind, read."""
+"""Run directories read into records."""

@@ -1,4 +1,4 @@
-"""Which yaml of a config group a frozen config's part came from: the name that people chose, such as time_window."""
+"""Which yaml of a config group a part of a frozen config came from: the name that was chosen, such as time_window."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from mmattn.config.moved import with_present_targets
 
 
 def choice_of(group: str, node: Any) -> str | None:
-    """The choice whose classes are those of `node` and that has fewest settings otherwise; None where there is none.
+    """The choice with the classes of `node` and the fewest settings that differ; None without a `_target_`.
 
-    A class that no yaml names is called by its own name.
+    A class that no yaml names goes by its own name.
     """
     if not isinstance(node, Mapping) or "_target_" not in node:
         return None
-    found = dict(_leaves(with_present_targets(node)))
+    found = _flat(with_present_targets(node))
     best, most = "", (-1_000_000, 0)
     for name, own in _known(group, tuple(config_folders())):
         if any(found.get(key) != value for key, value in own.items() if key.endswith("_target_")):
             continue
         shared = sum(found.get(key) == value for key, value in own.items())
-        fit = (shared - len(own), shared)  # settings that the choice has otherwise count first
+        fit = (shared - len(own), shared)  # fewest settings that differ, then most that agree
         if fit > most:
             best, most = name, fit
     return best or str(node["_target_"]).rpartition(".")[2].removesuffix(group.capitalize()).lower() or None
@@ -33,14 +33,19 @@ def choice_of(group: str, node: Any) -> str | None:
 
 @cache
 def _known(group: str, _folders: tuple[Path, ...]) -> list[tuple[str, dict[str, str]]]:
-    """The choices of a group with their settings; they depend on the folders that configs come from."""
+    """The choices of a group with their settings, for the folders that configs come from."""
     named = [(name, read_choice(group, name)) for name in group_choices(group)]
-    return [(name, {key: value for key, value in _leaves(node) if "${" not in value}) for name, node in named]
+    return [(name, {key: value for key, value in _flat(node).items() if "${" not in value}) for name, node in named]
 
 
-def _leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def _flat(node: Mapping[str, Any]) -> dict[str, str]:
+    return {key: str(value) for key, value in leaves(node)}
+
+
+def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The dotted key and value of everything in a config that is not a mapping."""
     for key, value in node.items():
         if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
+            yield from leaves(value, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}", str(value)
+            yield f"{prefix}{key}", value

@@ -1,7 +1,7 @@
-"""What a run's model costs to use: operations, time and memory of one clip, measured here and kept beside the run.
+"""What a run's model costs to use: operations, time and memory for one clip, measured here and kept beside the run.
 
 Measured on the CPU with one thread, and on a GPU where there is one, with one clip of random pixels and noise, whatever
-the model was trained on; only figures of one machine may be compared, so each says which machine it comes from.
+the model was trained on. Only figures from one machine can be compared, so each names its machine.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,16 +16,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
 
 from mmattn.checkpoint import load_model
 from mmattn.data.load.dataset import stack_samples
 from mmattn.errors import MmattnError
 from mmattn.files import MODEL_FILE, write_atomically
 from mmattn.model import AVModel
+from mmattn.reports.collect.counting import count
 from mmattn.reports.collect.timing import OnGpu, Timed, timed, timed_on_gpu
 from mmattn.text import counted
 from mmattn.training.directory.machine import describe_machine
@@ -38,7 +34,7 @@ LENGTHS = (1, 2, 4)  # of the clip, as multiples of what the model was trained o
 
 @dataclass(frozen=True)
 class Length:
-    """The cost of a clip of so many seconds."""
+    """The cost of a clip of `seconds`."""
 
     seconds: float
     flops: int  # of matrix products, convolutions and attention; a multiply-add is two
@@ -65,13 +61,11 @@ class Cost:
 
 
 def read_cost(run: Path) -> Cost | None:
-    """What was measured before, of the model that is there now; None otherwise."""
+    """What was measured before for the model that is there now; None otherwise."""
     try:
         node = json.loads((run / COST_FILE).read_text(encoding="utf-8"))
         lengths = tuple(Length(float(e["seconds"]), int(e["flops"]), int(e["peak_bytes"])) for e in node["lengths"])
-        gpu = node["gpu"] and OnGpu(
-            str(node["gpu"]["gpu"]), _timed(node["gpu"]["time"]), int(node["gpu"]["peak_bytes"])
-        )
+        gpu = (of := node["gpu"]) and OnGpu(str(of["gpu"]), _timed(of["time"]), int(of["peak_bytes"]))
         cost = Cost(_timed(node["time"]), lengths, str(node["machine"]), str(node["weights_file"]), gpu)
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -84,16 +78,16 @@ def _timed(node: dict[str, Any]) -> Timed:
 
 
 def measure_costs(
-    runs: Sequence[Path], say: Callable[[str], None] = lambda _: None, again: bool = False
+    runs: Sequence[Path], log: Callable[[str], None] = lambda _: None, again: bool = False
 ) -> list[Cost | str]:
-    """The cost of each run, or why it has none; measured together, in turns, where it is not known yet, or `again`.
+    """The cost of each run, or why it has none. Those not known yet (with `again`: all) are measured in turns.
 
-    Kept as cost.json beside the run where that can be written.
+    Kept as cost.json in the run directory where that can be written.
     """
     found: list[Cost | str | None] = [None if again else read_cost(run) for run in runs]
     todo = [i for i, cost in enumerate(found) if cost is None]
     if todo:
-        say(f"measuring the cost of {counted(len(todo), 'model')} on this machine")
+        log(f"measuring the cost of {counted(len(todo), 'model')} on this machine")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -114,14 +108,14 @@ def measure_costs(
 
 
 def machine() -> str:
-    """The machine and the software that figures depend on."""
+    """The machine and the software that the figures depend on."""
     facts = describe_machine()
     gpu = f", {facts['gpu']}, driver {facts['driver']}" if "gpu" in facts else ""
     return f"{facts['host']}: {facts['processor']}{gpu}, one thread, torch {torch.__version__}"
 
 
 def _prepare(run: Path) -> tuple[AVModel, Batch, tuple[Length, ...]]:
-    """The run's model, one clip, and what it costs at each length that it takes."""
+    """The run's model, one clip, and the cost at each clip length that the model takes."""
     checkpoint = load_model(run)
     model = checkpoint.model.requires_grad_(False)
     lengths, batches = [], []
@@ -129,13 +123,12 @@ def _prepare(run: Path) -> tuple[AVModel, Batch, tuple[Length, ...]]:
         spec = replace(checkpoint.clip, seconds=checkpoint.clip.seconds * factor)
         batch = stack_samples([spec.prepare(_noise_clip(spec))], ("cost",), spec)
         try:
-            lengths.append(Length(spec.seconds, *_count(lambda batch=batch: model(batch))))
+            lengths.append(Length(spec.seconds, *count(lambda batch=batch: model(batch))))
             batches.append(batch)
         except (RuntimeError, ValueError, IndexError):
             if not lengths:
                 raise
             break  # a model of one length only
-
     return model, batches[0], tuple(lengths)
 
 
@@ -161,45 +154,6 @@ def _noise_clip(spec: Any) -> Clip:
     )
 
 
-def _count(forward: Callable[[], Any]) -> tuple[int, int]:
-    """Operations and peak bytes of one pass. Attention is spelled out for the counter, not for the memory."""
-    with torch.no_grad():
-        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-            forward()
-        with _Alive() as alive:
-            forward()
-    return counter.get_total_flops(), alive.peak
-
-
-class _Alive(TorchDispatchMode):
-    """Counts the bytes of tensors that operations made and that still live."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = self.peak = 0
-        self._known: weakref.WeakSet[Any] = weakref.WeakSet()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        before = {leaf.untyped_storage()._cdata for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
-        result = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(result):
-            if isinstance(leaf, Tensor) and leaf.untyped_storage()._cdata not in before:
-                self._add(leaf.untyped_storage())
-        return result
-
-    def _add(self, storage: torch.UntypedStorage) -> None:
-        if storage in self._known:
-            return
-        size = storage.nbytes()
-        self._known.add(storage)
-        self.now += size
-        self.peak = max(self.peak, self.now)
-        weakref.finalize(storage, self._gone, size)
-
-    def _gone(self, size: int) -> None:
-        self.now -= size
-
-
 def _weights_file(run: Path) -> str:
     try:
         facts = (run / MODEL_FILE).stat()
@@ -209,5 +163,5 @@ def _weights_file(run: Path) -> str:
 
 
 def _keep(run: Path, cost: Cost) -> None:
-    with contextlib.suppress(OSError):  # a run directory of somebody else's: measured again next time
+    with contextlib.suppress(OSError):  # a run directory that is not ours: measured again next time
         write_atomically(run / COST_FILE, json.dumps(asdict(cost), indent=1).encode())

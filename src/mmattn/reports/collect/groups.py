@@ -1,21 +1,22 @@
-"""Runs that differ only in their seed are one row: their mean, with the single runs below it."""
+"""Runs that differ only in their seed make one row: their mean, with the single runs below it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
-from mmattn.reports.collect.runs import Head, Number, RunRecord, Scores, Split
+from mmattn.reports.collect.records import Curves, Head, Number, RunRecord, Scores, Split
 
 SEEDS = ("seed", "data.seed")
-# Settings that decide where and how fast, never what is learned.
-ASIDE = ("run", "resume", "sweep", "sweep.", "logger.", "engine.", "trainer.threads", "data.workers",
+# Settings that decide where and how fast a run trains, never what it learns.
+NOT_LEARNED = ("run", "resume", "sweep", "sweep.", "logger.", "engine.", "trainer.threads", "data.workers",
          "data.cache_gb", "data.isolated", "data.deadline_s", "data.source.workers")  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Group:
-    """`mean`: the numbers to show, means over the seeds where there are several."""
+    """One row. `mean` holds the numbers to show: means over the seeds where there are several."""
 
     name: str
     runs: tuple[RunRecord, ...]
@@ -31,13 +32,13 @@ class Group:
 
 
 def settings(run: RunRecord) -> dict[str, str]:
-    """What decides a run's result but for chance. The copy of the attention outside the fusion is the same again."""
+    """The settings that decide a run's result, apart from chance and the second copy of the attention."""
     skipped = (*SEEDS, "attention.")
-    return {key: value for key, value in run.config.items() if not _is_in(key, (*ASIDE, *skipped))}
+    return {key: value for key, value in run.config.items() if not _is_in(key, (*NOT_LEARNED, *skipped))}
 
 
 def group_runs(runs: Sequence[RunRecord]) -> list[Group]:
-    """In the order of each group's first run. Runs of the same settings and the same seed stay apart."""
+    """Groups in the order of their first runs. Runs with the same settings and the same seed stay apart."""
     alike: dict[tuple[tuple[str, str], ...], list[RunRecord]] = {}
     for run in runs:
         alike.setdefault(tuple(sorted(settings(run).items())), []).append(run)
@@ -55,7 +56,7 @@ def group_runs(runs: Sequence[RunRecord]) -> list[Group]:
 
 
 def _names(groups: Sequence[Sequence[RunRecord]]) -> list[str]:
-    """A run alone keeps its name; several are named by what was chosen for them and differs from the others."""
+    """A single run keeps its name; a group is named by the choices that set it apart from the others."""
     if all(len(group) == 1 for group in groups):
         return [group[0].name for group in groups]
     firsts = [group[0] for group in groups]
@@ -98,25 +99,28 @@ def _mean(name: str, runs: Sequence[RunRecord]) -> RunRecord:
 
 
 def _mean_scores(scores: Sequence[Scores]) -> Scores:
-    first = scores[0]
+    """Field by field; the split is that of all, the number of clips the least."""
+    apart = ("split", "epoch", "clips")
+    means = {f.name: _mean_value([getattr(s, f.name) for s in scores]) for f in fields(Scores) if f.name not in apart}
+    epochs = {one.epoch for one in scores}
     return replace(
-        first,
-        epoch=first.epoch if len({one.epoch for one in scores}) == 1 else None,
-        clips=min(one.clips for one in scores),
-        mean=mean_of([one.mean for one in scores]),
-        chance=mean_of([one.chance for one in scores]),
-        mean_accuracy=mean_of([one.mean_accuracy for one in scores]),
-        by_family=_means([one.by_family for one in scores]),
-        by_tag=_means([one.by_tag for one in scores]),
-        accuracy=_means([one.accuracy for one in scores]),
-        captions=_means([one.captions for one in scores]),
-        shapley=_mean_split([one.shapley for one in scores]),
-        shapley_by_family=_mean_splits([one.shapley_by_family for one in scores]),
-        shapley_by_tag=_mean_splits([one.shapley_by_tag for one in scores]),
-        heads=_mean_heads([one.heads for one in scores]),
-        permutation=_means([one.permutation for one in scores]),
-        gradient_share=_means([one.gradient_share for one in scores]),
+        scores[0], **means, epoch=epochs.pop() if len(epochs) == 1 else None, clips=min(one.clips for one in scores)
     )
+
+
+def _mean_value(values: Sequence[Any]) -> Any:
+    """The mean of numbers, of splits (without intervals, which are of one model each), of heads, or by key of these."""
+    first = values[0]
+    if isinstance(first, Split):
+        parts = {part: mean_of([getattr(split, part) for split in values]) for part in ("video", "audio", "synergy")}
+        return replace(first, value=_mean_value([split.value for split in values]), interval={}, **parts)
+    if isinstance(first, tuple):
+        return _mean_heads(values)
+    if isinstance(first, dict):
+        of_splits = any(isinstance(value, Split) for value in first.values())
+        keys = [key for key in first if not of_splits or all(key in value for value in values)]
+        return {key: _mean_value([value.get(key) for value in values]) for key in keys}
+    return mean_of(values)
 
 
 def mean_of(values: Iterable[Number]) -> Number:
@@ -125,33 +129,18 @@ def mean_of(values: Iterable[Number]) -> Number:
     return None if not known or None in known else sum(v for v in known if v is not None) / len(known)
 
 
-def _means(nodes: Sequence[Mapping[str, Number]]) -> dict[str, Number]:
-    return {key: mean_of([node.get(key) for node in nodes]) for key in nodes[0]}
-
-
-def _mean_split(splits: Sequence[Split]) -> Split:
-    """Without intervals, which are of one model each."""
-    video, audio, synergy = (mean_of([getattr(s, part) for s in splits]) for part in ("video", "audio", "synergy"))
-    return Split(_means([split.value for split in splits]), video, audio, synergy)
-
-
-def _mean_splits(nodes: Sequence[Mapping[str, Split]]) -> dict[str, Split]:
-    return {key: _mean_split([node[key] for node in nodes]) for key in nodes[0] if all(key in node for node in nodes)}
-
-
 def _mean_heads(runs: Sequence[Sequence[Head]]) -> tuple[Head, ...]:
-    """Head for head; the heads of two seeds have nothing in common but their place, so means say little alone."""
+    """Head by head; heads of two seeds have nothing in common but their place, so means say little on their own."""
     places = [{(head.layer, head.stream, head.head): head for head in heads} for heads in runs]
-    shared = [place for place in places[0] if all(place in other for other in places)]
     found = []
-    for place in shared:
+    for place in (place for place in places[0] if all(place in other for other in places)):
         heads = [other[place] for other in places]
         mass, prior, ratio = (mean_of([getattr(h, fact) for h in heads]) for fact in ("mass", "prior", "log_ratio"))
         found.append(Head(*place, mass or 0.0, prior or 0.0, ratio))
     return tuple(found)
 
 
-def _mean_curves(runs: Sequence[RunRecord]) -> dict[str, tuple[tuple[float, float], ...]]:
+def _mean_curves(runs: Sequence[RunRecord]) -> Curves:
     """At the epochs that all seeds have."""
     found = {}
     for metric in runs[0].curves:

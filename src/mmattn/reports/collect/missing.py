@@ -1,4 +1,4 @@
-"""Runs of which it is not known what each clip scored: evaluated before they are compared, when a person agrees."""
+"""Runs without per-clip scores: evaluated before they are compared, if the user agrees."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ CHOICES = ("ask", "missing", "none")
 
 
 def evaluate_missing(runs: Sequence[Path], choice: str) -> None:
-    """Evaluate the runs that lack what each clip scored on the split that will be shown.
+    """Evaluate the runs that lack per-clip scores on the split that will be shown.
 
-    `choice`: "missing" does it; "none" does not; "ask" asks once, with the time it takes, where there is a terminal to
-    ask at. A run that cannot be evaluated is reported and compared without tests.
+    `choice`: "missing" evaluates them, "none" does not, "ask" asks once on a terminal and says how long it takes. A run
+    that cannot be evaluated is logged and compared without tests.
     """
     if choice not in CHOICES:
         raise UsageError(f"evaluate={choice}: expected {', '.join(CHOICES)}")
     split = "test" if all((run / TEST_FILE).is_file() for run in runs) else "val"
-    lacking = [run for run in dict.fromkeys(runs) if not scores_file(run, split).is_file()]
-    if choice == "none" or not lacking or (choice == "ask" and not sys.stdin.isatty()):
+    missing = [run for run in dict.fromkeys(runs) if not scores_file(run, split).is_file()]
+    if choice == "none" or not missing or (choice == "ask" and not sys.stdin.isatty()):
         return
     try:
-        needed = f", about {clock(_seconds(lacking[0], split) * len(lacking))}"
+        needed = f", about {clock(_seconds(missing[0], split) * len(missing))}"
     except (MmattnError, RuntimeError, StopIteration) as error:
-        needed = f" (its time is not known: {str(error).splitlines()[0] if str(error) else 'no clips'})"
-    log(f"{counted(len(lacking), 'run')} to evaluate on the {split} clips, for intervals and tests{needed}")
+        needed = f" (unknown how long it takes: {str(error).splitlines()[0] if str(error) else 'no clips'})"
+    log(f"{counted(len(missing), 'run')} to evaluate on the {split} clips, for intervals and tests{needed}")
     if choice == "ask" and input("evaluate now? [y/N] ").strip().lower() not in ("y", "yes"):
         return
     from mmattn.training.run.evaluate import evaluate
 
-    for run in lacking:
+    for run in missing:
         try:
             log(evaluate(compose("evaluate", ["run=RUN"]) | {"run": str(run), "split": split}))
         except MmattnError as error:
@@ -48,7 +48,7 @@ def evaluate_missing(runs: Sequence[Path], choice: str) -> None:
 
 
 def _seconds(run: Path, split: str) -> float:
-    """What evaluating a run takes, from one batch of it."""
+    """How long evaluating a run takes, estimated from one batch."""
     from mmattn.data.build import build_data
     from mmattn.training.directory.frozen import read_config
 

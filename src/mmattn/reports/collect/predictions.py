@@ -1,4 +1,4 @@
-"""predictions.jsonl read into plain records, and the choice of those to show."""
+"""predictions.jsonl read into records, and the choice of those to show."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from mmattn.errors import UsageError
-from mmattn.reports.collect.runs import Number, number
+from mmattn.reports.collect.records import Number, number
 
-MOST_CAPTIONS = 4  # of a file
+MOST_CAPTIONS = 4  # that are shown of a file
 
 
 @dataclass(frozen=True)
@@ -33,16 +33,16 @@ class Prediction:
     path: str
     tags: tuple[TagLine, ...]
     used: tuple[str, ...]
-    attention: tuple[float, float] | None  # mean mass on sound, and its prior
+    attention: tuple[float, float] | None  # mean mass on audio, and its prior
     span: tuple[float, float] | None  # the first one, s
     issues: tuple[str, ...]
     truth_known: bool
-    captions: tuple[str, ...]  # in time, of many the first
+    captions: tuple[str, ...]  # in order of time, the first few
 
 
 @dataclass(frozen=True)
 class Failure:
-    """One file that was not."""
+    """One file that could not be read."""
 
     path: str
     reason: str
@@ -50,7 +50,7 @@ class Failure:
 
 
 def read_predictions(path: Path) -> tuple[list[Prediction], list[Failure]]:
-    """Raises UsageError naming the line that is not a prediction."""
+    """The files that were read and those that failed. Raises UsageError naming the line that is not a prediction."""
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except FileNotFoundError:
@@ -79,7 +79,7 @@ def read_predictions(path: Path) -> tuple[list[Prediction], list[Failure]]:
 
 
 def spread(items: Sequence[Any], count: int) -> list[Any]:
-    """At most `count` of the items at even distances: a fixed rule, so nobody picked the pretty ones."""
+    """At most `count` items at even distances: a fixed rule, so none is cherry-picked."""
     if len(items) <= count:
         return list(items)
     return [items[i * len(items) // count] for i in range(count)]

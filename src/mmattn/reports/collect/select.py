@@ -1,4 +1,4 @@
-"""Which run directories a comparison is of: named, matched by a pattern, or all below a folder."""
+"""The run directories to compare: named, matched by a pattern, or all below a folder."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from mmattn.errors import UsageError
 from mmattn.files import matching
 from mmattn.reports.collect.runs import CONFIG_FILE, EVALUATION_FILE
 
-_DEPTH = 4  # folders below sweep= that are looked into
+_DEPTH = 4  # levels of folders below sweep= that are searched
 
 
 def select_runs(runs: Any, sweep: Any) -> list[Path]:
-    """The directories that `runs` (a list, or a pattern such as runs/*) or `sweep` (a folder) mean, in order of name.
+    """The directories of `runs` (a list, or a pattern such as runs/*) or below `sweep` (a folder), in order of name.
 
-    A list is taken as it is; patterns and sweeps leave out what is no run. Raises UsageError when nothing is left.
+    A list is used as given; patterns and sweeps skip what is not a run. Raises UsageError when nothing is left.
     """
     if (runs is None) == (sweep is None):
-        raise UsageError("name what to compare, once: runs=[runs/a,runs/b], runs='runs/*' or sweep=DIR")
+        raise UsageError("set either runs= or sweep=, as in runs=[runs/a,runs/b], runs='runs/*' or sweep=DIR")
     if sweep is not None:
         return _below(Path(str(sweep)))
     if isinstance(runs, str):
@@ -35,7 +35,7 @@ def select_runs(runs: Any, sweep: Any) -> list[Path]:
 
 
 def unfinished(paths: Sequence[Path]) -> list[Path]:
-    """Those in which no validation has finished yet."""
+    """The runs in which no validation has finished yet."""
     return [path for path in paths if not (path / EVALUATION_FILE).is_file()]
 
 
@@ -46,7 +46,7 @@ def _matching(pattern: str) -> list[Path]:
     runs = [path for path in found if (path / CONFIG_FILE).is_file()]
     if not runs:
         what = f"none of the {len(found)} it matches is a run directory" if found else "it matches nothing"
-        raise UsageError(f"runs={pattern}: {what}; runs= takes what mmattn train printed")
+        raise UsageError(f"runs={pattern}: {what}; give runs= the directories that mmattn train printed")
     return runs
 
 
@@ -58,10 +58,10 @@ def _below(folder: Path) -> list[Path]:
         here = Path(name)
         if CONFIG_FILE in files and here != folder:
             found.append(here)
-            folders.clear()  # nothing of a run's own
+            folders.clear()  # a run's own folders
         elif len(here.relative_to(folder).parts) >= _DEPTH:
             folders.clear()
         folders.sort()
     if not found:
-        raise UsageError(f"sweep={folder}: holds no run directory; name the folder that holds the runs")
+        raise UsageError(f"sweep={folder}: no run directory below it; name the folder that holds the runs")
     return sorted(found)

@@ -1,4 +1,4 @@
-"""How long forward passes take, with their spread, on the processor or a GPU; and what a GPU's allocator held."""
+"""How long forward passes take on the CPU or a GPU, with their spread; and the memory that a GPU's allocator held."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 from mmattn.model import AVModel
 from mmattn.types import Batch
 
-ROUNDS, LONGEST_S = 15, 3.0  # timed forward passes of a model, and how long they may take in all
+ROUNDS, LONGEST_S = 15, 3.0  # timed passes of a model, and the most time for all of them
 _WARM_UP = 3  # on a GPU, whose first passes compile and choose kernels
 
 
@@ -29,7 +29,7 @@ class Timed:
 
 @dataclass(frozen=True)
 class OnGpu:
-    """One clip on a GPU. `peak_bytes`: the most that its allocator held beside the weights."""
+    """The cost of one clip on a GPU. `peak_bytes`: the most that its allocator held beside the weights."""
 
     gpu: str
     time: Timed
@@ -39,7 +39,7 @@ class OnGpu:
 def timed(
     forwards: Mapping[int, Callable[[], Any]], clock: Callable[[], float] = time.process_time
 ) -> dict[int, Timed]:
-    """In turns, so that whatever else runs here disturbs all alike. `clock`: seconds, when all work is done."""
+    """Time the passes in turns, so that other work on the machine disturbs all alike. `clock`: seconds."""
     times: dict[int, list[float]] = {i: [] for i in forwards}
     for forward in forwards.values():
         forward()
@@ -54,7 +54,7 @@ def timed(
 
 
 def timed_on_gpu(models: Mapping[int, tuple[AVModel, Batch]]) -> dict[int, OnGpu]:
-    """Of each model on one clip, on the first GPU; {} without one."""
+    """The cost of each model on one clip, on the first GPU; {} without a GPU."""
     if not models or not torch.cuda.is_available():
         return {}
     name, forwards, peaks = torch.cuda.get_device_name(0), {}, {}

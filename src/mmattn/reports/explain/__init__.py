@@ -1,1 +1,1 @@
-"""One clip: which tokens a tag depends on."""
+"""What the tags of one file depend on, as a video and a page."""

@@ -1,4 +1,4 @@
-"""What is known of an explained file: windows, their streams over time, and what follows for the whole file."""
+"""The explanation of a file: its windows with their streams over time, and the means over the file."""
 
 from __future__ import annotations
 
@@ -17,42 +17,43 @@ from mmattn.weighting.heat.faithfulness import Faithfulness
 
 @dataclass(frozen=True)
 class Steps:
-    """One stream over time, step by step: a step of video has places (rows x columns), one of sound has bands.
+    """One stream over time: a step of video has places (rows x columns), a step of audio has bands.
 
-    `times` (S,) are seconds of the file. `causal` and `looked` (K, S, places): heat of each tag; `looked` None where
-    the attention does not tell. `sound_mass` (S,): attention mass on sound of this stream's tokens, None likewise.
+    `times` (S,) are seconds of the file. `causal` and `looked` (K, S, places): heat of each tag; `looked` is None where
+    the attention has no weights. `audio_mass` (S,): attention mass on audio of this stream's tokens, None likewise.
     """
 
     times: Tensor
     causal: Float[Tensor, "K S P"]
     looked: Float[Tensor, "K S P"] | None
-    sound_mass: Float[Tensor, " S"] | None
-    sound_prior: float | None
+    audio_mass: Float[Tensor, " S"] | None
+    audio_prior: float | None
 
 
 @dataclass(frozen=True)
-class Window:
-    """One window of the file. What happens in [shown, end) is said by this one; it saw all from `start` on."""
+class ExplainedWindow:
+    """One window of the file: it explains [shown, end), and the model read it from `start`."""
 
     start: float
     shown: float
     end: float
-    spectrogram: Float[Tensor, "F M"]  # up to where the sound ends
+    spectrogram: Float[Tensor, "F M"]  # until the audio ends
     scores: dict[Subset, Float[Tensor, " K"]]
     streams: dict[Modality, Steps]
-    faithful: dict[str, Faithfulness]  # of the first tag, by what was moved: video, audio, both
+    faithful: dict[str, Faithfulness]  # of the first tag, by the tokens that were moved: video, audio, both
 
 
 @dataclass(frozen=True)
 class Explained:
-    """All of a file. `tags`: the K that were asked for or are best, the one whose heat is shown first."""
+    """A whole file. `tags`: the K requested or best ones; the heat of the first one is shown."""
 
     path: Path
     tags: list[str]
-    windows: list[Window]
+    windows: list[ExplainedWindow]
     issues: list[str]
 
     def has(self, name: Modality) -> bool:
+        """Whether any window has tokens of the modality."""
         return any(name in window.streams for window in self.windows)
 
 
@@ -65,42 +66,50 @@ def split_of(found: Explained, index: int) -> dict[str, float]:
 
 
 def mean_mass(found: Explained) -> dict[str, float] | None:
-    """Attention mass on sound over all tokens of the windows that have both streams, with its prior."""
+    """Attention mass on audio over all tokens of the windows with both streams, with its prior."""
     both = [w for w in found.windows if len(w.streams) == 2]
-    steps = [s for w in both for s in w.streams.values() if s.sound_mass is not None]
+    steps = [s for w in both for s in w.streams.values() if s.audio_mass is not None]
     if not steps:
         return None
-    mass = torch.cat([s.sound_mass for s in steps if s.sound_mass is not None]).mean()
-    prior = sum(s.sound_prior or 0.0 for s in steps) / len(steps)
+    mass = torch.cat([s.audio_mass for s in steps if s.audio_mass is not None]).mean()
+    prior = sum(s.audio_prior or 0.0 for s in steps) / len(steps)
     return {"audio": round(float(mass), 4), "prior": round(prior, 4)}
 
 
 def record(found: Explained) -> dict[str, Any]:
-    """As it is written to explain.json."""
-
-    def numbers(tensor: Tensor | None) -> Any:
-        return (
-            None
-            if tensor is None
-            else [[round(x, 5) for x in row] if isinstance(row, list) else round(row, 5) for row in tensor.tolist()]
-        )
-
-    windows = []
-    for window in found.windows:
-        streams = {}
-        for name, steps in window.streams.items():
-            streams[name] = {
-                "times": numbers(steps.times),
-                "causal": {tag: numbers(steps.causal[i]) for i, tag in enumerate(found.tags)},
-                "looked": None
-                if steps.looked is None
-                else {tag: numbers(steps.looked[i]) for i, tag in enumerate(found.tags)},
-                "attention_on_sound": numbers(steps.sound_mass),
-            }
-        scores = {subset: dict(zip(found.tags, numbers(v), strict=True)) for subset, v in window.scores.items()}
-        faithful = {name: asdict(f) | {"gain": f.gain} for name, f in window.faithful.items()}
-        span = [round(t, 3) for t in (window.start, window.shown, window.end)]
-        windows.append({"span": span, "scores": scores, "streams": streams, "faithfulness": faithful})
+    """The content of explain.json."""
     tags = [{"tag": tag, **split_of(found, i)} for i, tag in enumerate(found.tags)]
-    whole = {"path": str(found.path), "tags": tags, "attention": mean_mass(found), "windows": windows}
-    return whole | {"issues": found.issues}
+    return {
+        "path": str(found.path),
+        "tags": tags,
+        "attention": mean_mass(found),
+        "windows": [_window(found, window) for window in found.windows],
+        "issues": found.issues,
+    }
+
+
+def _window(found: Explained, window: ExplainedWindow) -> dict[str, Any]:
+    streams = {
+        name: {
+            "times": _numbers(steps.times),
+            "causal": _by_tag(found, steps.causal),
+            "looked": None if steps.looked is None else _by_tag(found, steps.looked),
+            "attention_on_sound": None if steps.audio_mass is None else _numbers(steps.audio_mass),
+        }
+        for name, steps in window.streams.items()
+    }
+    return {
+        "span": [round(time, 3) for time in (window.start, window.shown, window.end)],
+        "scores": {subset: _by_tag(found, values) for subset, values in window.scores.items()},
+        "streams": streams,
+        "faithfulness": {name: asdict(f) | {"gain": f.gain} for name, f in window.faithful.items()},
+    }
+
+
+def _by_tag(found: Explained, values: Float[Tensor, "K ..."]) -> dict[str, Any]:
+    return {tag: _numbers(value) for tag, value in zip(found.tags, values, strict=True)}
+
+
+def _numbers(values: Tensor) -> Any:
+    """A tensor as nested lists of numbers in five digits."""
+    return round(values.item(), 5) if values.dim() == 0 else [_numbers(value) for value in values]

@@ -1,1 +1,1 @@
-"""A predicted library in a browser: looked at, and checked."""
+"""Pages of a library: browsed, and checked."""

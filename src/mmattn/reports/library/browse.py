@@ -1,6 +1,6 @@
 """`mmattn browse`: a library as one page of local files, without a server: search, filters, players with timelines.
 
-The records stand in the page compressed, in parts, and browse.js writes them as text: nothing of a record is markup.
+The page contains the records compressed, in parts; browse.js inserts them as text, never as markup.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
-
-from markupsafe import Markup
 
 from mmattn.config.compose import Config
 from mmattn.errors import UsageError
@@ -31,9 +29,9 @@ Picture = Callable[[Result], str | None]
 
 
 def browse(config: Config) -> str:
-    """Write the page; returns what is to be said of it. Raises UsageError."""
+    """Write the page; returns a line for the terminal. Raises UsageError."""
     if config["library"] is None:
-        raise UsageError("library is not set; give it as in: mmattn browse library.jsonl")
+        raise UsageError("library is not set; name one, as in: mmattn browse library.jsonl")
     library = library_path(config["library"])
     name = str(config["out"]) if config["out"] is not None else f"{library}.html"
     out = expanded(name)
@@ -46,30 +44,24 @@ def browse(config: Config) -> str:
 
 
 def _write(library: Path, out: Path, part: Path, picture: Picture | None) -> int:
-    """The page, with a part of the records in memory. Returns their number."""
-    style, script = html.source("library/browse.css"), html.source("library/browse.js")
-    template = html.environment("library").get_template("browse.html.j2")
+    """Write the page with one part of the records in memory at a time. Returns the number of records."""
+    template = html.environment().get_template("browse.html.j2")
     parts, count = _parts(library, out.absolute().parent, picture), 0
 
-    def told() -> Iterator[str]:
+    def counting() -> Iterator[str]:
         nonlocal count
         for records, data in parts:
             count += records
             yield data
 
-    shown = {
-        "title": clean(library.name),
-        "style": Markup(style),
-        "script": Markup(script),
-        "script_hash": html.digest(script),
-    }
+    values = html.inline(("browse.css",), "browse.js")
     with part.open("w", encoding="utf-8") as page:
-        page.writelines(template.generate(**shown, parts=told()))
+        page.writelines(template.generate(title=clean(library.name), parts=counting(), **values))
     return count
 
 
 def _parts(library: Path, folder: Path, picture: Picture | None) -> Iterator[tuple[int, str]]:
-    """So many records, and themselves as base64 of gzip of JSON."""
+    """The number of records of each part, and the records as base64 of gzip of JSON."""
     results = read_library(library)
     while entries := [_entry(each, folder, picture) for each in itertools.islice(results, _PART)]:
         packed = gzip.compress(json.dumps(entries).encode("ascii"), 6, mtime=0)
@@ -106,7 +98,7 @@ def _captions(result: Result, levels: Sequence[str | None]) -> list[list[Any]]:
 
 
 def _url(path: str, folder: Path) -> str:
-    """Below the page's folder as seen from there, so that both may move together."""
+    """Relative for files below the page's folder, so that both can move together."""
     whole = Path(path).absolute()
     if whole.is_relative_to(folder):
         return quote(bytes(whole.relative_to(folder)))

@@ -1,7 +1,7 @@
-"""The findings of `mmattn data check` for people: a table on the terminal and one self-contained page.
+"""The findings of `mmattn data check`: a table on the terminal and one self-contained page.
 
-The page's script sorts and filters rows that are there without it; its hash is the only script that the page allows.
-File names are whatever somebody called them: the template escapes all, and shows what would turn or hide text.
+The page's only script sorts and filters rows that are there without it. The template escapes file names and makes
+characters visible that would hide or turn text.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup
 
 from mmattn.config.compose import Config
 from mmattn.data.check.command import CHECKED, Checked, check
@@ -21,26 +20,27 @@ from mmattn.data.check.findings import FLAGS, length_of
 from mmattn.data.check.journal import Record
 from mmattn.errors import MEDIA_REASONS
 from mmattn.files import write_atomically
-from mmattn.reports import html, text
+from mmattn.reports import html
+from mmattn.reports.text import clean, clock, size
 from mmattn.text import counted
 
 PAGE = "report.html"
 REASONS = {
-    "unreadable": "the system refuses it, or it is no regular file",
-    "not_media": "no known container",
-    "no_streams": "neither picture nor sound in it",
-    "truncated": "cut off, nothing can be decoded",
-    "unsupported_codec": "no decoder, or encrypted",
-    "too_large": "above the limits of size",
-    "too_long": "above the limit of length",
+    "unreadable": "the system refuses to read it, or it is not a regular file",
+    "not_media": "not a known container",
+    "no_streams": "contains neither picture nor sound",
+    "truncated": "cut off, so that nothing can be decoded",
+    "unsupported_codec": "no decoder for it, or encrypted",
+    "too_large": "larger than the limit",
+    "too_long": "longer than the limit",
     "timeout": "not read within the deadline",
-    "crashed": "the decoder's process died",
+    "crashed": "the decoding process crashed",
     "changed": "it changed while it was read",
 }
 assert set(REASONS) == set(MEDIA_REASONS)
 _EDGES_S = (0, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600, math.inf)
-_NAMED = 8  # names of a kind on the terminal
-_FAILURES = 10  # files on the terminal
+_NAMED = 8  # of a kind, on the terminal
+_FAILURES = 10  # listed on the terminal
 
 
 def check_library(config: Config) -> str:
@@ -51,11 +51,11 @@ def check_library(config: Config) -> str:
 
 
 def table(checked: Checked) -> str:
-    """What was found, as plain text lines."""
+    """The findings as lines of text."""
     found = checked.summary
     good, bad = found.status["ok"], found.files - found.status["ok"]
-    said = f"{counted(found.files, 'file')}, {size(found.bytes)}; {good} readable, {clock(found.seconds)} in all"
-    lines = [said + (f"; {bad} not readable" if bad else "")]
+    line = f"{counted(found.files, 'file')}, {size(found.bytes)}; {good} readable, {clock(found.seconds)} in all"
+    lines = [line + (f"; {bad} not readable" if bad else "")]
     if checked.from_before:
         lines.append(f"{checked.from_before} of them known from before and unchanged")
     counts = [("reasons", found.reasons), ("findings", found.flags), ("noticed", found.issues)]
@@ -70,7 +70,7 @@ def table(checked: Checked) -> str:
     if found.duplicate_bytes:
         lines.append(f"  duplicates take {size(found.duplicate_bytes)}")
     failures = [record for record in checked.shown if record["status"] != "ok"][:_FAILURES]
-    lines += [f"  {_reason(record)}: {text.clean(_name(record, found.source))}" for record in failures]
+    lines += [f"  {_reason(record)}: {clean(_name(record, found.source))}" for record in failures]
     if bad > len(failures):
         lines.append(f"  and {bad - len(failures)} more")
     lines.append(f"-> {checked.out / CHECKED}, {checked.out / PAGE}")
@@ -78,22 +78,17 @@ def table(checked: Checked) -> str:
 
 
 def _counted(counter: Counter[str]) -> str:
-    named = [f"{count} {text.clean(name)}" for name, count in counter.most_common(_NAMED)]
+    named = [f"{count} {clean(name)}" for name, count in counter.most_common(_NAMED)]
     rest = sum(counter.values()) - sum(count for _, count in counter.most_common(_NAMED))
     return ", ".join(named) + (f", {rest} others" if rest else "")
 
 
 def render(checked: Checked) -> bytes:
     """The page as UTF-8 HTML."""
-    environment = html.environment("library")
-    environment.filters.update(size=size, clock=clock)
-    style, script = html.source("page/report.css", "library/library.css"), html.source("library/library.js")
     found = checked.summary
-    page = environment.get_template("library.html.j2").render(
+    return html.render(
+        "library.html.j2",
         found=found,
-        style=Markup(style),
-        script=Markup(script),
-        script_hash=html.digest(script),
         kinds=[(name, count, FLAGS.get(name, "")) for name, count in found.flags.most_common()],
         reasons=[(name, count, REASONS.get(name, "")) for name, count in found.reasons.most_common()],
         tables=[
@@ -104,12 +99,12 @@ def render(checked: Checked) -> bytes:
         ],
         bins=_bins(checked.lengths),
         rows=[_row(record, found.source) for record in checked.shown],
+        **html.inline(("report.css", "library.css"), "library.js"),
     )
-    return page.encode("utf-8")
 
 
 def _bins(lengths: np.ndarray) -> list[tuple[str, int, float]]:
-    """Label, count and share of the largest, without the empty ends."""
+    """Label, count and share of the largest count, without empty bins at both ends."""
     counts = np.histogram(lengths, _EDGES_S)[0] if len(lengths) else np.zeros(0, int)
     filled = np.flatnonzero(counts)
     if not len(filled):
@@ -162,25 +157,3 @@ def _name(record: Record, source: str) -> str:
 
 def _decibels(loudness: float | None) -> float | None:
     return None if loudness is None else 20 * math.log10(max(loudness, 1e-6))
-
-
-def size(count: float | None) -> str:
-    """Bytes in units of 1000."""
-    if count is None:
-        return text.NOTHING
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}" if unit != "B" else f"{count} B"
-        count /= 1000
-    return f"{count:.3g} TB"
-
-
-def clock(seconds: float | None) -> str:
-    """A length of time, as people say it."""
-    if seconds is None:
-        return text.NOTHING
-    if seconds < 60:
-        return f"{seconds:.3g} s"
-    if seconds < 3600:
-        return f"{seconds // 60:.0f} min" + (f" {seconds % 60:.0f} s" if round(seconds % 60) else "")
-    return f"{seconds // 3600:,.0f} h" + (f" {seconds % 3600 // 60:.0f} min" if seconds % 3600 >= 60 else "")

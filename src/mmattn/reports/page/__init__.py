@@ -1,1 +1,1 @@
-"""One HTML page: table, charts, clips."""
+"""A comparison of runs as one HTML page."""

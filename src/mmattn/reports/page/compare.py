@@ -1,4 +1,4 @@
-"""`mmattn compare`: runs side by side on one HTML page that needs nothing but a browser."""
+"""`mmattn compare`: runs side by side on one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MEASURE = ("missing", "all", "none")
 
 
 def compare(config: Config) -> Path:
-    """The report that `mmattn compare` asks for; returns its path. Raises UsageError naming what is wrong where."""
+    """Write the page of a comparison; returns its path. Raises UsageError naming what is wrong and where."""
     if not config["out"]:
         raise UsageError(f"out={config['out']}: name the file to write, as in out=compare.html")
     out, options = Path(str(config["out"])), _options(config)
@@ -41,7 +41,7 @@ def _options(config: Config) -> Options:
     if measure not in MEASURE:
         raise UsageError(f"measure={config['measure']}: expected {', '.join(MEASURE)}")
     if config["samples"] < 0 or config["every_s"] < 1:
-        raise UsageError("samples= takes 0 or more clips, every_s= 1 or more seconds")
+        raise UsageError("samples= must be 0 or more clips, every_s= 1 or more seconds")
     factors = [config["factors"]] if isinstance(config["factors"], str) else config["factors"]
     return Options(
         metric=None if config["metric"] is None else str(config["metric"]),
@@ -53,7 +53,7 @@ def _options(config: Config) -> Options:
 
 
 def _finished(runs: Sequence[Path]) -> tuple[list[Path], list[str]]:
-    """Runs with an evaluation, and a note of those without. Raises UsageError when there is none."""
+    """The runs with an evaluation, and a note naming those without. Raises UsageError when no run has one."""
     waiting = set(unfinished(runs))
     ready = [run for run in runs if run not in waiting]
     if not ready:
@@ -62,13 +62,13 @@ def _finished(runs: Sequence[Path]) -> tuple[list[Path], list[str]]:
     if not waiting:
         return ready, []
     named = listing([str(run) for run in sorted(waiting)[:FEW]]) + (" and others" if len(waiting) > FEW else "")
-    return ready, [f"Left out, as no validation has finished: {named}."]
+    return ready, [f"Left out because no validation has finished: {named}."]
 
 
 def _watch(config: Config, predictions: Path | None, out: Path, options: Options) -> Path:
-    """Write the page again whenever a run has something new, until Ctrl-C; its browser loads it again by itself."""
+    """Write the page again whenever a run has logged something, until Ctrl-C. The page reloads itself."""
     seen: dict[Path, tuple[int, int]] = {}
-    said = False
+    logged = False
     while True:
         try:
             runs = select_runs(config["runs"], config["sweep"])
@@ -76,14 +76,14 @@ def _watch(config: Config, predictions: Path | None, out: Path, options: Options
         except UsageError as error:
             ready, notes = [], [str(error)]
         stats = {file: file.stat() for run in ready for file in run.glob("*.json*")}
-        now = {file: (stat.st_mtime_ns, stat.st_size) for file, stat in stats.items()}  # before it is read
+        now = {file: (stat.st_mtime_ns, stat.st_size) for file, stat in stats.items()}  # before the runs are read
         if ready and now != seen:
-            note = f"Written {time.strftime('%Y-%m-%d %H:%M:%S')}, again when a run has something new."
+            note = f"Written {time.strftime('%Y-%m-%d %H:%M:%S')}; updated when a run logs something new."
             write_report(ready, predictions, out, notes=[note, *notes], options=options)
             seen = now
             log(f"{out}: {counted(len(ready), 'run')}")
-            said = True
-        elif not said and notes:
+            logged = True
+        elif not logged and notes:
             log(f"waiting: {notes[0]}")
-            said = True
+            logged = True
         time.sleep(options.refresh_s or 10.0)

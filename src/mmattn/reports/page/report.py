@@ -1,34 +1,35 @@
-"""The page about several runs, and beside it all that it shows as JSON and CSV."""
+"""The page about several runs, and beside it everything that it shows as JSON and CSV."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from mmattn.errors import UsageError
 from mmattn.files import write_atomically
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.progress import log
-from mmattn.reports.budget import noise_sweep, training_seconds
 from mmattn.reports.collect.cost import Cost, measure_costs, read_cost
 from mmattn.reports.collect.groups import Group, group_runs
-from mmattn.reports.collect.predictions import Failure, Prediction, read_predictions, spread
+from mmattn.reports.collect.metrics import training_seconds
+from mmattn.reports.collect.noise import noise_sweep
+from mmattn.reports.collect.predictions import Prediction, read_predictions, spread
 from mmattn.reports.collect.runs import collect_runs
-from mmattn.reports.page import table
+from mmattn.reports.page.content import Example, Page
+from mmattn.reports.page.disagreements import disagreements
 from mmattn.reports.page.export import write_tables
-from mmattn.reports.page.page import Example, Page, render
-from mmattn.reports.page.samples import disagreements
+from mmattn.reports.page.render import render
+from mmattn.reports.page.rows import Facts, plain_score, score_of
 from mmattn.reports.page.thumbnails import thumbnails
 from mmattn.reports.statistics.bundle import Statistics, statistics, with_intervals
 from mmattn.reports.statistics.comparison import Comparison
-from mmattn.reports.statistics.fairness import factors_of, fairness
+from mmattn.reports.statistics.fairness import factors_of
 
 EXAMPLES = 12
-FEW = 6  # rows from here on are ordered by score
-_SAME = 0.002  # mAP; the same model on other hardware stays below
+FEW = 6  # more rows than these are ordered by score
+_SAME = 0.002  # mAP; the same model on other hardware differs by less
 _DEADLINE_S = 20.0  # for the pictures of one example
 
 
@@ -36,9 +37,9 @@ _DEADLINE_S = 20.0  # for the pictures of one example
 class Options:
     """How runs are compared. `metric`: see measures.Measures; None: mAP, or CIDEr-D without tags.
 
-    `baseline`: the name of a row or run; None: the first. `factors`: parts of the config that are compared; None:
-    those of fusion and attention that differ. `measure`: "missing", the costs that are not known yet; "all",
-    again; "none". `samples`: clips on which runs disagree. `refresh_s`: the page loads itself again after so long.
+    `baseline`: the name of a row or run; None: the first. `factors`: the parts of the config that are compared; None:
+    fusion and attention, as far as they differ. `measure`: costs that are "missing", "all" again, or "none". `samples`:
+    the number of clips shown on which runs disagree. `refresh_s`: the page reloads itself at this interval.
     """
 
     metric: str | None = None
@@ -57,41 +58,40 @@ def write_report(
     notes: Sequence[str] = (),
     options: Options = Options(),
 ) -> Path:
-    """Write the page about `runs` (with examples from a predictions.jsonl) at `out`, whole or not at all, and beside it
-    all that it shows as JSON and CSV.
+    """Write the page about `runs` at `out`, whole or not at all, and its tables beside it as JSON and CSV.
 
-    `notes` are sentences shown at the top. Raises UsageError as `compare` does.
+    `predictions`: a predictions.jsonl to show examples from. `notes`: sentences at the top. Raises UsageError.
     """
-    groups = group_runs(collect_runs(runs))
-    found = statistics(groups, options.metric or _metric(groups), _baseline(groups, options.baseline))
-    good: list[Prediction] = []
-    bad: list[Failure] = []
+    page = _page(runs, options)
+    page = replace(page, title=title, notes=[*notes, *page.notes], out=str(out))
     if predictions is not None:
         good, bad = read_predictions(predictions)
-    facts, troubles = _facts(groups, options.measure)
-    groups, found = _ordered(with_intervals(groups, found), found)
-    page = Page(
-        title=title,
-        groups=groups,
-        found=found,
-        facts=facts,
-        factors=factors_of(groups, options.factors),
-        notes=[*notes, *_other_models(groups, found.main), *troubles],
-        samples=disagreements(groups, options.samples),
-        predictions=None if predictions is None else str(predictions),
-        files_read=len(good),
-        examples=_examples(spread(good, EXAMPLES)),
-        failures=bad,
-        out=str(out),
-        refresh_s=options.refresh_s,
-    )
+        examples = _examples(spread(good, EXAMPLES))
+        page = replace(page, predictions=str(predictions), files_read=len(good), examples=examples, failures=bad)
     html = render(page)
     try:
-        write_tables(out, *_tables(page))
+        write_tables(out, page)
         write_atomically(out, html)
     except OSError as error:
         raise UsageError(f"out={out}: cannot be written ({error.strerror}); name another file") from None
     return out
+
+
+def _page(runs: Sequence[Path], options: Options) -> Page:
+    """What the page shows of the runs themselves."""
+    groups = group_runs(collect_runs(runs))
+    found = statistics(groups, options.metric or _metric(groups), _baseline(groups, options.baseline))
+    facts, not_measured = _facts(groups, options.measure)
+    groups, found = _ordered(with_intervals(groups, found), found)
+    return Page(
+        groups=groups,
+        found=found,
+        facts=facts,
+        factors=factors_of(groups, options.factors),
+        notes=[*_other_models(groups, found.main), *not_measured],
+        samples=disagreements(groups, options.samples),
+        refresh_s=options.refresh_s,
+    )
 
 
 def _metric(groups: Sequence[Group]) -> str:
@@ -106,35 +106,34 @@ def _baseline(groups: Sequence[Group], name: str | None) -> int:
         if name in (group.name, *(run.name for run in group.runs), *(str(run.path) for run in group.runs)):
             return place
     known = ", ".join(group.name for group in groups[:12])
-    raise UsageError(f"baseline={name}: no row is named so; there are {known}")
+    raise UsageError(f"baseline={name}: no such row; choose from {known}")
 
 
 def _other_models(groups: Sequence[Group], comparison: Comparison) -> list[str]:
-    """Runs whose clips' scores are not those of the evaluation that is shown: it was made of another model."""
+    """Notes on runs whose per-clip scores were made with another model than the evaluation that is shown."""
     found = []
     for run in (run for group in groups for run in group.runs):
-        said, from_clips = table.plain_score(run, comparison.metric), comparison.by_run.get(run.path)
+        evaluated, from_clips = plain_score(run, comparison.metric), comparison.by_run.get(run.path)
         whole = comparison.clips == run.scores.clips and comparison.metric.startswith("mAP")
-        if whole and said is not None and from_clips is not None and abs(said - from_clips) > _SAME:
-            text = (
-                f"{run.name}: its evaluation says {said:.3f}, what each clip scored gives {from_clips:.3f}, so they are"
-            )
-            found.append(f"{text} of different models; evaluate the run again.")
+        if whole and evaluated is not None and from_clips is not None and abs(evaluated - from_clips) > _SAME:
+            text = f"{run.name}: its evaluation has {evaluated:.3f}, its per-clip scores give {from_clips:.3f}"
+            found.append(f"{text}, so they are of different models; evaluate the run again.")
     return found
 
 
-def _facts(groups: Sequence[Group], measure: str) -> tuple[table.Facts, list[str]]:
-    """What runs cost, and sentences about those whose cost cannot be measured."""
+def _facts(groups: Sequence[Group], measure: str) -> tuple[Facts, list[str]]:
+    """What runs cost, and notes on those whose cost cannot be measured."""
     paths = [run.path for group in groups for run in group.runs]
     if measure == "none":
         found: list[Cost | str | None] = [read_cost(path) for path in paths]
     else:
         found = list(measure_costs(paths, log, again=measure == "all"))
     costs = {str(path): cost for path, cost in zip(paths, found, strict=True) if isinstance(cost, Cost)}
-    failed = [f"{path}: cost not measured ({why})" for path, why in zip(paths, found, strict=True)
-              if isinstance(why, str)]  # fmt: skip
+    failed = [
+        f"{path}: cost not measured ({why})" for path, why in zip(paths, found, strict=True) if isinstance(why, str)
+    ]
     seconds = {str(path): training_seconds(path) for path in paths}
-    return table.Facts(costs, seconds, {str(path): noise_sweep(path) for path in paths}), failed
+    return Facts(costs, seconds, {str(path): noise_sweep(path) for path in paths}), failed
 
 
 def _ordered(groups: list[Group], found: Statistics) -> tuple[list[Group], Statistics]:
@@ -143,49 +142,11 @@ def _ordered(groups: list[Group], found: Statistics) -> tuple[list[Group], Stati
         return groups, found
 
     def key(place: int) -> float:
-        score = table.score_of(groups[place].mean, found.main, place)
-        return -(score if score is not None else -math.inf)
+        score = score_of(groups[place].mean, found.main, place)
+        return math.inf if score is None else -score
 
     order = sorted(range(len(groups)), key=key)
     return [groups[place] for place in order], found.ordered(order)
-
-
-def _tables(page: Page) -> tuple[dict[str, list[table.Row]], dict[str, Any]]:
-    """All that the page shows, and what it is about."""
-    groups, comparison, facts = page.groups, page.found.main, page.facts
-    tables = {
-        "rows": table.group_rows(groups, page.found, facts),
-        "runs": table.run_rows(groups, comparison.metric, facts),
-        "pairs": table.pair_rows(groups, page.found),
-        "weightings": table.weighting_rows(groups, page.found),
-        "trends": [asdict(trend) | {"result": trend.words} for trend in page.found.trends],
-        "families": table.family_rows(groups),
-        "tags": table.tag_rows(groups),
-        "heads": table.head_rows(groups),
-        "curves": table.curve_rows(groups),
-        "noise": table.noise_rows(groups, facts),
-        "lengths": table.length_rows(groups, facts),
-        "samples": [
-            {"id": sample.id, "spread": sample.spread, "tags": list(sample.tags), "name": one.name, "score": one.score,
-             "video": one.video, "audio": one.audio, "synergy": one.synergy,
-             "caption": " ".join(word.text for word in one.caption) or None}
-            for sample in page.samples
-            for one in sample.said
-        ],
-    }  # fmt: skip
-    sentences = fairness(groups, page.factors, dict(facts.costs), dict(facts.seconds))
-    about = {
-        "metric": comparison.metric,
-        "split": groups[0].mean.scores.split,
-        "clips": comparison.clips,
-        "videos": comparison.videos,
-        "resampled": comparison.resampled,
-        "baseline": groups[comparison.baseline].name,
-        "factors": list(page.factors),
-        "fairness": [finding.text for finding in sentences],
-        "without_clip_scores": [str(path) for path in comparison.missing],
-    }
-    return tables, about
 
 
 def _examples(predictions: Sequence[Prediction]) -> list[Example]:

@@ -1,1 +1,1 @@
-"""What differs, and how sure that is."""
+"""Intervals, tests and verdicts."""

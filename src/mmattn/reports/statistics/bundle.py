@@ -1,4 +1,4 @@
-"""All tests of a comparison: of the score in its main column, of the score by family, of the weightings, of noise."""
+"""All tests of a comparison: the score in its main column, mAP by family, the weightings, the trend in noise."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from mmattn.reports.collect.groups import Group
-from mmattn.reports.collect.runs import RunRecord, Split
+from mmattn.reports.collect.records import RunRecord, Split
 from mmattn.reports.statistics.comparison import Comparison, Estimate
 from mmattn.reports.statistics.scored import Scored
 from mmattn.reports.statistics.significance import compare
@@ -18,7 +18,7 @@ PARTS = ("video", "audio", "synergy")
 
 @dataclass(frozen=True)
 class Statistics:
-    """`families`: mAP of each; `weightings`: by metric, as shapley/audio; `splits`: shapley/PART/FAMILY."""
+    """`families`: mAP by family; `weightings`: by metric, such as shapley/audio; `splits`: shapley by PART/FAMILY."""
 
     main: Comparison
     families: Mapping[str, Comparison] = field(default_factory=dict)
@@ -27,7 +27,7 @@ class Statistics:
     trends: Sequence[Trend] = ()
 
     def ordered(self, order: Sequence[int]) -> Statistics:
-        """With the rows in another order: places as they were."""
+        """The same with the rows in another order, given as their present places."""
         moved = [replace(trend, place=list(order).index(trend.place)) for trend in self.trends]
         return Statistics(
             self.main.ordered(order),
@@ -36,12 +36,13 @@ class Statistics:
         )
 
     def weighting(self, metric: str, place: int) -> Estimate | None:
+        """A weighting of the row at `place`; None where it was not measured."""
         found = self.weightings.get(metric)
         return None if found is None else found.estimates[place]
 
 
 def statistics(groups: Sequence[Group], metric: str, baseline: int = 0) -> Statistics:
-    """Raises UsageError for a metric that the runs do not have, or a damaged file."""
+    """Test all that the runs kept. Raises UsageError for a metric that they lack, or a damaged file."""
     scored = Scored(groups)
     main = compare(scored, metric, baseline)
     if scored.draws is None:
@@ -59,7 +60,7 @@ def statistics(groups: Sequence[Group], metric: str, baseline: int = 0) -> Stati
 
 
 def with_intervals(groups: Sequence[Group], found: Statistics) -> list[Group]:
-    """The rows with the interval of each part of their Shapley splits, over seeds where they have enough of them."""
+    """The rows with an interval for each part of their Shapley splits, over seeds where there are enough."""
     return [replace(group, mean=_known(group.mean, place, found)) for place, group in enumerate(groups)]
 
 

@@ -1,10 +1,10 @@
-"""The summary of a comparison: at most five sentences, all from the same tests, like compared with like."""
+"""The summary of a comparison: at most five sentences, all from the same tests."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mmattn.reports.collect.runs import RunRecord
+from mmattn.reports.collect.records import RunRecord
 from mmattn.reports.statistics.bundle import Statistics
 from mmattn.reports.statistics.comparison import Comparison
 from mmattn.reports.statistics.uncertainty import LEAST_SEEDS
@@ -12,15 +12,15 @@ from mmattn.reports.statistics.verdicts import EXPECTED, Finding, families, judg
 from mmattn.reports.text import fixed, listing
 from mmattn.text import counted
 
-NAMED = 3  # rows that a sentence names
+NAMED = 3  # rows named in a sentence
 
 
 def findings(
     runs: Sequence[RunRecord], found: Statistics, scores: Sequence[float | None] = (), name: str = "the score"
 ) -> list[Finding]:
-    """Who is ahead, in which families, what scores rest on, what noise does, and how far to trust it all.
+    """Which row is ahead, in which families, what scores depend on, the effect of noise, and a caution.
 
-    `scores`: of each row, as its evaluation has them. `name`: of the metric.
+    `scores`: each row's score from its evaluation. `name`: the metric's.
     """
     sentences: list[Finding | None] = []
     if len(runs) > 1:
@@ -42,7 +42,8 @@ def _ranked(runs: Sequence[RunRecord], main: Comparison, scores: Sequence[float 
     if ahead:
         parts.append(f"it is ahead of {_names(runs, ahead, len(known) - 1)}")
     if like:
-        parts.append(f"no difference is shown from {_names(runs, like, len(known) - 1)}")
+        others = "any other row" if len(like) == len(known) - 1 > 1 else _names(runs, like, len(known) - 1)
+        parts.append(f"no difference is shown from {others}")
     if untested:
         parts.append(f"{counted(untested, 'row')} with fewer than {LEAST_SEEDS} seeds could not be tested")
     return Finding(f"{score}: {'; '.join(parts)}.", "main")
@@ -51,15 +52,15 @@ def _ranked(runs: Sequence[RunRecord], main: Comparison, scores: Sequence[float 
 def _by_evaluation(
     runs: Sequence[RunRecord], main: Comparison, scores: Sequence[float | None], name: str
 ) -> Finding | None:
-    """By the scores of the evaluations, where what each clip scored is not there for all rows."""
+    """By the scores of the evaluations, where some rows lack per-clip scores."""
     ranked = sorted(((score, -i) for i, score in enumerate(scores) if score is not None), reverse=True)
     if len(ranked) < 2:
         return Finding(f"Fewer than two rows have {name}, so they cannot be compared.", "main")
-    told = listing([f"{runs[-i].name} {fixed(score)}" for score, i in ranked[1 : NAMED + 1]])
+    others = listing([f"{runs[-i].name} {fixed(score)}" for score, i in ranked[1 : NAMED + 1]])
     more = f" and {len(ranked) - NAMED - 1} more" if len(ranked) > NAMED + 1 else ""
     lacking = counted(len(main.missing), "run")
-    text = f"{runs[-ranked[0][1]].name} has the highest {name}, {fixed(ranked[0][0])} ({told}{more}); not tested, as "
-    return Finding(f"{text}what each clip scored is not known of {lacking}.", "main")
+    text = f"{runs[-ranked[0][1]].name} has the highest {name}, {fixed(ranked[0][0])} ({others}{more}); not tested: "
+    return Finding(f"{text}{lacking} without per-clip scores.", "main")
 
 
 def _score(main: Comparison, place: int) -> str:
@@ -69,7 +70,7 @@ def _score(main: Comparison, place: int) -> str:
 
 
 def _against(main: Comparison, best: int) -> tuple[list[int], list[int]]:
-    """Rows that `best` is ahead of, and rows that it was tested against without a difference."""
+    """The rows that `best` is ahead of, and those from which no difference was found."""
     others = [place for place in range(len(main.estimates)) if place != best]
     tested = [(place, one) for place in others if (one := main.difference(best, place)) is not None and one.tested]
     ahead = [place for place, one in tested if one.differs and one.value > 0]
@@ -84,8 +85,8 @@ def _names(runs: Sequence[RunRecord], places: Sequence[int], others: int) -> str
 
 
 def _by_family(runs: Sequence[RunRecord], found: Statistics) -> Finding | None:
-    """Which rows are ahead of others where, by the tests of each family."""
-    told, level = [], []
+    """Which rows are ahead of others in each family, by its tests."""
+    parts, level = [], []
     for family, one in found.families.items():
         known = [(own.value, place) for place, own in enumerate(one.estimates) if own is not None]
         if len(known) < 2 or not one.tested:
@@ -94,26 +95,26 @@ def _by_family(runs: Sequence[RunRecord], found: Statistics) -> Finding | None:
         if not ahead:
             level.append(family)
             continue
-        told.append(f"on {family} tags {runs[max(known)[1]].name} is ahead of {_names(runs, ahead, len(known) - 1)}")
-    if not told and not level:
+        parts.append(f"on {family} tags {runs[max(known)[1]].name} is ahead of {_names(runs, ahead, len(known) - 1)}")
+    if not parts and not level:
         return None
     if level:
-        told.append(f"on {listing(level)} tags no row is shown to be ahead")
-    return Finding(f"By family: {'; '.join(told)}.")
+        parts.append(f"on {listing(level)} tags no row is shown to be ahead")
+    return Finding(f"By family: {'; '.join(parts)}.")
 
 
 def _known_answers(runs: Sequence[RunRecord]) -> Finding | None:
-    """How many Shapley splits are shown to be what their families ask for."""
-    told = []
+    """How many Shapley splits are shown to match the known answer of their families."""
+    parts = []
     for family in families(runs):
         judged = [judge(family, own) for run in runs if (own := run.scores.shapley_by_family.get(family)) is not None]
         states = [verdict.state for verdict in judged if verdict is not None and verdict.state != "undefined"]
         if family in EXPECTED and states:
             wrong = f", {states.count('fail')} against it" if "fail" in states else ""
-            told.append(f"{family} {states.count('pass')} of {len(states)}{wrong}")
-    if not told:
+            parts.append(f"{family} {states.count('pass')} of {len(states)}{wrong}")
+    if not parts:
         return None
-    return Finding(f"Rows whose Shapley split is shown to be the one that the tags ask for: {'; '.join(told)}.")
+    return Finding(f"Rows whose Shapley split is shown to match the known answer: {'; '.join(parts)}.")
 
 
 def _noise(found: Statistics) -> Finding | None:
@@ -121,10 +122,10 @@ def _noise(found: Statistics) -> Finding | None:
     tested = [trend for trend in found.trends if trend.adjusted is not None]
     if not tested:
         return None
-    told = [f"{word} in {count} of {len(tested)}" for word in ("rises", "falls")
+    parts = [f"{word} in {count} of {len(tested)}" for word in ("rises", "falls")
             if (count := sum(trend.words == word for trend in tested))]  # fmt: skip
-    return Finding(f"As the sound gets noisier, the picture's share {' and '.join(told) or 'shows no trend'}"
-                   f"{' tests' if told else ''}.")  # fmt: skip
+    return Finding(f"As the sound gets noisier, the picture's share {' and '.join(parts) or 'shows no trend'}"
+                   f"{' tests' if parts else ''}.")  # fmt: skip
 
 
 def _caution(runs: Sequence[RunRecord], main: Comparison) -> Finding:
@@ -133,12 +134,12 @@ def _caution(runs: Sequence[RunRecord], main: Comparison) -> Finding:
     tags = {tuple(sorted(run.scores.by_tag)) for run in runs}
     parts = []
     if max(map(len, (clips, splits, sources, tags))) > 1:
-        parts.append("the rows were not scored on the same clips and tags, so their differences are not like for like")
+        parts.append("the rows were not scored on the same clips and tags, so their scores are not comparable")
     films = f" of {main.videos} videos" if main.videos and main.videos < main.clips else ""
-    parts.append(f"scores rest on {min(clips)} {'/'.join(sorted(splits))} clips{films}")
+    parts.append(f"scores are from {min(clips)} {'/'.join(sorted(splits))} clips{films}")
     if not main.tested and len(runs) > 1:
         parts.append("another seed of training may change the order")
     if splits == {"val"}:
-        parts.append("these clips also chose the epoch that is shown, so scores are a little flattering")
+        parts.append("the epoch shown was chosen on these clips, so scores are slightly optimistic")
     text = "; ".join(parts)
     return Finding(f"{text[0].upper()}{text[1:]}.", "caution")

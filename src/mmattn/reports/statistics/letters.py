@@ -1,4 +1,4 @@
-"""Letters for rows: two share one exactly if their difference is not significant."""
+"""Rank letters: two rows share one exactly if their difference is not significant."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ Pair = tuple[int, int]
 
 
 def holm(p_values: Mapping[Pair, float]) -> dict[Pair, float]:
-    """Adjusted p-values: a pair differs at level a, whichever others do, where its adjusted value is below a.
-
-    Source: Holm 1979.
-    """
+    """P-values adjusted for all pairs: a pair differs at level a where its adjusted value is at most a (Holm 1979)."""
     found: dict[Pair, float] = {}
     highest = 0.0
     for rank, (p, pair) in enumerate(sorted((p, pair) for pair, p in p_values.items())):
@@ -23,7 +20,7 @@ def holm(p_values: Mapping[Pair, float]) -> dict[Pair, float]:
 def rank_letters(count: int, different: set[Pair]) -> list[str]:
     """For rows 0 (best) to count - 1: two share a letter exactly if they are not `different`.
 
-    Insert and absorb (Piepho 2004): each pair that differs splits the sets that hold both.
+    Insert and absorb (Piepho 2004): each pair that differs splits the sets that contain both.
     """
     sets = [frozenset(range(count))] if count else []
     for i, j in sorted(different):

@@ -1,4 +1,4 @@
-"""What each clip scored in each run of some rows, and the draws of clips that all rows share."""
+"""The per-clip scores of each run, and the draws of clips that all rows share."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from mmattn.reports.statistics.uncertainty import Values
 from mmattn.weighting.clip_scores import ClipScores, load_clip_scores, scores_file
 
 MOST, LEAST = 1000, 200  # draws of clips
-_WORK = 4e9  # draws x clips x tags x runs that a page may take
+_WORK = 4e9  # at most so many draws x clips x tags x runs
 
 
 class Scored:
-    """`missing`: runs without per-clip scores; `clips`: those that every other run has, from so many `videos`."""
+    """`missing`: runs without per-clip scores; `clips`: the number that all other runs share."""
 
     def __init__(self, groups: Sequence[Group]) -> None:
-        """Raises UsageError for a damaged file."""
+        """Read the scores of all rows. Raises UsageError for a damaged file."""
         self.groups, self.split = groups, groups[0].mean.scores.split
         files = {run.path: scores_file(run.path, self.split) for group in groups for run in group.runs}
         self.missing = tuple(path for path, file in files.items() if not file.is_file())
@@ -35,14 +35,14 @@ class Scored:
         self._measures: dict[Path, Measures] = {}
         if shared:
             found = {path: scores.of(shared) for path, scores in found.items()}
-            self.draws = draw(*_asked(list(found.values())))
+            self.draws = draw(*_plan(list(found.values())))
             self._measures = {path: Measures(own, self.draws, path, self.split) for path, own in found.items()}
 
     def _complete(self, group: Group) -> bool:
         return not any(run.path in self.missing for run in group.runs)
 
     def values(self, metric: str) -> dict[int, Values]:
-        """By the place of a row, what its seeds score on each draw; without rows where a seed lacks the metric.
+        """By row, the scores of its seeds on each draw; without rows in which a seed lacks the metric.
 
         Raises UsageError for a metric that the runs do not have.
         """
@@ -56,16 +56,16 @@ class Scored:
         return found
 
     def has_family(self, family: str) -> bool:
-        """Whether every run that is compared has tags of it."""
+        """Whether every run that is compared has tags of a family."""
         return all(one.has_family(family) for one in self._measures.values())
 
     def weightings(self) -> list[str]:
-        """Those that any row was measured for."""
+        """The weightings that any run has."""
         return [metric for metric in WEIGHTINGS if any(one.has(metric) for one in self._measures.values())]
 
 
-def _asked(scores: Sequence[ClipScores]) -> tuple[Sequence[str], int]:
-    """The video of each clip (itself, where none is recorded), and how many draws there is time for."""
+def _plan(scores: Sequence[ClipScores]) -> tuple[Sequence[str], int]:
+    """The video of each clip (the clip itself where none is recorded), and the number of draws."""
     videos = next((one.videos for one in scores if one.videos), scores[0].ids)
     size = len(videos) * max(1, *(len(one.tags) for one in scores)) * len(scores)
     return videos, int(min(MOST, max(LEAST, _WORK / size)))

@@ -1,10 +1,9 @@
 """Which differences between rows are more than chance: every pair of rows tested, over seeds and clips.
 
-All rows are scored on the same draws of clips, so what makes a set of clips easy or hard is the same for all. How sure
-a score or a difference is, says uncertainty.py. Two rows differ where Holm's test over all pairs says so at 5 %. Rows
-of fewer than three seeds are not tested: their intervals are over clips alone (percentiles of the draws, moved by their
-bias: average precision of a draw is a little high, as clips that are drawn twice stand together), and say nothing of
-another seed.
+All rows are scored on the same draws of clips, so an easy or hard set of clips is the same for all. Intervals and
+p-values are those of uncertainty.py. Two rows differ where Holm's test over all pairs rejects at 5 %. Rows with fewer
+than three seeds are not tested: their intervals are over clips only (percentiles of the draws, corrected for their
+bias, as clips drawn twice are ranked together and raise average precision) and do not cover another seed.
 """
 
 from __future__ import annotations
@@ -18,20 +17,14 @@ import numpy as np
 import torch
 
 from mmattn.metrics.bootstrap import interval
-from mmattn.reports.collect.groups import Group
 from mmattn.reports.statistics.comparison import Comparison, Difference, Estimate
 from mmattn.reports.statistics.letters import Pair, holm, rank_letters
 from mmattn.reports.statistics.scored import Scored
 from mmattn.reports.statistics.uncertainty import LEAST_SEEDS, Values, of_difference, of_mean, seeds_act_alike
 
 
-def compare_groups(groups: Sequence[Group], metric: str, baseline: int = 0) -> Comparison:
-    """Estimates of `metric` (see measures.Measures). Raises UsageError for one the runs lack, or a damaged file."""
-    return compare(Scored(groups), metric, baseline)
-
-
 def compare(scored: Scored, metric: str, baseline: int = 0) -> Comparison:
-    """Estimates of `metric` for each row of `scored`. Raises UsageError for one that the runs do not have."""
+    """Estimate `metric` (see measures.Measures) for each row; test all pairs. Raises UsageError for an unknown one."""
     count = len(scored.groups)
     nothing = Comparison(metric, (None,) * count, baseline, missing=scored.missing, left_out=scored.left_out)
     if scored.draws is None or scored.draws.videos < 2:
@@ -62,7 +55,7 @@ def compare(scored: Scored, metric: str, baseline: int = 0) -> Comparison:
 def differences(
     rows: Mapping[int, Values], seeds: Mapping[int, Sequence[str]], videos: int
 ) -> tuple[dict[Pair, Difference], bool]:
-    """Of all pairs of rows, and whether they were compared seed by seed. `seeds`: the numbers of each row's seeds."""
+    """The differences of all pairs, and whether they were compared seed by seed. `seeds`: each row's seed numbers."""
     paired = _act_alike(rows, seeds)
     found: dict[Pair, Difference] = {}
     for i, j in combinations(sorted(rows), 2):
@@ -82,7 +75,7 @@ def differences(
 
 
 def _act_alike(rows: Mapping[int, Values], seeds: Mapping[int, Sequence[str]]) -> bool:
-    """On the seeds that all rows have which can be tested."""
+    """`seeds_act_alike` on the seeds that all rows with enough of them share."""
     tested = [place for place in rows if len(seeds[place]) >= LEAST_SEEDS]
     if not tested:
         return False
@@ -97,7 +90,7 @@ def _of_seeds(values: Values, own: Sequence[str], wanted: Sequence[str]) -> Valu
 
 
 def _letters(rows: Mapping[int, Values], pairs: Mapping[Pair, Difference]) -> dict[int, str]:
-    """Of the rows that could be tested; "" for the others."""
+    """The letters of the rows that were tested; "" for the others."""
     tested = {place for pair, each in pairs.items() if each.tested for place in pair}
     order = sorted(tested, key=lambda place: -float(rows[place][0].mean()))
     rank = {place: number for number, place in enumerate(order)}
@@ -107,7 +100,7 @@ def _letters(rows: Mapping[int, Values], pairs: Mapping[Pair, Difference]) -> di
 
 
 def _estimate(values: Values, videos: int, letters: str, is_share: bool) -> Estimate:
-    """`is_share`: from 0 to 1, as its interval then is."""
+    """A row's score with its interval; of a share (`is_share`) within 0 to 1."""
     known = of_mean(values, videos)
     low, high = known.interval() if values.shape[1] >= LEAST_SEEDS else _over_clips(values.mean(axis=1))
     if is_share:
@@ -116,7 +109,7 @@ def _estimate(values: Values, videos: int, letters: str, is_share: bool) -> Esti
 
 
 def _over_clips(drawn: np.ndarray) -> tuple[float, float]:
-    """The 95 % interval around the first value, which is of the clips as they are."""
+    """The 95 % interval around the first value, which is that of the clips as they are."""
     if len(drawn) < 3:
         return math.nan, math.nan
     low, high = interval(torch.from_numpy(drawn[1:] - np.nanmean(drawn[1:]) + drawn[0]))

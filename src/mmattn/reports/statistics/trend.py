@@ -1,7 +1,7 @@
-"""Does the picture's share of the Shapley split rise as the audio gets noisier? A slope for each row, and its test.
+"""Does the video's share of the Shapley split rise as the audio gets noisier? A slope for each row, and its test.
 
-A seed's slope is that of the straight line (least squares) through its shares over loudness; the test is that of
-uncertainty.py, over seeds, and over clips where what each clip scored in noise is there.
+A seed's slope is that of the least-squares line through its shares over loudness. The test is that of uncertainty.py,
+over seeds, and over clips where the per-clip scores in noise were kept.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mmattn.reports.budget import Noise, noise_sweep
 from mmattn.reports.collect.groups import Group
-from mmattn.reports.collect.runs import Number
+from mmattn.reports.collect.noise import Noise, noise_sweep
+from mmattn.reports.collect.records import Number
 from mmattn.reports.statistics.comparison import ALPHA
 from mmattn.reports.statistics.draws import draw
 from mmattn.reports.statistics.letters import holm
@@ -29,9 +29,9 @@ _STEP_DB = 10.0
 
 @dataclass(frozen=True)
 class Trend:
-    """Of one row: how much the picture's share (0 to 1) rises with each 10 dB of noise, with its 95 % interval.
+    """How much a row's video share (0 to 1) rises with each 10 dB of noise, with its 95 % interval.
 
-    `low`, `high`, `p`, `adjusted` (for all rows): None where there are too few seeds for a test.
+    `low`, `high`, `p`, `adjusted` (for all rows): None with too few seeds for a test.
     """
 
     place: int
@@ -47,6 +47,7 @@ class Trend:
 
     @property
     def words(self) -> str:
+        """The result as the page shows it."""
         if self.adjusted is None:
             return f"not tested: fewer than {LEAST_SEEDS} seeds"
         if self.adjusted > ALPHA:
@@ -55,7 +56,7 @@ class Trend:
 
 
 def trends(groups: Sequence[Group]) -> list[Trend]:
-    """Of each row and kind of noise with three loudnesses or more that all its seeds have."""
+    """A trend for each row and kind of noise with at least three loudnesses that all its seeds share."""
     found = [trend for place, group in enumerate(groups) for trend in _of_row(place, group)]
     adjusted = holm({(i, 0): trend.p for i, trend in enumerate(found) if trend.p is not None})
     return [replace(trend, adjusted=adjusted.get((i, 0))) for i, trend in enumerate(found)]
@@ -86,21 +87,21 @@ def _of_row(place: int, group: Group) -> list[Trend]:
 
 
 def share_of(noise: Noise) -> float:
-    """The picture's share of what both senses add; NaN where they add nothing."""
+    """The video's share of what both modalities add; NaN where they add nothing."""
     if noise.video is None or noise.audio is None or noise.video + noise.audio <= 0:
         return float("nan")
     return noise.video / (noise.video + noise.audio)
 
 
 def _slope(snr_db: Sequence[float], shares: np.ndarray) -> np.ndarray:
-    """For each row of shares (R, loudnesses) the slope for each 10 dB more of noise."""
+    """For each row of shares (R, loudnesses) the slope per 10 dB of noise."""
     louder = -np.asarray(snr_db) / _STEP_DB
     louder = louder - louder.mean()
     return shares @ louder / float((louder**2).sum())
 
 
 def _drawn(runs: Sequence[Path], split: str, kind: str, snr_db: Sequence[float]) -> tuple[Values | None, int]:
-    """The slopes of each seed on each draw of clips, and the number of videos; None unless all clips' scores are there.
+    """The slopes of each seed on each draw of clips, and the number of videos; None without all per-clip scores.
 
     Raises UsageError for a damaged file.
     """

@@ -1,21 +1,21 @@
-"""How far a row's score, or the difference of two rows, is known: from how much seeds and clips make it vary.
+"""The uncertainty of a row's score, or of the difference of two rows, over seeds and clips.
 
-A score varies for two reasons: another seed of training, and other clips. Both variances are estimated, the one from S
-seeds (S - 1 degrees of freedom), the other from draws of clips from V videos (V - 1). The interval's half width is
+A score varies with the seed of training and with the clips. Both variances are estimated, the first from S seeds
+(S - 1 degrees of freedom), the second from draws of clips from V videos (V - 1). The interval's half width is
 
     sqrt(t1^2 * variance of the mean over seeds + t2^2 * variance over clips)
 
-with t1, t2 Student's quantiles for the degrees of freedom of each. It covers at least as often as it says, whatever the
-ratio of the two variances (Banerjee 1961), and is the t-interval where one of them is 0: three seeds are taken as what
-they are, t with 2 degrees of freedom. A normal distribution, or one number of degrees of freedom for the sum
-(Satterthwaite's), is too sure where few seeds happen to agree. What one seed does on one clip shows in both variances;
-it is measured on the draws (how much each seed deviates from the row's mean) and counted once, with the seeds.
+with t1, t2 Student's quantiles for the degrees of freedom of each. It has at least its nominal coverage, whatever the
+ratio of the two variances (Banerjee 1961), and is the t-interval where one of them is 0, so three seeds give t with 2
+degrees of freedom. A normal distribution, or a single number of degrees of freedom for the sum (Satterthwaite's), is
+too narrow where few seeds happen to agree. The interaction of seed and clip is part of both variances; it is measured
+on the draws (how much each seed deviates from the row's mean) and counted once, with the seeds.
 
-Two rows of the same seeds are compared seed by seed, as the t-test of pairs does. Where seeds do not raise or lower all
-rows together, pairs are only a loss of degrees of freedom, and the variances of both are added instead, with Welch's
-(1947) degrees of freedom.
+Two rows with the same seeds are compared seed by seed, as in the paired t-test. Where seeds do not raise or lower all
+rows together, pairing only loses degrees of freedom; the variances of both rows are then added, with Welch's (1947)
+degrees of freedom.
 
-Shape legend: R draws of clips, the first being the clips as they are; S seeds; G rows.
+Shape legend: R draws of clips, the first with each clip once; S seeds; G rows.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import fdtrc, stdtrit
 
-LEAST_SEEDS = 3  # a test needs
-_FEW_ROWS = 3  # up to so many rows, whether seeds act on all alike cannot be seen
+LEAST_SEEDS = 3  # that a test needs
+_FEW_ROWS = 3  # with no more rows, whether seeds act on all alike cannot be tested
 _ACT_ALIKE = 0.05
 
 Values = Float[np.ndarray, "R S"]
@@ -36,7 +36,7 @@ Values = Float[np.ndarray, "R S"]
 
 @dataclass(frozen=True)
 class Uncertain:
-    """A value, and the variances that make it up: each with its degrees of freedom."""
+    """A value with its variances over seeds and over clips, each with its degrees of freedom."""
 
     value: float
     seeds: tuple[float, float]
@@ -48,12 +48,13 @@ class Uncertain:
         return math.sqrt(sum(float(stdtrit(df, p / 2)) ** 2 * variance for variance, df in parts))
 
     def interval(self, share: float = 0.95) -> tuple[float, float]:
+        """The lower and upper end of the interval with a coverage of `share`."""
         reach = self.reach(1 - share)
         return self.value - reach, self.value + reach
 
     @property
     def p(self) -> float:
-        """Of the two-sided test that the true value is 0: where the interval's edge meets it. 1: nothing is known."""
+        """The p-value of the two-sided test against 0, at which the interval ends at 0; 1 where nothing is known."""
         size = abs(self.value)
         if not size or math.isnan(size + self.seeds[0] + self.clips[0]):
             return 1.0
@@ -74,7 +75,7 @@ def of_mean(values: Values, videos: int) -> Uncertain:
 
 
 def of_difference(ours: Values, theirs: Values, videos: int) -> Uncertain:
-    """The difference of the means of two rows whose seeds have nothing to do with each other."""
+    """The difference of the means of two rows with unrelated seeds."""
     value = float(ours[0].mean() - theirs[0].mean())
     each = [(_over_seeds(values), values.shape[1] - 1.0) for values in (ours, theirs)]
     total = sum(variance for variance, _ in each)
@@ -84,9 +85,9 @@ def of_difference(ours: Values, theirs: Values, videos: int) -> Uncertain:
 
 
 def seeds_act_alike(scores: Float[np.ndarray, "G S"]) -> bool:
-    """Whether rows rise and fall together from seed to seed, so that they are to be compared seed by seed.
+    """Whether rows rise and fall together from seed to seed, so that they should be compared seed by seed.
 
-    By the F-test of seeds in the layout of rows x seeds; of a few rows it is taken for granted.
+    By the F-test of seeds in the two-way layout rows x seeds; assumed for few rows.
     """
     rows, seeds = scores.shape
     if rows <= _FEW_ROWS:
@@ -105,7 +106,7 @@ def _over_seeds(values: Values) -> float:
 
 
 def _over_clips(drawn: Float[np.ndarray, " R"], shared: float, videos: int) -> tuple[float, float]:
-    """The variance over clips that seeds do not show, and its degrees of freedom: fewer the fewer draws there are."""
+    """The variance over clips that is not part of that over seeds, and its degrees of freedom."""
     if len(drawn) < 3 or videos < 2:
         return 0.0, 1.0
     variance = float(np.nanvar(drawn[1:], ddof=1)) * videos / (videos - 1)
@@ -113,7 +114,7 @@ def _over_clips(drawn: Float[np.ndarray, " R"], shared: float, videos: int) -> t
 
 
 def _shared(values: Values) -> float:
-    """The variance over draws of clips that is a single seed's own, as far as the mean over seeds still has it."""
+    """The part of the variance over draws that is due to single seeds, as it remains in the mean over seeds."""
     seeds = values.shape[1]
     if seeds < 2 or len(values) < 3:
         return 0.0

@@ -1,6 +1,6 @@
-"""What Shapley splits and attention say, in words computed from their intervals: against known answers, and each other.
+"""Verdicts on Shapley splits against the known answers of their families, from their 95 % intervals.
 
-A part of a split counts as positive where its whole 95 % interval is above 0, and as negative where it is below. The
+A part of a split counts as positive where its whole interval is above 0, and as negative where it is below. The
 intervals are those of the comparison (over clips, and over seeds where there are enough), or of the run's evaluation.
 """
 
@@ -10,23 +10,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from mmattn.reports.collect.runs import Head, RunRecord, Split
+from mmattn.reports.collect.records import Head, RunRecord, Split
 from mmattn.reports.text import fixed, signed
 
 State = Literal["pass", "fail", "open", "undefined"]
 EXPECTED = {
     "picture": "All from the picture, nothing from the sound.",
     "sound": "All from the sound, nothing from the picture.",
-    "redundant": "Either one suffices, so each can stand in for the other and the synergy is negative.",
-    "synergy": "Neither one suffices, only both together do, so the synergy is positive.",
+    "redundant": "Either one suffices, so the synergy is negative.",
+    "synergy": "Only both together suffice, so the synergy is positive.",
 }
 SENSE = {"video": "picture", "audio": "sound", "synergy": "synergy"}
-_SMALL = 0.1  # of the gain: a share of the wrong sense that is not held against a model
+_SMALL = 0.1  # of the gain: what the wrong modality may contribute
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a split is what its family should show (open: its intervals do not decide it), and why."""
+    """Whether a split matches the known answer of its family (open: its intervals do not decide), and why."""
 
     state: State
     text: str
@@ -45,7 +45,7 @@ def judge(family: str, split: Split) -> Verdict | None:
     if family not in EXPECTED:
         return None
     if split.gain is None or split.video is None or split.audio is None or split.synergy is None:
-        return Verdict("undefined", "undefined: no clip has these tags, or an evaluation is incomplete")
+        return Verdict("undefined", "no clip has these tags, or an evaluation is incomplete")
     if any(part not in split.interval for part in SENSE):
         return Verdict("undefined", "no interval: evaluate the run again for one")
     if not (split.above("video") or split.above("audio") or split.above("synergy")):
@@ -60,31 +60,31 @@ def _judge_single(family: str, split: Split, gain: float) -> Verdict:
     right, wrong = ("video", "audio") if family == "picture" else ("audio", "video")
     small = _SMALL * max(gain, 0.0)
     if split.above(wrong, small) or split.below(wrong, -small):
-        return Verdict("fail", f"the {_told(split, wrong)} counts, though it says nothing about these tags")
+        return Verdict("fail", f"depends on the {_interval(split, wrong)}, which has no information on these tags")
     state: State = "pass" if split.above(right) else "open"
-    return Verdict(state, f"{_told(split, right)}; {_told(split, wrong)}")
+    return Verdict(state, f"{_interval(split, right)}; {_interval(split, wrong)}")
 
 
 def _judge_redundant(split: Split) -> Verdict:
     if split.above("video") != split.above("audio"):
         used, spare = ("video", "audio") if split.above("video") else ("audio", "video")
-        return Verdict("fail", f"leans on the {SENSE[used]}; of the {SENSE[spare]} no share is shown: "
-                               f"{_told(split, spare)}")  # fmt: skip
+        return Verdict("fail", f"depends on the {SENSE[used]} only: "
+                               f"{_interval(split, spare)}")  # fmt: skip
     if split.below("synergy"):
-        return Verdict("pass", f"either suffices: {_told(split, 'synergy')}")
+        return Verdict("pass", f"either suffices: {_interval(split, 'synergy')}")
     if split.above("synergy"):
-        return Verdict("fail", f"needs both, though either could do: {_told(split, 'synergy')}")
-    return Verdict("open", f"whether one stands in for the other is not shown: {_told(split, 'synergy')}")
+        return Verdict("fail", f"needs both, though either would suffice: {_interval(split, 'synergy')}")
+    return Verdict("open", f"not shown whether one can replace the other: {_interval(split, 'synergy')}")
 
 
 def _judge_synergy(split: Split) -> Verdict:
     if split.above("synergy"):
-        return Verdict("pass", f"needs both: {_told(split, 'synergy')}")
+        return Verdict("pass", f"needs both: {_interval(split, 'synergy')}")
     state: State = "fail" if split.below("synergy") else "open"
-    return Verdict(state, f"no joint effect shown: {_told(split, 'synergy')}")
+    return Verdict(state, f"no joint effect shown: {_interval(split, 'synergy')}")
 
 
-def _told(split: Split, part: str) -> str:
+def _interval(split: Split, part: str) -> str:
     low, high = split.interval[part]
     return f"{SENSE[part]} {signed(getattr(split, part))} ({signed(low)} to {signed(high)})"
 
@@ -102,7 +102,7 @@ def lean(heads: Sequence[Head]) -> float:
 
 
 def direction(low: float | None, high: float | None) -> str:
-    """The sense that an interval of (sound - picture) points to: "" where it holds 0, or is not known."""
+    """The modality that an interval of (sound - picture) points to: "" where it contains 0 or is unknown."""
     if low is None or high is None or low <= 0 <= high:
         return ""
     return "sound" if low > 0 else "picture"

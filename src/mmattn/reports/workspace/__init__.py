@@ -1,1 +1,1 @@
-"""The same in wandb."""
+"""The views of a comparison in wandb."""

@@ -1,0 +1,128 @@
+"""The clips on which runs disagree most, and what each row of the page made of them."""
+
+from __future__ import annotations
+
+import shlex
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mmattn.errors import UsageError
+from mmattn.reports.collect.clips import clips_file, read_clips
+from mmattn.reports.collect.groups import Group, mean_of
+from mmattn.reports.collect.records import Number, number
+from mmattn.reports.page.clip_media import ClipMedia, read_media
+
+_MOST_ROWS = 8  # of a clip: the best and the worst
+_NUMBERS = ("score", "video", "audio", "synergy")
+
+
+@dataclass(frozen=True)
+class CaptionWord:
+    """A word of a caption and what it owes to picture and sound."""
+
+    text: str
+    video: Number
+    audio: Number
+
+
+@dataclass(frozen=True)
+class ClipResult:
+    """What one row of the page made of a clip: the mean score of the clip's own tags, its split, its caption."""
+
+    place: int
+    name: str
+    score: Number
+    video: Number
+    audio: Number
+    synergy: Number
+    caption: tuple[CaptionWord, ...] = ()
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """One clip with its results by row, its pictures and sound, and a command that explains it."""
+
+    id: str
+    tags: tuple[str, ...]
+    references: tuple[str, ...]
+    spread: float  # standard deviation of the rows' scores
+    rows: tuple[ClipResult, ...]
+    media: ClipMedia
+    command: str
+
+
+def disagreements(groups: Sequence[Group], count: int) -> list[Disagreement]:
+    """The `count` clips whose scores differ most between the groups that kept them."""
+    if len(groups) < 2 or count < 1:
+        return []
+    split = groups[0].mean.scores.split
+    kept = [(place, group, clips) for place, group in enumerate(groups) if (clips := _clips(group, split))]
+    if len(kept) < 2:
+        return []
+    shared = set.intersection(*(set(clips) for _, _, clips in kept))
+    spreads = {id_: _spread([clips[id_]["score"] for _, _, clips in kept]) for id_ in shared}
+    chosen = sorted(shared, key=lambda id_: (-spreads[id_], id_))[:count]
+    media = read_media(groups[0].runs[0].path, split, chosen)
+    explain = f"mmattn explain {shlex.quote(f'run={kept[0][1].runs[0].path}')} "
+    found = []
+    for id_ in chosen:
+        first, source = kept[0][2][id_], media[id_].path
+        rows = tuple(_best_and_worst([_result(place, group, clips[id_]) for place, group, clips in kept]))
+        command = explain + (shlex.quote(f"source={source}") if source else "source=FILE")
+        found.append(Disagreement(id_, first["tags"], first["references"], spreads[id_], rows, media[id_], command))
+    return found
+
+
+def _best_and_worst(results: list[ClipResult]) -> list[ClipResult]:
+    results.sort(key=lambda one: -(one.score if one.score is not None else -1.0))
+    half = _MOST_ROWS // 2
+    return results if len(results) <= _MOST_ROWS else [*results[:half], *results[-half:]]
+
+
+def _spread(scores: Sequence[Number]) -> float:
+    known = [score for score in scores if score is not None]
+    return statistics.pstdev(known) if len(known) > 1 else 0.0
+
+
+def _clips(group: Group, split: str) -> dict[str, dict[str, Any]]:
+    """By id, means over the group's seeds; {} unless all of them kept their clips."""
+    files = [clips_file(run.path, split) for run in group.runs]
+    if not all(file.is_file() for file in files):
+        return {}
+    seeds = []
+    for file in files:
+        try:
+            seeds.append({id_: _clip(record) for id_, record in read_clips(file).items()})
+        except (KeyError, TypeError, AttributeError) as error:
+            raise UsageError(f"{file}: cannot be read ({type(error).__name__}); evaluate the run again") from None
+    return {
+        id_: seeds[0][id_] | {key: mean_of([clips[id_][key] for clips in seeds]) for key in _NUMBERS}
+        for id_ in set.intersection(*map(set, seeds))
+    }
+
+
+def _clip(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A clip is judged by its own tags, or by its caption where it has none."""
+    captioning = record.get("captioning") or {}
+    score = number(record["value"].get("both"))
+    if score is None:
+        score = number((captioning.get("metrics") or {}).get("rouge_l"))
+    words = [
+        CaptionWord(str(word.get("word")), number(word.get("video")), number(word.get("audio")))
+        for word in captioning.get("words") or ()
+    ]
+    if not words and captioning.get("caption"):
+        words = [CaptionWord(str(captioning["caption"]), None, None)]
+    return {
+        "tags": tuple(map(str, record.get("tags") or ())),
+        "references": tuple(map(str, captioning.get("references") or ())),
+        "score": score,
+        **{part: number(record.get(part)) for part in ("video", "audio", "synergy")},
+        "caption": tuple(words),
+    }
+
+
+def _result(place: int, group: Group, clip: Mapping[str, Any]) -> ClipResult:
+    return ClipResult(place, group.name, **{key: clip[key] for key in (*_NUMBERS, "caption")})
