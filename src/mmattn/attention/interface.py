@@ -37,6 +37,7 @@ class Geometry:
 
     @property
     def all_exempt(self) -> bool:
+        """Whether every token is exempt from order and windows."""
         return bool(self.segments) and all(name in self.exempt for name, _ in self.segments)
 
     def of_clips(self, clips: Bool[Tensor, " B"]) -> Geometry:

@@ -51,10 +51,12 @@ class Regulariser:
             raise UsageError(f"{type(self).__name__}: the statistics of this fusion and attention carry no gradient")
 
     def applies(self, layer: LayerStats) -> bool:
+        """Whether this layer has anything to regularise."""
         return len(layer.mass) > 1
 
     @abstractmethod
-    def measure(self, layer: LayerStats) -> Float[Tensor, ""]: ...
+    def measure(self, layer: LayerStats) -> Float[Tensor, ""]:
+        """The penalty of one layer, a mean over its real queries."""
 
 
 class Entropy(Regulariser):

@@ -25,6 +25,7 @@ class MemoryMeter:
         self.before = self._peak()
 
     def taken(self) -> int:
+        """Bytes taken at the peak since the meter was made."""
         return self._peak() - self.before
 
     def _peak(self) -> int:

@@ -25,6 +25,7 @@ class Groups:
 
     @classmethod
     def of(cls, index: Int[Tensor, "B L"], count: int) -> Groups:
+        """Groups from the group of each token; a token with `index` = `count` is in none."""
         sizes = torch.zeros(len(index), count + 1, device=index.device)
         sizes.scatter_add_(1, index, torch.ones_like(index, dtype=sizes.dtype))
         return cls(index, count, sizes[:, :count])

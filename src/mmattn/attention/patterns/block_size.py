@@ -24,10 +24,12 @@ class Span(Protocol):
     """Of one segment: each query's range of its sorted keys; `start` beyond `end` where it reads none."""
 
     @property
-    def start(self) -> Int[Tensor, "B Lq"]: ...
+    def start(self) -> Int[Tensor, "B Lq"]:
+        """The first sorted key that each query reads."""
 
     @property
-    def end(self) -> Int[Tensor, "B Lq"]: ...
+    def end(self) -> Int[Tensor, "B Lq"]:
+        """The last sorted key that each query reads."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,11 @@ class Candidates:
 
     @property
     def count(self) -> int:
+        """How many figures `figures` has."""
         return sum(2 * one.wide.numel() for one in self.found)
 
     def figures(self) -> Int[Tensor, " count"]:
+        """The figures of all candidates in one tensor, for one transfer to the host."""
         return torch.cat([part.flatten() for one in self.found for part in (one.wide, one.narrow)])
 
     def cheapest(self, figures: Sequence[int]) -> Choice:

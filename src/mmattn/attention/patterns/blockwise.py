@@ -34,6 +34,7 @@ class Table:
 
     @property
     def exists(self) -> Bool[Tensor, "B M"]:
+        """Blocks that hold a real token, which then comes first."""
         return self.real[..., 0]
 
 

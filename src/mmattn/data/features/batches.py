@@ -119,6 +119,7 @@ class FeatureData(SplitData):
 
     @cached_property
     def files(self) -> FeatureFiles:
+        """The files of features, opened when they are first read."""
         names = [name for name in self.source.made()["files"] if name != ENCODERS_FILE]
         return FeatureFiles(self.source.folder, names)
 

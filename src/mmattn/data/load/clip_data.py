@@ -65,6 +65,7 @@ class ClipData(SplitData):
 
     @cached_property
     def reader(self) -> ClipReader:
+        """The reader of this data set's clips, made once in each process."""
         return ClipReader(
             isolated=self.isolated,
             deadline_s=self.deadline_s,

@@ -53,10 +53,12 @@ class Cost:
 
     @property
     def flops(self) -> int:
+        """Floating point operations for one clip of the trained length."""
         return self.lengths[0].flops
 
     @property
     def peak_bytes(self) -> int:
+        """Peak memory for one clip of the trained length."""
         return self.lengths[0].peak_bytes
 
 

@@ -24,10 +24,12 @@ class Group:
 
     @property
     def fusion(self) -> str:
+        """The fusion of its runs."""
         return self.mean.fusion
 
     @property
     def attention(self) -> str | None:
+        """The attention of its runs; None for a fusion without attention."""
         return self.mean.attention
 
 

@@ -21,6 +21,7 @@ class Agreement:
 
     @property
     def state(self) -> Literal["yes", "no", "none"]:
+        """Whether the modality that is looked at is the one that counts; none where either is undecided."""
         if not self.looks or not self.depends:
             return "none"
         return "yes" if self.looks == self.depends else "no"

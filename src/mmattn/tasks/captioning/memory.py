@@ -27,6 +27,7 @@ class ClipMemory:
 
     @property
     def keep(self) -> Tensor:
+        """(B, L) True where a token is real."""
         assert self.geometry.keep is not None
         return self.geometry.keep
 

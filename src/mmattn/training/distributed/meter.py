@@ -49,6 +49,7 @@ class Meter:
         return self.means(gather(self.sums()).cpu()) if self._sums else {}
 
     def reset(self) -> None:
+        """Start over, with no clips counted."""
         self._sums = {}
 
     def state_dict(self, gather: Gather) -> dict[str, Any]:

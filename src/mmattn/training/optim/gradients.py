@@ -41,6 +41,7 @@ class GradientMeter:
         self.reset()
 
     def reset(self) -> None:
+        """Start over, with no steps counted."""
         self._sums = torch.zeros(1 + len(self._NAMES), dtype=torch.float64)  # steps, then the sums of each name
 
     def update(self, model: AVModel) -> dict[str, Tensor]:
@@ -66,9 +67,11 @@ class GradientMeter:
         return {**shares, "norm": norms, "steps": int(steps)}
 
     def state_dict(self) -> dict[str, Any]:
+        """The number of steps and the sum of each figure over them."""
         steps, *totals = self._sums.tolist()
         return {"steps": int(steps), "sums": dict(zip(self._NAMES, totals, strict=True))}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from what `state_dict` gave."""
         numbers = [state["steps"], *(state["sums"][name] for name in self._NAMES)]
         self._sums = torch.tensor(numbers, dtype=torch.float64)

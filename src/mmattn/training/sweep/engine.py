@@ -36,9 +36,11 @@ class Points(Protocol):
 
     def __iter__(self) -> Iterator[Point]: ...
 
-    def finished(self, point: Point) -> None: ...
+    def finished(self, point: Point) -> None:
+        """Called when the run of a point has finished."""
 
-    def failed(self, point: Point) -> None: ...
+    def failed(self, point: Point) -> None:
+        """Called when the run of a point has failed."""
 
 
 def opened(folder: Path) -> Any:

@@ -33,10 +33,12 @@ class Point:
 
     @property
     def begun(self) -> bool:
+        """Whether its run directory holds a config."""
         return (self.run / CONFIG_FILE).is_file()
 
     @property
     def finished(self) -> bool:
+        """Whether its training has finished."""
         return (self.run / FINISHED_FILE).is_file()
 
     def is_done(self, evaluate: str | None) -> bool:
@@ -49,6 +51,7 @@ class Point:
 
     @property
     def failure(self) -> Path:
+        """Where the reason is written when it fails."""
         return self.run.parent / FAILED / f"{self.run.name}.json"
 
 

@@ -28,6 +28,7 @@ class Grid:
 
     @property
     def first(self) -> str:
+        """One value of the key, with which the config can be checked before the sweep."""
         return self.values[0] if self.values else f"{self.low:g}"
 
 

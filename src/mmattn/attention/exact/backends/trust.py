@@ -33,6 +33,7 @@ class TrialInputs:
 
     @property
     def inputs(self) -> tuple[Tensor, Tensor, Tensor]:
+        """q, k, v, in the order in which operators take them."""
         return self.q, self.k, self.v
 
 

@@ -34,6 +34,7 @@ class Preprocessing:
 
     @property
     def pixels(self) -> Pixels:
+        """The module that normalises frames of this size."""
         return Pixels(self.size, self.mean, self.std, self.interpolation)
 
     @property

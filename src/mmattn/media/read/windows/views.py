@@ -58,6 +58,7 @@ class ViewWindows:
 
     @property
     def issues(self) -> set[str]:
+        """What was unusual about the frames so far."""
         return self._render.issues
 
     def open(self, request: Request) -> None:
