@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
-from typing import TYPE_CHECKING
 
+from mmattn.inference.records.parts import Caption, ModalityUse, Tag, Utterance, Word
 from mmattn.text import clean
-
-if TYPE_CHECKING:
-    from mmattn.inference.records.result import Caption, Result, Tag, Utterance, Word
 
 MAX_TAGS, MAX_CAPTIONS, MAX_WORDS = 20, 50, 200
 _NATS = 0.5  # least scale of the shading, so that words with small shares stay pale
@@ -26,26 +24,34 @@ _STYLE = f"""<style>
 </style>"""
 
 
-def render(result: Result) -> str:
-    """`result` as an HTML fragment."""
-    head = f'<p class="name"><b>{_text(result.path)}</b></p>'
-    if not result.ok:
-        detail = f": {_text(result.detail)}" if result.detail else ""
-        return _framed([head, f"<p>failed: {_text(result.reason or 'unknown')}{detail}</p>"])
+def render(
+    path: str,
+    *,
+    failure: str | None = None,
+    tags: Sequence[Tag] = (),
+    captions: Sequence[Caption] = (),
+    transcript: Sequence[Utterance] = (),
+    modality: ModalityUse | None = None,
+    issues: Sequence[str] = (),
+) -> str:
+    """What is known of one file as an HTML fragment. `failure`: why nothing is known."""
+    head = f'<p class="name"><b>{_text(path)}</b></p>'
+    if failure is not None:
+        return _framed([head, f"<p>failed: {_text(failure)}</p>"])
     parts = [head]
-    if result.captions or result.tags:
+    if captions or tags:
         parts.append(
             '<p class="key dim">owed to<i class="v"></i>picture<i class="a"></i>sound<i class="n"></i>neither</p>'
         )
-    parts += [_caption(caption) for caption in result.captions[:MAX_CAPTIONS]]
-    parts += _more(len(result.captions) - MAX_CAPTIONS, "captions")
-    parts += [_utterance(each) for each in result.transcript[:MAX_CAPTIONS]]
-    parts += _more(len(result.transcript) - MAX_CAPTIONS, "utterances")
-    parts += [_tag(tag) for tag in result.tags[:MAX_TAGS]]
-    parts += _more(len(result.tags) - MAX_TAGS, "tags")
-    if not (result.captions or result.transcript or result.tags):
+    parts += [_caption(caption) for caption in captions[:MAX_CAPTIONS]]
+    parts += _more(len(captions) - MAX_CAPTIONS, "captions")
+    parts += [_utterance(each) for each in transcript[:MAX_CAPTIONS]]
+    parts += _more(len(transcript) - MAX_CAPTIONS, "utterances")
+    parts += [_tag(tag) for tag in tags[:MAX_TAGS]]
+    parts += _more(len(tags) - MAX_TAGS, "tags")
+    if not (captions or transcript or tags):
         parts.append("<p>no tag reaches the threshold</p>")
-    return _framed([*parts, _foot(result)])
+    return _framed([*parts, _foot(modality, issues)])
 
 
 def _framed(parts: list[str]) -> str:
@@ -98,14 +104,14 @@ def _word(word: Word, most: float) -> str:
     return f'<mark style="background:{shade}" title="{title}">{_text(word.word)}</mark>'
 
 
-def _foot(result: Result) -> str:
+def _foot(use: ModalityUse | None, issues: Sequence[str]) -> str:
     parts = []
-    if (use := result.modality) is not None:
+    if use is not None:
         parts.append(f"{' and '.join(use.used) or 'neither video nor audio'} used")
         if use.attention is not None:
             parts.append(
                 f"share of attention on sound {use.attention.audio:.2f} (uniform attention: {use.attention.prior:.2f})"
             )
-    if result.issues:
-        parts.append(f"noticed: {_text(', '.join(result.issues))}")
+    if issues:
+        parts.append(f"noticed: {_text(', '.join(issues))}")
     return f'<p class="dim">{"; ".join(parts)}</p>' if parts else ""

@@ -8,8 +8,7 @@ Shape legend: B clips, L tokens of a caption.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 import torch
@@ -24,7 +23,7 @@ from mmattn.errors import UsageError
 from mmattn.tasks.captioning.clip_attention import modality_shares
 from mmattn.tasks.captioning.decoding import Decoding
 from mmattn.tasks.captioning.interface import Captioner, Read
-from mmattn.tasks.captioning.language_model.gate import Gate, GateHook, GateInput
+from mmattn.tasks.captioning.language_model.gate import Gate, GateHook, gate_inputs
 from mmattn.tasks.captioning.language_model.prefix import Summaries
 from mmattn.tasks.captioning.language_model.state import LanguageModelState
 from mmattn.tasks.captioning.memory import Memory
@@ -127,7 +126,9 @@ class LanguageModelCaptioner(Captioner):
         return self
 
     def start(self, fused: Fused) -> State:
-        return LanguageModelState(self, self.memory(fused))
+        memory, gates = self.memory(fused), self.gate_list
+        prefix = self.summaries(memory) if self.reads == "prefix" else None
+        return LanguageModelState(self.language, prefix, gates, [gate.prepare(memory) for gate in gates])
 
     def read(self, fused: Fused, tokens: Int[Tensor, "B L"], *, mass: bool = False) -> Read:
         memory = self.memory(fused)
@@ -135,8 +136,9 @@ class LanguageModelCaptioner(Captioner):
             embedded = torch.cat([self.summaries(memory), self.embed(tokens)], dim=1)
             logits = self.language(inputs_embeds=embedded.to(self.language.dtype), use_cache=False).logits
             return Read(logits[:, -tokens.shape[1] :])
-        inputs = [gate.prepare(memory, mass=mass) for gate in self.gate_list]
-        with self.gate_inputs(inputs):
+        gates = self.gate_list
+        inputs = [gate.prepare(memory, mass=mass) for gate in gates]
+        with gate_inputs(gates, inputs):
             logits = self.language(inputs_embeds=self.embed(tokens), use_cache=False).logits
         masses = [each.mass.mean(dim=1) for each in inputs if each.mass is not None]
         return Read(logits, modality_shares(masses, memory.geometry) if masses else None)
@@ -147,19 +149,8 @@ class LanguageModelCaptioner(Captioner):
 
     @property
     def gate_list(self) -> list[Gate]:
-        """The gates, one for each block with cross-attention."""
-        return list(self.gates)  # type: ignore[arg-type]
-
-    @contextmanager
-    def gate_inputs(self, inputs: list[GateInput]) -> Iterator[None]:
-        """Give the gates their `inputs` while the language model runs."""
-        try:
-            for gate, each in zip(self.gate_list, inputs, strict=True):
-                gate.input = each
-            yield
-        finally:
-            for gate in self.gate_list:
-                gate.input = None
+        """The gates, one for each block with cross-attention; none with reads=prefix."""
+        return list(self.gates) if self.reads == "cross" else []  # type: ignore[arg-type]
 
 
 def _check_settings(kind: str, reads: str, mode: str, dtype: str) -> None:

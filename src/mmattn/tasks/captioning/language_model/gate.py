@@ -5,6 +5,8 @@ Shape legend: N = B K rows of K beams, L tokens of a caption, E channels of the 
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,3 +74,15 @@ class GateHook:
         if args:
             return (self.gate(args[0]), *args[1:]), kwargs
         return args, {**kwargs, "hidden_states": self.gate(kwargs["hidden_states"])}
+
+
+@contextmanager
+def gate_inputs(gates: Sequence[Gate], inputs: Sequence[GateInput]) -> Iterator[None]:
+    """Give the `gates` their `inputs` while the language model runs."""
+    try:
+        for gate, each in zip(gates, inputs, strict=True):
+            gate.input = each
+        yield
+    finally:
+        for gate in gates:
+            gate.input = None
