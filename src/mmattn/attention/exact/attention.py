@@ -2,11 +2,11 @@
 
 The backend follows from the configuration, the device and the requested statistics. It is logged, and never falls back
 to dense silently:
-- "sdpa": PyTorch's own kernel; all pairs, softmax, nothing measured.
+- "sdpa": PyTorch's own kernel; all pairs, softmax, no statistics.
 - "merge": all pairs, softmax, with mass (and gradients of it) by log-sum-exp.
-- "blocks": the pattern's pairs gathered into blocks; softmax, measured or not.
-- "masked": a window over few tokens as a mask of all pairs, which is quicker there than gathering blocks.
-- "flex": the same for one window a query on CUDA, by FlexAttention.
+- "blocks": the pattern's pairs gathered into blocks; softmax, with or without statistics.
+- "masked": a window over few tokens as a mask of all pairs, which is faster there than gathering blocks.
+- "flex": patterns with one window for each query, on CUDA, by FlexAttention.
 - "explicit": another normaliser than softmax, on chunks of scores that are not kept for the backward.
 """
 

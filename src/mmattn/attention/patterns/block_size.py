@@ -1,4 +1,4 @@
-"""How large the blocks of a window are: measured on the device, chosen on the processor, in one read of a few numbers.
+"""The size of a window's blocks: measured on the device and chosen on the CPU, which reads a few numbers once.
 
 Shape legend as in windows.py; S segments of the keys.
 """

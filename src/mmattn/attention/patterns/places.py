@@ -1,7 +1,7 @@
 """Places: ranks of the real tokens of a segment, in the order of their times (as given, without times).
 
-Where queries and keys are of different numbers, a query stands at the same fraction of each segment of the keys. So
-padding, its amount and place, and the order in which tokens are given change nothing.
+If the numbers of queries and keys differ, a query is at the same fraction of each segment of the keys. So padding, its
+amount and place, and the order in which tokens are given change nothing.
 
 Shape legend as in interface.py; Ls keys of one segment.
 """

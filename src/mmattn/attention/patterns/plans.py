@@ -1,8 +1,8 @@
-"""Which pairs a pattern reads, worked out once: kept with the geometry of the keys, or as one operator in a graph.
+"""Plans: which pairs a pattern reads, computed once and kept with the geometry of the keys, or one operator in a graph.
 
 A plan by places depends on the geometry and the pattern's settings alone, so layers that read the same tokens share it.
-How large it is may depend on the tokens' times: making one then reads a few numbers back from the device (windows.py),
-which a compiler sees as one operator whose sizes it does not know.
+Its size may depend on the times of the tokens. Then making it reads a few numbers back from the device (windows.py),
+and for a compiler it is one operator of unknown output size.
 
 Shape legend as in interface.py.
 """

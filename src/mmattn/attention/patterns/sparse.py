@@ -1,4 +1,4 @@
-"""Patterns of some pairs, with global tokens.
+"""Patterns that read only some pairs, with global tokens.
 
 Shape legend as in interface.py.
 

@@ -1,4 +1,4 @@
-"""Two stacks of blocks, one a modality. What each block reads is the strategy."""
+"""Two stacks of blocks, one for each modality. The fusion strategy decides what each block reads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The clips on which runs disagree most, and what each row of the page made of them."""
+"""The clips on which runs disagree most, with the predictions of each row of the page."""
 
 from __future__ import annotations
 

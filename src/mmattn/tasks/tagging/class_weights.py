@@ -1,4 +1,4 @@
-"""Weights of the answers to a question by how often training shows them."""
+"""Weights of the answers to a question, from their frequency in the training clips."""
 
 from __future__ import annotations
 

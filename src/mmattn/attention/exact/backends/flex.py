@@ -1,4 +1,4 @@
-"""Windows on CUDA by FlexAttention: nothing is gathered but the order of the tokens.
+"""Windows on CUDA by FlexAttention: tokens are sorted, and nothing else is gathered.
 
 With tokens in the order of their positions, a query's window is a range of each segment's keys, so which tiles are
 empty, full or in between follows from the ends of the ranges; the Lq x Lk mask is never made. Attention runs

@@ -1,7 +1,7 @@
 """FlexAttention, compiled: one callable for each type, width and gradient mode, and never run without its compiler.
 
-Without a compiler, or beyond its limit of graphs, `flex_attention` makes the full matrix of scores. So a callable is
-compiled as one graph with lengths that may change, has a limit of graphs of its own, and raises at it.
+Without a compiler, or beyond its limit of graphs, `flex_attention` makes the full matrix of scores. So each callable is
+compiled as one graph with dynamic lengths, has its own limit of graphs, and raises an error when it reaches the limit.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Attention over the blocks of a pattern: gather the tokens of each block, attend, put the results back.
 
-No block's scores are ever held. Blocks run in chunks, so that what is gathered at once stays bounded.
+Scores are never stored. Blocks run in chunks, so that the gathered memory is bounded.
 
 Shape legend as in interface.py; a table holds one row of h heads for each token, (R, h, D).
 """

@@ -1,8 +1,8 @@
 """Softmax attention on one block, with its log-sum-exp, forward and backward; no autograd here.
 
-The forward gives the log-sum-exp, so that softmax over a union of blocks can be put together from its parts, and the
-backward of a part takes the output and log-sum-exp of the whole. The operators of PyTorch that do so are private: each
-is used only where it exists and has just proved equal to the plain formula.
+The forward pass returns the log-sum-exp, so that softmax over a union of blocks can be merged from its parts. The
+backward pass of a part takes the output and log-sum-exp of the whole. The PyTorch operators that do this are private:
+each is used only if it exists and has been checked against the plain formula in this process.
 
 Shape legend: G blocks (or clips), H heads, Q queries, W keys, D channels of a head.
 """

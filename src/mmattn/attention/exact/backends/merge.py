@@ -1,4 +1,4 @@
-"""Softmax attention over parts of the keys, merged exactly by log-sum-exp; no autograd here (attend.py has it).
+"""Softmax attention over parts of the keys, merged exactly by log-sum-exp; no autograd here (softmax.py has it).
 
 softmax over a union of parts = sum_p w_p * softmax over part p, with w_p = exp(lse_p - logsumexp(lse)).
 (Milakov & Gimelshein 2018, "Online normalizer calculation for softmax"; used as in FlashAttention's split-KV.)

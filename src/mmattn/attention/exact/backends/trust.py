@@ -1,7 +1,7 @@
-"""Is a fused operator right here? Each is tried once, on a small problem, against float64 before it is used.
+"""Checks once whether a fused operator is right on this device: on a small problem, against float64, before it is used.
 
-The problem has what goes wrong in practice: rows without any key (backends disagree on them), a clip that lacks all
-keys, lengths that are no multiple of a tile, and a log-sum-exp that comes from more keys than these.
+The problem contains the cases that fail in practice: rows without any key (backends disagree on them), a clip without
+keys, lengths that are not a multiple of a tile, and a log-sum-exp over more keys than those of the problem.
 """
 
 from __future__ import annotations
