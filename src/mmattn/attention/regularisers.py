@@ -27,7 +27,7 @@ class Regulariser:
 
     def __init__(self, weight: float) -> None:
         if not 0 < weight < float("inf"):
-            raise ValueError(f"regulariser.weight={weight}: expected more than 0; leave the regulariser out for none")
+            raise ValueError(f"regulariser.weight={weight}: expected more than 0; to disable it, leave it out")
         self.weight = weight
 
     def __call__(self, stats: Sequence[LayerStats]) -> Float[Tensor, ""]:
