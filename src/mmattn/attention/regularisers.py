@@ -41,7 +41,7 @@ class Regulariser:
         return self.weight * torch.stack(measured).mean()
 
     def check(self, fusion: nn.Module, dim: int) -> None:
-        """Raises UsageError where a fusion of tokens with `dim` channels gives it nothing that can learn."""
+        """Raise UsageError if a fusion of tokens with `dim` channels has no statistics that carry gradients."""
         tokens = Tokens(torch.zeros(1, 2, dim), torch.ones(1, 2, dtype=torch.bool), torch.zeros(1, 2))
         training = fusion.training
         with torch.enable_grad():

@@ -42,10 +42,10 @@ Reader = Callable[[Tensor, Tensor, Tensor, tuple[int, ...]], Result]  # q, k, v 
 
 
 class ExactAttention(Attention):
-    """softmax(q.k / sqrt(D)) over all real keys (Vaswani et al. 2017, eq. 1), or any part of it exchanged.
+    """softmax(q.k / sqrt(D)) over all real keys (Vaswani et al. 2017, eq. 1), or with any part replaced.
 
     All pairs cost O(Lq Lk D) time and O(Lq D) memory; a pattern costs by the pairs of its blocks. `cudnn`: let cuDNN
-    run masked dense attention on CUDA; it is faster, and some of its versions give wrong gradients under a mask.
+    run masked dense attention on CUDA; it is faster, but some of its versions give wrong gradients with a mask.
     """
 
     exact = True

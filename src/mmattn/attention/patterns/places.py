@@ -35,7 +35,7 @@ class Places:
         self.aligned = [(doubled * n / (2 * total) - 0.5).round() for n in counts]
 
     def only(self, segment: int, window: KeyWindow) -> list[KeyWindow]:
-        """This window of a segment, and nothing of the others."""
+        """This window of one segment, and no keys of the others."""
         nothing = [KeyWindow(window.low, window.high, torch.full_like(key, math.inf)) for key in self.keys]
         return [window if i == segment else none for i, none in enumerate(nothing)]
 

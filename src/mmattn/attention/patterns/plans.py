@@ -23,7 +23,7 @@ _KNOWN: dict[str, Pattern] = {}  # by class and settings: an operator takes plai
 
 
 def register(pattern: Pattern) -> str:
-    """Its class and settings as a name, under which the operator finds it. To be called where it is made or loaded."""
+    """Register a pattern under a name made of its class and settings, by which the operator finds it."""
     settings = {name: value for name, value in vars(pattern).items() if not name.startswith("_") and name != "training"}
     kind = type(pattern)
     name = f"{kind.__module__}.{kind.__qualname__}({', '.join(f'{n}={_text(v)}' for n, v in sorted(settings.items()))})"
@@ -45,7 +45,7 @@ def plan(
 
 
 def once(key: tuple[Any, ...], q_geometry: Geometry, k_geometry: Geometry, make: Callable[[], T]) -> T:
-    """What `make` works out of these geometries and `key` alone, kept with that of the keys."""
+    """The result of `make`, which depends only on these geometries and `key`; stored with the geometry of the keys."""
     if any(g.keep is None and g.time is None for g in (q_geometry, k_geometry)):  # they fit tokens of any number
         return make()
     # the queries' tensors, not their geometry: two geometries that knew each other would outlive their batch

@@ -20,7 +20,7 @@ _NUMBERS = ("score", "video", "audio", "synergy")
 
 @dataclass(frozen=True)
 class CaptionWord:
-    """A word of a caption and what it owes to picture and sound."""
+    """A word of a caption with its shares of picture and sound."""
 
     text: str
     video: Number
@@ -29,7 +29,7 @@ class CaptionWord:
 
 @dataclass(frozen=True)
 class ClipResult:
-    """What one row of the page made of a clip: the mean score of the clip's own tags, its split, its caption."""
+    """The result of one row of the page for a clip: the mean score of the clip's own tags, its split, its caption."""
 
     place: int
     name: str

@@ -59,7 +59,7 @@ def attend(
     scale: float,
     kernel: Callable | None = None,
 ) -> tuple[Float[Tensor, "B H Lq D"], Float[Tensor, "B H Lq S"], Float[Tensor, "B H Lq"]]:
-    """Output, mass on each segment and log-sum-exp, all differentiable, as attend.attend. `kernel`: for tests."""
+    """Output, mass on each segment and log-sum-exp, all differentiable, as in softmax.attend. `kernel`: for tests."""
     width = v.shape[3]
     with torch.autocast(q.device.type, enabled=False):
         out, mass, lse = _attend(widened(q), widened(k), widened(v), windows, scale, kernel)

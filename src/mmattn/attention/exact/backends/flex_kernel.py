@@ -20,7 +20,7 @@ Key = tuple[str, torch.dtype, int, int, tuple[bool, ...]]
 
 
 def key_of(q: Tensor, k: Tensor, v: Tensor) -> Key:
-    """What a callable is compiled for: device, type, widths of keys and of values, and which inputs want gradients."""
+    """What a callable is compiled for: device, type, widths of keys and of values, and which inputs need gradients."""
     wants = tuple(torch.is_grad_enabled() and x.requires_grad for x in (q, k, v))
     return q.device.type, q.dtype, q.shape[3], v.shape[3], wants
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 
 def shares(lses: Float[Tensor, "*B S"]) -> tuple[Float[Tensor, "*B S"], Float[Tensor, "*B"]]:
-    """The share of each part in the whole, and the log-sum-exp of the whole; 0 and -inf where no part holds a key."""
+    """The share of each part in the whole, and the log-sum-exp of the whole; 0 and -inf if no part has a key."""
     total = torch.logsumexp(lses, dim=-1)
     none = total.isneginf()[..., None]
     return torch.softmax(lses.masked_fill(none, 0.0), dim=-1).masked_fill(none, 0.0), total  # sums to 1 at any size

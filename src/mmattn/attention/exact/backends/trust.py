@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrialInputs:
-    """Inputs in the type that is tried, on the processor; masks None, of keys, and of pairs."""
+    """Inputs in the type to be checked, on the CPU; masks None, of keys, and of pairs."""
 
     q: Float[Tensor, "2 2 Lq D"]
     k: Float[Tensor, "2 2 Lk D"]
@@ -71,7 +71,7 @@ def check(found: Sequence[Tensor], exact: Sequence[Tensor], unit: float, what: s
 
 
 def passes(trial: Callable[[], None], warning: str) -> bool:
-    """Whether the trial runs through, whatever modes the caller is in (no gradient, fake tensors). Warns if not."""
+    """Whether the check passes, in any mode of the caller (no gradient, fake tensors). Warns if not."""
     try:
         with (
             warnings.catch_warnings(),
