@@ -44,7 +44,7 @@ def test_every_mechanism_without_weights_of_its_own_can_take_over(
     name: str, dense: Path, make_batch: Callable[..., Batch]
 ) -> None:
     if name in OWN_WEIGHTS:
-        with pytest.raises(UsageError, match="weights that this model was not trained with"):
+        with pytest.raises(UsageError, match="weights that were not trained"):
             load_model(dense, read_choice("attention", name))
         return
     batch = make_batch(3, missing={1: "video"})
@@ -66,9 +66,9 @@ def test_a_window_as_long_as_the_clip_is_dense_and_a_short_one_is_not(
 @pytest.mark.parametrize(
     ("trained", "other", "says"),
     [
-        ("attention=dense", "additive", r"not trained with \(score\)"),
-        ("attention=additive", "dense", r"no place for \(score\)"),
-        ("attention=latents", "gru", "not trained with .*gru"),
+        ("attention=dense", "additive", r"has weights that were not trained \(score\)"),
+        ("attention=additive", "dense", r"lacks weights that were trained \(score\)"),
+        ("attention=latents", "gru", "not trained .*gru"),
         ("fusion=recurrent", "dense", "RecurrentFusion has no attention"),
     ],
 )

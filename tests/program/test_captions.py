@@ -113,4 +113,4 @@ def test_what_cannot_be_is_named_before_anything_is_written(
 
 def test_decoding_is_for_models_that_caption(trained: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["evaluate", f"run={trained}", "decoding={method: greedy}"]) == 2
-    assert "trained without" in capsys.readouterr().err
+    assert "needs a model with captions" in capsys.readouterr().err

@@ -66,7 +66,7 @@ def test_a_config_of_ones_own_is_named(capsys: pytest.CaptureFixture, tmp_path: 
         (["train", "--config-dir", "nowhere"], "no such folder"),
         (["show", "--cfg", "job"], "show has no config"),
         (["-sc", "install=tcsh"], "bash, zsh, fish"),
-        (["train", "-sc", "install=bash"], "stands alone"),
+        (["train", "-sc", "install=bash"], "use it alone"),
     ],
 )
 def test_what_is_otherwise_here_is_one_line(arguments: list[str], says: str, capsys: pytest.CaptureFixture) -> None:

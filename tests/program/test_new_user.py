@@ -116,7 +116,7 @@ def test_a_split_without_clips_is_named_before_the_model_is_loaded(
     assert main(["train", *settings, *given, f"run={run}"]) == 0
     said = capsys.readouterr()
     assert said.out.strip() == str(run), "scripts take the run from here"
-    assert "clips are the first 1 s of files of 3 s on average: 33 % of the media is ever seen" in said.err
+    assert "clips are the first 1 s of files of 3 s on average: 33 % of the media is ever used" in said.err
     train, val = (sum(line["split"] == split for line in kept) for split in ("train", "val"))
     assert f"{train} clips to train on, {val} to validate" in said.err and "mAP" in said.err
     assert f"mmattn evaluate run={run} split=val" in said.err and f"mmattn predict run={run}" in said.err

@@ -186,7 +186,7 @@ def test_other_settings_or_another_model_do_not_mix_with_what_is_done(
     command = ["predict", f"run={trained}", f"source={library / 'a_good.mp4'}", f"out={tmp_path / 'o.jsonl'}"]
     assert main(command) == 0
     assert main([*command, "threshold=0.3"]) == 2
-    assert "was begun with another threshold (null, now 0.3); name another out=" in capsys.readouterr().err
+    assert "was begun with another threshold (null, now 0.3); set another out=" in capsys.readouterr().err
     changed = tmp_path / "model.safetensors"
     changed.write_bytes((trained / "model.safetensors").read_bytes() + b" ")
     assert main(["predict", f"run={changed}", *command[2:]]) == 2

@@ -145,7 +145,7 @@ def test_a_wrong_wish_is_one_line(trained: Path, films: Path, tmp_path: Path, ca
         ([f"burn_in={films / 'drawn'}", f"out={tmp_path / 'p'}"], "lies in the source"),
         ([f"source={films}/**/*.mp4", f"burn_in={films / 'drawn'}", f"out={tmp_path / 'p'}"], "lies in the source"),
         (["burn_in=d", "burn_in_height=1", f"out={tmp_path / 'p'}"], "expected 64 to 2160"),
-        ([f"job={tmp_path / 'folder'}", "resume=false", f"out={tmp_path / 'p'}"], "is no job of mmattn predict"),
+        ([f"job={tmp_path / 'folder'}", "resume=false", f"out={tmp_path / 'p'}"], "is not a job of mmattn predict"),
         ([f"job={tmp_path / 'file'}", "resume=false", f"out={tmp_path / 'p'}"], "is a file; name a folder"),
     ):
         assert main([*command, *more]) == 2, more

@@ -46,7 +46,7 @@ def test_training_starts_from_the_pretrained_encoders_and_fusion_with_few_labels
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        (["visual.widths=[8,8,24]", "init_from={}"], "visual encoder is another"),
+        (["visual.widths=[8,8,24]", "init_from={}"], "visual encoder differs"),
         (["init_from=nowhere"], "no such run or model.safetensors"),
         (["data.label_fraction=0"], "label_fraction"),
         (["pretrain=mae", "weight_average=ema"], "weight_average"),

@@ -1,4 +1,4 @@
-"""What `mmattn show attention` prints: every mechanism of conf/attention, with what it says of itself."""
+"""The table of `mmattn show attention`: every mechanism of conf/attention with its declared properties."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ STATS = frozenset({"weights", "mass", "entropy", "mean_time"})
 
 @dataclass(frozen=True)
 class Geometry:
-    """What a mechanism may know of one side (the queries or the keys) besides its vectors.
+    """What a mechanism knows about the queries or the keys besides their vectors.
 
     Tokens of `exempt` segments stand for no instant: learned tokens, and summaries of longer stretches. Order and
     windows do not apply to them: they read every key, and every query reads them.
@@ -41,12 +41,12 @@ class Geometry:
         return bool(self.segments) and all(name in self.exempt for name, _ in self.segments)
 
     def of_clips(self, clips: Bool[Tensor, " B"]) -> Geometry:
-        """The same side of some clips of the batch."""
+        """The same for some clips of the batch."""
         keep, time = (None if x is None else x[clips] for x in (self.keep, self.time))
         return replace(self, keep=keep, time=time)
 
     def exempt_flags(self, like: Tensor) -> Bool[Tensor, " L"] | None:
-        """Which tokens are exempt; None where none is. `like` says on which device."""
+        """Which tokens are exempt; None if none is. `like` gives the device."""
         if self.exempt.isdisjoint(name for name, _ in self.segments):
             return None
         parts = [like.new_full((count,), name in self.exempt, dtype=torch.bool) for name, count in self.segments]
@@ -78,7 +78,7 @@ class AttentionOutput:
 
     @classmethod
     def nothing(cls, q: Tensor, k: Tensor, v: Tensor, k_geometry: Geometry, stats: frozenset[str]) -> AttentionOutput:
-        """What queries read where there are no keys (or no queries)."""
+        """The output if there are no keys (or no queries)."""
         b, h, lq, _ = q.shape
         shapes = {"mass": (len(k_geometry.lengths(k.shape[2])),), "weights": (k.shape[2],)}
         wide = torch.promote_types(v.dtype, torch.float32)
@@ -155,7 +155,7 @@ class DotProduct(Score):
 
 
 class Normaliser(nn.Module):
-    """Turns the scores of a query into weights, where softmax is not wanted."""
+    """Turns the scores of a query into weights, instead of softmax."""
 
     reference: str
 

@@ -22,7 +22,7 @@ def precise(x: Tensor) -> Tensor:
 
 
 def real(geometry: Geometry, like: Float[Tensor, "B H L D"]) -> Bool[Tensor, "B L"]:
-    """The keep mask, made where there is none."""
+    """The keep mask; all True if there is none."""
     if geometry.keep is not None:
         return geometry.keep
     return torch.ones(like.shape[0], like.shape[2], dtype=torch.bool, device=like.device)

@@ -27,7 +27,7 @@ class Regulariser:
 
     def __init__(self, weight: float) -> None:
         if not 0 < weight < float("inf"):
-            raise ValueError(f"regulariser.weight={weight}: expected more than 0; leave the regulariser out for none")
+            raise ValueError(f"regulariser.weight={weight}: expected more than 0; to disable it, leave it out")
         self.weight = weight
 
     def __call__(self, stats: Sequence[LayerStats]) -> Float[Tensor, ""]:
@@ -41,7 +41,7 @@ class Regulariser:
         return self.weight * torch.stack(measured).mean()
 
     def check(self, fusion: nn.Module, dim: int) -> None:
-        """Raises UsageError where a fusion of tokens with `dim` channels gives it nothing that can learn."""
+        """Raise UsageError if a fusion of tokens with `dim` channels has no statistics that carry gradients."""
         tokens = Tokens(torch.zeros(1, 2, dim), torch.ones(1, 2, dtype=torch.bool), torch.zeros(1, 2))
         training = fusion.training
         with torch.enable_grad():

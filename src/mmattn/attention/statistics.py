@@ -1,4 +1,4 @@
-"""Statistics of a mechanism that is linear in its values: they are what it reads from a few more value columns.
+"""Statistics of a mechanism that is linear in its values, computed from a few additional value columns.
 
 An indicator column for each segment gives the mass on it, the keys' times give the mean attended time. Exact with
 respect to the mechanism's own weights, differentiable, and without the Lq x Lk matrix.

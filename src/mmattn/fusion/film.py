@@ -1,7 +1,7 @@
 """Feature-wise linear modulation (FiLM, Perez et al. 2018): each stream scales and shifts the other's channels.
 
 In every block of a stream, LN x becomes (1 + gamma) * LN x + beta with (gamma, beta) a linear function of the mean of
-the other stream's tokens. Where the other modality is missing nothing is modulated.
+the other stream's tokens. If the other modality is missing, nothing is modulated.
 """
 
 from __future__ import annotations

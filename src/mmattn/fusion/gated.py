@@ -2,7 +2,7 @@
 
 x reads the other stream by attention, r = attend(x, other); then
     h = z * tanh(W x) + (1 - z) * tanh(U r),   z = sigmoid(V [x; r]),   x <- x + h.
-1 - z is how much of the unit's answer comes from the other modality. Where that is missing, z is 1.
+1 - z is the share of the unit's output that comes from the other modality. If that is missing, z is 1.
 """
 
 from __future__ import annotations

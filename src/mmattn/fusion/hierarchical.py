@@ -1,9 +1,9 @@
 """Hierarchical fusion: fine within windows of time, coarse across them (after HiP and Swin-like two-level attention).
 
-In each layer the tokens of both streams that fall into the same window of `window_s` seconds read each other; then each
-window's mean of each stream, one token, reads all windows of both streams (the attention's order and windows do not
-bind it), and its tokens get what it learned. With n tokens a window and W windows a layer costs O(W n^2 + W^2) instead
-of O(W^2 n^2).
+In each layer the tokens of both streams that fall into the same window of `window_s` seconds read each other; then the
+mean of each stream in each window, one token, reads all windows of both streams (the order and windows of the attention
+do not apply to it), and its result is added to the tokens of the window. With n tokens a window and W windows a layer
+costs O(W n^2 + W^2) instead of O(W^2 n^2).
 """
 
 from __future__ import annotations

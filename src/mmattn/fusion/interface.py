@@ -11,7 +11,7 @@ from mmattn.types import Fused, Tokens
 
 
 class Fusion(nn.Module):
-    """Two streams of tokens in, the fused streams out. Either stream may be missing in any clip.
+    """Takes two streams of tokens and returns the fused streams. Either stream may be missing in any clip.
 
     `weighs`: what its statistics are shares of, where it has a weighting of one part against another at all.
     `one_graph`: torch.compile makes one graph of it, without a break.

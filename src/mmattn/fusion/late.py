@@ -1,7 +1,7 @@
 """Late fusion: the streams never read each other.
 
-Tasks add up the logits of both streams, so this is the sum of two unimodal classifiers, the field's plainest baseline.
-Its blocks are those of `cross`: comparing the two compares who reads whom, and nothing else.
+Tasks add the logits of both streams, so this is the sum of two unimodal classifiers, the simplest baseline. Its blocks
+are those of `cross`, so the two differ only in which stream reads which.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ class RecurrentFusion(Fusion):
     def __init__(self, dim: int, layers: int = 2, dropout: float = 0.1) -> None:
         super().__init__()
         if dim % 2:
-            raise ValueError(f"dim={dim}: half of the channels go each way, so it has to be even")
+            raise ValueError(f"dim={dim}: the GRU uses half of the channels in each direction, so dim has to be even")
         self.modality_embed = nn.ParameterDict({name: torch.randn(dim) * 0.02 for name in MODALITIES})
         self.norm = nn.LayerNorm(dim)
         self.gru = GRU(dim, dim // 2, check_layers(layers), dropout)

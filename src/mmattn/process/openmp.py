@@ -1,8 +1,7 @@
 """Cores that processes share, and how long OpenMP's threads spin before they sleep.
 
 By default libgomp's threads spin for milliseconds after every parallel region. Beside decoders, or other jobs, that
-costs several times the work itself. The shorter spin costs nothing measurable on an idle machine
-(docs/benchmarks.md).
+costs several times the work itself. On an idle machine the shorter spin has no measurable cost (docs/benchmarks.md).
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from mmattn.errors import MmattnError
 from mmattn.metrics.bootstrap import resamples
 from mmattn.model import AVModel
 from mmattn.tasks.interface import Task
-from mmattn.types import MODALITIES, Batch, Fused, Modality
+from mmattn.types import Batch, Fused, Modality
 from mmattn.weighting.captions import CaptionEvaluation
 from mmattn.weighting.causal import SUBSETS, Subset, permuted_scores, scores_on, subset_fusions
 from mmattn.weighting.clip_scores import ClipScores
@@ -142,7 +142,7 @@ class Evaluation:
         ids = sorted(self._clips)
         clips = [self._clips[name] for name in ids]
         masses = [clip.mass for clip in clips if clip.mass is not None]
-        permuted: Iterable[Modality] = MODALITIES if self.permutations else ()
+        permuted = list(clips[0].permuted) if clips else []
         return ClipScores(
             ids=tuple(ids),
             tags=tuple(self.vocabulary.names),

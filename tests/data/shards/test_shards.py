@@ -229,7 +229,7 @@ def test_labels_changed_after_the_end_are_taken_over_and_those_of_the_shards_own
     manifest.write_text(manifest.read_text().replace("tag1", "tag one").replace('["word", 0.5', '["said", 0.5'))
     capsys.readouterr()
     assert main(_command(source, out)) == 0
-    assert "labels are those of the clips' source now" in capsys.readouterr().err
+    assert "labels updated, because those of the clips' source have changed" in capsys.readouterr().err
     rows = {row.id: row for row in ShardSource(str(out)).rows()}
     assert rows["clip 1"].tags == ("tag one",)
     assert [tuple(part) for part in rows["clip 2"].segments] == [("said", 0.25, 0.5)]

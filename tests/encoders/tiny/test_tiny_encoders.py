@@ -142,7 +142,7 @@ def test_a_strided_convolution_keeps_tokens_centred_on_their_times() -> None:
     impulse[0, 4] = 1
     moved = (conv(impulse, keep) - conv(x, keep)).abs().sum(-1)[0] > 1e-6
     assert moved.tolist() == [False, True, True, True, False]
-    assert conv.thin(torch.arange(9)[None]).tolist() == [[0, 2, 4, 6, 8]]
+    assert conv.subsample(torch.arange(9)[None]).tolist() == [[0, 2, 4, 6, 8]]
 
 
 @pytest.mark.parametrize("make", [lambda: StridedConv(1, 4, 4, 2), lambda: TemporalBlock(4, 4, 0.0)])

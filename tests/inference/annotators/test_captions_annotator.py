@@ -139,7 +139,7 @@ def test_spans_follow_each_other_whatever_the_cuts(
         assert found[-1]["end"] == pytest.approx(26, abs=0.1)
         assert all(before["end"] == after["start"] for before, after in pairwise(found))
         for span in seen[:-1]:  # in the last, sound and picture may end apart
-            assert span.streams == ("video", "audio")
+            assert span.modalities == ("video", "audio")
             assert len(span.waveform) == pytest.approx((span.end - span.start) * RATE, abs=2)
             assert abs(len(span.frames) - (span.end - span.start)) <= 1
 

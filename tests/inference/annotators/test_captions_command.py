@@ -39,7 +39,7 @@ def test_what_cannot_be_is_one_line_before_anything_is_read(
     given, here = f"captions.pretrained={captioner_of('gemma4')}", "captions.endpoint=http://127.0.0.1:9/v1"
     for arguments, says in (
         ([], "hf download"),
-        (["captions.pretrained=nowhere"], "no such folder; or fetch a name of the hub with hub=true"),
+        (["captions.pretrained=nowhere"], "no such folder; for a name on the hub set hub=true"),
         (["captions.pretrained=clip"], "holds a 'clip' model; expected qwen2_5_omni"),
         ([given, here], "give either captions.pretrained= or"),
         ([given, "captions.by=scenes"], "expected shots or windows"),

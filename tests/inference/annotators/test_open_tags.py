@@ -165,7 +165,7 @@ def test_a_record_says_which_streams_a_tag_was_looked_for_in(
     sound = _film(tmp_path / "sound.mkv", 6, picture=False)
     for kind in ZERO_SHOT:
         tagger = _tagger(folder_of(kind))
-        streams = list(tagger.streams)
+        streams = list(tagger.model.modalities)
         for path, has in ((film, ["video", "audio"]), (mute, ["video"]), (sound, ["audio"])):
             record = _record([tagger], reader, path)
             used = [stream for stream in streams if stream in has]
@@ -188,7 +188,7 @@ def test_odd_files_are_answered(
     write_video(tmp_path / "silent.mkv", None, 5, np.zeros(2 * RATE, np.float32), sample_rate=RATE)
     for path, stream in ((one, "video"), (blip, "audio"), (tmp_path / "silent.mkv", None)):
         record = _record([tagger], reader, path)
-        applies = stream in tagger.streams
+        applies = stream in tagger.model.modalities
         assert record["status"] == "ok" and record["used"] == {"open_tags": [stream] if applies else []}
         assert len(record["tags"]) == (3 if applies else 0)
         assert all(start < end for tag in record["tags"] for start, end in tag["segments"])

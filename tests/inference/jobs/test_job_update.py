@@ -108,6 +108,6 @@ def test_answers_of_one_file_are_not_taken_for_another_of_its_name(tmp_path: Pat
     job = made(tmp_path / "one", names(3))
     run(job, ("cpu",))
     other = made(tmp_path / "two", names(3))
-    with pytest.raises(UsageError, match=r"clip0000\.mp4 was .*one.* before, now it is .*two.*name another out="):
+    with pytest.raises(UsageError, match=r"clip0000\.mp4 was .*one.* before, now it is .*two.*set another out="):
         job.update(other_entries := list_source(str(tmp_path / "two" / "source")).entries, 16)
     assert other.update(other_entries, 16).todo == 0 and job.shards() == [0], "the same files are no new ones"

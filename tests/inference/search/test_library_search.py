@@ -127,13 +127,13 @@ def test_what_others_keep_there_stays(tmp_path: Path) -> None:
     path = library(tmp_path, TRAINED)
     place = tmp_path / "library.jsonl.index"
     place.write_text("mine")
-    with pytest.raises(UsageError, match="is no index of mmattn search; name another"):
+    with pytest.raises(UsageError, match="is not an index of mmattn search; name another"):
         found(path, "rain")
     place.unlink()
     with sqlite3.connect(place) as others:
         others.execute("CREATE TABLE mine (x)")
     others.close()
-    with pytest.raises(UsageError, match="is no index"):
+    with pytest.raises(UsageError, match="is not an index"):
         found(path, "rain")
 
 
@@ -155,7 +155,7 @@ NO_RECORDS = [
 def test_a_line_that_is_no_record_is_named(line: str, tmp_path: Path) -> None:
     path = library(tmp_path, TRAINED, FAILED)
     path.write_text(path.read_text() + "\n" + line + "\n")
-    with pytest.raises(UsageError, match=r"library\.jsonl:4: is no record of mmattn predict"):
+    with pytest.raises(UsageError, match=r"library\.jsonl:4: is not a record of mmattn predict"):
         list(read_library(path))
     with pytest.raises(UsageError, match=r":4: "):
         found(path, "rain")

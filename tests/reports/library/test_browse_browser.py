@@ -216,7 +216,7 @@ def test_what_cannot_be_shown_is_one_line(tmp_path: Path, capsys: pytest.Capture
     for arguments, says in (
         ([], "library is not set"),
         ([str(tmp_path / "none")], "no such file"),
-        ([str(tmp_path / "l.jsonl")], "l.jsonl:1: is no record"),
+        ([str(tmp_path / "l.jsonl")], "l.jsonl:1: is not a record"),
         ([str(tmp_path / "l.jsonl"), f"out={tmp_path / 'folder'}"], "expected the name of a page"),
         ([str(tmp_path / "l.jsonl"), "out=page.csv"], "expected the name of a page"),
         ([str(tmp_path / "l.jsonl"), "another"], "one name too many"),

@@ -38,7 +38,9 @@ def test_all_that_is_shown_lies_beside_the_page(tmp_path: Path) -> None:
         assert len(lines) == len(found[name]) > 0, name
     for row in found["rows"]:
         assert f"{row['score']:.3f}" in page
-    assert "accuracy in babble noise, val" in page and f"the clips cannot be shown: {data} is not here" in page
+    assert (
+        "accuracy in babble noise, val" in page and f"the clips cannot be shown: {data} is not on this machine" in page
+    )
 
 
 def test_the_clips_that_runs_disagree_on_come_first(tmp_path: Path) -> None:

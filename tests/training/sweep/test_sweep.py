@@ -87,7 +87,7 @@ def test_of_ten_thousand_points_each_value_is_composed_once(monkeypatch: pytest.
         ({"values": {"fusion": ["late", "late"]}}, "listed twice"),
         ({"values": {f"k{i}": list(range(10)) for i in range(5)}}, "100,000 points"),
         ({"values": {"seed": [0, 1]}, "overrides": "x=1"}, "list of key=value"),
-        ({"values": {"seed": [0, 1]}, "more": 1}, "more is no key"),
+        ({"values": {"seed": [0, 1]}, "more": 1}, "more is not a key"),
         ({"values": {"seed": [0, 1]}, "overrides": ["sweep.evaluate=all"]}, "expected train, val, test"),
         ({"values": {"sede": [0, 1]}}, "seed"),
         ([], "not a grid"),

@@ -2,11 +2,11 @@
 
 The backend follows from the configuration, the device and the requested statistics. It is logged, and never falls back
 to dense silently:
-- "sdpa": PyTorch's own kernel; all pairs, softmax, nothing measured.
+- "sdpa": PyTorch's own kernel; all pairs, softmax, no statistics.
 - "merge": all pairs, softmax, with mass (and gradients of it) by log-sum-exp.
-- "blocks": the pattern's pairs gathered into blocks; softmax, measured or not.
-- "masked": a window over few tokens as a mask of all pairs, which is quicker there than gathering blocks.
-- "flex": the same for one window a query on CUDA, by FlexAttention.
+- "blocks": the pattern's pairs gathered into blocks; softmax, with or without statistics.
+- "masked": a window over few tokens as a mask of all pairs, which is faster there than gathering blocks.
+- "flex": patterns with one window for each query, on CUDA, by FlexAttention.
 - "explicit": another normaliser than softmax, on chunks of scores that are not kept for the backward.
 """
 
@@ -42,10 +42,10 @@ Reader = Callable[[Tensor, Tensor, Tensor, tuple[int, ...]], Result]  # q, k, v 
 
 
 class ExactAttention(Attention):
-    """softmax(q.k / sqrt(D)) over all real keys (Vaswani et al. 2017, eq. 1), or any part of it exchanged.
+    """softmax(q.k / sqrt(D)) over all real keys (Vaswani et al. 2017, eq. 1), or with any part replaced.
 
     All pairs cost O(Lq Lk D) time and O(Lq D) memory; a pattern costs by the pairs of its blocks. `cudnn`: let cuDNN
-    run masked dense attention on CUDA; it is faster, and some of its versions give wrong gradients under a mask.
+    run masked dense attention on CUDA; it is faster, but some of its versions give wrong gradients with a mask.
     """
 
     exact = True

@@ -23,7 +23,7 @@ from mmattn.attention.patterns.windows import KeyWindow, window_blocks
 
 
 class CoarseFineAttention(Attention):
-    """softmax attention in which far keys stand together (after Zhu & Soricut 2021, H-Transformer-1D).
+    """softmax attention in which far keys are read in groups (after Zhu & Soricut 2021, H-Transformer-1D).
 
     Each segment's real keys, in the order of time, are cut into `coarse` equal groups. A query at time t reads the keys
     of every group whose mean time is within `fine_s` of t, and of every other group its mean key and mean value, as
@@ -143,7 +143,7 @@ def _whole(mask: Tensor) -> Blocks:
 def with_log_sizes(
     q: Float[Tensor, "B H Lq D"], k: Float[Tensor, "B H N D"], sizes: Float[Tensor, "B N"], scale: float
 ) -> tuple[Float[Tensor, "B H Lq D+1"], Float[Tensor, "B H N D+1"]]:
-    """One more channel, so that scale q.k gains log size: a key that stands for n keys weighs as they would."""
+    """Add a channel so that log size is added to scale q.k: a key that represents n keys gets their weight."""
     wide = torch.promote_types(k.dtype, torch.float32)
     bonus = (sizes.to(wide).clamp(min=1.0).log() / scale)[:, None, :, None].expand(-1, k.shape[1], -1, -1)
     return torch.cat([q, torch.ones_like(q[..., :1])], dim=-1), torch.cat([k, bonus.to(k.dtype)], dim=-1)

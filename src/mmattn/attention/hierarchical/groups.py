@@ -31,7 +31,7 @@ class Groups:
         return cls(index, count, sizes[:, :count])
 
     def means(self, x: Float[Tensor, "B H L D"]) -> Float[Tensor, "B H N D"]:
-        """The mean of each group's tokens; 0 for a group of none."""
+        """The mean of each group's tokens; 0 for an empty group."""
         rows = x.transpose(1, 2).flatten(2)  # (B, L, H D)
         wide = torch.promote_types(x.dtype, torch.float32)
         offset = torch.arange(len(rows), device=x.device)[:, None] * (self.count + 1)
@@ -43,9 +43,9 @@ class Groups:
 
 
 def equal_groups(geometry: Geometry, like: Float[Tensor, "B H L D"], count: int) -> Groups:
-    """The real tokens of each segment, in the order of time, cut into `count` groups of equal size (give or take one).
+    """The real tokens of each segment, in the order of time, cut into `count` groups of equal size (within one).
 
-    Groups count through the segments; a segment with fewer tokens than `count` leaves some of its groups empty.
+    Groups are numbered across the segments; a segment with fewer tokens than `count` leaves some of its groups empty.
     """
     indices, total = [], len(geometry.lengths(like.shape[2])) * count
     for number, (tokens, _, keep, time) in enumerate(by_segment(like, like, geometry)):

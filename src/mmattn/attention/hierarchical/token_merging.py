@@ -1,4 +1,4 @@
-"""Fewer keys: the most alike are merged before they are read (Bolya et al. 2023, ToMe, section 3).
+"""Fewer keys: the most similar are merged before they are read (Bolya et al. 2023, ToMe, section 3).
 
 Shape legend as in interface.py; N keys after merging; C chunks of a segment, W pairs of a chunk.
 """

@@ -7,8 +7,8 @@ weight_ij ~ phi(q_i) . phi(k_j) prod f_u, over the keys u after j up to i;   log
 
 Unless `causal`, a second recurrence with the same gates runs back from the end, so that a query reads what comes after
 it too (over the keys u from i up to, not including, j). Each key is read once, weights are divided by their sum, and
-phi is elu + 1. Nothing is forgotten between two tokens of which one is exempt from order, and an exempt key makes
-nothing be forgotten.
+phi is elu + 1. If one of two tokens is exempt from order, nothing is forgotten between them, and an exempt key has no
+gate.
 
 Shape legend as in interface.py; E events (keys and queries in one order), N chunks of C events, F features, V values.
 """

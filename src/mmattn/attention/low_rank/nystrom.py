@@ -84,7 +84,7 @@ class NystromAttention(Attention):
 
 
 def masked_softmax(scores: Float[Tensor, "B H M N"], keep: Bool[Tensor, "B N"] | None) -> Float[Tensor, "B H M N"]:
-    """In float32 or wider; 0 where not kept, unless nothing is: then all alike."""
+    """Softmax in float32 or wider; 0 where not kept. If nothing is kept, all weights are equal."""
     wide = scores.to(torch.promote_types(scores.dtype, torch.float32))
     if keep is not None:
         wide = wide.masked_fill(~keep[:, None, None, :], torch.finfo(wide.dtype).min)

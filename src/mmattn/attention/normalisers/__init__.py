@@ -1,1 +1,1 @@
-"""From scores to weights, other than by softmax."""
+"""Normalisers other than softmax, which turn scores into weights."""

@@ -21,7 +21,7 @@ TILE_ELEMENTS = 1 << 18  # what a processor's cache holds
 
 
 class Entmax(Normaliser):
-    """alpha-entmax: softmax's kin that gives exact zeros (Peters et al. 2019); alpha 2 is sparsemax, towards 1 softmax.
+    """alpha-entmax: like softmax, but with exact zeros (Peters et al. 2019); alpha 2 is sparsemax, towards 1 softmax.
 
     `learned`: each head learns its alpha between 1 and 2 (Correia et al. 2019), from `alpha` on.
     """

@@ -20,7 +20,7 @@ class BigBird(Blockwise):
     """The blocks around the query's own, `random` others, and global tokens (Zaheer et al. 2020, Big Bird, section 2).
 
     In each segment of the keys: `past` blocks before the block at the same fraction, that one, and `future` after it.
-    Which others are read depends on `seed` and the blocks' numbers alone, not on clip, batch, device or padding.
+    Which others are read depends only on `seed` and the numbers of the blocks, not on clip, batch, device or padding.
     """
 
     by_vectors = False

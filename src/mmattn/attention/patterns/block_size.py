@@ -1,4 +1,4 @@
-"""How large the blocks of a window are: measured on the device, chosen on the processor, in one read of a few numbers.
+"""The size of a window's blocks: measured on the device and chosen on the CPU, which reads a few numbers once.
 
 Shape legend as in windows.py; S segments of the keys.
 """
@@ -70,7 +70,7 @@ class Candidates:
         return torch.cat([part.flatten() for one in self.found for part in (one.wide, one.narrow)])
 
     def cheapest(self, figures: Sequence[int]) -> Choice:
-        """By the numbers of `figures`."""
+        """The cheapest choice by the numbers of `figures`."""
         best: tuple[float, Choice] | None = None
         for one in self.found:
             cuts, segments = one.wide.shape
@@ -88,7 +88,7 @@ class Candidates:
 
 
 def candidates(segments: Sequence[Span], lq: int) -> Candidates:
-    """Every size that suits `lq` queries, with what its blocks would hold."""
+    """Every size that suits `lq` queries, with the contents of its blocks."""
     least = 16 if lq >= MANY else 0
     sizes = [size for size in BLOCK_SIZES if least <= size < 2 * lq] or [lq]
     start = torch.stack([span.start for span in segments])  # (S, B, Lq)

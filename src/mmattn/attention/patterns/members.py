@@ -1,7 +1,7 @@
-"""Blocks of queries that stand in one group, and read the listed members of that group.
+"""Blocks of queries of one group, which read the listed members of that group.
 
-No block crosses groups. However the queries fall into C groups, N = C + (Lq - C) / Q blocks of Q queries suffice: the
-size of the plan follows from shapes alone, so that the processor never waits for the numbers.
+No block crosses groups. For any division of the queries into C groups, N = C + (Lq - C) / Q blocks of Q queries are
+enough. So the size of the plan follows from shapes alone, and the CPU never waits for the device.
 
 Shape legend as in interface.py; P rows (clips, or the heads of all clips), C groups, W members of a group.
 """

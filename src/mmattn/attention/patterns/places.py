@@ -1,7 +1,7 @@
 """Places: ranks of the real tokens of a segment, in the order of their times (as given, without times).
 
-Where queries and keys are of different numbers, a query stands at the same fraction of each segment of the keys. So
-padding, its amount and place, and the order in which tokens are given change nothing.
+If the numbers of queries and keys differ, a query is at the same fraction of each segment of the keys. So padding, its
+amount and place, and the order in which tokens are given change nothing.
 
 Shape legend as in interface.py; Ls keys of one segment.
 """
@@ -35,7 +35,7 @@ class Places:
         self.aligned = [(doubled * n / (2 * total) - 0.5).round() for n in counts]
 
     def only(self, segment: int, window: KeyWindow) -> list[KeyWindow]:
-        """This window of a segment, and nothing of the others."""
+        """This window of one segment, and no keys of the others."""
         nothing = [KeyWindow(window.low, window.high, torch.full_like(key, math.inf)) for key in self.keys]
         return [window if i == segment else none for i, none in enumerate(nothing)]
 

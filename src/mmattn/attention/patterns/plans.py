@@ -1,8 +1,8 @@
-"""Which pairs a pattern reads, worked out once: kept with the geometry of the keys, or as one operator in a graph.
+"""Plans: which pairs a pattern reads, computed once and kept with the geometry of the keys, or one operator in a graph.
 
 A plan by places depends on the geometry and the pattern's settings alone, so layers that read the same tokens share it.
-How large it is may depend on the tokens' times: making one then reads a few numbers back from the device (windows.py),
-which a compiler sees as one operator whose sizes it does not know.
+Its size may depend on the times of the tokens. Then making it reads a few numbers back from the device (windows.py),
+and for a compiler it is one operator of unknown output size.
 
 Shape legend as in interface.py.
 """
@@ -23,7 +23,7 @@ _KNOWN: dict[str, Pattern] = {}  # by class and settings: an operator takes plai
 
 
 def register(pattern: Pattern) -> str:
-    """Its class and settings as a name, under which the operator finds it. To be called where it is made or loaded."""
+    """Register a pattern under a name made of its class and settings, by which the operator finds it."""
     settings = {name: value for name, value in vars(pattern).items() if not name.startswith("_") and name != "training"}
     kind = type(pattern)
     name = f"{kind.__module__}.{kind.__qualname__}({', '.join(f'{n}={_text(v)}' for n, v in sorted(settings.items()))})"
@@ -45,7 +45,7 @@ def plan(
 
 
 def once(key: tuple[Any, ...], q_geometry: Geometry, k_geometry: Geometry, make: Callable[[], T]) -> T:
-    """What `make` works out of these geometries and `key` alone, kept with that of the keys."""
+    """The result of `make`, which depends only on these geometries and `key`; stored with the geometry of the keys."""
     if any(g.keep is None and g.time is None for g in (q_geometry, k_geometry)):  # they fit tokens of any number
         return make()
     # the queries' tensors, not their geometry: two geometries that knew each other would outlive their batch

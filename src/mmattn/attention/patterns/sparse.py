@@ -1,4 +1,4 @@
-"""Patterns of some pairs, with global tokens.
+"""Patterns that read only some pairs, with global tokens.
 
 Shape legend as in interface.py.
 
@@ -56,7 +56,7 @@ class Sparse(Pattern):
 
     @abstractmethod
     def beside(self, segments: int) -> list[bool]:
-        """Of each part that `local` gives for so many segments of keys, whether it stands beside the one before."""
+        """For each part that `local` gives for `segments` segments of keys: its `beside` (see Blocks)."""
 
     def layout(self, q_geometry: Geometry, k_geometry: Geometry) -> list[bool] | None:
         if q_geometry.all_exempt or k_geometry.all_exempt:

@@ -53,7 +53,7 @@ class TopKBlocks(Blockwise):
 
 
 def block_mean(x: Float[Tensor, "B H L E"], blocks: Table) -> Float[Tensor, "B H M E"]:
-    """Of the real tokens of each block, in float32 or wider."""
+    """The mean of the real tokens of each block, in float32 or wider."""
     b, m, size = blocks.token.shape
     index = blocks.token.view(b, 1, m * size, 1).expand(-1, x.shape[1], -1, x.shape[3])
     tokens = x.to(torch.promote_types(x.dtype, torch.float32)).gather(2, index).unflatten(2, (m, size))

@@ -69,7 +69,7 @@ def _ranges(window: KeyWindow, order: Tensor, reads: Tensor) -> Ranges:
 
 
 def window_blocks(position: Float[Tensor, "B Lq"], windows: Sequence[KeyWindow]) -> list[Blocks]:
-    """Blocks of queries that neighbour in `position`; a query at +inf reads nothing."""
+    """Blocks of queries that are neighbours in `position`; a query at +inf reads nothing."""
     return window_parts([(position, windows)])
 
 
@@ -167,7 +167,7 @@ def also_reading(blocks: Blocks, keys: Bool[Tensor, "B Lk"], most: int, lq: int)
 
 
 def reading_all(queries: Bool[Tensor, "B Lq"], most: int, keep: Bool[Tensor, "B Lk"]) -> Blocks:
-    """One block a clip: these queries, at most that many, read every kept key."""
+    """One block for each clip, in which these queries read every kept key."""
     (b, lq), lk = queries.shape, keep.shape[1]
     clip = torch.arange(b, device=keep.device)[:, None]
     query, real = listed(queries, most)

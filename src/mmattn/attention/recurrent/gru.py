@@ -18,8 +18,8 @@ class GRUAttention(Attention):
     """No attention at all: all keys pass through one state of fixed size (Cho et al. 2014; Sutskever et al. 2014).
 
     h = GRU over [k_j; v_j] in the order of time, in both directions: the last states, `state` numbers in all.
-    out_i = sigmoid(q_i) * (W h)_head: a query may choose channels of the state, never an instant. That is the
-    bottleneck that attention was invented to remove.
+    out_i = sigmoid(q_i) * (W h)_head: a query can choose channels of the state, but no time. This is the
+    bottleneck that attention removes.
     """
 
     exact = True

@@ -16,7 +16,7 @@ from mmattn.attention.scores.additive import AdditiveAttention
 
 
 class GRUAdditiveAttention(Attention):
-    """Bahdanau's model whole: additive attention over the states of a bidirectional GRU (Bahdanau et al. 2015).
+    """Bahdanau's complete model: additive attention over the states of a bidirectional GRU (Bahdanau et al. 2015).
 
     h_j = GRU over [k_j; v_j] in the order of time, in both directions (their "annotations", section 3.2);
     score_ij = w . tanh(q_i + U h_j); out_i = sum_j softmax_j(score_ij) h_j, by heads.

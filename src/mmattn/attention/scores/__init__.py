@@ -1,1 +1,1 @@
-"""How alike a query and a key are, other than by their dot product."""
+"""Scores of a query and a key other than the dot product."""

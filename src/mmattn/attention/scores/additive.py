@@ -26,7 +26,7 @@ TILE_ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 26}  # channels of pairs at once; 
 
 
 class AdditiveAttention(Attention):
-    """Every query reads every real key. Longer inputs go in chunks, made again for their gradient."""
+    """Every query reads every real key. Longer inputs go in chunks, which are recomputed for the gradient."""
 
     exact = True
     supports = frozenset({"weights", "mass", "entropy", "mean_time"})

@@ -48,7 +48,7 @@ class FeatureSource(Source):
         for name, size in made["files"].items():
             file = self.folder / name
             if not file.is_file() or file.stat().st_size != size:
-                raise UsageError(f"{file}: not the {size} bytes that were written; copy it or make the features again")
+                raise UsageError(f"{file}: not {size} bytes as written; copy it again or make the features again")
         return read_manifest(self.folder / MANIFEST_FILE)
 
     def made(self) -> dict[str, Any]:

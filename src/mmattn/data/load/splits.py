@@ -142,7 +142,7 @@ class SplitData(ABC):
 def check_common(config: Config) -> None:
     """Raise UsageError for settings of the group `data` that are wrong for every data set."""
     if not 0 < config.get("label_fraction", 1.0) <= 1:
-        raise UsageError(f"data.label_fraction={config['label_fraction']}: expected above 0, up to 1")
+        raise UsageError(f"data.label_fraction={config['label_fraction']}: expected more than 0 and at most 1")
     for key, least in (("batch_size", 1), ("workers", 0)):
         if config[key] < least:
             raise UsageError(f"data.{key}={config[key]}: expected {least} or more")

@@ -79,6 +79,8 @@ def unpacked(batches: Iterator[Any]) -> Iterator[Any]:
             return
         except RuntimeError as error:
             raise (lost_worker(error) or error) from None
+        except (ConnectionError, EOFError):  # it ended while it handed over a tensor's file descriptor
+            raise lost_worker(RuntimeError("DataLoader worker ended unexpectedly")) from None
         yield pickle.loads(batch) if isinstance(batch, bytes) else batch
 
 

@@ -1,4 +1,4 @@
-"""What `mmattn data check` found out, used: the rows of a data set without those that cannot be read."""
+"""Uses the results of `mmattn data check`: leaves out the rows of a data set whose files cannot be read."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ def seconds(value: Any, column: str) -> float:
     except (TypeError, ValueError):
         raise ValueError(f"{column} {value!r} is not a number of seconds; write 62.5 or 00:01:02.5") from None
     if not 0 <= seconds < float("inf"):
-        raise ValueError(f"{column} {value!r} is not a time from 0 s on")
+        raise ValueError(f"{column} {value!r} is not a time of 0 s or later")
     return seconds
 
 
@@ -130,7 +130,9 @@ def byte_range(offset: Any, size: Any) -> tuple[int | None, int | None]:
     if offset is None:
         return None, None
     if size is None:
-        raise ValueError("offset without size; a member of a tar needs both, a file neither: rename a column of yours")
+        raise ValueError(
+            "offset without size; a member of a tar needs both, a file neither; if the column is your own, rename it"
+        )
     return _whole_bytes(offset, "offset", 0), _whole_bytes(size, "size", 1)
 
 
@@ -141,7 +143,7 @@ def _whole_bytes(value: Any, column: str, least: int) -> int:
     except (TypeError, ValueError, OverflowError):
         number, whole = 0, False
     if not whole or number < least:
-        raise ValueError(f"{column} {value!r} is not a whole number of bytes from {least} on")
+        raise ValueError(f"{column} {value!r} is not a whole number of bytes, {least} or more")
     return number
 
 

@@ -1,4 +1,4 @@
-"""Front ends: a waveform becomes rows of mel bands. Silence is the floor.
+"""Front ends: a waveform becomes rows of mel bands. Silence has the lowest value.
 
 Two are built in: `log_mel`, and `kaldi` for encoders that were trained on Kaldi's filter banks (AST, CAV-MAE). Another
 is a subclass of FrontEnd. Shape legend: N waveform samples, F rows, M mel bands.

@@ -33,7 +33,9 @@ class ShardSource(Source):
             found = (root / name).stat().st_size if (root / name).is_file() else None
             if found != size:
                 state = "is missing" if found is None else f"has {found} bytes"
-                raise UsageError(f"{root / name}: {state}, not {size} as written; copy it or make the shards again")
+                raise UsageError(
+                    f"{root / name}: {state}, not {size} as written; copy it again or make the shards again"
+                )
         rows = read_manifest(root / MANIFEST_FILE)
         for row in rows:
             end = (row.offset or 0) + (row.size or 0)

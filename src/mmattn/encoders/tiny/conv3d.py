@@ -1,13 +1,13 @@
 """Spatio-temporal convolution, then residual convolutions on each frame, then convolutions along time: for lip reading.
 
 The order is that of Stafylakis & Tzimiropoulos 2017 (a 5 x 7 x 7 stem, a ResNet on each frame, a back end in time),
-with LipNet's (Assael et al. 2016) flat end: a frame's last feature map is flattened and not averaged, because the shape
-of lips is where their edges are. It is small enough for a CPU; normalisation is per frame and per clip, so that a
-clip's tokens do not depend on the other clips of its batch.
+with the flattened output of LipNet (Assael et al. 2016): a frame's last feature map is flattened and not averaged,
+because the shape of lips is in the positions of their edges. It is small enough for a CPU; normalisation is per frame
+and per clip, so that a clip's tokens do not depend on the other clips of its batch.
 
-What is constant over a clip tells who speaks and where, but not what is said, so pixels and tokens lose their mean over
-the clip, as cepstra do in speech recognition. Otherwise nine tenths of a new encoder's tokens are constant, and it
-takes long until training makes progress. The price: an image that does not move gives no information.
+The mean over a clip depends on who speaks and where, but not on what is said. So it is subtracted from pixels and
+tokens, as from cepstra in speech recognition. Otherwise nine tenths of a new encoder's tokens are constant, and
+training takes long to make progress. The disadvantage is that an image that does not move gives no information.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Two stacks of blocks, one a modality. What each block reads is the strategy."""
+"""Two stacks of blocks, one for each modality. The fusion strategy decides what each block reads."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class TwoStream(Fusion):
     ) -> None:
         super().__init__()
         if not 0 <= from_layer < check_layers(layers):
-            raise ValueError(f"from_layer={from_layer}: expected 0 up to, not including, layers={layers}")
+            raise ValueError(f"from_layer={from_layer}: expected at least 0 and below layers={layers}")
         alone: Reads = {"video": ("video",), "audio": ("audio",)}
         self.blocks = nn.ModuleList(
             nn.ModuleDict(

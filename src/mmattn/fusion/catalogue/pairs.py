@@ -11,10 +11,10 @@ from mmattn.types import Modality
 DIM, HEADS, SECONDS = 16, 2, 20.0
 COUNT: dict[Modality, int] = {"video": 20, "audio": 40}
 LEGEND = f"""
-How much of the other stream a token's result depends on, in percent: measured by gradients, at the first and the middle
-token of each stream, in a clip of {SECONDS:.0f} s with {COUNT["video"]} picture and {COUNT["audio"]} sound tokens, at \
-each one's default settings and
-random weights. 100: every instant reaches every other. 0: the streams never meet. -: refused, for the reason below.
+How much of the other stream a token's result depends on, in percent. It is measured by gradients at the first and the
+middle token of each stream, with default settings and random weights, in a clip of {SECONDS:.0f} s with
+{COUNT["video"]} picture and {COUNT["audio"]} sound tokens.
+100: every instant reaches every other. 0: the streams never read each other. -: refused, for the reason below.
 """
 
 

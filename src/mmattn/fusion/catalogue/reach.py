@@ -45,7 +45,7 @@ def reach(
 def between(fusion: Fusion, dim: int, count: dict[Modality, int], seconds: float) -> float:
     """The share of the other stream that the first and the middle token of a stream depend on, for evenly spread ones.
 
-    Parameters are moved a little first, as by a step of training: what starts at 0, such as a gate, passes nothing.
+    Parameters are changed a little first, as by a training step, because a gate that starts at 0 passes nothing.
     """
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():

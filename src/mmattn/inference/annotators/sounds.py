@@ -54,7 +54,7 @@ class Sounds(Annotator):
         source = pretrained or setting.weights or PACKAGED
         folder = packaged_folder() if source == PACKAGED else expanded(source)
         if not (folder / CLASS_NAMES).is_file():
-            raise UsageError(f"{folder}: holds no {CLASS_NAMES}; download {YAMNET}, into it")
+            raise UsageError(f"{folder}: contains no {CLASS_NAMES}; download {YAMNET} into it")
         self.name = name
         self.names = _class_names(folder / CLASS_NAMES)
         self.network = load_yamnet(source).to(setting.device)

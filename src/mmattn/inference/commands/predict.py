@@ -69,7 +69,7 @@ def _open_job(config: Config, output: Output) -> Job:
     if job.root.exists() and not job.root.is_dir():
         raise UsageError(f"job={job.root}: is a file; name a folder for the work, or a new one")
     if job.root.is_dir() and holds_others(job.root) and not (job.root / RECIPE).is_file():
-        raise UsageError(f"{job.root}: is no job of mmattn predict and holds other files; name a new folder")
+        raise UsageError(f"{job.root}: is not a job of mmattn predict and contains other files; name a new folder")
     if not config["resume"] and job.root.is_dir():
         with alone_in(job.root):
             shutil.rmtree(job.root, ignore_errors=True)

@@ -90,7 +90,7 @@ def _check_views(config: Config) -> None:
 
 def _check_reading(config: Config) -> None:
     if config["identity"] not in ("stat", "hash"):
-        raise UsageError(f"identity={config['identity']}: expected stat (size and time of change) or hash (content)")
+        raise UsageError(f"identity={config['identity']}: expected stat (size and modification time) or hash (content)")
     if config.get("hdr") not in (None, *HDRS):
         raise UsageError(f"hdr={config['hdr']}: expected {', '.join(HDRS)} or null")
     if config.get("deinterlace") not in (None, True, False):

@@ -1,4 +1,4 @@
-"""An entry of a job: a file, or a part of one, with its size and time of change when it was listed."""
+"""An entry of a job: a file, or a part of one, with its size and modification time when it was listed."""
 
 from __future__ import annotations
 

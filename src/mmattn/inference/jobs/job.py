@@ -90,7 +90,7 @@ class Job:
             if before is not None and is_listed and before.place != entry.place:
                 raise UsageError(
                     f"{self.root}: {clean(entry.id)} was {clean(before.path)} before, now it is "
-                    f"{clean(entry.path)}; name another out="
+                    f"{clean(entry.path)}; set another out="
                 )
             if not is_listed and entry.size is None:
                 removed.add(entry.id)

@@ -38,7 +38,7 @@ def list_source(source: str, without: Path | None = None, digests: bool = False)
     """List every file of `source` once, in a fixed order, except below the folder `without`.
 
     The id of a file is its path below the folder or below the fixed part of the pattern, the line of the list, or the
-    id in the manifest. `digests`: read all files, to detect changes by content instead of by time of change. Raises
+    id in the manifest. `digests`: read all files, to detect changes by content instead of by modification time. Raises
     UsageError if there is no file, or if two files have the same id.
     """
     path = expanded(source)

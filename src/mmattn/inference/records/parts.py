@@ -15,7 +15,7 @@ Span = tuple[float, float]  # start and end, s
 class Tag:
     """A tag of a file. `score` is in [0, 1].
 
-    `video`, `audio`: its Shapley split; `synergy`: what the two give only together. `modality`: the only modality that
+    `video`, `audio`: its Shapley split; `synergy`: what only both together add. `modality`: the only modality that
     the annotator uses (model=pretrained), which then has the whole score. `source`: the annotator, "from" in a record.
     `segments`: when the tag is present, if that is known.
     """
@@ -63,7 +63,7 @@ class Caption:
 
 @dataclass(frozen=True)
 class SpokenWord:
-    """A word of an utterance, spoken in [`start`, `end`) s. `probability`: how sure the recogniser is, in [0, 1]."""
+    """A word of an utterance, spoken in [`start`, `end`) s. `probability`: that of the recogniser, in [0, 1]."""
 
     start: float
     end: float

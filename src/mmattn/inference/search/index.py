@@ -44,7 +44,9 @@ def open_index(library: Path, place: Path | None = None) -> Iterator[tuple[sqlit
     place = place or library.with_name(library.name + SUFFIX)
     try:
         if os.path.lexists(place) and not _is_ours(place):
-            raise UsageError(f"{clean(str(place))}: is no index of mmattn search; name another file with index=FILE")
+            raise UsageError(
+                f"{clean(str(place))}: is not an index of mmattn search; name another file with index=FILE"
+            )
         with tempfile.TemporaryDirectory() as folder:
             if not _is_current(place, library):
                 try:

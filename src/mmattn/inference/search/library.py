@@ -42,7 +42,7 @@ def read_library(path: Path) -> Iterator[Result]:
                 _check_times(result)
             except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
                 raise UsageError(
-                    f"{clean(str(path))}:{number}: is no record of mmattn predict; write one with format=jsonl"
+                    f"{clean(str(path))}:{number}: is not a record of mmattn predict; write one with format=jsonl"
                 ) from None
             yield result
 

@@ -125,7 +125,7 @@ def _holds(path: Path, data: bytes) -> bool:
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
-    """Size and time of change; None if there is no regular file."""
+    """Size and modification time; None if there is no regular file."""
     if path.is_symlink() or not path.is_file():
         return None
     found = path.stat()

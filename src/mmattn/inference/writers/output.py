@@ -122,7 +122,7 @@ def check_writable(folder: Path, setting: str) -> None:
     while not there.exists() and there != there.parent:
         there = there.parent
     if not there.is_dir():
-        raise UsageError(f"{setting}: {there} is no folder")
+        raise UsageError(f"{setting}: {there} is not a folder")
     try:
         with tempfile.TemporaryFile(dir=there):
             return

@@ -1,4 +1,4 @@
-"""What an evaluation kept of each clip: evaluation-SPLIT-clips.jsonl."""
+"""The results for each clip that an evaluation stored: evaluation-SPLIT-clips.jsonl."""
 
 from __future__ import annotations
 

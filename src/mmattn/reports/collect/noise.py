@@ -1,4 +1,4 @@
-"""How scores bear noise in the audio: the evaluations with noise that lie in a run directory."""
+"""Scores with noise in the audio, from the evaluations with noise in a run directory."""
 
 from __future__ import annotations
 

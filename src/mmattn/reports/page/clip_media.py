@@ -61,7 +61,7 @@ def _rows(data: Mapping[str, Any]) -> list[Row]:
     """The rows of the run's data set; nothing is generated that is not there."""
     root = Path(str(data["root"]))
     if not root.exists():
-        raise UsageError(f"{root} is not here")
+        raise UsageError(f"{root} is not on this machine")
     if (root / _MANIFEST).is_file():
         return read_manifest(root / _MANIFEST)
     check_spec(data["source"])

@@ -1,4 +1,4 @@
-"""The clips on which runs disagree most, and what each row of the page made of them."""
+"""The clips on which runs disagree most, with the predictions of each row of the page."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NUMBERS = ("score", "video", "audio", "synergy")
 
 @dataclass(frozen=True)
 class CaptionWord:
-    """A word of a caption and what it owes to picture and sound."""
+    """A word of a caption with its shares of picture and sound."""
 
     text: str
     video: Number
@@ -29,7 +29,7 @@ class CaptionWord:
 
 @dataclass(frozen=True)
 class ClipResult:
-    """What one row of the page made of a clip: the mean score of the clip's own tags, its split, its caption."""
+    """The result of one row of the page for a clip: the mean score of the clip's own tags, its split, its caption."""
 
     place: int
     name: str

@@ -108,7 +108,7 @@ def layers(run: RunRecord) -> list[tuple[str, str, list[Head]]]:
 
 
 def word_class(video: Number, audio: Number) -> str:
-    """The mark of a caption's word: the modality that it owes most to, or both where neither is far ahead."""
+    """The mark of a caption's word: the modality with the larger share, or both if neither is far ahead."""
     seen, heard = max(video or 0.0, 0.0), max(audio or 0.0, 0.0)
     if seen + heard < 0.1:
         return ""

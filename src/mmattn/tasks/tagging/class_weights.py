@@ -1,4 +1,4 @@
-"""Weights of the answers to a question by how often training shows them."""
+"""Weights of the answers to a question, from their frequency in the training clips."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def answer_weights(counts: Sequence[int], kind: ClassWeights, beta: float) -> Fl
     if kind not in get_args(ClassWeights):
         raise UsageError(f"task.class_weights={kind}: expected {', '.join(get_args(ClassWeights))}")
     if not 0 <= beta < 1:
-        raise UsageError(f"task.effective_beta={beta}: expected 0 up to, not including, 1")
+        raise UsageError(f"task.effective_beta={beta}: expected at least 0 and below 1")
     n = torch.tensor(list(counts), dtype=torch.float64)
     if kind == "none" or not (n > 0).any():
         return torch.ones(len(n))

@@ -1,1 +1,1 @@
-"""Is this machine fit to train and to predict?"""
+"""Checks whether this machine can train and predict."""

@@ -35,7 +35,7 @@ class Torchrun(Launcher):
         if not host or not port.isdigit():
             raise UsageError(f"launcher.endpoint={self.endpoint}: expected host:port")
         if self.restarts < 0 or self.join_s <= 0:
-            raise UsageError("launcher: expected restarts from 0 on and join_s above 0")
+            raise UsageError("launcher: expected restarts of 0 or more and join_s above 0")
         if not 1 <= self.least <= self.nodes:
             raise UsageError(f"launcher.min_nodes={self.min_nodes}: expected 1 to launcher.nodes={self.nodes}")
 
@@ -77,7 +77,7 @@ class Torchrun(Launcher):
             error.exit_code = 2 if first.exitcode == 2 else 1
             raise error from None
         except (RendezvousError, TimeoutError) as error:
-            raise MmattnError(f"launcher.endpoint={self.endpoint}: the nodes did not meet ({error})") from None
+            raise MmattnError(f"launcher.endpoint={self.endpoint}: the nodes could not connect ({error})") from None
 
     def environment(self) -> ClusterEnvironment:
         return TorchElasticEnvironment()

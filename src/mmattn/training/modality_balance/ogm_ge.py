@@ -30,7 +30,9 @@ class OgmGe(ModalityBalance):
     def __init__(self, alpha: float, noise: float, seed: int) -> None:
         super().__init__()
         if alpha <= 0 or noise < 0:
-            raise UsageError(f"modality_balance: expected alpha above 0, noise from 0 on; got {alpha:g}, {noise:g}")
+            raise UsageError(
+                f"modality_balance: expected alpha above 0 and noise of 0 or more; got {alpha:g}, {noise:g}"
+            )
         self.alpha = alpha
         self.noise = noise
         self.seed = seed

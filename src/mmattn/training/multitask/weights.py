@@ -17,7 +17,9 @@ class FixedWeights(TaskWeights):
     def __init__(self, tags: float = 1.0, captions: float = 1.0) -> None:
         super().__init__()
         if min(tags, captions) < 0 or not max(tags, captions) > 0:
-            raise UsageError(f"multitask: expected weights from 0 on, one above 0; got tags={tags} captions={captions}")
+            raise UsageError(
+                f"multitask: expected weights of 0 or more, at least one above 0; got tags={tags} captions={captions}"
+            )
         self.weights = {"tags": tags, "captions": captions}
 
     def forward(self, losses: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:

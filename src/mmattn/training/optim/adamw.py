@@ -44,12 +44,13 @@ class AdamWOneCycle:
     def __post_init__(self) -> None:
         for name in ("layer_decay", "pretrained_decay"):
             if not 0 < (1.0 if getattr(self, name) is None else getattr(self, name)) <= 1:
-                raise UsageError(f"optim.{name}={getattr(self, name):g}: expected above 0, up to 1")
+                raise UsageError(f"optim.{name}={getattr(self, name):g}: expected more than 0 and at most 1")
         encoder_lr = 1.0 if self.encoder_lr is None else self.encoder_lr
         if min(self.lr, encoder_lr, self.pretrained_lr) <= 0 or self.weight_decay < 0 or not 0 <= self.warmup <= 1:
             raise UsageError(
-                f"optim: expected lr, encoder_lr and pretrained_lr above 0, weight_decay from 0 on, warmup in [0, 1]; "
-                f"got {self.lr:g}, {encoder_lr:g}, {self.pretrained_lr:g}, {self.weight_decay:g}, {self.warmup:g}"
+                "optim: expected lr, encoder_lr and pretrained_lr above 0, weight_decay of 0 or more, "
+                f"warmup in [0, 1]; got {self.lr:g}, {encoder_lr:g}, {self.pretrained_lr:g}, "
+                f"{self.weight_decay:g}, {self.warmup:g}"
             )
 
     def build(

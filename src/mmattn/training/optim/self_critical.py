@@ -27,7 +27,7 @@ class SelfCritical:
     def __init__(self, from_epoch: int, weight: float, temperature: float = 1.0) -> None:
         if from_epoch < 0 or not 0 < weight <= 1 or not temperature > 0:
             raise UsageError(
-                "self_critical: expected from_epoch from 0 on, weight in (0, 1], temperature above 0; "
+                "self_critical: expected from_epoch of 0 or more, weight in (0, 1], temperature above 0; "
                 f"got {from_epoch}, {weight:g}, {temperature:g}"
             )
         self.from_epoch = from_epoch

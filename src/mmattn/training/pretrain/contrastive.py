@@ -31,7 +31,7 @@ class Contrastive(Objective):
     def __init__(self, dim: int, embed: int = 128, temperature: float = 0.07) -> None:
         super().__init__()
         if embed < 1 or temperature <= 1 / MAX_SCALE:
-            raise UsageError(f"pretrain: expected embed from 1 on, temperature above {1 / MAX_SCALE:g}")
+            raise UsageError(f"pretrain: expected embed of 1 or more and temperature above {1 / MAX_SCALE:g}")
         self.video = nn.Linear(dim, embed)
         self.audio = nn.Linear(dim, embed)
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / temperature)))

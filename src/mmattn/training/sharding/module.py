@@ -14,7 +14,7 @@ from mmattn.training.sharding.blocks import blocks
 from mmattn.types import Batch, Fused, LayerStats, Tokens
 
 # Methods of the parts besides `forward` that need their weights gathered.
-_CALLED = {"task": ("reads",), "captions": ("loss", "generate", "said")}
+_CALLED = {"task": ("reads",), "captions": ("loss", "generate", "log_probs")}
 
 
 class ShardedModule(TrainingModule):

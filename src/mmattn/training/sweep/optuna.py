@@ -34,7 +34,7 @@ class Optuna:
                 f"{self.sampler}"
             )
         if self.trials < 1 or self.warmup < 1 or self.seed < 0:
-            raise UsageError("search: expected trials and warmup from 1 on, seed from 0 on")
+            raise UsageError("search: expected trials and warmup of 1 or more, seed of 0 or more")
 
     def sampler_of(self, number: int) -> BaseSampler:
         """The sampler of trial `number`, always with the same seed."""

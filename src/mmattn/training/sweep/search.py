@@ -118,5 +118,5 @@ def _keep_settings(folder: Path, fixed: Sequence[str], space: dict[str, Grid], s
     if file.is_file() and json.loads(file.read_text(encoding="utf-8")) != record:
         raise UsageError(f"{folder}: holds a search with other settings; choose another sweep=NAME")
     if not file.is_file() and any(path.name != LEASE for path in folder.iterdir()):
-        raise UsageError(f"{folder}: holds a sweep that is no search; choose another sweep=NAME")
+        raise UsageError(f"{folder}: holds a grid, not a search; choose another sweep=NAME")
     write_atomically(file, json.dumps(record, indent=1).encode())

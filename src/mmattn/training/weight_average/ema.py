@@ -15,7 +15,7 @@ class ExponentialAverage(WeightAverage):
     def __init__(self, decay: float) -> None:
         super().__init__()
         if not 0 <= decay < 1:
-            raise UsageError(f"weight_average.decay={decay:g}: expected 0 up to, not including, 1")
+            raise UsageError(f"weight_average.decay={decay:g}: expected at least 0 and below 1")
         self.decay = decay
 
     def share(self, progress: float) -> float:

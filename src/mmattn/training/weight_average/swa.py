@@ -12,7 +12,7 @@ class StochasticAverage(WeightAverage):
     def __init__(self, start: float) -> None:
         super().__init__()
         if not 0 <= start < 1:
-            raise UsageError(f"weight_average.start={start:g}: expected 0 up to, not including, 1")
+            raise UsageError(f"weight_average.start={start:g}: expected at least 0 and below 1")
         self.start = start
 
     def share(self, progress: float) -> float | None:

@@ -1,6 +1,6 @@
 """Attention with its scores in memory: normalisers other than softmax, in chunks, and the matrix of weights on request.
 
-Shape legend as in interface.py; F facts of a key (its segment as one-hot, its time).
+Shape legend as in interface.py; F features of a key (its segment as one-hot, its time).
 """
 
 from __future__ import annotations

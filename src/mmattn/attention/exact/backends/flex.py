@@ -1,4 +1,4 @@
-"""Windows on CUDA by FlexAttention: nothing is gathered but the order of the tokens.
+"""Windows on CUDA by FlexAttention: tokens are sorted, and nothing else is gathered.
 
 With tokens in the order of their positions, a query's window is a range of each segment's keys, so which tiles are
 empty, full or in between follows from the ends of the ranges; the Lq x Lk mask is never made. Attention runs
@@ -59,7 +59,7 @@ def attend(
     scale: float,
     kernel: Callable | None = None,
 ) -> tuple[Float[Tensor, "B H Lq D"], Float[Tensor, "B H Lq S"], Float[Tensor, "B H Lq"]]:
-    """Output, mass on each segment and log-sum-exp, all differentiable, as attend.attend. `kernel`: for tests."""
+    """Output, mass on each segment and log-sum-exp, all differentiable, as in softmax.attend. `kernel`: for tests."""
     width = v.shape[3]
     with torch.autocast(q.device.type, enabled=False):
         out, mass, lse = _attend(widened(q), widened(k), widened(v), windows, scale, kernel)

@@ -1,4 +1,4 @@
-"""Whether FlexAttention is to be used: where it pays, and where it has just given what gathered blocks give."""
+"""Decides whether FlexAttention is used: only if it is faster, and if its results equal those of gathered blocks."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """FlexAttention, compiled: one callable for each type, width and gradient mode, and never run without its compiler.
 
-Without a compiler, or beyond its limit of graphs, `flex_attention` makes the full matrix of scores. So a callable is
-compiled as one graph with lengths that may change, has a limit of graphs of its own, and raises at it.
+Without a compiler, or beyond its limit of graphs, `flex_attention` makes the full matrix of scores. So each callable is
+compiled as one graph with dynamic lengths, has its own limit of graphs, and raises an error when it reaches the limit.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Key = tuple[str, torch.dtype, int, int, tuple[bool, ...]]
 
 
 def key_of(q: Tensor, k: Tensor, v: Tensor) -> Key:
-    """What a callable is compiled for: device, type, widths of keys and of values, and which inputs want gradients."""
+    """What a callable is compiled for: device, type, widths of keys and of values, and which inputs need gradients."""
     wants = tuple(torch.is_grad_enabled() and x.requires_grad for x in (q, k, v))
     return q.device.type, q.dtype, q.shape[3], v.shape[3], wants
 

@@ -1,6 +1,6 @@
 """Attention over the blocks of a pattern: gather the tokens of each block, attend, put the results back.
 
-No block's scores are ever held. Blocks run in chunks, so that what is gathered at once stays bounded.
+Scores are never stored. Blocks run in chunks, so that the gathered memory is bounded.
 
 Shape legend as in interface.py; a table holds one row of h heads for each token, (R, h, D).
 """
@@ -23,7 +23,7 @@ GATHER_ELEMENTS = 1 << 25  # of queries, keys and values copied into blocks at o
 
 
 def to_table(*parts: Float[Tensor, "B H L _"], per_head: bool, width: int = 0) -> Float[Tensor, "R h D"]:
-    """Channels of all parts side by side, then zeros up to `width`: in the one copy that is made anyway."""
+    """Channels of all parts side by side, then zeros up to `width`, in a single copy."""
     rows = [x.flatten(0, 2)[:, None] if per_head else x.transpose(1, 2).flatten(0, 1) for x in parts]
     width = max(width, sum(part.shape[3] for part in parts))
     if len(rows) == 1 and width == parts[0].shape[3]:
@@ -45,7 +45,7 @@ def from_table(table: Float[Tensor, "R h D"], like: Float[Tensor, "B H L E"], pe
 
 
 def take(table: Float[Tensor, "R h D"], rows: Int[Tensor, "G N"]) -> Float[Tensor, "G h N D"]:
-    """Rows of a table as blocks; a slot that holds no row (index R) gets some row, which its mask hides."""
+    """Rows of a table as blocks; a slot without a row (index R) gets an arbitrary row, which its mask hides."""
     picked = table.index_select(0, rows.clamp(max=len(table) - 1).flatten())
     return picked.unflatten(0, rows.shape).transpose(1, 2)
 
@@ -56,7 +56,7 @@ def rows_of(x: Float[Tensor, "G h N D"]) -> Float[Tensor, "GN h D"]:
 
 
 def chunks(part: Blocks, width: int) -> Iterator[Blocks]:
-    """The blocks, so many at a time that they gather no more than GATHER_ELEMENTS; `width` elements a row."""
+    """The blocks in chunks that gather at most GATHER_ELEMENTS elements; a row has `width` elements."""
     step = max(1, GATHER_ELEMENTS // max(1, (part.query.shape[1] + 2 * part.key.shape[1]) * width))
     for at in range(0, len(part.query), step):
         some = slice(at, at + step)

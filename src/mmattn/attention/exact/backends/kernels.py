@@ -1,8 +1,8 @@
 """Softmax attention on one block, with its log-sum-exp, forward and backward; no autograd here.
 
-The forward gives the log-sum-exp, so that softmax over a union of blocks can be put together from its parts, and the
-backward of a part takes the output and log-sum-exp of the whole. The operators of PyTorch that do so are private: each
-is used only where it exists and has just proved equal to the plain formula.
+The forward pass returns the log-sum-exp, so that softmax over a union of blocks can be merged from its parts. The
+backward pass of a part takes the output and log-sum-exp of the whole. The PyTorch operators that do this are private:
+each is used only if it exists and has been checked against the plain formula in this process.
 
 Shape legend: G blocks (or clips), H heads, Q queries, W keys, D channels of a head.
 """
@@ -95,7 +95,7 @@ def _backward_by(
 
 
 def common_width(q: Tensor, channels: int) -> int:
-    """The one width that the fused kernels want of q, k and v; zero channels change no score and no output."""
+    """The common width of q, k and v that the fused kernels need; zero channels change no score and no output."""
     width = max(q.shape[-1], channels)
     return -(-width // 8) * 8 if q.device.type == "cuda" else width
 
@@ -206,7 +206,7 @@ def _trusted(device: str, dtype: torch.dtype) -> bool:
 
 
 def definition(given: trust.TrialInputs, mask: Tensor | None) -> tuple[Tensor, ...]:
-    """Output, log-sum-exp and the gradients of q, k and v in float64, on the processor."""
+    """Output, log-sum-exp and the gradients of q, k and v in float64, on the CPU."""
     q, k, v, d_out = (x.double() for x in (*given.inputs, given.d_out))
     out, lse = _forward_by(portable.forward, q, k, v, mask, trust.SCALE)
     return out, lse, *_backward_by(portable.backward, d_out, q, k, v, out, lse, mask, trust.SCALE)

@@ -16,7 +16,7 @@ FEW_PAIRS = 1 << 17  # of a clip; from 512 x 512 on, blocks train faster on a pr
 
 
 def cheaper(q: Tensor, k: Tensor) -> bool:
-    """Whether a mask of all pairs is quicker here than planning and gathering blocks, as measured on a processor."""
+    """Whether a mask of all pairs is faster here than planning and gathering blocks, as measured on a CPU."""
     return q.device.type == "cpu" and q.shape[2] * k.shape[2] <= FEW_PAIRS
 
 

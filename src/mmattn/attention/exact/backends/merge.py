@@ -1,4 +1,4 @@
-"""Softmax attention over parts of the keys, merged exactly by log-sum-exp; no autograd here (attend.py has it).
+"""Softmax attention over parts of the keys, merged exactly by log-sum-exp; no autograd here (softmax.py has it).
 
 softmax over a union of parts = sum_p w_p * softmax over part p, with w_p = exp(lse_p - logsumexp(lse)).
 (Milakov & Gimelshein 2018, "Online normalizer calculation for softmax"; used as in FlashAttention's split-KV.)
@@ -15,7 +15,7 @@ from torch import Tensor
 
 
 def shares(lses: Float[Tensor, "*B S"]) -> tuple[Float[Tensor, "*B S"], Float[Tensor, "*B"]]:
-    """The share of each part in the whole, and the log-sum-exp of the whole; 0 and -inf where no part holds a key."""
+    """The share of each part in the whole, and the log-sum-exp of the whole; 0 and -inf if no part has a key."""
     total = torch.logsumexp(lses, dim=-1)
     none = total.isneginf()[..., None]
     return torch.softmax(lses.masked_fill(none, 0.0), dim=-1).masked_fill(none, 0.0), total  # sums to 1 at any size

@@ -1,8 +1,8 @@
 """Forward and backward pass of softmax attention over all keys or a pattern's blocks; no autograd here (softmax.py).
 
-Mass is read from the log-sum-exp of each segment where all keys are read, and from indicator channels of the values
-where blocks are gathered (a few channels cost less there than cutting small blocks in two). In the backward, a gradient
-to the mass is one to indicator channels; without one it is the kernel's own.
+If all keys are read, mass follows from the log-sum-exp of each segment. If blocks are gathered, it comes from indicator
+channels of the values, because a few channels cost less there than splitting small blocks. In the backward pass, a
+gradient to the mass is a gradient to indicator channels; without one, the kernel's own backward pass is used.
 
 Shape legend as in interface.py.
 

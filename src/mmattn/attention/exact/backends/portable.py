@@ -70,5 +70,5 @@ def _scores(q: Tensor, k: Tensor, mask: Tensor | None, scale: float) -> Tensor:
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """`x` in float32, or in float64 where it is."""
+    """`x` in float32, or in float64 if it already is."""
     return x.to(torch.promote_types(x.dtype, torch.float32))

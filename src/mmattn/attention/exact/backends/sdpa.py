@@ -47,7 +47,7 @@ def attend_pairs(
     pairs: Bool[Tensor, "B 1 Lq Lk"],
     scale: float,
 ) -> Float[Tensor, "B H Lq D"]:
-    """Over the pairs that are read. A query without a key gives 0, which `trusted_with_pairs` tries."""
+    """Attention over the pairs that are read. A query without a key gives 0, which `trusted_with_pairs` checks."""
     width = v.shape[3]
     with torch.autocast(q.device.type, enabled=False):
         q, k, v = kernels.same_width(q, k, v)
@@ -56,7 +56,7 @@ def attend_pairs(
 
 @torch.compiler.assume_constant_result
 def trusted_with_pairs(device: str, dtype: torch.dtype) -> bool:
-    """The same as `trusted`, of `attend_pairs`."""
+    """As `trusted`, for `attend_pairs`."""
     return device == "meta" or _trusted(device, dtype, "a mask of pairs", False)
 
 

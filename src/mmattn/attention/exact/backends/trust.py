@@ -1,7 +1,7 @@
-"""Is a fused operator right here? Each is tried once, on a small problem, against float64 before it is used.
+"""Checks once whether a fused operator is right on this device: on a small problem, against float64, before it is used.
 
-The problem has what goes wrong in practice: rows without any key (backends disagree on them), a clip that lacks all
-keys, lengths that are no multiple of a tile, and a log-sum-exp that comes from more keys than these.
+The problem contains the cases that fail in practice: rows without any key (backends disagree on them), a clip without
+keys, lengths that are not a multiple of a tile, and a log-sum-exp over more keys than those of the problem.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrialInputs:
-    """Inputs in the type that is tried, on the processor; masks None, of keys, and of pairs."""
+    """Inputs in the type to be checked, on the CPU; masks None, of keys, and of pairs."""
 
     q: Float[Tensor, "2 2 Lq D"]
     k: Float[Tensor, "2 2 Lk D"]
@@ -71,7 +71,7 @@ def check(found: Sequence[Tensor], exact: Sequence[Tensor], unit: float, what: s
 
 
 def passes(trial: Callable[[], None], warning: str) -> bool:
-    """Whether the trial runs through, whatever modes the caller is in (no gradient, fake tensors). Warns if not."""
+    """Whether the check passes, in any mode of the caller (no gradient, fake tensors). Warns if not."""
     try:
         with (
             warnings.catch_warnings(),

@@ -134,7 +134,7 @@ def seconds(text: str, where: str) -> float:
     except ValueError:
         raise UsageError(f"{where}: {text!r} is not a number of seconds") from None
     if not 0 <= value < float("inf"):
-        raise UsageError(f"{where}: {text!r} is not a time from 0 s on")
+        raise UsageError(f"{where}: {text!r} is not a time of 0 s or later")
     return value
 
 

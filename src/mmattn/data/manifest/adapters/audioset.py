@@ -70,7 +70,7 @@ class AudioSetSource(AnnotatedSource):
             for line in csv_lines(folder / LABELS, ("index", "mid", "display_name"), True):
                 names[line.cells[1]] = line.cells[2]
         if not names:
-            raise UsageError(f"{folder}: neither {LABELS} nor {ONTOLOGY}, which tell the labels' names")
+            raise UsageError(f"{folder}: neither {LABELS} nor {ONTOLOGY}, which contain the names of the labels")
         return names
 
 

@@ -33,7 +33,7 @@ _ACTORS = [str(number) for number in range(1001, 1092)]
 
 @dataclass(frozen=True, kw_only=True)
 class CremaDSource(AnnotatedSource):
-    """The file names tell it all: 1001_DFA_ANG_XX is actor, sentence, emotion and level.
+    """The labels are in the file names: 1001_DFA_ANG_XX is actor, sentence, emotion and level.
 
     The set has no split of its own. Used is that of TensorFlow Datasets' `crema_d`, by actor: 63 train, 9 validate,
     19 test, drawn by NumPy's RandomState(0). Papers that split by clip hear and see their test actors in training.

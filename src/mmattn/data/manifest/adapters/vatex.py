@@ -53,5 +53,5 @@ class VATEXSource(AnnotatedSource):
 
 def _texts(value: object, key: str, where: str) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
-        raise UsageError(f"{where}: {key} is no list of sentences")
+        raise UsageError(f"{where}: {key} is not a list of sentences")
     return value

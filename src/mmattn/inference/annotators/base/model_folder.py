@@ -43,4 +43,4 @@ def check_folder(annotator: str, pretrained: str, config: Settings, kinds: Kinds
     if folder.is_dir():
         check_kind(key, kind_of(folder), kinds, config["modalities"])
     elif folder.exists() or not config["hub"]:
-        raise UsageError(f"{key}: no such folder; or fetch a name of the hub with hub=true")
+        raise UsageError(f"{key}: no such folder; for a name on the hub set hub=true to download it")

@@ -39,7 +39,7 @@ Span = tuple[float, float]  # start and end, s
 
 
 class OpenTags(Annotator):
-    """`tags`: a file with a tag a line, or names. `templates`: sentences with {} where the tag stands."""
+    """`tags`: a file with a tag a line, or names. `templates`: sentences with {} in place of the tag."""
 
     def __init__(
         self,
