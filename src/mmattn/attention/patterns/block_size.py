@@ -26,10 +26,12 @@ class Span(Protocol):
     @property
     def start(self) -> Int[Tensor, "B Lq"]:
         """The first sorted key that each query reads."""
+        ...
 
     @property
     def end(self) -> Int[Tensor, "B Lq"]:
         """The last sorted key that each query reads."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,14 @@ from typing import Any
 
 from torch import Tensor
 
-from mmattn.errors import MmattnError
+from mmattn.errors import MmattnError, first_line
 from mmattn.progress import log
 
 SHARED_MEMORY = Path("/dev/shm")
 PREFETCHED = 2  # batches that wait for each loader process, torch's default
 HELD = 4  # batches that the training process keeps, a generous number
 MARGIN = 0.8  # of the free memory: other processes use it too
+_REMEDY = "data.workers=0 loads in the training process"
 WAIT_S = 600.0  # for a batch, beyond the time for its files
 
 
@@ -80,7 +81,7 @@ def unpacked(batches: Iterator[Any]) -> Iterator[Any]:
         except RuntimeError as error:
             raise (lost_worker(error) or error) from None
         except (ConnectionError, EOFError):  # it ended while it handed over a tensor's file descriptor
-            raise lost_worker(RuntimeError("DataLoader worker ended unexpectedly")) from None
+            raise MmattnError(f"a DataLoader worker ended unexpectedly; {_REMEDY}") from None
         yield pickle.loads(batch) if isinstance(batch, bytes) else batch
 
 
@@ -88,4 +89,4 @@ def lost_worker(error: RuntimeError) -> MmattnError | None:
     """A one-line error for a loader process that ended or hangs, which torch may raise at any time; else None."""
     if not str(error).startswith("DataLoader"):
         return None
-    return MmattnError(f"{str(error).splitlines()[0].strip()}; data.workers=0 loads in the training process")
+    return MmattnError(f"{first_line(error)}; {_REMEDY}")
