@@ -159,7 +159,7 @@ def test_every_file_of_a_source_gets_one_record(weights: Path, tmp_path: Path) -
         (["model=pretrained", "run=r"], "no such model"),
         (["model=other"], "model=pretrained"),
         (["model=pretrained", "weights=nowhere"], "no such folder"),
-        (["model=pretrained", "weights=."], "holds no yamnet_class_map.csv"),
+        (["model=pretrained", "weights=."], "contains no yamnet_class_map.csv"),
         (["model=pretrained", "modalities=[smell]"], "expected some of video, audio"),
         (["model=pretrained", "modalities=[]"], "expected some of video, audio"),
     ],
