@@ -70,7 +70,7 @@ def test_streams_meet_in_the_bottleneck_alone(streams: tuple) -> None:
     assert (before.video.values - after.video.values).abs().max() > 1e-4
     alone = BottleneckFusion(DIM, HEADS, ExactAttention, layers=2).eval()
     first = next(iter(alone.blocks))
-    with torch.no_grad():  # what the bottleneck becomes beside sound stays what it was: nothing of it is told
+    with torch.no_grad():  # what the bottleneck becomes beside sound stays what it was: it receives nothing
         for parameter in (first["audio"].attn.out_proj, first["audio"].mlp.fc2):
             parameter.weight.zero_()
             parameter.bias.zero_()

@@ -18,7 +18,7 @@ from mmattn.errors import UsageError
 from mmattn.process.lease import Lease
 
 BEAT, STALE = 0.2, 2.0
-# Takes the lease at `path`, or says that it did not; then does what it is told on standard input.
+# Takes the lease at `path`, or says that it did not; then follows the commands on standard input.
 HOLDER = f"""
 import sys
 from mmattn.process.lease import Lease

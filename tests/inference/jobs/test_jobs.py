@@ -135,7 +135,7 @@ def test_killed_at_random_nothing_is_lost_and_nothing_is_twice(tmp_path: Path):
     kills = Counter()
     for _ in range(40):
         driver = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
-        # As far as this driver gets is told by its working processes: how long they take to start is the machine's.
+        # As far as this driver gets is counted by its working processes: how long they take to start is the machine's.
         while driver.poll() is None and kills["driver"] < 6 and not _children(driver.pid):
             time.sleep(0.01)
         if kills["worker"] < 8 and kills["driver"] % 2 == 0 and (workers := _children(driver.pid)):

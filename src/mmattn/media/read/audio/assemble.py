@@ -15,7 +15,7 @@ _BRIDGED_S = 0.002  # a gap this short is a step of a drifting clock: it is brid
 
 
 @dataclass(frozen=True)
-class Piece:
+class AudioPiece:
     """Resampled samples that start at sample `at` of the output; they cover `time` to `end` s of the clip."""
 
     samples: np.ndarray
@@ -24,7 +24,7 @@ class Piece:
     end: float
 
 
-def pieces_of(segment: AudioSegment, levels: Sequence[Level], start: float, rate: int) -> list[Piece]:
+def pieces_of(segment: AudioSegment, levels: Sequence[Level], start: float, rate: int) -> list[AudioPiece]:
     """The segment at `rate` Hz, cut where its run has a gap or an overlap; the output begins at `start` s."""
     run, first, last = segment.run, segment.first, segment.first + segment.samples
     made = np.concatenate(segment.out) if len(segment.out) != 1 else segment.out[0]
@@ -37,11 +37,11 @@ def pieces_of(segment: AudioSegment, levels: Sequence[Level], start: float, rate
         stop = None if high == last else math.ceil((high - first) * rate / run.rate)
         at = round((level.offset + first / run.rate - start) * rate) + begin
         time, end = level.offset + low / run.rate, level.offset + high / run.rate
-        pieces.append(Piece(made[begin:stop], at, time, end))
+        pieces.append(AudioPiece(made[begin:stop], at, time, end))
     return pieces
 
 
-def paste(out: np.ndarray, pieces: Sequence[Piece], start: float, rate: int) -> set[str]:
+def paste(out: np.ndarray, pieces: Sequence[AudioPiece], start: float, rate: int) -> set[str]:
     """Write each piece into `out` (N,) at its time; where two overlap, the first one counts. Returns the issues."""
     issues: set[str] = set()
     filled, reached, slack = 0, pieces[0].time, 2 / rate
