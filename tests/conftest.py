@@ -7,6 +7,7 @@ import faulthandler
 import os
 import signal
 import socket
+import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 
@@ -17,6 +18,7 @@ from mmattn.config.compose import Config, build, compose
 from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.model import NO_TAGS, AVModel, build_model
 from mmattn.types import Batch, Tokens
+from warm import Popen, Source
 
 SIZE, MELS, DIM, HEADS = 16, 12, 16, 2
 TINY = (f"dim={DIM}", f"heads={HEADS}", f"data.clip.mels={MELS}", f"data.clip.height={SIZE}", f"data.clip.width={SIZE}")
@@ -134,6 +136,19 @@ def pytest_runtest_teardown() -> Iterator[None]:
 def _one_thread() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def warm_source() -> Iterator[Source]:
+    with Source.started() as made:
+        yield made
+
+
+@pytest.fixture
+def warm(warm_source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs of Python that the test starts have imported already what most of them need."""
+    monkeypatch.setattr(Popen, "source", warm_source, raising=False)
+    monkeypatch.setattr(subprocess, "Popen", Popen)
 
 
 @pytest.fixture(scope="session")

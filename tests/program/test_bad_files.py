@@ -13,6 +13,8 @@ import pytest
 from mmattn.cli.main import main
 from mmattn.media.isolate import child as isolate
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 # In the decoder's process, as a decoder with a fault would: it dies of one file and hangs in another.
 FAULTY = """
 import os, signal, time

@@ -11,6 +11,8 @@ from mmattn.checkpoint import load_model
 from mmattn.cli.main import main
 from mmattn.inference.predictor.pipeline import Predictor
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 CAPTIONING = [
     "captions=transformer",
     "captions.layers=1",

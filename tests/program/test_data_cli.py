@@ -14,6 +14,8 @@ from mmattn.cli.main import main
 from mmattn.data.manifest.rows import read_manifest
 from mmattn.media.write.video import write_video
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 FILES = 60
 
 

@@ -12,6 +12,8 @@ from mmattn.config.compose import compose
 from mmattn.data.build import build_data
 from mmattn.training.run.evaluate import evaluate_run
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 
 def test_the_demo_ends_with_a_report(shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     out = tmp_path / "demo"

@@ -21,6 +21,8 @@ from mmattn.reports.explain.explained import Explained, ExplainedWindow, Steps
 from mmattn.reports.explain.video import write_overlay
 from mmattn.weighting.causal import SUBSETS
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 FPS = 10
 
 

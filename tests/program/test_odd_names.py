@@ -18,6 +18,8 @@ from mmattn.errors import UsageError
 from mmattn.media.write.video import write_video
 from mmattn.training.directory.create import create_run
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 NAMES = ["José#1&2 {x}, a=b", "true", '[2024] caf\udce9 it\'s "q"!', "~x 100% $HOME \\ 🎬"]
 
 

@@ -17,6 +17,8 @@ from mmattn.data.prepare.clips import ClipSpec
 from mmattn.media.write.video import write_video
 from mmattn.types import MODALITIES, Modality
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 GROUP: dict[Modality, str] = {"video": "visual", "audio": "audio"}
 OTHER: dict[Modality, Modality] = {"video": "audio", "audio": "video"}
 

@@ -10,6 +10,8 @@ import pytest
 
 from mmattn.cli.main import main
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 
 def _evaluation(run: Path, *overrides: str) -> dict:
     out = run.parent / "switched.json"

@@ -8,9 +8,13 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+
+from warm import Popen, Source
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "my_fusion"
@@ -29,51 +33,66 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out / "site"
 
 
-def mmattn(site: Path, *arguments: str, cwd: Path, fails: bool = False) -> str:
-    """stdout; of a command that fails its one line."""
-    command = [sys.executable, "-P", "-m", "mmattn", *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(site)}
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
-    assert (done.returncode == 0) != fails, done.stderr
-    return done.stderr.strip() if fails else done.stdout
+@pytest.fixture
+def mmattn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
+    """`mmattn(SITE, VERB, ..., fails=False)`: stdout; of a command that fails its one line."""
+    monkeypatch.setattr(subprocess, "Popen", Popen)
+    with ExitStack() as entered:
+        sources: dict[Path, Source] = {}
+
+        def run(site: Path, *arguments: str, fails: bool = False) -> str:
+            environment = {**os.environ, "PYTHONPATH": str(site)}
+            if site not in sources:
+                sources[site] = entered.enter_context(Source.started(environment))
+            monkeypatch.setattr(Popen, "source", sources[site], raising=False)
+            command = [sys.executable, "-P", "-m", "mmattn", *arguments]
+            done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+            assert (done.returncode == 0) != fails, done.stderr
+            return done.stderr.strip() if fails else done.stdout
+
+        yield run
 
 
-def test_an_installed_package_brings_a_row_to_the_comparison(site: Path, small: list[str], tmp_path: Path) -> None:
+def test_an_installed_package_brings_a_row_to_the_comparison(
+    mmattn: Callable[..., str], site: Path, small: list[str], tmp_path: Path
+) -> None:
     small = [one for one in small if one != "fusion.layers=1"]
-    assert "mean" in mmattn(site, "show", "fusion", cwd=tmp_path)
-    mmattn(site, "train", *small, *TRAIN, "run=mine", cwd=tmp_path)
-    mmattn(site, "train", "resume=mine", cwd=tmp_path)
-    mmattn(site, "train", *small, "trainer.epochs=1", "logger=none", "fusion=late", "run=late", cwd=tmp_path)
+    assert "mean" in mmattn(site, "show", "fusion")
+    mmattn(site, "train", *small, *TRAIN, "run=mine")
+    mmattn(site, "train", "resume=mine")
+    mmattn(site, "train", *small, "trainer.epochs=1", "logger=none", "fusion=late", "run=late")
     for run in ("mine", "late"):
-        mmattn(site, "evaluate", f"run={run}", "split=test", cwd=tmp_path)
+        mmattn(site, "evaluate", f"run={run}", "split=test")
     clips = next(part.partition("=")[2] for part in small if part.startswith("data.root="))
-    mmattn(site, "predict", "run=mine", f"source={clips}/clips", "out=tags.jsonl", cwd=tmp_path)
+    mmattn(site, "predict", "run=mine", f"source={clips}/clips", "out=tags.jsonl")
     assert all(json.loads(line)["status"] == "ok" for line in (tmp_path / "tags.jsonl").read_text().splitlines())
-    mmattn(site, "compare", "runs=[mine,late]", "samples=0", "out=c.html", cwd=tmp_path)
+    mmattn(site, "compare", "runs=[mine,late]", "samples=0", "out=c.html")
     rows = json.loads((tmp_path / "c.json").read_text())["rows"]
     assert [row["fusion"] for row in rows] == ["mean", "late"] and rows[0]["flops"]
 
     without = tmp_path / "site"
     shutil.copytree(site, without, ignore=shutil.ignore_patterns("my_fusion*"))
     for verb in (["evaluate", "run=mine"], ["train", "resume=mine"], ["predict", "run=mine", f"source={clips}"]):
-        line = mmattn(without, *verb, cwd=tmp_path, fails=True)
+        line = mmattn(without, *verb, fails=True)
         assert "needs the package my_fusion, which is not installed here; install it" in line and "\n" not in line
-    assert "late" in mmattn(without, "show", "fusion", cwd=tmp_path)
+    assert "late" in mmattn(without, "show", "fusion")
 
     shutil.copytree(site / "my_fusion", without / "my_fusion")  # there, but it offers no configs: as from elsewhere
-    line = mmattn(without, "evaluate", "run=mine", cwd=tmp_path, fails=True)
+    line = mmattn(without, "evaluate", "run=mine", fails=True)
     assert "add trust=my_fusion" in line and "\n" not in line
-    assert "test clips" in mmattn(without, "evaluate", "run=mine", "split=test", "trust=my_fusion", cwd=tmp_path)
+    assert "test clips" in mmattn(without, "evaluate", "run=mine", "split=test", "trust=my_fusion")
     folder = str(EXAMPLE / "my_fusion" / "conf")
-    assert "val clips" in mmattn(without, "evaluate", "run=mine", "--config-dir", folder, cwd=tmp_path)
+    assert "val clips" in mmattn(without, "evaluate", "run=mine", "--config-dir", folder)
 
 
-def test_processes_of_a_run_build_what_the_users_configs_name(site: Path, small: list[str], tmp_path: Path) -> None:
+def test_processes_of_a_run_build_what_the_users_configs_name(
+    mmattn: Callable[..., str], site: Path, small: list[str], tmp_path: Path
+) -> None:
     without = tmp_path / "site"
     shutil.copytree(site, without, ignore=shutil.ignore_patterns("my_fusion-*"))
     small = [one for one in small if one != "fusion.layers=1"]
     command = ["train", *small, *TRAIN, "trainer.devices=2", "run=two"]
-    mmattn(without, *command, f"--config-dir={EXAMPLE}/my_fusion/conf", cwd=tmp_path)
+    mmattn(without, *command, f"--config-dir={EXAMPLE}/my_fusion/conf")
     assert (tmp_path / "two" / "finished.json").is_file()
-    line = mmattn(without, *command[:-1], "run=three", cwd=tmp_path, fails=True)
+    line = mmattn(without, *command[:-1], "run=three", fails=True)
     assert "no fusion is named 'mean'" in line

@@ -18,6 +18,8 @@ from mmattn.inference.jobs.job import Job
 from mmattn.inference.jobs.listing import list_source
 from mmattn.media.write.video import write_video
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 
 @pytest.fixture(scope="module")
 def library(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:

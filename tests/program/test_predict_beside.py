@@ -14,6 +14,8 @@ from mmattn.cli.main import main
 from mmattn.inference.records.result import schema
 from mmattn.media.write.video import write_video
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 RATE = 16000
 
 

@@ -21,6 +21,8 @@ from slurm_cluster import missing, one_node
 
 from mmattn.inference.jobs.job import Job
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 FILES, DRIVER_KILLS, WORKER_KILLS, REPLACED = 2000, 10, 100, 40
 REASONS = {"text": "not_media", "empty": "truncated", "cut": "truncated"}
 

@@ -16,6 +16,8 @@ import mmattn
 from mmattn.cli.main import main
 from mmattn.inference.records.result import schema
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 
 @pytest.fixture(scope="module")
 def captioning(small: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -12,6 +12,8 @@ from safetensors.torch import save_file
 from mmattn.checkpoint import load_model
 from mmattn.cli.main import main
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 
 def test_other_tags_can_be_asked_for(
     trained: Path, small: list[str], shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture

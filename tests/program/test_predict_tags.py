@@ -11,6 +11,8 @@ from mmattn.checkpoint import load_model
 from mmattn.cli.main import main
 from mmattn.training.directory.frozen import read_config
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 
 def _records(out: Path) -> list[dict]:
     return [json.loads(line) for line in out.read_text().splitlines()]

@@ -12,6 +12,8 @@ from safetensors.torch import load_file
 from mmattn.checkpoint import MODEL_FILE
 from mmattn.cli.main import main
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 OPTIONS = ["logger=none", "trainer.epochs=1", "trainer.log_every=1", "fusion=cross"]
 
 

@@ -18,6 +18,8 @@ from slurm_cluster import missing, one_node
 
 from mmattn.inference.jobs.job import Job
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 needs_slurm = pytest.mark.skipif(missing() is not None, reason=missing() or "")
 SMALL = ["engine=slurm", "engine.cpus=1", "engine.memory_gb=2", "engine.minutes=10", "engine.workers=1", "decoders=1"]
 

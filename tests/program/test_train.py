@@ -25,6 +25,8 @@ from mmattn.training.callbacks.seed import SeedSteps
 from mmattn.training.checkpoints.atomic import LAST
 from mmattn.training.directory.exclusive import exclusive
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 
 def metrics_of(run: Path) -> list[dict]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

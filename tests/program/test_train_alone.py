@@ -19,6 +19,8 @@ from mmattn.process.lease import Lease
 from mmattn.training.directory.create import create_run
 from mmattn.training.directory.exclusive import LEASE
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 Start = Callable[..., subprocess.Popen[str]]
 
 

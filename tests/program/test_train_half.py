@@ -16,6 +16,8 @@ from mmattn.cli.main import main
 from mmattn.training.callbacks.seed import SeedSteps
 from mmattn.training.checkpoints.atomic import LAST
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 OPTIONS = ["logger=none", "fusion=late", "trainer.epochs=2", "data.batch_size=4", "dropout=0.1"]
 
 

@@ -15,6 +15,8 @@ from mmattn.cli.main import main
 from mmattn.training.checkpoints.atomic import LAST
 from mmattn.training.launch.port import free_port
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 OPTIONS = [
     "logger=none",
     "trainer.log_every=1",

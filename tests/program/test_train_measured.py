@@ -11,6 +11,8 @@ import pytest
 
 from mmattn.cli.main import main
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 OPTIONS = ["fusion=late", "logger=none", "trainer.log_every=1", "data.batch_size=2", "trainer.epochs=1"]
 
 

@@ -19,6 +19,8 @@ from mmattn.training.callbacks.seed import SeedSteps
 from mmattn.training.checkpoints.atomic import LAST
 from mmattn.training.logging import loggers as logging
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 OPTIONS = {
     "modulated, averaged, accumulated": [
         *("modality_balance=ogm_ge", "weight_average=ema", "trainer.accumulate=2", "data.batch_size=4"),

@@ -21,6 +21,7 @@ KINDS = {
     "synchrony": ["pretrain=sync"],
 }
 DRAWN = ("masked", "synchrony")  # what is hidden or turned is drawn by each process
+pytestmark = pytest.mark.usefixtures("warm")
 CLOSE = {"rel": 1e-5, "abs": 1e-5}
 
 

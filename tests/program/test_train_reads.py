@@ -18,6 +18,8 @@ from mmattn import types
 from mmattn.attention.exact.backends import sdpa
 from mmattn.cli.main import main
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 KINDS = {
     "plain": [],
     "each logged": ["trainer.log_every=1"],

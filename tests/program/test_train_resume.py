@@ -18,6 +18,8 @@ import yaml
 from mmattn.cli.main import main
 from mmattn.training.checkpoints.atomic import BEFORE, LAST, damage, newest_whole
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 STRUCK = str(Path(__file__).with_name("struck_worker.py"))
 OPTIONS = ["logger=none", "trainer.epochs=2", "trainer.validate_every=2", "data.batch_size=4", "dropout=0.1"]
 

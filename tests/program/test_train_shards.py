@@ -16,6 +16,8 @@ from mmattn.cli.main import main
 from mmattn.errors import MmattnError
 from mmattn.training.checkpoints.atomic import BEFORE, LAST, AtomicCheckpointIO, damage, newest_whole
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 OPTIONS = ["logger=none", "fusion=cross", "trainer.log_every=1", "data.batch_size=8", "trainer.gradient_clip=100"]
 RATE = 2e-3
 SHARED = ["trainer.strategy=fsdp", "trainer.devices=2"]

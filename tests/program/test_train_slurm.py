@@ -20,7 +20,7 @@ from test_train_stops import assert_same
 from mmattn.cli.main import main
 from mmattn.training.checkpoints.atomic import LAST
 
-pytestmark = pytest.mark.skipif(missing() is not None, reason=missing() or "")
+pytestmark = [pytest.mark.skipif(missing() is not None, reason=missing() or ""), pytest.mark.usefixtures("warm")]
 OPTIONS = ["fusion=cross", "logger=none", "trainer.epochs=3", "trainer.log_every=1", "data.batch_size=4", "dropout=0.1"]
 SLURM = ["launcher=slurm", "launcher.cpus=1", "launcher.memory_gb=2", "launcher.minutes=10"]
 LOOPBACK = "launcher.setup=['export MASTER_ADDR=127.0.0.1']"  # names of nodes that are services of one machine
@@ -84,6 +84,12 @@ def steps(run: Path) -> int:
     return max((json.loads(line)["step"] for line in text.splitlines() if line.endswith("}")), default=0)
 
 
+def requeued(slurm: Cluster, job: str) -> None:
+    """Slurm has taken the job back; it would wait for two minutes before it starts it again."""
+    slurm.until(lambda: slurm.jobs().get(job) == "PENDING")
+    slurm.tell("scontrol", "update", f"JobId={job}", "StartTime=now")
+
+
 def ended(slurm: Cluster, run: Path) -> str:
     """What the job wrote, when it is in no queue any more."""
     slurm.until(lambda: not slurm.jobs())
@@ -108,7 +114,7 @@ def test_warned_it_saves_and_goes_on_after_the_requeue(
     slurm.until(lambda: steps(run) >= 2)
     (job,) = slurm.jobs()
     slurm.tell("scancel", "--signal=USR1", job)
-    slurm.until(lambda: slurm.jobs().get(job) == "PENDING")
+    requeued(slurm, job)
     assert 2 <= torch.load(run / LAST, weights_only=True)["global_step"] < 12
     assert "stopping: saving step" in ended(slurm, run)
     assert_same(whole(2), run)
@@ -140,7 +146,7 @@ def test_started_anew_by_slurm_it_goes_on_from_the_last_checkpoint(
         slurm.tell("scontrol", "requeue", job)
     else:
         slurm.stop_service(node, signal.SIGKILL)
-    slurm.until(lambda: slurm.jobs().get(job) == "PENDING")
+    requeued(slurm, job)
     ended(slurm, run)
     if how != "scontrol requeue":
         slurm.start_node(node)
@@ -157,6 +163,7 @@ def test_requeued_before_its_first_checkpoint_the_script_goes_on(
     slurm.until(lambda: steps(run) >= 1)
     assert not (run / LAST).exists()
     slurm.tell("scontrol", "requeue", job)
+    requeued(slurm, job)
     slurm.until(lambda: not slurm.jobs())
     assert (run / "finished.json").is_file(), output.read_text()
     assert_same(whole(1), run)

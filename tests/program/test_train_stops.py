@@ -17,6 +17,8 @@ import torch
 from mmattn.cli.main import main
 from mmattn.training.checkpoints.atomic import LAST
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 OPTIONS = ["fusion=cross", "logger=none", "trainer.epochs=3", "trainer.log_every=1", "data.batch_size=4", "dropout=0.1"]
 KINDS = {
     "epochs": ["weight_average=ema"],

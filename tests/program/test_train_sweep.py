@@ -13,6 +13,8 @@ from mmattn.cli.main import main
 from mmattn.training.directory.exclusive import exclusive
 from mmattn.weighting.clip_scores import load_clip_scores
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 
 def test_a_sweep_from_its_dry_run_to_its_page(
     small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture

@@ -235,8 +235,8 @@ def test_a_folder_that_is_not_as_it_was_made_is_refused(features: Path, tmp_path
     else:
         manifest.write_text(manifest.read_text().replace('"id": "4"', '"id": "four"'))
     words = {
-        "cut": "not the",
-        "gone": "not the",
+        "cut": "bytes as written; copy it again",
+        "gone": "bytes as written; copy it again",
         "strange": "not a file of features",
         "unknown": "no features of 'four'",
     }
