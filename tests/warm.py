@@ -1,9 +1,9 @@
 """Processes that start warm: forked from one that has imported torch and Lightning and has done nothing else.
 
 Imports are most of what a short program costs (6 of 7 s CPU of a process that trains on 24 clips). `Popen` starts
-`python -m mmattn...` and `python SCRIPT` so, and what these start too, with their own pid, environment, folder, session
-and exit code; every other command is started as ever. What a process is called (/proc/PID/cmdline) and who its parent
-is are not as they would be: tests of these start theirs cold.
+`python -m mmattn...`, `-c CODE` and `SCRIPT` so, and what these start too, with their own pid, environment, folder,
+session and exit code; every other command is started as ever. What a process is called (/proc/PID/cmdline) and who its
+parent is are not as they would be: tests of these start theirs cold.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ COLD = subprocess.Popen
 
 
 def program_of(command: object) -> list[str] | None:
-    """The module (`-m NAME`) or script of a Python command with its arguments; None for any other command."""
+    """The module (`-m NAME`), code (`-c CODE`) or script of a Python command with its arguments; None for any other."""
     if not isinstance(command, list | tuple) or str(command[0]) != sys.executable:
         return None
     words = [os.fspath(word) for word in command[1:]]
     while words and words[0] in ("-P", "-u"):
         words.pop(0)
     of_ours = words[:1] == ["-m"] and words[1].startswith("mmattn")
-    return words if of_ours or (words and words[0].endswith(".py")) else None
+    return words if of_ours or (words and (words[0] == "-c" or words[0].endswith(".py"))) else None
 
 
 def read_at_start(env: Mapping[str, str]) -> dict[str, str]:
@@ -191,6 +191,9 @@ def become(request: dict[str, Any], fds: Sequence[int]) -> None:
     if program[0] == "-m":
         sys.path[0], sys.argv = request["cwd"], program[1:]
         runpy.run_module(program[1], run_name="__main__", alter_sys=True)
+    elif program[0] == "-c":
+        sys.path[0], sys.argv = "", ["-c", *program[2:]]
+        exec(compile(program[1], "<string>", "exec"), {"__name__": "__main__"})
     else:
         sys.path[0], sys.argv = str(Path(program[0]).parent.absolute()), program
         runpy.run_path(program[0], run_name="__main__")

@@ -104,16 +104,17 @@ def windows(device: str, dtype: torch.dtype, sizes: list[int], dense_mask_up_to:
     rows = []
     for length in sizes:
         queries, keys = streams(length, length, device=device)
+        assert queries.time is not None and keys.time is not None
         qkv = [torch.randn(1, HEADS, length, DIM, device=device, dtype=dtype, requires_grad=True) for _ in range(3)]
         reach = DENSITY * SECONDS / 2
         window = make("time_window", f"pattern.past_s={reach}", f"pattern.future_s={reach}").to(device)
         cases: dict[str, Case] = {
             "window": lambda qkv=qkv, queries=queries, keys=keys, window=window: window(*qkv, queries, keys).out,
-            "dense": lambda qkv=qkv: scaled_dot_product_attention(*qkv),
+            "dense": lambda q=qkv: scaled_dot_product_attention(q[0], q[1], q[2]),
         }
         if length <= dense_mask_up_to:
             apart = (queries.time[0][:, None] - keys.time[0]).abs() <= reach + 5e-4
-            cases["masked dense"] = lambda qkv=qkv, apart=apart: scaled_dot_product_attention(*qkv, attn_mask=apart)
+            cases["masked dense"] = lambda q=qkv, m=apart: scaled_dot_product_attention(q[0], q[1], q[2], m)
         if device == "cuda":
             cases["own mask"] = _flex_with_its_own_mask(qkv, queries.time[0], keys.time[0], reach + 5e-4)
             cases["gathered"] = _gathered(cases["window"])

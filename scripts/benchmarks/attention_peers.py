@@ -7,7 +7,7 @@ not installed leaves its row out: pip install --no-deps -r scripts/benchmarks/at
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from attention_cases import DIM, HEADS, RATE, make
@@ -38,7 +38,7 @@ def pairs(length: int, device: str) -> list[tuple[str, str, Attention, Callable[
         ("sigmoid", "x-transformers", ours("sigmoid"), lambda: x_transformers(sigmoid=True)),
         ("sparsemax", "entmax", ours("sparsemax"), lambda: entmax("sparsemax")),
         ("entmax", "entmax", ours("entmax"), lambda: entmax("entmax15")),
-        ("additive", "plain PyTorch", additive, lambda: plain_additive(additive.score)),
+        ("additive", "plain PyTorch", additive, lambda: plain_additive(cast(Tensor, additive.score))),
         ("time_window", "local-attention", ours("time_window", **seconds), local_attention),
         ("sliding", "local-attention", ours("sliding", **window), local_attention),
         ("sliding", "transformers Longformer", ours("sliding", **window), longformer),
@@ -150,7 +150,7 @@ def longformer() -> Attend:
         attention_window=[2 * WINDOW],
         attention_probs_dropout_prob=0.0,
     )
-    module = LongformerSelfAttention(config, 0)
+    module: Any = LongformerSelfAttention(config, 0)
     module.query, module.key, module.value = _Given(True), _Given(True), _Given(True)
 
     def run(x: Tensor) -> Tensor:
@@ -172,7 +172,7 @@ def big_bird(length: int, block: int, random_blocks: int) -> Attend:
         num_random_blocks=random_blocks,
         max_position_embeddings=length,
     )
-    module = BigBirdBlockSparseAttention(config, seed=0)
+    module: Any = BigBirdBlockSparseAttention(config, seed=0)
     module.query, module.key, module.value = _Given(), _Given(), _Given()
 
     def run(x: Tensor) -> Tensor:
@@ -200,7 +200,7 @@ def reformer(length: int, bucket: int, rounds: int) -> Attend:
         hash_seed=0,
         is_decoder=False,
     )
-    module = LSHSelfAttention(config)
+    module: Any = LSHSelfAttention(config)
     module.query_key, module.value = _Given(), _Given()
     return _with(module, {"q": module.query_key, "v": module.value}, lambda x: module(x).hidden_states)
 

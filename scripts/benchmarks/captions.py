@@ -13,6 +13,7 @@ import statistics
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -39,7 +40,8 @@ def ours(dim: int, vocabulary: int, clips: int, decoding: Decoding) -> Callable[
         keep = torch.ones(clips, length, dtype=torch.bool)
         return Tokens(torch.randn(clips, length, dim), keep, torch.zeros(clips, length))
 
-    fused = Fused(*map(stream, MEMORY))
+    video, audio = map(stream, MEMORY)
+    fused = Fused(video, audio)
 
     def run() -> int:
         with torch.inference_mode():
@@ -58,7 +60,7 @@ def theirs(dim: int, vocabulary: int, clips: int, beams: int) -> Callable[[], in
         encoder_attention_heads=HEADS, decoder_ffn_dim=4 * dim, encoder_ffn_dim=4 * dim, max_position_embeddings=128,
         pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=1, forced_eos_token_id=None,
     )  # fmt: skip
-    model = BartForConditionalGeneration(config).eval()
+    model: Any = BartForConditionalGeneration(config).eval()
     memory = torch.randn(clips, sum(MEMORY), dim)
 
     def run() -> int:

@@ -95,7 +95,8 @@ def measure(readers: dict[str, peers.Read], task: Task, rounds: int) -> dict[str
 
 def agreement(readers: dict[str, peers.Read], task: Task) -> dict[str, tuple[int, int, float]]:
     """Reader -> frames nearest to the right one, of how many that differ from their neighbours, mean difference."""
-    step, told = 1 / peers.FPS, dict.fromkeys(readers, (0, 0, 0.0))
+    step = 1 / peers.FPS
+    told: dict[str, tuple[int, int, float]] = dict.fromkeys(readers, (0, 0, 0.0))
     for times, span in task.clips[:2]:
         around = [_frames(peers.ours, task, [time + shift for time in times], span) for shift in (-step, 0.0, step)]
         moved = [np.abs(around[k] - around[1]).mean((1, 2, 3)) > _MOVED for k in (0, 2)]

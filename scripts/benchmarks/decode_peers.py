@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -29,7 +29,7 @@ def ours(path: Path, times: list[float], span: Span) -> tuple[np.ndarray, int | 
     return clip.frames.permute(0, 2, 3, 1).numpy(), len(clip.waveform)
 
 
-def torchcodec(mode: str) -> Read:
+def torchcodec(mode: Literal["exact", "approximate"]) -> Read:
     from torchcodec.decoders import AudioDecoder, VideoDecoder
     from torchcodec.transforms import Resize
 

@@ -20,7 +20,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
 from mmattn.encoders.pretrained.yamnet.network import fill_last_patch, patch_count, to_patches
-from mmattn.inference.annotators.pretrained import PretrainedTagger
+from mmattn.inference.annotators.base.interface import Setting
+from mmattn.inference.annotators.sounds import Sounds
 from mmattn.media import read_clip
 
 SHOTS, DRAWS = (1, 2, 5), 5
@@ -53,8 +54,7 @@ def main() -> None:
 
 def listen(files: list[Path], pretrained: str | None) -> tuple[Tensor, Tensor]:
     """Of each file, the mean of its tokens at unit length (N, 1024), and the mean scores of AudioSet's classes."""
-    listener = PretrainedTagger(weights=pretrained, modalities=["audio"]).listener
-    assert listener is not None
+    listener = Sounds(Setting(pretrained))
     tokens, scores = [], []
     with torch.inference_mode():
         for path in files:
@@ -94,8 +94,7 @@ def fitted(tokens: Tensor, labels: Tensor):
 
 
 def _places(classes: list[str], pretrained: str | None) -> list[list[int]]:
-    listener = PretrainedTagger(weights=pretrained, modalities=["audio"]).listener
-    assert listener is not None
+    listener = Sounds(Setting(pretrained))
     return [[listener.names.index(name) for name in ESC10[label]] for label in classes]
 
 

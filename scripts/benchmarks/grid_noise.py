@@ -55,8 +55,9 @@ def by_tags(out: Path) -> dict[str, dict[Subset, float]]:
     found = load_clip_scores(out.with_name(f"{out.stem}-scores.safetensors"))
     if not found.groups:
         return {}
-    right = {s: group_accuracy(found.scores[s], found.targets, found.groups).values() for s in SUBSETS}
-    return {"tags": {subset: sum(values) / len(values) for subset, values in right.items()}}
+    right = {s: list(group_accuracy(found.scores[s], found.targets, found.groups).values()) for s in SUBSETS}
+    means: dict[Subset, float] = {s: sum(right[s]) / len(right[s]) for s in SUBSETS}
+    return {"tags": means}
 
 
 def by_captions(record: dict[str, Any]) -> dict[str, dict[Subset, float]]:

@@ -70,7 +70,7 @@ def main() -> None:
                 f"isolated {1e3 * statistics.median(there[1:]):7.2f} ms  ratio {ratio:.3f}"
             )
             sys.stdout.flush()
-        starts, renewals = [], []
+        path, starts, renewals = made(folder, *next(iter(CASES.values()))[0]), [], []
         for _ in range(5):
             with IsolatedReader() as fresh:
                 starts.append(timed(lambda f=fresh: f.read(path, Request(frames=1))))

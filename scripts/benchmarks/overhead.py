@@ -41,7 +41,7 @@ class Clock(lightning.Callback):
         self.steps: list[float] = []
         self._last: float | None = None
 
-    def on_train_batch_end(self, *_: Any) -> None:
+    def on_train_batch_end(self, *_: Any, **__: Any) -> None:
         now = time.process_time()
         if self._last is not None:
             self.steps.append(now - self._last)

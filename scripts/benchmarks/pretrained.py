@@ -17,7 +17,10 @@ from pathlib import Path
 
 import torch
 
-from mmattn.inference.annotators.pretrained import PretrainedTagger
+from mmattn.inference.annotators.base.interface import Setting
+from mmattn.inference.annotators.base.shared_decode import Annotators, from_window_start
+from mmattn.inference.annotators.sounds import Sounds
+from mmattn.inference.annotators.things import Things
 from mmattn.media.isolate.reader import IsolatedReader
 
 ESC10 = {
@@ -34,13 +37,14 @@ ESC10 = {
 }
 
 
-def sounds(tagger: PretrainedTagger, reader: IsolatedReader, folder: Path) -> None:
-    assert tagger.sounds is not None
-    places = {name: [tagger.sounds.names.index(tag) for tag in tags] for name, tags in ESC10.items()}
+def sounds(finder: Sounds, reader: IsolatedReader, folder: Path) -> None:
+    windows = Annotators([finder]).windows()
+    places = {name: [finder.names.index(tag) for tag in tags] for name, tags in ESC10.items()}
     files, right, taken = sorted(folder.rglob("*.ogg")), Counter(), Counter()
     started = time.monotonic()
     for path in files:
-        scores = torch.cat([tagger.scores(clip)["audio"] for clip in reader.windows(path, tagger.windows())])
+        heard = [from_window_start(clip, clip.waveform) for clip in reader.windows(path, windows)]
+        scores = torch.cat([finder.scores(waveform) for waveform in heard if waveform is not None])
         most = scores.max(dim=0).values
         said = max(places, key=lambda name: float(most[places[name]].max()))
         right[path.parent.name] += said == path.parent.name
@@ -50,13 +54,15 @@ def sounds(tagger: PretrainedTagger, reader: IsolatedReader, folder: Path) -> No
         print(f"  {true} taken for {said}: {count}")
 
 
-def pictures(tagger: PretrainedTagger, reader: IsolatedReader, folder: Path) -> None:
-    assert tagger.things is not None
-    names = [name.lower().replace(" ", "_") for name in tagger.things.names]
+def pictures(finder: Things, reader: IsolatedReader, folder: Path) -> None:
+    windows = Annotators([finder]).windows()
+    names = [name.lower().replace(" ", "_") for name in finder.names]
     files, first, five = sorted(folder.glob("*.JPEG")), 0, 0
     started = time.monotonic()
     for path in files:
-        (scores,) = tagger.scores(next(reader.windows(path, tagger.windows())))["video"]
+        frames = next(reader.windows(path, windows)).frames
+        assert frames is not None
+        (scores,) = finder.scores(frames)
         best = [names[i] for i in scores.topk(5).indices.tolist()]
         true = path.stem.partition("_")[2].lower()
         first, five = first + (best[0] == true), five + (true in best)
@@ -70,11 +76,11 @@ def main() -> None:
     parser.add_argument("--pictures", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    with IsolatedReader() as reader:
+    with IsolatedReader() as reader, torch.inference_mode():
         if options.sounds:
-            sounds(PretrainedTagger(weights=options.weights, modalities=["audio"]), reader, options.sounds)
+            sounds(Sounds(Setting(options.weights)), reader, options.sounds)
         if options.pictures:
-            pictures(PretrainedTagger(weights=options.weights, modalities=["video"]), reader, options.pictures)
+            pictures(Things(Setting(options.weights)), reader, options.pictures)
 
 
 if __name__ == "__main__":

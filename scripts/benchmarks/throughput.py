@@ -31,6 +31,7 @@ from mmattn.inference.jobs.entry import Entry
 from mmattn.inference.jobs.job import Job
 from mmattn.inference.jobs.listing import list_source
 from mmattn.inference.jobs.shard import EntryProcessor, process_shard
+from mmattn.inference.predictor.file_spans import FileSpans
 from mmattn.inference.predictor.pipeline import Predictor
 from mmattn.media.write.video import write_video
 
@@ -86,17 +87,18 @@ def measured(predictor: Predictor, entries: list[Entry], which: int) -> list[lis
     """Seconds a file of each round: reading alone, the model alone, both as a worker of predict does it."""
     assert isinstance(predictor.reader, ClipReader)
     reader = predictor.reader
-    files = list(reader.map(predictor._read, (entry.piece for entry in entries)))
-    spans = [span for file in files for span in getattr(file, "named", ())]
+    read_spans, model_of = predictor._spans.read, predictor._runner
+    files = list(reader.map(read_spans, (entry.piece for entry in entries)))
+    spans = [span for file in files if isinstance(file, FileSpans) for span in file.named]
 
     def read(count: int) -> None:
         """Decoded and prepared for the model."""
-        for _ in reader.map(predictor._read, (entry.piece for entry in entries[:count])):
+        for _ in reader.map(read_spans, (entry.piece for entry in entries[:count])):
             pass
 
     def model(count: int) -> None:
         """The spans that so many files have, one after another."""
-        for _ in predictor._say(spans[: max(1, round(count * len(spans) / len(entries)))]):
+        for _ in model_of.outputs(spans[: max(1, round(count * len(spans) / len(entries)))]):
             pass
 
     def both(count: int) -> None:

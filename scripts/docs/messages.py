@@ -21,7 +21,7 @@ def messages(tree: ast.Module) -> Iterator[tuple[int, str]]:
         if isinstance(call, ast.Call) and (isinstance(node, ast.Raise) or _name(call.func) in SPOKEN):
             for argument in call.args:
                 if text := _text(argument):
-                    yield node.lineno, text
+                    yield call.lineno, text
 
 
 def _name(function: ast.expr) -> str:

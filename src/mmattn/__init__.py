@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, overload
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mmattn.inference.annotators.ready import Ready
+    from mmattn.inference.annotators.pretrained import Ready
     from mmattn.inference.predictor.pipeline import Predictor
 
 __version__ = "0.2.0"
@@ -32,7 +32,7 @@ def load(run: str | Path, *settings: str, trust: str | None = None) -> Predictor
     >>> mmattn.load("pretrained", "annotators=[speech,sounds]")("clip.mp4").transcript
     """
     if run == "pretrained":
-        from mmattn.inference.annotators.ready import Ready
+        from mmattn.inference.annotators.pretrained import Ready
 
         return Ready(*settings)
     if settings:

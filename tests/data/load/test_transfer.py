@@ -20,6 +20,8 @@ from mmattn.data.load.transfer import SHARED_MEMORY, is_short, nbytes
 from mmattn.errors import MmattnError
 from mmattn.types import Tokens
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 CLIPS, NUMBERS = 12, 1000
 
 

@@ -25,6 +25,8 @@ from mmattn.data.shards.source import ShardSource
 from mmattn.errors import UsageError
 from mmattn.media.write.video import write_video
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 FPS, SECONDS, CLIPS = 8, 1.5, 9
 SMALL = ["data.clip.seconds=1.5", "data.clip.height=24", "data.clip.width=32", "data.batch_size=4"]
 ALONE = ["data.isolated=false", "threads=1"]

@@ -22,8 +22,10 @@ from mmattn.cli.main import main
 from mmattn.encoders.pretrained.yamnet.network import CLASSES, YAMNet, YamnetLogMel, to_patches
 from mmattn.encoders.pretrained.yamnet.weights import CLASS_NAMES, WEIGHTS
 from mmattn.errors import UsageError
-from mmattn.inference.annotators.base.interface import STEP_S
-from mmattn.inference.annotators.pretrained import PretrainedTagger
+from mmattn.inference.annotators.base.interface import STEP_S, Setting
+from mmattn.inference.annotators.base.shared_decode import Annotators, from_window_start
+from mmattn.inference.annotators.sounds import Sounds
+from mmattn.inference.annotators.things import Things
 from mmattn.inference.records.result import schema
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.media.write.video import write_video
@@ -67,11 +69,11 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def tagger(weights: Path) -> PretrainedTagger:
-    return PretrainedTagger(weights=str(weights))
+def tagger(weights: Path) -> Annotators:
+    return Annotators([Things(Setting()), Sounds(Setting(str(weights)))])
 
 
-def _record(tagger: PretrainedTagger, reader: IsolatedReader, path: Path) -> dict:
+def _record(tagger: Annotators, reader: IsolatedReader, path: Path) -> dict:
     (record,) = tagger.records([path], reader)
     return json.loads(json.dumps(record, allow_nan=False))
 
@@ -82,7 +84,7 @@ def _grey(seconds: float) -> np.ndarray:
 
 @pytest.mark.parametrize(("start", "end", "whole"), [(3.0, 6.0, 9.0), (9.0, 11.0, 12.0), (0.0, 2.0, 2.0)])
 def test_a_sound_is_tagged_from_where_it_begins_to_where_it_ends(
-    start: float, end: float, whole: float, tagger: PretrainedTagger, reader: IsolatedReader, tmp_path: Path
+    start: float, end: float, whole: float, tagger: Annotators, reader: IsolatedReader, tmp_path: Path
 ) -> None:
     """Also across the windows in which a file is read, 9.6 s from one to the next."""
     sound = np.zeros(round(whole * 16000), np.float32)
@@ -100,7 +102,7 @@ def test_a_sound_is_tagged_from_where_it_begins_to_where_it_ends(
 
 @pytest.mark.parametrize("seconds", [0.2, 0.975, 9.6, 10.0, 10.3])
 def test_all_of_a_sound_of_any_length_is_heard(
-    seconds: float, tagger: PretrainedTagger, reader: IsolatedReader, tmp_path: Path
+    seconds: float, tagger: Annotators, reader: IsolatedReader, tmp_path: Path
 ) -> None:
     write_video(tmp_path / "a.mkv", None, 5, _noise(seconds))
     record = _record(tagger, reader, tmp_path / "a.mkv")
@@ -113,14 +115,14 @@ def test_all_of_a_sound_of_any_length_is_heard(
 
 
 def test_a_picture_is_tagged_by_what_is_on_it_and_when(
-    tagger: PretrainedTagger, reader: IsolatedReader, tmp_path: Path
+    tagger: Annotators, reader: IsolatedReader, tmp_path: Path
 ) -> None:
     """A test card of stripes for 10 s, then noise: whatever the network calls the first, it says until 10 s."""
     rows, columns = np.mgrid[:128, :128]
     stripes = (columns // 8 % 2 * 255).astype(np.uint8)[..., None].repeat(3, axis=-1)
     checks = ((rows // 32 + columns // 32) % 2 * 255).astype(np.uint8)[..., None].repeat(3, axis=-1)
     write_video(tmp_path / "a.mkv", np.stack([stripes] * 50 + [checks] * 30), 5)
-    loose = PretrainedTagger(modalities=["video"], threshold=0.05)
+    loose = Annotators([Things(Setting(threshold=0.05))])
     record = _record(loose, reader, tmp_path / "a.mkv")
     assert record["modality"]["used"] == ["video"]
     early = [tag for tag in record["tags"] if tag["segments"][0][0] == 0]
@@ -179,7 +181,7 @@ def test_a_map_of_other_classes_is_refused(weights: Path, tmp_path: Path) -> Non
     shutil.copytree(weights, tmp_path / "w")
     (tmp_path / "w" / CLASS_NAMES).write_text("index,mid,display_name\n0,/m/0,Speech\n")
     with pytest.raises(UsageError, match="expected 521 rows"):
-        PretrainedTagger(weights=str(tmp_path / "w"))
+        Sounds(Setting(str(tmp_path / "w")))
 
 
 needs_shared = pytest.mark.skipif(not (SHARED / "yamnet").is_dir(), reason="no shared data")
@@ -188,12 +190,14 @@ needs_shared = pytest.mark.skipif(not (SHARED / "yamnet").is_dir(), reason="no s
 @needs_shared
 @pytest.mark.slow
 def test_ten_kinds_of_sound_are_told_apart_without_training(reader: IsolatedReader) -> None:
-    tagger = PretrainedTagger(weights=str(SHARED / "yamnet"), modalities=["audio"])
-    assert tagger.sounds is not None
-    places = {name: [tagger.sounds.names.index(tag) for tag in tags] for name, tags in ESC10.items()}
+    sounds = Sounds(Setting(str(SHARED / "yamnet")))
+    windows = Annotators([sounds]).windows()
+    places = {name: [sounds.names.index(tag) for tag in tags] for name, tags in ESC10.items()}
     right, files = 0, sorted((SHARED / "esc10").rglob("*.ogg"))
     for path in files:
-        scores = torch.cat([tagger.scores(clip)["audio"] for clip in reader.windows(path, tagger.windows())])
+        heard = [from_window_start(clip, clip.waveform) for clip in reader.windows(path, windows)]
+        with torch.inference_mode():
+            scores = torch.cat([sounds.scores(waveform) for waveform in heard if waveform is not None])
         most = scores.max(dim=0).values
         right += max(places, key=lambda name: float(most[places[name]].max())) == path.parent.name
     assert len(files) == 100 and right >= 90
@@ -202,21 +206,22 @@ def test_ten_kinds_of_sound_are_told_apart_without_training(reader: IsolatedRead
 @needs_shared
 def test_pictures_of_imagenet_are_recognised(reader: IsolatedReader) -> None:
     """Every third, through the whole pipeline. On all 100: 87 right, 97 among the first five."""
-    tagger = PretrainedTagger(modalities=["video"])
-    assert tagger.things is not None
-    names = [name.lower().replace(" ", "_") for name in tagger.things.names]
+    things = Things(Setting())
+    windows = Annotators([things]).windows()
+    names = [name.lower().replace(" ", "_") for name in things.names]
     files = sorted((SHARED / "imagenet_sample").glob("*.JPEG"))[::3]
     right = 0
     for path in files:
-        (scores,) = tagger.scores(next(reader.windows(path, tagger.windows())))["video"]
+        with torch.inference_mode():
+            (scores,) = things.scores(next(reader.windows(path, windows)).frames)
         right += names[int(scores.argmax())] == path.stem.partition("_")[2].lower()
     assert len(files) == 34 and right >= 28
 
 
 @needs_shared
 def test_a_real_talk_and_a_real_cockatoo_are_what_they_are(reader: IsolatedReader) -> None:
-    ear = PretrainedTagger(weights=str(SHARED / "yamnet"), modalities=["audio"])
-    both = PretrainedTagger(weights=str(SHARED / "yamnet"))
+    setting = Setting(str(SHARED / "yamnet"))
+    ear, both = Annotators([Sounds(setting)]), Annotators([Things(setting), Sounds(setting)])
     talk, bird = (
         {tag["tag"]: tag for tag in _record(tagger, reader, SHARED / "real_clips" / name)["tags"]}
         for tagger, name in ((ear, "nasa_talk.mp4"), (both, "cockatoo.mp4"))

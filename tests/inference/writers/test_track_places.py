@@ -11,11 +11,11 @@ from hostile_records import record
 
 from mmattn.config.compose import compose
 from mmattn.errors import MmattnError, UsageError
+from mmattn.inference.writers.file_names import fitting, places
 from mmattn.inference.writers.formats.srt import SubRip
 from mmattn.inference.writers.formats.vtt import WebVTT
 from mmattn.inference.writers.interface import TrackFormat
 from mmattn.inference.writers.output import Output, output_of
-from mmattn.inference.writers.places import fitting, places
 from mmattn.inference.writers.subtitles.tracks import Tracks
 
 

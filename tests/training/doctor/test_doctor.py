@@ -19,6 +19,8 @@ from mmattn.training.doctor.collective import Exchange
 from mmattn.training.doctor.finding import MachineFinding
 from mmattn.training.launch.port import free_port
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 Usage = namedtuple("Usage", "total used free")
 
 

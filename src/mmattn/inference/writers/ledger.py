@@ -16,7 +16,7 @@ from typing import Literal
 from mmattn.errors import MmattnError
 from mmattn.files import beside
 from mmattn.inference.records.build import Record
-from mmattn.inference.writers.places import places
+from mmattn.inference.writers.file_names import places
 from mmattn.text import clean
 
 _TABLE = "CREATE TABLE IF NOT EXISTS file (path BLOB PRIMARY KEY, kind TEXT, size INT, mtime INT, mark TEXT, round INT)"

@@ -9,10 +9,10 @@ from lightning.pytorch.loggers import Logger
 
 from mmattn.config.compose import Config, build_optional
 from mmattn.data.load.splits import SplitData
+from mmattn.training.callbacks.epoch_position import KeepPlace
 from mmattn.training.callbacks.keep_model import KeepModel
 from mmattn.training.callbacks.log_steps import LogSteps
 from mmattn.training.callbacks.machines import KeepMachines
-from mmattn.training.callbacks.place import KeepPlace
 from mmattn.training.callbacks.profile import ProfileSteps
 from mmattn.training.callbacks.report import Report
 from mmattn.training.callbacks.seed import SeedSteps
