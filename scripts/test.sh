@@ -2,7 +2,7 @@
 # Lint, types, import order, docs, tests. --all also runs the slow proofs.
 source "$(dirname "$0")/env.sh"
 ensure_env dev
-selection=(-m "not slow") most_s=2400
+selection=(-m "not slow") most_s=3600
 [ "${1:-}" = "--all" ] && selection=() most_s=14400
 command -v chromedriver >/dev/null || echo "no Chromium with chromedriver: the tests in a browser are skipped" >&2
 .venv/bin/ruff check .
