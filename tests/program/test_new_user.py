@@ -15,8 +15,6 @@ from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.data.manifest.rows import Row
 from mmattn.media.write.video import write_video
 
-pytestmark = pytest.mark.usefixtures("warm")
-
 RATE = 16000
 
 

@@ -14,8 +14,11 @@ from pathlib import Path
 import pytest
 
 from mmattn.config.compose import compose
+from mmattn.errors import MmattnError
 from mmattn.files import fresh_folder
 from mmattn.process.lease import Lease
+from mmattn.training.callbacks.taken_over import StopIfTaken
+from mmattn.training.checkpoints.atomic import BEFORE, LAST, AtomicCheckpointIO
 from mmattn.training.directory.create import create_run
 from mmattn.training.directory.exclusive import LEASE
 
@@ -104,6 +107,23 @@ def test_who_was_taken_over_while_it_stood_still_writes_nothing_more(
         assert first.returncode == 1
         assert f"taken over by process {os.getpid()}" in said
         assert not lease.lost()
+
+
+def test_a_checkpoint_that_is_ready_when_another_takes_over_is_not_put_in_place(tmp_path: Path) -> None:
+    last = tmp_path / LAST
+    with Lease(tmp_path / LEASE) as first:
+        kept = AtomicCheckpointIO(check=StopIfTaken(tmp_path, first).check)
+        kept.save_checkpoint({"step": 1}, last)
+        kept.save_checkpoint({"step": 2}, last)
+        (file,) = (tmp_path / LEASE).iterdir()
+        file.write_bytes(b"free" + file.read_bytes()[4:])
+        with Lease(tmp_path / LEASE) as second:
+            assert not first.lost(), "its last beat was just now"
+            with pytest.raises(MmattnError, match="taken over by process"):
+                kept.save_checkpoint({"step": 3}, last)
+            assert not second.lost()
+    assert [kept.read(path)["step"] for path in (last, tmp_path / BEFORE)] == [2, 1]
+    assert sorted(last.parent.iterdir()) == sorted([last, tmp_path / BEFORE])
 
 
 def test_runs_that_are_named_by_the_time_have_each_their_own_folder(

@@ -94,14 +94,15 @@ class Lease:
         self._beating.start()
         return True
 
-    def lost(self) -> bool:
-        """Whether the lease is not ours: never taken, released, or taken over while this process was paused.
+    def lost(self, *, now: bool = False) -> bool:
+        """Whether the lease is not ours: never taken, released, or taken over.
 
-        It costs nothing while the last beat is recent, so it can be called at each step.
+        It costs nothing while the last beat is recent, so it can be called at each step. `now`: look at the folder,
+        before something is written that belongs to the holder.
         """
         if self._pid != os.getpid():  # a fork of the holder is not the holder
             return True
-        if not self._lost and _now() - self._beaten > self.stale_s / 2:
+        if not self._lost and (now or _now() - self._beaten > self.stale_s / 2):
             self._lost = not self._is_last()
         return self._lost
 

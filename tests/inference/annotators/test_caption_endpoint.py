@@ -27,8 +27,6 @@ from mmattn.inference.annotators.captions.requirements import is_loopback
 from mmattn.inference.annotators.captions.spans import CaptionSpan
 from mmattn.media.write.video import write_video
 
-pytestmark = pytest.mark.usefixtures("warm")
-
 
 class Server:
     """Answers as vLLM does and keeps what it was asked. `failing`: statuses of the next answers, None cuts one off."""

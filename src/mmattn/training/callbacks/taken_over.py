@@ -13,20 +13,22 @@ from mmattn.process.lease import Lease
 
 
 class StopIfTaken(Callback):
-    """Ends training when the lease was lost, because this process was paused so long that another took over."""
+    """Ends training when the lease was lost: this process was paused, or its job was started anew elsewhere."""
 
     def __init__(self, run: Path, lease: Lease) -> None:
         self.run = run
         self.lease = lease
 
-    def _check(self) -> None:
-        if self.lease.lost():
-            raise MmattnError(f"{self.run}: taken over by {self.lease.holder()}, because this process was paused")
+    def check(self, *, now: bool = True) -> None:
+        """Raises MmattnError if another process has the run. `now`: as for Lease.lost."""
+        if self.lease.lost(now=now):
+            why = "because this process was paused or its job was started anew"
+            raise MmattnError(f"{self.run}: taken over by {self.lease.holder()}, {why}")
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self._check()
+        self.check(now=False)
 
     def on_validation_batch_end(
         self,
@@ -37,12 +39,15 @@ class StopIfTaken(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        self._check()
+        self.check(now=False)
 
     def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        self._check()
+        self.check()
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self.check()
 
     def on_save_checkpoint(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        self._check()
+        self.check()

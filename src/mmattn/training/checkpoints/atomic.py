@@ -6,6 +6,7 @@ import pickle
 import sys
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,13 @@ BEFORE = LAST.with_name("before.ckpt")  # the checkpoint before LAST
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes beside the target, syncs, then renames; loading never executes code.
 
-    `damaged_last`: LAST is damaged, so the first save replaces it instead of keeping it as BEFORE.
+    `damaged_last`: LAST is damaged, so the first save replaces it instead of keeping it as BEFORE. `check`: raises
+    where this process may not change the checkpoints any more; it is called before each change.
     """
 
-    def __init__(self, damaged_last: bool = False) -> None:
+    def __init__(self, damaged_last: bool = False, check: Callable[[], None] = lambda: None) -> None:
         self._damaged_last = damaged_last
+        self._check = check
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         path = Path(path)
@@ -51,6 +54,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def _make_way(self, path: Path) -> None:
         """Keep what is at `path` as BEFORE, unless it is damaged."""
+        self._check()
         if path.exists() and not self._damaged_last:
             remove(before := path.with_name(BEFORE.name))
             path.replace(before)

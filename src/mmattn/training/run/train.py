@@ -15,7 +15,6 @@ from typing import Any
 import lightning
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
-from lightning.pytorch.callbacks import Callback
 
 from mmattn.config.compose import Config, build_optional
 from mmattn.data.build import build_data
@@ -64,10 +63,10 @@ def train(run: Path, data: SplitData | None = None) -> None:
     with exclusive(run, wait_s=wait_s) if rank == 0 else nullcontext() as lease:
         options = config["trainer"]
         with joined(processes, options["accelerator"], options.get("timeout_s", TIMEOUT_S)):
-            _train(run, config, data, [StopIfTaken(run, lease)] if lease else [], rank)
+            _train(run, config, data, StopIfTaken(run, lease) if lease else None, rank)
 
 
-def _train(run: Path, config: Config, data: SplitData | None, first: list[Callback], rank: int) -> None:
+def _train(run: Path, config: Config, data: SplitData | None, taken: StopIfTaken | None, rank: int) -> None:
     """The steps of a training, in order."""
     data = data or build_data(config["data"])
     _set_threads_and_seed(config)
@@ -76,8 +75,10 @@ def _train(run: Path, config: Config, data: SplitData | None, first: list[Callba
     module = _module(config, data, timetable, last, quiet=rank > 0)
     quiet_lightning()
     loggers = make_loggers(config, run)
-    callbacks = [*first, *callbacks_of(config, run, data, module, timetable, loggers)]
-    checkpoint_io = AtomicCheckpointIO(damaged_last=last is not None and last != run / LAST)
+    callbacks = callbacks_of(config, run, data, module, timetable, loggers)
+    is_damaged = last is not None and last != run / LAST
+    checkpoint_io = AtomicCheckpointIO(is_damaged, taken.check) if taken else AtomicCheckpointIO(is_damaged)
+    callbacks = [taken, *callbacks] if taken else callbacks
     trainer = make_trainer(config, run, loggers, callbacks, checkpoint_io, processes_of(config))
     data.quarantine.keep_in(run / UNREADABLE_FILE)
     loaders = _loaders(config, data, module, trainer)
