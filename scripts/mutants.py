@@ -54,7 +54,8 @@ MUTANTS = [
     Mutant(HEADS, "_start_time_local(heads, self.q_proj, self.k_proj)", "pass", INSTANT),
     Mutant(HEADS, "bias[: heads // 2, :", "bias[:, :", INSTANT),
     Mutant(HEADS, ": head_dim // 2] = size", ":] = size", INSTANT),
-    Mutant(HEADS, "rotate(self._split(k), of_k.time, self.periods)", "self._split(k)"),
+    Mutant(HEADS, "self.position(self._split(k), of_k)", "self._split(k)"),
+    Mutant(HEADS, "self.position.prepare(attention(heads, dim // heads))", "attention(heads, dim // heads)"),
     Mutant(HEADS, "None if name in LEARNED else linear.bias", "linear.bias", INSTANT),
     Mutant(HEADS, "geometry_of(parts, self.exempt)", "geometry_of(parts)", WINDOW),
     # parts

@@ -20,6 +20,7 @@ Modality = Literal["video", "audio"]
 T = TypeVar("T")
 MOST_KNOWN = 32  # entries of a memo; the oldest is dropped
 MODALITIES: tuple[Modality, Modality] = ("video", "audio")
+WITHOUT_FLOAT64 = {"mps"}  # kinds of devices
 
 
 Memo = list[tuple[tuple[Any, ...], Any]]
@@ -41,6 +42,11 @@ def once(memo: Memo, key: tuple[Any, ...], make: Callable[[], T]) -> T:
         del memo[0]
     memo.append((key, value))
     return value
+
+
+def widest(x: Tensor) -> Tensor:
+    """`x` in float64, or in float32 on a device that has no float64."""
+    return x.to(torch.float32 if x.device.type in WITHOUT_FLOAT64 else torch.float64)
 
 
 def _same(a: Any, b: Any) -> bool:

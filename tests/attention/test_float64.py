@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
-
 import pytest
 import torch
-from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from no_float64 import no_float64
 
-from mmattn.attention import order
 from mmattn.attention.interface import Geometry
 from mmattn.config.compose import build, group_choices, read_choice
 
 B, H, L, D = 2, 2, 40, 16
-
-
-class NoFloat64(TorchDispatchMode):
-    """Fails as such a device does: on any operation that gives or gets float64."""
-
-    def __torch_dispatch__(self, func: Any, types: Iterable[type], args: tuple = (), kwargs: dict | None = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if any(isinstance(x, Tensor) and x.dtype == torch.float64 for x in tree_leaves((args, kwargs, result))):
-            raise TypeError(f"{func}: the device has no float64")
-        return result
 
 
 @pytest.mark.parametrize("name", group_choices("attention"))
@@ -37,8 +21,7 @@ def test_a_mechanism_runs_and_trains_without_float64(name: str, monkeypatch: pyt
     side = Geometry(keep, torch.rand(B, L) * 3, (("video", 25), ("audio", 15)))
     stats = frozenset({"mass", "mean_time", "entropy"}) & attention.supports
     expected = attention(q, k, v, side, side, stats)
-    monkeypatch.setattr(order, "WITHOUT_FLOAT64", {"cpu"})
-    with NoFloat64():
+    with no_float64(monkeypatch):
         found = attention(q, k, v, side, side, stats)
         found.out.sum().backward()
     torch.testing.assert_close(found.out, expected.out)

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, linear
 
+from mmattn.attention.positions.alibi import ALiBi
+
 Part = tuple[str, Tensor, Tensor]
 LEARNED = ("latent", "bottleneck")
 
@@ -30,12 +32,26 @@ def turned(x: Tensor, times: Tensor) -> Tensor:
     return torch.cat([spun.real, spun.imag], dim=-1)
 
 
-def attention(layer: nn.Module, q: Tensor, k: Tensor, v: Tensor, q_times: Tensor, k_times: Tensor) -> Tensor:
+def attention(layer: nn.Module, q: Tensor, k: Tensor, v: Tensor, asks: list[Part], reads: list[Part]) -> Tensor:
+    q_times, k_times = (torch.cat([t for *_, t in parts]) for parts in (asks, reads))
     told = []
-    for of_q, of_k, of_v in zip(*(x.chunk(layer.heads, dim=-1) for x in (q, k, v)), strict=True):
-        scores = turned(of_q, q_times) @ turned(of_k, k_times).T / math.sqrt(of_q.shape[-1])
+    for head, (of_q, of_k, of_v) in enumerate(zip(*(x.chunk(layer.heads, dim=-1) for x in (q, k, v)), strict=True)):
+        if isinstance(layer.position, ALiBi):
+            scores = of_q @ of_k.T / math.sqrt(of_q.shape[-1]) - distances(layer, head, asks, reads)
+        else:
+            scores = turned(of_q, q_times) @ turned(of_k, k_times).T / math.sqrt(of_q.shape[-1])
         told.append(torch.softmax(scores, dim=-1) @ of_v if len(of_k) else torch.zeros_like(of_q))
     return linear(torch.cat(told, dim=-1), layer.out_proj.weight, layer.out_proj.bias)
+
+
+def distances(layer: nn.Module, head: int, asks: list[Part], reads: list[Part]) -> Tensor:
+    """In units of 0.2 to 20 s, in equal ratios over the heads; 0 from and to what is exempt."""
+    seconds = 0.2 * 100 ** (head / max(1, layer.heads - 1))
+    rows = [
+        torch.cat([(a[:, None] - b).abs() * (not {asking, read} & layer.exempt) for read, _, b in reads], dim=1)
+        for asking, _, a in asks
+    ]
+    return torch.cat(rows) / seconds
 
 
 def merged(layer: nn.Module, asks: list[Part], reads: list[Part]) -> Tensor:
@@ -49,9 +65,7 @@ def merged(layer: nn.Module, asks: list[Part], reads: list[Part]) -> Tensor:
     local = layer.k_proj.bias is not None
     k = made(layer.k_proj, reads) if local else torch.cat([x for _, x, _ in reads]) @ layer.k_proj.weight.T
     v = linear(torch.cat([x for _, x, _ in reads]), layer.v_proj.weight, layer.v_proj.bias)
-    return attention(
-        layer, made(layer.q_proj, asks), k, v, *(torch.cat([t for *_, t in parts]) for parts in (asks, reads))
-    )
+    return attention(layer, made(layer.q_proj, asks), k, v, asks, reads)
 
 
 def mlp(layer: nn.Module, x: Tensor) -> Tensor:
@@ -101,7 +115,7 @@ def two_stream(f: nn.Module, parts: list[Part], meets: Callable[[int], bool]) ->
                 for side in (layer.attn.k_proj, layer.attn.v_proj)
             )
             q = linear(normed[0], layer.attn.q_proj.weight, layer.attn.q_proj.bias)
-            y = x + attention(layer.attn, q, k, v, times, torch.cat([t for *_, t in reads]))
+            y = x + attention(layer.attn, q, k, v, [own], reads)
             done.append((name, y + mlp(layer.mlp, norm(layer.norm2, y)), times))
         parts = done
     return parts

@@ -31,9 +31,10 @@ SETTINGS = {
 TOLERANCE = {"rtol": 5e-4, "atol": 5e-4}
 
 
-def made(name: str, **settings: int) -> Fusion:
+def made(name: str, position: str = "rotary", **settings: int) -> Fusion:
     torch.manual_seed(3)
-    given = {"dim": DIM, "heads": HEADS, "dropout": 0.5, "attention": read_choice("attention", "dense")}
+    chosen = {"attention": read_choice("attention", "dense"), "position": read_choice("position", position)}
+    given = {"dim": DIM, "heads": HEADS, "dropout": 0.5, **chosen}
     given |= SETTINGS.get(name, {}) | settings
     return build({key: given.get(key, value) for key, value in read_choice("fusion", name).items()}).eval()
 
@@ -53,9 +54,10 @@ def clips() -> tuple[Tokens, Tokens]:
     return streams[0], streams[1]
 
 
+@pytest.mark.parametrize("position", group_choices("position"))
 @pytest.mark.parametrize("name", group_choices("fusion"))
-def test_a_batch_with_padding_gives_what_the_definition_gives_for_each_clip(name: str) -> None:
-    fusion = made(name).double()
+def test_a_batch_with_padding_gives_what_the_definition_gives_for_each_clip(name: str, position: str) -> None:
+    fusion = made(name, position).double()
     with torch.no_grad():
         for parameter in fusion.parameters():  # as after training: nothing is zero or tiny any more
             parameter.add_(0.3 * torch.randn(parameter.shape))

@@ -52,7 +52,8 @@ def spec(group: str, name: str) -> Config:
 
 def made(fusion: str, attention: str, layers: int | None = None) -> Fusion:
     """With queries near 0, so that no normaliser leaves a key out for its score, and gates that let through."""
-    given = {"dim": DIM, "heads": HEADS, "dropout": 0.0, "attention": spec("attention", attention)}
+    chosen = {"attention": spec("attention", attention), "position": spec("position", "rotary")}
+    given = {"dim": DIM, "heads": HEADS, "dropout": 0.0, **chosen}
     given["layers"] = layers or LAYERS.get(fusion, 1)
     torch.manual_seed(3)
     built = build({key: given.get(key, value) for key, value in spec("fusion", fusion).items()}).double().eval()

@@ -117,6 +117,13 @@ class Attention(nn.Module):
     ) -> AttentionOutput:
         """Attend. A query without any real key gives 0. Raises ValueError for stats outside `supports`."""
 
+    def lower_by_distance(self, shortest_s: float, longest_s: float) -> None:
+        """Lower the score of a pair by its distance in time over s, from the shortest (first head) to the longest.
+
+        Raises ValueError where the mechanism has no such scores.
+        """
+        raise ValueError(f"position=alibi: {type(self).__name__} scores no pairs of tokens; use position=rotary")
+
     def check_stats(self, stats: frozenset[str]) -> None:
         if missing := stats - self.supports:
             raise ValueError(

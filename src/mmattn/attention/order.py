@@ -13,13 +13,6 @@ from torch import Tensor
 
 from mmattn.attention.interface import Geometry
 
-WITHOUT_FLOAT64 = {"mps"}  # kinds of devices
-
-
-def precise(x: Tensor) -> Tensor:
-    """Times, places and fractions of them in float64, or in float32 on a device that has no float64."""
-    return x.to(torch.float32 if x.device.type in WITHOUT_FLOAT64 else torch.float64)
-
 
 def real(geometry: Geometry, like: Float[Tensor, "B H L D"]) -> Bool[Tensor, "B L"]:
     """The keep mask; all True if there is none."""

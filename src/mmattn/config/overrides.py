@@ -112,8 +112,10 @@ def default_of(base: Mapping[str, Any], key: str) -> Any:
 
 
 def check_attends(given: Iterable[str], config: Mapping[str, Any]) -> None:
-    """Raises UsageError where an attention was typed and the chosen fusion has none."""
-    asked = [text for text in given if text.lstrip("+").startswith(("attention=", "attention."))]
+    """Raises UsageError where an attention or a position was typed and the chosen fusion has no attention."""
+    asked = [
+        text for text in given if text.lstrip("+").startswith(("attention=", "attention.", "position=", "position."))
+    ]
     fusion = config.get("fusion")
     if asked and isinstance(fusion, Mapping):
         try:

@@ -11,6 +11,8 @@ import torch
 from torch import nn
 
 from mmattn.attention.interface import AttentionFactory
+from mmattn.attention.positions.interface import PositionFactory
+from mmattn.attention.positions.rotary import Rotary
 from mmattn.fusion.blocks.multi_head import MergedAttention
 from mmattn.fusion.blocks.parts import learned_tokens, zeroed
 from mmattn.fusion.blocks.transformer import check_layers
@@ -22,12 +24,20 @@ from mmattn.types import MODALITIES, Fused, Modality, Tokens
 class LatentAdapter(nn.Module):
     """From one stream's tokens to the other's, through `latents` tokens."""
 
-    def __init__(self, dim: int, heads: int, attention: AttentionFactory, latents: int, reduction: int) -> None:
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        attention: AttentionFactory,
+        latents: int,
+        reduction: int,
+        position: PositionFactory,
+    ) -> None:
         super().__init__()
         self.norms = nn.ModuleDict({side: nn.LayerNorm(dim) for side in ("own", "other")})
         self.latents = nn.Parameter(torch.randn(latents, dim) * 0.02)
-        self.latent_attn = MergedAttention(dim, heads, attention, time_local=False)
-        self.cross_attn = MergedAttention(dim, heads, attention, time_local=False)
+        self.latent_attn = MergedAttention(dim, heads, attention, time_local=False, position=position)
+        self.cross_attn = MergedAttention(dim, heads, attention, time_local=False, position=position)
         narrow = max(1, dim // reduction)
         self.adapter = nn.Sequential(nn.Linear(dim, narrow), nn.GELU(), nn.Linear(narrow, dim))
         self.gate = nn.Parameter(torch.zeros(()))
@@ -57,12 +67,15 @@ class AdapterFusion(Fusion):
         layers: int = 2,
         latents: int = 2,
         reduction: int = 8,
+        position: PositionFactory = Rotary,
     ) -> None:
         super().__init__()
         if latents < 1 or reduction < 1:
             raise ValueError(f"latents={latents}, reduction={reduction}: expected 1 or more")
         self.layers = nn.ModuleList(
-            nn.ModuleDict({name: LatentAdapter(dim, heads, attention, latents, reduction) for name in MODALITIES})
+            nn.ModuleDict(
+                {name: LatentAdapter(dim, heads, attention, latents, reduction, position) for name in MODALITIES}
+            )
             for _ in range(check_layers(layers))
         )
 

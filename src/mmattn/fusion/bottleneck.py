@@ -12,6 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mmattn.attention.interface import AttentionFactory
+from mmattn.attention.positions.interface import PositionFactory
+from mmattn.attention.positions.rotary import Rotary
 from mmattn.fusion.blocks.parts import Part, learned_tokens
 from mmattn.fusion.blocks.transformer import MergedBlock, check_layers
 from mmattn.fusion.interface import Fusion
@@ -36,6 +38,7 @@ class BottleneckFusion(Fusion):
         tokens: int = 4,
         dropout: float = 0.1,
         mlp_ratio: int = 2,
+        position: PositionFactory = Rotary,
     ) -> None:
         super().__init__()
         check_layers(layers)
@@ -51,7 +54,9 @@ class BottleneckFusion(Fusion):
         self.blocks = nn.ModuleList(
             nn.ModuleDict(
                 {
-                    name: MergedBlock(f"bottleneck.{i}", dim, heads, attention, dropout, mlp_ratio=mlp_ratio)
+                    name: MergedBlock(
+                        f"bottleneck.{i}", dim, heads, attention, dropout, mlp_ratio=mlp_ratio, position=position
+                    )
                     for name in MODALITIES
                 }
             )

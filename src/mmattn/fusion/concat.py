@@ -9,6 +9,8 @@ import torch
 from torch import nn
 
 from mmattn.attention.interface import AttentionFactory
+from mmattn.attention.positions.interface import PositionFactory
+from mmattn.attention.positions.rotary import Rotary
 from mmattn.fusion.blocks.parts import Part, zeroed
 from mmattn.fusion.blocks.transformer import MergedBlock, check_layers
 from mmattn.fusion.interface import Fusion
@@ -21,12 +23,19 @@ class ConcatFusion(Fusion):
     reference = "Chen et al. 2020"
 
     def __init__(
-        self, dim: int, heads: int, attention: AttentionFactory, layers: int = 2, dropout: float = 0.1
+        self,
+        dim: int,
+        heads: int,
+        attention: AttentionFactory,
+        layers: int = 2,
+        dropout: float = 0.1,
+        position: PositionFactory = Rotary,
     ) -> None:
         super().__init__()
         self.modality_embed = nn.ParameterDict({name: torch.randn(dim) * 0.02 for name in MODALITIES})
         self.blocks = nn.ModuleList(
-            MergedBlock(f"concat.{i}", dim, heads, attention, dropout) for i in range(check_layers(layers))
+            MergedBlock(f"concat.{i}", dim, heads, attention, dropout, position=position)
+            for i in range(check_layers(layers))
         )
 
     def forward(self, video: Tokens, audio: Tokens, stats: frozenset[str] = frozenset()) -> Fused:

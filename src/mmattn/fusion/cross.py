@@ -7,6 +7,8 @@ One softmax over both modalities is what makes attention mass a weighting of sou
 from __future__ import annotations
 
 from mmattn.attention.interface import AttentionFactory
+from mmattn.attention.positions.interface import PositionFactory
+from mmattn.attention.positions.rotary import Rotary
 from mmattn.fusion.blocks.two_stream import Reads, TwoStream
 
 
@@ -23,6 +25,7 @@ class CrossFusion(TwoStream):
         layers: int = 2,
         from_layer: int = 0,
         dropout: float = 0.1,
+        position: PositionFactory = Rotary,
     ) -> None:
         reads: Reads = {"video": ("video", "audio"), "audio": ("audio", "video")}
-        super().__init__("cross", dim, heads, layers, attention, reads, dropout, from_layer)
+        super().__init__("cross", dim, heads, layers, attention, reads, dropout, from_layer, position)

@@ -10,6 +10,8 @@ import torch
 from torch import nn
 
 from mmattn.attention.interface import AttentionFactory
+from mmattn.attention.positions.interface import PositionFactory
+from mmattn.attention.positions.rotary import Rotary
 from mmattn.fusion.blocks.parts import Part, zeroed
 from mmattn.fusion.blocks.transformer import MergedBlock, check_layers
 from mmattn.fusion.interface import Fusion
@@ -29,13 +31,22 @@ class ExpertsFusion(Fusion):
         layers: int = 2,
         joint_layers: int = 0,
         dropout: float = 0.1,
+        position: PositionFactory = Rotary,
     ) -> None:
         super().__init__()
         if not 0 <= joint_layers <= layers:
             raise ValueError(f"joint_layers={joint_layers}: expected 0 to layers={layers}")
         self.modality_embed = nn.ParameterDict({name: torch.randn(dim) * 0.02 for name in MODALITIES})
         self.blocks = nn.ModuleList(
-            MergedBlock(f"experts.{i}", dim, heads, attention, dropout, MODALITIES if i < layers - joint_layers else ())
+            MergedBlock(
+                f"experts.{i}",
+                dim,
+                heads,
+                attention,
+                dropout,
+                MODALITIES if i < layers - joint_layers else (),
+                position=position,
+            )
             for i in range(check_layers(layers))
         )
 

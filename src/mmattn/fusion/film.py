@@ -10,6 +10,8 @@ import torch
 from torch import nn
 
 from mmattn.attention.interface import AttentionFactory
+from mmattn.attention.positions.interface import PositionFactory
+from mmattn.attention.positions.rotary import Rotary
 from mmattn.fusion.blocks.multi_head import MergedAttention
 from mmattn.fusion.blocks.parts import masked_mean, zeroed
 from mmattn.fusion.blocks.transformer import check_layers, mlp
@@ -20,7 +22,9 @@ from mmattn.types import MODALITIES, Fused, Modality, Tokens
 class FiLMBlock(nn.Module):
     """Pre-norm transformer block whose two normalisations are modulated by `context` (B, D)."""
 
-    def __init__(self, dim: int, heads: int, attention: AttentionFactory, dropout: float) -> None:
+    def __init__(
+        self, dim: int, heads: int, attention: AttentionFactory, dropout: float, position: PositionFactory
+    ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim)
         self.norm2 = nn.LayerNorm(dim)
@@ -28,7 +32,7 @@ class FiLMBlock(nn.Module):
         self.modulation = nn.Linear(dim, 4 * dim)  # gamma and beta of both
         nn.init.normal_(self.modulation.weight, std=0.02)
         nn.init.zeros_(self.modulation.bias)
-        self.attn = MergedAttention(dim, heads, attention)
+        self.attn = MergedAttention(dim, heads, attention, position=position)
         self.mlp = mlp(dim, dropout)
         self.dropout = nn.Dropout(dropout)
 
@@ -50,11 +54,17 @@ class FiLMFusion(Fusion):
     weighs = None
 
     def __init__(
-        self, dim: int, heads: int, attention: AttentionFactory, layers: int = 2, dropout: float = 0.1
+        self,
+        dim: int,
+        heads: int,
+        attention: AttentionFactory,
+        layers: int = 2,
+        dropout: float = 0.1,
+        position: PositionFactory = Rotary,
     ) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(
-            nn.ModuleDict({name: FiLMBlock(dim, heads, attention, dropout) for name in MODALITIES})
+            nn.ModuleDict({name: FiLMBlock(dim, heads, attention, dropout, position) for name in MODALITIES})
             for _ in range(check_layers(layers))
         )
 

@@ -12,6 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mmattn.attention.interface import AttentionFactory
+from mmattn.attention.positions.interface import PositionFactory
+from mmattn.attention.positions.rotary import Rotary
 from mmattn.fusion.blocks.multi_head import MergedAttention
 from mmattn.fusion.blocks.parts import zeroed
 from mmattn.fusion.blocks.transformer import MergedBlock, check_layers
@@ -24,12 +26,12 @@ OTHER: dict[Modality, Modality] = {"video": "audio", "audio": "video"}
 class GatedUnit(nn.Module):
     """A stream's gate towards the other stream."""
 
-    def __init__(self, name: str, dim: int, heads: int, attention: AttentionFactory) -> None:
+    def __init__(self, name: str, dim: int, heads: int, attention: AttentionFactory, position: PositionFactory) -> None:
         super().__init__()
         self.name = name
         self.heads = heads
         self.norms = nn.ModuleDict({side: nn.LayerNorm(dim) for side in ("own", "other")})
-        self.cross_attn = MergedAttention(dim, heads, attention)
+        self.cross_attn = MergedAttention(dim, heads, attention, position=position)
         self.own = nn.Linear(dim, dim)
         self.other = nn.Linear(dim, dim)
         self.gate = nn.Linear(2 * dim, dim)
@@ -64,15 +66,26 @@ class GatedFusion(Fusion):
     weighs = "gate"
 
     def __init__(
-        self, dim: int, heads: int, attention: AttentionFactory, layers: int = 2, dropout: float = 0.1
+        self,
+        dim: int,
+        heads: int,
+        attention: AttentionFactory,
+        layers: int = 2,
+        dropout: float = 0.1,
+        position: PositionFactory = Rotary,
     ) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(
-            nn.ModuleDict({name: MergedBlock(f"gated.{i}", dim, heads, attention, dropout) for name in MODALITIES})
+            nn.ModuleDict(
+                {
+                    name: MergedBlock(f"gated.{i}", dim, heads, attention, dropout, position=position)
+                    for name in MODALITIES
+                }
+            )
             for i in range(check_layers(layers))
         )
         self.units = nn.ModuleList(
-            nn.ModuleDict({name: GatedUnit(f"gated.{i}", dim, heads, attention) for name in MODALITIES})
+            nn.ModuleDict({name: GatedUnit(f"gated.{i}", dim, heads, attention, position) for name in MODALITIES})
             for i in range(layers)
         )
 

@@ -15,6 +15,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mmattn.attention.interface import AttentionFactory
+from mmattn.attention.positions.interface import PositionFactory
+from mmattn.attention.positions.rotary import Rotary
 from mmattn.fusion.blocks.parts import Part, zeroed
 from mmattn.fusion.blocks.transformer import MergedBlock, check_layers
 from mmattn.fusion.interface import Fusion
@@ -60,6 +62,7 @@ class HierarchicalFusion(Fusion):
         layers: int = 2,
         window_s: float = 1.0,
         dropout: float = 0.1,
+        position: PositionFactory = Rotary,
     ) -> None:
         super().__init__()
         if window_s <= 0:
@@ -68,10 +71,13 @@ class HierarchicalFusion(Fusion):
         self.modality_embed = nn.ParameterDict({name: torch.randn(dim) * 0.02 for name in MODALITIES})
         count = check_layers(layers)
         self.fine = nn.ModuleList(
-            MergedBlock(f"hierarchical.{i}.fine", dim, heads, attention, dropout) for i in range(count)
+            MergedBlock(f"hierarchical.{i}.fine", dim, heads, attention, dropout, position=position)
+            for i in range(count)
         )
         self.coarse = nn.ModuleList(
-            MergedBlock(f"hierarchical.{i}.coarse", dim, heads, attention, dropout, exempt=MODALITIES)
+            MergedBlock(
+                f"hierarchical.{i}.coarse", dim, heads, attention, dropout, exempt=MODALITIES, position=position
+            )
             for i in range(count)
         )
         self.out_proj = nn.ModuleList(nn.Linear(dim, dim) for _ in range(count))

@@ -7,6 +7,8 @@ are those of `cross`, so the two differ only in which stream reads which.
 from __future__ import annotations
 
 from mmattn.attention.interface import AttentionFactory
+from mmattn.attention.positions.interface import PositionFactory
+from mmattn.attention.positions.rotary import Rotary
 from mmattn.fusion.blocks.two_stream import Reads, TwoStream
 
 
@@ -22,6 +24,7 @@ class LateFusion(TwoStream):
         attention: AttentionFactory,
         layers: int = 2,
         dropout: float = 0.1,
+        position: PositionFactory = Rotary,
     ) -> None:
         reads: Reads = {"video": ("video",), "audio": ("audio",)}
-        super().__init__("late", dim, heads, layers, attention, reads, dropout)
+        super().__init__("late", dim, heads, layers, attention, reads, dropout, position=position)

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 
 from mmattn.attention.interface import AttentionFactory
+from mmattn.attention.positions.interface import PositionFactory
+from mmattn.attention.positions.rotary import Rotary
 from mmattn.fusion.blocks.parts import Part, learned_tokens, zeroed
 from mmattn.fusion.blocks.transformer import MergedBlock, check_layers
 from mmattn.fusion.interface import Fusion
@@ -31,6 +33,7 @@ class PerceiverFusion(Fusion):
         layers: int = 2,
         latents: int = 16,
         dropout: float = 0.1,
+        position: PositionFactory = Rotary,
     ) -> None:
         super().__init__()
         if latents < 1:
@@ -40,7 +43,7 @@ class PerceiverFusion(Fusion):
         count = check_layers(layers)
 
         def block(name: str) -> MergedBlock:
-            return MergedBlock(name, dim, heads, attention, dropout, time_local=False)
+            return MergedBlock(name, dim, heads, attention, dropout, time_local=False, position=position)
 
         self.encode = nn.ModuleList(block(f"perceiver.{i}") for i in range(count))
         self.process = nn.ModuleList(block(f"perceiver.{i}.latent") for i in range(count))

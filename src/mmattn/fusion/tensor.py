@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from mmattn.attention.interface import AttentionFactory
+from mmattn.attention.positions.interface import PositionFactory
+from mmattn.attention.positions.rotary import Rotary
 from mmattn.fusion.blocks.parts import masked_mean, zeroed
 from mmattn.fusion.blocks.transformer import MergedBlock, check_layers
 from mmattn.fusion.interface import Fusion
@@ -30,13 +32,19 @@ class LowRankTensorFusion(Fusion):
         layers: int = 2,
         rank: int = 4,
         dropout: float = 0.1,
+        position: PositionFactory = Rotary,
     ) -> None:
         super().__init__()
         if rank < 1:
             raise ValueError(f"rank={rank}: expected 1 or more")
         self.rank = rank
         self.blocks = nn.ModuleList(
-            nn.ModuleDict({name: MergedBlock(f"lmf.{i}", dim, heads, attention, dropout) for name in MODALITIES})
+            nn.ModuleDict(
+                {
+                    name: MergedBlock(f"lmf.{i}", dim, heads, attention, dropout, position=position)
+                    for name in MODALITIES
+                }
+            )
             for i in range(check_layers(layers))
         )
         self.norms = nn.ModuleDict({name: nn.LayerNorm(dim) for name in MODALITIES})

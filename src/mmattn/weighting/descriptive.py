@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mmattn.types import LayerStats
+from mmattn.types import LayerStats, widest
 
 
 @dataclass
@@ -87,11 +87,11 @@ def _figures(layer: LayerStats) -> Float[Tensor, " N"]:
     both, share = _clips_and_shares(layer)
 
     def per_head(value: Tensor) -> Float[Tensor, " H"]:
-        weighed = value.detach().double() * share[:, None, :]
+        weighed = widest(value.detach()) * share[:, None, :]
         return torch.where(both[:, None, None], weighed, 0.0).sum(dim=(0, 2))
 
     values = [*layer.mass.values(), *_facts(layer).values()]
-    whole = [both.sum()[None].double(), torch.where(both, priors.double(), 0.0).sum(dim=1)]
+    whole = [widest(both.sum()[None]), torch.where(both, widest(priors), 0.0).sum(dim=1)]
     return torch.cat([*whole, *(per_head(value) for value in values)])
 
 
@@ -109,7 +109,7 @@ def _facts(layer: LayerStats) -> dict[str, Float[Tensor, "B H Lq"]]:
 def _clips_and_shares(layer: LayerStats) -> tuple[Bool[Tensor, " B"], Float[Tensor, "B Lq"]]:
     """The clips that have every part and a query; the weight of each query in the mean over its clip's real ones."""
     both = (torch.stack(list(layer.prior.values())) > 0).all(dim=0) & layer.query_keep.any(dim=1)
-    queries = layer.query_keep.double()
+    queries = widest(layer.query_keep)
     return both, queries / queries.sum(dim=1, keepdim=True).clamp(min=1.0)
 
 
@@ -123,8 +123,8 @@ def mass_by_clip(stats: Iterable[LayerStats]) -> Float[Tensor, "B H 2"] | None:
         if len(layer.mass) < 2 or "audio" not in layer.mass:
             continue
         both, share = _clips_and_shares(layer)
-        mass = (layer.mass["audio"].detach().double() * share[:, None, :]).sum(dim=2)  # (B, H)
-        prior = layer.prior["audio"].double()[:, None].expand_as(mass)
+        mass = (widest(layer.mass["audio"].detach()) * share[:, None, :]).sum(dim=2)  # (B, H)
+        prior = widest(layer.prior["audio"])[:, None].expand_as(mass)
         found.append(torch.stack([mass, prior], dim=2).where(both[:, None, None], torch.nan))
     return torch.cat(found, dim=1) if found else None
 

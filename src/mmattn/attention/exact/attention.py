@@ -8,18 +8,21 @@ to dense silently:
 - "masked": a window over few tokens as a mask of all pairs, which is faster there than gathering blocks.
 - "flex": patterns with one window for each query, on CUDA, by FlexAttention.
 - "explicit": another normaliser than softmax, on chunks of scores that are not kept for the backward.
+
+Where scores fall with time (positions/alibi.py), "merge", "masked" and "blocks" add that to the scores (timed.py).
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from mmattn.attention.exact.backends import explicit, flex, flex_check, masked, sdpa
+from mmattn.attention.exact.backends import explicit, flex, flex_check, masked, sdpa, timed
 from mmattn.attention.exact.backends.passes import Result
 from mmattn.attention.exact.backends.softmax import attend
 from mmattn.attention.interface import (
@@ -78,6 +81,7 @@ class ExactAttention(Attention):
             special.append(self.score)
         self.reference = ", ".join(part.reference for part in special)
         self.cudnn = cudnn
+        self._range_s: tuple[float, float] | None = None  # over how many seconds scores fall, if they do
         self._backend = ""
         self._pattern = "" if self.pattern is None else plans.register(self.pattern)
 
@@ -85,6 +89,11 @@ class ExactAttention(Attention):
         super().__setstate__(state)
         if self.pattern is not None:  # in another process, perhaps
             plans.register(self.pattern)
+
+    def lower_by_distance(self, shortest_s: float, longest_s: float) -> None:
+        self._range_s = shortest_s, longest_s
+        if self.pattern is not None and self.pattern.merges:
+            self.supports = STATS - {"entropy"}  # it needs the scores, which no part has all of
 
     def _plan(self, q: Tensor, k: Tensor, q_geometry: Geometry, k_geometry: Geometry) -> list[Blocks] | None:
         if self.pattern is None:
@@ -104,15 +113,20 @@ class ExactAttention(Attention):
         segments = k_geometry.lengths(k.shape[2])
         if q.shape[2] == 0 or k.shape[2] == 0:
             return AttentionOutput.nothing(q, k, v, k_geometry, stats)
+        given = v.dtype
         q, k, scale = self.score(q, k)
-        if q.dtype != v.dtype:  # a score may have widened its part
-            dtype = torch.promote_types(q.dtype, v.dtype)
-            q, k, v = q.to(dtype), k.to(dtype), v.to(dtype)
-        if self.normaliser is not None:
+        dtype = torch.promote_types(q.dtype, v.dtype)  # a score may have widened its part
+        if self._range_s is not None:
+            dtype = torch.promote_types(dtype, torch.float32)
+        q, k, v = q.to(dtype), k.to(dtype), v.to(dtype)
+        if self.normaliser is None and not (self._range_s and "entropy" in stats):
+            found = self._softmax(q, k, v, q_geometry, k_geometry, segments, scale, stats)
+        else:
             self._resolved("explicit", q)
-            parts = self._plan(q, k, q_geometry, k_geometry)
-            return explicit.attend(q, k, v, k_geometry, parts, segments, scale, self.normaliser, stats)
-        return self._softmax(q, k, v, q_geometry, k_geometry, segments, scale, stats)
+            parts, weigh = self._plan(q, k, q_geometry, k_geometry), self.normaliser or explicit.softmax
+            sides = self._timed(q, q_geometry), self._timed(k, k_geometry)
+            found = explicit.attend(*sides, v, k_geometry, parts, segments, scale, weigh, stats, self._has_time)
+        return replace(found, out=found.out.to(given)) if self._has_time else found
 
     def _softmax(
         self,
@@ -126,21 +140,29 @@ class ExactAttention(Attention):
         stats: frozenset[str],
     ) -> AttentionOutput:
         keep = k_geometry.keep
+        of_q, of_k = self._timed(q, q_geometry), self._timed(k, k_geometry)
         measured: dict[str, Tensor] = {}
         if "weights" in stats:
             parts = self._plan(q, k, q_geometry, k_geometry)
-            measured["weights"] = explicit.matrix(q, k, keep, parts, scale, explicit.softmax)
-        if not stats & {"mass", "entropy", "mean_time"}:
+            measured["weights"] = explicit.matrix(of_q, of_k, keep, parts, scale, explicit.softmax, self._has_time)
+        if not self._has_time and not stats & {"mass", "entropy", "mean_time"}:
             out = self._by_pytorch(q, k, v, q_geometry, k_geometry, scale)
             if out is not None:
                 return AttentionOutput(out, measured)
         read = self._reader(q, k, q_geometry, k_geometry, scale)
         if stats & {"entropy", "mean_time"}:
-            measured |= _moments(read, q, k, k_geometry, scale, stats)
-        out, mass, _ = read(q, k, v, segments if "mass" in stats else (k.shape[2],))
+            measured |= _moments(read, of_q, of_k, k_geometry, scale, stats)
+        out, mass, _ = read(of_q, of_k, v, segments if "mass" in stats else (k.shape[2],))
         if "mass" in stats:
             measured["mass"] = mass
         return AttentionOutput(out, measured)
+
+    @property
+    def _has_time(self) -> bool:
+        return self._range_s is not None
+
+    def _timed(self, x: Tensor, geometry: Geometry) -> Tensor:
+        return x if self._range_s is None else timed.with_time(x, geometry, self._range_s)
 
     def _by_pytorch(
         self, q: Tensor, k: Tensor, v: Tensor, q_geometry: Geometry, k_geometry: Geometry, scale: float
@@ -162,9 +184,10 @@ class ExactAttention(Attention):
 
     def _reader(self, q: Tensor, k: Tensor, q_geometry: Geometry, k_geometry: Geometry, scale: float) -> Reader:
         """What attends under this pattern: planned once, for the output and for what is measured."""
+        has_time = self._has_time
         if self.pattern is None:
             self._resolved("merge", q)
-            return lambda q, k, v, segments: attend(q, k, v, k_geometry.keep, None, segments, scale)
+            return lambda q, k, v, segments: attend(q, k, v, k_geometry.keep, None, segments, scale, has_time)
         windowed = self._windowed(q_geometry, k_geometry)
         made: dict[str, Any] = {}  # by the values' width, one pattern may be read by two backends
 
@@ -175,11 +198,11 @@ class ExactAttention(Attention):
             return made[backend]
 
         def read(q_: Tensor, k_: Tensor, v: Tensor, segments: tuple[int, ...]) -> Result:
-            if windowed and flex_check.usable(q_, k_, v):  # for each type and width of values
+            if windowed and not has_time and flex_check.usable(q_, k_, v):  # for each type and width of values
                 return flex.attend(q_, k_, v, planned("flex"), scale)
             if windowed and masked.cheaper(q, k):
-                return attend(q_, k_, v, planned("masked"), None, segments, scale)
-            return attend(q_, k_, v, k_geometry.keep, planned("blocks"), segments, scale)
+                return attend(q_, k_, v, planned("masked"), None, segments, scale, has_time)
+            return attend(q_, k_, v, k_geometry.keep, planned("blocks"), segments, scale, has_time)
 
         return read
 

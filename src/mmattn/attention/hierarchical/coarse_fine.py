@@ -16,10 +16,11 @@ from mmattn.attention.exact.backends.merge import merge
 from mmattn.attention.exact.backends.softmax import attend
 from mmattn.attention.hierarchical.groups import Groups, equal_groups
 from mmattn.attention.interface import Attention, AttentionOutput, Blocks, Geometry, Pattern
-from mmattn.attention.order import precise, real, times
+from mmattn.attention.order import real, times
 from mmattn.attention.patterns import plans
 from mmattn.attention.patterns.time_window import EDGE_S
 from mmattn.attention.patterns.windows import KeyWindow, window_blocks
+from mmattn.types import widest
 
 
 class CoarseFineAttention(Attention):
@@ -108,9 +109,9 @@ class NearGroups(Pattern):
         windows = [KeyWindow(low, high, part) for part in near.split(k_geometry.lengths(k.shape[2]), dim=1)]
         for i, (name, _) in enumerate(k_geometry.segments):
             if name in k_geometry.exempt:
-                position = precise(torch.where(keeps[i], 0.0, math.inf))
+                position = widest(torch.where(keeps[i], 0.0, math.inf))
                 windows[i] = KeyWindow(torch.full_like(low, -math.inf), torch.full_like(high, math.inf), position)
-        return window_blocks(precise(times(q_geometry, q)).masked_fill(~real(q_geometry, q), math.inf), windows)
+        return window_blocks(widest(times(q_geometry, q)).masked_fill(~real(q_geometry, q), math.inf), windows)
 
     def layout(self, q_geometry: Geometry, k_geometry: Geometry) -> list[bool]:
         return [False, True]
@@ -121,12 +122,12 @@ class NearGroups(Pattern):
         if (exempt := k_geometry.exempt_flags(k)) is not None:
             grouped = replace(k_geometry, keep=real(k_geometry, k) & ~exempt)
         groups = equal_groups(grouped, k, self.coarse)
-        centre = groups.means(precise(times(k_geometry, k))[:, None, :, None])[:, 0, :, 0]
+        centre = groups.means(widest(times(k_geometry, k))[:, None, :, None])[:, 0, :, 0]
         centre = centre.masked_fill(groups.sizes == 0, math.inf)
         return groups, centre, torch.nn.functional.pad(centre, (0, 1), value=math.inf).gather(1, groups.index)
 
     def reach(self, q: Tensor, q_geometry: Geometry) -> tuple[Float[Tensor, "B Lq"], Float[Tensor, "B Lq"]]:
-        time = precise(times(q_geometry, q))
+        time = widest(times(q_geometry, q))
         low, high = time - self.fine_s - EDGE_S, time + self.fine_s + EDGE_S
         if (exempt := q_geometry.exempt_flags(q)) is None:
             return low, high

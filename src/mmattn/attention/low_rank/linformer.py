@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from mmattn.attention.exact.attention import ExactAttention
 from mmattn.attention.interface import Attention, AttentionOutput, Geometry
-from mmattn.attention.order import by_segment, precise, real, time_rank
+from mmattn.attention.order import by_segment, real, time_rank
+from mmattn.types import widest
 
 
 class LinformerAttention(Attention):
@@ -66,7 +67,7 @@ class LinformerAttention(Attention):
     def _project(self, k: Tensor, v: Tensor, geometry: Geometry) -> Float[Tensor, "2 B H R D"]:
         """E k and F v. Tokens are first shared out among the `positions` places, then those are projected."""
         keep, positions = real(geometry, k), self.projections.shape[2]
-        stretch = positions / precise(keep.sum(dim=1, keepdim=True).clamp(min=1))
+        stretch = positions / widest(keep.sum(dim=1, keepdim=True).clamp(min=1))
         place = ((time_rank(geometry, k) + 0.5) * stretch - 0.5).clamp(0, positions - 1)
         low = place.floor()
         far = place - low

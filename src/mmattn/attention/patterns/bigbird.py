@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from mmattn.attention.order import precise
 from mmattn.attention.patterns.blockwise import Blockwise, Table
+from mmattn.types import widest
 
 
 class BigBird(Blockwise):
@@ -49,7 +49,7 @@ class BigBird(Blockwise):
         self.seed = seed
 
     def chosen(self, q: Tensor, k: Tensor, queries: Table, keys: Table) -> Bool[Tensor, "B 1 N M"]:
-        place = precise(2 * queries.number + 1) / (2 * queries.count.clamp(min=1))  # (B, N), a fraction
+        place = widest(2 * queries.number + 1) / (2 * queries.count.clamp(min=1))  # (B, N), a fraction
         at = (place[..., None] * keys.count[:, None] - 0.5).round()  # (B, N, M)
         apart = keys.number - at
         near = (apart >= -self.past) & (apart <= self.future)

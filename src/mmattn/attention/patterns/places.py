@@ -15,8 +15,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mmattn.attention.interface import Geometry
-from mmattn.attention.order import precise, real, time_rank
+from mmattn.attention.order import real, time_rank
 from mmattn.attention.patterns.windows import KeyWindow
+from mmattn.types import widest
 
 
 class Places:
@@ -46,5 +47,5 @@ def ranks(x: Tensor, geometry: Geometry) -> tuple[list[Float[Tensor, "B Ls"]], l
     keeps = real(geometry, x).split(lengths, dim=1)
     times = [None] * len(lengths) if geometry.time is None else geometry.time.split(lengths, dim=1)
     parts = zip(x.split(lengths, dim=2), keeps, times, strict=True)
-    places = [precise(time_rank(Geometry(keep, time), part)) for part, keep, time in parts]
-    return places, [precise(keep.sum(dim=1, keepdim=True)) for keep in keeps]
+    places = [widest(time_rank(Geometry(keep, time), part)) for part, keep, time in parts]
+    return places, [widest(keep.sum(dim=1, keepdim=True)) for keep in keeps]

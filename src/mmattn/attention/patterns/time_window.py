@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from mmattn.attention.interface import Geometry
-from mmattn.attention.order import precise
 from mmattn.attention.patterns.sparse import Windowed
 from mmattn.attention.patterns.windows import KeyWindow
+from mmattn.types import widest
 
 EDGE_S = 5e-4  # time windows are this much wider on both sides: the rounding of float32 times decides nothing
 
@@ -53,8 +53,8 @@ class TimeWindow(Windowed):
     ) -> tuple[Tensor, list[KeyWindow]]:
         if q_geometry.time is None or k_geometry.time is None:
             raise ValueError("attention=time_window needs the times of queries and keys: pass Geometry(time=...)")
-        time = precise(q_geometry.time)
-        position = precise(k_geometry.time).masked_fill(~k_local, math.inf)
+        time = widest(q_geometry.time)
+        position = widest(k_geometry.time).masked_fill(~k_local, math.inf)
         low, high = time - self.past_s - EDGE_S, time + self.future_s + EDGE_S
         windows = [KeyWindow(low, high, part) for part in position.split(k_geometry.lengths(k.shape[2]), dim=1)]
         return time.masked_fill(~q_local, math.inf), windows

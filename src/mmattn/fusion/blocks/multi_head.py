@@ -1,6 +1,6 @@
 """Multi-head attention of tokens that have times over parts of tokens that have times.
 
-Positions are rotary in seconds. Shape legend: B clips, L tokens, D channels, d channels of a head, H heads.
+Shape legend: B clips, L tokens, D channels, d channels of a head, H heads.
 """
 
 from __future__ import annotations
@@ -13,21 +13,27 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mmattn.attention.interface import Attention, AttentionFactory
-from mmattn.attention.rotary import rotary_periods, rotate
+from mmattn.attention.positions.interface import PositionFactory
+from mmattn.attention.positions.rotary import Rotary
 from mmattn.fusion.blocks.parts import LEARNED, Part, concatenate, geometry_of
 
 LOCAL_SCORE = 6.0  # initial score between a query and a key of the same instant, in the time-local heads
 
 
 class _MultiHead(nn.Module):
-    """Heads, rotation, mechanism and output projection; subclasses make queries, keys and values.
+    """Heads, position, mechanism and output projection; subclasses make queries, keys and values.
 
     `exempt`: parts to which neither order nor windows apply, in any mechanism.
     """
 
-    periods: Tensor
-
-    def __init__(self, dim: int, heads: int, attention: AttentionFactory, exempt: Iterable[str] = LEARNED) -> None:
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        attention: AttentionFactory,
+        position: PositionFactory = Rotary,
+        exempt: Iterable[str] = LEARNED,
+    ) -> None:
         super().__init__()
         if dim % heads:
             raise ValueError(f"dim {dim} does not divide into {heads} heads")
@@ -35,8 +41,8 @@ class _MultiHead(nn.Module):
         self.exempt = frozenset(exempt)
         self.q_proj = nn.Linear(dim, dim)
         self.out_proj = nn.Linear(dim, dim)
-        self.attention: Attention = attention(heads, dim // heads)
-        self.register_buffer("periods", rotary_periods(dim // heads), persistent=False)
+        self.position = position(heads, dim // heads)
+        self.attention: Attention = self.position.prepare(attention(heads, dim // heads))
 
     def _attend(
         self,
@@ -48,10 +54,9 @@ class _MultiHead(nn.Module):
         stats: frozenset[str],
     ) -> tuple[Float[Tensor, "B Lq D"], dict[str, Tensor]]:
         of_q, of_k = (geometry_of(parts, self.exempt) for parts in (queries, reads))
-        assert of_q.time is not None and of_k.time is not None
         result = self.attention(
-            rotate(self._split(q), of_q.time, self.periods),
-            rotate(self._split(k), of_k.time, self.periods),
+            self.position(self._split(q), of_q),
+            self.position(self._split(k), of_k),
             self._split(v),
             of_q,
             of_k,
@@ -67,14 +72,23 @@ class ReadingAttention(_MultiHead):
     """Attention over one or more parts at once, under one softmax; each part has its own key and value projection.
 
     Half of the heads start time-local: their query and key biases are equal, so that rotation alone makes a query
-    prefer keys of its own instant; the others start global. Both stay free to learn.
+    prefer keys of its own instant; the others start global. Both stay free to learn. A position that does not turn
+    queries and keys has no such start.
     """
 
-    def __init__(self, dim: int, heads: int, attention: AttentionFactory, reads: tuple[str, ...]) -> None:
-        super().__init__(dim, heads, attention)
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        attention: AttentionFactory,
+        reads: tuple[str, ...],
+        position: PositionFactory = Rotary,
+    ) -> None:
+        super().__init__(dim, heads, attention, position)
         self.k_proj = nn.ModuleDict({name: nn.Linear(dim, dim) for name in reads})
         self.v_proj = nn.ModuleDict({name: nn.Linear(dim, dim) for name in reads})
-        _start_time_local(heads, self.q_proj, *self.k_proj.values())
+        if self.position.turns:
+            _start_time_local(heads, self.q_proj, *self.k_proj.values())
 
     def forward(
         self, queries: Sequence[Part], reads: Sequence[Part], stats: frozenset[str]
@@ -97,9 +111,10 @@ class MergedAttention(_MultiHead):
         attention: AttentionFactory,
         time_local: bool = True,
         exempt: Iterable[str] = LEARNED,
+        position: PositionFactory = Rotary,
     ) -> None:
-        super().__init__(dim, heads, attention, exempt)
-        self.time_local = time_local
+        super().__init__(dim, heads, attention, position, exempt)
+        self.time_local = time_local = time_local and self.position.turns
         self.k_proj = nn.Linear(dim, dim, bias=time_local)  # without rotation a bias of all keys cancels in a softmax
         self.v_proj = nn.Linear(dim, dim)
         if time_local:

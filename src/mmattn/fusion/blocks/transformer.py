@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from torch import nn
 
 from mmattn.attention.interface import AttentionFactory
+from mmattn.attention.positions.interface import PositionFactory
+from mmattn.attention.positions.rotary import Rotary
 from mmattn.fusion.blocks.multi_head import MergedAttention, ReadingAttention
 from mmattn.fusion.blocks.parts import LEARNED, Part, layer_stats, lengths, zeroed
 from mmattn.types import LayerStats, Modality, Tokens
@@ -45,13 +47,14 @@ class StreamBlock(nn.Module):
         stream: Modality,
         reads: tuple[Modality, ...],
         dropout: float,
+        position: PositionFactory = Rotary,
     ) -> None:
         super().__init__()
         self.name = name
         self.stream: Modality = stream
         self.reads = reads
         self.norm1 = nn.ModuleDict({read: nn.LayerNorm(dim) for read in reads})
-        self.attn = ReadingAttention(dim, heads, attention, reads)
+        self.attn = ReadingAttention(dim, heads, attention, reads, position)
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = mlp(dim, dropout)
         self.dropout = nn.Dropout(dropout)
@@ -85,11 +88,12 @@ class MergedBlock(nn.Module):
         time_local: bool = True,
         mlp_ratio: int = 2,
         exempt: Iterable[str] = LEARNED,
+        position: PositionFactory = Rotary,
     ) -> None:
         super().__init__()
         self.name = name
         self.norm1 = nn.LayerNorm(dim)
-        self.attn = MergedAttention(dim, heads, attention, time_local, exempt)
+        self.attn = MergedAttention(dim, heads, attention, time_local, exempt, position)
         self.dropout = nn.Dropout(dropout)
         if experts:
             self.experts = nn.ModuleDict(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import nn
 
 from mmattn.attention.interface import AttentionFactory
+from mmattn.attention.positions.interface import PositionFactory
+from mmattn.attention.positions.rotary import Rotary
 from mmattn.fusion.blocks.transformer import StreamBlock, check_layers
 from mmattn.fusion.interface import Fusion
 from mmattn.types import MODALITIES, Fused, LayerStats, Modality, Tokens
@@ -25,6 +27,7 @@ class TwoStream(Fusion):
         reads: Reads,
         dropout: float,
         from_layer: int = 0,
+        position: PositionFactory = Rotary,
     ) -> None:
         super().__init__()
         if not 0 <= from_layer < check_layers(layers):
@@ -41,6 +44,7 @@ class TwoStream(Fusion):
                         stream,
                         reads[stream] if i >= from_layer else alone[stream],
                         dropout,
+                        position,
                     )
                     for stream in MODALITIES
                 }

@@ -44,5 +44,6 @@ def _reach(fusion: str, attention: str) -> float:
     """Raises UsageError where the pair is refused."""
     spec = read_choice("fusion", fusion)
     takes_attention(fusion, spec)
-    settings = {"dim": DIM, "heads": HEADS, "dropout": 0.0, "attention": read_choice("attention", attention)}
+    chosen = {"attention": read_choice("attention", attention), "position": read_choice("position", "rotary")}
+    settings = {"dim": DIM, "heads": HEADS, "dropout": 0.0, **chosen}
     return between(build({key: settings.get(key, value) for key, value in spec.items()}), DIM, COUNT, SECONDS)

@@ -30,7 +30,8 @@ def table() -> str:
 
 def _row(name: str) -> tuple[str, ...]:
     spec = read_choice("fusion", name)
-    settings = {"dim": DIM, "heads": HEADS, "dropout": 0.0, "attention": read_choice("attention", "dense")}
+    chosen = {"attention": read_choice("attention", "dense"), "position": read_choice("position", "rotary")}
+    settings = {"dim": DIM, "heads": HEADS, "dropout": 0.0, **chosen}
     try:
         fusion = build({key: settings.get(key, value) for key, value in spec.items()})
     except UsageError as error:  # a file of the user's own

@@ -8,12 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmattn.types import widest
+
 Gather = Callable[[Tensor], Tensor]  # (...) of this process -> (R, ...) of all R of them
 
 
 def wide(value: Tensor) -> Tensor:
-    """As float64, or float32 on a device without it."""
-    return value.detach().to(torch.float32 if value.device.type == "mps" else torch.float64)
+    """The number without its gradient, in the widest type of its device."""
+    return widest(value.detach())
 
 
 def single_process(value: Tensor) -> Tensor:

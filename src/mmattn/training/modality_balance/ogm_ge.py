@@ -12,7 +12,7 @@ from mmattn.errors import UsageError
 from mmattn.model import AVModel
 from mmattn.training.modality_balance.interface import ModalityBalance
 from mmattn.training.optim.gradients import encoders
-from mmattn.types import MODALITIES, Batch, Modality, Tokens
+from mmattn.types import MODALITIES, Batch, Modality, Tokens, widest
 from mmattn.weighting.causal import alone
 
 
@@ -43,7 +43,7 @@ class OgmGe(ModalityBalance):
             truth = batch.targets["tags"] * counted[:, None]
             share = truth / truth.sum(dim=1, keepdim=True).clamp(min=1e-9)  # of each true tag of a clip
             scored = [model.task.scores(model.task(model.fuse(*alone(m, video, audio)))) for m in MODALITIES]
-            sums = torch.stack([(share * scores).sum() for scores in scored]).double()
+            sums = widest(torch.stack([(share * scores).sum() for scores in scored]))
             self.sums = sums if self.sums is None else self.sums + sums
         return {}
 

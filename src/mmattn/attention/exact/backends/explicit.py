@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from mmattn.attention.exact.backends import gather
+from mmattn.attention.exact.backends import gather, timed
 from mmattn.attention.exact.backends.passes import indicators
 from mmattn.attention.interface import AttentionOutput, Blocks, Geometry
 from mmattn.attention.statistics import check_cap, key_times
@@ -34,21 +34,29 @@ def matrix(
     parts: Sequence[Blocks] | None,
     scale: float,
     weigh: Weigh,
+    with_time: bool = False,
 ) -> Float[Tensor, "B H Lq Lk"]:
-    """The weights as a matrix. Raises ValueError above the cap."""
+    """The weights as a matrix. `with_time` as in softmax.attend. Raises ValueError above the cap."""
     check_cap(q, k)
     if parts is None:
         mask = q.new_ones(1, 1, 1, k.shape[2], dtype=torch.bool) if keep is None else keep[:, None, None, :]
     else:
         mask = pairs(parts, q, k)
-    return weigh(scores(q.to(torch.promote_types(q.dtype, torch.float32)) * scale, k), mask)
+    return weigh(_scores(_scaled(q, scale, with_time), k, with_time), mask)
 
 
-def scores(q: Float[Tensor, "*B Q E"], k: Float[Tensor, "*B W E"]) -> Float[Tensor, "*B Q W"]:
-    """q.k in float32 or wider, as the fused kernels have it: in float16 a product above 65504 is infinite."""
-    wide = torch.promote_types(q.dtype, torch.float32)
+def _scaled(q: Float[Tensor, "*B Q E"], scale: float, with_time: bool) -> Float[Tensor, "*B Q E"]:
+    """In float32 or wider, as the fused kernels have scores: in float16 a product above 65504 is infinite."""
+    q = q.to(torch.promote_types(q.dtype, torch.float32))
+    return timed.scaled(q, scale) if with_time else q * scale
+
+
+def _scores(q: Float[Tensor, "*B Q E"], k: Float[Tensor, "*B W E"], with_time: bool) -> Float[Tensor, "*B Q W"]:
     with torch.autocast(q.device.type, enabled=False):
-        return q.to(wide) @ k.to(wide).mT
+        if not with_time:
+            return q @ k.to(q.dtype).mT
+        q, k, bias = timed.split(q, k.to(q.dtype))
+        return q @ k.mT + bias
 
 
 def pairs(parts: Sequence[Blocks], q: Tensor, k: Tensor) -> Bool[Tensor, "B #H Lq Lk"]:
@@ -72,17 +80,18 @@ def attend(
     scale: float,
     weigh: Weigh,
     stats: frozenset[str],
+    with_time: bool = False,
 ) -> AttentionOutput:
     """weigh(scale q.k) v over all real keys or a pattern's blocks. Above a chunk, the backward makes scores again.
 
     Mass and mean time are shares of the weights' sum, entropy is that of the weights over their sum: so normalisers
-    that do not sum to 1 have them too.
+    that do not sum to 1 have them too. `with_time` as in softmax.attend.
     """
-    measured = {"weights": matrix(q, k, k_geometry.keep, parts, scale, weigh)} if "weights" in stats else {}
+    measured = {"weights": matrix(q, k, k_geometry.keep, parts, scale, weigh, with_time)} if "weights" in stats else {}
     facts = _facts(k, k_geometry, segments, stats)
     width, count = v.shape[3], len(segments)
-    one = partial(_weighted, weigh, count, "entropy" in stats)
-    q = q.to(torch.promote_types(q.dtype, torch.float32)) * scale
+    one = partial(_weighted, weigh, with_time, count, "entropy" in stats)
+    q = _scaled(q, scale, with_time)
     found = _dense(one, q, k, v, facts, k_geometry.keep) if parts is None else _blocks(one, q, k, v, facts, parts)
     if "mass" in stats:
         measured["mass"] = found[..., width : width + count]
@@ -94,10 +103,18 @@ def attend(
 
 
 def _weighted(
-    weigh: Weigh, count: int, entropy: bool, q: Tensor, k: Tensor, v: Tensor, facts: Tensor, mask: Tensor
+    weigh: Weigh,
+    with_time: bool,
+    count: int,
+    entropy: bool,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    facts: Tensor,
+    mask: Tensor,
 ) -> Tensor:
     """Output, means of the facts (of which the first `count` are segments) and entropy, side by side."""
-    weights = weigh(scores(q, k), mask)
+    weights = weigh(_scores(q, k, with_time), mask)
     if not facts.shape[-1]:
         return weights.to(v.dtype) @ v
     wide = weights.to(facts.dtype)

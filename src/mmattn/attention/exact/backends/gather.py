@@ -14,8 +14,9 @@ from dataclasses import replace
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import pad
 
-from mmattn.attention.exact.backends import kernels
+from mmattn.attention.exact.backends import kernels, timed
 from mmattn.attention.exact.backends.merge import merge
 from mmattn.attention.interface import Blocks
 
@@ -55,9 +56,13 @@ def rows_of(x: Float[Tensor, "G h N D"]) -> Float[Tensor, "GN h D"]:
     return x.transpose(1, 2).flatten(0, 1)
 
 
-def chunks(part: Blocks, width: int) -> Iterator[Blocks]:
-    """The blocks in chunks that gather at most GATHER_ELEMENTS elements; a row has `width` elements."""
-    step = max(1, GATHER_ELEMENTS // max(1, (part.query.shape[1] + 2 * part.key.shape[1]) * width))
+def chunks(part: Blocks, width: int, heads: int = 0) -> Iterator[Blocks]:
+    """The blocks in chunks that gather at most GATHER_ELEMENTS elements; a row has `width` elements.
+
+    `heads`: how many have a number for each pair.
+    """
+    q, w = part.query.shape[1], part.key.shape[1]
+    step = max(1, GATHER_ELEMENTS // max(1, (q + 2 * w) * width + q * w * heads))
     for at in range(0, len(part.query), step):
         some = slice(at, at + step)
         yield replace(part, query=part.query[some], key=part.key[some], mask=part.mask[some])
@@ -69,6 +74,7 @@ def forward(
     v: Sequence[Float[Tensor, "B H Lk _"]],
     parts: Sequence[Blocks],
     scale: float,
+    with_time: bool = False,
 ) -> tuple[Float[Tensor, "B H Lq D"], Float[Tensor, "B H Lq"]]:
     """The output (channels of all of `v`, side by side) and the log-sum-exp of the scores."""
     per_head, channels, dtype = parts[0].per_head, sum(x.shape[3] for x in v), v[0].dtype
@@ -82,10 +88,12 @@ def forward(
         if not (part.beside and outs):
             outs.append(values.new_zeros(rows + 1, h, width))
             lses.append(values.new_full((rows + 1, h), -math.inf, dtype=torch.promote_types(dtype, torch.float32)))
-        for some in chunks(part, h * width):
-            block_out, block_lse = kernels.forward(
-                take(queries, some.query), take(keys, some.key), take(values, some.key), some.mask[:, None], scale
-            )
+        for some in chunks(part, h * width, h * with_time):
+            block_q, block_k, block_v = take(queries, some.query), take(keys, some.key), take(values, some.key)
+            mask = some.mask[:, None]
+            if with_time:
+                block_q, block_k, mask = timed.masked(block_q, block_k, mask)
+            block_out, block_lse = kernels.forward(block_q, block_k, block_v, mask, scale)
             at = some.query.flatten()
             outs[-1].index_copy_(0, at, rows_of(block_out))
             lses[-1].index_copy_(0, at, rows_of(block_lse[..., None])[..., 0])
@@ -105,6 +113,7 @@ def backward(
     lse: Tensor,
     parts: Sequence[Blocks],
     scale: float,
+    with_time: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of q, k and the first of v. Tokens are gathered again: nothing of the blocks is kept from the forward.
 
@@ -119,10 +128,15 @@ def backward(
         table.new_zeros(len(table) + more, *table.shape[1:], dtype=lse.dtype)
         for table, more in ((queries, 1), (keys, 0), (values, 0))
     )
-    for some in (chunk for part in parts for chunk in chunks(part, queries.shape[1] * width)):
+    h = queries.shape[1]
+    for some in (chunk for part in parts for chunk in chunks(part, h * width, h * with_time)):
         own_d_out, own_q, own_out, own_lse = (take(x, some.query) for x in (d_outs, queries, outs, lses))
-        own_k, own_v = take(keys, some.key), take(values, some.key)
-        found = kernels.backward(own_d_out, own_q, own_k, own_v, own_out, own_lse[..., 0], some.mask[:, None], scale)
+        own_k, own_v, mask = take(keys, some.key), take(values, some.key), some.mask[:, None]
+        if with_time:
+            own_q, own_k, mask = timed.masked(own_q, own_k, mask)
+        found = kernels.backward(own_d_out, own_q, own_k, own_v, own_out, own_lse[..., 0], mask, scale)
+        if with_time:
+            found = pad(found[0], (1, 0)), pad(found[1], (1, 0)), found[2]
         at, at_keys = some.query.flatten(), some.key.flatten()
         for table, rows, gradient in ((d_q, at, found[0]), (d_k, at_keys, found[1]), (d_v, at_keys, found[2])):
             table.index_add_(0, rows, rows_of(gradient).to(table.dtype))

@@ -4,6 +4,8 @@ The forward pass returns the log-sum-exp, so that softmax over a union of blocks
 backward pass of a part takes the output and log-sum-exp of the whole. The PyTorch operators that do this are private:
 each is used only if it exists and has been checked against the plain formula in this process.
 
+A mask of numbers is added to the scores; HIDDEN or less hides a pair.
+
 Shape legend: G blocks (or clips), H heads, Q queries, W keys, D channels of a head.
 """
 
@@ -20,12 +22,15 @@ from torch.nn.functional import pad
 
 from mmattn.attention.exact.backends import portable, trust
 
+HIDDEN = portable.HIDDEN
+Mask = Bool[Tensor, "G #H #Q W"] | Float[Tensor, "G #H #Q W"] | None
+
 
 def forward(
     q: Float[Tensor, "G H Q D"],
     k: Float[Tensor, "G H W D"],
     v: Float[Tensor, "G H W Dv"],
-    mask: Bool[Tensor, "G #H #Q W"] | None,
+    mask: Mask,
     scale: float,
 ) -> tuple[Float[Tensor, "G H Q Dv"], Float[Tensor, "G H Q"]]:
     """Attention and the log-sum-exp (float32 or wider) of its scaled scores.
@@ -50,7 +55,8 @@ def _forward_by(
     out, lse = run(q, k, v, mask, scale)
     out = out[..., :v_width]
     if mask is not None:
-        empty = mask.view(torch.uint8).amax(dim=-1) == 0  # many times as fast as any()
+        # many times as fast as any()
+        empty = mask.view(torch.uint8).amax(dim=-1) == 0 if mask.dtype == torch.bool else mask.amax(dim=-1) <= HIDDEN
         lse.masked_fill_(empty, -math.inf)
         out.masked_fill_(empty[..., None], 0.0)
     return out, lse
@@ -63,7 +69,7 @@ def backward(
     v: Float[Tensor, "G H W Dv"],
     out: Float[Tensor, "G H Q Dv"],
     lse: Float[Tensor, "G H Q"],
-    mask: Bool[Tensor, "G #H #Q W"] | None,
+    mask: Mask,
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of q, k, v in a block whose weights are exp(score - lse), lse being that of the whole softmax.
@@ -111,9 +117,9 @@ def _bias(mask: Tensor | None, q: Tensor, w: int) -> Tensor | None:
         return None
     if q.device.type == "cuda":  # the kernel reads whole vectors of a row: its start has to be aligned
         mask = pad(mask, (0, -w % 16))
-    # 0 or -1e38, which no score outweighs: a tenth of the time of filling in -inf
-    bias = mask.view(torch.uint8).to(q.dtype).sub_(1).mul_(1e38)
-    return bias[..., :w].expand(q.shape[0], q.shape[1] if q.device.type == "cuda" else -1, q.shape[2], -1)
+    if mask.dtype == torch.bool:  # 0 or HIDDEN: a tenth of the time of filling in -inf
+        mask = mask.view(torch.uint8).to(q.dtype).sub_(1).mul_(-HIDDEN)
+    return mask[..., :w].expand(q.shape[0], q.shape[1] if q.device.type == "cuda" else -1, q.shape[2], -1)
 
 
 def _cpu_forward(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:

@@ -15,8 +15,9 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import pad
 
-from mmattn.attention.exact.backends import gather, kernels
+from mmattn.attention.exact.backends import gather, kernels, timed
 from mmattn.attention.exact.backends.merge import merge
 from mmattn.attention.interface import Blocks
 from mmattn.attention.statistics import one_hot
@@ -39,14 +40,17 @@ def forward(
     parts: Sequence[Blocks] | None,
     segments: tuple[int, ...],
     scale: float,
+    with_time: bool,
 ) -> Result:
     """Output, mass and log-sum-exp, as of softmax.attend."""
+    if parts is None and with_time:
+        return _timed_by_segment(q, k, v, _mask(keep), segments, scale)
     if parts is None:
         return _by_segment(q, k, v, _mask(keep), segments, scale)
     if len(segments) == 1:
-        out, lse = gather.forward(q, k, (v,), parts, scale)
+        out, lse = gather.forward(q, k, (v,), parts, scale, with_time)
         return out, lse.isfinite().to(lse.dtype)[..., None], lse
-    both, lse = gather.forward(q, k, (v, indicators(k, segments, v.dtype)), parts, scale)
+    both, lse = gather.forward(q, k, (v, indicators(k, segments, v.dtype)), parts, scale, with_time)
     return both[..., : v.shape[3]], both[..., v.shape[3] :].to(lse.dtype), lse
 
 
@@ -64,6 +68,7 @@ def backward(
     parts: Sequence[Blocks] | None,
     segments: tuple[int, ...],
     scale: float,
+    with_time: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of q, k and v. A gradient that is None is 0."""
     if d_out is None:
@@ -82,9 +87,10 @@ def backward(
     if parts is None:
         mask = _mask(keep)
         d_out, v_all, out = (x[0] if len(x) == 1 else torch.cat(x, dim=-1) for x in (d_outs, values, outs))
-        d_q, d_k, d_v = kernels.backward(d_out, q, k, v_all, out, lse, mask, scale)
+        run = _timed_backward if with_time else kernels.backward
+        d_q, d_k, d_v = run(d_out, q, k, v_all, out, lse, mask, scale)
     else:
-        d_q, d_k, d_v = gather.backward(d_outs, q, k, values, outs, lse, parts, scale)
+        d_q, d_k, d_v = gather.backward(d_outs, q, k, values, outs, lse, parts, scale, with_time)
     return d_q, d_k, d_v[..., : v.shape[3]]
 
 
@@ -99,3 +105,28 @@ def _by_segment(
     keys, values = k.split(segments, dim=2), v.split(segments, dim=2)
     found = [kernels.forward(q, *given, scale) for given in zip(keys, values, masks, strict=True)]
     return merge([out for out, _ in found], [lse for _, lse in found])
+
+
+def _timed_by_segment(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, segments: tuple[int, ...], scale: float
+) -> Result:
+    found = [
+        _by_segment(own_q, own_k, v, bias, segments, scale)
+        for own_q, own_k, bias in (timed.masked(q[:, :, rows], k, own) for rows, own in timed.row_chunks(q, k, mask))
+    ]
+    out, mass, lse = (torch.cat(side, dim=2) for side in zip(*found, strict=True))
+    return out, mass, lse
+
+
+def _timed_backward(
+    d_out: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, mask: Tensor | None, scale: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    d_qs, d_k, d_v = [], torch.zeros_like(k[..., 1:]), torch.zeros_like(v)
+    for rows, own in timed.row_chunks(q, k, mask):
+        own_q, own_k, bias = timed.masked(q[:, :, rows], k, own)
+        own_d_out, own_out, own_lse = (x[:, :, rows] for x in (d_out, out, lse))
+        found = kernels.backward(own_d_out, own_q, own_k, v, own_out, own_lse, bias, scale)
+        d_qs.append(found[0])
+        d_k += found[1]
+        d_v += found[2]
+    return pad(torch.cat(d_qs, dim=2), (1, 0)), pad(d_k, (1, 0)), d_v

@@ -11,6 +11,7 @@ import math
 import torch
 from torch import Tensor
 
+HIDDEN = -1e38  # no score outweighs it
 CHUNK_ELEMENTS = 1 << 24  # scores held at once by the portable path: 64 MiB in float32
 
 
@@ -66,7 +67,9 @@ def _rows_of(mask: Tensor | None, rows: slice) -> Tensor | None:
 
 def _scores(q: Tensor, k: Tensor, mask: Tensor | None, scale: float) -> Tensor:
     scores = (at_least_float32(q) * scale) @ at_least_float32(k).mT  # a product of float16 above 65504 is infinite
-    return scores if mask is None else scores.masked_fill(~mask, -math.inf)
+    if mask is None:
+        return scores
+    return scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
 
 
 def at_least_float32(x: Tensor) -> Tensor:

@@ -26,11 +26,12 @@ def attend(
     parts: Sequence[Blocks] | None,
     segments: tuple[int, ...],
     scale: float,
+    with_time: bool = False,
 ) -> Result:
     """Output, mass on each of the `segments` (their lengths; S = 1 costs nothing) and log-sum-exp, all differentiable.
 
     `parts` None: every query reads every kept key, or the kept pairs. Otherwise only the blocks' masks count and `keep`
-    is ignored.
+    is ignored. `with_time`: q and k carry their times (timed.py).
     Mass and log-sum-exp are float32 or wider.
     """
     with torch.autocast(q.device.type, enabled=False):
@@ -38,8 +39,8 @@ def attend(
             blocks = [] if parts is None else [x for part in parts for x in (part.query, part.key, part.mask)]
             beside = "".join("+" if part.beside else "." for part in parts or ())
             per_head = bool(parts) and parts[0].per_head
-            return torch.ops.mmattn.attend(q, k, v, keep, blocks, beside, per_head, list(segments), scale)
-        return _Attend.apply(q, k, v, keep, parts, segments, scale)  # type: ignore[return-value]
+            return torch.ops.mmattn.attend(q, k, v, keep, blocks, beside, per_head, list(segments), scale, with_time)
+        return _Attend.apply(q, k, v, keep, parts, segments, scale, with_time)  # type: ignore[return-value]
 
 
 class _Attend(torch.autograd.Function):
@@ -53,10 +54,11 @@ class _Attend(torch.autograd.Function):
         parts: Sequence[Blocks] | None,
         segments: tuple[int, ...],
         scale: float,
+        with_time: bool,
     ) -> Result:  # type: ignore[override]
-        out, mass, lse = passes.forward(q, k, v, keep, parts, segments, scale)
+        out, mass, lse = passes.forward(q, k, v, keep, parts, segments, scale, with_time)
         ctx.save_for_backward(q, k, v, keep, out, mass, lse)
-        ctx.rest = parts, segments, scale
+        ctx.rest = parts, segments, scale, with_time
         ctx.set_materialize_grads(False)
         return out, mass, lse
 
@@ -64,7 +66,7 @@ class _Attend(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, d_out: Tensor | None, d_mass: Tensor | None, d_lse: Tensor | None) -> tuple:  # type: ignore[override]
         q, k, v, keep, out, mass, lse = ctx.saved_tensors
-        return *passes.backward(d_out, d_mass, d_lse, q, k, v, keep, out, mass, lse, *ctx.rest), None, None, None, None
+        return *passes.backward(d_out, d_mass, d_lse, q, k, v, keep, out, mass, lse, *ctx.rest), *[None] * 5
 
 
 # The same as custom operators, so that torch.compile does not break its graph here.
@@ -81,9 +83,10 @@ def _attend(
     per_head: bool,
     segments: list[int],
     scale: float,
+    with_time: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`blocks`: query, key and mask of each part; `beside`: a "+" for parts that are, a "." for others."""
-    found = passes.forward(q, k, v, keep, _parts(blocks, beside, per_head), tuple(segments), scale)
+    found = passes.forward(q, k, v, keep, _parts(blocks, beside, per_head), tuple(segments), scale, with_time)
     return tuple(x.contiguous() for x in _apart(found))  # type: ignore[return-value]
 
 
@@ -98,6 +101,7 @@ def _(
     per_head: bool,
     segments: list[int],
     scale: float,
+    with_time: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     wide = torch.promote_types(v.dtype, torch.float32)
     rows = q.shape[:3]
@@ -125,9 +129,12 @@ def _attend_backward(
     per_head: bool,
     segments: list[int],
     scale: float,
+    with_time: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     parts = _parts(blocks, beside, per_head)
-    found = passes.backward(d_out, d_mass, d_lse, q, k, v, keep, out, mass, lse, parts, tuple(segments), scale)
+    found = passes.backward(
+        d_out, d_mass, d_lse, q, k, v, keep, out, mass, lse, parts, tuple(segments), scale, with_time
+    )
     return tuple(x.contiguous() for x in _apart(found))  # type: ignore[return-value]
 
 
@@ -167,7 +174,7 @@ def _gradients(ctx: Any, d_out: Tensor, d_mass: Tensor | None, d_lse: Tensor | N
     blocks = list(saved[7:])
     d_mass = None if len(ctx.rest[2]) == 1 else d_mass  # of a single segment it is 1, or 0 without a key
     found = torch.ops.mmattn.attend_backward(d_out, d_mass, d_lse, *saved[:7], blocks, *ctx.rest)
-    return *found, None, [None] * len(blocks), None, None, None, None
+    return *found, None, [None] * len(blocks), *[None] * 5
 
 
 _attend.register_autograd(_gradients, setup_context=_setup)

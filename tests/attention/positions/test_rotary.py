@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from mmattn.attention.rotary import rotary_periods, rotate
+from mmattn.attention.positions.rotary import rotary_periods, rotate
 
 D = 8
 

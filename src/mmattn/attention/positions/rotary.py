@@ -12,12 +12,35 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mmattn.attention.interface import Geometry
+from mmattn.attention.positions.interface import Position, check_seconds, geometric
 
-def rotary_periods(head_dim: int, shortest_s: float = 0.2, longest_s: float = 20.0) -> Float[Tensor, " P"]:
+SHORTEST_S, LONGEST_S = 0.2, 20.0
+
+
+class Rotary(Position):
+    """Periods from `shortest_s` to `longest_s` seconds, for any mechanism."""
+
+    turns = True
+
+    def __init__(self, heads: int, head_dim: int, shortest_s: float = SHORTEST_S, longest_s: float = LONGEST_S) -> None:
+        super().__init__(heads, head_dim)
+        check_seconds("rotary", shortest_s, longest_s)
+        rotary_periods(head_dim)
+        self.range_s = shortest_s, longest_s
+
+    def forward(self, x: Float[Tensor, "B H L D"], geometry: Geometry) -> Float[Tensor, "B H L D"]:
+        assert geometry.time is not None
+        return rotate(x, geometry.time, rotary_periods(x.shape[3], *self.range_s, device=x.device))
+
+
+def rotary_periods(
+    head_dim: int, shortest_s: float = SHORTEST_S, longest_s: float = LONGEST_S, device: torch.device | None = None
+) -> Float[Tensor, " P"]:
     """Periods in seconds of the head_dim // 2 channel pairs, spaced geometrically."""
     if head_dim % 2:
         raise ValueError(f"rotary embedding turns pairs of channels; head_dim {head_dim} is odd")
-    return torch.logspace(math.log10(shortest_s), math.log10(longest_s), head_dim // 2)
+    return geometric(shortest_s, longest_s, head_dim // 2, device)
 
 
 def rotate(

@@ -1,0 +1,1 @@
+"""How the times of tokens enter attention, apart from its pattern."""
