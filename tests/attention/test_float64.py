@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from no_float64 import no_float64
 
 from mmattn.attention.interface import Geometry
 from mmattn.config.compose import build, group_choices, read_choice
+from no_float64 import no_float64
 
 B, H, L, D = 2, 2, 40, 16
 

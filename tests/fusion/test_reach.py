@@ -159,6 +159,8 @@ def test_a_fusion_without_attention_says_so_where_one_is_given(attention: str, c
 def test_a_setting_of_the_attention_counts_as_one(tiny_config: Callable) -> None:
     with pytest.raises(UsageError, match=r"attention\.cudnn=true: RecurrentFusion takes no attention"):
         tiny_config("fusion=recurrent", "attention.cudnn=true")
+    with pytest.raises(UsageError, match=r"position=alibi: RecurrentFusion takes no attention"):
+        tiny_config("fusion=recurrent", "position=alibi")
     assert "attention" not in tiny_config("fusion=recurrent")["fusion"]
 
 

@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from no_float64 import no_float64
 
 from mmattn.training.distributed.meter import Meter
 from mmattn.training.modality_balance.ogm_ge import OgmGe
 from mmattn.weighting.descriptive import MassMeter, mass_by_clip
+from no_float64 import no_float64
 
 STATS = frozenset({"mass", "mean_time", "entropy"})
 
