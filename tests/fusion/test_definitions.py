@@ -31,6 +31,9 @@ SETTINGS = {
 TOLERANCE = {"rtol": 5e-4, "atol": 5e-4}
 
 
+CASES = [(name, {}) for name in group_choices("fusion")] + [("cross", {"shared": True})]
+
+
 def made(name: str, **settings: int) -> Fusion:
     torch.manual_seed(3)
     given = {"dim": DIM, "heads": HEADS, "dropout": 0.5, "attention": read_choice("attention", "dense")}
@@ -53,9 +56,9 @@ def clips() -> tuple[Tokens, Tokens]:
     return streams[0], streams[1]
 
 
-@pytest.mark.parametrize("name", group_choices("fusion"))
-def test_a_batch_with_padding_gives_what_the_definition_gives_for_each_clip(name: str) -> None:
-    fusion = made(name).double()
+@pytest.mark.parametrize("name, settings", CASES)
+def test_a_batch_with_padding_gives_what_the_definition_gives_for_each_clip(name: str, settings: dict) -> None:
+    fusion = made(name, **settings).double()
     with torch.no_grad():
         for parameter in fusion.parameters():  # as after training: nothing is zero or tiny any more
             parameter.add_(0.3 * torch.randn(parameter.shape))
