@@ -107,7 +107,7 @@ def two_stream(f: nn.Module, parts: list[Part], meets: Callable[[int], bool]) ->
     for i, layers in enumerate(f.blocks):
         done = []
         for own, other in (parts, parts[::-1]):
-            layer, (name, x, times) = layers[own[0]], own
+            layer, (name, x, times) = layers["both" if "both" in layers else own[0]], own
             reads = [own, other] if meets(i) else [own]
             normed = [norm(layer.norm1[n], y) for n, y, _ in reads]
             k, v = (

@@ -31,6 +31,9 @@ SETTINGS = {
 TOLERANCE = {"rtol": 5e-4, "atol": 5e-4}
 
 
+CASES = [(name, {}) for name in group_choices("fusion")] + [("cross", {"shared": True})]
+
+
 def made(name: str, position: str = "rotary", **settings: int) -> Fusion:
     torch.manual_seed(3)
     chosen = {"attention": read_choice("attention", "dense"), "position": read_choice("position", position)}
@@ -55,9 +58,11 @@ def clips() -> tuple[Tokens, Tokens]:
 
 
 @pytest.mark.parametrize("position", group_choices("position"))
-@pytest.mark.parametrize("name", group_choices("fusion"))
-def test_a_batch_with_padding_gives_what_the_definition_gives_for_each_clip(name: str, position: str) -> None:
-    fusion = made(name, position).double()
+@pytest.mark.parametrize("name, settings", CASES)
+def test_a_batch_with_padding_gives_what_the_definition_gives_for_each_clip(
+    name: str, settings: dict, position: str
+) -> None:
+    fusion = made(name, position, **settings).double()
     with torch.no_grad():
         for parameter in fusion.parameters():  # as after training: nothing is zero or tiny any more
             parameter.add_(0.3 * torch.randn(parameter.shape))

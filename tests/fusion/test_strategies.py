@@ -14,6 +14,7 @@ from mmattn.fusion.adapter import AdapterFusion
 from mmattn.fusion.bottleneck import BottleneckFusion
 from mmattn.fusion.catalogue.strategies import count_flops, table
 from mmattn.fusion.concat import ConcatFusion
+from mmattn.fusion.cross import CrossFusion
 from mmattn.fusion.experts import ExpertsFusion
 from mmattn.fusion.film import FiLMFusion
 from mmattn.fusion.gated import GatedFusion
@@ -22,7 +23,7 @@ from mmattn.fusion.interface import Fusion
 from mmattn.fusion.perceiver import PerceiverFusion
 from mmattn.fusion.recurrent import RecurrentFusion
 from mmattn.fusion.tensor import LowRankTensorFusion
-from mmattn.types import Tokens
+from mmattn.types import MODALITIES, Tokens
 
 CLIPS, VIDEO, AUDIO, DIM, HEADS = 2, 10, 24, 16, 2
 TOLERANCE = {"rtol": 0, "atol": 1e-5}
@@ -60,6 +61,24 @@ def test_a_bottleneck_costs_what_the_paper_says(layers: int, from_layer: int, to
         asked = 0 if i + 1 == layers else extra
         expected += sum(_layer_flops(n + asked, n + extra, dim) for n in (98, 200))
     assert _flops(fusion, 98, 200) == pytest.approx(expected, rel=0.01)
+
+
+def test_cross_with_every_weight_shared_is_concatenation(streams: tuple) -> None:
+    """`shared` leaves a projection for each modality. With equal ones it is concat whose tokens are not marked."""
+    cross = CrossFusion(DIM, HEADS, ExactAttention, shared=True).eval()
+    concat = ConcatFusion(DIM, HEADS, ExactAttention).eval()
+    of_concat = dict(concat.named_parameters())
+    with torch.no_grad():
+        for mark in concat.modality_embed.values():
+            mark.zero_()
+        for name, weight in cross.named_parameters():
+            weight.copy_(of_concat[".".join(part for part in name.split(".") if part not in ("both", *MODALITIES))])
+    found, expected = cross(*streams), concat(*streams)
+    torch.testing.assert_close(found.video.values, expected.video.values, **TOLERANCE)
+    torch.testing.assert_close(found.audio.values, expected.audio.values, **TOLERANCE)
+    separate = CrossFusion(DIM, HEADS, ExactAttention)
+    sizes = [sum(weight.numel() for weight in fusion.parameters()) for fusion in (concat, cross, separate)]
+    assert sizes[0] < sizes[1] < sizes[2]
 
 
 def test_streams_meet_in_the_bottleneck_alone(streams: tuple) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import subprocess
 import sys
@@ -93,16 +94,63 @@ def test_candidates_are_verbs_keys_choices_and_switches() -> None:
     assert found("train", "--con") == ["--config-dir", "--config-name"] and not found("train", "fusion=nonsense", "x")
 
 
-@pytest.mark.parametrize(("typed", "becomes"), [("mmattn train fusion=lat", "late"), ("mmattn dat", "data")])
-def test_bash_asks_and_is_answered(typed: str, becomes: str, tmp_path: Path) -> None:
+@pytest.fixture
+def with_mmattn(tmp_path: Path) -> dict[str, str]:
+    """The environment of a shell that finds `mmattn`."""
     (tmp_path / "mmattn").write_text(f'#!/bin/sh\nexec {sys.executable} -m mmattn "$@"\n')
     (tmp_path / "mmattn").chmod(0o755)
+    return {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "HOME": str(tmp_path), "TERM": "xterm"}
+
+
+TYPED = [("mmattn train fusion=lat", "late"), ("mmattn train data.clip.fp", "data.clip.fps="), ("mmattn dat", "data")]
+
+
+@pytest.mark.parametrize(("typed", "becomes"), [TYPED[0], TYPED[2]])
+def test_bash_asks_and_is_answered(typed: str, becomes: str, with_mmattn: dict[str, str]) -> None:
     lines = ['eval "$(mmattn -sc install=bash)"', f"COMP_LINE='{typed}' COMP_POINT={len(typed)}", "_mmattn"]
     script = "\n".join([*lines, 'echo "${COMPREPLY[@]}"', "complete -p mmattn"])
-    path = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    done = subprocess.run(["bash", "-c", script], env={**os.environ, **path}, capture_output=True, text=True)
+    done = subprocess.run(["bash", "-c", script], env=with_mmattn, capture_output=True, text=True)
     answer, registered = done.stdout.splitlines()
     assert answer.split() == [becomes] and "-F _mmattn" in registered, done.stderr
+
+
+@pytest.mark.skipif(not shutil.which("fish"), reason="needs fish")
+@pytest.mark.parametrize(("typed", "becomes"), TYPED)
+def test_fish_asks_and_is_answered(typed: str, becomes: str, with_mmattn: dict[str, str], tmp_path: Path) -> None:
+    script = f'mmattn -sc install=fish | source; complete -C "{typed}"'
+    done = subprocess.run(["fish", "-c", script], env=with_mmattn, cwd=tmp_path, capture_output=True, text=True)
+    assert [line.removeprefix("fusion=") for line in done.stdout.splitlines()] == [becomes], done.stderr
+
+
+@pytest.mark.skipif(not shutil.which("zsh"), reason="needs zsh")
+@pytest.mark.parametrize(("typed", "becomes"), TYPED)
+def test_zsh_asks_and_is_answered(typed: str, becomes: str, with_mmattn: dict[str, str], tmp_path: Path) -> None:
+    """A person at a terminal types and presses the tab key."""
+    ours, its = os.openpty()
+    command = ["zsh", "-f", "-i"]
+    with subprocess.Popen(
+        command, stdin=its, stdout=its, stderr=its, env=with_mmattn, cwd=tmp_path, start_new_session=True
+    ) as shell:
+        os.close(its)
+        try:
+            os.write(
+                ours, b"autoload -Uz compinit; compinit -u -D; eval \"$(mmattn -sc install=zsh)\"; print re''ady\n"
+            )
+            assert "ready" in read_until(ours, "ready")
+            os.write(ours, typed.encode() + b"\t")
+            line = typed.rpartition(" ")[0] + " " + ("fusion=" if becomes == "late" else "") + becomes
+            assert line in read_until(ours, line)
+        finally:
+            shell.kill()
+            os.close(ours)
+
+
+def read_until(terminal: int, text: str, deadline_s: float = 120) -> str:
+    """What a terminal shows, up to `text` or until nothing has come for `deadline_s`."""
+    shown = ""
+    while text not in shown and select.select([terminal], [], [], deadline_s)[0]:
+        shown += os.read(terminal, 4096).decode(errors="replace")
+    return shown
 
 
 @pytest.mark.parametrize("shell", SCRIPTS)

@@ -81,6 +81,8 @@ def parsed_flags(verb: str, arguments: Sequence[str]) -> Flags:
 def _check(verb: str, flags: Flags) -> None:
     if flags.cfg not in (None, "job"):
         raise UsageError(f"--cfg {flags.cfg}: mmattn has no configuration of Hydra itself; --cfg job shows the verb's")
+    if flags.multirun and flags.cfg:
+        raise UsageError("-m with --cfg: a config has one value for each key; --dry-run lists the runs of a sweep")
     if (flags.resolve or flags.package) and not flags.cfg:
         raise UsageError(f"{'--resolve' if flags.resolve else '--package'} needs --cfg job")
     if verb != "train":

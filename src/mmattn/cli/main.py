@@ -9,6 +9,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 from mmattn import __version__
 from mmattn.cli.completion import QUERY, candidates, script
@@ -81,9 +82,14 @@ def _run(verb: str, words: list[str]) -> None:
     folder = None if flags.config_dir is None else os.path.abspath(flags.config_dir)  # noqa: PTH100 (may be missing)
     trust = None if flags.trust is None else check_trust(flags.trust)
     with environment(**{CONFIG_DIR: folder, TRUST: trust}):
-        printed = config_text(verb, flags) if flags.cfg or flags.info else _answer(verb, flags)
+        printed = config_text(verb, _in_full(verb, flags)) if flags.cfg or flags.info else _answer(verb, flags)
     if printed:
         print(printed)
+
+
+def _in_full(verb: str, flags: Flags) -> Flags:
+    """`flags` with the overrides that the verb makes of what was typed."""
+    return replace(flags, overrides=COMPOSED[verb].overrides_of(flags.overrides)) if verb in COMPOSED else flags
 
 
 def _answer(verb: str, flags: Flags) -> object:

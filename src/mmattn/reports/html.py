@@ -35,12 +35,12 @@ def render(template: str, **values: Any) -> bytes:
     return environment().get_template(template).render(**values).encode("utf-8")
 
 
-def inline(styles: tuple[str, ...], script: str | None = None) -> dict[str, Any]:
-    """The style sheets and the script of a page, and the hashes by which its policy allows these and nothing else."""
+def inline(styles: tuple[str, ...], *scripts: str) -> dict[str, Any]:
+    """The style sheets and scripts of a page, and the hashes by which its policy allows these and nothing else."""
     style = "".join(map(_source, styles))
     values = {"style": Markup(style), "style_hash": _digest(style)}
-    if script is not None:
-        code = _source(script)
+    if scripts:
+        code = "".join(map(_source, scripts))
         values |= {"script": Markup(code), "script_hash": _digest(code)}
     return values
 

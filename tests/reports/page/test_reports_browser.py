@@ -179,8 +179,76 @@ def test_a_clip_plays(shown: Callable[..., Any]) -> None:
         time.sleep(0.05)
     assert driver.execute_script("return arguments[0].currentTime > 0", players[0])
     assert driver.execute_script("return arguments[0].duration", players[0]) == pytest.approx(1.0, abs=0.1)
-    pictures = find(driver, "#samples .film img")
+    pictures = find(driver, "#clips .film img")
     assert len(pictures) == 12 and driver.execute_script("return arguments[0].naturalWidth", pictures[0]) > 0
+
+
+@pytest.fixture(scope="module")
+def many_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two rows, 30 clips: late is better on the first 23, cross on the last 6; synergy grows, tags are of two kinds."""
+    folder = tmp_path_factory.mktemp("clips")
+    runs = make_grid(folder / "runs", {"late": "late", "cross": "cross"}, ["dense"], 1, folder)
+    for run, sign in zip(runs, (1, -1), strict=True):
+        clips = [
+            {
+                "id": f"clip {i:02}",
+                "tags": ["dog" if i % 2 else "bird"],
+                "value": {"both": 0.5 + sign * 0.01 * (24 - i)},
+                "video": -0.01 * i,
+                "audio": 0.2,
+                "synergy": 0.01 * i,
+            }
+            for i in range(1, 31)
+        ]
+        (run / "evaluation-val-clips.jsonl").write_text("".join(json.dumps(clip) + "\n" for clip in clips))
+    return write_report(runs, None, folder / "clips.html", options=Options(samples=1))
+
+
+def clips_on(driver: Any) -> list[str]:
+    return [
+        card.find_element("css selector", ".path bdi").text for card in find(driver, "#clips article:not([hidden])")
+    ]
+
+
+def chosen(driver: Any, control: str, text: str) -> None:
+    from selenium.webdriver.support.select import Select
+
+    Select(driver.find_element("id", control)).select_by_visible_text(text)
+
+
+def test_clips_are_browsed(driver: Any, many_clips: Path) -> None:
+    driver.get(many_clips.as_uri())
+    assert clips_on(driver) == [f"clip {i:02}" for i in range(1, 13)], "where rows disagree most"
+    chosen(driver, "clip-order", "most synergy")
+    assert clips_on(driver) == [f"clip {i}" for i in range(30, 18, -1)]
+    chosen(driver, "clip-order", "most from the picture")
+    assert clips_on(driver)[0] == "clip 01"
+    more = driver.find_element("id", "more-clips")
+    more.click()
+    more.click()
+    assert len(clips_on(driver)) == 30 and not more.is_displayed()
+    chosen(driver, "clip-above", "cross")
+    assert clips_on(driver) == [f"clip {i}" for i in range(30, 24, -1)], "above the mean of the rows"
+    chosen(driver, "clip-below", "late")
+    assert clips_on(driver) == [f"clip {i}" for i in range(30, 24, -1)], "where cross is furthest above late"
+    assert driver.find_element("id", "clips-found").text == "6"
+    driver.find_element("id", "clip-find").send_keys("dog")
+    assert clips_on(driver) == ["clip 29", "clip 27", "clip 25"]
+    driver.get(address := driver.current_url)
+    driver.refresh()
+    assert len(clips_on(driver)) == 3 and "above=" in address, "the address remembers it"
+    driver.find_element("id", "clip-find").send_keys(" neither")
+    assert clips_on(driver) == [] and driver.find_element("id", "clips-found").text == "0"
+    assert driver.get_log("browser") == []
+    phone = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    try:
+        driver.get(many_clips.as_uri() + "#theme=dark")
+        driver.refresh()
+        assert driver.execute_script("return document.documentElement.scrollWidth") <= 390
+        shot(driver, "clips-phone-dark")
+    finally:
+        driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def test_a_phone_has_nothing_beside_the_screen(shown: Callable[..., Any]) -> None:

@@ -13,7 +13,7 @@ from report_runs import make_grid
 
 from mmattn.reports.collect.groups import group_runs
 from mmattn.reports.collect.runs import collect_runs
-from mmattn.reports.page.disagreements import disagreements
+from mmattn.reports.page.browsed import browser
 from mmattn.reports.page.export import to_csv
 from mmattn.reports.page.report import Options, write_report
 
@@ -46,7 +46,7 @@ def test_all_that_is_shown_lies_beside_the_page(tmp_path: Path) -> None:
 def test_the_clips_that_runs_disagree_on_come_first(tmp_path: Path) -> None:
     runs = make_grid(tmp_path / "runs", {"late": "late", "cross": "cross"}, ["dense"], 2, tmp_path)
     groups = group_runs(collect_runs(runs))
-    found = disagreements(groups, 3)
+    found = browser(groups, 3).clips
     assert [sample.spread for sample in found] == sorted((sample.spread for sample in found), reverse=True)
     assert {sample.id for sample in found} == {"one", "two <b>", "three"}
     lines = {}
@@ -58,6 +58,24 @@ def test_the_clips_that_runs_disagree_on_come_first(tmp_path: Path) -> None:
         late, cross = ((lines[sample.id][a] + lines[sample.id][b]) / 2 for a, b in (runs[:2], runs[2:]))
         assert sample.spread == pytest.approx(abs(late - cross) / 2)
         assert [word.text for word in sample.rows[0].caption] == ["<i>dog", "barks"]
-    assert disagreements(groups[:1], 3) == [] and disagreements(groups, 0) == []
+        assert sample.scores == pytest.approx((late, cross)) and sample.mean["score"] == pytest.approx(
+            (late + cross) / 2
+        )
+    assert not browser(groups, 0).clips and len(browser(groups[:1], 1).clips) == 3
     (runs[0] / "evaluation-val-clips.jsonl").unlink()
-    assert disagreements(groups, 3) == [], "only one row is left"
+    alone = browser(groups, 3).clips
+    assert {clip.scores[0] for clip in alone} == {None} and {clip.spread for clip in alone} == {0.0}
+
+
+def test_of_many_clips_those_with_spread_and_those_with_synergy_are_kept(tmp_path: Path) -> None:
+    runs = make_grid(tmp_path / "runs", {"late": "late", "cross": "cross"}, ["dense"], 1, tmp_path)
+    for run, tilt in zip(runs, (0, 1), strict=True):
+        clips = [
+            {"id": f"c{i:02}", "tags": ["x"], "value": {"both": 0.5 + tilt * (i < 10) * 0.01 * i}, "synergy": i / 100}
+            for i in range(40)
+        ]
+        (run / "evaluation-val-clips.jsonl").write_text("".join(json.dumps(clip) + "\n" for clip in clips))
+    found = browser(group_runs(collect_runs(runs)), 4, most=8)
+    assert found.known == 40
+    assert [clip.id for clip in found.clips] == ["c09", "c08", "c07", "c06", "c39", "c38", "c37", "c36"]
+    assert [clip.id for clip in found.clips if not clip.media.left_out] == ["c09", "c08", "c39", "c38"]

@@ -36,7 +36,7 @@ def mlp(dim: int, dropout: float = 0.0, mlp_ratio: int = 2) -> nn.Sequential:
 
 
 class StreamBlock(nn.Module):
-    """The block of one stream. It has its own normalisation and projections for each stream that it reads."""
+    """The block of one stream or of both. It has its own normalisation and projections for each stream of `reads`."""
 
     def __init__(
         self,
@@ -44,29 +44,28 @@ class StreamBlock(nn.Module):
         dim: int,
         heads: int,
         attention: AttentionFactory,
-        stream: Modality,
         reads: tuple[Modality, ...],
         dropout: float,
         position: PositionFactory = Rotary,
     ) -> None:
         super().__init__()
         self.name = name
-        self.stream: Modality = stream
-        self.reads = reads
         self.norm1 = nn.ModuleDict({read: nn.LayerNorm(dim) for read in reads})
         self.attn = ReadingAttention(dim, heads, attention, reads, position)
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = mlp(dim, dropout)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, streams: dict[Modality, Tokens], stats: frozenset[str]) -> tuple[Tokens, list[LayerStats]]:
-        own = streams[self.stream]
-        normed: dict[str, Tokens] = {
-            name: streams[name].with_values(self.norm1[name](streams[name].values)) for name in self.reads
-        }
-        queries, reads = [(self.stream, normed[self.stream])], list(normed.items())
-        read, measured = self.attn(queries, reads, stats)
-        x = own.values + self.dropout(read)
+    def forward(
+        self, stream: Modality, read: dict[Modality, Tokens], stats: frozenset[str]
+    ) -> tuple[Tokens, list[LayerStats]]:
+        """`stream` after the block; `read` is what it reads, itself among them."""
+        own = read[stream]
+        normed = {name: tokens.with_values(self.norm1[name](tokens.values)) for name, tokens in read.items()}
+        queries: list[Part] = [(stream, normed[stream])]
+        reads: list[Part] = list(normed.items())
+        read_values, measured = self.attn(queries, reads, stats)
+        x = own.values + self.dropout(read_values)
         return zeroed(x + self.mlp(self.norm2(x)), own), list(layer_stats(self.name, queries, reads, measured))
 
 

@@ -1,4 +1,4 @@
-"""Two stacks of blocks, one for each modality. The fusion strategy decides what each block reads."""
+"""Two streams through a stack of blocks. The fusion strategy decides what each block reads."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ from mmattn.fusion.interface import Fusion
 from mmattn.types import MODALITIES, Fused, LayerStats, Modality, Tokens
 
 Reads = dict[Modality, tuple[Modality, ...]]  # which streams each stream reads
+BOTH = "both"  # the name of a block that both streams share
 
 
 class TwoStream(Fusion):
-    """`reads`: from layer `from_layer` on; before it each stream reads itself."""
+    """`reads`: from layer `from_layer` on; before it each stream reads itself.
+
+    `shared`: one block in each layer for both streams, instead of one for each.
+    """
 
     def __init__(
         self,
@@ -28,36 +32,32 @@ class TwoStream(Fusion):
         dropout: float,
         from_layer: int = 0,
         position: PositionFactory = Rotary,
+        shared: bool = False,
     ) -> None:
         super().__init__()
         if not 0 <= from_layer < check_layers(layers):
             raise ValueError(f"from_layer={from_layer}: expected at least 0 and below layers={layers}")
         alone: Reads = {"video": ("video",), "audio": ("audio",)}
+        self.reads = [reads if i >= from_layer else alone for i in range(layers)]
+        self.shared = shared
+
+        def block(i: int, reads: tuple[Modality, ...]) -> StreamBlock:
+            return StreamBlock(f"{name}.{i}", dim, heads, attention, reads, dropout, position)
+
         self.blocks = nn.ModuleList(
-            nn.ModuleDict(
-                {
-                    stream: StreamBlock(
-                        f"{name}.{i}",
-                        dim,
-                        heads,
-                        attention,
-                        stream,
-                        reads[stream] if i >= from_layer else alone[stream],
-                        dropout,
-                        position,
-                    )
-                    for stream in MODALITIES
-                }
-            )
-            for i in range(layers)
+            nn.ModuleDict({BOTH: block(i, MODALITIES)} if shared else {one: block(i, reads[one]) for one in MODALITIES})
+            for i, reads in enumerate(self.reads)
         )
 
     def forward(self, video: Tokens, audio: Tokens, stats: frozenset[str] = frozenset()) -> Fused:
         streams: dict[Modality, Tokens] = {"video": video, "audio": audio}
         measured: list[LayerStats] = []
-        for pair in self.blocks:
-            assert isinstance(pair, nn.ModuleDict)
-            done = {name: pair[name](streams, stats) for name in MODALITIES}
-            streams = {name: done[name][0] for name in MODALITIES}
-            measured += [layer for _, seen in done.values() for layer in seen]
+        for reads, blocks in zip(self.reads, self.blocks, strict=True):
+            assert isinstance(blocks, nn.ModuleDict)
+            after: dict[Modality, Tokens] = {}
+            for name in MODALITIES:
+                block = blocks[BOTH if self.shared else name]
+                after[name], seen = block(name, {read: streams[read] for read in reads[name]}, stats)
+                measured += seen
+            streams = after
         return Fused(streams["video"], streams["audio"], tuple(measured))

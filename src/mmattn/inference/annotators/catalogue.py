@@ -1,17 +1,21 @@
 """The annotators that exist, which of them a command uses, and what their results depend on. Needs no torch.
 
-A new annotator is a class, a file in conf/annotator, its line in conf/predict.yaml, and an entry here.
+A new one of ours is a class, a file in conf/annotator, its line in conf/predict.yaml, and an entry here. One of a user
+or of another package is a class and a file annotator/NAME.yaml in a folder of configs, and is used where it is named.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from mmattn.config.compose import group_choices, read_choice
 from mmattn.config.overrides import nearest
 from mmattn.errors import UsageError
 from mmattn.files import expanded, is_address
@@ -56,10 +60,35 @@ ENTRIES: dict[str, CatalogueEntry] = {
 }
 
 
+def others() -> dict[str, CatalogueEntry]:
+    """Those of the user's folder of configs and of other packages."""
+    names = [name for name in group_choices("annotator") if name not in ENTRIES]
+    return {name: _entry_of(str(read_choice("annotator", name).get("_target_"))) for name in names}
+
+
+def _entry_of(target: str) -> CatalogueEntry:
+    package = target.partition(".")[0]
+    missing = f"the package {package}: install it, or put its folder on PYTHONPATH"
+    return CatalogueEntry(None, lambda *_: None if find_spec(package) else missing, tuple(_distributions(package)))
+
+
 def with_full_keys(overrides: Sequence[str]) -> list[str]:
-    """`overrides` with `sounds.threshold=.3` written as annotator.sounds.threshold=.3."""
-    own = {text: text.partition("=")[0].lstrip("+").partition(".") for text in overrides}
-    return [f"annotator.{text}" if own[text][0] in ENTRIES and own[text][1] else text for text in overrides]
+    """`overrides` with `sounds.threshold=.3` written as annotator.sounds.threshold=.3.
+
+    Annotators that are not ours and that `overrides` name join the config.
+    """
+    known = {**ENTRIES, **others()}
+    full, named = [], []
+    for text in overrides:
+        name, is_setting, _ = text.partition("=")[0].lstrip("+").partition(".")
+        if name in known and is_setting:
+            named.append(name)
+            text = f"annotator.{text}"
+        elif name == "annotators":
+            named += re.findall(r"[\w-]+", text.partition("=")[2])
+        full.append(text)
+    joining = [name for name in dict.fromkeys(named) if name in known and name not in ENTRIES]
+    return [*(f"+annotator@annotator.{name}={name}" for name in joining), *full]
 
 
 def choose(config: Settings) -> tuple[list[str], dict[str, str]]:
@@ -69,9 +98,10 @@ def choose(config: Settings) -> tuple[list[str], dict[str, str]]:
     is not installed.
     """
     check_modalities(config["modalities"])
-    named = _named(config["annotators"])
+    known = _known(config)
+    named = _named(config["annotators"], known)
     chosen, left_out = [], {}
-    for name, entry in ENTRIES.items():
+    for name, entry in known.items():
         if (named is not None and name not in named) or not _has_modality(name, entry, config, named is None):
             continue
         missing = entry.missing(config["annotator"][name], config)
@@ -95,15 +125,21 @@ def check_modalities(modalities: Sequence[str]) -> None:
         raise UsageError("modalities is empty: expected some of video, audio")
 
 
-def _named(annotators: str | Sequence[str]) -> list[str] | None:
+def _known(config: Settings) -> dict[str, CatalogueEntry]:
+    """Ours, and those of others that joined the config."""
+    return ENTRIES | {name: entry for name, entry in others().items() if name in config["annotator"]}
+
+
+def _named(annotators: str | Sequence[str], known: Collection[str]) -> list[str] | None:
     """The names given; None for auto."""
     named = [annotators] if isinstance(annotators, str) else list(annotators)
     if not named:
-        raise UsageError(f"annotators is empty: expected {AUTO} or some of {', '.join(ENTRIES)}")
+        raise UsageError(f"annotators is empty: expected {AUTO} or some of {', '.join(known)}")
     if named == [AUTO]:
         return None
-    if unknown := [name for name in named if name not in ENTRIES]:
-        raise UsageError(f"annotators={unknown[0]}: no such annotator{nearest(str(unknown[0]), ENTRIES)}")
+    if unknown := [name for name in named if name not in known]:
+        names = (*known, *others())
+        raise UsageError(f"annotators={unknown[0]}: no such annotator{nearest(str(unknown[0]), names)}")
     return named
 
 
@@ -119,12 +155,12 @@ def _has_modality(name: str, entry: CatalogueEntry, config: Settings, is_auto: b
 
 def recipe(chosen: Sequence[str], config: Settings) -> dict[str, Any]:
     """What the results of the annotators depend on: settings, package versions and files."""
-    recipes = {}
+    recipes, known = {}, _known(config)
     for name in chosen:
-        own = {key: value for key, value in config["annotator"][name].items() if key not in ENTRIES[name].no_effect}
+        own = {key: value for key, value in config["annotator"][name].items() if key not in known[name].no_effect}
         if own.get("model") is not None:
             own.pop("endpoint", None)  # the same model at another address gives the same results
-        own["versions"] = [found for package in ENTRIES[name].packages if (found := _version(package))]
+        own["versions"] = [found for package in known[name].packages if (found := _version(package))]
         given = own.get("pretrained")
         if given not in (None, "package") and (path := expanded(str(given))).exists():
             own["files"] = digest(path)
@@ -159,6 +195,11 @@ def _parts_digest(file: BinaryIO) -> bytes:
         file.seek(at)
         found.update(file.read(_OF_PART))
     return found.digest()
+
+
+def _distributions(package: str) -> list[str]:
+    """What installed a package; nothing for one that is only on the path."""
+    return sorted(set(packages_distributions().get(package, ())))
 
 
 def _version(package: str) -> str | None:

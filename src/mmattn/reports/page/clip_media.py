@@ -30,29 +30,36 @@ _MANIFEST = "manifest.jsonl"
 
 @dataclass(frozen=True)
 class ClipMedia:
-    """Pictures, sound and spectrogram are data: URIs; `trouble` says why there are none."""
+    """Pictures, sound and spectrogram are data: URIs; `trouble` says why there are none.
+
+    `left_out`: they are not shown, to keep the page small.
+    """
 
     pictures: tuple[str, ...] = ()
     sound: str | None = None
     spectrogram: str | None = None
     trouble: str | None = None
     path: str | None = None
+    left_out: bool = False
 
 
-def read_media(run: Path, split: str, ids: Sequence[str]) -> dict[str, ClipMedia]:
-    """The media of the clips `ids` of the run's data set."""
+def read_media(run: Path, split: str, ids: Sequence[str], shown: int) -> dict[str, ClipMedia]:
+    """The media of the clips `ids` of the run's data set, and of those after the first `shown` only the path."""
     try:
         data = read_yaml(run / CONFIG_FILE).get("data") or {}
         rows = {row.id: row for row in _rows(data) if (row.split or "train") == split}
         clip = build(data["clip"])
     except (MmattnError, OSError, KeyError, TypeError, AttributeError) as error:
         why = str(error).splitlines()[0] if isinstance(error, MmattnError) else type(error).__name__
-        return dict.fromkeys(ids, ClipMedia(trouble=f"the clips cannot be shown: {why}"))
+        trouble = ClipMedia(trouble=f"the clips cannot be shown: {why}")
+        return dict.fromkeys(ids, ClipMedia(left_out=True)) | dict.fromkeys(ids[:shown], trouble)
     bundles = str((data.get("source") or {}).get("_target_", "")).endswith("ShardSource")
     reader = ClipReader(deadline_s=_DEADLINE_S, bundles=bundles)
     absent = ClipMedia(trouble="the data set no longer has this clip")
     try:
-        return {id_: _media(rows[id_], clip, reader) if id_ in rows else absent for id_ in ids}
+        read = {id_: _media(rows[id_], clip, reader) for id_ in ids[:shown] if id_ in rows}
+        rest = {id_: ClipMedia(path=str(rows[id_].path), left_out=True) for id_ in ids[shown:] if id_ in rows}
+        return dict.fromkeys(ids, absent) | read | rest
     finally:
         reader.close()
 

@@ -9,7 +9,7 @@ from functools import cached_property
 from mmattn.reports.collect.groups import Group
 from mmattn.reports.collect.predictions import Failure, Prediction
 from mmattn.reports.collect.records import RunRecord
-from mmattn.reports.page.disagreements import Disagreement
+from mmattn.reports.page.browsed import Browser
 from mmattn.reports.page.rows import Facts, Row, group_rows
 from mmattn.reports.statistics.bundle import Statistics
 from mmattn.reports.statistics.fairness import fairness
@@ -35,7 +35,7 @@ class Page:
     title: str = ""
     factors: Sequence[str] = ()
     notes: list[str] = field(default_factory=list)
-    samples: list[Disagreement] = field(default_factory=list)
+    browser: Browser = field(default_factory=Browser)
     predictions: str | None = None  # the file they came from
     files_read: int = 0
     examples: list[Example] = field(default_factory=list)

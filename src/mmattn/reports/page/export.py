@@ -45,7 +45,7 @@ def _tables(page: Page) -> dict[str, list[Row]]:
         "curves": rows.curve_rows(groups),
         "noise": rows.noise_rows(groups, facts),
         "lengths": rows.length_rows(groups, facts),
-        "samples": rows.sample_rows(page.samples),
+        "samples": rows.sample_rows(page.browser.clips),
     }
 
 

@@ -1,7 +1,8 @@
 """One self-contained HTML page of a comparison: no request, every value escaped by the template.
 
-This module prepares what is shown; report.html.j2 arranges it and report.css styles it. The page's only script,
-compare.js, sorts, filters and highlights what is there without it; the page's policy allows no other, by its hash.
+This module prepares what is shown; report.html.j2 arranges it and report.css styles it. The page's only script sorts,
+filters and highlights what is there without it (compare.js: rows, clips.js: clips); the page's policy allows no other,
+by its hash.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def render(page: Page) -> bytes:
         **_tagging(page),
         **_overview(page),
         **_CHARTS,
-        **html.inline(("report.css",), "compare.js"),
+        **html.inline(("report.css",), "compare.js", "clips.js"),
     )
 
 

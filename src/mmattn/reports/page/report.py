@@ -17,8 +17,8 @@ from mmattn.reports.collect.metrics import training_seconds
 from mmattn.reports.collect.noise import noise_sweep
 from mmattn.reports.collect.predictions import Prediction, read_predictions, spread
 from mmattn.reports.collect.runs import collect_runs
+from mmattn.reports.page.browsed import browser
 from mmattn.reports.page.content import Example, Page
-from mmattn.reports.page.disagreements import disagreements
 from mmattn.reports.page.export import write_tables
 from mmattn.reports.page.render import render
 from mmattn.reports.page.rows import Facts, plain_score, score_of
@@ -39,7 +39,8 @@ class Options:
 
     `baseline`: the name of a row or run; None: the first. `factors`: the parts of the config that are compared; None:
     fusion and attention, as far as they differ. `measure`: costs that are "missing", "all" again, or "none". `samples`:
-    the number of clips shown on which runs disagree. `refresh_s`: the page reloads itself at this interval.
+    how many of the clips to browse have pictures and sound; 0: no clips. `refresh_s`: the page reloads itself at this
+    interval.
     """
 
     metric: str | None = None
@@ -89,7 +90,7 @@ def _page(runs: Sequence[Path], options: Options) -> Page:
         facts=facts,
         factors=factors_of(groups, options.factors),
         notes=[*_other_models(groups, found.main), *not_measured],
-        samples=disagreements(groups, options.samples),
+        browser=browser(groups, options.samples),
         refresh_s=options.refresh_s,
     )
 

@@ -10,7 +10,7 @@ from mmattn.reports.collect.cost import Cost
 from mmattn.reports.collect.groups import Group, mean_of
 from mmattn.reports.collect.noise import Noise
 from mmattn.reports.collect.records import Number, RunRecord
-from mmattn.reports.page.disagreements import Disagreement
+from mmattn.reports.page.browsed import BrowsedClip
 from mmattn.reports.statistics.bundle import Statistics
 from mmattn.reports.statistics.comparison import Comparison
 from mmattn.reports.statistics.verdicts import families, lean
@@ -222,12 +222,12 @@ def length_rows(groups: Sequence[Group], facts: Facts) -> list[Row]:
     ]
 
 
-def sample_rows(samples: Sequence[Disagreement]) -> list[Row]:
+def sample_rows(clips: Sequence[BrowsedClip]) -> list[Row]:
     """A row for each clip on which runs disagree and each group shown for it."""
     return [
         {"id": clip.id, "spread": clip.spread, "tags": list(clip.tags), "name": one.name, "score": one.score,
          "video": one.video, "audio": one.audio, "synergy": one.synergy,
          "caption": " ".join(word.text for word in one.caption) or None}
-        for clip in samples
+        for clip in clips
         for one in clip.rows
     ]  # fmt: skip

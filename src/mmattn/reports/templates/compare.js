@@ -1,5 +1,5 @@
 "use strict";
-// Sorts, filters and highlights what is on the page. It reads and writes attributes only, never markup.
+// Sorts, filters and highlights the rows of the page. It reads and writes attributes only, never markup.
 // The choices are kept in the address, so that they survive a reload and can be shared.
 const root = document.documentElement;
 const table = document.getElementById("main");
@@ -12,7 +12,7 @@ const names = Array.from(document.querySelectorAll("button[data-pick]"));
 const theme = document.getElementById("theme");
 const KINDS = ["fusion", "attention"];
 const THEMES = { "": "as the system", light: "light", dark: "dark" };
-const state = { sort: "", find: "", chips: [], pick: [], theme: "" };
+const state = { sort: "", find: "", chips: [], pick: [], theme: "", order: "", clip: "", above: "", below: "" };
 
 function read() {
   const known = new URLSearchParams(location.hash.includes("=") ? location.hash.slice(1) : "");

@@ -1,4 +1,7 @@
-"""The clips on which runs disagree most, with the predictions of each row of the page."""
+"""The clips of a comparison to browse, with the results of each row of the page.
+
+Of many clips those are kept on which rows disagree most, and those with the most synergy, in turns.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import shlex
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, zip_longest
 from typing import Any
 
 from mmattn.errors import UsageError
@@ -14,6 +18,7 @@ from mmattn.reports.collect.groups import Group, mean_of
 from mmattn.reports.collect.records import Number, number
 from mmattn.reports.page.clip_media import ClipMedia, read_media
 
+MOST = 200  # clips
 _MOST_ROWS = 8  # of a clip: the best and the worst
 _NUMBERS = ("score", "video", "audio", "synergy")
 
@@ -41,38 +46,63 @@ class ClipResult:
 
 
 @dataclass(frozen=True)
-class Disagreement:
-    """One clip with its results by row, its pictures and sound, and a command that explains it."""
+class BrowsedClip:
+    """One clip with its results by row, its pictures and sound, and a command that explains it.
+
+    `mean`: the score and the split, over the rows. `scores`: of each row of the page, by place.
+    """
 
     id: str
     tags: tuple[str, ...]
     references: tuple[str, ...]
     spread: float  # standard deviation of the rows' scores
+    mean: Mapping[str, Number]
+    scores: tuple[Number, ...]
     rows: tuple[ClipResult, ...]
     media: ClipMedia
     command: str
 
 
-def disagreements(groups: Sequence[Group], count: int) -> list[Disagreement]:
-    """The `count` clips whose scores differ most between the groups that kept them."""
-    if len(groups) < 2 or count < 1:
-        return []
+@dataclass(frozen=True)
+class Browser:
+    """The clips to browse, those on which rows disagree most first; `known`: how many there are in all."""
+
+    clips: tuple[BrowsedClip, ...] = ()
+    known: int = 0
+
+
+def browser(groups: Sequence[Group], shown: int, most: int = MOST) -> Browser:
+    """At most `most` clips that all rows with per-clip results share; the first `shown` with pictures and sound.
+
+    `shown` = 0: no clips at all.
+    """
     split = groups[0].mean.scores.split
-    kept = [(place, group, clips) for place, group in enumerate(groups) if (clips := _clips(group, split))]
-    if len(kept) < 2:
-        return []
-    shared = set.intersection(*(set(clips) for _, _, clips in kept))
-    spreads = {id_: _spread([clips[id_]["score"] for _, _, clips in kept]) for id_ in shared}
-    chosen = sorted(shared, key=lambda id_: (-spreads[id_], id_))[:count]
-    media = read_media(groups[0].runs[0].path, split, chosen)
-    explain = f"mmattn explain {shlex.quote(f'run={kept[0][1].runs[0].path}')} "
+    kept = {place: clips for place, group in enumerate(groups) if (clips := _clips(group, split))} if shown else {}
+    if not kept:
+        return Browser()
+    shared = sorted(set.intersection(*map(set, kept.values())))
+    spreads = {id_: _spread([clips[id_]["score"] for clips in kept.values()]) for id_ in shared}
+    means = {id_: {key: mean_of([clips[id_][key] for clips in kept.values()]) for key in _NUMBERS} for id_ in shared}
+    in_turns = _in_turns(
+        sorted(shared, key=lambda id_: -spreads[id_]) if len(kept) > 1 else [],
+        sorted(shared, key=lambda id_: -(means[id_]["synergy"] or 0.0)),
+    )[:most]
+    media = read_media(groups[0].runs[0].path, split, in_turns, shown)
+    explain = f"mmattn explain {shlex.quote(f'run={groups[min(kept)].runs[0].path}')} "
     found = []
-    for id_ in chosen:
-        first, source = kept[0][2][id_], media[id_].path
-        rows = tuple(_best_and_worst([_result(place, group, clips[id_]) for place, group, clips in kept]))
+    for id_ in sorted(in_turns, key=lambda id_: -spreads[id_] if len(kept) > 1 else in_turns.index(id_)):
+        first, source = kept[min(kept)][id_], media[id_].path
+        results = [_result(place, groups[place], clips[id_]) for place, clips in kept.items()]
+        scores = tuple(kept[place][id_]["score"] if place in kept else None for place in range(len(groups)))
         command = explain + (shlex.quote(f"source={source}") if source else "source=FILE")
-        found.append(Disagreement(id_, first["tags"], first["references"], spreads[id_], rows, media[id_], command))
-    return found
+        rows, own = tuple(_best_and_worst(results)), (first["tags"], first["references"], spreads[id_])
+        found.append(BrowsedClip(id_, *own, means[id_], scores, rows, media[id_], command))
+    return Browser(tuple(found), len(shared))
+
+
+def _in_turns(*orders: Sequence[str]) -> list[str]:
+    """The first of each order, then the second of each, ...; each once."""
+    return [id_ for id_ in dict.fromkeys(chain(*zip_longest(*orders))) if id_ is not None]
 
 
 def _best_and_worst(results: list[ClipResult]) -> list[ClipResult]:
