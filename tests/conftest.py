@@ -122,6 +122,13 @@ def _alone() -> Iterator[None]:
     socket.socket.connect = connect  # type: ignore[method-assign]
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A long proof, which has a limit of its own, is not ended by the one of all tests (faulthandler_timeout)."""
+    if (limit := item.get_closest_marker("timeout")) and limit.args[0] > 600:
+        faulthandler.dump_traceback_later(limit.args[0] + 300, exit=True)
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_teardown() -> Iterator[None]:
     """What is cleared away after a test that failed has no limit otherwise."""

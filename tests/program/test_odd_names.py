@@ -20,7 +20,7 @@ from mmattn.training.directory.create import create_run
 
 pytestmark = pytest.mark.usefixtures("warm")
 
-NAMES = ["José#1&2 {x}, a=b", "true", '[2024] caf\udce9 it\'s "q"!', "~x 100% $HOME \\ 🎬"]
+NAMES = ["José#1&2 {x}, a=b", "true", '[2024] caf\udce9 it\'s "q"!', "~x 100% $HOME ${x} \\ 🎬"]
 
 
 @pytest.fixture(params=NAMES, ids=["signs", "true", "latin-1", "picture"])  # ids are UTF-8, for xdist

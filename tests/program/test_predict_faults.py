@@ -21,7 +21,7 @@ from slurm_cluster import missing, one_node
 
 from mmattn.inference.jobs.job import Job
 
-pytestmark = pytest.mark.usefixtures("warm")
+pytestmark = [pytest.mark.usefixtures("warm"), pytest.mark.timeout(5400)]
 
 FILES, DRIVER_KILLS, WORKER_KILLS, REPLACED = 2000, 10, 100, 40
 REASONS = {"text": "not_media", "empty": "truncated", "cut": "truncated"}

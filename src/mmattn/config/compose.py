@@ -127,7 +127,8 @@ def defaults(name: str) -> str:
 def build(spec: Any, **given: Any) -> Any:
     """Instantiate a resolved config node, after checking every `_target_` in it. `given` adds arguments at the top.
 
-    Raises UsageError for a target that may not be built, an interpolation, or arguments that do not fit.
+    `${...}` in a value is text, such as a folder's name: nothing is looked up.
+    Raises UsageError for a target that may not be built, or arguments that do not fit.
     """
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate
@@ -137,6 +138,7 @@ def build(spec: Any, **given: Any) -> Any:
     check_spec(spec)
     if not isinstance(spec, Mapping) or "_target_" not in spec:
         raise UsageError(f"expected a config with a _target_, found {spec!r}")
+    spec = _literal(spec)
     try:
         if not given:
             return instantiate(spec, _convert_="all")
@@ -157,12 +159,25 @@ def build_optional(config: Config, group: str) -> Any:
 
 
 def check_spec(spec: Any) -> None:
-    """Raises UsageError unless every `_target_` may be built and nothing is left to interpolate."""
+    """Raises UsageError unless every `_target_` may be built."""
     for key, value in leaves(with_present_targets(spec)):
         if "_target_" in key.split("."):
             check_target(key, value)
-        if isinstance(value, str) and "${" in value:
-            raise UsageError(f"{key}: {value!r} refers to a key outside the config")
+
+
+def _literal(node: Any) -> Any:
+    """A config in which Hydra finds no `${...}` to look up, and from which it builds the same texts."""
+    if isinstance(node, Mapping):
+        return {key: _literal(value) for key, value in node.items()}
+    if isinstance(node, (list, tuple)):
+        return [_literal(value) for value in node]
+    if isinstance(node, str) and "${" in node:
+        return {"_target_": f"{__name__}.{_joined.__name__}", "parts": node.split("${")}
+    return node
+
+
+def _joined(parts: Sequence[str]) -> str:
+    return "${".join(parts)
 
 
 def choice_text(group: str, name: str) -> str:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import random
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 
 from mmattn.data.manifest.cells import listed, split_cell
 from mmattn.data.manifest.rows import Row, read_manifest
+from mmattn.data.manifest.sources import FolderSource
 from mmattn.data.manifest.write import write_manifest
 from mmattn.errors import UsageError
 from mmattn.inference.jobs.listing import list_source
@@ -263,3 +265,33 @@ def test_spreadsheets_leave_a_separator_line_and_empty_rows(tmp_path: Path) -> N
     (tmp_path / "m.csv").write_text("sep=;\npath;start\na,b.mp4;1\n;\n\nc.mp4;x\n")
     with pytest.raises(UsageError, match=r"line 6: start 'x'"):
         read_manifest(tmp_path / "m.csv")
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+@pytest.mark.parametrize(("written", "saved"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_an_accent_in_one_character_or_in_two_is_the_same(kind: str, written: str, saved: str, tmp_path: Path) -> None:
+    cell, file = unicodedata.normalize(written, "José/café.mp4"), unicodedata.normalize(saved, "José/café.mp4")
+    (tmp_path / file).parent.mkdir()
+    (tmp_path / file).touch()
+    tag = unicodedata.normalize(written, "über")
+    text = f"path,tags\n{cell},{tag}\n" if kind == "csv" else json.dumps({"path": cell, "tags": [tag]})
+    (tmp_path / f"m.{kind}").write_text(text)
+    (row,) = read_manifest(tmp_path / f"m.{kind}")
+    assert row.path == tmp_path / file and row.tags == ("über",)
+    (tmp_path / "list.txt").write_text(cell)
+    assert [entry.path for entry in list_source(str(tmp_path / "list.txt")).entries] == [str(tmp_path / file)]
+
+
+def test_both_spellings_of_a_name_may_be_files(tmp_path: Path) -> None:
+    names = [unicodedata.normalize(form, "é.mp4") for form in ("NFC", "NFD")]
+    for name in names:
+        (tmp_path / name).touch()
+    (tmp_path / "m.csv").write_text("path\n" + "\n".join(names))
+    assert [row.path.name for row in read_manifest(tmp_path / "m.csv")] == names
+
+
+def test_class_folders_that_look_the_same_are_one_class(tmp_path: Path) -> None:
+    for form in ("NFC", "NFD"):
+        (folder := tmp_path / unicodedata.normalize(form, "é")).mkdir()
+        (folder / "a.mp4").touch()
+    assert {row.tags for row in FolderSource(str(tmp_path)).rows()} == {("é",)}

@@ -14,6 +14,7 @@ from mmattn.media.read.audio.downmix import DOWNMIXES
 from mmattn.media.read.decode import read_clip
 from mmattn.media.read.request import Request
 from mmattn.media.read.windows.iterate import iter_windows
+from mmattn.media.survey.passes import survey
 
 HALF = 0.5**0.5
 TABLES = {  # by channel, before they are divided by their sum
@@ -113,3 +114,24 @@ def test_another_word_is_refused():
         Request(video=False, downmix="loud")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"data\.clip\.downmix"):
         ClipSpec(downmix="loud")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("layout", ["mono", "stereo", "5.1"])
+def test_samples_that_are_no_numbers_are_silence_and_are_told(tmp_path: Path, layout):
+    """As a damaged file of floating-point samples has them."""
+    path, channels = tmp_path / "a.wav", len(av.AudioLayout(layout).channels)
+    given = np.full((16000, channels), 0.25, np.float32)
+    given[8000:8100] = np.resize(np.array([np.nan, np.inf, -np.inf, 3e38, -3e38], np.float32), (100, channels))
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("pcm_f32le", rate=16000)
+        stream.codec_context.layout = layout
+        frame = av.AudioFrame.from_ndarray(given.reshape(1, -1), format="flt", layout=layout)
+        frame.sample_rate = 16000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    for downmix in DOWNMIXES:
+        clip = read_clip(path, video=False, downmix=downmix)
+        assert "bad_samples" in clip.issues
+        assert np.allclose(clip.waveform[:7900], 0.25, atol=1e-4) and np.allclose(clip.waveform[8200:], 0.25, atol=1e-4)
+        assert float(clip.waveform.abs().max()) <= 1.0
+    assert survey(path, "full").reason is None

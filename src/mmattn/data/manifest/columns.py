@@ -11,6 +11,7 @@ import json
 import math
 import os
 import re
+import unicodedata
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -87,9 +88,16 @@ def _meant(name: str, columns: Sequence[str]) -> str | None:
 def path_in(folder: Path, text: str) -> str:
     """The path in a cell: unchanged if that file exists below `folder`, else stripped and with / for backslashes.
 
+    An accent may be written as the file's name or the cell has it, in one character or in two (macOS).
     Raises ValueError for an address and for an absolute Windows path.
     """
-    if (text == text.strip() and "\\" not in text and ":" not in text) or os.path.lexists(folder / text):
+    ordinary = text == text.strip() and "\\" not in text and ":" not in text
+    if (ordinary and text.isascii()) or os.path.lexists(folder / text):
+        return text
+    for form in ("NFC", "NFD") if ordinary else ():
+        if os.path.lexists(folder / (other := unicodedata.normalize(form, text))):
+            return other
+    if ordinary:
         return text
     plain = text.strip()
     if os.sep == "/" and re.match(r"[A-Za-z]:[\\/]|\\\\", plain):
@@ -147,6 +155,11 @@ def _whole_bytes(value: Any, column: str, least: int) -> int:
     return number
 
 
+def label_of(text: str) -> str:
+    """A label with its accents in one character each, so that what looks the same is one label."""
+    return unicodedata.normalize("NFC", text)
+
+
 def texts(value: Any, column: str, cell: bool = False) -> tuple[str, ...]:
     """A list of strings, or one string, which may be a written list (see cells).
 
@@ -161,7 +174,7 @@ def texts(value: Any, column: str, cell: bool = False) -> tuple[str, ...]:
         raise ValueError(f"{column} must be a list of strings or 'a; b' in CSV, found {value!r}")
     if not all(item.strip() for item in value):
         raise ValueError(f"{column} {value!r} holds an empty text; leave it out")
-    return tuple(value)
+    return tuple(map(label_of, value)) if column == "tags" else tuple(value)
 
 
 def _literal(text: str) -> Any:
@@ -188,7 +201,7 @@ def families(value: Any) -> dict[str, str]:
         value = dict(value)
     if not isinstance(value, dict):
         raise ValueError(f"families must be an object of tag: family, found {value!r}")
-    return {str(tag): str(family) for tag, family in value.items() if family is not None}
+    return {label_of(str(tag)): str(family) for tag, family in value.items() if family is not None}
 
 
 def scores_of(value: Any, tags: tuple[str, ...]) -> dict[str, float]:
@@ -197,7 +210,7 @@ def scores_of(value: Any, tags: tuple[str, ...]) -> dict[str, float]:
         return {}
     try:
         found = dict(_literal(value) if isinstance(value, str) else value)  # CSV holds JSON, Parquet a map
-        scores = {str(tag): float(score) for tag, score in found.items() if score is not None}
+        scores = {label_of(str(tag)): float(score) for tag, score in found.items() if score is not None}
     except (TypeError, ValueError):
         raise ValueError(f"tag_scores must be an object of tag: score, found {value!r}") from None
     if wrong := [f"{tag}: {score}" for tag, score in scores.items() if not 0 <= score <= 1]:
@@ -215,10 +228,10 @@ def segments(value: Any) -> tuple[LabelledSegment, ...]:
         found = _literal(value) if isinstance(value, str) else value  # CSV holds it as JSON
         found = [list(part.values()) if isinstance(part, dict) else part for part in found]  # Parquet has structs
         segments = tuple(
-            LabelledSegment(label, seconds(start, "start"), seconds(end, "end")) for label, start, end in found
+            LabelledSegment(label_of(name), seconds(start, "start"), seconds(end, "end")) for name, start, end in found
         )
-        if not all(isinstance(part.label, str) and part.start <= part.end for part in segments):
+        if not all(part.start <= part.end for part in segments):
             raise ValueError
-    except (TypeError, ValueError, KeyError):
+    except (TypeError, ValueError, KeyError, AttributeError):
         raise ValueError(f"segments must be a list of [label, start s, end s], found {value!r}") from None
     return segments

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from mmattn.data.manifest.checked import readable
-from mmattn.data.manifest.columns import SPLIT_NAMES
+from mmattn.data.manifest.columns import SPLIT_NAMES, label_of
 from mmattn.data.manifest.rows import MANIFEST_NAMES, Row, read_manifest
 from mmattn.data.manifest.walk import files_below, summary_of, why_left_out
 from mmattn.errors import UsageError
@@ -84,7 +84,8 @@ def _class_folders(root: Path) -> list[Row]:
     for folder, split in classes:
         files = [path for path in files_below(folder, skipped) if _is_file(path, skipped)]
         empty += [] if files else [str(folder.relative_to(root))]
-        rows += [Row(id=str(path.relative_to(root)), path=path, tags=(folder.name,), split=split) for path in files]
+        tags = (label_of(folder.name),)
+        rows += [Row(id=str(path.relative_to(root)), path=path, tags=tags, split=split) for path in files]
     if not rows:
         raise _no_classes(root)
     notes = [f"left out {summary_of(skipped)}"] * bool(skipped) + [f"no media in {', '.join(empty[:5])}"] * bool(empty)

@@ -53,6 +53,7 @@ def weights(layout: AudioLayout, downmix: Downmix) -> tuple[float, ...] | None:
     return tuple(weight / total for weight in found) if total else None
 
 
+@np.errstate(invalid="ignore", over="ignore")  # damaged float formats hold any value; AudioTrack replaces them
 def mono(frame: AudioFrame, mix: tuple[float, ...] | None = None) -> np.ndarray:
     """The frame's channels weighted by `mix`, None: their mean; (samples,) float32, full scale = 1."""
     planar, count = frame.format.is_planar, frame.layout.nb_channels

@@ -54,6 +54,8 @@ class SampleRun:
     tick: float  # s
     begin: float = 0.0  # where it begins if there is no stamp, s
     follows: bool = False  # audio of another rate, without a gap if rounding can explain the difference
+    before: int = 0  # that other rate, Hz, in which the stamps may still count
+    miscounted: bool = False  # they do
     count: int = 0  # samples so far
     at: list[int] = field(default_factory=list)  # sample
     times: list[float] = field(default_factory=list)  # its stamp, s

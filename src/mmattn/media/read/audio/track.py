@@ -54,6 +54,7 @@ class AudioTrack:
         self._segments: list[AudioSegment] = []
         self._finished = 0  # samples of all segments but the last
         self._shift = 0.0  # added to stamps after the file's clock jumped back
+        self._step: tuple[float, int] | None = None  # stamp and samples of the run's last frame, s
         self.first_time: float | None = None
         self.last_end = 0.0  # end of the audio decoded so far, s
 
@@ -92,12 +93,13 @@ class AudioTrack:
             return
         run = self._run
         if run is None or run.rate != rate:
-            run = self._next_run(rate)
-        at, stamped = run.count, self._uses(time)
+            run = self._next_run(rate, time)
+        at, stamped = run.count, self._uses(time) and not self._miscounts(time, rate)
+        self._step = None if time is None else (time, count)
         if time is None or not stamped:
             time = self.last_end
         elif self._shift or time < self.last_end - JUMP_S:
-            time = self.place(time)
+            time = self.place(time, rate)
         end = time + count / rate
         apart = self.first_time is not None and not -_APART_S <= time - self.last_end <= _APART_S
         self.first_time = time if self.first_time is None else self.first_time
@@ -114,7 +116,7 @@ class AudioTrack:
     def _growing(self) -> AudioSegment | None:
         """The segment that a following frame can be added to without further checks; None if there is none."""
         last = self._segments[-1] if self._segments else None
-        if last is None or not self.is_open or self._shift or self.clock.counted:
+        if last is None or not self.is_open or self._shift or self.clock.counted or last.run.follows:
             return None
         return last if last.run is self._run and last.first + last.samples == last.run.count else None
 
@@ -128,9 +130,22 @@ class AudioTrack:
     def _uses(self, time: float | None) -> bool:
         return time is not None and not (self.clock.counted and self.first_time is not None)
 
-    def place(self, time: float | None) -> float:
-        """The frame's time, continued from the frame before where the stamp is missing or jumps back."""
-        if time is None or not self._uses(time):
+    def _miscounts(self, time: float | None, rate: int) -> bool:
+        """Whether the stamps, after a change of the rate, still count samples of the rate before.
+
+        So it is in joined files of formats without stamps, such as ADTS, and in chained Ogg.
+        """
+        run = self._run
+        if run is None or run.rate != rate or not run.before or time is None:
+            return False
+        if not run.miscounted and self._step is not None:
+            step, count, slack = time - self._step[0], self._step[1], 1 / rate + self.clock.tick
+            run.miscounted = abs(step - count / run.before) < slack and abs(step - count / rate) > 4 * slack
+        return run.miscounted
+
+    def place(self, time: float | None, rate: int) -> float:
+        """The time of a frame of `rate` Hz, continued from the frame before where the stamp cannot be used."""
+        if time is None or not self._uses(time) or self._miscounts(time, rate):
             return self.last_end
         if self.first_time is not None and time + self._shift < self.last_end - JUMP_S:
             self._shift = self.last_end - time
@@ -156,10 +171,15 @@ class AudioTrack:
         segment.add(frame, cut)
         self._segments.append(segment)
 
-    def _next_run(self, rate: int) -> SampleRun:
-        """Begin a run for frames of another rate, which follow those before."""
-        begin = 0.0 if self._run is None else self._levels(self._run)[-1].offset + self._run.count / self._run.rate
-        self._run = run = SampleRun(rate, self.clock.tick, begin, follows=self._run is not None)
+    def _next_run(self, rate: int, time: float | None) -> SampleRun:
+        """Begin a run for frames of another rate, the first at `time` s by its stamp, which follow those before."""
+        last = self._run
+        begin = 0.0 if last is None else self._levels(last)[-1].offset + last.count / last.rate
+        before = 0 if last is None else last.before if last.miscounted else last.rate
+        if last is not None and last.miscounted and time is not None:
+            self._shift = self.last_end - time
+        self._run = run = SampleRun(rate, self.clock.tick, begin, follows=last is not None, before=before)
+        self._step = None
         return run
 
     def _levels(self, run: SampleRun) -> list[Level]:

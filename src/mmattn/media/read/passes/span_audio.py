@@ -14,7 +14,7 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from mmattn.media.open.packets import demux
-from mmattn.media.open.streams import start_of, time_base
+from mmattn.media.open.streams import codec_name, start_of, time_base
 from mmattn.media.read.audio.first_frames import FirstFrames
 from mmattn.media.read.audio.track import JUMP_S
 from mmattn.media.read.passes.plan import Unplannable
@@ -37,7 +37,8 @@ class SpanAudio:
         self.end: float | None = None  # of the last packet, s
         self._reading = reading
         self._tick, self._origin = time_base(stream), origin
-        self._from = -math.inf if self.track.clock.counted else reading.request.start - _PREROLL_S
+        whole = self.track.clock.counted or "dpcm" in (codec_name(stream) or "")  # a sample may need all before it
+        self._from = -math.inf if whole else reading.request.start - _PREROLL_S
         self._to = math.inf if reading.request.end is None else reading.request.end
         self._decode = stream.codec_context.decode
         self._frames: list[AudioFrame] = []

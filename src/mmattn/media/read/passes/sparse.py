@@ -15,7 +15,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from mmattn.media.open.packets import demux, frame_seconds
-from mmattn.media.open.streams import time_base
+from mmattn.media.open.streams import codec_name, time_base
 from mmattn.media.read.frames import check_size, renderer, slack
 from mmattn.media.read.passes.plan import FrameClock, PacketRun, Plan, Unplannable
 from mmattn.media.read.passes.reading import Reading
@@ -23,6 +23,8 @@ from mmattn.media.read.passes.reading import Reading
 # Decoders whose skip_frame=NONREF leaves out exactly the frames that no other frame refers to.
 _SKIPPING = ("h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4", "vp8")
 _HIDING = ("vp8", "vp9", "av1")  # some packets show no frame: the one before stays
+_UNMARKED = ("h261", "h263", "cavs", "dirac")  # FFmpeg's parsers take each of their packets for a key frame
+_MARKED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "flv", "asf", "ogg", "nut")  # the container says it
 _LOOK_UP_S = 2.0  # for later times the index is used
 _LANDINGS = 5  # places to try after a seek, each further back
 
@@ -40,6 +42,8 @@ class SparseFrames:
         self._first: Packet | None = None  # of the stream
         self._met: set[str] = set()  # issues of the packets
         self._used = False  # whether the decoder has seen a packet
+        if codec_name(stream) in _UNMARKED and stream.container.format.name not in _MARKED:
+            raise Unplannable("key frames that nothing tells from others")
 
     @property
     def done(self) -> bool:

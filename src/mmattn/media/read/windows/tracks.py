@@ -133,7 +133,7 @@ class AudioWindows(Track):
             self.ended = True
         elif isinstance(frame, AudioFrame) and frame.samples and frame.sample_rate:
             stamp = None if frame.pts is None else frame.pts * self._tick - self.origin
-            time = self._clock.place(stamp)
+            time = self._clock.place(stamp, frame.sample_rate)
             self._clock.add(frame, stamp)
             self.end = self._clock.last_end
             if time + frame.samples / frame.sample_rate >= since:
