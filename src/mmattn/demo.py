@@ -32,7 +32,8 @@ def demo(config: Config) -> Path:
 
     `files` are annotated by the installed ready-made models, as tags learned from AVShapes mean nothing elsewhere.
     """
-    from mmattn.reports.page.report import Options, write_report
+    from mmattn.reports.page.options import Options
+    from mmattn.reports.page.report import write_report
 
     started = time.monotonic()
     if not config["fusions"]:

@@ -26,7 +26,7 @@ def test_every_plain_key_of_a_verb_can_be_set(verb: str) -> None:
         ("train", ["sede=1"], "seed"),
         ("train", ["data.clip.fsp=1"], "data.clip.fps"),
         ("train", ["fusion=lat"], "late"),
-        ("train", ["fusion="], "did you mean adapter or bottleneck"),
+        ("train", ["fusion="], "expected one of adapter, bottleneck"),
         ("train", ["data=null"], "folder"),
         ("train", ["fusion=null"], "late"),
         ("train", ["fusion=late,cross"], "mmattn train -m fusion=late,cross"),

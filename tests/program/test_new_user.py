@@ -73,6 +73,76 @@ def test_what_other_verbs_read_is_looked_for_first(given: list[str], tmp_path: P
     assert not list(tmp_path.iterdir())
 
 
+WRONG = [  # words of a command, what the error names; in a folder with a run, a library, a list of tags and a video
+    ("evaluate run=run split=tset", "split=tset: expected one of train, val, test"),
+    ("evaluate run=run split=test", "has no test clips"),
+    ("evaluate run=run noise.kind=brown", "noise.kind=brown"),
+    ("evaluate run=run noise.kind=pink noise.snr_db=.inf", "noise.snr_db"),
+    ("evaluate run=run views.crops=2", "views.crops=2: expected 1 or 3"),
+    ("evaluate run=run views.spans=0", "views.spans=0"),
+    ("evaluate run=videos", "videos: not a run directory"),
+    ("evaluate run=begun", "begun: no model yet"),
+    ("evaluate run=run out=lib.jsonl/x.json", "lib.jsonl is not a folder"),
+    ("compare runs=nowhere/*", "runs=nowhere/*: it matches nothing"),
+    ("compare runs=[nowhere]", "nowhere: no such run directory"),
+    ("compare runs=[run] measure=some", "measure=some: expected missing, all, none"),
+    ("compare runs=[run] predictions=nowhere", "predictions=nowhere: no such file"),
+    ("compare runs=[run] out=lib.jsonl/x.html", "lib.jsonl is not a folder"),
+    ("search lib.jsonl dog embeddings=nowhere", "embeddings=nowhere"),
+    ("search lib.jsonl dog least_similarity=2", "least_similarity=2: expected -1 to 1"),
+    ("browse lib.jsonl out=lib.jsonl/x.html", "lib.jsonl is not a folder"),
+    ("explain run=run source=nowhere.mp4", "source=nowhere.mp4: no such file"),
+    ("explain run=run source=videos", "is a directory"),
+    ("explain run=run source=videos/a.mp4 heat=warm", "heat=warm: expected causal or attention"),
+    ("explain run=run source=videos/a.mp4 device=gpu", "device=gpu: expected cpu, cuda, cuda:0"),
+    ("explain run=run source=videos/a.mp4 out=lib.jsonl", "out=lib.jsonl: not a directory"),
+    ("explain run=begun source=videos/a.mp4", "begun: contains no model.safetensors"),
+    ("predict run=run source=videos device=gpu", "device=gpu: expected auto, cpu, cuda, cuda:0"),
+    (
+        "predict model=pretrained source=videos speech.pretrained=nowhere annotators=[speech]",
+        "speech.pretrained=nowhere",
+    ),
+    ("data shard data.root=videos out=lib.jsonl/x", "lib.jsonl is not a folder"),
+    ("data features run=run data.root=videos out=o device=gpu", "device=gpu"),
+    ("data check source=videos out=lib.jsonl/x", "lib.jsonl is not a folder"),
+    ("data label from=lib.jsonl out=lib.jsonl/m.csv", "lib.jsonl is not a folder"),
+    ("data prompts tags=nowhere.txt pretrained=run out=x.safetensors", "tags=nowhere.txt: no such file"),
+    ("data prompts tags=tags.txt pretrained=nowhere out=x.safetensors", "pretrained=nowhere: no such file or folder"),
+    ("train data=folder data.root=videos visual=siglip2 visual.pretrained=nowhere", "visual.pretrained=nowhere"),
+    ("train data=folder data.root=videos audio=yamnet audio.pretrained=nowhere", "audio.pretrained=nowhere"),
+]
+
+
+def test_every_verb_says_what_is_wrong_before_torch_is_there(tmp_path: Path) -> None:
+    for name in ("run", "begun"):
+        (tmp_path / name).mkdir()
+        source = {"_target_": "mmattn.data.manifest.sources.FolderSource", "root": str(tmp_path / "rows")}
+        config = {"data": {"source": source}, "fusion": {}, "trainer": {}}
+        (tmp_path / name / "config.yaml").write_text(json.dumps(config))
+    (tmp_path / "run" / "model.safetensors").touch()
+    for folder in ("videos", "rows"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "rows" / "manifest.jsonl").write_text('{"path": "a.mp4", "split": "train", "tags": ["x"]}\n')
+    (tmp_path / "videos" / "a.mp4").touch()
+    (tmp_path / "tags.txt").write_text("dog\n")
+    (tmp_path / "lib.jsonl").write_text('{"id": "a", "path": "a.mp4", "status": "failed", "reason": "x"}\n')
+    there = sorted(tmp_path.rglob("*"))
+    code = (
+        "import contextlib, io, json, sys\nfrom mmattn.cli.main import main\nfound = []\n"
+        "for words in json.loads(sys.argv[1]):\n"
+        "    with contextlib.redirect_stderr(io.StringIO()) as said:\n"
+        "        code = main(words.split())\n"
+        "    found.append((code, said.getvalue(), 'torch' in sys.modules))\n"
+        "print(json.dumps(found))"
+    )
+    command = [sys.executable, "-c", code, json.dumps([words for words, _ in WRONG])]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    for (words, says), (exit_code, said, has_torch) in zip(WRONG, json.loads(done.stdout), strict=True):
+        assert exit_code == 2 and said.count("\n") == 1 and says in said, (words, exit_code, said)
+        assert not has_torch, f"{words}: torch was imported before {said}"
+    assert sorted(path for path in tmp_path.rglob("*") if path.suffix != ".index") == there
+
+
 @pytest.mark.parametrize(
     "given", ["regulariser=hoyer fusion=late", "optim.lr=-1", "task=none", "pretrain=mae visual=none"]
 )

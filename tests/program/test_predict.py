@@ -166,7 +166,7 @@ def test_the_same_command_again_does_nothing_and_new_files_are_added(
     (source / "notes.txt").write_text("beside")
     command = ["predict", f"run={trained}", f"source={source}", f"out={out}"]
     assert main(command) == 0
-    assert "2 files: 1 answered, 1 not_media (1 not media by its name) ->" in capsys.readouterr().out
+    assert "2 files: 1 answered, 1 not_media (left out: 1 not media by its name) ->" in capsys.readouterr().out
     first = out.read_bytes()
     before = {path: path.stat().st_mtime_ns for path in [out, *tmp_path.rglob("*.jsonl")]}
     assert main(command) == 0

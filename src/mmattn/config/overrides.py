@@ -36,6 +36,7 @@ _INSTEAD_OF_HYDRA = {
     "job": "mmattn never changes the directory; run=DIR names the run",
     "verbose": "set MMATTN_DEBUG=1 to see where an error comes from",
 }
+_SOME = 12  # names in a hint
 _NO_HYDRA = "mmattn has no hydra section; see mmattn train --help for its keys"
 _PLAIN = re.compile(r"[A-Za-z0-9_./+-]*")
 _GRAMMAR = re.compile(r"[\[{'\"$].*|\w+\(.*\)", re.DOTALL)  # a list, settings, quotes, another key's value, a function
@@ -91,7 +92,8 @@ def check_key(text: str, base: Any) -> None:
             if text.startswith("+") and (node is None or (OmegaConf.is_dict(node) and _is_open(node))):
                 return  # free settings, or arguments of a class, which checks them itself
             prefix = ".".join(key.split(".")[:depth])
-            valid = [f"{prefix}.{name}" if prefix else name for name in [*names, *(GROUPS if depth == 0 else ())]]
+            names += GROUPS if depth == 0 and "fusion" in names else ()  # other verbs have few groups, all of them keys
+            valid = [f"{prefix}.{name}" if prefix else name for name in names]
             raise UsageError(f"{key}: no such key{nearest(key, valid)}")
         node = node._get_node(part)
         if OmegaConf.is_interpolation(node):
@@ -143,7 +145,9 @@ def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def nearest(name: str, valid: Collection[str]) -> str:
-    """A hint for error messages with the names closest to a wrong one."""
+    """A hint for error messages with the names closest to a wrong one, or with the first of all names."""
     valid = sorted(set(valid))
-    near = difflib.get_close_matches(name, valid, n=3, cutoff=0.5) or valid[:12]
-    return f"; did you mean {' or '.join(near)}?" if near else ""
+    if near := difflib.get_close_matches(name, valid, n=3, cutoff=0.5):
+        return f"; did you mean {' or '.join(near)}?"
+    more = f" and {len(valid) - _SOME} more" if len(valid) > _SOME else ""
+    return f"; expected one of {', '.join(valid[:_SOME])}{more}" if valid else ""

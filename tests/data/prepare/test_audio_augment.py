@@ -11,7 +11,8 @@ import torch
 from augment_clips import FLOOR, SPEC, SPLIT, Split, make_clip, soundless
 
 from mmattn.data.prepare.augment.audio import SoundAugment
-from mmattn.data.prepare.augment.noise import KINDS, ROLL, VOICES, add_noise, make_noise
+from mmattn.data.prepare.augment.noise import ROLL, VOICES, add_noise, make_noise
+from mmattn.data.prepare.augment.noise_kinds import KINDS
 from mmattn.data.prepare.augment.pipeline import Augment
 from mmattn.data.prepare.clips import PaddedClip, Sample
 from mmattn.data.prepare.keys import Key

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,6 +21,7 @@ from mmattn.cli.main import main
 from mmattn.config.compose import compose
 from mmattn.data.build import build_data
 from mmattn.data.load.clip_data import ClipData
+from mmattn.data.load.sampler import Draw
 from mmattn.data.output_folder import alone_in, content_stamp, rows_hash
 from mmattn.data.shards.source import ShardSource
 from mmattn.errors import UsageError
@@ -46,6 +48,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_video(folder / name, None if k == 5 else frames, FPS, None if k == 4 else tone)
         split = ("train", "train", "train", "val", "train", "train", "test", "train", "val")[k]
         rows.append({"id": f"clip {k}", "path": name, "tags": [f"tag{k % 2}"], "split": split})
+    rows[0] |= {"tag_scores": {"tag0": 0.75}}
     rows[2] |= {"start": 0.25, "end": 1.25, "captions": ["part of it"], "segments": [["word", 0.5, 0.75]]}
     (folder / "text.mp4").write_text("no film")
     rows.insert(1, {"id": "bad", "path": "text.mp4", "tags": ["tag0"], "split": "train"})
@@ -98,10 +101,29 @@ def test_rows_keep_what_was_said_of_them_at_their_new_times(root: Path, shards: 
     assert (part.start, part.end, part.captions) == (0.0, 1.0, ("part of it",))
     assert [tuple(segment) for segment in part.segments] == [("word", 0.25, 0.5)]
     assert rows["clip 0"].end == pytest.approx(1.5, abs=0.05)
+    assert rows["clip 0"].tag_scores == {"tag0": 0.75} and not rows["clip 1"].tag_scores
     (line,) = (shards / "unreadable.jsonl").read_text().splitlines()
     assert json.loads(line) | {"detail": ""} == {
         "id": "bad", "path": str(root / "text.mp4"), "reason": "not_media", "detail": "",
     }  # fmt: skip
+
+
+def test_how_sure_a_tag_is_stands_in_the_tar_and_is_the_target_in_training(shards: Path) -> None:
+    scores = {}
+    for path in shards.glob("*.tar"):
+        with tarfile.open(path) as tar:
+            for member in tar.getmembers():
+                if member.name.endswith(".json"):
+                    about = json.load(tar.extractfile(member))  # type: ignore[arg-type]
+                    scores[about["id"]] = about.get("tag_scores")
+    assert scores == {f"clip {k}": {"tag0": 0.75} if k == 0 else None for k in range(CLIPS)}
+    data = _data("shards", shards)
+    (soft,) = [item for item in map(data.dataset("train", train=True).__getitem__, _draws(data)) if item.id == "clip 0"]
+    assert soft.target.tolist() == [0.75, 0.0]
+
+
+def _draws(data: ClipData) -> list[Draw]:
+    return [Draw(0, index) for index in range(len(data.rows["train"]))]
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it leaves the closing to Python

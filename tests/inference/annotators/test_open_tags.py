@@ -176,6 +176,7 @@ def test_a_record_says_which_streams_a_tag_was_looked_for_in(
                 assert tag.get(used[0]) == (tag["score"] if len(used) == 1 else None)
                 assert tag["segments"][0][0] == 0
             assert kind in record["versions"]["open_tags"] and "transformers" in record["versions"]["open_tags"]
+            assert "not calibrated" in record["versions"]["open_tags"]
 
 
 @pytest.mark.parametrize("kind", ZERO_SHOT)

@@ -17,7 +17,8 @@ import pytest
 from report_runs import make_grid
 
 from mmattn.media.write.video import write_video
-from mmattn.reports.page.report import Options, write_report
+from mmattn.reports.page.options import Options
+from mmattn.reports.page.report import write_report
 
 SHOTS = Path(__file__).parents[3] / "build" / "screenshots"
 HOSTILE = '<img src=x onerror="document.title=1">'

@@ -15,7 +15,8 @@ from mmattn.reports.collect.groups import group_runs
 from mmattn.reports.collect.runs import collect_runs
 from mmattn.reports.page.browsed import browser
 from mmattn.reports.page.export import to_csv
-from mmattn.reports.page.report import Options, write_report
+from mmattn.reports.page.options import Options
+from mmattn.reports.page.report import write_report
 
 
 def test_cells_that_a_spreadsheet_would_run_are_quoted() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mmattn.cli.verbs.verb import Verb, check_inputs
+from mmattn.cli.verbs.verb import Verb, check_inputs, check_out
 from mmattn.config.compose import Config
+from mmattn.process.device import check_device
 
 
 def _shard(config: Config, overrides: Sequence[str]) -> object:
     check_inputs(config)
+    check_out(config)
     from mmattn.data.shards.write import shard
 
     return shard(config)
@@ -17,6 +19,8 @@ def _shard(config: Config, overrides: Sequence[str]) -> object:
 
 def _features(config: Config, overrides: Sequence[str]) -> object:
     check_inputs(config)
+    check_out(config)
+    check_device(config["device"])
     from mmattn.inference.commands.features import make_features
 
     return make_features(config)
@@ -29,12 +33,14 @@ def _prompts(config: Config, overrides: Sequence[str]) -> object:
 
 
 def _check(config: Config, overrides: Sequence[str]) -> object:
+    check_out(config)
     from mmattn.reports.library.check import check_library
 
     return check_library(config)
 
 
 def _manifest(config: Config, overrides: Sequence[str]) -> object:
+    check_out(config)
     from mmattn.data.manifest.export import export
 
     return export(config)

@@ -17,6 +17,9 @@ def _browse(config: Config, overrides: Sequence[str]) -> object:
 
 def _explain(config: Config, overrides: Sequence[str]) -> object:
     check_inputs(config)
+    from mmattn.reports.explain.checks import check
+
+    check(config)
     from mmattn.reports.explain.command import explain
 
     return explain(config)
@@ -33,6 +36,9 @@ def _compare_overrides(typed: list[str]) -> list[str]:
 
 
 def _compare(config: Config, overrides: Sequence[str]) -> object:
+    from mmattn.reports.page.options import check
+
+    check(config)
     from mmattn.reports.page.compare import compare
 
     return compare(config)

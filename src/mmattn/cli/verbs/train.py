@@ -49,6 +49,9 @@ def check_train_config(name: str) -> None:
 
 def _evaluate(config: Config, overrides: Sequence[str]) -> object:
     check_inputs(config)
+    from mmattn.training.run.evaluate_checks import check_evaluation  # before torch is imported
+
+    check_evaluation(config)
     from mmattn.training.run.evaluate import evaluate
 
     return evaluate(config, [text for text in overrides if text.startswith(("attention=", "attention."))])

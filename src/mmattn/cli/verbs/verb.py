@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from mmattn.config.compose import Config
 from mmattn.errors import UsageError
+from mmattn.files import check_writable, expanded
 
 
 @dataclass(frozen=True)
@@ -41,3 +42,9 @@ def check_inputs(config: Config) -> None:
     from mmattn.training.run.preflight import check_inputs as check
 
     check(config)
+
+
+def check_out(config: Config) -> None:
+    """Raises UsageError where `out` cannot be written, before torch is imported."""
+    out = str(config["out"])
+    check_writable(expanded(out).parent, f"out={out}")

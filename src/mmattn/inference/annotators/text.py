@@ -1,6 +1,7 @@
 """Reads text in the video with the program tesseract, on a frame every two seconds.
 
-The text of a frame is the words that tesseract is sure of. Consecutive frames with the same text give one entry.
+The text of a frame is the lines with words that tesseract is sure of. Consecutive frames with the same text give one
+entry.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import csv
 import io
 import os
 import subprocess
+import unicodedata
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,7 @@ from mmattn.media.read.windows.views import FrameView
 
 _WORD = "5"  # the level of words in tesseract's table
 _TIMEOUT_S = 60.0  # for a frame
-_MIN_LETTERS = 3  # of a text
+_MIN_LETTERS = 3  # and digits, of a line
 
 
 class Text(Annotator):
@@ -56,13 +58,27 @@ class Text(Annotator):
         Image.fromarray(np.ascontiguousarray(frame.permute(1, 2, 0).numpy())).save(picture, "bmp")
         options = ["-l", self.languages, "--psm", "11", "tsv"]  # 11: sparse text
         table = _run(["tesseract", "stdin", "stdout", *options], picture.getvalue())
-        lines: dict[tuple[str, ...], list[str]] = {}
-        for row in csv.DictReader(io.StringIO(table), delimiter="\t", quoting=csv.QUOTE_NONE):
-            word = (row["text"] or "").strip()
-            if row["level"] == _WORD and float(row["conf"]) >= self.min_confidence and any(map(str.isalnum, word)):
-                lines.setdefault((row["block_num"], row["par_num"], row["line_num"]), []).append(word)
-        text = "\n".join(" ".join(words) for words in lines.values())
-        return text if sum(map(str.isalnum, text)) >= _MIN_LETTERS else ""
+        return text_of(table, self.min_confidence)
+
+
+def text_of(table: str, min_confidence: float) -> str:
+    """The lines of tesseract's table with their words of at least that confidence.
+
+    A line needs three letters or digits, in one word unless its script has no spaces: in leaves and fabric tesseract is
+    sure of many words of two letters.
+    """
+    lines: dict[tuple[str, ...], list[str]] = {}
+    for row in csv.DictReader(io.StringIO(table), delimiter="\t", quoting=csv.QUOTE_NONE):
+        word = (row["text"] or "").strip()
+        if row["level"] == _WORD and float(row["conf"]) >= min_confidence and any(map(str.isalnum, word)):
+            lines.setdefault((row["block_num"], row["par_num"], row["line_num"]), []).append(word)
+    return "\n".join(" ".join(words) for words in lines.values() if _is_text(words))
+
+
+def _is_text(words: list[str]) -> bool:
+    whole = "".join(words)
+    parts = [whole] if any(unicodedata.east_asian_width(character) == "W" for character in whole) else words
+    return max(sum(map(str.isalnum, part)) for part in parts) >= _MIN_LETTERS
 
 
 class _TextReading(Annotation):

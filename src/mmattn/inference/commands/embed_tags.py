@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-import torch
-from jaxtyping import Float
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from mmattn.config.compose import Config
-from mmattn.encoders.pretrained.transformers.text_encoder import TextEncoder
 from mmattn.errors import UsageError
-from mmattn.files import beside, expanded
+from mmattn.files import beside, check_writable, expanded
 from mmattn.inference.tag_list import read_tags
+from mmattn.process.device import check_device
 from mmattn.progress import Progress
 from mmattn.text import counted
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from mmattn.encoders.pretrained.transformers.text_encoder import TextEncoder
 
 SUFFIX = ".safetensors"
 
@@ -27,7 +30,13 @@ def make_prompts(config: Config) -> str:
         raise UsageError(f"out={config['out']}: expected the name of a file that ends in {SUFFIX}")
     if not isinstance(templates, list) or not templates or any("{}" not in str(one) for one in templates):
         raise UsageError(f"templates={templates}: expected sentences with {{}} where the tag stands")
+    check_writable(out.parent, f"out={config['out']}")
     described = read_tags(expanded(str(config["tags"])))
+    check_device(config["device"])
+    if not config["hub"] and not expanded(str(config["pretrained"])).exists():
+        raise UsageError(f"pretrained={config['pretrained']}: no such file or folder; or fetch a name with hub=true")
+    from mmattn.encoders.pretrained.transformers.text_encoder import TextEncoder  # with torch
+
     encoder = TextEncoder(str(config["pretrained"]), bool(config["hub"]), str(config["device"]))
     found = embeddings(encoder, described, [str(one) for one in templates])
     _write(out, found)
@@ -37,6 +46,8 @@ def make_prompts(config: Config) -> str:
 
 def embeddings(encoder: TextEncoder, described: Mapping[str, str], templates: Sequence[str]) -> dict[str, Tensor]:
     """The embedding of each tag: the mean over the templates, of length 1 (Radford et al. 2021, section 3.1.4)."""
+    import torch
+
     texts = [template.replace("{}", words) for words in described.values() for template in templates]
     parts: list[Float[Tensor, "n E"]] = []
     with Progress("embedding", len(texts)) as progress:

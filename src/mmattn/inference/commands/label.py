@@ -17,7 +17,7 @@ from mmattn.data.manifest.rows import MANIFEST_NAMES, Row
 from mmattn.data.manifest.sources import held_out
 from mmattn.data.manifest.write import write_manifest
 from mmattn.errors import UsageError
-from mmattn.files import expanded
+from mmattn.files import check_writable, expanded
 from mmattn.inference.records.result import Result, Tag
 from mmattn.inference.search.library import library_path, read_library
 from mmattn.text import counted
@@ -36,6 +36,7 @@ def label(config: Config) -> str:
             raise UsageError(f"{key}={config[key]}: expected {low:g} to {high:g}")
     if config["seconds"] is not None and not config["seconds"] > 0:
         raise UsageError(f"seconds={config['seconds']}: expected a number of seconds above 0, or null")
+    check_writable(out.parent, f"out={out}")
     library = library_path(config["from"])
     rows, skipped = _rows(library, config)
     if not rows:

@@ -117,7 +117,7 @@ def _summary(job: Job, out: Path, skipped: Counter[str], update: Update, notes: 
     failed = "".join(f", {count} {reason}" for reason, count in sorted(counts.items()) if reason != "ok")
     left_out = ", ".join(f"{count} {why}" for why, count in skipped.items())
     text = f"{counted(sum(counts.values()), 'file')}: {counts['ok']} answered{failed}"
-    text += f" ({left_out})" if left_out else ""
+    text += f" (left out: {left_out})" if left_out else ""
     if not counts["ok"]:
         raise UsageError(f"{out}: no readable file ({text}); the records say why")
     if update.changed:

@@ -9,6 +9,7 @@ from mmattn.errors import UsageError
 from mmattn.files import expanded
 from mmattn.inference.annotators import catalogue
 from mmattn.media.read.video.tone_map import HDRS
+from mmattn.process.device import check_device
 
 PLAIN_VIEWS = {"crops": 1, "flip": False}
 _OF_PRETRAINED = {"annotators": catalogue.AUTO, "weights": None, "hub": False, "modalities": ["video", "audio"]}
@@ -18,6 +19,7 @@ _OF_RUN = ("attention", "decoding")
 def check(config: Config) -> None:
     """Check all settings but those of the annotators and of the output."""
     _check_model(config)
+    check_device(config["device"], takes_auto=True, here=config["engine"]["_target_"].endswith(".LocalEngine"))
     _check_numbers(config)
     _check_speed(config)
     _check_spans(config)

@@ -12,6 +12,7 @@ from mmattn.files import expanded
 from mmattn.inference.search.index import open_index
 from mmattn.inference.search.library import library_path
 from mmattn.inference.search.query import Hit, find, terms_of
+from mmattn.inference.sentences.source import find_model
 from mmattn.text import clean, counted, one_line
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def _sentences(config: Config) -> Sentences | None:
         raise UsageError(f"least_similarity={config['least_similarity']}: expected -1 to 1")
     if config["embeddings"] is None:
         return None
+    find_model(str(config["embeddings"]))
     from mmattn.inference.sentences.embedder import Sentences  # with torch
 
     return Sentences(str(config["embeddings"]))

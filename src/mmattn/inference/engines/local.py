@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from mmattn.errors import UsageError
 from mmattn.inference.engines.local_driver import run_local
 from mmattn.inference.jobs.job import Job
+from mmattn.process.device import has_gpu
 from mmattn.process.openmp import cores
 
 
@@ -42,12 +42,10 @@ def check_workers(workers: int) -> None:
 
 def _devices(device: str, workers: int, shards: int) -> list[str]:
     """The device of each worker, at most as many as shards."""
-    if device in ("auto", "cuda"):
-        has_gpu = Path("/dev/nvidiactl").exists() or Path("/dev/kfd").exists()
-        if has_gpu or device == "cuda":
-            import torch
+    if device in ("auto", "cuda") and has_gpu():
+        import torch
 
-            if count := torch.cuda.device_count():
-                return [f"cuda:{k % count}" for k in range(min(workers or count, shards))]
-        device = "cpu" if device == "auto" else device
+        if count := torch.cuda.device_count():
+            return [f"cuda:{k % count}" for k in range(min(workers or count, shards))]
+    device = "cpu" if device == "auto" else device
     return [device] * min(workers or (cores() if device == "cpu" else 1), shards)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 from mmattn.checkpoint import Checkpoint, load_model
@@ -12,8 +11,7 @@ from mmattn.errors import MediaError, MmattnError, UsageError
 from mmattn.files import expanded, write_atomically
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.model import AVModel
-
-NAME = "explain"
+from mmattn.reports.explain.checks import NAME, check, folder_of
 
 
 def explain(config: Config) -> str:
@@ -21,19 +19,14 @@ def explain(config: Config) -> str:
 
     Raises UsageError for a wrong request and MmattnError for a file that cannot be read.
     """
-    _check(config)
+    check(config)
     checkpoint = load_model(Path(str(config["run"])))
     if not checkpoint.vocabulary.names:
         raise UsageError(
             f"run={config['run']}: this model only captions, so it has no tags to explain; mmattn predict shows what "
             "each word depends on"
         )
-    source = expanded(str(config["source"]))
-    if source.is_dir():
-        raise UsageError(f"source={source}: is a directory; explain takes one file")
-    out = Path(str(config["out"])) if config["out"] is not None else Path("runs") / f"{NAME}-{_plain(source)}"
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"out={out}: not a directory; name the directory to write into")
+    source, out = expanded(str(config["source"])), folder_of(config)
     model = _on_device(checkpoint, config["device"])
     with IsolatedReader(deadline_s=config["deadline_s"], follow_symlinks=config["follow_symlinks"]) as reader:
         try:
@@ -41,14 +34,6 @@ def explain(config: Config) -> str:
         except MediaError as error:
             raise MmattnError(str(error)) from None
     return f"{source}: {', '.join(tags)} -> {out / f'{NAME}.html'}"
-
-
-def _check(config: Config) -> None:
-    for key, least in (("tags", 1), ("masks", 2), ("height", 32)):
-        if config[key] < least:
-            raise UsageError(f"{key}={config[key]}: expected {least} or more")
-    if config["heat"] not in ("causal", "attention"):
-        raise UsageError(f"heat={config['heat']}: expected causal or attention")
 
 
 def _on_device(checkpoint: Checkpoint, device: str) -> AVModel:
@@ -76,7 +61,3 @@ def _write(
     write_atomically(out / f"{NAME}.json", (json.dumps(record(found), indent=1, allow_nan=False) + "\n").encode())
     write_atomically(out / f"{NAME}.html", render(found, stills, f"{NAME}.mp4", attention))
     return found.tags
-
-
-def _plain(source: Path) -> str:
-    return re.sub(r"[^\w.-]+", "_", source.stem)[:80] or "file"

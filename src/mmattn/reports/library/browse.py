@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from mmattn.config.compose import Config
 from mmattn.errors import UsageError
-from mmattn.files import beside, expanded
+from mmattn.files import beside, check_writable, expanded
 from mmattn.inference.records.result import Result
 from mmattn.inference.search.library import library_path, read_library
 from mmattn.reports import html
@@ -37,6 +37,7 @@ def browse(config: Config) -> str:
     out = expanded(name)
     if out.is_dir() or out.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"out={clean(name)}: expected the name of a page, as in out=library.html")
+    check_writable(out.parent, f"out={clean(name)}")
     with ExitStack() as stack, beside(out) as part:
         picture = _pictures(stack) if config["thumbnails"] else None
         count = _write(library, out, part, picture)

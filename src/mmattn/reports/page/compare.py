@@ -13,18 +13,16 @@ from mmattn.progress import log
 from mmattn.reports.collect.missing import evaluate_missing
 from mmattn.reports.collect.runs import EVALUATION_FILE
 from mmattn.reports.collect.select import select_runs, unfinished
-from mmattn.reports.page.report import FEW, Options, write_report
+from mmattn.reports.page.options import Options, check, options_of
+from mmattn.reports.page.report import FEW, write_report
 from mmattn.reports.text import listing
 from mmattn.text import counted
-
-MEASURE = ("missing", "all", "none")
 
 
 def compare(config: Config) -> Path:
     """Write the page of a comparison; returns its path. Raises UsageError naming what is wrong and where."""
-    if not config["out"]:
-        raise UsageError(f"out={config['out']}: name the file to write, as in out=compare.html")
-    out, options = Path(str(config["out"])), _options(config)
+    check(config)
+    out, options = Path(str(config["out"])), options_of(config)
     predictions = Path(str(config["predictions"])) if config["predictions"] else None
     if not config["watch"]:
         runs = select_runs(config["runs"], config["sweep"])
@@ -34,22 +32,6 @@ def compare(config: Config) -> Path:
         evaluate_missing([run for run in runs if (run / EVALUATION_FILE).is_file()], str(config["evaluate"]).lower())
         return write_report(runs, predictions, out, notes=notes, options=options)
     return _watch(config, predictions, out, replace(options, refresh_s=float(config["every_s"])))
-
-
-def _options(config: Config) -> Options:
-    measure = str(config["measure"]).lower()
-    if measure not in MEASURE:
-        raise UsageError(f"measure={config['measure']}: expected {', '.join(MEASURE)}")
-    if config["samples"] < 0 or config["every_s"] < 1:
-        raise UsageError("samples= must be 0 or more clips, every_s= 1 or more seconds")
-    factors = [config["factors"]] if isinstance(config["factors"], str) else config["factors"]
-    return Options(
-        metric=None if config["metric"] is None else str(config["metric"]),
-        baseline=None if config["baseline"] is None else str(config["baseline"]),
-        factors=None if factors is None else tuple(map(str, factors)),
-        measure=measure,
-        samples=config["samples"],
-    )
 
 
 def _finished(runs: Sequence[Path]) -> tuple[list[Path], list[str]]:

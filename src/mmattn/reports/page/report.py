@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from mmattn.errors import UsageError
@@ -20,6 +20,7 @@ from mmattn.reports.collect.runs import collect_runs
 from mmattn.reports.page.browsed import browser
 from mmattn.reports.page.content import Example, Page
 from mmattn.reports.page.export import write_tables
+from mmattn.reports.page.options import PLAIN, Options
 from mmattn.reports.page.render import render
 from mmattn.reports.page.rows import Facts, plain_score, score_of
 from mmattn.reports.page.thumbnails import thumbnails
@@ -33,31 +34,13 @@ _SAME = 0.002  # mAP; the same model on other hardware differs by less
 _DEADLINE_S = 20.0  # for the pictures of one example
 
 
-@dataclass(frozen=True)
-class Options:
-    """How runs are compared. `metric`: see measures.Measures; None: mAP, or CIDEr-D without tags.
-
-    `baseline`: the name of a row or run; None: the first. `factors`: the parts of the config that are compared; None:
-    fusion and attention, as far as they differ. `measure`: costs that are "missing", "all" again, or "none". `samples`:
-    how many of the clips to browse have pictures and sound; 0: no clips. `refresh_s`: the page reloads itself at this
-    interval.
-    """
-
-    metric: str | None = None
-    baseline: str | None = None
-    factors: tuple[str, ...] | None = None
-    measure: str = "none"
-    samples: int = 0
-    refresh_s: float | None = None
-
-
 def write_report(
     runs: Sequence[Path],
     predictions: Path | None,
     out: Path,
     title: str = "Sound and picture: runs compared",
     notes: Sequence[str] = (),
-    options: Options = Options(),
+    options: Options = PLAIN,
 ) -> Path:
     """Write the page about `runs` at `out`, whole or not at all, and its tables beside it as JSON and CSV.
 

@@ -15,9 +15,8 @@ from mmattn.data.build import build_data
 from mmattn.data.load.clip_data import ClipData
 from mmattn.data.load.splits import SplitData
 from mmattn.data.manifest.labels import TagVocabulary
-from mmattn.data.manifest.rows import SPLITS, Row
+from mmattn.data.manifest.rows import Row
 from mmattn.data.prepare.augment.audio import SoundAugment
-from mmattn.data.prepare.augment.noise import KINDS
 from mmattn.data.prepare.augment.pipeline import Augment
 from mmattn.data.prepare.views import ClipView, Views, clip_views
 from mmattn.errors import UsageError
@@ -26,6 +25,7 @@ from mmattn.progress import Progress
 from mmattn.text import counted
 from mmattn.training.directory.frozen import read_config
 from mmattn.training.logging.curves import headline
+from mmattn.training.run.evaluate_checks import check_evaluation
 from mmattn.weighting.evaluation import Evaluation
 
 PLAIN_VIEWS = {"spans": 1, "crops": 1, "flip": False}
@@ -37,13 +37,10 @@ def evaluate(config: Config, changes: Sequence[str] = ()) -> str:
 
     `changes`: overrides that replace the model's attention; the file is named after them.
     """
+    check_evaluation(config)
     split = config["split"]
-    if split not in SPLITS:
-        raise UsageError(f"split={split}: expected one of {', '.join(SPLITS)}")
     run, noise, attention = Path(str(config["run"])), config["noise"], config.get("attention")
     data = build_data(read_config(run)["data"])
-    if not data.rows[split]:  # before the model is loaded
-        raise UsageError(f"{run}: its data set has no {split} clips; set split= to train or val, or the 'split' column")
     name, augment, described = f"evaluation-{split}", None, {}
     if noise["kind"] is not None:
         data, augment, described = replace(data, seed=noise["seed"]), _noise(noise), {"noise": noise}
@@ -110,12 +107,7 @@ def _video(row: Row) -> str:
 
 
 def _noise(noise: Config) -> Augment:
-    try:
-        return Augment(sound=SoundAugment(noise=1.0, noise_kind=noise["kind"], snr_db=(noise["snr_db"],) * 2))
-    except ValueError:
-        raise UsageError(
-            f"noise.kind={noise['kind']} noise.snr_db={noise['snr_db']}: expected {', '.join(KINDS)} and a number of dB"
-        ) from None
+    return Augment(sound=SoundAugment(noise=1.0, noise_kind=noise["kind"], snr_db=(noise["snr_db"],) * 2))
 
 
 def evaluate_run(

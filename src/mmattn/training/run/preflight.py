@@ -11,13 +11,15 @@ from mmattn.files import MODEL_FILE, expanded
 from mmattn.training.directory.exclusive import check_free
 from mmattn.training.directory.names import CONFIG_FILE
 
+_PACKAGE = "package"  # of `pretrained`: the weights of an installed package
 _WITH_HEADS = ("fusion", "captions")
 
 
 def check_before_training(config: Config) -> None:
-    """Raises UsageError for a missing source, a run that cannot be written, and heads that do not divide `dim`."""
+    """Raises UsageError for what is missing, a run that cannot be written, and heads that do not divide `dim`."""
     _check_run(config)
     _check_source(config["data"])
+    _check_weights(config)
     for part in _WITH_HEADS:
         own = config.get(part) or {}
         dim, heads = own.get("dim"), own.get("heads")
@@ -27,6 +29,16 @@ def check_before_training(config: Config) -> None:
         found = expanded(str(start))
         if not (found / MODEL_FILE if found.is_dir() else found).is_file():
             raise UsageError(f"init_from={start}: no such run or model.safetensors")
+
+
+def _check_weights(config: Config) -> None:
+    """Raises UsageError for `pretrained=` of a part that is neither a file nor a folder nor to be downloaded."""
+    for part in ("visual", "audio", "captions", "task"):
+        own = config.get(part) or {}
+        given = own.get("pretrained")
+        if given not in (None, _PACKAGE) and not own.get("hub") and not expanded(str(given)).exists():
+            other = f", or download a name with {part}.hub=true" if "hub" in own else ""
+            raise UsageError(f"{part}.pretrained={given}: no such file or folder; set it to a path{other}")
 
 
 def check_inputs(config: Config) -> None:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from mmattn.data.prepare.augment.noise import KINDS, Clips, NoiseKind, add_noise, make_noise
+from mmattn.data.prepare.augment.noise import Clips, add_noise, make_noise
+from mmattn.data.prepare.augment.noise_kinds import KINDS, NoiseKind
 from mmattn.data.prepare.clips import PaddedClip, Sample
 from mmattn.data.prepare.keys import Key
 from mmattn.data.prepare.mel import FrontEnd

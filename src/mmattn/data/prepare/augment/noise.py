@@ -8,17 +8,16 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from itertools import islice
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mmattn.data.prepare.augment.noise_kinds import NoiseKind
 from mmattn.data.prepare.clips import PaddedClip
 from mmattn.data.prepare.keys import Key
 
-NoiseKind = Literal["white", "pink", "babble"]
-KINDS: tuple[NoiseKind, ...] = ("white", "pink", "babble")
 VOICES = 4  # other clips in a babble
 SPARE = 8  # further clips that replace unreadable ones and those without audio
 ROLL = (1 / 6, 5 / 6)  # of a clip's length: 0.5 to 2.5 s of the 3 s of GRID's sentences

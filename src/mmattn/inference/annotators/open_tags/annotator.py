@@ -71,8 +71,9 @@ class OpenTags(Annotator):
         prompts = [[template.replace("{}", words) for template in templates] for words in described.values()]
         self.model.set_prompts(prompts, [template.replace("{}", neutral) for template in templates])
         self.name, self.names = name, list(described)
-        self.version = f"{kind} {folder.name} ({package_version('transformers')})"
         self.threshold = threshold if setting.threshold is None else setting.threshold
+        made_by = f"{kind} {folder.name} ({package_version('transformers')})"
+        self.version = f"{made_by}, threshold {self.threshold:g} not calibrated"
         usable = [each for each in self.model.modalities if each in setting.modalities]
         self.step_s = step_s or (_AUDIO_STEP_S if "audio" in self.model.modalities else _VIDEO_STEP_S)
         self.steps = round(HOP_S / self.step_s)
