@@ -52,6 +52,9 @@ def test_training_starts_from_the_pretrained_encoders_and_fusion_with_few_labels
         (["init_from=nowhere"], "no such run or model.safetensors"),
         (["data.label_fraction=0"], "label_fraction"),
         (["pretrain=mae", "weight_average=ema"], "weight_average"),
+        (["pretrain=mae", "trainer.patience=2"], "trainer.patience=2"),
+        (["pretrain=mae", "trainer.keep_by=loss"], "trainer.keep_by=loss"),
+        (["pretrain=mae", "trainer.strategy=fsdp"], "trainer.strategy=ddp"),
         (["pretrain=mae", "pretrain.patch=7"], "48x48"),
     ],
 )

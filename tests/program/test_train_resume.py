@@ -16,7 +16,9 @@ import torch
 import yaml
 
 from mmattn.cli.main import main
+from mmattn.config.compose import compose
 from mmattn.training.checkpoints.atomic import BEFORE, LAST, damage, newest_whole
+from mmattn.training.directory.create import create_run
 
 pytestmark = pytest.mark.usefixtures("warm")
 
@@ -97,7 +99,7 @@ def test_one_process_goes_on_where_two_stopped(small: list[str], whole: Path, tm
     run = tmp_path / "run"
     struck(2, "0", signal.SIGINT)
     assert main(["train", *small, *OPTIONS, "dropout=0.0", "trainer.devices=2", f"run={run}"]) == 130
-    assert main(["train", f"resume={run}", "trainer.devices=1"]) == 0
+    assert main(["train", f"resume={run}", "trainer.devices=0"]) == 0  # as many as there are GPUs, or one
     assert saved(run / LAST)["global_step"] == saved(whole / LAST)["global_step"]
     assert yaml.safe_load((run / "config.yaml").read_text())["trainer"]["devices"] == 1
 
@@ -170,6 +172,50 @@ def test_only_the_machine_may_change_on_resume(twice: Path, capsys: pytest.Captu
     before = (twice / "config.yaml").read_bytes()
     assert main(["train", f"resume={twice}", "optim.lr=1"]) == 2
     assert "optim.lr=1" in capsys.readouterr().err and (twice / "config.yaml").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "trainer.devices=-1",
+        "trainer.devices=3",  # of which a batch has 4 clips
+        "trainer.checkpoints=parts",
+        "trainer.shard=3",
+        "trainer.strategy=copies",
+        "trainer.save_every=-1",
+        "trainer.threads=-2",
+        "trainer.timeout_s=0",
+        "trainer.profile=some",
+        "data.workers=-1",
+        "data.cache_gb=-1",
+        "data.deadline_s=0",
+        "launcher.endpoint=here",
+        "logger.mode=other",
+    ],
+)
+def test_a_wrong_change_on_resume_is_refused_and_not_kept(
+    change: str, twice: Path, capsys: pytest.CaptureFixture
+) -> None:
+    before = {path: path.read_bytes() for path in twice.rglob("*") if path.is_file() and ".lease" not in path.parts}
+    more = ["launcher=torchrun"] if change.startswith("launcher") else []
+    assert main(["train", f"resume={twice}", *more, change]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert change.split("=")[0].split(".")[-1].replace("mode", "logger") in line
+    after = {path: path.read_bytes() for path in twice.rglob("*") if path.is_file() and ".lease" not in path.parts}
+    assert after == before
+
+
+@pytest.mark.parametrize(
+    ("option", "named"), [("weight_average=ema", "weight_average"), ("pretrain=contrastive", "pretrain")]
+)
+def test_a_run_that_cannot_share_its_weights_is_not_resumed_so(
+    option: str, named: str, small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    run = create_run(compose("train", [*small, *OPTIONS, option, f"run={tmp_path / 'run'}"]))
+    before = (run / "config.yaml").read_bytes()
+    assert main(["train", f"resume={run}", "trainer.devices=2", "trainer.strategy=fsdp"]) == 2
+    assert f"and {named} needs them whole" in capsys.readouterr().err
+    assert (run / "config.yaml").read_bytes() == before
 
 
 def test_slurms_warning_saves_requeues_once_and_stops(

@@ -134,12 +134,19 @@ def _freeze_unused(net: nn.Module, example: tuple[Tensor, ...]) -> None:
         try:
             output = functional_call(net, meta, tuple(each.to("meta") for each in example))
         except (RuntimeError, NotImplementedError):  # its forward depends on values
-            parameters = dict(net.named_parameters())
-            output = net(*example)
+            parameters = {name: _real(value) for name, value in net.named_parameters()}
+            output = functional_call(net, parameters, example)
     net.train(training)
     reached = _leaves(output)
     for name, parameter in net.named_parameters():
         parameter.requires_grad_(parameter.requires_grad and id(parameters[name]) in reached)
+
+
+def _real(parameter: nn.Parameter) -> Tensor:
+    """The parameter, or zeros in place of one that was built without its weights."""
+    if not parameter.is_meta:
+        return parameter
+    return torch.zeros_like(parameter, device="cpu", requires_grad=parameter.requires_grad)
 
 
 def run_on_meta(net: nn.Module, *example: Tensor) -> None:

@@ -32,17 +32,11 @@ def check_machine(changes: Sequence[str]) -> None:
             )
 
 
-def on_other_machine(run: Path, composed: Config, changes: Sequence[str]) -> Config:
-    """Apply `changes` of the machine to the frozen config of a run, and return it.
-
-    `composed`: a config with the changes applied. See check_machine for what they may change.
-    """
-    config = before = read_config(run)
+def on_other_machine(config: Config, composed: Config, changes: Sequence[str]) -> Config:
+    """The frozen `config` of a run with `changes` of the machine, which `composed` has applied. See check_machine."""
     for key in (text.lstrip("+").partition("=")[0] for text in changes):
         part = "launcher" if key.startswith("launcher") else key  # with all its settings
         config = _put(config, part.split("."), composed)
-    if config != before:
-        write_atomically(run / CONFIG_FILE, yaml.safe_dump(config, sort_keys=False).encode())
     return config
 
 
@@ -50,6 +44,11 @@ def _put(config: Config, path: Sequence[str], other: Config) -> Config:
     """`config` with the value that `other` has at `path`."""
     first, *rest = path
     return {**config, first: _put(config[first], rest, other[first]) if rest else other[first]}
+
+
+def write_config(run: Path, config: Config) -> None:
+    """Replace the frozen config."""
+    write_atomically(run / CONFIG_FILE, yaml.safe_dump(config, sort_keys=False).encode())
 
 
 def read_config(run: Path) -> Config:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from mmattn.config.compose import Config
 from mmattn.training.directory.exclusive import exclusive
-from mmattn.training.directory.frozen import check_machine, on_other_machine, read_config
+from mmattn.training.directory.frozen import check_machine, on_other_machine, read_config, write_config
 from mmattn.training.distributed.launcher import launcher_of
-from mmattn.training.run.prepare import prepare
+from mmattn.training.run.prepare import prepare, prepare_again
 
 
 def launch(config: Config, changes: Sequence[str] = ()) -> Path:
@@ -23,7 +23,10 @@ def launch(config: Config, changes: Sequence[str] = ()) -> Path:
         run = Path(str(config["resume"]))
         joins = launcher_of(read_config(run)).nodes > 1  # perhaps another node already holds the run
         with nullcontext() if joins else exclusive(run):  # its config must not change while a process trains
-            frozen, data = on_other_machine(run, config, changes), None
+            frozen, data = read_config(run), None
+            if changes:
+                frozen = prepare_again(on_other_machine(frozen, config, changes))
+                write_config(run, frozen)
     else:
         run, data = prepare(config)
         frozen = read_config(run)

@@ -24,8 +24,7 @@ MAX_SCALE = 100.0  # of the logits, as in CLIP
 class Contrastive(Objective):
     """Symmetric InfoNCE (van den Oord et al. 2018; Radford et al. 2021, fig. 3) on the means of the encoders' tokens.
 
-    Clips that lack a modality, or could not be read, are neither queries nor candidates. In validation, where processes
-    may have different numbers of batches and clips, each process compares its own clips.
+    Clips that lack a modality, or could not be read, are neither queries nor candidates.
     """
 
     def __init__(self, dim: int, embed: int = 128, temperature: float = 0.07) -> None:
@@ -45,11 +44,10 @@ class Contrastive(Objective):
             self._embed(video, self.video),
             self._embed(audio, self.audio),
         )
-        rank, world, count = 0, 1, len(real)
-        if self.training:
-            both, v, a = gather(both), gather(v), gather(a)
-            rank, world = _rank(), _world()
-        own = slice(rank * count, (rank + 1) * count)
+        rank, world, count = _rank(), _world(), len(real)
+        most = count if self.training else _largest(count, real.device)  # a training batch divides among processes
+        both, v, a = (gather(_padded(part, most)) for part in (both, v, a))
+        own = slice(rank * most, rank * most + count)
         scale = self.log_scale.exp().clamp(max=MAX_SCALE)
         place = torch.arange(len(both), device=both.device)[own]
         ways = [scale * mine[own] @ other.T for mine, other in ((v, a), (a, v))]  # (B, G)
@@ -84,6 +82,20 @@ class _Gather(torch.autograd.Function):
         gradient = gradient.contiguous()
         distributed.all_reduce(gradient)
         return gradient.chunk(_world())[_rank()]
+
+
+def _padded(part: Tensor, most: int) -> Tensor:
+    """(B, ...) -> (most, ...), with zeros (False) at the end."""
+    return torch.cat([part, part.new_zeros(most - len(part), *part.shape[1:])]) if len(part) < most else part
+
+
+def _largest(count: int, device: torch.device) -> int:
+    """The largest count of any process. Collective."""
+    if _world() == 1:
+        return count
+    counts = torch.tensor(count, device=device)
+    distributed.all_reduce(counts, distributed.ReduceOp.MAX)
+    return int(counts)
 
 
 def gather(part: Tensor) -> Tensor:

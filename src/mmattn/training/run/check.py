@@ -28,6 +28,7 @@ from mmattn.training.sharding.check import check_shardable
 BY_TAGS = "mmattn.training.modality_balance.ogm_ge.OgmGe"
 NO_ENCODER = "mmattn.encoders.none.NoEncoder"
 OPTIONAL_PARTS = ("modality_balance", "multitask", "self_critical", "freeze", "weight_average")
+LEAST = {"epochs": 1, "devices": 1, "accumulate": 1, "log_every": 1, "save_every": 0, "threads": 0}
 CHOICES = {  # of keys of trainer, with the value of a run created before the key existed
     "strategy": ("ddp", ("ddp", "fsdp")),
     "precision": ("32-true", ("32", "32-true", "bf16-mixed", "16-mixed")),
@@ -40,9 +41,7 @@ def check(config: Config) -> tuple[SplitData, AVModel]:
 
     Devices of other machines are not checked. Up to the data no clip is needed; building a generated set renders it.
     """
-    _check_settings(config)
-    _check_processes(config)
-    check_logger(config)
+    check_machine_settings(config)
     parts = _check_parts(config)
     _check_tasks(config)
     data = build_data(with_frames(config, parts["visual"])["data"])
@@ -56,11 +55,19 @@ def check(config: Config) -> tuple[SplitData, AVModel]:
     return data, model
 
 
+def check_machine_settings(config: Config) -> None:
+    """Of trainer, launcher, logger and loader, of which some may change when a run is resumed. Raises UsageError."""
+    _check_settings(config)
+    _check_processes(config)
+    _check_loader(config["data"])
+    check_logger(config)
+
+
 def _check_settings(config: Config) -> None:
     options: Mapping[str, Any] = config["trainer"]
     if not config["seed"] >= 0:
         raise UsageError(f"seed={config['seed']}: expected 0 or more")
-    for key, least in (("epochs", 1), ("devices", 1), ("accumulate", 1), ("log_every", 1), ("save_every", 0)):
+    for key, least in LEAST.items():
         if options.get(key, least) < least:
             raise UsageError(f"trainer.{key}={options[key]}: expected {least} or more")
     timetable_of(config)
@@ -72,6 +79,14 @@ def _check_settings(config: Config) -> None:
             raise UsageError(f"trainer.{key}={value}: expected one of {', '.join(known)}")
     if build(config["optim"]).fused and options["precision"] == "16-mixed":
         raise UsageError("optim.fused=true cannot clip gradients that trainer.precision=16-mixed scales; leave it out")
+
+
+def _check_loader(data: Config) -> None:
+    for key in ("workers", "cache_gb"):
+        if data.get(key, 0) < 0:
+            raise UsageError(f"data.{key}={data[key]}: expected 0 or more")
+    if data.get("deadline_s", 1) <= 0:
+        raise UsageError(f"data.deadline_s={data['deadline_s']}: expected more than 0")
 
 
 def _check_processes(config: Config) -> None:
@@ -137,8 +152,9 @@ def _check_pretraining(config: Config) -> None:
     for group in ("captions", "self_critical", "modality_balance", "weight_average", "regulariser"):
         if config.get(group):
             raise UsageError(f"pretrain learns without tasks, so {group} has no effect; set {group}=null")
-    if config["trainer"].get("strategy") == "fsdp":
-        raise UsageError("pretrain trains with copies of the weights; set trainer.strategy=ddp")
+    for key in ("keep_by", "keep_mode", "patience"):
+        if value := config["trainer"].get(key):
+            raise UsageError(f"trainer.{key}={value}: pretrain keeps the last model; leave it out")
     if config["data"].get("augment", {}).get("mixup"):
         raise UsageError("pretrain compares and restores clips, and mixup mixes them; set data.augment.mixup=0")
     build(config["pretrain"])

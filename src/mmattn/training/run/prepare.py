@@ -22,6 +22,14 @@ def prepare(config: Config) -> tuple[Path, SplitData]:
     return create_run(resolved(config, model), weights), data
 
 
+def prepare_again(config: Config) -> Config:
+    """The config of a run that is resumed with other settings of the machine, checked. Raises UsageError."""
+    from mmattn.training.run.check import check_machine_settings
+
+    check_machine_settings(config := with_devices(config))
+    return config
+
+
 def with_devices(config: Config) -> Config:
     """trainer.devices=0 resolved: one for each GPU of this machine, or one without GPUs."""
     if config["trainer"]["devices"]:

@@ -21,7 +21,7 @@ from mmattn.data.build import build_data
 from mmattn.data.load.splits import SplitData
 from mmattn.data.load.transfer import lost_worker
 from mmattn.files import write_atomically
-from mmattn.model import build_model, tokenizer_of, vocabulary_of
+from mmattn.model import AVModel, build_model, tokenizer_of, vocabulary_of, without_files
 from mmattn.training.callbacks.taken_over import StopIfTaken
 from mmattn.training.callbacks.threads import threads_of
 from mmattn.training.checkpoints.atomic import LAST, AtomicCheckpointIO, newest_whole
@@ -40,6 +40,7 @@ from mmattn.training.run.callbacks import callbacks_of
 from mmattn.training.run.summary import summary
 from mmattn.training.run.trainer import is_sharded, make_trainer, processes_of, quiet_lightning
 from mmattn.training.sharding.blocks import compile_parts, recompute
+from mmattn.training.sharding.meta import without_weights
 from mmattn.training.sharding.module import ShardedModule
 
 TIMEOUT_S = 1800.0  # for a run created before there was a setting
@@ -72,7 +73,7 @@ def _train(run: Path, config: Config, data: SplitData | None, taken: StopIfTaken
     _set_threads_and_seed(config)
     last = from_first(lambda: newest_whole(run))
     timetable = timetable_of(config)
-    module = _module(config, data, timetable, last, quiet=rank > 0)
+    module = _module(config, data, timetable, last, rank)
     quiet_lightning()
     loggers = make_loggers(config, run)
     callbacks = callbacks_of(config, run, data, module, timetable, loggers)
@@ -93,27 +94,40 @@ def _set_threads_and_seed(config: Config) -> None:
     torch.manual_seed(config["seed"])
 
 
-def _module(config: Config, data: SplitData, timetable: Timetable, last: Path | None, quiet: bool) -> TrainingModule:
+def _module(config: Config, data: SplitData, timetable: Timetable, last: Path | None, rank: int) -> TrainingModule:
     """The model with what trains it. `last`: the checkpoint whose weights will be loaded over the model's."""
-    settings = resume_settings(config) if last else config
-    model = build_model(settings, vocabulary_of(config, data), tokenizer_of(config, data))
-    model.load_state_dict(model.state_dict() | data.encoder_weights())
+    sharded = is_sharded(config, processes_of(config))
+    model = _without_weights(config, data) if sharded and rank else _with_weights(config, data, last, quiet=rank > 0)
     groups = ("regulariser", "modality_balance", "multitask", "self_critical")
     options = [build_optional(config, group) for group in groups]
-    if config.get("init_from") and not last:
-        start_from(model, Path(config["init_from"]), quiet=quiet)
     if config["trainer"].get("recompute"):
         recompute(model)
     if objective := build_optional(config, "pretrain"):
         module: TrainingModule = PretrainModule(model, optim_of(config), objective, timetable.max_steps)
     else:
-        kind = ShardedModule if is_sharded(config, processes_of(config)) else TrainingModule
+        kind = ShardedModule if sharded else TrainingModule
         module = kind(model, optim_of(config), *options, max_steps=timetable.max_steps)
     if config["trainer"].get("compile"):
         compile_parts(model)
     if module.self_critical:
         module.self_critical.prepare([row.captions for row in data.rows["train"] if row.captions])
     return module
+
+
+def _with_weights(config: Config, data: SplitData, last: Path | None, quiet: bool) -> AVModel:
+    """Those that the run starts with. `quiet`: another process prints what is to be known about them."""
+    settings = resume_settings(config) if last else config
+    model = build_model(settings, vocabulary_of(config, data), tokenizer_of(config, data))
+    model.load_state_dict(model.state_dict() | data.encoder_weights())
+    if config.get("init_from") and not last:
+        start_from(model, Path(config["init_from"]), quiet=quiet)
+    return model
+
+
+def _without_weights(config: Config, data: SplitData) -> AVModel:
+    """On the meta device: rank 0 will send this process its shards."""
+    with without_weights():
+        return build_model(without_files(config), vocabulary_of(config, data), tokenizer_of(config, data))
 
 
 def _loaders(config: Config, data: SplitData, module: TrainingModule, trainer: lightning.Trainer) -> tuple[Any, Any]:

@@ -18,7 +18,7 @@ def check_shardable(config: Config, processes: int) -> None:
         return
     if (shard := options.get("shard", 0)) < 0 or (shard and processes % shard):
         raise UsageError(f"trainer.shard={shard}: expected 0, or a divisor of the {processes} processes")
-    for group in ("weight_average", "modality_balance", "freeze"):
+    for group in ("weight_average", "modality_balance", "freeze", "pretrain"):
         if config.get(group):
             raise UsageError(
                 f"trainer.strategy=fsdp shards the weights, and {group} needs them whole; use trainer.strategy=ddp"

@@ -6,11 +6,14 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
 from torch.utils import _pytree as pytree
 
+from mmattn.model import PARTS, AVModel
 from mmattn.training.loop.module import TrainingModule
 from mmattn.training.sharding.blocks import blocks
+from mmattn.training.sharding.meta import fill_from_first
 from mmattn.types import Batch, Fused, LayerStats, Tokens
 
 # Methods of the parts besides `forward` that need their weights gathered.
@@ -21,22 +24,30 @@ class ShardedModule(TrainingModule):
     """Gathers blocks one at a time in forward and backward, and the remaining weights of a part with the part."""
 
     def configure_model(self) -> None:
-        from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
-
+        """Only rank 0 need have built the model with weights."""
         if any(isinstance(weight, DTensor) for weight in self.model.parameters()):
             return
-        _let_through(Tokens, Fused, LayerStats, Batch)
         assert self.device_mesh is not None
-        how: dict[str, Any] = {"mesh": self.device_mesh, "mp_policy": _precision(self.trainer.precision)}
-        for block in blocks(self.model):
-            fully_shard(block, **how)
-        for name in ("visual", "audio", "fusion", "task", "captions"):
-            part: nn.Module | None = getattr(self.model, name)
-            if part is None or not any(True for _ in part.parameters()):
-                continue
-            fully_shard(part, **how)
-            for method in _CALLED.get(name, ()):
-                register_fsdp_forward_method(part, method)
+        whole = self.model.state_dict() if self.trainer.is_global_zero else {}
+        shard(self.model, self.device_mesh, _precision(self.trainer.precision))
+        fill_from_first(self.model, whole, self.trainer.strategy.root_device)
+
+
+def shard(model: AVModel, mesh: DeviceMesh, precision: Any) -> None:
+    """Divide the weights of `model` among the processes of `mesh`."""
+    from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+
+    _let_through(Tokens, Fused, LayerStats, Batch)
+    how: dict[str, Any] = {"mesh": mesh, "mp_policy": precision}
+    for block in blocks(model):
+        fully_shard(block, **how)
+    for name in PARTS:
+        part: nn.Module | None = getattr(model, name)
+        if part is None or not any(True for _ in part.parameters()):
+            continue
+        fully_shard(part, **how)
+        for method in _CALLED.get(name, ()):
+            register_fsdp_forward_method(part, method)
 
 
 def _precision(precision: str | None) -> Any:

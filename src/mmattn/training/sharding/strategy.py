@@ -11,9 +11,11 @@ from torch.optim import Optimizer
 
 from mmattn.errors import MmattnError, first_line
 from mmattn.training.checkpoints.atomic import AtomicCheckpointIO
+from mmattn.training.checkpoints.left_out import LEFT_OUT, gathered
 from mmattn.training.checkpoints.parts import read_parts, read_rest, remove, write_parts
 from mmattn.training.checkpoints.states import OPTIMIZERS, WEIGHTS, State, flatten, named, numbered, unflatten
 from mmattn.training.distributed.group import from_first
+from mmattn.training.loop.module import TrainingModule
 
 
 class ShardedStrategy(ModelParallelStrategy):
@@ -70,6 +72,9 @@ class ShardedStrategy(ModelParallelStrategy):
 
         rest = from_first(read)
         weights, states = (whole[0][WEIGHTS], whole[0][OPTIMIZERS]) if whole else ({}, [{}] * len(self.optimizers))
+        if digest := rest.pop(LEFT_OUT, None):
+            assert isinstance(self.lightning_module, TrainingModule)
+            weights = weights | gathered(self.lightning_module.model, digest)
         self._set(weights, states, from_first_process=True)
         return rest
 
