@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -25,6 +26,20 @@ class ByteRange:
     path: Path
     offset: int
     size: int
+
+
+def check_writable(folder: Path, setting: str) -> None:
+    """Raise UsageError if no file can be made in the folder, or in its nearest existing parent."""
+    there = folder.absolute()
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if not there.is_dir():
+        raise UsageError(f"{setting}: {there} is not a folder")
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            return
+    except OSError as error:
+        raise UsageError(f"{setting}: cannot write in {there} ({error.strerror}); name another folder") from None
 
 
 @contextmanager

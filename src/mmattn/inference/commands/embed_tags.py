@@ -12,7 +12,7 @@ from torch import Tensor
 from mmattn.config.compose import Config
 from mmattn.encoders.pretrained.transformers.text_encoder import TextEncoder
 from mmattn.errors import UsageError
-from mmattn.files import beside, expanded
+from mmattn.files import beside, check_writable, expanded
 from mmattn.inference.tag_list import read_tags
 from mmattn.progress import Progress
 from mmattn.text import counted
@@ -25,6 +25,7 @@ def make_prompts(config: Config) -> str:
     out, templates = expanded(str(config["out"])), config["templates"]
     if out.suffix != SUFFIX or out.is_dir():
         raise UsageError(f"out={config['out']}: expected the name of a file that ends in {SUFFIX}")
+    check_writable(out.parent, f"out={out}")
     if not isinstance(templates, list) or not templates or any("{}" not in str(one) for one in templates):
         raise UsageError(f"templates={templates}: expected sentences with {{}} where the tag stands")
     described = read_tags(expanded(str(config["tags"])))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmattn.config.compose import Config, build, group_choices, read_choice
 from mmattn.errors import UsageError
-from mmattn.files import beside, expanded, folder_beside, write_atomically
+from mmattn.files import beside, check_writable, expanded, folder_beside, write_atomically
 from mmattn.inference.jobs.job import Job
 from mmattn.inference.jobs.listing import reaches
 from mmattn.inference.writers.interface import FileFormat, FolderFormat, TrackFormat
@@ -114,20 +113,6 @@ def _write_tracks(tracks: Tracks, job: Job, removed: frozenset[str]) -> list[str
     counts = tracks.write(job.records(removed), job.root / _TRACKS, "descriptions")
     del counts["nothing"]  # already counted for the subtitles
     return notes + (_notes(counts, "track of descriptions") if counts else [])
-
-
-def check_writable(folder: Path, setting: str) -> None:
-    """Raise UsageError if no file can be made in the folder, or in its nearest existing parent."""
-    there = folder.absolute()
-    while not there.exists() and there != there.parent:
-        there = there.parent
-    if not there.is_dir():
-        raise UsageError(f"{setting}: {there} is not a folder")
-    try:
-        with tempfile.TemporaryFile(dir=there):
-            return
-    except OSError as error:
-        raise UsageError(f"{setting}: cannot write in {there} ({error.strerror}); name another folder") from None
 
 
 def output_of(config: Config) -> Output:

@@ -9,7 +9,7 @@ from pathlib import Path
 from mmattn.checkpoint import Checkpoint, load_model
 from mmattn.config.compose import Config
 from mmattn.errors import MediaError, MmattnError, UsageError
-from mmattn.files import expanded, write_atomically
+from mmattn.files import check_writable, expanded, write_atomically
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.model import AVModel
 
@@ -34,6 +34,7 @@ def explain(config: Config) -> str:
     out = Path(str(config["out"])) if config["out"] is not None else Path("runs") / f"{NAME}-{_plain(source)}"
     if out.exists() and not out.is_dir():
         raise UsageError(f"out={out}: not a directory; name the directory to write into")
+    check_writable(out, f"out={out}")
     model = _on_device(checkpoint, config["device"])
     with IsolatedReader(deadline_s=config["deadline_s"], follow_symlinks=config["follow_symlinks"]) as reader:
         try:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mmattn.config.compose import Config
 from mmattn.errors import UsageError
+from mmattn.files import check_writable
 from mmattn.progress import log
 from mmattn.reports.collect.missing import evaluate_missing
 from mmattn.reports.collect.runs import EVALUATION_FILE
@@ -25,6 +26,7 @@ def compare(config: Config) -> Path:
     if not config["out"]:
         raise UsageError(f"out={config['out']}: name the file to write, as in out=compare.html")
     out, options = Path(str(config["out"])), _options(config)
+    check_writable(out.parent, f"out={out}")
     predictions = Path(str(config["predictions"])) if config["predictions"] else None
     if not config["watch"]:
         runs = select_runs(config["runs"], config["sweep"])
