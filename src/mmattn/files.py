@@ -28,6 +28,20 @@ class ByteRange:
     size: int
 
 
+def check_writable(folder: Path, setting: str) -> None:
+    """Raise UsageError if no file can be made in the folder, or in its nearest existing parent."""
+    there = folder.absolute()
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if not there.is_dir():
+        raise UsageError(f"{setting}: {there} is not a folder")
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            return
+    except OSError as error:
+        raise UsageError(f"{setting}: cannot write in {there} ({error.strerror}); name another folder") from None
+
+
 @contextmanager
 def beside(path: Path) -> Iterator[Path]:
     """A hidden path beside `path` to write to; it replaces `path` when the body succeeds, else it is removed."""
@@ -116,20 +130,6 @@ def expanded(name: str | Path) -> Path:
         return path.expanduser()
     except RuntimeError:
         return path
-
-
-def check_writable(folder: Path, setting: str) -> None:
-    """Raise UsageError if no file can be made in the folder, or in its nearest existing parent."""
-    there = folder.absolute()
-    while not there.exists() and there != there.parent:
-        there = there.parent
-    if not there.is_dir():
-        raise UsageError(f"{setting}: {there} is not a folder")
-    try:
-        with tempfile.TemporaryFile(dir=there):
-            return
-    except OSError as error:
-        raise UsageError(f"{setting}: cannot write in {there} ({error.strerror}); name another folder") from None
 
 
 def check_utf8(folder: Path) -> Path:

@@ -17,7 +17,7 @@ from mmattn import __version__
 from mmattn.data.manifest.rows import Row, read_manifest
 from mmattn.data.manifest.write import write_manifest
 from mmattn.errors import UsageError
-from mmattn.files import write_atomically
+from mmattn.files import check_writable, write_atomically
 from mmattn.process.lease import Lease
 
 LEASE = ".lease"  # the process that fills the folder now
@@ -29,8 +29,9 @@ _WHOLE, _PART = 1 << 20, 1 << 16  # bytes: files up to this size are hashed whol
 def making(root: Path, name: str, recipe: dict[str, Any]) -> Iterator[None]:
     """Hold `root` while it is filled. `recipe` (plain data) determines its content and is stored in `root/name`.
 
-    Raises UsageError if another process is filling it now, or if it was begun with another recipe.
+    Raises UsageError if it cannot be written, another process is filling it now, or it was begun with another recipe.
     """
+    check_writable(root, f"out={root}")
     root.mkdir(parents=True, exist_ok=True)
     with alone_in(root):
         begun = _read(root / name)

@@ -24,7 +24,7 @@ from mmattn.data.check.journal import Record, ScanJournal, ScannedFile
 from mmattn.data.check.scan import LocalReader, scan_all
 from mmattn.data.manifest.library import Item, list_media, root_of
 from mmattn.errors import UsageError
-from mmattn.files import beside, expanded, write_atomically
+from mmattn.files import beside, check_writable, expanded, write_atomically
 from mmattn.media.isolate.reader import IsolatedReader
 from mmattn.media.survey.record import DEPTHS
 from mmattn.process.openmp import cores
@@ -65,6 +65,7 @@ def check(config: Config) -> Checked:
     source, out = expanded(str(config["source"])), expanded(str(config["out"]))
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out}: not a directory; out= names the directory to write into")
+    check_writable(out, f"out={out}")
     left_out: Counter[str] = Counter()
     items = list_media(source, out, left_out)
     workers = config["workers"] or cores()

@@ -28,6 +28,7 @@ def make_prompts(config: Config) -> str:
     out, templates = expanded(str(config["out"])), config["templates"]
     if out.suffix != SUFFIX or out.is_dir():
         raise UsageError(f"out={config['out']}: expected the name of a file that ends in {SUFFIX}")
+    check_writable(out.parent, f"out={out}")
     if not isinstance(templates, list) or not templates or any("{}" not in str(one) for one in templates):
         raise UsageError(f"templates={templates}: expected sentences with {{}} where the tag stands")
     check_writable(out.parent, f"out={config['out']}")

@@ -31,6 +31,7 @@ def label(config: Config) -> str:
     suffixes = [Path(name).suffix for name in MANIFEST_NAMES]
     if out.suffix not in suffixes or out.is_dir():
         raise UsageError(f"out={out}: expected a file that ends in {', '.join(suffixes)}")
+    check_writable(out.parent, f"out={out}")
     for key, low, high in (("min_score", 0.0, 1.0), ("val_fraction", 0.0, 0.9)):
         if not low <= config[key] <= high:
             raise UsageError(f"{key}={config[key]}: expected {low:g} to {high:g}")

@@ -20,7 +20,7 @@ from mmattn.data.prepare.augment.audio import SoundAugment
 from mmattn.data.prepare.augment.pipeline import Augment
 from mmattn.data.prepare.views import ClipView, Views, clip_views
 from mmattn.errors import UsageError
-from mmattn.files import write_atomically
+from mmattn.files import check_writable, write_atomically
 from mmattn.progress import Progress
 from mmattn.text import counted
 from mmattn.training.directory.frozen import read_config
@@ -51,6 +51,7 @@ def evaluate(config: Config, changes: Sequence[str] = ()) -> str:
         name += "-flip" if config["views"]["flip"] else ""
     name = "-".join([name, *map(_short, changes)])
     out = Path(str(config["out"])) if config["out"] else run / f"{name}.json"
+    check_writable(out.parent, f"out={out}")
     record = described | evaluate_run(
         run,
         split,
