@@ -84,7 +84,7 @@ def main() -> None:
     module = TrainingModule(model, build(config["optim"]))
     optimizer, _ = module.optim.build(model, 100)
     source = iter(data.loader(data.dataset("train", train=True), train=True))
-    for _ in range(given.steps):
+    for _ in batches:
         asked = time.perf_counter()
         batch = next(source)
         waited += time.perf_counter() - asked

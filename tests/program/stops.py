@@ -13,6 +13,7 @@ import torch
 from mmattn.training.callbacks.keep_model import KeepModel
 from mmattn.training.callbacks.log_steps import LogSteps
 from mmattn.training.callbacks.seed import SeedSteps
+from mmattn.training.callbacks.stop_on_signal import StopOnSignal
 from mmattn.training.loop.module import TrainingModule
 
 
@@ -25,6 +26,7 @@ def strike_at_every(put: Callable[..., Any], how: str, struck: Path, rank: str =
     moments so far, which are kept in the file `struck`. The variable MMATTN_MOMENTS has those that count, if not all.
     """
     chosen = os.environ.get("MMATTN_MOMENTS")
+    stopping: list[str] = []  # moments since the process was struck; it goes on to the end of a step
 
     def moments() -> list[str]:
         return struck.read_text().splitlines() if struck.is_file() else []
@@ -36,7 +38,9 @@ def strike_at_every(put: Callable[..., Any], how: str, struck: Path, rank: str =
             file.write(moment + "\n")
         if how == "death":
             raise Died(moment)
-        os.kill(os.getpid(), signal.Signals[how])
+        if not stopping:  # a second one, on a busy machine a second later, would end it at once
+            os.kill(os.getpid(), signal.Signals[how])
+        stopping.append(moment)
 
     def before(owner: Any, name: str, moment: Callable[..., str | None]) -> None:
         plain = getattr(owner, name)
@@ -51,6 +55,7 @@ def strike_at_every(put: Callable[..., Any], how: str, struck: Path, rank: str =
     def mine(trainer: Any, moment: str) -> str | None:
         return moment if str(trainer.global_rank) == rank else None
 
+    before(StopOnSignal, "on_train_start", lambda *_: stopping.clear())
     before(SeedSteps, "on_train_batch_start", lambda _, t, m, batch, i: mine(t, f"batch {t.current_epoch} {i}"))
     before(TrainingModule, "validation_step",
            lambda m, batch, i: mine(m.trainer, f"validation {m.global_step} {i}"))  # fmt: skip

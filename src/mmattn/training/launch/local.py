@@ -89,23 +89,29 @@ def _spawn(run: Path, devices: int) -> None:
 
 
 def _wait(workers: list[subprocess.Popen], signalled: list[float]) -> int:
-    """The exit code of the first worker that failed, or 0.
+    """The exit code of the worker that failed, or 0.
 
     After a first signal workers may take as long as a step and a checkpoint; after a second, or when one worker has
     failed, those that do not end in time are killed.
     """
-    failed, since = 0, 0.0
+    failed, since, killed = 0, 0.0, False
     while None in [worker.poll() for worker in workers]:  # polls all of them, so that all that ended are known
         time.sleep(0.1)
-        codes = [_exit_code(worker) for worker in workers if worker.returncode]
-        if codes and not failed:  # a killed worker is why the others lost their connection
-            killed = [code for code in codes if code > 128 and code not in STOPPED]
-            failed, since = (killed or codes)[0], time.monotonic()
+        if not killed and (found := _failure(workers)):
+            failed, since = found, since or time.monotonic()
         twice = signalled and signalled[-1] - signalled[0] > APART_S and time.monotonic() - signalled[-1] > END_S + 5
         if twice or (failed and time.monotonic() - since > (GRACE_S if failed in STOPPED else 2.0)):
+            killed = True
             for worker in workers:
                 worker.kill()
-    return failed or next((_exit_code(worker) for worker in workers if worker.returncode), 0)
+    return failed if killed and failed else _failure(workers)
+
+
+def _failure(workers: list[subprocess.Popen]) -> int:
+    """The exit code that explains the others: those that lose a killed or stopped worker's connection fail, too."""
+    codes = [_exit_code(worker) for worker in workers if worker.returncode]
+    by_signal = [code for code in codes if code > 128 and code not in STOPPED]
+    return next(iter((*by_signal, *(code for code in codes if code in STOPPED), *codes)), 0)
 
 
 def _exit_code(worker: subprocess.Popen) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvir
 
 from mmattn.config.compose import Config
 from mmattn.data.load.splits import SplitData
-from mmattn.errors import MmattnError, UsageError
+from mmattn.errors import MmattnError, UsageError, first_line
 from mmattn.training.distributed.launcher import Launcher, at_least_one
 
 
@@ -45,6 +46,7 @@ class Torchrun(Launcher):
         return self.nodes if self.min_nodes is None else self.min_nodes
 
     def start(self, run: Path, config: Config, data: SplitData | None) -> None:
+        from torch.distributed import DistError
         from torch.distributed.elastic.multiprocessing.api import SignalException
         from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
         from torch.distributed.elastic.rendezvous.api import RendezvousError
@@ -55,6 +57,8 @@ class Torchrun(Launcher):
         if data is not None:
             data.close()
         if self.nodes > 1:
+            # With the agents' own store, a node that joins later waits in vain for its address (torch 2.14).
+            os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
             print(f"waiting at {self.endpoint}; on each other node: {self._join(run)}", file=sys.stderr)
         settings = LaunchConfig(
             min_nodes=self.least,
@@ -76,8 +80,9 @@ class Torchrun(Launcher):
             error = MmattnError(f"{run}: a process ended with exit code {first.exitcode}; its message is above")
             error.exit_code = 2 if first.exitcode == 2 else 1
             raise error from None
-        except (RendezvousError, TimeoutError) as error:
-            raise MmattnError(f"launcher.endpoint={self.endpoint}: the nodes could not connect ({error})") from None
+        except (RendezvousError, DistError, TimeoutError) as error:
+            why = first_line(error)
+            raise MmattnError(f"launcher.endpoint={self.endpoint}: the nodes could not connect ({why})") from None
 
     def environment(self) -> ClusterEnvironment:
         return TorchElasticEnvironment()
