@@ -112,7 +112,7 @@ def test_what_cannot_be_explained_is_said_in_a_line(trained: Path, tmp_path: Pat
     (tmp_path / "file").write_text("")
     cases = [
         (f"source={tmp_path / 'text.mp4'}", 1, "not_media"),
-        (f"source={tmp_path / 'absent.mp4'}", 1, "unreadable"),
+        (f"source={tmp_path / 'absent.mp4'}", 2, "no such file"),
         (f"source={tmp_path}", 2, "is a directory"),
         (f"source={tmp_path / 'text.mp4'} out={tmp_path / 'file'}", 2, "not a directory"),
         (f"source={tmp_path / 'text.mp4'} masks=1", 2, "masks=1"),

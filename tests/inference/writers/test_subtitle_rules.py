@@ -236,3 +236,16 @@ def test_captions_beside_a_transcript_are_a_track_of_their_own(tmp_path: Path) -
     tracks.write([plain], ledger)
     tracks.write([plain], ledger, "descriptions")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["c.vtt"]
+
+
+@pytest.mark.parametrize(
+    "character", ["e\u0301", "\u0e17\u0e35\u0e48", "\U0001f468\u200d\U0001f469\u200d\U0001f467", "\U0001f44d\U0001f3fd"]
+)
+def test_no_character_is_cut_in_two(character: str) -> None:
+    """A word of 60 accented letters, Thai syllables or joined emoji; an odd letter in front moves the cuts."""
+    for front in ("", "x"):
+        word = front + character * 60
+        said = [{"start": 0.0, "end": 60.0, "text": word, "words": [{"start": 0.0, "end": 60.0, "word": word}]}]
+        lines = "\n".join(cue.text for cue in cues_of(record("a", transcript=said))).split("\n")
+        assert "".join(lines) == word and len(lines) > 1 and all(len(line) <= 42 for line in lines)
+        assert all(line.removeprefix(front).replace(character, "") == "" for line in lines), lines

@@ -10,6 +10,7 @@ from typing import Any
 from mmattn.text import one_line
 
 LINE = 42  # columns of a line of subtitles
+_JOINER, _SKIN_TONES = "\u200d", frozenset(map(chr, range(0x1F3FB, 0x1F400)))
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,8 @@ def _split(token: Token) -> Iterator[Token]:
     for k, word in enumerate(token.text.split()):
         space = token.space if k == 0 else True
         part = ""
-        for character in word:
-            if part and (_may_break(part[-1], character) or columns(part + character) > LINE):
+        for character in _characters(word):
+            if part and (_may_break(part[-1], character[0]) or columns(part + character) > LINE):
                 parts.append((part, space))
                 part, space = "", False
             part += character
@@ -74,6 +75,22 @@ def _split(token: Token) -> Iterator[Token]:
         start = token.start + duration * count // letters
         count += len(part)
         yield Token(start, token.start + duration * count // letters, part, space)
+
+
+def _characters(word: str) -> list[str]:
+    """The characters of a word as readers see them: with their accents and vowel signs, and emoji joined to one.
+
+    None is wider than a line.
+    """
+    found: list[str] = []
+    for point in word:
+        belongs = unicodedata.category(point)[0] == "M" or point == _JOINER or point in _SKIN_TONES
+        is_one = bool(found) and (belongs or found[-1][-1] == _JOINER) and columns(found[-1] + point) <= LINE
+        if is_one:
+            found[-1] += point
+        else:
+            found.append(point)
+    return found
 
 
 def _joined(pieces: Iterable[Token]) -> Iterator[Token]:
