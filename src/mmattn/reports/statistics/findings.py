@@ -33,7 +33,8 @@ def _ranked(runs: Sequence[RunRecord], main: Comparison, scores: Sequence[float 
     if len(known) < 2 or len(known) < len(runs):
         return _by_evaluation(runs, main, scores, name)
     best = max(known)[1]
-    score = f"{runs[best].name} has the highest {name}, {_score(main, best)}"
+    equal = [runs[place].name for value, place in known if value == max(known)[0]]
+    score = f"{listing(equal)} {'has' if len(equal) == 1 else 'have'} the highest {name}, {_score(main, best)}"
     ahead, like = _against(main, best)
     untested = len(known) - 1 - len(ahead) - len(like)
     if not ahead and not like:
