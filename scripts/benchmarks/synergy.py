@@ -1,4 +1,4 @@
-"""Which fusions learn whether sounds are in time with flashes: `python scripts/benchmarks/synergy.py [STEPS] [CASE ...]`
+"""Which fusions learn whether sounds are in time with flashes: `python scripts/benchmarks/synergy.py [STEPS] [CASE...]`
 
 The synergy of AVShapes without its encoders: 12 slots of 0.25 s in three random schedules of four. The left thing
 flashes at the first and the right one at the second; the sound follows one of the three. A token knows whether there is

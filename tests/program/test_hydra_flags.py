@@ -37,6 +37,17 @@ def test_the_config_is_shown_and_nothing_is_run(
     assert not list(tmp_path.iterdir())
 
 
+def test_the_config_of_a_verb_is_that_of_what_was_typed(capsys: pytest.CaptureFixture) -> None:
+    """Words without a key, short keys, and Hydra's plus for a group."""
+    assert "folder: runs/x" in shown(capsys, "sweep", "ls", "runs/x", "--cfg", "job")
+    assert "query: dog barks" in shown(capsys, "search", "lib.jsonl", "dog", "barks", "--cfg", "job")
+    assert "threshold: 0.3" in shown(capsys, "predict", "sounds.threshold=.3", "--cfg", "job", "-p", "annotator.sounds")
+    given = ["data.root=d", "-c", "job", "-p", "trainer.epochs"]
+    assert shown(capsys, "train", "+experiment=grid_words", *given) == "60\n"
+    assert main(["train", "-m", "fusion=late,cross", "--cfg", "job"]) == 2
+    assert "--dry-run lists the runs" in capsys.readouterr().err
+
+
 def test_a_config_of_ones_own_is_named(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("defaults: [train, _self_]\ndim: 40\n")
     (tmp_path / "half.yaml").write_text("dim: 40\n")

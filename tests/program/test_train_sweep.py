@@ -44,6 +44,9 @@ def test_a_sweep_from_its_dry_run_to_its_page(
     assert listed[-2] == "4 done of 4" and listed[-1] == f"best: {folder / listed[0].split()[2]}"
     scores = [float(line.split()[1]) for line in listed[:4]]
     assert scores == sorted(scores, reverse=True)
+    assert main(["sweep", "ls", str(folder), "metric=val/calibration_error"]) == 0
+    errors = [float(line.split()[1]) for line in capsys.readouterr().out.splitlines()[1:5]]
+    assert errors == sorted(errors), "of an error the least is the best"
     shutil.rmtree(folder / "fusion=late,seed=0")
     (folder / "fusion=late,seed=1" / "finished.json").unlink()
     (folder / ".failed").mkdir()

@@ -22,7 +22,12 @@ def group_of(text: str) -> str | None:
 
 
 def as_choice(text: str) -> str:
-    """`~captions`, Hydra's syntax to remove an optional group, as captions=null; anything else unchanged."""
+    """`~captions` (Hydra's way to remove an optional group) as captions=null, `+experiment=x` as experiment=x.
+
+    Hydra wants the plus for a group that is not in the defaults list; all of ours are. Anything else is unchanged.
+    """
+    if text.startswith("+") and "@" not in text and group_of(text) in GROUPS:
+        return text.lstrip("+")
     group = text[1:].partition("=")[0]
     return f"{group}=null" if text.startswith("~") and group in OPTIONAL else text
 

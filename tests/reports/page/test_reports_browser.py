@@ -184,6 +184,20 @@ def test_a_clip_plays(shown: Callable[..., Any]) -> None:
     assert len(pictures) == 12 and driver.execute_script("return arguments[0].naturalWidth", pictures[0]) > 0
 
 
+def test_what_a_row_lacks_is_last_whichever_way_it_sorts(driver: Any, tmp_path: Path) -> None:
+    names = {"film": "film", "late": "late", "concat": "concat", "cross": "cross"}
+    runs = make_grid(tmp_path / "runs", names, ["dense"], 1, tmp_path)
+    for run, seconds in zip(runs, (3.0, None, 1.0, 2.0), strict=True):
+        line = "" if seconds is None else json.dumps({"step": 1, "time": seconds, "train/loss": 1.0, "epoch": 0})
+        (run / "metrics.jsonl").write_text(line + "\n")
+    driver.get(write_report(runs, None, tmp_path / "lacks.html").as_uri())
+    (head,) = [head for head in find(driver, "#main thead button") if head.text == "training"]
+    head.click()
+    assert [name.partition("-")[0] for name in visible(driver)] == ["film", "cross", "concat", "late"]
+    head.click()
+    assert [name.partition("-")[0] for name in visible(driver)] == ["concat", "cross", "film", "late"]
+
+
 @pytest.fixture(scope="module")
 def many_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two rows, 30 clips: late is better on the first 23, cross on the last 6; synergy grows, tags are of two kinds."""
@@ -228,9 +242,9 @@ def test_clips_are_browsed(driver: Any, many_clips: Path) -> None:
     more.click()
     more.click()
     assert len(clips_on(driver)) == 30 and not more.is_displayed()
-    chosen(driver, "clip-above", "cross")
+    chosen(driver, "clip-above", "cross-dense-0")
     assert clips_on(driver) == [f"clip {i}" for i in range(30, 24, -1)], "above the mean of the rows"
-    chosen(driver, "clip-below", "late")
+    chosen(driver, "clip-below", "late-dense-0")
     assert clips_on(driver) == [f"clip {i}" for i in range(30, 24, -1)], "where cross is furthest above late"
     assert driver.find_element("id", "clips-found").text == "6"
     driver.find_element("id", "clip-find").send_keys("dog")

@@ -59,6 +59,23 @@ def test_equal_rows_are_rarely_told_apart(rows: int, seeds: int, spread: str) ->
     assert false <= LEVEL
 
 
+@pytest.mark.parametrize("sizes", [[60] + [5] * 11, [1, 1, 2, 2, 3, 3, 5, 8, 13, 21], [4] * 8])
+def test_a_few_long_videos_make_no_differences(sizes: list[int]) -> None:
+    """Clips of a video are alike: 60 clips of one and 5 of each of eleven others are worth three or four videos."""
+    draws = draw([str(video) for video, size in enumerate(sizes) for _ in range(size)], DRAWS)
+    counts, generator, number = draws.counts.numpy().astype(float), np.random.default_rng(3), 250
+    false = 0
+    for _ in range(number):
+        clips = [generator.standard_normal(len(sizes)).repeat(sizes) for _ in range(2)]
+        scores = [own + 0.01 * generator.standard_normal((3, 1)) + 0.3 * generator.standard_normal(sum(sizes))
+                  for own in clips]  # fmt: skip
+        values = {row: counts @ own.T / counts.sum(axis=1, keepdims=True) for row, own in enumerate(scores)}
+        pairs, _ = differences(values, {row: ["0", "1", "2"] for row in values}, draws.effective)
+        false += any(each.differs for each in pairs.values())
+    print(f"{len(sizes)} videos worth {draws.effective:.1f}: error {false / number:.3f}")
+    assert false / number <= LEVEL
+
+
 @pytest.mark.parametrize(
     ("rows", "seeds", "better", "least"), [(2, 3, 6.0, 0.8), (2, 5, 3.5, 0.8), (4, 5, 4.0, 0.8), (12, 5, 6.0, 0.8),
                                            (12, 10, 3.0, 0.8)]

@@ -188,6 +188,33 @@ def test_clips_that_only_some_have_stay_out(tmp_path: Path) -> None:
     assert (found.clips, found.left_out) == (CLIPS - 20, 20)
 
 
+def test_clips_of_another_set_with_the_same_names_stay_out(tmp_path: Path) -> None:
+    """Generated sets number their clips alike: what a clip's tags are tells two of the same name apart."""
+    groups = grid(tmp_path, {"a": 0.5, "b": 2.5})
+    path = scores_file(groups[1].runs[0].path, "val")
+    own = clip_scores(2.5, 3)
+    moved = own.targets.clone()
+    moved[:30] = 1 - moved[:30]
+    replace(own, targets=moved).save(path)
+    found = compare(Scored(groups), "mAP")
+    assert (found.clips, found.left_out) == (CLIPS - 30, 30)
+    replace(own, targets=1 - own.targets).save(path)
+    assert compare(Scored(groups), "mAP").resampled == 0
+    page = write_report([group.runs[0].path for group in groups], None, tmp_path / "c.html").read_text()
+    assert "not tested: the rows share no clips" in page and "the rows share fewer than two clips" in page
+    assert "without per-clip scores" not in page
+
+
+def test_a_row_in_which_the_metric_is_not_defined_is_named(tmp_path: Path) -> None:
+    groups = grid(tmp_path, {"a": 0.5, "b": 2.5, "c": 1.0}, seeds=3)
+    empty = replace(clip_scores(1.0, 5), targets=torch.zeros(CLIPS, TAGS))
+    runs = [run.path for group in groups for run in group.runs]
+    for run in groups[1].runs:
+        replace(empty, tags=tuple(f"u{i}" for i in range(TAGS))).save(scores_file(run.path, "val"))
+    page = write_report(runs, None, tmp_path / "c.html").read_text()
+    assert f"not tested: mAP is not defined for {groups[1].name}" in page
+
+
 def test_runs_without_scores_are_named_and_have_no_estimate(tmp_path: Path) -> None:
     groups = grid(tmp_path, {"a": 0.5, "b": 2.5, "c": 1.0})
     path = groups[1].runs[0].path

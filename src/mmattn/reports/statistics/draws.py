@@ -1,12 +1,14 @@
 """The clips of an evaluation resampled with replacement (Efron 1979), all clips of a video together.
 
-Clips cut from one video are alike, so resampling them one by one would make a score look more certain than it is.
+Clips cut from one video are alike, so resampling them one by one would make a score look more certain than it is. If
+a few videos have most of the clips, there is little more to learn than from these few: `effective` says how many videos
+with equally many clips would be worth as much (Kish 1965); at least 2.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import UInt8
@@ -21,6 +23,7 @@ class Draws:
 
     counts: UInt8[Tensor, "R N"]
     videos: int
+    effective: float
 
     @property
     def number(self) -> int:
@@ -29,7 +32,7 @@ class Draws:
 
     def first(self, number: int) -> Draws:
         """The first `number` of these draws."""
-        return Draws(self.counts[: number + 1], self.videos)
+        return replace(self, counts=self.counts[: number + 1])
 
 
 def draw(videos: Sequence[str], number: int) -> Draws:
@@ -37,4 +40,6 @@ def draw(videos: Sequence[str], number: int) -> Draws:
     place = {name: i for i, name in enumerate(dict.fromkeys(videos))}
     of_clip = torch.tensor([place[name] for name in videos], dtype=torch.long)
     counts = torch.cat([torch.ones(1, len(place), dtype=torch.uint8), resamples(len(place), number)])
-    return Draws(counts[:, of_clip], len(place))
+    sizes = torch.bincount(of_clip).double()
+    effective = float(sizes.sum() ** 2 / sizes.square().sum()) if len(place) else 0.0
+    return Draws(counts[:, of_clip], len(place), max(effective, min(len(place), 2)))

@@ -91,7 +91,8 @@ def _seeds(groups: Sequence[Group]) -> Finding:
         return Finding(text, "caution")
     counts = sorted(set(map(len, seeds)))
     text = f"Different seeds: {counts[0]} to {counts[-1]} a row." if len(counts) > 1 else "Different seeds."
-    return Finding(text + " Rows with fewer than three are not tested.", "caution")
+    few = f" Rows with fewer than {LEAST_SEEDS} are not tested." if counts[0] < LEAST_SEEDS else ""
+    return Finding(text + few, "caution")
 
 
 def _sizes(groups: Sequence[Group]) -> Finding:

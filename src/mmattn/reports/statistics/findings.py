@@ -33,7 +33,8 @@ def _ranked(runs: Sequence[RunRecord], main: Comparison, scores: Sequence[float 
     if len(known) < 2 or len(known) < len(runs):
         return _by_evaluation(runs, main, scores, name)
     best = max(known)[1]
-    score = f"{runs[best].name} has the highest {name}, {_score(main, best)}"
+    equal = [runs[place].name for value, place in known if value == max(known)[0]]
+    score = f"{listing(equal)} {'has' if len(equal) == 1 else 'have'} the highest {name}, {_score(main, best)}"
     ahead, like = _against(main, best)
     untested = len(known) - 1 - len(ahead) - len(like)
     if not ahead and not like:
@@ -58,9 +59,15 @@ def _by_evaluation(
         return Finding(f"Fewer than two rows have {name}, so they cannot be compared.", "main")
     others = listing([f"{runs[-i].name} {fixed(score)}" for score, i in ranked[1 : NAMED + 1]])
     more = f" and {len(ranked) - NAMED - 1} more" if len(ranked) > NAMED + 1 else ""
-    lacking = counted(len(main.missing), "run")
     text = f"{runs[-ranked[0][1]].name} has the highest {name}, {fixed(ranked[0][0])} ({others}{more}); not tested: "
-    return Finding(f"{text}{lacking} without per-clip scores.", "main")
+    return Finding(f"{text}{_why_untested(runs, main, name)}.", "main")
+
+
+def _why_untested(runs: Sequence[RunRecord], main: Comparison, name: str) -> str:
+    if main.missing:
+        return f"{counted(len(main.missing), 'run')} without per-clip scores"
+    lacking = [run.name for run, one in zip(runs, main.estimates, strict=True) if one is None]
+    return f"{name} is not defined for {listing(lacking)}" if main.clips else "the rows share no clips"
 
 
 def _score(main: Comparison, place: int) -> str:

@@ -58,7 +58,7 @@ class Measures:
 
     def has_family(self, family: str) -> bool:
         """Whether the run has tags of a family."""
-        return family in self._clips.families.values()
+        return any(self._clips.families.get(tag) == family for tag in self._clips.tags)
 
     def _average(self, name: str) -> Float[Tensor, "R K"]:
         """Average precision by tag, with a subset of the modalities or with one modality permuted."""

@@ -28,7 +28,7 @@ class Scored:
         self.missing = tuple(path for path, file in files.items() if not file.is_file())
         whole = [run.path for group in groups if self._complete(group) for run in group.runs]
         found = {path: load_clip_scores(files[path]) for path in whole}
-        shared = sorted(set.intersection(*(set(scores.ids) for scores in found.values()))) if found else []
+        shared = _shared(list(found.values()))
         self.clips = len(shared)
         self.left_out = len({name for scores in found.values() for name in scores.ids}) - self.clips
         self.draws: Draws | None = None
@@ -62,6 +62,19 @@ class Scored:
     def weightings(self) -> list[str]:
         """The weightings that any run has."""
         return [metric for metric in WEIGHTINGS if any(one.has(metric) for one in self._measures.values())]
+
+
+def _shared(scores: Sequence[ClipScores]) -> list[str]:
+    """The clips that all runs scored, without those that are not the same: their targets differ."""
+    if not scores:
+        return []
+    shared = sorted(set.intersection(*(set(one.ids) for one in scores)))
+    first: dict[tuple[str, ...], torch.Tensor] = {}
+    same = torch.ones(len(shared), dtype=torch.bool)
+    for targets, tags in ((one.of(shared).targets, one.tags) for one in scores):
+        known = first.setdefault(tags, targets)
+        same &= (known == targets).all(dim=1)
+    return [name for name, is_same in zip(shared, same.tolist(), strict=True) if is_same]
 
 
 def _plan(scores: Sequence[ClipScores]) -> tuple[Sequence[str], int]:

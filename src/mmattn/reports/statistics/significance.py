@@ -29,7 +29,7 @@ def compare(scored: Scored, metric: str, baseline: int = 0) -> Comparison:
     nothing = Comparison(metric, (None,) * count, baseline, missing=scored.missing, left_out=scored.left_out)
     if scored.draws is None or scored.draws.videos < 2:
         return nothing
-    rows, videos = scored.values(metric), scored.draws.videos
+    rows, videos = scored.values(metric), scored.draws.effective
     seeds = {place: [str(run.seed) for run in scored.groups[place].runs] for place in rows}
     pairs, paired = differences(rows, seeds, videos)
     letters = _letters(rows, pairs)
@@ -40,7 +40,7 @@ def compare(scored: Scored, metric: str, baseline: int = 0) -> Comparison:
             for i in range(count)
         ),
         clips=scored.clips,
-        videos=videos,
+        videos=scored.draws.videos,
         resampled=scored.draws.number,
         paired=paired,
         pairs=pairs,
@@ -53,9 +53,12 @@ def compare(scored: Scored, metric: str, baseline: int = 0) -> Comparison:
 
 
 def differences(
-    rows: Mapping[int, Values], seeds: Mapping[int, Sequence[str]], videos: int
+    rows: Mapping[int, Values], seeds: Mapping[int, Sequence[str]], videos: float
 ) -> tuple[dict[Pair, Difference], bool]:
-    """The differences of all pairs, and whether they were compared seed by seed. `seeds`: each row's seed numbers."""
+    """The differences of all pairs, and whether they were compared seed by seed.
+
+    `seeds`: each row's seed numbers. `videos`: see Draws.effective.
+    """
     paired = _act_alike(rows, seeds)
     found: dict[Pair, Difference] = {}
     for i, j in combinations(sorted(rows), 2):
@@ -99,7 +102,7 @@ def _letters(rows: Mapping[int, Values], pairs: Mapping[Pair, Difference]) -> di
     return dict.fromkeys(rows, "") | dict(zip(order, letters, strict=True))
 
 
-def _estimate(values: Values, videos: int, letters: str, is_share: bool) -> Estimate:
+def _estimate(values: Values, videos: float, letters: str, is_share: bool) -> Estimate:
     """A row's score with its interval; of a share (`is_share`) within 0 to 1."""
     known = of_mean(values, videos)
     low, high = known.interval() if values.shape[1] >= LEAST_SEEDS else _over_clips(values.mean(axis=1))

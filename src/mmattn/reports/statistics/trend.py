@@ -100,8 +100,8 @@ def _slope(snr_db: Sequence[float], shares: np.ndarray) -> np.ndarray:
     return shares @ louder / float((louder**2).sum())
 
 
-def _drawn(runs: Sequence[Path], split: str, kind: str, snr_db: Sequence[float]) -> tuple[Values | None, int]:
-    """The slopes of each seed on each draw of clips, and the number of videos; None without all per-clip scores.
+def _drawn(runs: Sequence[Path], split: str, kind: str, snr_db: Sequence[float]) -> tuple[Values | None, float]:
+    """The slopes of each seed on each draw of clips, and Draws.effective; None without all per-clip scores.
 
     Raises UsageError for a damaged file.
     """
@@ -119,4 +119,4 @@ def _drawn(runs: Sequence[Path], split: str, kind: str, snr_db: Sequence[float])
         video, audio = (torch.stack([one(f"shapley/{part}") for one in measures], dim=1) for part in ("video", "audio"))
         gained = video + audio
         slopes.append(_slope(snr_db, (video / gained.where(gained > 0, torch.nan)).double().numpy()))
-    return np.stack(slopes, axis=1), draws.videos
+    return np.stack(slopes, axis=1), draws.effective

@@ -67,14 +67,14 @@ class Uncertain:
         return high
 
 
-def of_mean(values: Values, videos: int) -> Uncertain:
+def of_mean(values: Values, videos: float) -> Uncertain:
     """The mean over seeds of a row's scores, or of the differences of two rows seed by seed."""
     seeds = values.shape[1]
     clips = _over_clips(values.mean(axis=1), _shared(values), videos)
     return Uncertain(float(values[0].mean()), (_over_seeds(values), seeds - 1.0), clips)
 
 
-def of_difference(ours: Values, theirs: Values, videos: int) -> Uncertain:
+def of_difference(ours: Values, theirs: Values, videos: float) -> Uncertain:
     """The difference of the means of two rows with unrelated seeds."""
     value = float(ours[0].mean() - theirs[0].mean())
     each = [(_over_seeds(values), values.shape[1] - 1.0) for values in (ours, theirs)]
@@ -105,9 +105,9 @@ def _over_seeds(values: Values) -> float:
     return float(values[0].var(ddof=1)) / seeds if seeds > 1 else 0.0
 
 
-def _over_clips(drawn: Float[np.ndarray, " R"], shared: float, videos: int) -> tuple[float, float]:
+def _over_clips(drawn: Float[np.ndarray, " R"], shared: float, videos: float) -> tuple[float, float]:
     """The variance over clips that is not part of that over seeds, and its degrees of freedom."""
-    if len(drawn) < 3 or videos < 2:
+    if len(drawn) < 3 or videos <= 1:
         return 0.0, 1.0
     variance = float(np.nanvar(drawn[1:], ddof=1)) * videos / (videos - 1)
     return max(0.0, variance - shared), 1 / (1 / (videos - 1) + 1 / (len(drawn) - 2))

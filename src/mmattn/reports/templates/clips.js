@@ -50,7 +50,7 @@ if (document.getElementById("clips")) {
   for (const [name, input] of inputs) {
     if (state[name]) input.value = state[name];
     state[name] = input.value;
-    input.addEventListener("input", () => {
+    input.addEventListener(input.tagName === "SELECT" ? "change" : "input", () => {
       state[name] = input.value;
       most = STEP;
       browse();

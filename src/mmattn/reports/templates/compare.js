@@ -61,14 +61,16 @@ function sort() {
     if (String(place) === column) head.setAttribute("aria-sort", way === "down" ? "descending" : "ascending");
     else head.removeAttribute("aria-sort");
   });
+  const numeric = heads[Number(column || 0)]?.classList.contains("n");
   const key = (row) => {
     const cell = row.rows[0].cells[Number(column || 0)];
     if (cell === undefined) return 0;
-    if (cell.dataset.n !== undefined) return Number(cell.dataset.n);
+    if (numeric) return cell.dataset.n === undefined ? NaN : Number(cell.dataset.n);
     return cell.dataset.t === undefined ? cell.textContent.trim().toLowerCase() : cell.dataset.t;
   };
   const keyed = rows.map((row, place) => [key(row), place, row]);
-  keyed.sort(([a, i], [b, j]) => (a < b ? -1 : a > b ? 1 : 0) * (way === "down" ? -1 : 1) || i - j);
+  const unknown = (value) => Number(Number.isNaN(value)); // last, whichever way
+  keyed.sort(([a, i], [b, j]) => unknown(a) - unknown(b) || (a < b ? -1 : a > b ? 1 : 0) * (way === "down" ? -1 : 1) || i - j);
   table.append(...keyed.map(([, , row]) => row));
 }
 

@@ -12,7 +12,7 @@ from typing import Any
 from mmattn.config.compose import Config
 from mmattn.errors import MmattnError, UsageError
 from mmattn.process.lease import Lease
-from mmattn.training.callbacks.keep_model import EVALUATION_FILE
+from mmattn.training.callbacks.keep_model import EVALUATION_FILE, LOWER
 from mmattn.training.directory.exclusive import LEASE
 from mmattn.training.launch.submit import in_queue
 from mmattn.training.logging.curves import curves
@@ -53,12 +53,14 @@ def _by(config: Config, folder: Path) -> tuple[str, str]:
         search: dict[str, Any] = json.loads((folder / SEARCH_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         search = {}
-    direction = config["direction"]
+    searched = search.get("metric", "val/mAP")
+    metric, direction = str(config["metric"] or searched), config["direction"]
     if direction == "auto":
-        direction = search.get("direction", "maximize")
+        lower = metric.removeprefix("val/").partition("/")[0] in LOWER
+        direction = search.get("direction", "maximize") if metric == searched else "minimize" if lower else "maximize"
     if direction not in ("maximize", "minimize"):
         raise UsageError(f"direction={direction}: expected maximize or minimize")
-    return str(config["metric"] or search.get("metric", "val/mAP")), direction
+    return metric, direction
 
 
 def _queue(runs: Sequence[Path]) -> set[Path]:
