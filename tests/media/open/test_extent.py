@@ -1,5 +1,6 @@
 """Where a file ends and what lies before that, whatever its header and its clock say."""
 
+import io
 from fractions import Fraction
 from pathlib import Path
 
@@ -181,3 +182,27 @@ def test_a_sound_joined_with_one_of_another_rate_keeps_what_was_decoded():
         assert np.allclose(clip.waveform[: len(alone.waveform)], alone.waveform, atol=1e-4)
     assert probe(joined).duration == pytest.approx(SECONDS, abs=0.1)
     assert "read_error" in survey(joined, "full").issues and survey(joined, "full").reason is None
+
+
+@pytest.mark.parametrize("codec", ["adpcm_ima_wav", "adpcm_ms"])
+@pytest.mark.parametrize("kind", [Pipe, io.BytesIO])
+def test_only_a_wav_that_was_cut_is_truncated(codec: str, kind: type):
+    """FFmpeg takes the duration of a piped one from its size and a bit rate that is wrong for these codecs."""
+    file = kind()
+    with av.open(file, "w", format="wav") as target:
+        stream = target.add_stream(codec, rate=48000)
+        stream.codec_context.layout = "stereo"
+        stream.codec_context.bit_rate = 128000  # written into the header, as ffmpeg does
+        stream.codec_context.open()
+        sizes = stream.codec_context.frame_size
+        fit = av.AudioResampler(stream.codec_context.format, "stereo", 48000, frame_size=sizes)
+        frame = av.AudioFrame.from_ndarray(np.stack([tone(SECONDS, 48000)] * 2), format="fltp", layout="stereo")
+        frame.sample_rate = 48000
+        for part in fit.resample(frame):
+            target.mux(stream.encode(part))
+        target.mux(stream.encode(None))
+    data = bytes(file.data) if isinstance(file, Pipe) else file.getvalue()
+    assert "truncated" not in read_clip(data, video=False).issues
+    assert probe(data).duration == pytest.approx(SECONDS, abs=0.1)
+    if kind is io.BytesIO:
+        assert "truncated" in read_clip(data[: len(data) // 2], video=False).issues

@@ -109,6 +109,8 @@ def cut_off(container: InputContainer, chosen: Chosen, reached: dict[int, float]
     """Whether the packets ended well before the declared end. `reached`: stream index -> end of its last packet, s."""
     if container.format.name not in _HEADED or any(stream.frames >= _UNFILLED for stream in container.streams):
         return False
+    if container.format.name == "wav" and _guessed_by_size(container):
+        return False
     offset = max(chosen.origin, 0.0)  # some headers count the duration from 0, not from the first stamp
     streams = chosen.streams
     checks = []
@@ -119,3 +121,13 @@ def cut_off(container: InputContainer, chosen: Chosen, reached: dict[int, float]
         if declared is not None and stream.index in reached:
             checks += [(reached[stream.index], declared)]
     return any(end + offset < declared - max(0.5, 0.05 * declared) for end, declared in checks)
+
+
+def _guessed_by_size(container: InputContainer) -> bool:
+    """Whether the duration is only the file's size by its bit rate: a piped WAV declares no length.
+
+    The bit rate of compressed samples may be wrong. For one that was cut off, the declared length exceeds its size.
+    """
+    rate = next((stream.codec_context.bit_rate for stream in container.streams.audio if stream.codec_context), None)
+    guess = 8 * container.size / rate if rate else 0.0
+    return abs(guess - (container.duration or 0) / av.time_base) <= 0.01 * guess
