@@ -23,6 +23,7 @@ from torch.nn.functional import pad
 from mmattn.attention.exact.backends import portable, trust
 
 HIDDEN = portable.HIDDEN
+NARROWEST = 8  # channels on a CPU: with 2, the kernel of torch 2.14 reads memory that nothing has written
 Mask = Bool[Tensor, "G #H #Q W"] | Float[Tensor, "G #H #Q W"] | None
 
 
@@ -103,7 +104,9 @@ def _backward_by(
 def common_width(q: Tensor, channels: int) -> int:
     """The common width of q, k and v that the fused kernels need; zero channels change no score and no output."""
     width = max(q.shape[-1], channels)
-    return -(-width // 8) * 8 if q.device.type == "cuda" else width
+    if q.device.type == "cuda":
+        return -(-width // 8) * 8
+    return max(width, NARROWEST) if q.device.type == "cpu" else width
 
 
 def same_width(*tensors: Tensor) -> tuple[Tensor, ...]:
