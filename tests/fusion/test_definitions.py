@@ -31,6 +31,7 @@ SETTINGS = {
 TOLERANCE = {"rtol": 5e-4, "atol": 5e-4}
 
 
+KINDS = ("video", "audio")
 CASES = [(name, {}) for name in group_choices("fusion")] + [("cross", {"shared": True})]
 
 
@@ -79,6 +80,23 @@ def test_a_batch_with_padding_gives_what_the_definition_gives_for_each_clip(
     for before, after in ((video, fused.video), (audio, fused.audio)):
         assert torch.equal(after.keep, before.keep) and torch.equal(after.times, before.times)
         assert not after.values[~after.keep].any(), "padding is 0"
+
+
+@pytest.mark.parametrize("empty", ["video", "audio"])
+@pytest.mark.parametrize("name", group_choices("fusion"))
+def test_a_stream_of_no_tokens_is_one_of_padding_alone(name: str, empty: str) -> None:
+    fusion = made(name).double()
+    padding = {
+        kind: tokens.without(torch.ones(4, dtype=torch.bool)) for kind, tokens in zip(KINDS, clips(), strict=True)
+    }
+    streams = dict(zip(KINDS, clips(), strict=True))
+    nothing = Tokens(*(x[:, :0] for x in (streams[empty].values, streams[empty].keep, streams[empty].times)))
+    with torch.no_grad():
+        found = fusion(**(streams | {empty: nothing}))
+        expected = fusion(**(streams | {empty: padding}))
+    (other,) = {*KINDS} - {empty}
+    torch.testing.assert_close(getattr(found, other).values, getattr(expected, other).values, **TOLERANCE)
+    assert getattr(found, empty).values.shape == (4, 0, DIM)
 
 
 @pytest.mark.parametrize("name", [name for name in group_choices("fusion") if name != "adapter"])

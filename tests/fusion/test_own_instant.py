@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mmattn.attention.interface import Geometry
-from mmattn.attention.rotary import rotary_periods, rotate
+from mmattn.attention.positions.rotary import rotary_periods, rotate
 from mmattn.config.compose import build, read_choice
 from mmattn.fusion.blocks.multi_head import MergedAttention
 

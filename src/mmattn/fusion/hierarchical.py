@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from mmattn.attention.interface import AttentionFactory
 from mmattn.attention.positions.interface import PositionFactory
@@ -83,6 +84,12 @@ class HierarchicalFusion(Fusion):
         self.out_proj = nn.ModuleList(nn.Linear(dim, dim) for _ in range(count))
 
     def forward(self, video: Tokens, audio: Tokens, stats: frozenset[str] = frozenset()) -> Fused:
+        lengths = video.keep.shape[1], audio.keep.shape[1]
+        if not all(lengths):
+            fused = self(_at_least_one(video), _at_least_one(audio), stats)
+            return Fused(
+                video if not lengths[0] else fused.video, audio if not lengths[1] else fused.audio, fused.stats
+            )
         parts: list[Part] = [
             (name, zeroed(tokens.values + self.modality_embed[name], tokens))
             for name, tokens in (("video", video), ("audio", audio))
@@ -113,6 +120,13 @@ class HierarchicalFusion(Fusion):
         }
         windows = 1 + int(torch.stack([number.max() for number in window.values()]).max())  # sizes: read once a batch
         return {name: _group(window[name], tokens, windows) for name, tokens in parts}
+
+
+def _at_least_one(tokens: Tokens) -> Tokens:
+    """A stream without any token as one with a token of padding."""
+    if tokens.keep.shape[1]:
+        return tokens
+    return Tokens(pad(tokens.values, (0, 0, 0, 1)), pad(tokens.keep, (0, 1)), pad(tokens.times, (0, 1)))
 
 
 def _group(window: Int[Tensor, "B L"], tokens: Tokens, windows: int) -> _Groups:
