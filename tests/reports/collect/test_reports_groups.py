@@ -156,3 +156,24 @@ def test_noise_sweeps_are_read_by_loudness(tmp_path: Path) -> None:
     (tmp_path / "evaluation-test-time_window.json").write_text(json.dumps(evaluation()))
     found = [(one.split, one.kind, one.snr_db) for one in noise_sweep(tmp_path)]
     assert found == [("test", "babble", -10.0), ("test", "babble", 5.0), ("test", "white", 0.0), ("val", "babble", 2.5)]
+
+
+def test_a_setting_that_was_added_since_does_not_split_a_row(tmp_path: Path) -> None:
+    def run(seed: int, *overrides: str, lacking: tuple[str, ...] = ()) -> Path:
+        path = make_run(tmp_path / f"run{len(list(tmp_path.iterdir()))}")
+        config = compose("train", ["fusion=cross", f"seed={seed}", *overrides])
+        for key in lacking:
+            *parts, last = key.split(".")
+            node = config
+            for part in parts:
+                node = node[part]
+            del node[last]
+        (path / "config.yaml").write_text(yaml.safe_dump(config))
+        return path
+
+    lacking = ("position", "fusion.position", "fusion.shared", "budget")
+    before = [run(0, lacking=lacking), run(1, lacking=lacking[:2])]
+    assert [len(group.runs) for group in group_runs(collect_runs([*before, run(2)]))] == [3]
+    others = [run(3, "fusion.shared=true"), run(4, "position=alibi"), run(5, "position.longest_s=10")]
+    groups = group_runs(collect_runs([*before, *others]))
+    assert [len(group.runs) for group in groups] == [2, 1, 1, 1], "one that was changed does"

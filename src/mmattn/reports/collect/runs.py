@@ -9,9 +9,11 @@ from typing import Any
 
 import yaml
 
+from mmattn.config.compose import Config
 from mmattn.errors import UsageError
 from mmattn.files import MODEL_FILE
-from mmattn.reports.collect.choices import choice_of, leaves
+from mmattn.reports.collect.added import flat, with_added
+from mmattn.reports.collect.choices import choice_of
 from mmattn.reports.collect.metrics import read_curves
 from mmattn.reports.collect.provenance import read_made_with, read_model_header
 from mmattn.reports.collect.records import Head, Number, RunRecord, Scores, Split, number
@@ -29,7 +31,7 @@ def collect_runs(paths: Sequence[Path]) -> list[RunRecord]:
     for path in paths:
         _check(path)
     file = TEST_FILE if all((path / TEST_FILE).is_file() for path in paths) else EVALUATION_FILE
-    return [_run(path, name, file) for path, name in zip(paths, _names(paths), strict=True)]
+    return with_added([_run(path, name, file) for path, name in zip(paths, _names(paths), strict=True)])
 
 
 def _check(path: Path) -> None:
@@ -56,17 +58,17 @@ def _names(paths: Sequence[Path]) -> list[str]:
     return [name if names.count(name) == 1 else f"{name} ({i + 1})" for i, name in enumerate(names)]
 
 
-def _run(path: Path, name: str, file: str) -> RunRecord:
+def _run(path: Path, name: str, file: str) -> tuple[RunRecord, Config]:
     config = read_yaml(path / CONFIG_FILE)
     families, thresholds, weights = read_model_header(path / MODEL_FILE)
     fusion = config.get("fusion")
-    return RunRecord(
+    record = RunRecord(
         path=path,
         name=name,
         fusion=choice_of("fusion", fusion) or "unknown fusion",
         attention=choice_of("attention", fusion.get("attention")) if isinstance(fusion, dict) else None,
         seed=None if config.get("seed") is None else str(config["seed"]),
-        config={key: "null" if value is None else str(value) for key, value in leaves(config)},
+        config=flat(config),
         made_with=read_made_with(path / RUN_FILE),
         scores=_scores(path / file),
         curves=read_curves(path),
@@ -74,6 +76,7 @@ def _run(path: Path, name: str, file: str) -> RunRecord:
         thresholds=thresholds,
         weights=weights,
     )
+    return record, config
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -41,7 +41,9 @@ def check(config: Config) -> None:
     options_of(config)
     check_writable(Path(str(config["out"])).parent, f"out={config['out']}")
     if (file := config["predictions"]) and not Path(str(file)).is_file():
-        raise UsageError(f"predictions={file}: no such file")
+        raise UsageError(
+            f"predictions={file}: no such file; write one with: mmattn predict run=... source=... out={file}"
+        )
     if not config["watch"]:  # which waits for runs
         for run in select_runs(config["runs"], config["sweep"]):
             if not run.is_dir():
