@@ -195,7 +195,7 @@ def test_what_cannot_be_compared_is_said_in_one_line(pair, tmp_path):
     (tmp_path / "bad.jsonl").write_text('{"path": "a", "status": "ok", "tags": []}\n[1]\n')
     assert "line 2 is not a prediction" in message(predictions=str(tmp_path / "bad.jsonl"))
     (tmp_path / "file").write_text("")
-    assert "cannot be written" in message(out=str(tmp_path / "file" / "report.html"))
+    assert "is not a folder" in message(out=str(tmp_path / "file" / "report.html"))
     (pair[1] / "evaluation.json").write_text('{"clips": 3}')
     assert "incomplete evaluation" in message()
     (pair[1] / "evaluation.json").unlink()
