@@ -1,23 +1,36 @@
 """Jumps of a file's clock are removed: files joined byte by byte, an interrupted recording, chained Ogg.
 
-Only in containers whose clock may jump (FFmpeg's flag ts_discont: MPEG-TS and -PS, Ogg). There a file is a series of
-parts. Each begins where the longest stream of the previous part ends, and all streams of a part move together, so that
-video and audio stay aligned. Elsewhere a hole between two stamps is a pause and stays one.
+Only in containers whose clock may jump (FFmpeg's flag ts_discont: MPEG-TS and -PS, Ogg) and in joined Matroska. There
+a file is a series of parts. Each begins where the longest stream of the previous part ends, and all streams of a part
+move together, so that video and audio stay aligned. Elsewhere a hole between two stamps is a pause and stays one.
 """
 
 from __future__ import annotations
+
+import math
 
 from av.container.input import InputContainer
 from av.format import Flags
 from av.packet import Packet
 from av.stream import Disposition, Stream
 
+from mmattn.media.open.joined import may_be_joined
+
 _BACK_S = 0.5  # packets of one part are out of order by less
 _AHEAD_S = 10.0  # a hole that all streams share and that is longer is a jump, as ffmpeg's -dts_delta_threshold has it
 
 
 def may_jump(container: InputContainer) -> bool:
-    """Whether the clock of this kind of container may jump."""
+    """Whether the clock of this kind of container may jump, or this file may be a joined one."""
+    return _discontinuous(container) or may_be_joined(container)
+
+
+def continuous_clock(container: InputContainer) -> ContinuousClock:
+    """The clock for a file that may jump; where only joined files do, a hole is no jump."""
+    return ContinuousClock(_AHEAD_S if _discontinuous(container) else math.inf)
+
+
+def _discontinuous(container: InputContainer) -> bool:
     return bool(container.format.flags & Flags.ts_discont.value)
 
 
@@ -30,7 +43,8 @@ def clocked(container: InputContainer) -> list[Stream]:
 class ContinuousClock:
     """Takes all packets of the clocked streams in order and moves their stamps onto one clock."""
 
-    def __init__(self) -> None:
+    def __init__(self, ahead_s: float = _AHEAD_S) -> None:
+        self._ahead_s = ahead_s
         self._offsets = [0.0]  # of each part, s
         self._part: dict[int, int] = {}  # stream index -> the part it has reached
         self._last: dict[int, float] = {}  # stream index -> decoding time of its last packet, s
@@ -73,4 +87,4 @@ class ContinuousClock:
     def _fits(self, index: int, time: float) -> bool:
         if self._newest is None:
             return True
-        return self._last.get(index, self._newest - _AHEAD_S) - _BACK_S <= time <= self._newest + _AHEAD_S
+        return self._last.get(index, self._newest - self._ahead_s) - _BACK_S <= time <= self._newest + self._ahead_s

@@ -13,7 +13,7 @@ from av.packet import Packet
 from av.stream import Stream
 from av.video.stream import VideoStream
 
-from mmattn.media.open.clock_jumps import ContinuousClock, clocked, may_jump
+from mmattn.media.open.clock_jumps import clocked, continuous_clock, may_jump
 from mmattn.media.open.container import Deadline
 from mmattn.media.open.streams import AnyStream, Chosen, start_of, time_base
 
@@ -64,7 +64,7 @@ def demux(
     issues = set() if issues is None else issues
     clock, demuxed = None, streams
     if may_jump(container):  # then the other streams are needed too, to find where a part begins
-        clock, beside = ContinuousClock(), clocked(container)
+        clock, beside = continuous_clock(container), clocked(container)
         demuxed = (*streams, *(s for s in beside if s.index not in {stream.index for stream in streams}))
         demuxed = demuxed if streams else ()
     wanted, count = {stream.index for stream in streams or container.streams}, 0

@@ -4,9 +4,11 @@ Most headers are written before the end is known, and where FFmpeg finds no dura
 without saying so. Trusted are those that cannot be such a guess:
 
 - MP4, MOV and AVI where the index of packets reaches the declared end;
-- Matroska and WebM with the segment's Duration (a guess would be the streams' duration too);
-- PCM in WAV, W64, AIFF, AU and CAF where the declared samples fill the file;
-- FLAC that declares its number of samples.
+- Matroska and WebM with the segment's Duration (a guess would be the streams' duration too), where no other file
+  follows in the same one (see joined.py);
+- PCM in WAV, W64, AIFF, AU and CAF where the declared samples fill the file.
+
+FLAC declares its number of samples, which for joined files is that of the first; its packets are counted in no time.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from av.audio.stream import AudioStream
 from av.container.input import InputContainer
 from av.stream import Stream
 from av.video.stream import VideoStream
+
+from mmattn.media.open.joined import may_be_joined
 
 _INDEXED = ("mov,mp4,m4a,3gp,3g2,mj2", "avi")
 _PCM = ("wav", "w64", "aiff", "au", "caf")
@@ -32,11 +36,10 @@ def trusted_duration(container: InputContainer) -> float | None:
         trusted = _near(declared, max((_indexed(stream) for stream in streams), default=0.0))
     elif name == "matroska,webm":
         late = (container.start_time or 0) / av.time_base > _WITHIN_S  # the Duration may count from 0
-        trusted = not late and not any(stream.duration for stream in streams)
-    elif name in _PCM:
-        trusted = len(streams) == 1 and _near(declared, _pcm_seconds(container, streams[0]))
+        trusted = not late and not any(stream.duration for stream in streams) and not may_be_joined(container)
     else:
-        trusted = name == "flac"
+        pcm = name in _PCM and len(streams) == 1
+        trusted = pcm and _near(declared, _pcm_seconds(container, streams[0]))
     return declared if trusted else None
 
 

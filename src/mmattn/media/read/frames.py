@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import av
 import numpy as np
 from av.container.input import InputContainer
 from av.error import FFmpegError
@@ -15,6 +14,7 @@ from mmattn.media.open.container import Deadline, Limits
 from mmattn.media.open.extent import StreamEnd
 from mmattn.media.open.packets import StreamClock, demux
 from mmattn.media.open.streams import time_base
+from mmattn.media.open.trust import trusted_duration
 from mmattn.media.read.request import Request
 from mmattn.media.read.video.render import Renderer
 
@@ -129,12 +129,14 @@ def video_extent(container: InputContainer, stream: VideoStream, origin: float, 
 def last_end(container: InputContainer, stream: VideoStream, origin: float, deadline: Deadline) -> float | None:
     """As video_extent, from the packets after the last key frame, which the container's index gives.
 
-    None where that is not certain: no index, packets missing before its end, stamps out of order.
+    None where that is not certain: no index, a header that cannot be trusted, packets missing before the end of the
+    index, stamps out of order.
     """
     index, clock = stream.index_entries, StreamClock.of(stream, origin)
-    if not len(index) or not container.duration:
+    duration = trusted_duration(container)
+    if not len(index) or duration is None:
         return None
-    far = int((container.duration / av.time_base + origin) / clock.tick)
+    far = int((duration + origin) / clock.tick)
     try:
         container.seek(max(far, index[-1].timestamp), stream=stream)
     except FFmpegError:

@@ -35,10 +35,10 @@ def read_planned(reading: Reading) -> tuple[PassResult, np.ndarray]:
     """The request's frames and audio, and its grid (T,), s. Raises Unplannable, MediaError."""
     with reading.open() as container:
         first = _Pass(reading, container)
-        if container.format.name in _INDEXED:
+        jumpy = may_jump(container)
+        if container.format.name in _INDEXED and not jumpy:
             return first.apart()
         near = container.format.name in _STAMPED and reading.request.start > 2 * _RUN_UP_S
-        jumpy = may_jump(container)
     near = near and (not jumpy or reading.extent().steady)
     extent = measured_extent(reading)
     if near:
