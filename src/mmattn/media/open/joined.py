@@ -26,6 +26,8 @@ def has_unread_parts(container: InputContainer) -> bool:
 
 def _parts(container: InputContainer) -> int:
     """How many files are joined in this one, at most 3; 0 where the first segment does not say where it ends."""
+    if container.file is None:  # type: ignore[attr-defined] # opened by its name
+        return 1
     file = container.file.file  # type: ignore[attr-defined] # what `open_container` gave to PyAV
     before, at, count = file.tell(), 0, 0
     for _ in range(_ELEMENTS):  # of each part the EBML header, perhaps Void and CRC-32, the segment
