@@ -86,10 +86,8 @@ def test_a_batch_with_padding_gives_what_the_definition_gives_for_each_clip(
 @pytest.mark.parametrize("name", group_choices("fusion"))
 def test_a_stream_of_no_tokens_is_one_of_padding_alone(name: str, empty: str) -> None:
     fusion = made(name).double()
-    padding = {
-        kind: tokens.without(torch.ones(4, dtype=torch.bool)) for kind, tokens in zip(KINDS, clips(), strict=True)
-    }
     streams = dict(zip(KINDS, clips(), strict=True))
+    padding = streams[empty].without(torch.ones(4, dtype=torch.bool))
     nothing = Tokens(*(x[:, :0] for x in (streams[empty].values, streams[empty].keep, streams[empty].times)))
     with torch.no_grad():
         found = fusion(**(streams | {empty: nothing}))

@@ -11,7 +11,7 @@ from mmattn.cli.main import main
 
 MADE = {  # verb -> settings, and what it writes
     "predict": ("source={clips}", "p.jsonl"),
-    "explain": ("source=gone.mp4", "page"),
+    "explain": ("source={clip}", "page"),
     "evaluate": ("", "scores.json"),
     "compare": ("runs={run} measure=none", "page.html"),
     "data check": ("source={clips}", "report"),
@@ -34,7 +34,9 @@ def test_it_is_refused_before_the_work(
         (run / "model.safetensors").unlink()  # so that loading it would be the error
     settings, name = MADE[verb]
     (tmp_path / "taken").touch()
-    words = settings.format(clips=shapes / "clips", run=run, classes=classes).split()
+    words = settings.format(
+        clips=shapes / "clips", clip=shapes / "clips" / "000000.mp4", run=run, classes=classes
+    ).split()
     with_run = [f"run={run}"] if verb in ("predict", "explain", "evaluate", "data features") else []
     out = tmp_path / "taken" / name
     assert main([*verb.split(), *with_run, *words, f"out={out}"]) == 2

@@ -12,12 +12,12 @@ from torch import Tensor, distributed, multiprocessing
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
 
-from conftest import CAPTIONS, SMALL
 from mmattn.config.compose import Config, build, group_choices
 from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.model import AVModel, build_model
 from mmattn.training.sharding.meta import fill_from_first, without_weights
 from mmattn.training.sharding.module import _precision, shard
+from small_models import CAPTIONS, SMALL
 
 BUILT = [
     *(f"{group}={name}" for group in ("fusion", "attention") for name in group_choices(group)),
