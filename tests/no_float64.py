@@ -27,7 +27,7 @@ class _NoFloat64(TorchDispatchMode):
 
 @contextmanager
 def no_float64(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Inside, any operation that gives or gets float64 fails; the code is told that the device has none."""
+    """Inside, any operation that gives or gets float64 fails; `WITHOUT_FLOAT64` names the device."""
     with monkeypatch.context() as patch, _NoFloat64():
         patch.setattr(types, "WITHOUT_FLOAT64", {"cpu"})
         yield
