@@ -39,6 +39,7 @@ class Model(nn.Module):
         names, *settings = case.split(",")
         fusion, attention = names.split("/")
         given = {"dim": DIM, "heads": HEADS, "dropout": 0.0, "attention": read_choice("attention", attention)}
+        given |= {"position": read_choice("position", "rotary")}
         given |= {key: int(value) for key, value in (text.split("=") for text in settings)}
         self.fusion = build({**read_choice("fusion", fusion), **given})
         self.video, self.audio, self.head = nn.Linear(2, DIM), nn.Linear(1, DIM), nn.Linear(2 * DIM, 3)

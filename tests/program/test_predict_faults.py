@@ -21,7 +21,7 @@ from slurm_cluster import missing, one_node
 
 from mmattn.inference.jobs.job import Job
 
-pytestmark = [pytest.mark.usefixtures("warm"), pytest.mark.timeout(5400)]
+pytestmark = pytest.mark.timeout(5400)  # cold: the workers are found by what they are called
 
 FILES, DRIVER_KILLS, WORKER_KILLS, REPLACED = 2000, 10, 100, 40
 REASONS = {"text": "not_media", "empty": "truncated", "cut": "truncated"}
@@ -57,34 +57,34 @@ ENGINES = {
 def test_nothing_is_lost_nothing_is_twice_and_nothing_is_stale(engine: str, trained: Path, many: Path, tmp_path: Path):
     if engine == "slurm" and (why := missing()):
         pytest.skip(why)
-    out, rng, kills, killed_at = tmp_path / "tags.jsonl", random.Random(0), Counter(), 0
+    out, rng, kills, until = tmp_path / "tags.jsonl", random.Random(0), Counter(), 0.0
     command = [sys.executable, "-m", "mmattn", "predict", f"run={trained}", f"source={many}", f"out={out}"]
     command += ["shard_files=50", "batch_size=8", "device=cpu", *ENGINES[engine]]
     with one_node() if engine == "slurm" else nullcontext({}) as more:
         environment = {**os.environ, **more}
-        for _ in range(200):
+        while True:
             driver = subprocess.Popen(
                 command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
             )
-            ends = time.monotonic() + rng.uniform(6, 14)
-            while driver.poll() is None and (time.monotonic() < ends or kills["driver"] >= DRIVER_KILLS):
-                time.sleep(0.2)
-                # Ten deaths in a row without an answer end a job, however fast the machine is.
-                if kills["worker"] < WORKER_KILLS and (now := answered(out)) > killed_at and rng.random() < 0.2:
+            while driver.poll() is None:
+                time.sleep(0.05)
+                now = answered(out)
+                # By answers, not by time: so often on any machine; ten in a row without one end a job.
+                if kills["worker"] < WORKER_KILLS and now > until:
                     with suppress(ProcessLookupError, IndexError):
                         os.kill(rng.choice(list(working_for(out))), signal.SIGKILL)
                         kills["worker"] += 1
-                        killed_at = now
-            if driver.poll() is None:
-                driver.kill()
-                kills["driver"] += 1
+                        until = now + rng.uniform(0, 2 * FILES / WORKER_KILLS)
+                if kills["driver"] < DRIVER_KILLS and now > (kills["driver"] + 1) * FILES / (DRIVER_KILLS + 1):
+                    driver.kill()
+                    kills["driver"] += 1
             said, wrong = driver.communicate(timeout=60)
+            assert driver.returncode in (0, -signal.SIGKILL), wrong
             if driver.returncode == 0 and kills["replaced"]:
                 break
-            if not kills["replaced"] and (kills["driver"] == DRIVER_KILLS // 2 or driver.returncode == 0):
+            if not kills["replaced"] and kills["driver"] >= DRIVER_KILLS // 2:
                 kills["replaced"] = replace(many, rng)
-            assert driver.returncode in (0, -signal.SIGKILL), wrong
-        assert kills["driver"] >= 3 and kills["worker"] >= 3
+        assert kills["driver"] == DRIVER_KILLS and kills["worker"] >= WORKER_KILLS // 2
         print(f"{engine}, killed: {dict(kills)}; {said}")
         records = [json.loads(line) for line in out.read_text().splitlines()]
         expected = sorted(str(path.relative_to(many)) for path in many.rglob("*.mp4"))
