@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import sqlite3
 import time
@@ -46,6 +47,22 @@ def test_wandb_knows_how_a_run_ended(
     assert [ending.exit_code for ending in endings] == [code]
     assert len(list(records(run, "preempting"))) == (how == "stopped")
     assert "model" in [artifact.type for artifact in records(run, "artifact")] or how != "well"
+
+
+def test_a_resumed_runs_csv_has_every_line_once(
+    small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setenv("MMATTN_MOMENTS", "batch 0 1")
+        stops.strike_at_every(patch.setattr, "SIGINT", tmp_path / "struck")
+        assert main(["train", *small, *OPTIONS, "logger=csv", f"run={run}"]) == 130
+    assert main(["train", f"resume={run}"]) == 0
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    with (run / "csv" / "metrics.csv").open(newline="") as file:
+        rows = [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+    assert rows == [{name: value for name, value in line.items() if name != "time"} for line in lines]
+    assert any(row["step"] == 1 for row in rows)
 
 
 def test_wandb_is_told_whose_the_run_is(small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ import torch
 
 from mmattn.cli.main import main
 from mmattn.training.checkpoints.atomic import LAST
+from mmattn.training.directory.names import CONFIG_FILE
 
 pytestmark = pytest.mark.usefixtures("warm")
 
@@ -93,7 +94,7 @@ def test_stopped_at_every_moment_it_ends_as_if_it_had_not_been(
         expected = {"death": -9, "SIGINT": 130, "SIGTERM": 143}[how]
         assert code in (0, expected)
         assert code == 0 or len(moments()) > seen, "it did not come any further"
-        if (run / LAST).is_file():
+        if (run / CONFIG_FILE).is_file():
             command = ["train", f"resume={run}"]
         elif run.is_dir():
             command = [*command[:-1], f"run={(run := run.with_name(f'run{starts}'))}"]
@@ -138,7 +139,7 @@ def test_two_processes_of_which_one_is_struck_end_as_two_that_were_not(
         assert result.returncode == expected, result.stderr
         starts += 1
         assert len(struck.read_text().splitlines()) >= starts, f"it did not come any further: {result.stderr}"
-        if (run / LAST).is_file():
+        if (run / CONFIG_FILE).is_file():
             command = [f"resume={run}"]
         else:
             command = [*command[:-1], f"run={(run := run.with_name(f'run{starts}'))}"]

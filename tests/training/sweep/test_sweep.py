@@ -42,6 +42,20 @@ def test_points_with_long_names_are_told_apart() -> None:
     assert len(set(found)) == 4 and all(len(name.encode()) <= 200 for name in found)
 
 
+def test_points_whose_names_differ_only_in_characters_of_no_file_name_are_told_apart() -> None:
+    points = sweeping.plan(["data.root=a/b,a_b,'a b',c", "sweep=mine"])[1]
+    assert [point.swept for point in points] == [(f"data.root={root}",) for root in ("a/b", "a_b", "a b", "c")]
+    assert len({point.run for point in points}) == 4
+    assert points[3].run.name == "data.root=c" and points[0].run.name.startswith("data.root=a_b-")
+    assert [point.overrides[-1] for point in points] == [f"run={point.run}" for point in points]
+
+
+@pytest.mark.parametrize("name", [".", "..", ".failed", ".lease"])
+def test_a_sweeps_folder_is_below_that_of_the_sweeps(name: str) -> None:
+    folder, _ = sweeping.plan(["seed=1,2", f"sweep={name}"])
+    assert folder.parent == Path("runs/sweeps") and not folder.name.startswith(".")
+
+
 def test_a_fusion_without_attention_is_there_once() -> None:
     found = names(["seed=0,1", "fusion=late,recurrent", "attention=dense,time_window"])
     late = [f"fusion=late,attention={attention}" for attention in ("dense", "time_window")]

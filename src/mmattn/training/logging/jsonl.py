@@ -12,7 +12,7 @@ from typing import Any
 
 import lightning
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import Logger
+from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 METRICS_FILE = "metrics.jsonl"
@@ -56,17 +56,31 @@ class JsonlLogger(Logger):
         if self._path.is_file() and self._path.stat().st_size > place["bytes"]:
             os.truncate(self._path, int(place["bytes"]))
 
+    def lines(self) -> list[dict[str, Any]]:
+        """What has been logged so far."""
+        return [json.loads(line) for line in self._path.read_text().splitlines()] if self._path.is_file() else []
+
 
 class KeepMetrics(Callback):
-    """On resume, removes the lines that were logged after the checkpoint, so that no step appears twice."""
+    """On resume, removes the lines that were logged after the checkpoint, so that no step appears twice.
 
-    def __init__(self, logger: JsonlLogger) -> None:
+    Without a checkpoint all steps are repeated. `csv`: Lightning's, which drops what an earlier process wrote to its
+    file; it gets the lines again.
+    """
+
+    def __init__(self, logger: JsonlLogger, csv: CSVLogger | None = None) -> None:
         self.logger = logger
-        self._place: dict[str, float] | None = None
+        self.csv = csv
+        self._place = {"bytes": 0, "seconds": 0.0}
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        if self._place and trainer.is_global_zero:
-            self.logger.continue_from(self._place)
+        if not trainer.is_global_zero:
+            return
+        self.logger.continue_from(self._place)
+        if self.csv:
+            for line in self.logger.lines():
+                self.csv.log_metrics({name: line[name] for name in line if name not in ("step", "time")}, line["step"])
+            self.csv.save()
 
     def state_dict(self) -> dict[str, Any]:
         return self.logger.place()

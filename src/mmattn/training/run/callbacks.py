@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import Logger
+from lightning.pytorch.loggers import CSVLogger, Logger
 
 from mmattn.config.compose import Config, build_optional
 from mmattn.data.load.splits import SplitData
@@ -35,6 +35,7 @@ def callbacks_of(
     keep = KeepPretrained if pretraining else KeepModel
     by = {"by": options.get("keep_by"), "mode": options.get("keep_mode"), "patience": options.get("patience", 0)}
     charts = WandbCharts(module.model.task.vocabulary.families, config["logger"].get("clips", 0))
+    csv = next((logger for logger in loggers if isinstance(logger, CSVLogger)), None)
     measured = utilisation(config)
     callbacks: list[Callback | None] = [
         timetable,
@@ -45,7 +46,7 @@ def callbacks_of(
         LogSteps(options.get("log_every", 10), measured),
         StopOnSignal(run, module.consensus, timetable, options.get("save_every", 0)),
         KeepPlace(data.digest),
-        *(KeepMetrics(logger) for logger in loggers if isinstance(logger, JsonlLogger)),
+        *(KeepMetrics(logger, csv) for logger in loggers if isinstance(logger, JsonlLogger)),
         SeedSteps(config["seed"]),
         Threads(threads_of(config)),
         KeepMachines(run),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -48,13 +49,15 @@ def plan(overrides: Sequence[str]) -> tuple[Path, list[Point]]:
         )
     if any(len(set(values)) < len(values) for values in values_of):
         raise UsageError("train -m: a value is listed twice")
-    folder, points = folder_of(overrides), {}
+    planned: dict[tuple[str, ...], list[str]] = {}  # what differs -> all overrides
     for values in itertools.product(*values_of):
         left_out = _unused_attention(values)
-        own = [values[k] for k in swept if values[k] != left_out]
-        point = point_in(folder, own, [value for value in values if value != left_out])
-        points.setdefault(point.run, point)
-    return folder, list(points.values())
+        own = tuple(values[k] for k in swept if values[k] != left_out)
+        planned.setdefault(own, [value for value in values if value != left_out])
+    folder = folder_of(overrides)
+    points = [point_in(folder, own, others) for own, others in planned.items()]
+    named = Counter(point.run for point in points)  # a/b and a_b have one name
+    return folder, [point_in(folder, p.swept, p.overrides[:-1], digest=named[p.run] > 1) for p in points]
 
 
 def check_points(points: Sequence[Point], composer: Composer) -> None:

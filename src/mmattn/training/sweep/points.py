@@ -55,19 +55,19 @@ class Point:
         return self.run.parent / FAILED / f"{self.run.name}.json"
 
 
-def point_in(folder: Path, swept: Sequence[str], others: Sequence[str]) -> Point:
-    """The point whose run directory is named by `swept`."""
-    run = folder / plain_name(",".join(swept))
+def point_in(folder: Path, swept: Sequence[str], others: Sequence[str], *, digest: bool = False) -> Point:
+    """The point whose run directory is named by `swept`. `digest`: as for plain_name."""
+    run = folder / plain_name(",".join(swept), digest=digest)
     return Point(run, tuple(swept), (*others, f"run={run}"))
 
 
-def plain_name(name: str) -> str:
-    """A file name for `name`. One that is too long ends in a digest, which keeps it unique."""
-    plain = re.sub(r"[^\w.,=+-]+", "_", name) or "_"
-    if len(plain.encode()) <= MOST_BYTES:
+def plain_name(name: str, *, digest: bool = False) -> str:
+    """A file name for `name`. One that is too long, or any with `digest`, ends in a digest, which keeps it unique."""
+    plain = re.sub(r"[^\w.,=+-]+|^[.]", "_", name) or "_"
+    if len(plain.encode()) <= MOST_BYTES and not digest:
         return plain
-    digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:12]
-    return f"{plain.encode()[: MOST_BYTES - len(digest) - 1].decode(errors='ignore')}-{digest}"
+    ending = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+    return f"{plain.encode()[: MOST_BYTES - len(ending) - 1].decode(errors='ignore')}-{ending}"
 
 
 def keep_points(folder: Path, points: Sequence[Point]) -> None:
