@@ -35,11 +35,11 @@ def check_target(key: str, value: Any) -> None:
         return
     package = value.partition(".")[0] if isinstance(value, str) and _DOTTED.fullmatch(value) else ""
     if not package or package == "mmattn" or package in sys.stdlib_module_names:
-        raise UsageError(f"{key}: {value!r} may not be built{nearest(str(value), allowed)}")
+        raise UsageError(f"{key}: {value!r} is not a class that a config can choose{nearest(str(value), allowed)}")
     _check_installed(key, value)
     if package not in trusted():
         raise UsageError(
-            f"{key}: {value!r} may not be built, because no config on this machine names it; to trust {package} add "
+            f"{key}: {value!r} is code of the package {package}, which no config on this machine names; to run it, add "
             f"trust={package}, or name its configs with --config-dir DIR"
         )
     _check_own_class(key, value, package)
@@ -62,7 +62,7 @@ def _check_own_class(key: str, target: str, package: str) -> None:
     except ImportError as error:
         raise UsageError(f"{key}: {target!r} cannot be imported ({error})") from None
     if not isinstance(found, type) or found.__module__.partition(".")[0] != package:
-        raise UsageError(f"{key}: {target!r} may not be built: trust={package} is for classes that {package} defines")
+        raise UsageError(f"{key}: {target!r} is no class that {package} defines; trust={package} allows only those")
 
 
 def packaged_targets() -> frozenset[str]:
