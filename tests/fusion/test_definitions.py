@@ -29,8 +29,6 @@ SETTINGS = {
     "hierarchical": {"window_s": 0.7},
 }
 TOLERANCE = {"rtol": 5e-4, "atol": 5e-4}
-
-
 KINDS = ("video", "audio")
 CASES = [(name, {}) for name in group_choices("fusion")] + [("cross", {"shared": True})]
 

@@ -9,14 +9,8 @@ import threading
 import time
 
 ENDING = {signal.SIGINT, signal.SIGTERM}
-
-
 APART_S = 1.0  # signals closer together count as one: a terminal's Ctrl-C, and the same one forwarded by a launcher
-
-
 END_S = 10.0  # a process may take to end after a second signal
-
-
 PIPE = "MMATTN_LAUNCHER"  # environment variable: the pipe that closes when a worker's launcher ends
 
 

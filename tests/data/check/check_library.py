@@ -15,8 +15,6 @@ from mmattn.config.compose import compose
 from mmattn.data.check.command import Checked, check
 
 RATE = 16000
-
-
 HOSTILE = '"><img src=x onerror=alert(1)>\u202e.mp4'
 
 

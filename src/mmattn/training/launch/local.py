@@ -20,7 +20,7 @@ from mmattn.errors import MmattnError
 from mmattn.process.openmp import SHORT_SPIN
 from mmattn.process.signals import APART_S, END_S, PIPE, stop_signals
 from mmattn.training.distributed.launcher import Launcher
-from mmattn.training.launch.outcome import STOPPED, _what_now, stopped_run
+from mmattn.training.launch.outcome import STOPPED, stopped_run, what_now
 from mmattn.training.launch.port import free_port
 
 GRACE_S = 30.0  # the other processes may take to end after one has stopped
@@ -83,7 +83,7 @@ def _spawn(run: Path, devices: int) -> None:
     if code in STOPPED:
         raise stopped_run(run, code)
     if code:
-        error = MmattnError(f"{run}: a worker process ended with exit code {code}; {_what_now(run, code)}")
+        error = MmattnError(f"{run}: a worker process ended with exit code {code}; {what_now(run, code)}")
         error.exit_code = 2 if code == 2 else 1
         raise error
 

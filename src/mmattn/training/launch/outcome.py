@@ -22,7 +22,7 @@ def _resume_hint(run: Path) -> str:
     return f"continue with: mmattn train resume={run}" if kept else ""
 
 
-def _what_now(run: Path, code: int) -> str:
+def what_now(run: Path, code: int) -> str:
     """A process that was killed could not print a message."""
     killed = code > 128
     cause = f"signal {code - 128} ended it (was there enough memory?)" if killed else "its message is above"

@@ -22,8 +22,6 @@ from mmattn.training.logging.jsonl import JsonlLogger
 from mmattn.training.logging.wandb_run import WandbRun, wandb_run
 
 MODES = ("wandb", "mlflow", "trackio", "csv", "tensorboard", "none")
-
-
 EXTRAS = ("tensorboard", "mlflow", "trackio")  # extras, which have to be installed
 
 

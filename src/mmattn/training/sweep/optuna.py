@@ -48,7 +48,8 @@ class Optuna:
         )
 
 
-def _study(folder: Path, settings: Optuna) -> Study:
+def study_in(folder: Path, settings: Optuna) -> Study:
+    """Optuna's study, from its journal in `folder`; a new one where there is none."""
     import optuna
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mmattn.config.compose import Composer, build
 from mmattn.config.names import choices
@@ -22,13 +22,10 @@ from mmattn.progress import log
 from mmattn.training.directory.exclusive import LEASE
 from mmattn.training.distributed.launcher import launcher_of
 from mmattn.training.sweep.engine import carry_out, opened
+from mmattn.training.sweep.optuna import Optuna
 from mmattn.training.sweep.overrides import check_unnamed, folder_of, is_named, of_runs
 from mmattn.training.sweep.points import SEARCH_FILE, point_in
 from mmattn.training.sweep.space import Grid, parsed_sweep
-
-if TYPE_CHECKING:
-    pass
-from mmattn.training.sweep.optuna import Optuna
 from mmattn.training.sweep.trials import Trials
 
 

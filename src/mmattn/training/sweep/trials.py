@@ -15,16 +15,14 @@ from mmattn.errors import MmattnError
 from mmattn.files import write_atomically
 from mmattn.training.callbacks.keep_model import EVALUATION_FILE
 from mmattn.training.logging.curves import curves
+from mmattn.training.sweep.optuna import Optuna, study_in
 from mmattn.training.sweep.points import Hopeless, Point, keep_points, point_in
 from mmattn.training.sweep.space import Grid, distribution
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
-from mmattn.training.sweep.optuna import Optuna, _study
 
 BEST_FILE = "best.yaml"
-
-
 AGAIN = {"again": True}  # marks a trial that repeats an earlier one that failed
 
 
@@ -35,7 +33,7 @@ class Trials:
         self, folder: Path, fixed: Sequence[str], space: dict[str, Grid], settings: Optuna, config: Config
     ) -> None:
         self.folder, self.fixed, self.settings, self.count = folder, tuple(fixed), settings, settings.trials
-        self.study = _study(folder, settings)
+        self.study = study_in(folder, settings)
         self.begun = self._count_asked()
         self._space = {key: distribution(found, config) for key, found in space.items()}
         self._current: FrozenTrial | None = None

@@ -18,11 +18,7 @@ AUDIOSET = """# Segments csv created Sun Mar  5 10:54:31 2017
 
 
 AUDIOSET_EVAL = AUDIOSET.splitlines(keepends=True)[:3]
-
-
 AUDIOSET_EVAL = "".join(AUDIOSET_EVAL) + '-0RWZT-miFs, 420.000, 430.000, "/m/0bt9lr"\n'
-
-
 AUDIOSET_LABELS = """index,mid,display_name
 0,/m/09x0r,"Speech"
 1,/m/068hy,"Domestic animals, pets"
@@ -55,8 +51,6 @@ abseiling,_4YTwq0-73Y,20,30,train,1
 
 
 AVE_HEAD = "Category&VideoID&Quality&StartTime&EndTime\n"
-
-
 AVE_ROWS = [
     "Church bell&RUhOCu3LNXM&good&0&10",
     "Male speech, man speaking&---1_cCGK4M&good&0&1",
