@@ -151,12 +151,12 @@ def _other(suffix: str, style: FileFormat | FolderFormat | TrackFormat) -> str |
 
 
 def _tracks(config: Config) -> Tracks | None:
-    if config["tracks"] is None:
-        return None
     name = str(config["track_format"])
     styles = [each for each in group_choices("format") if isinstance(build(read_choice("format", each)), TrackFormat)]
     if name not in styles:
         raise UsageError(f"track_format={name}: expected {' or '.join(styles)}")
+    if config["tracks"] is None:
+        return None
     where = str(config["tracks"])
     folder = None if where == "beside" else expanded(where).absolute()
     if folder is not None and folder.exists() and not folder.is_dir():

@@ -8,6 +8,9 @@ CONFIG_FILE = "config.yaml"
 RUN_FILE = "run.json"
 
 
+EVALUATION_FILE = "evaluation.json"  # of the best epoch, on the validation clips
+
+
 UNREADABLE_FILE = "unreadable.jsonl"
 
 

@@ -10,6 +10,7 @@ from mmattn.errors import UsageError
 from mmattn.files import MODEL_FILE, expanded
 from mmattn.training.directory.exclusive import check_free
 from mmattn.training.directory.names import CONFIG_FILE
+from mmattn.training.run.task_checks import check_tasks
 
 _PACKAGE = "package"  # of `pretrained`: the weights of an installed package
 _WITH_HEADS = ("fusion", "captions")
@@ -19,6 +20,7 @@ def check_before_training(config: Config) -> None:
     """Raises UsageError for what is missing, a run that cannot be written, and heads that do not divide `dim`."""
     _check_run(config)
     _check_source(config["data"])
+    check_tasks(config)
     _check_weights(config)
     for part in _WITH_HEADS:
         own = config.get(part) or {}
