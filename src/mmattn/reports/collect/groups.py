@@ -73,7 +73,23 @@ def _names(groups: Sequence[Sequence[RunRecord]]) -> list[str]:
         if not key.startswith("fusion."):
             short = key.rpartition(".")[2]
             names = [f"{name} {short}={run.config.get(key)}" for name, run in zip(names, firsts, strict=True)]
+    for key in sorted({key for run in firsts for key in settings(run) if key.startswith("fusion.")}, key=_depth):
+        names = _told_apart(names, [settings(run).get(key) for run in firsts], key.rpartition(".")[2])
     return [name if names.count(name) == 1 else f"{name} ({i + 1})" for i, name in enumerate(names)]
+
+
+def _depth(key: str) -> tuple[bool, int, str]:
+    """The key of a fusion's setting, for an order in which general ones come first and classes last."""
+    return key.endswith("._target_"), key.count("."), key
+
+
+def _told_apart(names: Sequence[str], values: Sequence[str | None], key: str) -> list[str]:
+    """Equal names with the values of `key` where these differ among them."""
+    valued: dict[str, set[str | None]] = {}
+    for name, value in zip(names, values, strict=True):
+        valued.setdefault(name, set()).add(value)
+    pairs = zip(names, values, strict=True)
+    return [name if value is None or len(valued[name]) == 1 else f"{name} {key}={value}" for name, value in pairs]
 
 
 def differing(configs: Sequence[Mapping[str, str]]) -> list[str]:
