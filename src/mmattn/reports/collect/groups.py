@@ -52,7 +52,7 @@ def group_runs(runs: Sequence[RunRecord]) -> list[Group]:
     found.sort(key=lambda group: min(runs.index(run) for run in group))
     names = _names(found)
     return [
-        Group(name, tuple(group), group[0] if len(group) == 1 else _mean(name, group))
+        Group(name, tuple(group), replace(group[0], name=name) if len(group) == 1 else _mean(name, group))
         for name, group in zip(names, found, strict=True)
     ]
 
@@ -67,20 +67,15 @@ def _names(groups: Sequence[Sequence[RunRecord]]) -> list[str]:
     if len({run.attention for run in firsts}) > 1:
         parts = [part + ([run.attention] if run.attention else []) for part, run in zip(parts, firsts, strict=True)]
     names = [" ".join(part) for part in parts]
-    for key in differing([settings(run) for run in firsts]):
-        if len(set(names)) == len(names):
-            break
-        if not key.startswith("fusion."):
-            short = key.rpartition(".")[2]
-            names = [f"{name} {short}={run.config.get(key)}" for name, run in zip(names, firsts, strict=True)]
-    for key in sorted({key for run in firsts for key in settings(run) if key.startswith("fusion.")}, key=_depth):
-        names = _told_apart(names, [settings(run).get(key) for run in firsts], key.rpartition(".")[2])
+    found = [settings(run) for run in firsts]
+    for key in sorted(differing(found), key=_place):
+        names = _told_apart(names, [one.get(key) for one in found], key.rpartition(".")[2])
     return [name if names.count(name) == 1 else f"{name} ({i + 1})" for i, name in enumerate(names)]
 
 
-def _depth(key: str) -> tuple[bool, int, str]:
-    """The key of a fusion's setting, for an order in which general ones come first and classes last."""
-    return key.endswith("._target_"), key.count("."), key
+def _place(key: str) -> tuple[bool, int]:
+    """Settings of the fusion, general ones first and classes last, come after all others, which keep their order."""
+    return key.endswith("._target_"), key.count(".") if key.startswith("fusion.") else 0
 
 
 def _told_apart(names: Sequence[str], values: Sequence[str | None], key: str) -> list[str]:

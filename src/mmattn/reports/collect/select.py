@@ -29,7 +29,7 @@ def select_runs(runs: Any, sweep: Any) -> list[Path]:
     if not isinstance(runs, Sequence):
         raise UsageError(f"runs={runs}: expected a list or a pattern, as in runs=[runs/a,runs/b] or runs='runs/*'")
     if not runs:
-        raise UsageError("runs=[]: name at least one run directory, as in runs=[runs/a,runs/b]")
+        raise UsageError("runs=[]: nothing to compare; name at least one run directory, as in runs=[runs/a,runs/b]")
     found = []
     for run in map(str, runs):
         found += _matching(run)

@@ -120,7 +120,9 @@ def _times(groups: Sequence[Group], seconds: dict[str, float | None]) -> list[Fi
             f" The runs come from {len(machines)} machines ({'; '.join(machines)}), so the times are not comparable."
         )
     total = sum(value for value, _ in found)
-    text = f"Training took from {clock(least)} ({quick}) to {clock(most)} ({slow}), {clock(total)} in all.{where}"
+    alike = f"{clock(most)}{' each' * (len(found) > 1)}"
+    took = alike if clock(least) == clock(most) else f"from {clock(least)} ({quick}) to {clock(most)} ({slow})"
+    text = f"Training took {took}, {clock(total)} in all.{where}"
     return [Finding(text, "caution" if where else "plain")]
 
 

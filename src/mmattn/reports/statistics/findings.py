@@ -33,8 +33,9 @@ def _ranked(runs: Sequence[RunRecord], main: Comparison, scores: Sequence[float 
     if len(known) < 2 or len(known) < len(runs):
         return _by_evaluation(runs, main, scores, name)
     best = max(known)[1]
-    equal = [runs[place].name for value, place in known if value == max(known)[0]]
-    score = f"{some(equal)} {'has' if len(equal) == 1 else 'have'} the highest {name}, {_score(main, best)}"
+    equal = [place for value, place in known if value == max(known)[0]]
+    named = some([runs[place].name for place in equal], NAMED)
+    score = f"{named} {'has' if len(equal) == 1 else 'have'} the highest {name}, {_score(main, best)}"
     ahead, like = _against(main, best)
     untested = len(known) - 1 - len(ahead) - len(like)
     if not ahead and not like:
@@ -42,12 +43,13 @@ def _ranked(runs: Sequence[RunRecord], main: Comparison, scores: Sequence[float 
     parts = []
     if ahead:
         parts.append(f"it is ahead of {_names(runs, ahead, len(known) - 1)}")
-    if like:
-        others = "any other row" if len(like) == len(known) - 1 > 1 else _names(runs, like, len(known) - 1)
+    if below := [place for place in like if place not in equal]:
+        rest = len(known) - len(equal)
+        others = "any other row" if len(below) == rest > 1 else _names(runs, below, rest)
         parts.append(f"no difference is shown from {others}")
     if untested:
         parts.append(f"{counted(untested, 'row')} with fewer than {LEAST_SEEDS} seeds could not be tested")
-    return Finding(f"{score}: {'; '.join(parts)}.", "main")
+    return Finding(f"{score}{': ' * bool(parts)}{'; '.join(parts)}.", "main")
 
 
 def _by_evaluation(
