@@ -186,6 +186,21 @@ def test_help_lists_the_keys_of_the_choices_that_are_named(capsys: pytest.Captur
     assert "siglip2" in capsys.readouterr().err
 
 
+def test_help_lists_the_keys_of_the_annotators_that_are_named(capsys: pytest.CaptureFixture) -> None:
+    assert main(["predict", "annotators=[speech,captions]", "--help"]) == 0
+    named = capsys.readouterr().out
+    assert "speech.KEY=" in named and "vad_peak" in named and "captions.KEY=" in named and "endpoint" in named
+    assert main(["predict", "--help"]) == 0
+    plain = capsys.readouterr().out
+    assert "annotators=[speech] --help" in plain and "speech.pretrained" in plain and "overwrite_tracks" in plain
+    assert main(["predict", "annotators=speech", "--help"]) == 0
+    assert "vad_peak" in capsys.readouterr().out
+    assert main(["predict", "annotators=[speach]", "--help"]) == 2
+    assert "speech" in capsys.readouterr().err
+    assert main(["predict", "annotators=auto", "--help"]) == 0
+    assert capsys.readouterr().out == plain
+
+
 def test_one_class_a_clip_is_not_named_after_its_first_class() -> None:
     rows = [Row(name, Path(name), tags=(name,)) for name in ("baby_cry", "rain", "rooster")]
     assert TagVocabulary.from_rows(rows).groups() == {"classes": (0, 1, 2)}
