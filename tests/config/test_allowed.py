@@ -79,7 +79,7 @@ def test_every_number_of_an_engine_has_a_range(engine: str) -> None:
     ],
 )
 def test_a_value_that_is_not_allowed_is_one_line_that_names_the_key(verb: str, given: str) -> None:
-    key = given.partition("=")[0]
+    key = given.partition("=")[0].removeprefix("annotator.")
     with pytest.raises(UsageError, match=rf"^{key}=.*: expected ") as error:
         compose(verb, [*NEEDED.get(verb, []), *(["visual=clip"] if "tokens" in key else []), given])
     assert "\n" not in str(error.value)

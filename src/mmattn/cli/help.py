@@ -85,6 +85,8 @@ def config_text(verb: str, flags: Flags) -> str:
     if verb == "show":
         raise UsageError("show has no config; give --cfg job to another verb")
     if flags.info:
+        if odd := [text for text in flags.overrides if "=" not in text and not text.startswith("~")]:
+            raise UsageError(f"{odd[0]!r} is not key=value")
         from mmattn.config.hydra_configs import described
 
         return described(name, [text for text in flags.overrides if group_of(text)])

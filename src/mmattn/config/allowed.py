@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any, TypeVar
 
 from mmattn.config.choices import CHOICES
+from mmattn.config.kinds import shown
 from mmattn.config.names import is_name
 from mmattn.config.overrides import default_of
 from mmattn.config.ranges import RANGES, Range
@@ -29,14 +30,14 @@ def check_allowed(name: str, base: Mapping[str, Any], config: Mapping[str, Any])
     """
     for key, value in _settings(config):
         if value == "" and is_name(key) and default_of(base, key) != "" and key != "query":
-            raise UsageError(f"{key}= is empty: expected a name{_or_null(base, key)}")
+            raise UsageError(f"{shown(key)}= is empty: expected a name{_or_null(base, key)}")
         names = choices_of(f"{name}.{key}")
         if names and str(value) not in names:
-            raise UsageError(f"{key}={value}: expected {_one_of(names)}{_or_null(base, key)}")
+            raise UsageError(f"{shown(key)}={value}: expected {_one_of(names)}{_or_null(base, key)}")
         within = range_of(f"{name}.{key}")
         if within and isinstance(value, (int, float)) and value not in within:
             finite = ", and finite" if math.isinf(value) else ""
-            raise UsageError(f"{key}={value}: expected {within}{finite}{_or_null(base, key)}")
+            raise UsageError(f"{shown(key)}={value}: expected {within}{finite}{_or_null(base, key)}")
 
 
 @cache

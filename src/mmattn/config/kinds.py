@@ -153,7 +153,12 @@ def _refers(value: Any) -> bool:
 
 
 def _wrong(key: str, value: Any, expected: str) -> UsageError:
-    return UsageError(f"{key}={as_typed(value)}: expected {expected}")
+    return UsageError(f"{shown(key)}={as_typed(value)}: expected {expected}")
+
+
+def shown(key: str) -> str:
+    """A key as one types it: `things.threshold` for annotator.things.threshold."""
+    return key.removeprefix("annotator.")
 
 
 def as_typed(value: Any) -> str:

@@ -8,7 +8,8 @@ from pathlib import Path
 from mmattn.config.compose import Config
 from mmattn.errors import UsageError
 from mmattn.files import check_writable
-from mmattn.reports.collect.select import check_exist, select_runs
+from mmattn.reports.collect.runs import check_run
+from mmattn.reports.collect.select import select_runs
 
 MEASURE = ("missing", "all", "none")
 
@@ -45,7 +46,9 @@ def check(config: Config) -> None:
             f"predictions={file}: no such file; write one with: mmattn predict run=... source=... out={file}"
         )
     if not config["watch"]:  # which waits for runs
-        check_exist(select_runs(config["runs"], config["sweep"]))
+        runs = select_runs(config["runs"], config["sweep"])
+        for run in runs if isinstance(config["runs"], (list, tuple)) else ():
+            check_run(run)
 
 
 def options_of(config: Config) -> Options:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from mmattn.config.compose import Config
+from mmattn.data.manifest.sources import check_classes
 from mmattn.errors import UsageError
 from mmattn.files import MODEL_FILE, expanded
 from mmattn.training.directory.exclusive import check_free
@@ -79,3 +80,5 @@ def _check_source(data: Config) -> None:
         raise UsageError(f"data.root={data['root']}: not a directory; set it to a folder of media, or with a manifest")
     if (name := source.get("manifest")) and not (root / str(name)).is_file():
         raise UsageError(f"{root / str(name)}: no such manifest")
+    if not name and str(source.get("_target_", "")).endswith(".FolderSource"):
+        check_classes(root)
