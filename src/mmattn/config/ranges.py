@@ -46,18 +46,19 @@ ANY = Range(-math.inf)
 RANGES: dict[str, Range] = {
     **_all(
         Range(1),
-        "dim heads layers epochs batch_size log_every accumulate validate_every blocks patch rows bands embed kernel "
+        "dim heads layers epochs batch_size log_every accumulate validate_every patch rows bands embed kernel "
         "stride widths width time_kernel visual.window size resize height short_side sample_rate mels steps "
         "grid tokens latents "
         "reduction mlp_ratio features landmarks positions rank tokenizer.size max_length prefix every "
-        "beams decoding.max_length stages nodes min_nodes cpus memory_gb minutes parallel trials search.warmup tasks "
+        "beams decoding.max_length stages nodes min_nodes cpus minutes parallel trials search.warmup tasks "
         "windows shard_files clips_per_file clips_per_epoch clips limit each explain.tags every_s "
         "pattern.block bucket rounds stride dilation chosen_blocks cluster coarse views.spans beam_size max_tokens "
-        "burn_in_height test_speakers decay_factor",
+        "test_speakers decay_factor",
     ),
     **_all(
         Range(0),
-        "seed devices shard threads workers decoders max_steps patience save_every validate_every_steps gradient_clip "
+        "seed blocks memory_gb "
+        "devices shard threads workers decoders max_steps patience save_every validate_every_steps gradient_clip "
         "from_layer joint_layers past future global_tokens random iterations neighbours fine_s "
         "min_length no_repeat_ngram length_decay weight_decay from_epoch restarts actors engine.cpus gpus retries "
         "smooth_s samples cache_gb augment.picture.masks mask_frames shift_px augment.sound.masks easy_epochs gain_db "
@@ -83,6 +84,7 @@ RANGES: dict[str, Range] = {
     **_all(Range(0, 0.5), "modality_dropout speed hue ratio"),
     **_all(Range(-1, 1), "similarity least_similarity"),
     **_all(ANY, "snr_db silent_db floor_db length_penalty"),
+    "burn_in_height": Range(64, 2160),
     "explain.masks": Range(2),
     "explain.height": Range(32),
     "augment.picture.crop": Range(0, 0.99),

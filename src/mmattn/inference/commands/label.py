@@ -33,11 +33,6 @@ def label(config: Config) -> str:
     if out.suffix not in suffixes or out.is_dir():
         raise UsageError(f"out={out}: expected a file that ends in {', '.join(suffixes)}")
     check_writable(out.parent, f"out={out}")
-    for key, low, high in (("min_score", 0.0, 1.0), ("val_fraction", 0.0, 0.9)):
-        if not low <= config[key] <= high:
-            raise UsageError(f"{key}={config[key]}: expected {low:g} to {high:g}")
-    if config["seconds"] is not None and not config["seconds"] > 0:
-        raise UsageError(f"seconds={config['seconds']}: expected a number of seconds above 0, or null")
     check_writable(out.parent, f"out={out}")
     library = library_path(config["from"])
     rows, skipped = _rows(library, config)

@@ -169,8 +169,6 @@ def _burn_in(config: Config) -> BurnIn | None:
         return None
     from mmattn.inference.writers.burn_in import BurnIn
 
-    if not 64 <= config["burn_in_height"] <= 2160:
-        raise UsageError(f"burn_in_height={config['burn_in_height']}: expected 64 to 2160 pixels")
     folder = expanded(str(config["burn_in"])).absolute()
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"burn_in={config['burn_in']}: is a file; name a folder")

@@ -15,9 +15,6 @@ NAME = "explain"
 
 def check(config: Config) -> None:
     """Raises UsageError for wrong settings, a missing model or file, and a place that is not a directory."""
-    for key, least in (("tags", 1), ("masks", 2), ("height", 32)):
-        if config[key] < least:
-            raise UsageError(f"{key}={config[key]}: expected {least} or more")
     if config["heat"] not in ("causal", "attention"):
         raise UsageError(f"heat={config['heat']}: expected causal or attention")
     check_device(config["device"])
