@@ -28,6 +28,12 @@ class ByteRange:
     size: int
 
 
+def check_has_model(run: Path) -> None:
+    """Raises UsageError for a run directory without a model."""
+    if run.is_dir() and not (run / MODEL_FILE).is_file():
+        raise UsageError(f"{run}: contains no {MODEL_FILE}; name a run whose first validation has finished")
+
+
 def check_writable(folder: Path, setting: str) -> None:
     """Raise UsageError if no file can be made in the folder, or in its nearest existing parent."""
     there = folder.absolute()

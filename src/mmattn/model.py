@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mmattn.config.compose import Config, build
+from mmattn.config.targets import NO_TAGS as NO_TAGS
 from mmattn.data.load.splits import SplitData
 from mmattn.data.manifest.labels import TagVocabulary
 from mmattn.data.prepare.tokenizer import CaptionTokenizer
@@ -21,7 +22,6 @@ from mmattn.tasks.captioning.interface import Captioner
 from mmattn.tasks.interface import Task
 from mmattn.types import Batch, Fused, Tokens
 
-NO_TAGS = "mmattn.tasks.none.NoTags"
 PARTS = ("visual", "audio", "fusion", "task", "captions")
 
 

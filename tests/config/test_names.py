@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from mmattn.config.compose import compose, conf_dir
-from mmattn.config.names import Placeholders, as_text, choices, is_name, split
+from mmattn.config.names import Placeholders, as_text, choices, is_name, joined, split
 from mmattn.config.overrides import default_of
 from mmattn.errors import UsageError
 from mmattn.files import expanded, matching
@@ -85,7 +85,7 @@ def names(seed: int, count: int) -> list[str]:
 @pytest.mark.parametrize("verb", sorted(VERBS))
 def test_names_reach_a_verb_as_they_were_typed(verb: str) -> None:
     keys, others = VERBS[verb]
-    typed = names(sum(map(ord, verb)), 8 * len(keys))
+    typed = [name for name in names(sum(map(ord, verb)), 8 * len(keys)) if name]
     for at in range(0, len(typed), len(keys)):
         given = dict(zip(keys, typed[at:], strict=False))
         needed = {"run": "r", "source": "s", "out": "o", "data.root": "d", "tags": "t", "pretrained": "p"}
@@ -96,6 +96,13 @@ def test_names_reach_a_verb_as_they_were_typed(verb: str) -> None:
         assert {k: v for k, v in found.items() if k not in lists} == {k: v for k, v in given.items() if k not in lists}
         if "data.root" in given:
             assert config["data"]["source"]["root"] == given["data.root"]
+
+
+@pytest.mark.parametrize(("verb", "key"), [("predict", "source"), ("train", "run"), ("compare", "out")])
+def test_an_empty_name_is_refused(verb: str, key: str) -> None:
+    needed = ["run=r", "source=s"] if verb == "predict" else []
+    with pytest.raises(UsageError, match=rf"^{key}= is empty: expected a name"):
+        compose(verb, [*needed, f"{key}="])
 
 
 def test_thousands_of_names_are_put_where_they_belong() -> None:
@@ -124,6 +131,16 @@ def test_lists_of_names_keep_numbers_commas_in_quotes_and_braces() -> None:
     assert compose("demo", ["files=[true, x y.mp4]", "fusions=[late]"])["files"] == ["true", "x y.mp4"]
     media = ["data=vggsound", "data.root=d", "out=o", "data.source.media=['{id}, {start:06d}', {id}]"]
     assert compose("data_manifest", media)["data"]["source"]["media"] == ["{id}, {start:06d}", "{id}"]
+
+
+def test_a_list_that_is_written_is_read_as_the_same_names() -> None:
+    chance = random.Random(0)
+    for _ in range(2000):
+        drawn = ["".join(chance.choices("ab,'\"[]{}= \\é", k=chance.randint(1, 6))) for _ in range(3)]
+        given = [name.rstrip("\\") or "x" for name in drawn]
+        assert split(joined(given)[1:-1]) == given, given
+    runs = ["runs/a,b=c 'd'", 'runs/"e"']
+    assert compose("compare", [f"runs={joined(runs)}"])["runs"] == runs
 
 
 def test_the_grammar_stays_where_no_name_is_meant() -> None:

@@ -43,7 +43,7 @@ def fails(arguments: list[str], capsys: pytest.CaptureFixture, code: int = 2) ->
         (["predict", "run=nowhere", "source=it's, me (1).mp4"], "no such model"),
         (["train", "trainer.epochs=1.5"], "whole number"),
         (["train", "trainer.threads=many"], "expected a number"),
-        (["train", "optim.lr=-1"], "lr above 0"),
+        (["train", "optim.lr=-1"], "optim.lr=-1: expected a number above 0"),
         (["train", "data.cache_gb=-1"], "0 or more"),
         (["train", "task.label_smoothing=1.0"], "label_smoothing"),
         (["train", "resume=5"], "not a run directory"),

@@ -74,12 +74,36 @@ def test_what_other_verbs_read_is_looked_for_first(given: list[str], tmp_path: P
 
 
 WRONG = [  # words of a command, what the error names; in a folder with a run, a library, a list of tags and a video
-    ("evaluate run=run split=tset", "split=tset: expected one of train, val, test"),
+    ("evaluate run=run split=tset", "split=tset: expected train, val or test"),
     ("evaluate run=run split=test", "has no test clips"),
     ("evaluate run=run noise.kind=brown", "noise.kind=brown"),
     ("evaluate run=run noise.kind=pink noise.snr_db=.inf", "noise.snr_db"),
     ("evaluate run=run views.crops=2", "views.crops=2: expected 1 or 3"),
     ("evaluate run=run views.spans=0", "views.spans=0"),
+    ("train trainer.epochs=0", "trainer.epochs=0: expected 1 or more"),
+    ("train optim.lr=-1", "optim.lr=-1: expected a number above 0"),
+    ("train trainer.precision=bf17", "trainer.precision=bf17: expected 32, 32-true, bf16-mixed or 16-mixed"),
+    ("train visual=none audio=none", "nothing to learn from"),
+    ("train task=none", "nothing to learn"),
+    ("train resume=videos", "videos: not a run directory"),
+    ("train sweep=x", "sweep.folder=x: sweeps are of many runs"),
+    ("train -m", "nothing to sweep over"),
+    ("train -m seed=0,1 trainer.epochs=0", "trainer.epochs=0: expected 1 or more"),
+    ("sweep ls", "name the folder of a sweep"),
+    ("sweep ls nowhere", "nowhere"),
+    ("compare runs=[run] evaluate=some", "evaluate=some: expected ask, missing or none"),
+    ("compare runs=[videos]", "videos: not a run directory (no config.yaml)"),
+    ("train data=folder data.root=videos", "only the file 'a.mp4'"),
+    ("train --info foo", "'foo' is not key=value"),
+    ("data features run=begun data.root=rows out=o", "begun: contains no model.safetensors"),
+    ("predict model=pretrained source=videos text.min_confidence=200", "text.min_confidence=200: expected 0 to 100"),
+    ("compare runs=[]", "name at least one run directory"),
+    ("dashboard runs=[nowhere]", "nowhere: no such run directory"),
+    ("predict model=pretrained source=", "source= is empty"),
+    ("predict model=pretrained source=videos track_format=ass", "track_format=ass: expected"),
+    ("predict model=pretrained source=videos views.crops=2", "views.crops=2: expected 1 or 3"),
+    ("predict run=run source=videos annotators=[speech]", "annotators=[speech]: is for model=pretrained"),
+    ("data label from=lib.jsonl annotators=[foo]", "annotators=[foo]: no tag of theirs"),
     ("evaluate run=videos", "videos: not a run directory"),
     ("evaluate run=begun", "begun: no model yet"),
     ("evaluate run=run out=lib.jsonl/x.json", "lib.jsonl is not a folder"),
@@ -102,14 +126,14 @@ WRONG = [  # words of a command, what the error names; in a folder with a run, a
         "predict model=pretrained source=videos speech.pretrained=nowhere annotators=[speech]",
         "speech.pretrained=nowhere",
     ),
-    ("data shard data.root=videos out=lib.jsonl/x", "lib.jsonl is not a folder"),
-    ("data features run=run data.root=videos out=o device=gpu", "device=gpu"),
+    ("data shard data.root=rows out=lib.jsonl/x", "lib.jsonl is not a folder"),
+    ("data features run=run data.root=rows out=o device=gpu", "device=gpu"),
     ("data check source=videos out=lib.jsonl/x", "lib.jsonl is not a folder"),
     ("data label from=lib.jsonl out=lib.jsonl/m.csv", "lib.jsonl is not a folder"),
     ("data prompts tags=nowhere.txt pretrained=run out=x.safetensors", "tags=nowhere.txt: no such file"),
     ("data prompts tags=tags.txt pretrained=nowhere out=x.safetensors", "pretrained=nowhere: no such file or folder"),
-    ("train data=folder data.root=videos visual=siglip2 visual.pretrained=nowhere", "visual.pretrained=nowhere"),
-    ("train data=folder data.root=videos audio=yamnet audio.pretrained=nowhere", "audio.pretrained=nowhere"),
+    ("train data=folder data.root=rows visual=siglip2 visual.pretrained=nowhere", "visual.pretrained=nowhere"),
+    ("train data=folder data.root=rows audio=yamnet audio.pretrained=nowhere", "audio.pretrained=nowhere"),
 ]
 
 
@@ -165,6 +189,21 @@ def test_help_lists_the_keys_of_the_choices_that_are_named(capsys: pytest.Captur
     assert plain != named and "audio=yamnet --help" in plain and "audio.mode" in plain
     assert main(["train", "visual=siglip3", "--help"]) == 2
     assert "siglip2" in capsys.readouterr().err
+
+
+def test_help_lists_the_keys_of_the_annotators_that_are_named(capsys: pytest.CaptureFixture) -> None:
+    assert main(["predict", "annotators=[speech,captions]", "--help"]) == 0
+    named = capsys.readouterr().out
+    assert "speech.KEY=" in named and "vad_peak" in named and "captions.KEY=" in named and "endpoint" in named
+    assert main(["predict", "--help"]) == 0
+    plain = capsys.readouterr().out
+    assert "annotators=[speech] --help" in plain and "speech.pretrained" in plain and "overwrite_tracks" in plain
+    assert main(["predict", "annotators=speech", "--help"]) == 0
+    assert "vad_peak" in capsys.readouterr().out
+    assert main(["predict", "annotators=[speach]", "--help"]) == 2
+    assert "speech" in capsys.readouterr().err
+    assert main(["predict", "annotators=auto", "--help"]) == 0
+    assert capsys.readouterr().out == plain
 
 
 def test_one_class_a_clip_is_not_named_after_its_first_class() -> None:

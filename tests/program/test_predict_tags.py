@@ -65,7 +65,7 @@ def test_views_are_averaged_from_the_command_line(trained: Path, shapes: Path, t
         ("threshold=high", "threshold=high: expected a number"),
         ("span_step_s=9", "span_step_s=9: expected 0.003 to 3 s"),
         ("views.crops=2", "views.crops=2: expected 1 or 3"),
-        ("span_step_s=-1", "span_step_s=-1: expected a number of seconds above 0"),
+        ("span_step_s=-1", "span_step_s=-1: expected a number above 0"),
         ("engine.workers=-1", "engine.workers=-1: expected 0 or more"),
     ],
 )

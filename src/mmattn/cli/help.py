@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from mmattn.cli.flags import Flags
 from mmattn.config.compose import Composer, choice_text, defaults, group_choices
 from mmattn.config.folders import conf_dir
+from mmattn.config.names import split
 from mmattn.config.overrides import GROUPS, check_choice, group_of
 from mmattn.errors import UsageError
+
+ANNOTATOR = "annotator"  # the group; not a key of predict, which has a part for each
 
 USAGE = """usage: mmattn VERB [key=value ...]
 
@@ -42,6 +45,8 @@ def verb_help(verb: str, typed: Sequence[str] = ()) -> str:
     """The keys of a verb with their defaults; with choices of groups in `typed` the keys of those choices."""
     if verb == "show":
         return f"mmattn show GROUP, where GROUP is one of {', '.join(GROUPS)}"
+    if verb == "predict" and (named := _annotators(typed)):
+        return "\n".join(map(_annotator_help, named)).rstrip("\n") + "\n"
     if chosen := [(text, group) for text in typed if (group := group_of(text))]:
         return "\n".join(_choice_help(text, group) for text, group in dict(chosen).items()).rstrip("\n") + "\n"
     file = conf_dir() / f"{verb.replace(' ', '_')}.yaml"
@@ -52,7 +57,20 @@ def verb_help(verb: str, typed: Sequence[str] = ()) -> str:
         lines += [f"  {group}={'|'.join(group_choices(group))}" for group in groups]
         lines += ["\nall keys with the default choices:"]
         lines += [f"  {line}" for line in defaults(verb).splitlines()]
+    if verb == "predict":
+        lines += ["mmattn predict annotators=[speech] --help lists the keys of annotators, such as speech.pretrained:"]
+        lines += [f"  annotators={'|'.join(group_choices(ANNOTATOR))}"]
     return "\n".join(lines).rstrip("\n")
+
+
+def _annotators(typed: Sequence[str]) -> list[str]:
+    given = [text.partition("=")[2].strip("[]") for text in typed if text.startswith("annotators=")]
+    return [name for name in split(given[-1]) if name != "auto"] if given else []
+
+
+def _annotator_help(name: str) -> str:
+    check_choice(f"{ANNOTATOR}={name}", ANNOTATOR, group_choices(ANNOTATOR))
+    return f"{name}, with these keys and defaults ({name}.KEY=... changes one):\n\n{choice_text(ANNOTATOR, name)}"
 
 
 def _choice_help(text: str, group: str) -> str:
@@ -67,6 +85,8 @@ def config_text(verb: str, flags: Flags) -> str:
     if verb == "show":
         raise UsageError("show has no config; give --cfg job to another verb")
     if flags.info:
+        if odd := [text for text in flags.overrides if "=" not in text and not text.startswith("~")]:
+            raise UsageError(f"{odd[0]!r} is not key=value")
         from mmattn.config.hydra_configs import described
 
         return described(name, [text for text in flags.overrides if group_of(text)])

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from mmattn.config.allowed import check_allowed
 from mmattn.config.folders import conf_dir as conf_dir
 from mmattn.config.folders import config_file, group_choices
 from mmattn.config.hydra_configs import changed, load, several
@@ -68,7 +69,9 @@ class Composer:
                 check_key(text, base)
             config = changed(base, [_readable(text, plain, names) for text in values]) if values else base
             before_resolving: Any = OmegaConf.to_container(config) if values else plain
-            check_kinds(plain, names.replace(before_resolving))
+            typed = names.replace(before_resolving)
+            check_kinds(plain, typed)
+            check_allowed(self.name, plain, typed)
             if whole and (missing := first_missing(before_resolving)):
                 raise UsageError(f"{missing} is not set; add {missing}=...")
             check_attends(overrides, before_resolving)

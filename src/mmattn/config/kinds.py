@@ -47,7 +47,7 @@ def check_kinds(base: Mapping[str, Any], config: Mapping[str, Any]) -> None:
 def check_no_settings(key: str, typed: str, default: Any) -> None:
     """Raises UsageError for settings where the key takes a list, which Hydra cannot merge."""
     if isinstance(default, list) and typed.startswith("{") and key.rpartition(".")[2] not in TEXTS | TEXT_LISTS:
-        raise UsageError(f"{key}={typed}: expected a list, such as {_typed(default)}")
+        raise UsageError(f"{key}={typed}: expected a list, such as {as_typed(default)}")
 
 
 def first_missing(node: Any, prefix: str = "") -> str | None:
@@ -83,7 +83,7 @@ def _check_list(key: str, old: list[Any], value: Any, base: Mapping[str, Any]) -
     if isinstance(value, str) and key.rpartition(".")[2] in TEXT_LISTS:
         return  # one of them
     if not isinstance(value, list):
-        raise _wrong(key, value, f"a list, such as {_typed(old or ['a', 'b'])}")
+        raise _wrong(key, value, f"a list, such as {as_typed(old or ['a', 'b'])}")
     for i, each in enumerate(value):
         if old:
             _check(f"{key}.{i}", old[min(i, len(old) - 1)], each, base)
@@ -153,13 +153,18 @@ def _refers(value: Any) -> bool:
 
 
 def _wrong(key: str, value: Any, expected: str) -> UsageError:
-    return UsageError(f"{key}={_typed(value)}: expected {expected}")
+    return UsageError(f"{shown(key)}={as_typed(value)}: expected {expected}")
 
 
-def _typed(value: Any) -> str:
+def shown(key: str) -> str:
+    """A key as one types it: `things.threshold` for annotator.things.threshold."""
+    return key.removeprefix("annotator.")
+
+
+def as_typed(value: Any) -> str:
     """A value as one would type it."""
     if isinstance(value, list):
-        return f"[{','.join(map(_typed, value))}]"
+        return f"[{','.join(map(as_typed, value))}]"
     if isinstance(value, Mapping):
-        return "{" + ",".join(f"{key}: {_typed(each)}" for key, each in value.items()) + "}"
+        return "{" + ",".join(f"{key}: {as_typed(each)}" for key, each in value.items()) + "}"
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 # Last parts of keys that hold a name although their default is null or a reference.
@@ -77,6 +77,16 @@ def split(text: str) -> list[str]:
         names.append(bare.strip() if bare is not None else quoted)
         at = found.end()
     return names
+
+
+def joined(names: Iterable[str]) -> str:
+    """Names as a list on the command line, `[a,'b, c']`: what `split` takes apart again."""
+    return f"[{','.join(map(_quoted, names))}]"
+
+
+def _quoted(name: str) -> str:
+    plain = name == name.strip() and name and "," not in name and name[0] not in "'\""
+    return name if plain else "'" + name.replace("'", "\\'") + "'"
 
 
 def choices(text: str) -> list[str] | None:

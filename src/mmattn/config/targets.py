@@ -23,6 +23,8 @@ from mmattn.config.overrides import nearest
 from mmattn.errors import UsageError, first_line
 
 TRUST = "MMATTN_TRUST"
+NO_ENCODER = "mmattn.encoders.none.NoEncoder"  # visual=none, audio=none
+NO_TAGS = "mmattn.tasks.none.NoTags"  # task=none
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
 _PLAIN = re.compile(r"^\s*_target_:\s*([\w.]+)\s*$", re.MULTILINE)  # the form in all packaged files
 

@@ -41,6 +41,11 @@ def listing(names: list[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
+def some(names: list[str], most: int = 3) -> str:
+    """As `listing`; of many names the first, as in: a, b, c and 7 more."""
+    return listing(names) if len(names) <= most else f"{', '.join(names[:most])} and {len(names) - most} more"
+
+
 def short(value: float) -> str:
     """A quantity in three digits or more."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -199,6 +199,20 @@ def test_sounds_that_matter_stand_between_the_words() -> None:
     assert [cue.text for cue in alone][:2] == ["[dog barking]", "[bell ringing]"]
 
 
+def test_a_sound_is_not_named_when_the_file_ends_with_the_speech() -> None:
+    transcript = spoken(random.Random(0), 12, 14, start=3.0)
+    last = cues_of({"transcript": transcript})[-1].end / 1000
+    heard = barks((last - 1.0, last + 0.3))
+
+    def cues(end: float) -> list[str]:
+        return [cue.text for cue in cues_of({"transcript": transcript, "tags": [heard], "spans": [[0.0, end]]})]
+
+    assert "[dog barking]" in cues(last + 1.1)
+    assert "[dog barking]" not in cues(last + 0.3)
+    short = {"transcript": [], "tags": [barks((0.0, 0.4))], "spans": [[0.0, 0.4]]}
+    assert [cue.text for cue in cues_of(short)] == ["[dog barking]"], "a sound at its own time is always named"
+
+
 @pytest.mark.parametrize("seed", range(100))
 def test_a_sound_is_named_only_while_it_is_heard(seed: int) -> None:
     draw = random.Random(seed)

@@ -47,6 +47,17 @@ def test_settings_do_not_change_what_it_is_called() -> None:
     assert choice_of("fusion", None) is None and choice_of("attention", {}) is None
 
 
+def test_rows_that_differ_in_a_setting_of_the_fusion_are_called_by_it(tmp_path: Path) -> None:
+    for layers, fusion in ((1, "cross"), (2, "cross"), (1, "late")):
+        for seed in (0, 1):
+            run = seeded(tmp_path / f"{fusion}-{layers}-{seed}", seed, 0.5, fusion=fusion)
+            config = yaml.safe_load((run / "config.yaml").read_text())
+            config["fusion"]["layers"] = layers
+            (run / "config.yaml").write_text(yaml.safe_dump(config))
+    names = [group.name for group in group_runs(collect_runs(select_runs(f"{tmp_path}/*", None)))]
+    assert names == ["cross layers=1", "cross layers=2", "late"]
+
+
 def test_runs_are_listed_matched_and_found(tmp_path: Path) -> None:
     runs = [make_run(tmp_path / "sweep" / name) for name in ("b", "a")] + [make_run(tmp_path / "sweep" / "deep" / "c")]
     (tmp_path / "sweep" / "notes").mkdir()

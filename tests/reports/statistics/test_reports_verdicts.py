@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,22 @@ def test_without_enough_seeds_the_highest_is_named_and_nothing_is_tested(tmp_pat
 def test_equal_rows_are_not_called_better(tmp_path):
     first, *_ = told({"a": 1.0, "b": 1.0, "c": 1.0}, 4, tmp_path)
     assert "no difference is shown from any other row" in first
+
+
+def test_of_many_equal_rows_the_summary_names_a_few(tmp_path):
+    runs = []
+    for seed in range(3):
+        first = trained(tmp_path / f"0-{seed}", seed, 0.001, 1.0)
+        for copy in range(8):
+            run = first if not copy else Path(shutil.copytree(first, tmp_path / f"{copy}-{seed}"))
+            (run / "config.yaml").write_text((first / "config.yaml").read_text() + f"dim: {copy}\n")
+            runs.append(run)
+    groups = group_runs(collect_runs(runs))
+    found = statistics(groups, "mAP")
+    first, *_ = findings([group.mean for group in groups], found, (), "mAP")
+    assert "dim=0, cross dim=1, cross dim=2 and 5 more have the highest mAP" in first.text.replace(
+        "cross dim=0", "dim=0"
+    )
 
 
 def test_rows_without_clip_scores_still_have_a_highest_one(tmp_path):

@@ -102,7 +102,7 @@ def test_of_ten_thousand_points_each_value_is_composed_once(monkeypatch: pytest.
         ({"values": {f"k{i}": list(range(10)) for i in range(5)}}, "100,000 points"),
         ({"values": {"seed": [0, 1]}, "overrides": "x=1"}, "list of key=value"),
         ({"values": {"seed": [0, 1]}, "more": 1}, "more is not a key"),
-        ({"values": {"seed": [0, 1]}, "overrides": ["sweep.evaluate=all"]}, "expected train, val, test"),
+        ({"values": {"seed": [0, 1]}, "overrides": ["sweep.evaluate=all"]}, "expected train, val or test"),
         ({"values": {"sede": [0, 1]}}, "seed"),
         ([], "not a grid"),
     ],
@@ -200,7 +200,7 @@ def test_a_typo_in_the_last_value_shows_before_the_first_run(trained: list) -> N
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        (["budget=money"], "params, flops"),
+        (["budget=money"], "params or flops"),
         (["budget=params", "dim=16,32"], "leave dim out"),
         (["budget=params", "search=optuna"], "leave one of them out"),
     ],

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from mmattn.cli.verbs.verb import Verb, check_inputs, check_out
 from mmattn.config.compose import Config
+from mmattn.files import check_has_model, expanded
 from mmattn.process.device import check_device
 
 
@@ -20,6 +21,7 @@ def _shard(config: Config, overrides: Sequence[str]) -> object:
 def _features(config: Config, overrides: Sequence[str]) -> object:
     check_inputs(config)
     check_out(config)
+    check_has_model(expanded(str(config["run"])))
     check_device(config["device"])
     from mmattn.inference.commands.features import make_features
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from mmattn.cli.verbs.verb import Verb, check_inputs, with_keys
 from mmattn.config.compose import Composer, Config
@@ -15,7 +16,15 @@ def _train(config: Config, overrides: Sequence[str]) -> object:
         raise UsageError(f"{many[0]}= is for many runs: mmattn train -m {many[0]}=...")
     if config.get("search"):
         raise UsageError("search= tries many runs: mmattn train -m search=optuna optim.lr=interval(1e-4,1e-2)")
-    if not config["resume"]:
+    changes = [text for text in overrides if not text.startswith("resume=")]
+    if given := [f"sweep.{key}={value}" for key, value in config["sweep"].items() if value is not None]:
+        raise UsageError(f"{given[0]}: sweeps are of many runs: mmattn train -m key=a,b sweep=NAME")
+    if config["resume"]:
+        from mmattn.training.directory.frozen import check_machine, read_config  # before torch is imported
+
+        check_machine(changes)
+        read_config(Path(str(config["resume"])))
+    else:
         from mmattn.training.run.preflight import check_before_training  # before torch is imported
 
         check_before_training(config)
@@ -25,7 +34,7 @@ def _train(config: Config, overrides: Sequence[str]) -> object:
         return dry_run(config)
     from mmattn.training.launch.start import launch
 
-    return launch(config, [text for text in overrides if not text.startswith("resume=")])
+    return launch(config, changes)
 
 
 def multirun(overrides: Sequence[str], config_name: str) -> str:

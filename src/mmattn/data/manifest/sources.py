@@ -65,6 +65,12 @@ def held_out(key: str, fraction: float) -> str:
     return "val" if digest / 2**64 < fraction else "train"
 
 
+def check_classes(root: Path) -> None:
+    """Raises UsageError for a folder with neither a manifest nor a folder that could be a class. Lists only `root`."""
+    if not any((root / name).is_file() for name in MANIFEST_NAMES) and not _folders(root, Counter()):
+        raise _no_classes(root)
+
+
 def _class_folders(root: Path) -> list[Row]:
     """A clip for each file of each class folder; if all folders are named like splits, they contain the class folders.
 

@@ -52,8 +52,6 @@ def make_features(config: Config) -> str:
 
     if config["dtype"] not in DTYPES:
         raise UsageError(f"dtype={config['dtype']}: expected {', '.join(DTYPES)}")
-    if config["clips_per_file"] < 1:
-        raise UsageError(f"clips_per_file={config['clips_per_file']}: expected 1 or more")
     checkpoint = load_model(Path(str(config["run"])))
     data = build_data(config["data"])
     if not isinstance(data, ClipData):

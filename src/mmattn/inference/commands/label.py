@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mmattn.config.compose import Config
+from mmattn.config.kinds import as_typed
 from mmattn.data.manifest.rows import MANIFEST_NAMES, Row
 from mmattn.data.manifest.sources import held_out
 from mmattn.data.manifest.write import write_manifest
@@ -32,14 +33,14 @@ def label(config: Config) -> str:
     if out.suffix not in suffixes or out.is_dir():
         raise UsageError(f"out={out}: expected a file that ends in {', '.join(suffixes)}")
     check_writable(out.parent, f"out={out}")
-    for key, low, high in (("min_score", 0.0, 1.0), ("val_fraction", 0.0, 0.9)):
-        if not low <= config[key] <= high:
-            raise UsageError(f"{key}={config[key]}: expected {low:g} to {high:g}")
-    if config["seconds"] is not None and not config["seconds"] > 0:
-        raise UsageError(f"seconds={config['seconds']}: expected a number of seconds above 0, or null")
     check_writable(out.parent, f"out={out}")
     library = library_path(config["from"])
     rows, skipped = _rows(library, config)
+    if not rows and (named := config["annotators"]):
+        known = ", ".join(sorted({_from(tag) for result in read_library(library) for tag in result.tags}))
+        raise UsageError(
+            f"annotators={as_typed(named)}: no tag of theirs reaches min_score; {library} has tags of {known}"
+        )
     if not rows:
         raise UsageError(f"{library}: no tag reaches min_score={config['min_score']}; set it lower")
     rows, dropped = _learnable(rows)
@@ -63,15 +64,17 @@ def _rows(library: Path, config: Config) -> tuple[list[Row], Counter[str]]:
             skipped["failed"] += 1
             continue
         sure = [
-            tag
-            for tag in result.tags
-            if tag.score >= config["min_score"] and (wanted is None or (tag.source or "run") in wanted)
+            tag for tag in result.tags if tag.score >= config["min_score"] and (wanted is None or _from(tag) in wanted)
         ]
         split = "val" if held_out(result.path, config["val_fraction"]) == "val" else "train"
         found = list(_clips(result, sure, config["seconds"], split))
         rows += found
         skipped["without a sure tag"] += not found
     return rows, +skipped
+
+
+def _from(tag: Tag) -> str:
+    return tag.source or "run"
 
 
 def _clips(result: Result, tags: Sequence[Tag], seconds: float | None, split: str) -> Iterator[Row]:

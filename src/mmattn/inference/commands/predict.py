@@ -31,6 +31,7 @@ from mmattn.text import counted
 
 JOB_SUFFIX = ".job"
 RECIPE = "job.json"
+WITHOUT_TAGS = {"shots", "speech", "text", "captions"}  # annotators that find other things
 
 
 def predict(config: Config) -> str:
@@ -111,8 +112,10 @@ def _summary(job: Job, out: Path, skipped: Counter[str], update: Update, notes: 
     """Raises UsageError if no file could be read."""
     counts: Counter[str] = Counter()
     found: Counter[str] = Counter()  # files with any of these
+    may_tag = False
     for record in job.records(update.removed):
         counts[record.get("reason", "ok")] += 1
+        may_tag |= record["status"] == "ok" and not WITHOUT_TAGS.issuperset(record.get("versions", ("run",)))
         found.update(name for name in ("tags", "captions", "transcript") if record.get(name))
     failed = "".join(f", {count} {reason}" for reason, count in sorted(counts.items()) if reason != "ok")
     left_out = ", ".join(f"{count} {why}" for why, count in skipped.items())
@@ -125,7 +128,7 @@ def _summary(job: Job, out: Path, skipped: Counter[str], update: Update, notes: 
     if update.removed:
         text += f"; {len(update.removed)} no longer there and left out"
     untagged = counts["ok"] - found["tags"]
-    if untagged and (found["tags"] or not found):  # not for a model that only captions
+    if untagged and may_tag and (found["tags"] or not found):  # not for a model that only captions
         notes = [*notes, f"{counted(untagged, 'file')} without a tag: a lower threshold= lists what is less sure"]
     more = "".join(f"; {each}" for each in notes)
     return f"{text}{'' if is_new else ', nothing new'} -> {out}{more}"

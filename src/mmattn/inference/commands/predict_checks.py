@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mmattn.config.compose import Config
+from mmattn.config.kinds import as_typed
 from mmattn.errors import UsageError
 from mmattn.files import expanded
 from mmattn.inference.annotators import catalogue
@@ -43,7 +44,7 @@ def _check_model(config: Config) -> None:
     if config["model"] is None:
         for key, default in _OF_PRETRAINED.items():
             if config[key] != default:
-                raise UsageError(f"{key}={config[key]}: is for model=pretrained, not for run=")
+                raise UsageError(f"{key}={as_typed(config[key])}: is for model=pretrained, not for run=")
 
 
 def _check_numbers(config: Config) -> None:

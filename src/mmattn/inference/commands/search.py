@@ -29,9 +29,6 @@ def search_library(config: Config, form: str = "text") -> str:
         raise UsageError(f"format={form}: expected {' or '.join(FORMATS)}")
     if unknown := [kind for kind in config["kinds"] if kind not in KINDS]:
         raise UsageError(f"kinds={unknown[0]}: expected some of {', '.join(KINDS)}")
-    for key in ("limit", "each"):
-        if config[key] < 1:
-            raise UsageError(f"{key}={config[key]}: expected 1 or more")
     for key in ("library", "query"):
         if config[key] is None:
             raise UsageError(f"{key} is not set; give both as in: mmattn search library.jsonl 'dog barking'")

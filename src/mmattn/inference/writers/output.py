@@ -151,12 +151,12 @@ def _other(suffix: str, style: FileFormat | FolderFormat | TrackFormat) -> str |
 
 
 def _tracks(config: Config) -> Tracks | None:
-    if config["tracks"] is None:
-        return None
     name = str(config["track_format"])
     styles = [each for each in group_choices("format") if isinstance(build(read_choice("format", each)), TrackFormat)]
     if name not in styles:
         raise UsageError(f"track_format={name}: expected {' or '.join(styles)}")
+    if config["tracks"] is None:
+        return None
     where = str(config["tracks"])
     folder = None if where == "beside" else expanded(where).absolute()
     if folder is not None and folder.exists() and not folder.is_dir():
@@ -169,8 +169,6 @@ def _burn_in(config: Config) -> BurnIn | None:
         return None
     from mmattn.inference.writers.burn_in import BurnIn
 
-    if not 64 <= config["burn_in_height"] <= 2160:
-        raise UsageError(f"burn_in_height={config['burn_in_height']}: expected 64 to 2160 pixels")
     folder = expanded(str(config["burn_in"])).absolute()
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"burn_in={config['burn_in']}: is a file; name a folder")

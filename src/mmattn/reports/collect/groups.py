@@ -52,7 +52,7 @@ def group_runs(runs: Sequence[RunRecord]) -> list[Group]:
     found.sort(key=lambda group: min(runs.index(run) for run in group))
     names = _names(found)
     return [
-        Group(name, tuple(group), group[0] if len(group) == 1 else _mean(name, group))
+        Group(name, tuple(group), replace(group[0], name=name) if len(group) == 1 else _mean(name, group))
         for name, group in zip(names, found, strict=True)
     ]
 
@@ -67,13 +67,24 @@ def _names(groups: Sequence[Sequence[RunRecord]]) -> list[str]:
     if len({run.attention for run in firsts}) > 1:
         parts = [part + ([run.attention] if run.attention else []) for part, run in zip(parts, firsts, strict=True)]
     names = [" ".join(part) for part in parts]
-    for key in differing([settings(run) for run in firsts]):
-        if len(set(names)) == len(names):
-            break
-        if not key.startswith("fusion."):
-            short = key.rpartition(".")[2]
-            names = [f"{name} {short}={run.config.get(key)}" for name, run in zip(names, firsts, strict=True)]
+    found = [settings(run) for run in firsts]
+    for key in sorted(differing(found), key=_place):
+        names = _told_apart(names, [one.get(key) for one in found], key.rpartition(".")[2])
     return [name if names.count(name) == 1 else f"{name} ({i + 1})" for i, name in enumerate(names)]
+
+
+def _place(key: str) -> tuple[bool, int]:
+    """Settings of the fusion, general ones first and classes last, come after all others, which keep their order."""
+    return key.endswith("._target_"), key.count(".") if key.startswith("fusion.") else 0
+
+
+def _told_apart(names: Sequence[str], values: Sequence[str | None], key: str) -> list[str]:
+    """Equal names with the values of `key` where these differ among them."""
+    valued: dict[str, set[str | None]] = {}
+    for name, value in zip(names, values, strict=True):
+        valued.setdefault(name, set()).add(value)
+    pairs = zip(names, values, strict=True)
+    return [name if value is None or len(valued[name]) == 1 else f"{name} {key}={value}" for name, value in pairs]
 
 
 def differing(configs: Sequence[Mapping[str, str]]) -> list[str]:

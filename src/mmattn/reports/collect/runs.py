@@ -29,12 +29,13 @@ def collect_runs(paths: Sequence[Path]) -> list[RunRecord]:
     if not paths:
         raise UsageError("runs=[]: nothing to compare; name at least one run directory, as in runs=[runs/a,runs/b]")
     for path in paths:
-        _check(path)
+        check_run(path)
     file = TEST_FILE if all((path / TEST_FILE).is_file() for path in paths) else EVALUATION_FILE
     return with_added([_run(path, name, file) for path, name in zip(paths, _names(paths), strict=True)])
 
 
-def _check(path: Path) -> None:
+def check_run(path: Path) -> None:
+    """Raises UsageError for a path that is not a run with a validation."""
     if not path.is_dir():
         raise UsageError(f"{path}: no such run directory; give runs= the directory that mmattn train printed")
     if not (path / CONFIG_FILE).is_file():

@@ -28,10 +28,19 @@ def select_runs(runs: Any, sweep: Any) -> list[Path]:
         return _matching(runs)
     if not isinstance(runs, Sequence):
         raise UsageError(f"runs={runs}: expected a list or a pattern, as in runs=[runs/a,runs/b] or runs='runs/*'")
+    if not runs:
+        raise UsageError("runs=[]: nothing to compare; name at least one run directory, as in runs=[runs/a,runs/b]")
     found = []
     for run in map(str, runs):
         found += _matching(run)
     return found
+
+
+def check_exist(runs: Sequence[Path]) -> None:
+    """Raises UsageError for the first of `runs` that is not a directory."""
+    for run in runs:
+        if not run.is_dir():
+            raise UsageError(f"{run}: no such run directory; give runs= the directory that mmattn train printed")
 
 
 def unfinished(paths: Sequence[Path]) -> list[Path]:

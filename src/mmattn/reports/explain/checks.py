@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mmattn.config.compose import Config
 from mmattn.errors import UsageError
-from mmattn.files import MODEL_FILE, check_writable, expanded
+from mmattn.files import check_has_model, check_writable, expanded
 from mmattn.process.device import check_device
 
 NAME = "explain"
@@ -15,15 +15,11 @@ NAME = "explain"
 
 def check(config: Config) -> None:
     """Raises UsageError for wrong settings, a missing model or file, and a place that is not a directory."""
-    for key, least in (("tags", 1), ("masks", 2), ("height", 32)):
-        if config[key] < least:
-            raise UsageError(f"{key}={config[key]}: expected {least} or more")
     if config["heat"] not in ("causal", "attention"):
         raise UsageError(f"heat={config['heat']}: expected causal or attention")
     check_device(config["device"])
     run, source, out = expanded(str(config["run"])), expanded(str(config["source"])), folder_of(config)
-    if run.is_dir() and not (run / MODEL_FILE).is_file():
-        raise UsageError(f"{run}: contains no {MODEL_FILE}; name a run whose first validation has finished")
+    check_has_model(run)
     if source.is_dir():
         raise UsageError(f"source={source}: is a directory; explain takes one file")
     if not source.exists():

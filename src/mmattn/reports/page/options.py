@@ -8,6 +8,7 @@ from pathlib import Path
 from mmattn.config.compose import Config
 from mmattn.errors import UsageError
 from mmattn.files import check_writable
+from mmattn.reports.collect.runs import check_run
 from mmattn.reports.collect.select import select_runs
 
 MEASURE = ("missing", "all", "none")
@@ -45,9 +46,9 @@ def check(config: Config) -> None:
             f"predictions={file}: no such file; write one with: mmattn predict run=... source=... out={file}"
         )
     if not config["watch"]:  # which waits for runs
-        for run in select_runs(config["runs"], config["sweep"]):
-            if not run.is_dir():
-                raise UsageError(f"{run}: no such run directory; give runs= the directory that mmattn train printed")
+        runs = select_runs(config["runs"], config["sweep"])
+        for run in runs if isinstance(config["runs"], (list, tuple)) else ():
+            check_run(run)
 
 
 def options_of(config: Config) -> Options:

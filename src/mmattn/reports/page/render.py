@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mmattn.config.names import joined
 from mmattn.reports import html
 from mmattn.reports.collect.groups import differing
 from mmattn.reports.collect.records import RunRecord
@@ -114,7 +115,7 @@ def _evaluate(run: Path, split: str) -> str:
 
 def _commands(page: Page) -> list[str]:
     """What evaluates the runs on the test split and writes the page again."""
-    arguments = [f"runs=[{','.join(str(run.path) for run in page.runs)}]", f"out={page.out}"]
+    arguments = [f"runs={joined(str(run.path) for run in page.runs)}", f"out={page.out}"]
     if page.predictions is not None:
         arguments.insert(1, f"predictions={page.predictions}")
     compare = "mmattn compare " + " ".join(map(shlex.quote, arguments))

@@ -9,7 +9,7 @@ from mmattn.reports.collect.groups import Group, differing, settings
 from mmattn.reports.collect.records import RunRecord
 from mmattn.reports.statistics.uncertainty import LEAST_SEEDS
 from mmattn.reports.statistics.verdicts import Finding
-from mmattn.reports.text import listing
+from mmattn.reports.text import listing, some
 from mmattn.text import clock
 from mmattn.training.directory.machine import machine_name
 
@@ -61,7 +61,7 @@ def _beside(groups: Sequence[Group], factors: Sequence[str]) -> Finding:
     compared = listing(list(factors)) or "nothing"
     if not others:
         return Finding(f"Compared: {compared}. All other settings are the same in all runs.")
-    named = listing(others[:_NAMED]) + (f" and {len(others) - _NAMED} more" if len(others) > _NAMED else "")
+    named = some(others, _NAMED)
     text = f"Compared: {compared}. But the runs also differ in {named}, so a difference may not be due to {compared}."
     return Finding(text, "caution")
 
@@ -85,7 +85,7 @@ def _seeds(groups: Sequence[Group]) -> Finding:
     if len(set(seeds)) == 1 and len(seeds[0]) > 1:
         few = len(seeds[0]) < LEAST_SEEDS
         over = f"too few for tests, which need {LEAST_SEEDS}" if few else "so intervals are over clips and seeds"
-        return Finding(f"Seeds {listing(list(seeds[0]))} each, {over}.", "caution" if few else "plain")
+        return Finding(f"Seeds {some(list(seeds[0]), 10)} each, {over}.", "caution" if few else "plain")
     if max(map(len, seeds)) == 1:
         text = "One seed each, so intervals are over clips only: another seed of training may well change the order."
         return Finding(text, "caution")
@@ -120,7 +120,9 @@ def _times(groups: Sequence[Group], seconds: dict[str, float | None]) -> list[Fi
             f" The runs come from {len(machines)} machines ({'; '.join(machines)}), so the times are not comparable."
         )
     total = sum(value for value, _ in found)
-    text = f"Training took from {clock(least)} ({quick}) to {clock(most)} ({slow}), {clock(total)} in all.{where}"
+    alike = f"{clock(most)}{' each' * (len(found) > 1)}"
+    took = alike if clock(least) == clock(most) else f"from {clock(least)} ({quick}) to {clock(most)} ({slow})"
+    text = f"Training took {took}, {clock(total)} in all.{where}"
     return [Finding(text, "caution" if where else "plain")]
 
 

@@ -9,7 +9,7 @@ from mmattn.reports.statistics.bundle import Statistics
 from mmattn.reports.statistics.comparison import Comparison
 from mmattn.reports.statistics.uncertainty import LEAST_SEEDS
 from mmattn.reports.statistics.verdicts import EXPECTED, Finding, families, judge
-from mmattn.reports.text import fixed, listing
+from mmattn.reports.text import fixed, listing, some
 from mmattn.text import counted
 
 NAMED = 3  # rows named in a sentence
@@ -33,8 +33,9 @@ def _ranked(runs: Sequence[RunRecord], main: Comparison, scores: Sequence[float 
     if len(known) < 2 or len(known) < len(runs):
         return _by_evaluation(runs, main, scores, name)
     best = max(known)[1]
-    equal = [runs[place].name for value, place in known if value == max(known)[0]]
-    score = f"{listing(equal)} {'has' if len(equal) == 1 else 'have'} the highest {name}, {_score(main, best)}"
+    equal = [place for value, place in known if value == max(known)[0]]
+    named = some([runs[place].name for place in equal], NAMED)
+    score = f"{named} {'has' if len(equal) == 1 else 'have'} the highest {name}, {_score(main, best)}"
     ahead, like = _against(main, best)
     untested = len(known) - 1 - len(ahead) - len(like)
     if not ahead and not like:
@@ -42,12 +43,13 @@ def _ranked(runs: Sequence[RunRecord], main: Comparison, scores: Sequence[float 
     parts = []
     if ahead:
         parts.append(f"it is ahead of {_names(runs, ahead, len(known) - 1)}")
-    if like:
-        others = "any other row" if len(like) == len(known) - 1 > 1 else _names(runs, like, len(known) - 1)
+    if below := [place for place in like if place not in equal]:
+        rest = len(known) - len(equal)
+        others = "any other row" if len(below) == rest > 1 else _names(runs, below, rest)
         parts.append(f"no difference is shown from {others}")
     if untested:
         parts.append(f"{counted(untested, 'row')} with fewer than {LEAST_SEEDS} seeds could not be tested")
-    return Finding(f"{score}: {'; '.join(parts)}.", "main")
+    return Finding(f"{score}{': ' * bool(parts)}{'; '.join(parts)}.", "main")
 
 
 def _by_evaluation(
@@ -67,7 +69,7 @@ def _why_untested(runs: Sequence[RunRecord], main: Comparison, name: str) -> str
     if main.missing:
         return f"{counted(len(main.missing), 'run')} without per-clip scores"
     lacking = [run.name for run, one in zip(runs, main.estimates, strict=True) if one is None]
-    return f"{name} is not defined for {listing(lacking)}" if main.clips else "the rows share no clips"
+    return f"{name} is not defined for {some(lacking)}" if main.clips else "the rows share no clips"
 
 
 def _score(main: Comparison, place: int) -> str:
@@ -87,8 +89,7 @@ def _against(main: Comparison, best: int) -> tuple[list[int], list[int]]:
 def _names(runs: Sequence[RunRecord], places: Sequence[int], others: int) -> str:
     if len(places) == others > 1:
         return "every other row"
-    named = [runs[place].name for place in places[:NAMED]]
-    return listing(named) if len(places) <= NAMED else f"{', '.join(named)} and {len(places) - NAMED} more"
+    return some([runs[place].name for place in places], NAMED)
 
 
 def _by_family(runs: Sequence[RunRecord], found: Statistics) -> Finding | None:
@@ -105,8 +106,10 @@ def _by_family(runs: Sequence[RunRecord], found: Statistics) -> Finding | None:
         parts.append(f"on {family} tags {runs[max(known)[1]].name} is ahead of {_names(runs, ahead, len(known) - 1)}")
     if not parts and not level:
         return None
+    if len(parts) > NAMED:
+        parts[NAMED:] = [f"in {len(parts) - NAMED} more families some row is ahead of others"]
     if level:
-        parts.append(f"on {listing(level)} tags no row is shown to be ahead")
+        parts.append(f"on {some(level)} tags no row is shown to be ahead")
     return Finding(f"By family: {'; '.join(parts)}.")
 
 

@@ -11,7 +11,7 @@ from mmattn.config.compose import Config
 from mmattn.errors import UsageError
 from mmattn.files import write_atomically
 from mmattn.reports.collect.metrics import METRICS_FILE, read_metrics
-from mmattn.reports.collect.select import select_runs
+from mmattn.reports.collect.select import check_exist, select_runs
 from mmattn.reports.workspace.send import run_filter, send
 from mmattn.reports.workspace.views import views
 from mmattn.text import counted
@@ -23,11 +23,10 @@ def dashboard(config: Config) -> str:
     Raises UsageError, and MmattnError where the service refuses.
     """
     runs = select_runs(config["runs"], config["sweep"])
+    check_exist(runs)
     sections = views(metric_names(runs))
     if not sections:
-        raise UsageError(
-            f"none of the {counted(len(runs), 'run')} has logged a metric yet (no {METRICS_FILE}): nothing to show"
-        )
+        raise UsageError(f"{counted(len(runs), 'run')}: none has logged a metric yet (no {METRICS_FILE})")
     out, which = Path(str(config["out"])), run_filter(runs)
     links = send(config, sections, which) if config["online"] else []
     record = {

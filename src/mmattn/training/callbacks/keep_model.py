@@ -15,14 +15,13 @@ from mmattn.config.compose import Config
 from mmattn.data.prepare.clips import ClipSpec
 from mmattn.errors import UsageError
 from mmattn.files import write_atomically
+from mmattn.metrics.directions import HIGHER, LOWER
+from mmattn.training.directory.names import EVALUATION_FILE
 from mmattn.training.logging.curves import headline, score
 from mmattn.training.loop.module import TrainingModule
 from mmattn.training.sharding.weights import whole_weights
 
-EVALUATION_FILE = "evaluation.json"
 NO_SCORE = -math.inf  # below every score
-LOWER = ("loss", "calibration_error")  # lower is better
-HIGHER = ("mAP", "mean_accuracy", "accuracy", "top5_accuracy", "auroc", "d_prime", "f1", "f1_at_half", "captions")
 
 
 class KeepModel(Callback):

@@ -15,18 +15,17 @@ from mmattn.data.load.clip_data import ClipData
 from mmattn.data.load.splits import SplitData
 from mmattn.data.load.used import media_used
 from mmattn.errors import UsageError
-from mmattn.model import NO_TAGS, AVModel, build_model, tokenizer_of, vocabulary_of, with_frames
+from mmattn.model import AVModel, build_model, tokenizer_of, vocabulary_of, with_frames
 from mmattn.training.callbacks.profile import check_profile
 from mmattn.training.checkpoints.atomic import AtomicCheckpointIO
 from mmattn.training.distributed.launcher import launcher_of
 from mmattn.training.logging.loggers import check_logger
 from mmattn.training.loop.timetable import timetable_of
 from mmattn.training.pretrain.start_from import start_from
+from mmattn.training.run.task_checks import check_tasks
 from mmattn.training.run.trainer import make_trainer, quiet_lightning
 from mmattn.training.sharding.check import check_shardable
 
-BY_TAGS = "mmattn.training.modality_balance.ogm_ge.OgmGe"
-NO_ENCODER = "mmattn.encoders.none.NoEncoder"
 OPTIONAL_PARTS = ("modality_balance", "multitask", "self_critical", "freeze", "weight_average")
 LEAST = {"epochs": 1, "devices": 1, "accumulate": 1, "log_every": 1, "save_every": 0, "threads": 0}
 CHOICES = {  # of keys of trainer, with the value of a run created before the key existed
@@ -43,7 +42,8 @@ def check(config: Config) -> tuple[SplitData, AVModel]:
     """
     check_machine_settings(config)
     parts = _check_parts(config)
-    _check_tasks(config)
+    check_tasks(config)
+    build_optional(config, "pretrain")
     data = build_data(with_frames(config, parts["visual"])["data"])
     model = build_model(config, vocabulary_of(config, data), tokenizer_of(config, data), parts)
     if config.get("init_from"):
@@ -123,38 +123,3 @@ def _note_random_weights(config: Config) -> None:
                 f"{part}: {name} starts from random weights; set {part}.pretrained= to its pretrained weights",
                 file=sys.stderr,
             )
-
-
-def _check_tasks(config: Config) -> None:
-    """Raises UsageError for what the chosen tasks cannot be trained with."""
-    for group in ("pretrain", "modality_balance"):
-        if config.get(group) and (lacking := [m for m in ("visual", "audio") if config[m]["_target_"] == NO_ENCODER]):
-            raise UsageError(f"{group} is between audio and video, and {lacking[0]}=none; set {group}=null")
-    if config.get("pretrain"):
-        _check_pretraining(config)
-    elif config.get("captions"):
-        _check_captions(config)
-    elif config["task"]["_target_"] == NO_TAGS:
-        raise UsageError("task=none and captions=null leave nothing to learn; choose captions=transformer")
-    elif config.get("self_critical"):
-        raise UsageError("self_critical rewards captions, and captions=null; choose captions=transformer")
-
-
-def _check_captions(config: Config) -> None:
-    if config["data"].get("augment", {}).get("mixup"):
-        raise UsageError("data.augment.mixup mixes clips, but captions of two clips cannot be mixed; set it to 0")
-    if (config.get("modality_balance") or {}).get("_target_") == BY_TAGS and config["task"]["_target_"] == NO_TAGS:
-        raise UsageError("modality_balance=ogm_ge needs tags, and task=none has none; choose unimodal_losses, or null")
-
-
-def _check_pretraining(config: Config) -> None:
-    """Raises UsageError for options that have no effect without tasks."""
-    for group in ("captions", "self_critical", "modality_balance", "weight_average", "regulariser"):
-        if config.get(group):
-            raise UsageError(f"pretrain learns without tasks, so {group} has no effect; set {group}=null")
-    for key in ("keep_by", "keep_mode", "patience"):
-        if value := config["trainer"].get(key):
-            raise UsageError(f"trainer.{key}={value}: pretrain keeps the last model; leave it out")
-    if config["data"].get("augment", {}).get("mixup"):
-        raise UsageError("pretrain compares and restores clips, and mixup mixes them; set data.augment.mixup=0")
-    build(config["pretrain"])

@@ -6,10 +6,12 @@ import os
 from pathlib import Path
 
 from mmattn.config.compose import Config
+from mmattn.data.manifest.sources import check_classes
 from mmattn.errors import UsageError
 from mmattn.files import MODEL_FILE, expanded
 from mmattn.training.directory.exclusive import check_free
 from mmattn.training.directory.names import CONFIG_FILE
+from mmattn.training.run.task_checks import check_tasks
 
 _PACKAGE = "package"  # of `pretrained`: the weights of an installed package
 _WITH_HEADS = ("fusion", "captions")
@@ -19,6 +21,7 @@ def check_before_training(config: Config) -> None:
     """Raises UsageError for what is missing, a run that cannot be written, and heads that do not divide `dim`."""
     _check_run(config)
     _check_source(config["data"])
+    check_tasks(config)
     _check_weights(config)
     for part in _WITH_HEADS:
         own = config.get(part) or {}
@@ -77,3 +80,5 @@ def _check_source(data: Config) -> None:
         raise UsageError(f"data.root={data['root']}: not a directory; set it to a folder of media, or with a manifest")
     if (name := source.get("manifest")) and not (root / str(name)).is_file():
         raise UsageError(f"{root / str(name)}: no such manifest")
+    if not name and str(source.get("_target_", "")).endswith(".FolderSource"):
+        check_classes(root)

@@ -8,10 +8,8 @@ from pathlib import Path
 
 from mmattn.data.load.splits import SplitData
 from mmattn.text import counted
-from mmattn.training.directory.names import SWEEP_FILE
+from mmattn.training.directory.names import EVALUATION_FILE, SWEEP_FILE
 from mmattn.training.logging.curves import headline
-
-EVALUATION_FILE = "evaluation.json"  # of the best epoch, on the validation clips
 
 
 def summary(run: Path, data: SplitData) -> str:

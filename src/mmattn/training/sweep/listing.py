@@ -11,11 +11,11 @@ from typing import Any
 
 from mmattn.config.compose import Config
 from mmattn.errors import MmattnError, UsageError
+from mmattn.metrics.directions import LOWER
 from mmattn.process.lease import Lease
-from mmattn.training.callbacks.keep_model import EVALUATION_FILE, LOWER
 from mmattn.training.directory.exclusive import LEASE
+from mmattn.training.directory.names import EVALUATION_FILE
 from mmattn.training.launch.submit import in_queue
-from mmattn.training.logging.curves import curves
 from mmattn.training.sweep.points import SEARCH_FILE, Point, known_points
 
 STATES = ("done", "running", "queued", "stopped", "failed", "open")
@@ -88,6 +88,8 @@ def _state(point: Point, queue: set[Path]) -> tuple[str, str]:
 
 
 def _evaluated(point: Point) -> dict[str, float]:
+    from mmattn.training.logging.curves import curves  # with torch, which wrong folders need not wait for
+
     try:
         return curves(json.loads((point.run / EVALUATION_FILE).read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError):

@@ -13,7 +13,7 @@ import yaml
 from mmattn.config.compose import Config
 from mmattn.errors import MmattnError
 from mmattn.files import write_atomically
-from mmattn.training.callbacks.keep_model import EVALUATION_FILE
+from mmattn.training.directory.names import EVALUATION_FILE
 from mmattn.training.logging.curves import curves
 from mmattn.training.sweep.optuna import Optuna, study_in
 from mmattn.training.sweep.points import Hopeless, Point, keep_points, point_in

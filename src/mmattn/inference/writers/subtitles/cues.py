@@ -29,8 +29,13 @@ def cues_of(record: Record, kind: Kind = "subtitles") -> list[Cue]:
         return _shown(captions) if transcript is not None else []
     if transcript is not None:
         spoken = speech_cues(tokens_of(transcript))
-        return sorted([*spoken, *sound_cues(record.get("tags") or [], spoken)], key=lambda cue: cue.start)
+        return sorted([*spoken, *sound_cues(record.get("tags") or [], spoken, _end(record))], key=lambda cue: cue.start)
     return _shown(captions or _tags(record))
+
+
+def _end(record: Record) -> int | None:
+    """Where what was read of the file ends, ms."""
+    return max((round(1000 * end) for _, end in record.get("spans") or []), default=None)
 
 
 def _shown(parts: Iterable[tuple[float, float, str]]) -> list[Cue]:

@@ -26,11 +26,12 @@ class _Sound:
     is_general: bool
 
 
-def sound_cues(tags: Sequence[dict[str, Any]], spoken: Sequence[Cue]) -> list[Cue]:
+def sound_cues(tags: Sequence[dict[str, Any]], spoken: Sequence[Cue], until: int | None = None) -> list[Cue]:
     """The cues of audio tags with times, without overlap with each other or with `spoken`, which are in order.
 
     Sounds that start together share a cue. A sound shorter than a second is shown for a second if there is room. A
-    sound that ends before the next pause of the speech is left out.
+    sound that ends before the next pause of the speech is left out, and so is one that waited for a pause in which the
+    file ends, at `until` ms, before the cue could be read.
     """
     waiting = _sounds(tags)
     found: list[Cue] = []
@@ -38,7 +39,8 @@ def sound_cues(tags: Sequence[dict[str, Any]], spoken: Sequence[Cue]) -> list[Cu
     for begins, ends in pauses:
         while waiting:
             start = max(free, waiting[0].start)
-            if waiting[0].end + _LATE_MS <= start:
+            is_late = start > waiting[0].start and until is not None and start + MIN_MS > until
+            if waiting[0].end + _LATE_MS <= start or is_late:
                 waiting.pop(0)
                 continue
             if begins is not None and start + MIN_MS > begins:
