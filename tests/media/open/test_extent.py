@@ -232,3 +232,48 @@ def test_only_a_wav_that_was_cut_is_truncated(codec: str, kind: type):
     assert probe(data).duration == pytest.approx(SECONDS, abs=0.1)
     if kind is io.BytesIO:
         assert "truncated" in read_clip(data[: len(data) // 2], video=False).issues
+
+
+WHOLE = [("aiff", "pcm_s16be"), ("au", "pcm_s16be"), ("flac", "flac"), ("tta", "tta"), ("wv", "wavpack")]
+
+
+@pytest.mark.parametrize(("container", "codec"), WHOLE, ids=[name for name, _ in WHOLE])
+@pytest.mark.parametrize("share", [0.5, 0.7])
+def test_a_sound_that_was_cut_is_truncated_and_ends_where_it_was_cut(container: str, codec: str, share: float):
+    file = io.BytesIO()
+    with av.open(file, "w", format=container) as target:
+        stream = target.add_stream(codec, rate=16000, layout="stereo")
+        stream.codec_context.open(strict=False)
+        context = stream.codec_context
+        noise = np.random.default_rng(0).normal(0, 0.1, (2, 64000)).astype(np.float32)  # packets of equal size
+        frame = av.AudioFrame.from_ndarray(noise, format="fltp", layout="stereo")
+        frame.sample_rate = 16000
+        fit = av.AudioResampler(context.format, "stereo", 16000, frame_size=context.frame_size or 4096)
+        for part in [*fit.resample(frame), *fit.resample(None)]:
+            target.mux(stream.encode(part))
+        target.mux(stream.encode(None))
+    data = file.getvalue()
+    assert "truncated" not in read_clip(data, video=False).issues
+    clip = read_clip(data[: round(share * len(data))], video=False)
+    assert "truncated" in clip.issues
+    heard = len(clip.waveform) / clip.sample_rate
+    assert probe(data[: round(share * len(data))]).duration == pytest.approx(heard, abs=1.1)  # TTA has frames of 1 s
+    assert heard <= 4 * share + 0.1
+
+
+def test_a_film_cut_behind_its_index_ends_where_it_was_cut(film: Path, tmp_path: Path):
+    with (
+        av.open(str(film)) as source,
+        av.open(str(tmp_path / "a.mp4"), "w", options={"movflags": "faststart"}) as target,
+    ):
+        copies = {stream.index: target.add_stream_from_template(stream) for stream in source.streams}
+        for packet in source.demux():
+            if packet.size:
+                packet.stream = copies[packet.stream.index]
+                target.mux(packet)
+    data = (tmp_path / "a.mp4").read_bytes()
+    assert probe(data).duration == pytest.approx(SECONDS, abs=0.2)
+    cut = data[: len(data) * 6 // 10]
+    clip = read_clip(cut, frames=8)
+    assert "truncated" in clip.issues and len(clip.frames) > 6
+    assert SECONDS / 4 < probe(cut).duration < 0.9 * SECONDS

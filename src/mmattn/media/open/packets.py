@@ -17,7 +17,9 @@ from mmattn.media.open.clock_jumps import clocked, continuous_clock, may_jump
 from mmattn.media.open.container import Deadline
 from mmattn.media.open.streams import AnyStream, Chosen, start_of, time_base
 
-_HEADED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "flv", "asf", "wav")  # durations are not guesses
+_HEADED = frozenset(  # durations are not guesses
+    ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "flv", "asf", "wav", "aiff", "au", "flac", "tta", "wv")
+)
 _UNFILLED = 1 << 30  # frames that FFmpeg declares in AVI until it knows how many there are
 
 
