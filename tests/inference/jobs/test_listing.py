@@ -95,3 +95,17 @@ def test_a_list_of_another_kind_is_refused_with_what_lists_are_called(name: str,
     (tmp_path / name).write_text("path\na.mp4\n")
     with pytest.raises(UsageError, match=r"a list of files ends in \.txt, a manifest in \.jsonl"):
         list_source(str(tmp_path / name))
+
+
+def test_links_to_folders_are_not_followed_and_counted(tmp_path: Path):
+    (tmp_path / "films" / "deep").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "b.mp4").touch()
+    (tmp_path / "films" / "linked").symlink_to("../elsewhere")
+    (tmp_path / "films" / "deep" / "up").symlink_to("..")
+    with pytest.raises(UsageError, match=r"left out: 2 link to a folder"):
+        list_source(str(tmp_path / "films"))
+    (tmp_path / "films" / "a.mp4").touch()
+    found = list_source(str(tmp_path / "films"))
+    assert [entry.id for entry in found.entries] == ["a.mp4"]
+    assert found.skipped == {"link to a folder": 2}

@@ -17,7 +17,7 @@ from mmattn.data.manifest.rows import MANIFEST_NAMES, Row
 from mmattn.data.manifest.sources import held_out
 from mmattn.data.manifest.write import write_manifest
 from mmattn.errors import UsageError
-from mmattn.files import check_writable, expanded
+from mmattn.files import check_output, expanded, followed
 from mmattn.inference.records.result import Result, Tag
 from mmattn.inference.search.library import library_path, read_library
 from mmattn.text import counted
@@ -27,17 +27,17 @@ MIN_SHARE = 0.5  # of a clip's length, for the last clip of a file
 
 def label(config: Config) -> str:
     """Write `out`; returns a summary. Raises UsageError for a wrong setting, and if no tag reaches `min_score`."""
-    out = expanded(str(config["out"]))
+    out = followed(expanded(str(config["out"])))
     suffixes = [Path(name).suffix for name in MANIFEST_NAMES]
     if out.suffix not in suffixes or out.is_dir():
         raise UsageError(f"out={out}: expected a file that ends in {', '.join(suffixes)}")
-    check_writable(out.parent, f"out={out}")
+    check_output(out, f"out={out}")
     for key, low, high in (("min_score", 0.0, 1.0), ("val_fraction", 0.0, 0.9)):
         if not low <= config[key] <= high:
             raise UsageError(f"{key}={config[key]}: expected {low:g} to {high:g}")
     if config["seconds"] is not None and not config["seconds"] > 0:
         raise UsageError(f"seconds={config['seconds']}: expected a number of seconds above 0, or null")
-    check_writable(out.parent, f"out={out}")
+    check_output(out, f"out={out}")
     library = library_path(config["from"])
     rows, skipped = _rows(library, config)
     if not rows:
