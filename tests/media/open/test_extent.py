@@ -171,6 +171,16 @@ def test_joined_recordings_are_read_one_after_the_other(
     assert found.change > 0.1 and found.loudness > 0.1 and "no_samples" not in found.issues
 
 
+def test_a_recording_that_was_cut_and_one_after_it_are_both_read(film: Path):
+    data = packets_in(film, "matroska", BOTH, sized=True)
+    joined = data[: len(data) * 6 // 10] + data
+    clip, cut = read_clip(joined, fps=FPS), read_clip(data[: len(data) * 6 // 10], fps=FPS)
+    assert "truncated" in cut.issues and "clock_jump" in clip.issues
+    assert sum(indices(clip.frames).count(k) > 0 for k in range(COUNT)) >= COUNT - 1
+    assert probe(joined).duration == pytest.approx(len(clip.frames) / FPS, abs=0.4)
+    assert len(clip.frames) > COUNT + 0.8 * len(cut.frames)
+
+
 def test_a_span_far_into_joined_recordings_is_where_it_belongs(film: Path, tmp_path: Path):
     path = tmp_path / "a.ts"
     path.write_bytes(b"".join(packets_in(film, "mpegts", BOTH, shift) for shift in (0, 500, 0, 90, 0, 0, 3000, 0)))

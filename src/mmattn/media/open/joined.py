@@ -43,14 +43,15 @@ def sizes_hidden(file: _File) -> dict[int, bytes]:
 
 
 def may_be_joined(container: InputContainer) -> bool:
-    """Whether the first segment does not say where it ends: a stream, or a joined file as it is shown to FFmpeg.
+    """Whether the first segment does not end the file: a stream, or a joined file, whose first part may be cut.
 
     False for containers other than Matroska.
     """
     if container.format.name != "matroska,webm" or container.file is None:  # type: ignore[attr-defined] # by its name
         return False
     elements = _elements(container.file.file)  # type: ignore[attr-defined] # what `open_container` gave to PyAV
-    return any(each.size is None for each in elements if each.head.startswith(_SEGMENT))
+    first = next((each for each in elements if each.head.startswith(_SEGMENT)), None)
+    return first is not None and (first.size is None or first.at + first.width + first.size < container.size)
 
 
 def _elements(file: _File) -> Iterator[_Element]:
