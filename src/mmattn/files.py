@@ -67,12 +67,23 @@ def beside(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{secrets.token_hex(6)}.part")  # short: names of 255 bytes exist
     try:
-        yield part
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
+        with naming(path):
+            yield part
+            with part.open("rb") as file:
+                os.fsync(file.fileno())
+            part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Adds the path to system errors of the body that name none, as those of writing to an open file on a full disk."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 @contextmanager
@@ -132,9 +143,10 @@ def write_if_absent(path: Path, data: bytes) -> bool:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{secrets.token_hex(6)}.part")
     try:
-        part.write_bytes(data)
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
+        with naming(path):
+            part.write_bytes(data)
+            with part.open("rb") as file:
+                os.fsync(file.fileno())
         return place_if_absent(part, path)
     finally:
         part.unlink(missing_ok=True)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -76,3 +79,21 @@ def test_a_link_stays_and_what_it_points_to_is_written(verb: str, trained: Path,
     small = ["engine.workers=1", "decoders=1", "device=cpu"] if verb == "predict" else []
     assert main([*words, *small, *(["split=val"] if verb == "evaluate" else []), f"out={link}"]) == 0
     assert link.is_symlink() and target.stat().st_size > 0
+
+
+GROWING = {"data shard": "shards/shards.json", "data check": "report/check.part.jsonl", "data manifest": "m.jsonl"}
+
+
+@pytest.mark.parametrize(("verb", "file"), GROWING.items())
+def test_a_disk_that_fills_up_is_named(verb: str, file: str, trained: Path, shapes: Path, tmp_path: Path) -> None:
+    """A limit on the size of files stands for the disk; neither error names a file by itself."""
+
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+    words = [*words_of(verb, trained, shapes, tmp_path), f"out={tmp_path / MADE[verb][1]}"]
+    command = [sys.executable, "-m", "mmattn", *words]
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=limited, env=environment, timeout=300)
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    assert f"{tmp_path / file}: File too large" in done.stderr.splitlines()[-1]
