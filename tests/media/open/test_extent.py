@@ -171,6 +171,22 @@ def test_joined_recordings_are_read_one_after_the_other(
     assert found.change > 0.1 and found.loudness > 0.1 and "no_samples" not in found.issues
 
 
+@pytest.mark.parametrize("rates", [(48000, 22050), (16000, 44100, 8000), (32000, 96000, 32000)], ids=str)
+def test_joined_adts_of_other_rates_ends_where_its_audio_does_and_a_span_is_where_it_belongs(rates: tuple[int, ...]):
+    data = b"".join(sound_in("adts", "aac", rate) for rate in rates)
+    clip = read_clip(data, video=False)
+    whole = len(clip.waveform) / clip.sample_rate
+    assert whole == pytest.approx(len(rates) * SECONDS, abs=0.3 * len(rates))
+    assert probe(data).duration == pytest.approx(whole, abs=0.01)
+    assert len(list(iter_windows(data, 1.0, video=False))) == pytest.approx(whole, abs=1)
+    for start in (1.0, whole - 1.0):
+        part = read_clip(data, video=False, start=start, end=start + 0.5)
+        first = round(start * clip.sample_rate)
+        same = clip.waveform[first : first + len(part.waveform)]
+        assert len(part.waveform) == clip.sample_rate // 2
+        assert float((part.waveform - same).abs().max()) < 0.2 * float(same.abs().max())  # less than a sample apart
+
+
 def test_a_recording_that_was_cut_and_one_after_it_are_both_read(film: Path):
     data = packets_in(film, "matroska", BOTH, sized=True)
     joined = data[: len(data) * 6 // 10] + data

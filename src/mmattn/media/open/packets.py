@@ -13,6 +13,8 @@ from av.packet import Packet
 from av.stream import Stream
 from av.video.stream import VideoStream
 
+from mmattn.media.open.adts import NAME as ADTS
+from mmattn.media.open.adts import AdtsClock
 from mmattn.media.open.clock_jumps import clocked, continuous_clock, may_jump
 from mmattn.media.open.container import Deadline
 from mmattn.media.open.streams import AnyStream, Chosen, start_of, time_base
@@ -64,7 +66,7 @@ def demux(
     has passed.
     """
     issues = set() if issues is None else issues
-    clock, demuxed = None, streams
+    clock, demuxed = AdtsClock() if container.format.name == ADTS else None, streams
     if may_jump(container):  # then the other streams are needed too, to find where a part begins
         clock, beside = continuous_clock(container), clocked(container)
         demuxed = (*streams, *(s for s in beside if s.index not in {stream.index for stream in streams}))
