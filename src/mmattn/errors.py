@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Literal, get_args
 
 MediaReason = Literal[
@@ -57,6 +58,12 @@ class MediaError(MmattnError):
 
     def __str__(self) -> str:
         return f"{self.path}: {self.reason}" + (f" ({self.detail})" if self.detail else "")
+
+
+def os_line(error: OSError) -> str:
+    """What the system refused, and where, in one line."""
+    full = "; make room and run the same command again" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+    return f"{error.filename or 'system'}: {error.strerror or error}{full}"
 
 
 def first_line(error: BaseException) -> str:

@@ -48,18 +48,48 @@ def check_writable(folder: Path, setting: str) -> None:
         raise UsageError(f"{setting}: cannot write in {there} ({error.strerror}); name another folder") from None
 
 
+def check_output(file: Path, setting: str) -> None:
+    """Raise UsageError if `file` cannot be written: a device, a pipe, a folder, or in a folder that is not writable."""
+    if file.is_dir():
+        raise UsageError(f"{setting}: is a folder; name the file to write")
+    if file.exists() and not file.is_file():
+        raise UsageError(f"{setting}: is a device or a pipe; name an ordinary file, which is written as a whole")
+    check_writable(followed(file).parent, setting)
+
+
+def followed(file: Path) -> Path:
+    """The file that a link points to, so that the link is not replaced by what is written; others unchanged."""
+    return Path(os.path.realpath(file)) if file.is_symlink() else file
+
+
 @contextmanager
 def beside(path: Path) -> Iterator[Path]:
-    """A hidden path beside `path` to write to; it replaces `path` when the body succeeds, else it is removed."""
+    """A hidden path beside `path` to write to; it replaces `path` when the body succeeds, else it is removed.
+
+    Raises UsageError for a device or a pipe, which would be lost.
+    """
+    if not path.is_symlink() and path.exists() and not path.is_file() and not path.is_dir():
+        raise UsageError(f"{path}: is a device or a pipe; name an ordinary file")
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{secrets.token_hex(6)}.part")  # short: names of 255 bytes exist
     try:
-        yield part
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
+        with naming(path):
+            yield part
+            with part.open("rb") as file:
+                os.fsync(file.fileno())
+            part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Adds the path to system errors of the body that name none, as those of writing to an open file on a full disk."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 @contextmanager
@@ -119,9 +149,10 @@ def write_if_absent(path: Path, data: bytes) -> bool:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{secrets.token_hex(6)}.part")
     try:
-        part.write_bytes(data)
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
+        with naming(path):
+            part.write_bytes(data)
+            with part.open("rb") as file:
+                os.fsync(file.fileno())
         return place_if_absent(part, path)
     finally:
         part.unlink(missing_ok=True)

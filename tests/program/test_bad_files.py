@@ -101,3 +101,23 @@ def test_two_processes_go_on_when_one_has_a_batch_without_any_real_clip(library:
     assert result.returncode == 0, result.stderr
     assert _listed(run) == dict.fromkeys(["deadly", "endless", "text", "sound/deadly"], "not_media")
     assert "Traceback" not in result.stderr
+
+
+def test_bad_files_of_two_processes_are_counted_together(library: list[str], tmp_path: Path) -> None:
+    """More than the limit only where those of both are added up: the run stops, in all its processes."""
+    manifest = tmp_path / "manifest.jsonl"
+    rows = [json.loads(line) for line in manifest.read_text().splitlines()]
+    texts = [rows[-1] | {"id": f"text {k}", "path": "text.mp4", "split": "train"} for k in range(6)]
+    manifest.write_text("\n".join(map(json.dumps, [*rows, *texts])))
+    train = sum(row["split"] == "train" for row in [*rows, *texts])
+    limit = 5 / train  # six are too many; each process has about half of them
+    run = tmp_path / "run"
+    options = ["logger=none", "data.isolated=false", "data.batch_size=4", f"data.max_bad_fraction={limit:.4f}"]
+    options += ["data.workers=1", "trainer.epochs=3", "trainer.devices=2", f"run={run}"]
+    command = [sys.executable, "-m", "mmattn", "train", *library, *options]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 1, result.stderr
+    said = [line for line in result.stderr.splitlines() if line.startswith("mmattn:")]
+    assert any("clips could not be read" in line for line in said) and "Traceback" not in result.stderr, result.stderr
+    ids = [json.loads(line)["id"] for line in (run / "unreadable.jsonl").read_text().splitlines()]
+    assert len(ids) == len(set(ids)) > 3  # one process is ended while it notes its own

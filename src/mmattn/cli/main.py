@@ -24,7 +24,7 @@ from mmattn.config.compose import compose
 from mmattn.config.folders import CONFIG_DIR
 from mmattn.config.overrides import nearest
 from mmattn.config.targets import TRUST, check_trust, environment
-from mmattn.errors import MmattnError, UsageError
+from mmattn.errors import MmattnError, UsageError, os_line
 
 COMPOSED = {**TRAINING, **PREDICTING, **REPORTING, **DATA}  # verbs with a config of their own
 VERBS = (*COMPOSED, "show")
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        print(f"mmattn: {error.filename or 'system'}: {error.strerror or error}", file=sys.stderr)
+        print(f"mmattn: {os_line(error)}", file=sys.stderr)
         return 1
 
 

@@ -80,7 +80,7 @@ class TestListing:
 
     def test_an_id_stands_for_one_file(self, tmp_path: Path):
         (tmp_path / "list.txt").write_text("a.mp4\na.mp4\n")
-        with pytest.raises(UsageError, match=r"names 'a.mp4' 2 times"):
+        with pytest.raises(UsageError, match=r"line 2: 'a.mp4' is the file of line 1; list every file once"):
             list_source(str(tmp_path / "list.txt"))
 
     def test_nothing_to_work_on_is_said(self, tmp_path: Path):
@@ -88,3 +88,24 @@ class TestListing:
         for source in (tmp_path, tmp_path / "*.mp4", tmp_path / "absent"):
             with pytest.raises(UsageError, match=r"holds no files to work on|no such file"):
                 list_source(str(source))
+
+
+@pytest.mark.parametrize("name", ["m.tsv", "list.json", "m.XLSX", "clips.lst"])
+def test_a_list_of_another_kind_is_refused_with_what_lists_are_called(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("path\na.mp4\n")
+    with pytest.raises(UsageError, match=r"a list of files ends in \.txt, a manifest in \.jsonl"):
+        list_source(str(tmp_path / name))
+
+
+def test_links_to_folders_are_not_followed_and_counted(tmp_path: Path):
+    (tmp_path / "films" / "deep").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "b.mp4").touch()
+    (tmp_path / "films" / "linked").symlink_to("../elsewhere")
+    (tmp_path / "films" / "deep" / "up").symlink_to("..")
+    with pytest.raises(UsageError, match=r"left out: 2 linking to a folder"):
+        list_source(str(tmp_path / "films"))
+    (tmp_path / "films" / "a.mp4").touch()
+    found = list_source(str(tmp_path / "films"))
+    assert [entry.id for entry in found.entries] == ["a.mp4"]
+    assert found.skipped == {"linking to a folder": 2}

@@ -143,7 +143,7 @@ def test_an_end_beyond_the_limit_is_too_long(film: Path):
 
 
 JOINED = [("mpegts", shifts) for shifts in ((0, 0), (0, 900), (900, 0), (0, 100000), (50, 20, 700))]
-JOINED += [("matroska", (0, 0)), ("matroska", (0, 0, 0))]  # FFmpeg reads two of those whose segments have a size
+JOINED += [("matroska", (0, 0)), ("matroska", (0, 0, 0)), ("matroska", (0,) * 5)]
 
 
 @pytest.mark.parametrize("sized", [False, True], ids=["piped", "sized"])
@@ -155,8 +155,7 @@ def test_joined_recordings_are_read_one_after_the_other(
         pytest.skip("a transport stream has no header that says its size")
     data = b"".join(packets_in(film, container, BOTH, shift, sized) for shift in shifts)
     clip = read_clip(data, fps=FPS)
-    assert ("truncated" in clip.issues) == (sized and len(shifts) > 2)
-    shifts = shifts[:2] if sized else shifts
+    assert "truncated" not in clip.issues
     length = len(shifts) * SECONDS
     assert "clock_jump" in clip.issues
     seen = indices(clip.frames)
@@ -170,6 +169,32 @@ def test_joined_recordings_are_read_one_after_the_other(
     assert torch.equal(torch.cat([w.frames for w in windows if w.frames is not None])[: len(seen)], clip.frames)
     found = survey(data, "sample")
     assert found.change > 0.1 and found.loudness > 0.1 and "no_samples" not in found.issues
+
+
+@pytest.mark.parametrize("rates", [(48000, 22050), (16000, 44100, 8000), (32000, 96000, 32000)], ids=str)
+def test_joined_adts_of_other_rates_ends_where_its_audio_does_and_a_span_is_where_it_belongs(rates: tuple[int, ...]):
+    data = b"".join(sound_in("adts", "aac", rate) for rate in rates)
+    clip = read_clip(data, video=False)
+    whole = len(clip.waveform) / clip.sample_rate
+    assert whole == pytest.approx(len(rates) * SECONDS, abs=0.3 * len(rates))
+    assert probe(data).duration == pytest.approx(whole, abs=0.01)
+    assert len(list(iter_windows(data, 1.0, video=False))) == pytest.approx(whole, abs=1)
+    for start in (1.0, whole - 1.0):
+        part = read_clip(data, video=False, start=start, end=start + 0.5)
+        first = round(start * clip.sample_rate)
+        same = clip.waveform[first : first + len(part.waveform)]
+        assert len(part.waveform) == clip.sample_rate // 2
+        assert float((part.waveform - same).abs().max()) < 0.2 * float(same.abs().max())  # less than a sample apart
+
+
+def test_a_recording_that_was_cut_and_one_after_it_are_both_read(film: Path):
+    data = packets_in(film, "matroska", BOTH, sized=True)
+    joined = data[: len(data) * 6 // 10] + data
+    clip, cut = read_clip(joined, fps=FPS), read_clip(data[: len(data) * 6 // 10], fps=FPS)
+    assert "truncated" in cut.issues and "clock_jump" in clip.issues
+    assert sum(indices(clip.frames).count(k) > 0 for k in range(COUNT)) >= COUNT - 1
+    assert probe(joined).duration == pytest.approx(len(clip.frames) / FPS, abs=0.4)
+    assert len(clip.frames) > COUNT + 0.8 * len(cut.frames)
 
 
 def test_a_span_far_into_joined_recordings_is_where_it_belongs(film: Path, tmp_path: Path):
@@ -232,3 +257,48 @@ def test_only_a_wav_that_was_cut_is_truncated(codec: str, kind: type):
     assert probe(data).duration == pytest.approx(SECONDS, abs=0.1)
     if kind is io.BytesIO:
         assert "truncated" in read_clip(data[: len(data) // 2], video=False).issues
+
+
+WHOLE = [("aiff", "pcm_s16be"), ("au", "pcm_s16be"), ("flac", "flac"), ("tta", "tta"), ("wv", "wavpack")]
+
+
+@pytest.mark.parametrize(("container", "codec"), WHOLE, ids=[name for name, _ in WHOLE])
+@pytest.mark.parametrize("share", [0.5, 0.7])
+def test_a_sound_that_was_cut_is_truncated_and_ends_where_it_was_cut(container: str, codec: str, share: float):
+    file = io.BytesIO()
+    with av.open(file, "w", format=container) as target:
+        stream = target.add_stream(codec, rate=16000, layout="stereo")
+        stream.codec_context.open(strict=False)
+        context = stream.codec_context
+        noise = np.random.default_rng(0).normal(0, 0.1, (2, 64000)).astype(np.float32)  # packets of equal size
+        frame = av.AudioFrame.from_ndarray(noise, format="fltp", layout="stereo")
+        frame.sample_rate = 16000
+        fit = av.AudioResampler(context.format, "stereo", 16000, frame_size=context.frame_size or 4096)
+        for part in [*fit.resample(frame), *fit.resample(None)]:
+            target.mux(stream.encode(part))
+        target.mux(stream.encode(None))
+    data = file.getvalue()
+    assert "truncated" not in read_clip(data, video=False).issues
+    clip = read_clip(data[: round(share * len(data))], video=False)
+    assert "truncated" in clip.issues
+    heard = len(clip.waveform) / clip.sample_rate
+    assert probe(data[: round(share * len(data))]).duration == pytest.approx(heard, abs=1.1)  # TTA has frames of 1 s
+    assert heard <= 4 * share + 0.1
+
+
+def test_a_film_cut_behind_its_index_ends_where_it_was_cut(film: Path, tmp_path: Path):
+    with (
+        av.open(str(film)) as source,
+        av.open(str(tmp_path / "a.mp4"), "w", options={"movflags": "faststart"}) as target,
+    ):
+        copies = {stream.index: target.add_stream_from_template(stream) for stream in source.streams}
+        for packet in source.demux():
+            if packet.size:
+                packet.stream = copies[packet.stream.index]
+                target.mux(packet)
+    data = (tmp_path / "a.mp4").read_bytes()
+    assert probe(data).duration == pytest.approx(SECONDS, abs=0.2)
+    cut = data[: len(data) * 6 // 10]
+    clip = read_clip(cut, frames=8)
+    assert "truncated" in clip.issues and len(clip.frames) > 6
+    assert SECONDS / 4 < probe(cut).duration < 0.9 * SECONDS

@@ -126,6 +126,23 @@ def test_colours_are_those_of_the_tag_or_of_what_players_take(tmp_path: Path, si
     assert matrix == ("bt601" if hd else "bt709") or difference(ours, other) > 3  # else nothing was told apart
 
 
+@needs_ffmpeg
+@pytest.mark.parametrize("coefficients", range(18))
+@pytest.mark.parametrize("size", ["320x240", "1280x720"])
+def test_a_colour_tag_of_any_number_costs_neither_video_nor_audio(tmp_path: Path, size: str, coefficients: int):
+    """The same pixels under every number that H.273 gives to a matrix, and under some that it reserves."""
+    source = ("-f", "lavfi", "-i", f"smptehdbars=size={size}:rate=25:d=0.04", "-f", "lavfi", "-i", "sine=d=0.1")
+    tag = ("-bsf:v", f"h264_metadata=matrix_coefficients={coefficients}")
+    ffmpeg(*source, *X264, tmp_path / "untagged.mp4")
+    ffmpeg("-i", tmp_path / "untagged.mp4", "-c", "copy", *tag, tmp_path / "a.mkv")
+    plain, clip = (read_clip(tmp_path / name, frames=1) for name in ("untagged.mp4", "a.mkv"))
+    assert plain.frames is not None and clip.frames is not None and clip.waveform is not None
+    known = coefficients in (1, 4, 5, 6, 7, 9)
+    assert known or bool((clip.frames == plain.frames).all())
+    if coefficients < 15:  # what later numbers mean depends on FFmpeg's version
+        assert ("unknown_matrix" in clip.issues) == (coefficients >= 8 and not known)
+
+
 def test_pictures_of_jpegs_are_not_taken_for_bt709():
     file = io.BytesIO()
     Image.new("RGB", (1280, 720), (200, 60, 60)).save(file, "JPEG", quality=95)

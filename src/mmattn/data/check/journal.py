@@ -14,6 +14,7 @@ from typing import Any
 from mmattn.data.manifest.library import Item
 from mmattn.data.output_folder import LEASE
 from mmattn.errors import UsageError
+from mmattn.files import naming
 from mmattn.media.survey.record import Depth
 from mmattn.process.lease import Lease
 
@@ -118,8 +119,9 @@ class ScanJournal:
         """Append one line, which is on the disk within seconds."""
         line = json.dumps(record, allow_nan=False).encode("ascii") + b"\n"
         written = 0
-        while written < len(line):
-            written += os.pwrite(self._fd, line[written:], self._end + written)
+        with naming(self.path):
+            while written < len(line):
+                written += os.pwrite(self._fd, line[written:], self._end + written)
         self._note(line, True, self._end)
         self._end += len(line)
         if sync and time.monotonic() - self._synced > _SYNC_S:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mmattn.data.manifest.cells import listed, split_cell
+from mmattn.data.manifest.textfiles import check_text
 
 # Common other names of our columns. Columns with any other name are the user's own and are ignored.
 _MEANT = {
@@ -89,8 +90,9 @@ def path_in(folder: Path, text: str) -> str:
     """The path in a cell: unchanged if that file exists below `folder`, else stripped and with / for backslashes.
 
     An accent may be written as the file's name or the cell has it, in one character or in two (macOS).
-    Raises ValueError for an address and for an absolute Windows path.
+    Raises ValueError for an address, for an absolute Windows path, and for what no file can be called.
     """
+    check_text(text, "path")
     ordinary = text == text.strip() and "\\" not in text and ":" not in text
     if (ordinary and text.isascii()) or os.path.lexists(folder / text):
         return text
@@ -174,6 +176,8 @@ def texts(value: Any, column: str, cell: bool = False) -> tuple[str, ...]:
         raise ValueError(f"{column} must be a list of strings or 'a; b' in CSV, found {value!r}")
     if not all(item.strip() for item in value):
         raise ValueError(f"{column} {value!r} holds an empty text; leave it out")
+    for item in value:
+        check_text(item, column)
     return tuple(map(label_of, value)) if column == "tags" else tuple(value)
 
 

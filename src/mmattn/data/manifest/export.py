@@ -15,7 +15,7 @@ from mmattn.data.manifest.rows import MANIFEST_NAMES, Row
 from mmattn.data.manifest.sources import Source
 from mmattn.data.manifest.write import write_manifest
 from mmattn.errors import UsageError
-from mmattn.files import check_writable, expanded, write_atomically
+from mmattn.files import check_output, expanded, followed, write_atomically
 from mmattn.progress import Progress
 from mmattn.text import counted
 
@@ -25,11 +25,11 @@ def export(config: Config) -> str:
 
     Raises UsageError when no clip has media.
     """
-    out = expanded(str(config["out"]))
+    out = followed(expanded(str(config["out"])))
     suffixes = [Path(name).suffix for name in MANIFEST_NAMES]
     if out.suffix not in suffixes or out.is_dir():
         raise UsageError(f"out={out}: expected a file that ends in {', '.join(suffixes)}")
-    check_writable(out.parent, f"out={out}")
+    check_output(out, f"out={out}")
     rows, missing = _find(build(config["data"]["source"]))
     if not rows:
         raise UsageError(f"none of {counted(len(missing), 'clip')} has media; the first: {json.dumps(missing[0])}")

@@ -14,6 +14,8 @@ from mmattn.errors import UsageError
 from mmattn.files import ByteRange, absolutes, is_address, split_pattern
 
 _MANIFESTS = tuple(Path(name).suffix for name in MANIFEST_NAMES)
+_ENDS = ", ".join(_MANIFESTS)
+_OTHER_TABLES = frozenset((".tsv", ".json", ".xls", ".xlsx", ".ods", ".feather", ".arrow", ".yaml", ".yml", ".lst"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,8 @@ def list_files(source: Path, without: Path | None = None, skipped: Counter[str] 
     if not os.path.lexists(source):
         raise UsageError(f"{source}: no such file or directory")
     if not source.is_dir():
+        if source.suffix.lower() in _OTHER_TABLES and source.is_file():
+            raise UsageError(f"{source}: cannot be read; a list of files ends in .txt, a manifest in {_ENDS}")
         return [source]
     skipped = Counter() if skipped is None else skipped
     files = files_below(source, skipped, without)

@@ -67,7 +67,7 @@ def read_manifest(path: Path) -> list[Row]:
         raise UsageError(f"{path}: a manifest ends in {', '.join(readers)}")
     rows: list[Row] = []
     seen: dict[str, int] = {}
-    folder, cells = path.parent, path.suffix == ".csv"
+    folder, whole, cells = path.parent, path.parent.absolute(), path.suffix == ".csv"
     try:
         with _collector_paused():
             for line, record in readers[path.suffix](path, COLUMNS):
@@ -75,9 +75,12 @@ def read_manifest(path: Path) -> list[Row]:
                     row = _row(record, folder, cells)
                     if row.id in seen:
                         raise ValueError(f"id {row.id!r} was used in line {seen[row.id]}; ids must differ")
+                    file = row.id if record.get("id") is not None else _plain(row.id, whole)
+                    if file in seen:
+                        raise ValueError(f"{row.id!r} is the file of line {seen[file]}; give each row an id")
                 except ValueError as error:
                     raise UsageError(f"{path}, line {line}: {error}") from None
-                seen[row.id] = line
+                seen[row.id] = seen[file] = line
                 rows.append(row)
     except (OSError, ValueError) as error:  # Arrow's errors are among them
         raise UsageError(f"{path}: cannot be read ({first_line(error)})") from None
@@ -98,6 +101,14 @@ def _collector_paused() -> Iterator[None]:
             gc.enable()
 
 
+def _plain(name: str, folder: Path) -> str:
+    """The path of a file in `folder` without `./`, `//` and the folder itself."""
+    if not name.startswith(("/", "./")) and "//" not in name and "/./" not in name:
+        return name
+    path = Path(name)
+    return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
+
+
 def _row(record: dict[str, Any], folder: Path, cells: bool) -> Row:
     """The row of a record. Raises ValueError for wrong values. None is an absent value."""
     take: Callable[[str], Any] = record.get
@@ -106,6 +117,8 @@ def _row(record: dict[str, Any], folder: Path, cells: bool) -> Row:
         raise ValueError(f"no 'path'; found {', '.join(sorted(map(str, record))) or 'nothing'}")
     path = path_in(folder, path)
     start, end, clip_id = take("start"), take("end"), take("id")
+    if clip_id is not None and not str(clip_id).strip():
+        raise ValueError(f"id {clip_id!r} is empty; leave it out")
     start = 0.0 if start is None else seconds(start, "start")
     end = None if end is None else seconds(end, "end")
     if end is not None and end <= start:

@@ -11,10 +11,12 @@ from typing import Any
 
 from mmattn.data.manifest.columns import plain, renamed
 from mmattn.data.manifest.textfiles import opened_text
-from mmattn.errors import UsageError
+from mmattn.errors import UsageError, first_line
 
 BATCH = 8192  # Parquet rows at once
+csv.field_size_limit(1 << 26)  # segments and captions of a long film are more than the usual 128 KiB
 _SEPARATORS = ",;\t|"
+_ONE_A_LINE = "write one object a line, with nothing between them"
 
 Records = Iterator[tuple[int, dict[str, Any]]]
 
@@ -29,9 +31,13 @@ def read_jsonl(path: Path, columns: Sequence[str]) -> Records:
             try:
                 record = json.loads(text)
             except json.JSONDecodeError as error:
-                raise UsageError(f"{path}, line {line}: not JSON ({error.msg} at column {error.colno})") from None
+                wrong = f"not JSON ({error.msg} at column {error.colno})"
+                raise UsageError(f"{path}, line {line}: {wrong}; {_ONE_A_LINE}") from None
+            except (ValueError, RecursionError) as error:
+                raise UsageError(f"{path}, line {line}: not JSON that can be read ({first_line(error)})") from None
             if not isinstance(record, dict):
-                raise UsageError(f"{path}, line {line}: expected an object with a path, found {type(record).__name__}")
+                found = type(record).__name__
+                raise UsageError(f"{path}, line {line}: expected an object with a path, found {found}; {_ONE_A_LINE}")
             names = tuple(record)
             if names not in known:
                 known[names] = _columns(names, columns, f"{path}, line {line}")
@@ -45,7 +51,9 @@ def read_csv(path: Path, columns: Sequence[str]) -> Records:
     with opened_text(path) as file:
         head = file.readline()
     with opened_text(path, newline="") as file:
-        reader = csv.reader(file, delimiter=separator_of(head, columns), strict=True)
+        separator = separator_of(head, columns)
+        spaced = _is_spaced(head, separator)
+        reader = csv.reader(file, delimiter=separator, strict=True, skipinitialspace=spaced)
         header: list[str] = []
         begin = 1
         try:
@@ -73,6 +81,12 @@ def separator_of(head: str, columns: Sequence[str]) -> str:
     found = {separator: next(csv.reader(io.StringIO(head), delimiter=separator), []) for separator in _SEPARATORS}
     known = {separator: sum(plain(name) in columns for name in names) for separator, names in found.items()}
     return max(_SEPARATORS, key=lambda separator: (known[separator], len(found[separator])))
+
+
+def _is_spaced(head: str, separator: str) -> bool:
+    """Whether a space follows each separator of the header: then it belongs to no cell, and quotes come after it."""
+    after = head.rstrip().split(separator)[1:]
+    return bool(after) and all(name[:1] == " " and name.strip() for name in after)
 
 
 def _header(header: Sequence[str], columns: Sequence[str], path: Path) -> dict[str, str]:

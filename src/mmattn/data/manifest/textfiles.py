@@ -21,13 +21,20 @@ _HEAD = 4096  # bytes from which the encoding is found
 
 
 def encoding_of(head: bytes) -> str:
-    """The encoding by the byte order mark, else by the zero bytes of Latin letters in UTF-16; else UTF-8."""
+    """The encoding by the byte order mark, else by the zero bytes of Latin letters in UTF-16; else UTF-8.
+
+    In UTF-16 the end of a line has a zero byte too, on the same side as the others; a stray zero byte proves nothing.
+    """
     for mark, encoding in _MARKS:
         if head.startswith(mark):
             return encoding
-    if 0 not in head:
+    before, after = head[::2].count(0), head[1::2].count(0)
+    little = after > before
+    ends = [b for b in (b"\n", b"\r") if b in head]
+    wide = all((b + b"\0" if little else b"\0" + b) in head for b in ends)
+    if not before + after or not wide or 64 * max(before, after) < len(head):
         return "utf-8"
-    return "utf-16-le" if head[1::2].count(0) >= head[::2].count(0) else "utf-16-be"
+    return "utf-16-le" if little else "utf-16-be"
 
 
 @contextmanager
@@ -53,10 +60,25 @@ def text_lines_of(path: Path) -> list[str]:
         return file.read().split("\n")
 
 
-def decoded(data: bytes) -> str:
-    """The text of a list of paths, whose names may not be UTF-8: such bytes become surrogates as in Python."""
+def path_lines(data: bytes) -> list[str]:
+    """The lines of a list of paths, whose names may not be UTF-8: such bytes become surrogates as in Python.
+
+    A carriage return ends a line only with a line feed, or where there is none in the file: names may hold it.
+    """
     encoding = encoding_of(data[:_HEAD])
-    return data.decode(encoding, "surrogateescape" if encoding.startswith("utf-8") else "replace")
+    text = data.decode(encoding, "surrogateescape" if encoding.startswith("utf-8") else "replace")
+    return [line.removesuffix("\r") for line in text.split("\n")] if "\n" in text else text.split("\r")
+
+
+def check_text(text: str, column: str) -> None:
+    """Raise ValueError for text that cannot be written: with a zero byte, or half a character (from JSON)."""
+    if "\0" in text:
+        raise ValueError(f"{column} {text!r} holds a zero byte; remove it")
+    if not text.isascii():
+        try:
+            text.encode("utf-8", "surrogateescape")  # which names of files may hold
+        except UnicodeEncodeError:
+            raise ValueError(f"{column} {text!r} holds half a character; write it whole") from None
 
 
 def _first_bad_line(path: Path, encoding: str) -> str:

@@ -32,7 +32,7 @@ SYSTEM_FOLDERS = frozenset(
     ]
 )
 SYSTEM_FILES = frozenset(("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r"))
-HIDDEN, SYSTEM, NO_MEDIA = "hidden", "of the system", "not media by its name"
+HIDDEN, SYSTEM, NO_MEDIA, LINKED = "hidden", "of the system", "not media by its name", "linking to a folder"
 
 
 def why_left_out(name: str, folder: bool) -> str | None:
@@ -76,6 +76,8 @@ def walk(
                 continue
             entered.add((found.st_dev, found.st_ino))
         folders[:] = _wanted(folders, True, skipped)
+        if not follow_links:
+            skipped.update(LINKED for each in folders if Path(folder, each).is_symlink())
         if apart is not None:
             folders[:] = [each for each in folders if Path(folder, each).resolve() != apart]
         yield folder, _wanted(names, False, skipped)

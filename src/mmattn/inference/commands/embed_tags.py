@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mmattn.config.compose import Config
 from mmattn.errors import UsageError
-from mmattn.files import beside, check_writable, expanded
+from mmattn.files import beside, check_output, expanded, followed
 from mmattn.inference.tag_list import read_tags
 from mmattn.process.device import check_device
 from mmattn.progress import Progress
@@ -25,13 +25,13 @@ SUFFIX = ".safetensors"
 
 def make_prompts(config: Config) -> str:
     """Write the file `out`; returns a summary. Raises UsageError."""
-    out, templates = expanded(str(config["out"])), config["templates"]
+    out, templates = followed(expanded(str(config["out"]))), config["templates"]
     if out.suffix != SUFFIX or out.is_dir():
         raise UsageError(f"out={config['out']}: expected the name of a file that ends in {SUFFIX}")
-    check_writable(out.parent, f"out={out}")
+    check_output(out, f"out={out}")
     if not isinstance(templates, list) or not templates or any("{}" not in str(one) for one in templates):
         raise UsageError(f"templates={templates}: expected sentences with {{}} where the tag stands")
-    check_writable(out.parent, f"out={config['out']}")
+    check_output(out, f"out={config['out']}")
     described = read_tags(expanded(str(config["tags"])))
     check_device(config["device"])
     if not config["hub"] and not expanded(str(config["pretrained"])).exists():

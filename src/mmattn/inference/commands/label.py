@@ -18,7 +18,7 @@ from mmattn.data.manifest.rows import MANIFEST_NAMES, Row
 from mmattn.data.manifest.sources import held_out
 from mmattn.data.manifest.write import write_manifest
 from mmattn.errors import UsageError
-from mmattn.files import check_writable, expanded
+from mmattn.files import check_output, expanded, followed
 from mmattn.inference.records.result import Result, Tag
 from mmattn.inference.search.library import library_path, read_library
 from mmattn.text import counted
@@ -28,12 +28,11 @@ MIN_SHARE = 0.5  # of a clip's length, for the last clip of a file
 
 def label(config: Config) -> str:
     """Write `out`; returns a summary. Raises UsageError for a wrong setting, and if no tag reaches `min_score`."""
-    out = expanded(str(config["out"]))
+    out = followed(expanded(str(config["out"])))
     suffixes = [Path(name).suffix for name in MANIFEST_NAMES]
     if out.suffix not in suffixes or out.is_dir():
         raise UsageError(f"out={out}: expected a file that ends in {', '.join(suffixes)}")
-    check_writable(out.parent, f"out={out}")
-    check_writable(out.parent, f"out={out}")
+    check_output(out, f"out={out}")
     library = library_path(config["from"])
     rows, skipped = _rows(library, config)
     if not rows and (named := config["annotators"]):

@@ -16,7 +16,7 @@ from pathlib import Path, PurePath
 from mmattn.data.manifest.columns import path_in
 from mmattn.data.manifest.library import list_files
 from mmattn.data.manifest.rows import MANIFEST_NAMES, read_manifest
-from mmattn.data.manifest.textfiles import decoded
+from mmattn.data.manifest.textfiles import path_lines
 from mmattn.data.manifest.walk import HIDDEN, nothing_in, why_path_left_out
 from mmattn.errors import UsageError
 from mmattn.files import absolutes, expanded, is_address, matching, split_pattern
@@ -115,17 +115,21 @@ def _matches(pattern: str) -> tuple[Path, list[Path]]:
 
 def _of_list(path: Path) -> list[Entry]:
     """Paths relative to the list, one a line, in any encoding. A line with # is a comment unless it is a file."""
-    names: list[str] = []
-    for number, line in enumerate(decoded(path.read_bytes()).split("\n"), start=1):
-        line = line.removesuffix("\r")
+    names: list[tuple[int, str]] = []
+    for number, line in enumerate(path_lines(path.read_bytes()), start=1):
         if not line.strip() or (line.startswith("#") and not os.path.lexists(path.parent / line)):
             continue
         try:
-            names.append(path_in(path.parent, line))
+            names.append((number, path_in(path.parent, line)))
         except ValueError as error:
             raise UsageError(f"{path}, line {number}: {error}") from None
-    paths = absolutes(path.parent / expanded(name) for name in names)
-    return [entry_of(name, each) for name, each in zip(names, paths, strict=True)]
+    entries: dict[str, tuple[int, Entry]] = {}
+    paths = absolutes(path.parent / expanded(name) for _, name in names)
+    for (number, name), each in zip(names, paths, strict=True):
+        first, _ = entries.setdefault(each, (number, entry_of(name, each)))
+        if first != number:
+            raise UsageError(f"{path}, line {number}: {name!r} is the file of line {first}; list every file once")
+    return [entry for _, entry in entries.values()]
 
 
 def _of_manifest(path: Path) -> list[Entry]:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
-from mmattn.errors import MmattnError
+from mmattn.errors import MmattnError, os_line
 from mmattn.inference.jobs.job import Job
 from mmattn.inference.jobs.shard import EntryProcessor, process_shard
 
@@ -45,7 +45,7 @@ def serve(job: Job, load: Callable[[], AbstractContextManager[EntryProcessor]]) 
         send({"error": str(error), "exit_code": error.exit_code})
         return error.exit_code
     except OSError as error:
-        send({"error": f"{error.filename or 'system'}: {error.strerror or error}", "exit_code": 1})
+        send({"error": os_line(error), "exit_code": 1})
         return 1
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmattn.config.compose import Config, build, group_choices, read_choice
 from mmattn.errors import UsageError
-from mmattn.files import beside, check_writable, expanded, folder_beside, write_atomically
+from mmattn.files import beside, check_output, check_writable, expanded, folder_beside, followed, write_atomically
 from mmattn.inference.jobs.job import Job
 from mmattn.inference.jobs.listing import reaches
 from mmattn.inference.writers.interface import FileFormat, FolderFormat, TrackFormat
@@ -43,7 +43,10 @@ class Output:
 
     def check(self, sources: Sequence[Path]) -> None:
         """Raise UsageError, before any work, for a place that cannot be written. `sources`: paths of the media."""
-        check_writable(self.out if isinstance(self.style, TrackFormat) else self.out.parent, f"out={self.out}")
+        if isinstance(self.style, FileFormat):
+            check_output(self.out, f"out={self.out}")
+        else:
+            check_writable(self.out if isinstance(self.style, TrackFormat) else self.out.parent, f"out={self.out}")
         if self.burn_in is not None:
             if members := [source for source in sources if source.suffix.lower() == ".tar"]:
                 raise UsageError(f"{clean(str(members[0]))}: burn_in= reads files, not members of a tar")
@@ -122,10 +125,10 @@ def output_of(config: Config) -> Output:
     if not isinstance(style, TrackFormat):
         style.check()
     name = config["out"] if config["out"] is not None else f"predictions{style.suffix if is_file else ''}"
-    out = expanded(str(name))
+    out = followed(expanded(str(name)))
     if is_file and out.is_dir():
         raise UsageError(f"{name}: is a directory; out= names the file to write")
-    if not is_file and out.is_file():
+    if not is_file and out.exists() and not out.is_dir():
         what = f"{style.suffix} tracks" if isinstance(style, TrackFormat) else " and ".join(style.names)
         raise UsageError(f"{name}: is a file; out= names the folder for the {what}")
     there = {path.name for path in out.iterdir()} if isinstance(style, FolderFormat) and out.is_dir() else set()

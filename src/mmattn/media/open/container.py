@@ -24,6 +24,7 @@ from av.video.stream import VideoStream
 
 from mmattn.errors import MediaError, MediaReason
 from mmattn.media.open.formats import FORMATS
+from mmattn.media.open.joined import sizes_hidden
 from mmattn.media.open.source import Content, Source, name_of, open_source
 from mmattn.media.open.trust import trusted_duration
 
@@ -83,6 +84,7 @@ class NamelessFile:
         self._content = content
         self._deadline = deadline
         self._position = 0
+        self.shown: dict[int, bytes] = {}  # in place of the file's own bytes at these positions
         self.error: Exception | None = None
 
     def read(self, count: int) -> bytes:
@@ -94,8 +96,17 @@ class NamelessFile:
         except Exception as error:  # a file object may raise anything
             self.error = error
             return b""
+        data = self._as_shown(data) if self.shown else data
         self._position += len(data)
         return data
+
+    def _as_shown(self, data: bytes) -> bytes:
+        changed = bytearray(data)
+        for at, own in self.shown.items():
+            low, high = max(at - self._position, 0), min(at + len(own) - self._position, len(data))
+            if low < high:
+                changed[low:high] = own[low + self._position - at : high + self._position - at]
+        return bytes(changed)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """The new position; -1 for one before the beginning."""
@@ -129,6 +140,7 @@ def open_container(
     with open_source(src, follow_symlinks) as content:
         before = content.stamp()
         file = NamelessFile(content, deadline)
+        file.shown = sizes_hidden(file)
         container = _open_av(name, content, file, deadline, limits)
         try:
             _apply_limits(container, name, limits)

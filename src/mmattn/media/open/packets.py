@@ -13,11 +13,15 @@ from av.packet import Packet
 from av.stream import Stream
 from av.video.stream import VideoStream
 
+from mmattn.media.open.adts import NAME as ADTS
+from mmattn.media.open.adts import AdtsClock
 from mmattn.media.open.clock_jumps import clocked, continuous_clock, may_jump
 from mmattn.media.open.container import Deadline
 from mmattn.media.open.streams import AnyStream, Chosen, start_of, time_base
 
-_HEADED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "flv", "asf", "wav")  # durations are not guesses
+_HEADED = frozenset(  # durations are not guesses
+    ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "flv", "asf", "wav", "aiff", "au", "flac", "tta", "wv")
+)
 _UNFILLED = 1 << 30  # frames that FFmpeg declares in AVI until it knows how many there are
 
 
@@ -62,7 +66,7 @@ def demux(
     has passed.
     """
     issues = set() if issues is None else issues
-    clock, demuxed = None, streams
+    clock, demuxed = AdtsClock() if container.format.name == ADTS else None, streams
     if may_jump(container):  # then the other streams are needed too, to find where a part begins
         clock, beside = continuous_clock(container), clocked(container)
         demuxed = (*streams, *(s for s in beside if s.index not in {stream.index for stream in streams}))

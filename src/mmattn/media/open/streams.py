@@ -12,7 +12,6 @@ from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from mmattn.errors import MediaError
-from mmattn.media.open.joined import has_unread_parts
 
 AnyStream = VideoStream | AudioStream
 _S = TypeVar("_S", VideoStream, AudioStream)
@@ -57,7 +56,7 @@ def choose(
     if video is None and audio is None:
         raise MediaError(path, "unsupported_codec", f"no decoder for any of {_listing(container)}")
     issues = ["no_video_decoder"] * (video is None and bool(videos))
-    issues += ["no_audio_decoder"] * (audio is None and bool(audios)) + ["truncated"] * has_unread_parts(container)
+    issues += ["no_audio_decoder"] * (audio is None and bool(audios))
     starts = [start_of(stream) for stream in (video, audio) if stream is not None]
     return Chosen(video, audio, min((s for s in starts if s is not None), default=0.0), tuple(issues))
 

@@ -30,8 +30,9 @@ from mmattn.media.read.frames import check_size, renderer, slack
 from mmattn.media.read.passes.reading import Reading
 from mmattn.media.read.passes.sequential import frames_of, measured_extent
 from mmattn.media.read.request import Request
+from mmattn.media.read.video.matrix import is_assumed
 from mmattn.media.read.video.orientation import orientation
-from mmattn.media.read.video.render import Renderer, is_untagged_hd
+from mmattn.media.read.video.render import Renderer
 from mmattn.media.read.video.tone_map import transfer
 
 _AT_ONCE = 16  # frames of full size in memory
@@ -100,7 +101,7 @@ def _is_plain(container: InputContainer, stream: VideoStream) -> bool:
     packets = itertools.islice(demux(container, stream), _LOOK_PACKETS)
     for frame in itertools.chain.from_iterable(frames_of(packet, set()) for packet in packets):
         if isinstance(frame, VideoFrame):
-            special = frame.interlaced_frame or transfer(frame.color_trc) or is_untagged_hd(frame)
+            special = frame.interlaced_frame or transfer(frame.color_trc) or is_assumed(frame)
             return orientation(frame).is_upright and not special
     return False
 

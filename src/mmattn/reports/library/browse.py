@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from mmattn.config.compose import Config
 from mmattn.errors import UsageError
-from mmattn.files import beside, check_writable, expanded
+from mmattn.files import beside, check_output, expanded, followed
 from mmattn.inference.records.result import Result
 from mmattn.inference.search.library import library_path, read_library
 from mmattn.reports import html
@@ -34,10 +34,10 @@ def browse(config: Config) -> str:
         raise UsageError("library is not set; name one, as in: mmattn browse library.jsonl")
     library = library_path(config["library"])
     name = str(config["out"]) if config["out"] is not None else f"{library}.html"
-    out = expanded(name)
+    out = followed(expanded(name))
     if out.is_dir() or out.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"out={clean(name)}: expected the name of a page, as in out=library.html")
-    check_writable(out.parent, f"out={clean(name)}")
+    check_output(out, f"out={clean(name)}")
     with ExitStack() as stack, beside(out) as part:
         picture = _pictures(stack) if config["thumbnails"] else None
         count = _write(library, out, part, picture)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mmattn.config.compose import Config
 from mmattn.errors import UsageError
+from mmattn.files import followed
 from mmattn.progress import log
 from mmattn.reports.collect.missing import evaluate_missing
 from mmattn.reports.collect.runs import EVALUATION_FILE
@@ -22,7 +23,7 @@ from mmattn.text import counted
 def compare(config: Config) -> Path:
     """Write the page of a comparison; returns its path. Raises UsageError naming what is wrong and where."""
     check(config)
-    out, options = Path(str(config["out"])), options_of(config)
+    out, options = followed(Path(str(config["out"]))), options_of(config)
     predictions = Path(str(config["predictions"])) if config["predictions"] else None
     if not config["watch"]:
         runs = select_runs(config["runs"], config["sweep"])

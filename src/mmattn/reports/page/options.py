@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mmattn.config.compose import Config
 from mmattn.errors import UsageError
-from mmattn.files import check_writable
+from mmattn.files import check_output
 from mmattn.reports.collect.runs import check_run
 from mmattn.reports.collect.select import select_runs
 
@@ -40,7 +40,7 @@ def check(config: Config) -> None:
     if not config["out"]:
         raise UsageError(f"out={config['out']}: name the file to write, as in out=compare.html")
     options_of(config)
-    check_writable(Path(str(config["out"])).parent, f"out={config['out']}")
+    check_output(Path(str(config["out"])), f"out={config['out']}")
     if (file := config["predictions"]) and not Path(str(file)).is_file():
         raise UsageError(
             f"predictions={file}: no such file; write one with: mmattn predict run=... source=... out={file}"

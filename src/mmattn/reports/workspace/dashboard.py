@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mmattn.config.compose import Config
 from mmattn.errors import UsageError
-from mmattn.files import write_atomically
+from mmattn.files import check_output, followed, write_atomically
 from mmattn.reports.collect.metrics import METRICS_FILE, read_metrics
 from mmattn.reports.collect.select import check_exist, select_runs
 from mmattn.reports.workspace.send import run_filter, send
@@ -27,7 +27,8 @@ def dashboard(config: Config) -> str:
     sections = views(metric_names(runs))
     if not sections:
         raise UsageError(f"{counted(len(runs), 'run')}: none has logged a metric yet (no {METRICS_FILE})")
-    out, which = Path(str(config["out"])), run_filter(runs)
+    out, which = followed(Path(str(config["out"]))), run_filter(runs)
+    check_output(out, f"out={config['out']}")
     links = send(config, sections, which) if config["online"] else []
     record = {
         "project": config["project"],

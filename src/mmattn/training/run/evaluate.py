@@ -20,7 +20,7 @@ from mmattn.data.prepare.augment.audio import SoundAugment
 from mmattn.data.prepare.augment.pipeline import Augment
 from mmattn.data.prepare.views import ClipView, Views, clip_views
 from mmattn.errors import UsageError
-from mmattn.files import check_writable, write_atomically
+from mmattn.files import check_output, followed, write_atomically
 from mmattn.progress import Progress
 from mmattn.text import counted
 from mmattn.training.directory.frozen import read_config
@@ -50,8 +50,8 @@ def evaluate(config: Config, changes: Sequence[str] = ()) -> str:
         name += "-views" + "x".join(str(value) for value in (config["views"]["spans"], config["views"]["crops"]))
         name += "-flip" if config["views"]["flip"] else ""
     name = "-".join([name, *map(_short, changes)])
-    out = Path(str(config["out"])) if config["out"] else run / f"{name}.json"
-    check_writable(out.parent, f"out={out}")
+    out = followed(Path(str(config["out"])) if config["out"] else run / f"{name}.json")
+    check_output(out, f"out={out}")
     record = described | evaluate_run(
         run,
         split,

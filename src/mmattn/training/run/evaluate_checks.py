@@ -9,7 +9,7 @@ from mmattn.config.compose import Config, build
 from mmattn.data.manifest.rows import SPLITS
 from mmattn.data.prepare.augment.noise_kinds import KINDS
 from mmattn.errors import UsageError
-from mmattn.files import MODEL_FILE, check_writable
+from mmattn.files import MODEL_FILE, check_output
 from mmattn.training.directory.frozen import read_config
 
 
@@ -21,7 +21,7 @@ def check_evaluation(config: Config) -> None:
     _check_noise(config["noise"])
     _check_views(config["views"])
     if config["out"]:
-        check_writable(Path(str(config["out"])).parent, f"out={config['out']}")
+        check_output(Path(str(config["out"])), f"out={config['out']}")
     trained = read_config(run)
     if not (run / MODEL_FILE).is_file():
         raise UsageError(f"{run}: no model yet ({MODEL_FILE}); it is written after the first validation")

@@ -9,6 +9,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
 
 from mmattn.media.read.video.deinterlace import deinterlaced
+from mmattn.media.read.video.matrix import matrix
 from mmattn.media.read.video.orientation import Orientation, orientation
 from mmattn.media.read.video.resample import Resample, middle, resample, scaled_size
 from mmattn.media.read.video.tone_map import Hdr, tone_map, transfer
@@ -16,8 +17,6 @@ from mmattn.media.read.video.tone_map import Hdr, tone_map, transfer
 Fit = Literal["stretch", "crop", "pad", "cover"]
 FITS: tuple[Fit, ...] = ("stretch", "crop", "pad", "cover")
 _MAX_SIDE = 1 << 14  # pixels, before the middle is cut: a frame of 1 x 1000 would fill the memory
-_UNSPECIFIED = 2  # matrix coefficients as ITU-T H.273 numbers them
-_HD_WIDTH, _HD_HEIGHT = 1280, 720
 
 
 def shown_size(width: int, height: int, pixel_aspect: float, sideways: bool) -> tuple[int, int]:
@@ -108,7 +107,9 @@ class Renderer:
 
     def _to_rgb(self, frame: VideoFrame, size: tuple[int, int]) -> np.ndarray:
         """The frame in RGB of `size` (height, width), deinterlaced and tone-mapped, not yet upright."""
-        kind, primaries, space = transfer(frame.color_trc), frame.color_primaries, self._matrix(frame)
+        kind, primaries = transfer(frame.color_trc), frame.color_primaries
+        space, assumed = matrix(frame)
+        self.issues |= assumed
         if frame.interlaced_frame:
             self.issues.add("interlaced")
             if self.deinterlace:
@@ -120,17 +121,6 @@ class Renderer:
                 self.issues.add("tonemapped")
                 return tone_map(self._scale(frame, size, space, "rgb48le"), kind, primaries)
         return self._scale(frame, size, space, "rgb24")
-
-    def _matrix(self, frame: VideoFrame) -> Colorspace | None:
-        """The matrix of an untagged frame; None: as tagged, BT.601 without a tag."""
-        if frame.colorspace != _UNSPECIFIED or frame.format.is_rgb:
-            return None
-        if transfer(frame.color_trc):
-            return Colorspace.BT2020
-        if is_untagged_hd(frame):
-            self.issues.add("assumed_bt709")
-            return Colorspace.ITU709
-        return None
 
     def _scale(self, frame: VideoFrame, size: tuple[int, int], space: Colorspace | None, pixels: str) -> np.ndarray:
         height, width = size
@@ -145,12 +135,6 @@ class Renderer:
             threads=1,
         )
         return rgb.to_ndarray()
-
-
-def is_untagged_hd(frame: VideoFrame) -> bool:
-    """Whether players assume BT.709 for the frame although it has no tag."""
-    hd = frame.width >= _HD_WIDTH or frame.height >= _HD_HEIGHT
-    return hd and frame.colorspace == _UNSPECIFIED and not frame.format.is_rgb
 
 
 def _centre(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
