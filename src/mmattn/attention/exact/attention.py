@@ -100,19 +100,16 @@ class ExactAttention(Attention):
             return None
         return plans.plan(self.pattern, self._pattern, q, k, q_geometry, k_geometry)
 
-    def forward(
+    def attend(
         self,
         q: Tensor,
         k: Tensor,
         v: Tensor,
         q_geometry: Geometry,
         k_geometry: Geometry,
-        stats: frozenset[str] = frozenset(),
+        stats: frozenset[str],
     ) -> AttentionOutput:
-        self.check_stats(stats)
         segments = k_geometry.lengths(k.shape[2])
-        if q.shape[2] == 0 or k.shape[2] == 0:
-            return AttentionOutput.nothing(q, k, v, k_geometry, stats)
         given = v.dtype
         q, k, scale = self.score(q, k)
         dtype = torch.promote_types(q.dtype, v.dtype)  # a score may have widened its part
