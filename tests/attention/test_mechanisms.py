@@ -91,13 +91,15 @@ def test_a_single_key_is_read_whole(attention: Attention) -> None:
         torch.testing.assert_close(mass, torch.ones(B, H, LQ, 1))
 
 
-@pytest.mark.parametrize(("lq", "lk"), [(0, LK), (LQ, 0), (0, 0)])
-def test_no_queries_or_no_keys_give_nothing_or_zero(attention: Attention, lq: int, lk: int) -> None:
-    q, k, v = inputs(lq=lq, lk=lk)
-    keys = Geometry(None, torch.zeros(B, lk), (("video", lk), ("audio", 0)))
-    queries = Geometry(None, torch.zeros(B, lq))
+@pytest.mark.parametrize(("clips", "lq", "lk"), [(B, 0, LK), (B, LQ, 0), (B, 0, 0), (0, LQ, LK), (0, 1, 1)])
+def test_no_clips_no_queries_or_no_keys_give_nothing_or_zero(
+    attention: Attention, clips: int, lq: int, lk: int
+) -> None:
+    q, k, v = (x[:clips] for x in inputs(lq=lq, lk=lk))
+    keys = Geometry(torch.ones(clips, lk, dtype=torch.bool), torch.zeros(clips, lk), (("video", lk), ("audio", 0)))
+    queries = Geometry(None, torch.zeros(clips, lq))
     result = attention(q, k, v, queries, keys, MASS & attention.supports)
-    assert result.out.shape == (B, H, lq, D)
+    assert result.out.shape == (clips, H, lq, D)
     assert not result.out.any()
     assert not any(stat.any() for stat in result.stats.values())
 
@@ -143,6 +145,23 @@ def test_padding_changes_nothing(attention: Attention, place: str) -> None:
     )
     real = more_queries.keep[0]
     _same(AttentionOutput(after.out[:, :, real], {n: stat[:, :, real] for n, stat in after.stats.items()}), before)
+
+
+@pytest.mark.parametrize("stats", [frozenset(), MASS], ids=["plain", "mass"])
+@pytest.mark.parametrize("time", [torch.nan, torch.inf, -torch.inf])
+def test_padding_needs_no_time(attention: Attention, time: float, stats: frozenset[str]) -> None:
+    queries, keys = geometries(some_kept())
+    queries = Geometry(torch.tensor([[True] * LQ, [True] * (LQ - 1) + [False]]), queries.time, queries.segments)
+    found = []
+    for value in (0.0, time):
+        sides = [Geometry(g.keep, g.time.masked_fill(~g.keep, value), g.segments) for g in (queries, keys)]
+        given = [x.requires_grad_() for x in inputs()]
+        result = attention(*given, *sides, stats & attention.supports)
+        real = [x.transpose(1, 2)[queries.keep] for x in (result.out, *result.stats.values())]
+        gradients = torch.autograd.grad(sum(x.square().sum() for x in real), given, materialize_grads=True)
+        found.append([*real, *gradients])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
 
 
 def test_a_clip_is_attended_to_alone_as_in_a_batch(attention: Attention) -> None:

@@ -94,6 +94,40 @@ def test_with_nothing_at_all_it_stays_finite_and_equal_for_all(fusion: Fusion, s
     assert all(not mass.any() for layer in fused.stats for mass in layer.mass.values())
 
 
+@pytest.mark.parametrize(("clips", "tokens"), [(0, 5), (0, 1), (0, 0), (2, 0)])
+def test_no_clips_and_no_tokens_give_none(fusion: Fusion, streams: tuple, clips: int, tokens: int) -> None:
+    given = [Tokens(*(x[:clips, :tokens] for x in (s.values, s.keep, s.times))) for s in streams]
+    fused = fusion(*given, MASS)
+    for one, stream in zip((fused.video, fused.audio), given, strict=True):
+        assert one.values.shape == stream.values.shape
+        assert one.keep is stream.keep
+
+
+@pytest.mark.parametrize("content", [torch.nan, torch.inf])
+def test_what_is_no_number_in_padding_changes_nothing(fusion: Fusion, streams: tuple, content: float) -> None:
+    """Neither as a value nor as a time; nor the gradients, which are 0 there."""
+    found = []
+    for value in (0.0, content):
+        given = []
+        for stream in (_drop(streams[0], 1), _drop(streams[1], 2)):
+            keep = stream.keep.clone()
+            keep[0, -2:] = False
+            values = stream.values.masked_fill(~keep[..., None], value).requires_grad_()
+            given.append(Tokens(values, keep, stream.times.masked_fill(~keep, value)))
+        fused = fusion(*given, MASS)
+        real = [one.values[one.keep] for one in (fused.video, fused.audio)]
+        shares = [
+            mass[stats.query_keep[:, None].expand_as(mass)] for stats in fused.stats for mass in stats.mass.values()
+        ]
+        leaves = [*(tokens.values for tokens in given), *fusion.parameters()]
+        total = sum(x.square().sum() for x in real)
+        gradients = torch.autograd.grad(total, leaves, allow_unused=True, materialize_grads=True)
+        assert not any(slope[~tokens.keep].any() for slope, tokens in zip(gradients, given, strict=False))
+        found.append([*real, *shares, *gradients])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
+
+
 def test_gradients_reach_both_streams_and_every_parameter(fusion: Fusion, streams: tuple, read: Callable) -> None:
     with torch.no_grad():  # as after a step of training: gates that begin at 0 have opened
         for parameter in fusion.parameters():

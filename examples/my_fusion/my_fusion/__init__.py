@@ -15,7 +15,7 @@ class MeanFusion(Fusion):
         super().__init__()
         self.to_video, self.to_audio = nn.Linear(dim, dim), nn.Linear(dim, dim)
 
-    def forward(self, video: Tokens, audio: Tokens, stats: frozenset[str] = frozenset()) -> Fused:
+    def fuse(self, video: Tokens, audio: Tokens, stats: frozenset[str]) -> Fused:
         return Fused(with_mean_of(video, audio, self.to_video), with_mean_of(audio, video, self.to_audio))
 
 

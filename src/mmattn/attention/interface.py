@@ -105,7 +105,6 @@ class Attention(nn.Module):
         self.heads = heads
         self.head_dim = head_dim
 
-    @abstractmethod
     def forward(
         self,
         q: Float[Tensor, "B H Lq D"],
@@ -115,7 +114,20 @@ class Attention(nn.Module):
         k_geometry: Geometry,
         stats: frozenset[str] = frozenset(),
     ) -> AttentionOutput:
-        """Attend. A query without any real key gives 0. Raises ValueError for stats outside `supports`."""
+        """Attend. A query without any real key gives 0. Raises ValueError for stats outside `supports`.
+
+        Padding may hold any numbers, but not nan (a fusion sees to that); its times may be nan.
+        """
+        self.check_stats(stats)
+        if 0 in (q.shape[0], q.shape[2], k.shape[2]):
+            return AttentionOutput.nothing(q, k, v, k_geometry, stats)
+        return self.attend(q, k, v, q_geometry, k_geometry, stats)
+
+    @abstractmethod
+    def attend(
+        self, q: Tensor, k: Tensor, v: Tensor, q_geometry: Geometry, k_geometry: Geometry, stats: frozenset[str]
+    ) -> AttentionOutput:
+        """What `forward` gives for one or more clips, queries and keys, and stats that it supports."""
 
     def lower_by_distance(self, shortest_s: float, longest_s: float) -> None:
         """Lower the score of a pair by its distance in time over s, from the shortest (first head) to the longest.

@@ -63,7 +63,7 @@ class BottleneckFusion(Fusion):
             for i in range(layers)
         )
 
-    def forward(self, video: Tokens, audio: Tokens, stats: frozenset[str] = frozenset()) -> Fused:
+    def fuse(self, video: Tokens, audio: Tokens, stats: frozenset[str]) -> Fused:
         streams = {"video": video, "audio": audio}
         shared = learned_tokens(self.bottleneck, list(streams.items()))
         measured: list[LayerStats] = []

@@ -38,7 +38,7 @@ class ConcatFusion(Fusion):
             for i in range(check_layers(layers))
         )
 
-    def forward(self, video: Tokens, audio: Tokens, stats: frozenset[str] = frozenset()) -> Fused:
+    def fuse(self, video: Tokens, audio: Tokens, stats: frozenset[str]) -> Fused:
         parts: list[Part] = [("video", self._marked("video", video)), ("audio", self._marked("audio", audio))]
         measured: list[LayerStats] = []
         for block in self.blocks:

@@ -50,7 +50,7 @@ class ExpertsFusion(Fusion):
             for i in range(check_layers(layers))
         )
 
-    def forward(self, video: Tokens, audio: Tokens, stats: frozenset[str] = frozenset()) -> Fused:
+    def fuse(self, video: Tokens, audio: Tokens, stats: frozenset[str]) -> Fused:
         parts: list[Part] = [
             (name, zeroed(tokens.values + self.modality_embed[name], tokens))
             for name, tokens in (("video", video), ("audio", audio))

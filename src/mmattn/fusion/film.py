@@ -68,7 +68,7 @@ class FiLMFusion(Fusion):
             for _ in range(check_layers(layers))
         )
 
-    def forward(self, video: Tokens, audio: Tokens, stats: frozenset[str] = frozenset()) -> Fused:
+    def fuse(self, video: Tokens, audio: Tokens, stats: frozenset[str]) -> Fused:
         for pair in self.blocks:
             assert isinstance(pair, nn.ModuleDict)
             video, audio = pair["video"]("video", video, audio), pair["audio"]("audio", audio, video)

@@ -89,7 +89,7 @@ class GatedFusion(Fusion):
             for i in range(layers)
         )
 
-    def forward(self, video: Tokens, audio: Tokens, stats: frozenset[str] = frozenset()) -> Fused:
+    def fuse(self, video: Tokens, audio: Tokens, stats: frozenset[str]) -> Fused:
         streams: dict[Modality, Tokens] = {"video": video, "audio": audio}
         measured: list[LayerStats] = []
         for blocks, units in zip(self.blocks, self.units, strict=True):

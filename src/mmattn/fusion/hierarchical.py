@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
 from mmattn.attention.interface import AttentionFactory
 from mmattn.attention.positions.interface import PositionFactory
@@ -45,7 +44,7 @@ class _Groups:
 
     def scatter(self, grouped: Tokens, like: Tokens) -> Tokens:
         """The reverse of `gather`."""
-        values = grouped.values.reshape(len(self.index), -1, grouped.values.shape[-1])
+        values = grouped.values.reshape(*self.index.shape, grouped.values.shape[-1])
         return zeroed(values.take_along_dim(self.place[..., None], dim=1), like)
 
 
@@ -83,13 +82,7 @@ class HierarchicalFusion(Fusion):
         )
         self.out_proj = nn.ModuleList(nn.Linear(dim, dim) for _ in range(count))
 
-    def forward(self, video: Tokens, audio: Tokens, stats: frozenset[str] = frozenset()) -> Fused:
-        lengths = video.keep.shape[1], audio.keep.shape[1]
-        if not all(lengths):
-            fused = self(_at_least_one(video), _at_least_one(audio), stats)
-            return Fused(
-                video if not lengths[0] else fused.video, audio if not lengths[1] else fused.audio, fused.stats
-            )
+    def fuse(self, video: Tokens, audio: Tokens, stats: frozenset[str]) -> Fused:
         parts: list[Part] = [
             (name, zeroed(tokens.values + self.modality_embed[name], tokens))
             for name, tokens in (("video", video), ("audio", audio))
@@ -105,7 +98,7 @@ class HierarchicalFusion(Fusion):
             measured += seen
             parts = []
             for (name, grouped), (_, summary) in zip(near, far, strict=True):
-                learned = out_proj(summary.values).reshape(-1, 1, grouped.values.shape[-1])
+                learned = out_proj(summary.values).flatten(0, 1)[:, None]
                 updated = zeroed(grouped.values + learned, grouped)
                 parts.append((name, groups[name].scatter(updated, video if name == "video" else audio)))
         return Fused(parts[0][1], parts[1][1], tuple(measured))
@@ -118,15 +111,9 @@ class HierarchicalFusion(Fusion):
         window = {
             name: torch.where(tokens.keep, (tokens.times - first) / self.window_s, 0.0).long() for name, tokens in parts
         }
-        windows = 1 + int(torch.stack([number.max() for number in window.values()]).max())  # sizes: read once a batch
+        all_windows = torch.cat(list(window.values()), dim=1)
+        windows = 1 + int(all_windows.max()) if len(keep) else 1  # sizes: read once a batch
         return {name: _group(window[name], tokens, windows) for name, tokens in parts}
-
-
-def _at_least_one(tokens: Tokens) -> Tokens:
-    """A stream without any token as one with a token of padding."""
-    if tokens.keep.shape[1]:
-        return tokens
-    return Tokens(pad(tokens.values, (0, 0, 0, 1)), pad(tokens.keep, (0, 1)), pad(tokens.times, (0, 1)))
 
 
 def _group(window: Int[Tensor, "B L"], tokens: Tokens, windows: int) -> _Groups:
@@ -136,7 +123,7 @@ def _group(window: Int[Tensor, "B L"], tokens: Tokens, windows: int) -> _Groups:
     ordered = window.take_along_dim(order, dim=1)
     counts = torch.zeros(clips, windows + 1, dtype=torch.long, device=window.device)
     counts.scatter_add_(1, window, torch.ones_like(window))
-    most = max(1, int(counts[:, :windows].max()))
+    most = max(1, int(counts[:, :windows].max())) if clips else 1
     within = torch.arange(length, device=window.device) - (counts.cumsum(dim=1) - counts).take_along_dim(ordered, dim=1)
     slot = torch.where(ordered < windows, ordered * most + within, windows * most)
     index = torch.zeros(clips, windows * most + 1, dtype=torch.long, device=window.device).scatter_(1, slot, order)

@@ -49,7 +49,7 @@ class PerceiverFusion(Fusion):
         self.process = nn.ModuleList(block(f"perceiver.{i}.latent") for i in range(count))
         self.decode = nn.ModuleDict({name: block("perceiver.out") for name in MODALITIES})
 
-    def forward(self, video: Tokens, audio: Tokens, stats: frozenset[str] = frozenset()) -> Fused:
+    def fuse(self, video: Tokens, audio: Tokens, stats: frozenset[str]) -> Fused:
         streams: list[Part] = [("video", video), ("audio", audio)]
         marked: list[Part] = [(n, zeroed(tokens.values + self.modality_embed[n], tokens)) for n, tokens in streams]
         latents: list[Part] = [("latent", learned_tokens(self.latents, streams))]

@@ -30,7 +30,7 @@ class RecurrentFusion(Fusion):
         self.gru = GRU(dim, dim // 2, check_layers(layers), dropout)
         self.out_proj = nn.Linear(dim, dim)
 
-    def forward(self, video: Tokens, audio: Tokens, stats: frozenset[str] = frozenset()) -> Fused:
+    def fuse(self, video: Tokens, audio: Tokens, stats: frozenset[str]) -> Fused:
         streams = [("video", video), ("audio", audio)]
         marked = [(n, tokens.with_values(self.norm(tokens.values) + self.modality_embed[n])) for n, tokens in streams]
         merged = concatenate(marked)

@@ -55,7 +55,7 @@ class LowRankTensorFusion(Fusion):
         self.norm = nn.LayerNorm(dim)
         self.out_proj = nn.ModuleDict({name: nn.Linear(dim, dim) for name in MODALITIES})
 
-    def forward(self, video: Tokens, audio: Tokens, stats: frozenset[str] = frozenset()) -> Fused:
+    def fuse(self, video: Tokens, audio: Tokens, stats: frozenset[str]) -> Fused:
         streams: dict[Modality, Tokens] = {"video": video, "audio": audio}
         for pair in self.blocks:
             assert isinstance(pair, nn.ModuleDict)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torchaudio
+import transformers
 from real_file import composed, encoded, sound_of, write_real_file
 from tiny_models import MODELS, saved
 from torch import Tensor
@@ -43,7 +44,7 @@ SOUNDS |= {name: 16000 for name in MODELS if name.startswith("audio=wav2vec2")} 
 def test_sounds_are_heard_as_the_library_hears_them(name: str, file: Path, tmp_path: Path) -> None:
     model, processor = MODELS[name]()
     folder = saved(tmp_path, model, processor)
-    choice, _, kind = name.partition(" ")
+    choice, kind, *_ = [*name.split(), ""]
     settings = [f"audio.kind={kind}"] if kind in ("hubert", "wavlm") else []
     settings += ["audio.window_s=null"] if choice in ("audio=ast", "audio=whisper") else []
     _, _, tokens = encoded(composed(choice, f"audio.pretrained={folder}", *settings), "audio", file)
@@ -104,6 +105,17 @@ def test_a_front_end_that_is_not_ours_is_refused(name: str, wrong: dict[str, Any
     path.write_text(json.dumps(json.loads(path.read_text()) | wrong))
     with pytest.raises(UsageError, match=f"its processor has {next(iter(wrong))}="):
         build(composed(name, f"audio.pretrained={folder}")["audio"])
+
+
+@pytest.mark.parametrize("kind", ["wav2vec2", "wavlm"])
+def test_layers_that_make_fewer_tokens_are_refused(kind: str, tmp_path: Path) -> None:
+    folder = saved(tmp_path, *MODELS["audio=wav2vec2" + " wavlm" * (kind == "wavlm")]())
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"add_adapter": True, "output_hidden_size": 16}))
+    adapted = transformers.AutoModel.from_config(transformers.AutoConfig.from_pretrained(folder))
+    adapted.save_pretrained(folder)
+    with pytest.raises(UsageError, match=r"add_adapter=true is not supported.*set it to false"):
+        build(composed("audio=wav2vec2", f"audio.kind={kind}", f"audio.pretrained={folder}")["audio"])
 
 
 def test_a_patch_of_the_spectrogram_is_at_its_middle(tiny_config: Callable, make_batch: Callable) -> None:

@@ -41,7 +41,7 @@ def encoder(tiny_config: Callable, folders: Callable[[str], Path]) -> Callable[.
     """`encoder("audio=wav2vec2 hubert", "audio.window_s=1.0")`, from its folder, in eval mode."""
 
     def make(name: str, *settings: str) -> Encoder:
-        choice, _, kind = name.partition(" ")
+        choice, kind, *_ = [*name.split(), ""]
         group = choice.partition("=")[0]
         kinds = [f"{group}.kind={kind}"] if kind in ("hubert", "wavlm") else []
         config = tiny_config(choice, f"{group}.pretrained={folders(name)}", *kinds, *settings)
@@ -230,7 +230,7 @@ def test_a_checkpoint_needs_the_folder_no_more(
     make_batch: Callable,
     tmp_path: Path,
 ) -> None:
-    choice, _, kind = name.partition(" ")
+    choice, kind, *_ = [*name.split(), ""]
     group, folder = choice.partition("=")[0], folders(name)
     kinds = [f"{group}.kind={kind}"] if kind in ("hubert", "wavlm") else []
     shorter = ["audio.window_s=0.5"] if choice in ("audio=ast", "audio=whisper") else []

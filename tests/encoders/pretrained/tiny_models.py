@@ -120,8 +120,8 @@ def _clap(fused: bool = False) -> tuple[Any, Any]:
     return transformers.ClapModel(config), processor
 
 
-def _speech(kind: str, norm: str) -> tuple[Any, Any]:
-    config = getattr(transformers, f"{kind}Config")(**SPEECH, feat_extract_norm=norm)
+def _speech(kind: str, norm: str, **settings: Any) -> tuple[Any, Any]:
+    config = getattr(transformers, f"{kind}Config")(**SPEECH, feat_extract_norm=norm, **settings)
     return getattr(transformers, f"{kind}Model")(config), transformers.Wav2Vec2FeatureExtractor(do_normalize=True)
 
 
@@ -138,6 +138,7 @@ MODELS: dict[str, Callable[[], tuple[Any, Any]]] = {
     "audio=clap fused": lambda: _clap(fused=True),
     "audio=wav2vec2": lambda: _speech("Wav2Vec2", "group"),
     "audio=wav2vec2 hubert": lambda: _speech("Hubert", "layer"),
+    "audio=wav2vec2 hubert batch norm": lambda: _speech("Hubert", "group", conv_pos_batch_norm=True),
     "audio=wav2vec2 wavlm": lambda: _speech("WavLM", "layer"),
     "audio=pe_audio": _pe_audio,
 }

@@ -2,7 +2,7 @@
 
 The backend follows from the configuration, the device and the requested statistics. It is logged, and never falls back
 to dense silently:
-- "sdpa": PyTorch's own kernel; all pairs, softmax, no statistics.
+- "sdpa": PyTorch's own kernel; all pairs, softmax, no statistics. Clips of different lengths run one by one on a CPU.
 - "merge": all pairs, softmax, with mass (and gradients of it) by log-sum-exp.
 - "blocks": the pattern's pairs gathered into blocks; softmax, with or without statistics.
 - "masked": a window over few tokens as a mask of all pairs, which is faster there than gathering blocks.
@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmattn.attention.exact.backends import explicit, flex, flex_check, masked, sdpa, timed
+from mmattn.attention.exact.backends import explicit, flex, flex_check, masked, ragged, sdpa, timed
 from mmattn.attention.exact.backends.passes import Result
 from mmattn.attention.exact.backends.softmax import attend
 from mmattn.attention.interface import (
@@ -100,19 +100,16 @@ class ExactAttention(Attention):
             return None
         return plans.plan(self.pattern, self._pattern, q, k, q_geometry, k_geometry)
 
-    def forward(
+    def attend(
         self,
         q: Tensor,
         k: Tensor,
         v: Tensor,
         q_geometry: Geometry,
         k_geometry: Geometry,
-        stats: frozenset[str] = frozenset(),
+        stats: frozenset[str],
     ) -> AttentionOutput:
-        self.check_stats(stats)
         segments = k_geometry.lengths(k.shape[2])
-        if q.shape[2] == 0 or k.shape[2] == 0:
-            return AttentionOutput.nothing(q, k, v, k_geometry, stats)
         given = v.dtype
         q, k, scale = self.score(q, k)
         dtype = torch.promote_types(q.dtype, v.dtype)  # a score may have widened its part
@@ -171,6 +168,11 @@ class ExactAttention(Attention):
         keep, kind = k_geometry.keep, q.device.type
         if self.pattern is None and sdpa.trusted(kind, q.dtype, keep is not None, self.cudnn):
             self._resolved("sdpa", q)
+            if ragged.possible(q, k, k_geometry) and sdpa.trusted(kind, q.dtype, False, self.cudnn):
+                sides = q, k, q_geometry, k_geometry
+                of_clips = plans.once(("ragged",), q_geometry, k_geometry, lambda: ragged.places(*sides))
+                if of_clips is not None:
+                    return ragged.attend(q, k, v, of_clips, scale)
             return sdpa.attend(q, k, v, keep, scale, self.cudnn)
         if self._windowed(q_geometry, k_geometry) and masked.cheaper(q, k) and sdpa.trusted_with_pairs(kind, q.dtype):
             self._resolved("masked", q)

@@ -49,18 +49,15 @@ class CoarseFineAttention(Attention):
         super().__setstate__(state)
         plans.register(self.near)  # in another process, perhaps
 
-    def forward(
+    def attend(
         self,
         q: Float[Tensor, "B H Lq D"],
         k: Float[Tensor, "B H Lk D"],
         v: Float[Tensor, "B H Lk D"],
         q_geometry: Geometry,
         k_geometry: Geometry,
-        stats: frozenset[str] = frozenset(),
+        stats: frozenset[str],
     ) -> AttentionOutput:
-        self.check_stats(stats)
-        if 0 in (q.shape[2], k.shape[2]):
-            return AttentionOutput.nothing(q, k, v, k_geometry, stats)
         lengths, split = k_geometry.lengths(k.shape[2]), "mass" in stats
         segments, scale = lengths if split else (k.shape[2],), 1 / math.sqrt(q.shape[3])
         if q_geometry.all_exempt or k_geometry.all_exempt:  # nothing is far

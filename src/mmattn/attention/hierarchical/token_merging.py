@@ -10,8 +10,9 @@ import math
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn.functional import normalize, pad
+from torch.nn.functional import pad
 
+from mmattn.attention.directions import directions
 from mmattn.attention.exact.backends.softmax import attend
 from mmattn.attention.hierarchical.coarse_fine import with_log_sizes
 from mmattn.attention.hierarchical.groups import Groups
@@ -43,18 +44,15 @@ class TokenMergingAttention(Attention):
         self.ratio = ratio
         self.neighbours = neighbours
 
-    def forward(
+    def attend(
         self,
         q: Float[Tensor, "B H Lq D"],
         k: Float[Tensor, "B H Lk D"],
         v: Float[Tensor, "B H Lk D"],
         q_geometry: Geometry,
         k_geometry: Geometry,
-        stats: frozenset[str] = frozenset(),
+        stats: frozenset[str],
     ) -> AttentionOutput:
-        self.check_stats(stats)
-        if 0 in (q.shape[2], k.shape[2]):
-            return AttentionOutput.nothing(q, k, v, k_geometry, stats)
         indices, counts = [], []
         names = [name for name, _ in k_geometry.segments] or [""]
         for name, (keys, _, keep, time) in zip(names, by_segment(k, v, k_geometry), strict=True):
@@ -77,7 +75,7 @@ class TokenMergingAttention(Attention):
         """Which merged key each key becomes part of, and of how many; padding: that number."""
         length = keys.shape[1]
         width = neighbours or (length + 1) // 2  # pairs of a chunk, the same whatever the padding
-        alike = normalize(keys, dim=-1).gather(1, order[..., None].expand_as(keys))
+        alike = directions(keys).gather(1, order[..., None].expand_as(keys))
         alike = pad(alike, (0, 0, 0, -length % (2 * width))).unflatten(1, (-1, width, 2))  # (B, C, W, 2, D)
         live = pad(keep.gather(1, order), (0, -length % (2 * width))).unflatten(1, (-1, width, 2))
         cosine = alike[..., 0, :] @ alike[..., 1, :].mT  # (B, C, W, W)

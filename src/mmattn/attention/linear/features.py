@@ -32,18 +32,15 @@ class FeatureAttention(Attention):
     ) -> tuple[Float[Tensor, "B H Lq F"], Float[Tensor, "B H Lk F"]]:
         """Features of queries and keys: not negative, 0 for padded keys. A factor that a query's keys share cancels."""
 
-    def forward(
+    def attend(
         self,
         q: Float[Tensor, "B H Lq D"],
         k: Float[Tensor, "B H Lk D"],
         v: Float[Tensor, "B H Lk D"],
         q_geometry: Geometry,
         k_geometry: Geometry,
-        stats: frozenset[str] = frozenset(),
+        stats: frozenset[str],
     ) -> AttentionOutput:
-        self.check_stats(stats)
-        if 0 in (q.shape[2], k.shape[2]):
-            return AttentionOutput.nothing(q, k, v, k_geometry, stats)
         if "weights" in stats:
             check_cap(q, k)
         width, wide = v.shape[3], torch.promote_types(q.dtype, torch.float32)

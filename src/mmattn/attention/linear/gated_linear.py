@@ -46,18 +46,15 @@ class GatedLinearAttention(Attention):
         spans = torch.logspace(math.log10(4), math.log10(1024), heads)
         self.decay_bias = nn.Parameter(torch.log(torch.expm1(1 / spans)))  # softplus(decay_bias) = 1 / span
 
-    def forward(
+    def attend(
         self,
         q: Float[Tensor, "B H Lq D"],
         k: Float[Tensor, "B H Lk D"],
         v: Float[Tensor, "B H Lk D"],
         q_geometry: Geometry,
         k_geometry: Geometry,
-        stats: frozenset[str] = frozenset(),
+        stats: frozenset[str],
     ) -> AttentionOutput:
-        self.check_stats(stats)
-        if 0 in (q.shape[2], k.shape[2]):
-            return AttentionOutput.nothing(q, k, v, k_geometry, stats)
         wide = torch.promote_types(q.dtype, torch.float32)
         keep = real(k_geometry, k)
         with torch.autocast(q.device.type, enabled=False):

@@ -35,18 +35,15 @@ class LatentAttention(Attention):
             raise ValueError(f"attention.latents={latents}: expected 1 or more")
         self.latents = nn.Parameter(torch.randn(heads, latents, head_dim))
 
-    def forward(
+    def attend(
         self,
         q: Float[Tensor, "B H Lq D"],
         k: Float[Tensor, "B H Lk D"],
         v: Float[Tensor, "B H Lk D"],
         q_geometry: Geometry,
         k_geometry: Geometry,
-        stats: frozenset[str] = frozenset(),
+        stats: frozenset[str],
     ) -> AttentionOutput:
-        self.check_stats(stats)
-        if 0 in (q.shape[2], k.shape[2]):
-            return AttentionOutput.nothing(q, k, v, k_geometry, stats)
         scale, wide = 1 / math.sqrt(q.shape[3]), torch.promote_types(q.dtype, torch.float32)
         measured: dict[str, Tensor] = {}
         with torch.autocast(q.device.type, enabled=False):  # in float16 a score above 65504 is infinite

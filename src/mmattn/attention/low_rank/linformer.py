@@ -6,6 +6,8 @@ Shape legend as in interface.py; R rank of a segment.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -41,18 +43,15 @@ class LinformerAttention(Attention):
         self.projections = nn.Parameter(means + 0.1 / positions * torch.randn_like(means))
         self.attention = ExactAttention(heads, head_dim)
 
-    def forward(
+    def attend(
         self,
         q: Float[Tensor, "B H Lq D"],
         k: Float[Tensor, "B H Lk D"],
         v: Float[Tensor, "B H Lk D"],
         q_geometry: Geometry,
         k_geometry: Geometry,
-        stats: frozenset[str] = frozenset(),
+        stats: frozenset[str],
     ) -> AttentionOutput:
-        self.check_stats(stats)
-        if 0 in (q.shape[2], k.shape[2]):
-            return AttentionOutput.nothing(q, k, v, k_geometry, stats)
         keys, values, kept = [], [], []
         for of_k, of_v, keep, time in by_segment(k, v, k_geometry):
             projected = self._project(of_k, of_v, Geometry(keep, time))
@@ -62,10 +61,15 @@ class LinformerAttention(Attention):
         segments = tuple((str(i), self.rank) for i in range(len(keys)))
         all_real = k_geometry.keep is None and min(k_geometry.lengths(k.shape[2])) > 0
         shorter = Geometry(None if all_real else torch.cat(kept, dim=1), None, segments)
-        return self.attention(q, torch.cat(keys, dim=2), torch.cat(values, dim=2), q_geometry, shorter, stats)
+        with torch.autocast(q.device.type, enabled=False):  # a mix of keys of float16 may be beyond its largest number
+            found = self.attention(q, torch.cat(keys, dim=2), torch.cat(values, dim=2), q_geometry, shorter, stats)
+        return replace(found, out=found.out.to(v.dtype))
 
     def _project(self, k: Tensor, v: Tensor, geometry: Geometry) -> Float[Tensor, "2 B H R D"]:
-        """E k and F v. Tokens are first shared out among the `positions` places, then those are projected."""
+        """E k and F v, in float32 or wider.
+
+        Tokens are first shared out among the `positions` places, then those are projected.
+        """
         keep, positions = real(geometry, k), self.projections.shape[2]
         stretch = positions / widest(keep.sum(dim=1, keepdim=True).clamp(min=1))
         place = ((time_rank(geometry, k) + 0.5) * stretch - 0.5).clamp(0, positions - 1)
@@ -79,6 +83,6 @@ class LinformerAttention(Attention):
             part = (part * stretch * keep).flatten()[:, None].to(wide)
             shared = shared.index_add(0, (at + clips).flatten(), rows * part)
         shared = shared.view(len(k), positions, 2, -1).permute(2, 0, 1, 3)  # (2, B, P, H D)
-        with torch.autocast(k.device.type, enabled=False):  # many shares of either sign: rounded once, at the end
-            projected = (self.projections.to(wide)[:, None] @ shared).to(k.dtype)  # (2, B, R, H D)
+        with torch.autocast(k.device.type, enabled=False):  # many shares of either sign
+            projected = self.projections.to(wide)[:, None] @ shared  # (2, B, R, H D)
         return projected.unflatten(3, (k.shape[1], -1)).transpose(2, 3)

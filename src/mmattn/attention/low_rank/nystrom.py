@@ -41,18 +41,15 @@ class NystromAttention(Attention):
         self.landmarks = landmarks
         self.iterations = iterations
 
-    def forward(
+    def attend(
         self,
         q: Float[Tensor, "B H Lq D"],
         k: Float[Tensor, "B H Lk D"],
         v: Float[Tensor, "B H Lk D"],
         q_geometry: Geometry,
         k_geometry: Geometry,
-        stats: frozenset[str] = frozenset(),
+        stats: frozenset[str],
     ) -> AttentionOutput:
-        self.check_stats(stats)
-        if 0 in (q.shape[2], k.shape[2]):
-            return AttentionOutput.nothing(q, k, v, k_geometry, stats)
         if "weights" in stats:
             check_cap(q, k)
         of_q, of_k = equal_groups(q_geometry, q, self.landmarks), equal_groups(k_geometry, k, self.landmarks)

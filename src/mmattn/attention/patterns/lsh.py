@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from mmattn.attention.directions import directions
 from mmattn.attention.interface import Blocks, Geometry
 from mmattn.attention.patterns.members import group_blocks, listed_members
 from mmattn.attention.patterns.sparse import Sparse
@@ -69,7 +70,7 @@ class LSH(Sparse):
         q_real, k_real = (x.repeat_interleave(heads, dim=0) for x in (q_local, k_local))
         width, parts, before = min(2 * self.bucket, lk), [], []
         with torch.no_grad():
-            vectors = q.flatten(0, 1), torch.nn.functional.normalize(k.flatten(0, 1), dim=-1)
+            vectors = q.flatten(0, 1), directions(k.flatten(0, 1))
             for number in range(self.rounds):
                 rotation = self._rotation(q, number, columns)
                 of_q, _ = _hash(vectors[0], rotation, half, alike)  # (P, Lq)

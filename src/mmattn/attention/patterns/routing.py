@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from mmattn.attention.directions import directions
 from mmattn.attention.interface import Blocks, Geometry
 from mmattn.attention.order import time_order
 from mmattn.attention.patterns.members import group_blocks
@@ -65,7 +66,7 @@ class Routing(Sparse):
         count = (k_real.sum(dim=1) / self.cluster).ceil().long()  # clusters of each clip
         order = time_order(replace(k_geometry, keep=k_local), k).repeat_interleave(heads, dim=0)
         with torch.no_grad():
-            queries, keys = (_directions(x) for x in (q, k))
+            queries, keys = (directions(x.flatten(0, 1)) for x in (q, k))
             most = -(-k.shape[2] // self.cluster)  # of any clip
             centroids = k_means(keys, k_real, order, count, most, self.iterations)
             exists = torch.arange(centroids.shape[1], device=q.device) < count[:, None]  # (P, C)
@@ -125,8 +126,3 @@ def _closest(
         (some @ x.mT).masked_fill_(~real[:, None], -math.inf).topk(count, dim=2) for some in centroids.split(step, 1)
     ]
     return torch.cat([part.values for part in parts], dim=1), torch.cat([part.indices for part in parts], dim=1)
-
-
-def _directions(x: Float[Tensor, "B H L E"]) -> Float[Tensor, "P L E"]:
-    wide = x.to(torch.promote_types(x.dtype, torch.float32))
-    return torch.nn.functional.normalize(wide, dim=-1).flatten(0, 1)

@@ -39,7 +39,10 @@ def rotary_periods(
 ) -> Float[Tensor, " P"]:
     """Periods in seconds of the head_dim // 2 channel pairs, spaced geometrically."""
     if head_dim % 2:
-        raise ValueError(f"rotary embedding turns pairs of channels; head_dim {head_dim} is odd")
+        raise ValueError(
+            f"rotary embedding turns pairs of channels; head_dim {head_dim} is odd: set other dim or heads, or "
+            "position=alibi"
+        )
     return geometric(shortest_s, longest_s, head_dim // 2, device)
 
 

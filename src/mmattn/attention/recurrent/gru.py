@@ -34,18 +34,15 @@ class GRUAttention(Attention):
         self.gru = bidirectional_gru(heads * head_dim, state)
         self.out_proj = nn.Linear(state, heads * head_dim)
 
-    def forward(
+    def attend(
         self,
         q: Float[Tensor, "B H Lq D"],
         k: Float[Tensor, "B H Lk D"],
         v: Float[Tensor, "B H Lk D"],
         q_geometry: Geometry,
         k_geometry: Geometry,
-        stats: frozenset[str] = frozenset(),
+        stats: frozenset[str],
     ) -> AttentionOutput:
-        self.check_stats(stats)
-        if 0 in (q.shape[2], k.shape[2]):
-            return AttentionOutput.nothing(q, k, v, k_geometry, stats)
         _, last = self.gru(*ordered(k, v, k_geometry))  # (2, B, state / 2)
         summary = self.out_proj(last.transpose(0, 1).flatten(1)).unflatten(1, (self.heads, 1, -1))  # (B, H, 1, D)
         summary = torch.where(real(k_geometry, k).any(dim=1)[:, None, None, None], summary, 0.0)

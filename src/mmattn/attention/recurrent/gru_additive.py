@@ -35,18 +35,15 @@ class GRUAdditiveAttention(Attention):
         self.k_proj = nn.Linear(size, size)
         self.attention = AdditiveAttention(heads, head_dim)
 
-    def forward(
+    def attend(
         self,
         q: Float[Tensor, "B H Lq D"],
         k: Float[Tensor, "B H Lk D"],
         v: Float[Tensor, "B H Lk D"],
         q_geometry: Geometry,
         k_geometry: Geometry,
-        stats: frozenset[str] = frozenset(),
+        stats: frozenset[str],
     ) -> AttentionOutput:
-        self.check_stats(stats)
-        if 0 in (q.shape[2], k.shape[2]):
-            return AttentionOutput.nothing(q, k, v, k_geometry, stats)
         states, _ = self.gru(*ordered(k, v, k_geometry))  # (B, Lk, N)
         states = states.gather(1, time_rank(k_geometry, k)[..., None].expand_as(states))  # where the keys were given
         keys, values = (x.unflatten(2, (self.heads, -1)).transpose(1, 2) for x in (self.k_proj(states), states))

@@ -38,18 +38,15 @@ class AdditiveAttention(Attention):
         super().__init__(heads, head_dim)
         self.score = nn.Parameter(torch.randn(heads, head_dim) / math.sqrt(head_dim))
 
-    def forward(
+    def attend(
         self,
         q: Float[Tensor, "B H Lq D"],
         k: Float[Tensor, "B H Lk D"],
         v: Float[Tensor, "B H Lk D"],
         q_geometry: Geometry,
         k_geometry: Geometry,
-        stats: frozenset[str] = frozenset(),
+        stats: frozenset[str],
     ) -> AttentionOutput:
-        self.check_stats(stats)
-        if 0 in (q.shape[2], k.shape[2]):
-            return AttentionOutput.nothing(q, k, v, k_geometry, stats)
         if "weights" in stats:
             check_cap(q, k)
         chunks = q.split(max(1, CHUNK_SCORES // max(1, k[..., 0].numel())), dim=2)
@@ -90,7 +87,7 @@ def additive_scores(
     """w_h . tanh(q_i + k_j) + sum w_h, in float32 or wider. Never holds more than a tile of (C, Lk, D)."""
     wide = torch.promote_types(q.dtype, torch.float32)
     # tanh(x) = 2 sigmoid(2 x) - 1, several times as fast on a processor; softmax does not see the sum of w.
-    return _Scores.apply((2 * q).to(wide), (2 * k).to(wide), (2 * w).to(wide))  # type: ignore[return-value]
+    return _Scores.apply(2 * q.to(wide), 2 * k.to(wide), 2 * w.to(wide))  # type: ignore[return-value]
 
 
 class _Scores(torch.autograd.Function):

@@ -10,8 +10,8 @@ import math
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
+from mmattn.attention.directions import directions
 from mmattn.attention.interface import Score
 
 
@@ -33,7 +33,7 @@ class Cosine(Score):
     def forward(
         self, q: Float[Tensor, "B H Lq D"], k: Float[Tensor, "B H Lk D"]
     ) -> tuple[Float[Tensor, "B H Lq D"], Float[Tensor, "B H Lk D"], float]:
-        q, k = normalize(q, dim=-1), normalize(k, dim=-1)
+        q, k = (directions(x).to(x.dtype) for x in (q, k))
         if self.logit_scale is None:
             return q, k, 1 / self.temperature
         return (q * self.logit_scale.clamp(max=math.log(100)).exp()).to(k.dtype), k, 1.0

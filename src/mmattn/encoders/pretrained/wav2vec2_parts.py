@@ -50,6 +50,26 @@ class MaskedGroupNorm(nn.GroupNorm):
         return ((x * self.weight[:, None] + self.bias[:, None]) * keep).to(input.dtype)
 
 
+class MaskedBatchNorm(nn.BatchNorm1d):
+    """Batch norm over the first `lengths` (N,) steps in time; 0 after them, as a convolution pads. None: over all."""
+
+    lengths: Tensor | None = None
+
+    @classmethod
+    def replacing(cls, norm: nn.BatchNorm1d) -> MaskedBatchNorm:
+        """With the parameters and statistics of `norm`, under the same names."""
+        own = cls(norm.num_features, norm.eps, norm.momentum)
+        own.weight, own.bias = norm.weight, norm.bias
+        own.running_mean, own.running_var = norm.running_mean, norm.running_var
+        return own
+
+    def forward(self, input: Float[Tensor, "N C L"]) -> Float[Tensor, "N C L"]:
+        output = super().forward(input)
+        if self.lengths is None:
+            return output
+        return output * (torch.arange(input.shape[2], device=input.device) < self.lengths[:, None, None])
+
+
 def mask_first_norm(model: nn.Module) -> None:
     """Replace the group norm of the first convolution, if it has one, by one that ignores padding."""
     first = model.get_submodule("feature_extractor.conv_layers.0")

@@ -49,7 +49,7 @@ class TwoStream(Fusion):
             for i, reads in enumerate(self.reads)
         )
 
-    def forward(self, video: Tokens, audio: Tokens, stats: frozenset[str] = frozenset()) -> Fused:
+    def fuse(self, video: Tokens, audio: Tokens, stats: frozenset[str]) -> Fused:
         streams: dict[Modality, Tokens] = {"video": video, "audio": audio}
         measured: list[LayerStats] = []
         for reads, blocks in zip(self.reads, self.blocks, strict=True):

@@ -96,7 +96,10 @@ def _own_config(family: Family, folder: Path) -> dict[str, Any]:
     for key in family.inside.get(str(kind), "").split("."):
         part = part.get(key) if isinstance(part, dict) else None
     if not isinstance(part, dict):
-        raise UsageError(f"{folder}: holds a {kind!r} model, not a {family.name}")
+        raise UsageError(
+            f"{folder}: holds a {kind!r} model, not a {family.name}; name the folder of such a model, or choose an "
+            "encoder for the one that you have (docs/encoders.md; visual=timm has most image networks)"
+        )
     return part
 
 

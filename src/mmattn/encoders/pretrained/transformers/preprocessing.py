@@ -54,7 +54,9 @@ def image_settings(
     size = _pair(_sides(own.get("crop_size") or image_size)) if own.get("do_center_crop") else _pair(resize)
     if own.get("resample", 3) not in _FILTERS:
         raise UsageError(f"resample={own['resample']}: expected 2 (bilinear) or 3 (bicubic)")
-    if own.get("do_rescale") is False or abs(own.get("rescale_factor", 1 / 255) * 255 - 1) > 1e-6:
+    if own.get("do_rescale") is False:
+        raise UsageError("do_rescale=false is not supported: pixels are 0 to 255 and have to become 0 to 1")
+    if abs(own.get("rescale_factor", 1 / 255) * 255 - 1) > 1e-6:
         raise UsageError(f"rescale_factor={own.get('rescale_factor')}: expected 1 / 255")
     scaled = own.get("do_normalize") is not False
     settings = {

@@ -13,7 +13,13 @@ from torch import Tensor, nn
 from mmattn.encoders.pretrained.adapt import Mode
 from mmattn.encoders.pretrained.transformers.build import Family, build_model
 from mmattn.encoders.pretrained.transformers.preprocessing import FEATURE_EXTRACTOR, check_same
-from mmattn.encoders.pretrained.wav2vec2_parts import UnitVariance, convolution_times, mask_first_norm, set_lengths
+from mmattn.encoders.pretrained.wav2vec2_parts import (
+    MaskedBatchNorm,
+    UnitVariance,
+    convolution_times,
+    mask_first_norm,
+    set_lengths,
+)
 from mmattn.encoders.pretrained.waveforms import WaveformEncoder, check_rate
 from mmattn.errors import UsageError
 
@@ -50,6 +56,11 @@ class SpeechEncoder(WaveformEncoder):
         built = build_model(FAMILIES[kind], pretrained, hub, architecture, preprocessing)
         check_same(built.preprocessing, pretrained, sampling_rate=16000, feature_size=1, padding_value=0.0)
         config = built.model.config
+        if getattr(config, "add_adapter", False):
+            raise UsageError(
+                f"{pretrained or 'architecture'}: add_adapter=true is not supported, because these last layers make "
+                "fewer tokens; set it to false in the model's config.json to use the layers before them"
+            )
         settings = {"do_normalize": built.preprocessing.get("do_normalize", True), **(preprocessing or {})}
         window = round(window_s * sample_rate)
         times, field = convolution_times(window, config.conv_kernel, config.conv_stride)
@@ -72,6 +83,9 @@ class _Speech(nn.Module):
         super().__init__()
         self.front_end, self.model, self.field = front_end, model, field
         mask_first_norm(model)
+        positions = model.encoder.pos_conv_embed
+        if norm := getattr(positions, "batch_norm", None):  # of some HuBERTs
+            positions.batch_norm = MaskedBatchNorm.replacing(norm)
 
     def forward(self, waveform: Float[Tensor, "N n"], lengths: Int[Tensor, " N"]) -> Float[Tensor, "N L C"]:
         """Padding is masked, also for a layer that normalises over time."""
@@ -80,6 +94,8 @@ class _Speech(nn.Module):
         x = waveform if self.front_end is None else self.front_end(waveform, lengths)
         first = self.model.feature_extractor.conv_layers[0].conv
         set_lengths(self.model, lengths, first.kernel_size[0], first.stride[0])
+        if isinstance(norm := getattr(self.model.encoder.pos_conv_embed, "batch_norm", None), MaskedBatchNorm):
+            norm.lengths = self.model._get_feat_extract_output_lengths(lengths)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")  # of WavLM
             return self.model(x, attention_mask=mask.long()).last_hidden_state
