@@ -22,6 +22,8 @@ LONG = {
     "isolate": [],
     "loader": [],
     "overhead": ["--rounds", "1"],
+    "padding": [],
+    "positions": [],
     "step": ["experiment=spoken_words"],
     "views": ["--rounds", "1", "--seconds", "3"],
     "weighting": ["fusion=late"],
