@@ -208,8 +208,10 @@ def test_in_chunks_nothing_changes(name: str, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_from_a_config_a_wrong_alpha_is_a_usage_error() -> None:
-    from mmattn.config.compose import build, compose
+    from mmattn.config.compose import build, compose, read_choice
 
-    config = compose("train", ["attention=entmax", "attention.normaliser.alpha=3.0"])
+    with pytest.raises(UsageError, match=r"alpha=3\.0"):
+        compose("train", ["attention=entmax", "attention.normaliser.alpha=3.0"])
+    config = read_choice("attention", "entmax")
     with pytest.raises((UsageError, ValueError), match=r"alpha=3\.0"):
-        build(config["attention"])(H, D)
+        build({**config, "normaliser": {**config["normaliser"], "alpha": 3.0}})(H, D)

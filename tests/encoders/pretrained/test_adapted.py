@@ -263,8 +263,8 @@ def test_a_frame_can_be_one_token_or_a_grid(choice: str, make: Callable, batches
 @pytest.mark.parametrize(
     ("setting", "says"),
     [
-        ("visual.mode=frozn", "frozen, finetune, lora"),
-        ("visual.tokens=clip", "patch, frame"),
+        ("visual.mode=frozn", "frozen, finetune or lora"),
+        ("visual.tokens=clip", "patch or frame"),
         ("visual.lora.targets=[nothing]", "nothing"),
     ],
 )
